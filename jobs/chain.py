@@ -85,7 +85,8 @@ def _training(run: Run) -> dict[str, Any]:
     attempts = ledger.attempts(run)
     curve = [row for row in ledger.canonical(run) if row["kind"] == "step"]
     done = bool(attempts) and any(
-        attempt.end.is_file() and read_json(attempt.end)["outcome"] == "done" for attempt in attempts
+        attempt.end.is_file() and read_json(attempt.end)["outcome"] == "done"
+        for attempt in attempts
     )
     return {
         "done": int(done),

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from jobs.chain import Stage
     from kit.workspace import Run
 
-RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, as configs/demo.yaml.")]
+RecipeFile = Annotated[
+    Path, typer.Argument(metavar="RECIPE", help="A recipe, as configs/demo.yaml.")
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[section.key=value ...]", help="Keys of the recipe, or of cluster."),
@@ -61,9 +63,7 @@ def load(
     cluster = config.load_cluster(cluster_name, recipe_file, overrides or [])
     name, version = segment.resolve(recipe.corpus.segmenter)
     resolved = {"segmenter": name, "segmenter_version": version}
-    return recipe.model_copy(
-        update={"corpus": recipe.corpus.model_copy(update=resolved)}
-    ), cluster
+    return recipe.model_copy(update={"corpus": recipe.corpus.model_copy(update=resolved)}), cluster
 
 
 def run_of(recipe: config.Recipe) -> Run:
@@ -147,7 +147,7 @@ def stage_app(name: str, text: str) -> typer.Typer:
         recipe_file: RecipeFile,
         overrides: Overrides = None,
         cluster_name: ClusterName = "local",
-        dry_run: DryRun = False,  # noqa: FBT002
+        dry_run: DryRun = False,
     ) -> None:
         """Do it here and now; training runs on the ranks of a local cluster."""
         recipe, cluster = load(recipe_file, overrides, cluster_name)
@@ -165,7 +165,7 @@ def stage_app(name: str, text: str) -> typer.Typer:
         recipe_file: RecipeFile,
         overrides: Overrides = None,
         cluster_name: ClusterName = "local",
-        dry_run: DryRun = False,  # noqa: FBT002
+        dry_run: DryRun = False,
     ) -> None:
         """Send it to the cluster, and return at once."""
         recipe, cluster = load(recipe_file, overrides, cluster_name)
@@ -176,8 +176,8 @@ def stage_app(name: str, text: str) -> typer.Typer:
         recipe_file: RecipeFile,
         overrides: Overrides = None,
         cluster_name: ClusterName = "local",
-        verify: Verify = False,  # noqa: FBT002
-        as_json: Json = False,  # noqa: FBT002
+        verify: Verify = False,
+        as_json: Json = False,
     ) -> None:
         """What is done, missing, stale or broken."""
         recipe, _ = load(recipe_file, overrides, cluster_name)

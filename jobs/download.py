@@ -1,6 +1,6 @@
 """Raw text, at hand and cut into units.
 
-    python -m jobs.download run configs/demo.yaml
+python -m jobs.download run configs/demo.yaml
 """
 
 from jobs.command import main, stage_app

@@ -1,6 +1,6 @@
 """Perplexity and bits per byte on the held-out part.
 
-    python -m jobs.evaluate run configs/demo.yaml
+python -m jobs.evaluate run configs/demo.yaml
 """
 
 from jobs.command import main, stage_app

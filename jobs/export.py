@@ -1,6 +1,6 @@
 """A folder that transformers loads.
 
-    python -m jobs.export run configs/demo.yaml
+python -m jobs.export run configs/demo.yaml
 """
 
 from jobs.command import main, stage_app

@@ -1,7 +1,7 @@
 """Text from the released model.
 
-    python -m jobs.generate run configs/demo.yaml
-    python -m jobs.generate text configs/demo.yaml --prompt 霧浜県の
+python -m jobs.generate run configs/demo.yaml
+python -m jobs.generate text configs/demo.yaml --prompt 霧浜県の
 """
 
 from typing import Annotated

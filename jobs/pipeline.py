@@ -1,7 +1,7 @@
 """The whole relay, as one chain of jobs.
 
-    python -m jobs.pipeline run configs/demo.yaml
-    python -m jobs.pipeline submit configs/gpt2-xl-ja.yaml --cluster mdx
+python -m jobs.pipeline run configs/demo.yaml
+python -m jobs.pipeline submit configs/gpt2-xl-ja.yaml --cluster mdx
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def run_verb(
     recipe_file: RecipeFile,
     overrides: Overrides = None,
     cluster_name: ClusterName = "local",
-    dry_run: DryRun = False,  # noqa: FBT002
+    dry_run: DryRun = False,
 ) -> None:
     """Run all that is not done on this machine, in the foreground, and report."""
     from jobs import report
@@ -52,7 +52,7 @@ def submit_verb(
     recipe_file: RecipeFile,
     overrides: Overrides = None,
     cluster_name: ClusterName = "local",
-    dry_run: DryRun = False,  # noqa: FBT002
+    dry_run: DryRun = False,
 ) -> None:
     """Send the whole chain to the cluster, and return at once."""
     recipe, cluster = load(recipe_file, overrides, cluster_name)
@@ -64,8 +64,8 @@ def status_verb(
     recipe_file: RecipeFile,
     overrides: Overrides = None,
     cluster_name: ClusterName = "local",
-    verify: Verify = False,  # noqa: FBT002
-    as_json: Json = False,  # noqa: FBT002
+    verify: Verify = False,
+    as_json: Json = False,
 ) -> None:
     """Where the relay stands."""
     from jobs import report

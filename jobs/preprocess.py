@@ -1,6 +1,6 @@
 """Raw text into shards of segmented documents.
 
-    python -m jobs.preprocess run configs/demo.yaml
+python -m jobs.preprocess run configs/demo.yaml
 """
 
 from jobs.command import main, stage_app

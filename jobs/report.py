@@ -62,7 +62,9 @@ def show(found: dict[str, Any]) -> None:
             f"validation loss {validation['validation_loss']:.3f} at step {validation['step']}"
         )
     for row in found["requeues"]:
-        console.print(f"survived        {row['reason']} of {row['name']} (job {row['job']}), requeued")
+        console.print(
+            f"survived        {row['reason']} of {row['name']} (job {row['job']}), requeued"
+        )
     if scores := found["scores"]:
         console.print(
             f"held-out part   perplexity {scores['perplexity']:.1f} a token "
@@ -79,4 +81,6 @@ def show(found: dict[str, Any]) -> None:
     if found["mlflow"]:
         server = f"--backend-store-uri {found['mlflow']}"
         is_file = found["mlflow"].startswith("sqlite:")
-        console.print(f"MLflow:         {'.venv/bin/mlflow server ' + server if is_file else found['mlflow']}")
+        console.print(
+            f"MLflow:         {'.venv/bin/mlflow server ' + server if is_file else found['mlflow']}"
+        )

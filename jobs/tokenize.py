@@ -1,6 +1,6 @@
 """Shards into token files.
 
-    python -m jobs.tokenize run configs/demo.yaml
+python -m jobs.tokenize run configs/demo.yaml
 """
 
 from jobs.command import main, stage_app

@@ -1,6 +1,6 @@
 """A BPE tokenizer from the shards.
 
-    python -m jobs.tokenizer run configs/demo.yaml
+python -m jobs.tokenizer run configs/demo.yaml
 """
 
 from jobs.command import main, stage_app

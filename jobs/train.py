@@ -1,6 +1,6 @@
 """The long training job: ZeRO, checkpoints, requeued until it is done.
 
-    python -m jobs.train run configs/demo.yaml
+python -m jobs.train run configs/demo.yaml
 """
 
 from jobs.command import main, stage_app

@@ -1,8 +1,8 @@
 """Recipes and clusters: typed, validated, frozen.
 
-A recipe says what is made (corpus, tokenizer, model, training), a cluster file where. Both are YAML;
-`section.key=value` on the command line overrides a key of the recipe, `cluster.section.key=value`
-one of the cluster. What is submitted is the resolved form, JSON in the run directory.
+A recipe says what is made (corpus, tokenizer, model, training), a cluster file where. They are
+written in YAML, which kit/recipes.py reads; what is submitted is the resolved form, JSON in the run
+directory.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from kit.errors import ConfigError
 from kit.files import read_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
@@ -45,14 +46,18 @@ class Corpus(Section):
     held_out: float = Field(gt=0, lt=0.5, description="share of documents kept from training")
     mode: Literal["default", "article"] = "default"
     segmenter: Literal["auto", "mecab", "jumanpp"] = "auto"
-    segmenter_version: str | None = Field(default=None, description="set when the recipe is resolved")
+    segmenter_version: str | None = Field(
+        default=None, description="set when the recipe is resolved"
+    )
 
     @field_validator("sources")
     @classmethod
     def _named(cls, sources: dict[str, Source]) -> dict[str, Source]:
         for name in sources:
             if not re.match(NAME, name):
-                raise ValueError(f"a source's name is letters, digits, '.', '_' and '-', not {name!r}")
+                raise ValueError(
+                    f"a source's name is letters, digits, '.', '_' and '-', not {name!r}"
+                )
         if not sources:
             raise ValueError("at least one source")
         return sources
@@ -64,7 +69,9 @@ class Tokenizer(Section):
     vocab_size: int = Field(gt=3)
     min_frequency: int = Field(default=2, gt=0)
     limit_alphabet: int = Field(default=8000, gt=0)
-    byte_fallback: bool = Field(default=True, description="a character outside the alphabet is its bytes")
+    byte_fallback: bool = Field(
+        default=True, description="a character outside the alphabet is its bytes"
+    )
 
 
 class Tokens(Section):
@@ -95,13 +102,16 @@ class Model(Section):
 class Training(Section):
     """The long job. A step is one update of the weights from `global_batch` blocks."""
 
-    steps: int | None = Field(default=None, gt=0, description="stands before epochs where both are given")
+    steps: int | None = Field(
+        default=None, gt=0, description="stands before epochs where both are given"
+    )
     epochs: float | None = Field(default=None, gt=0)
     global_batch: int = Field(gt=0, description="blocks of a step, over all ranks")
     micro_batch: int = Field(gt=0, description="blocks of a rank in one forward pass")
     seed: int = 0
     labels: Literal["lookahead", "inside"] = Field(
-        default="lookahead", description="inside: a block predicts its own tokens only, as run_clm does"
+        default="lookahead",
+        description="inside: a block predicts its own tokens only, as run_clm does",
     )
     learning_rate: float = Field(gt=0)
     minimum_learning_rate: float = Field(default=0.0, ge=0)
@@ -116,14 +126,18 @@ class Training(Section):
     precision: Literal["bf16", "fp32"] = "bf16"
     gradient_dtype: Literal["fp32", "bf16"] = "fp32"
     loss_chunk: int | None = Field(
-        default=None, gt=0, description="tokens whose logits exist at a time; null: all of a micro-batch"
+        default=None,
+        gt=0,
+        description="tokens whose logits exist at a time; null: all of a micro-batch",
     )
     deterministic: bool = True
     validate_every: int = Field(gt=0, description="steps")
     validation_blocks: int | None = Field(default=None, gt=0, description="null: the held-out part")
     checkpoint_every: int = Field(gt=0, description="steps")
     keep: int = Field(default=2, ge=2, description="checkpoints")
-    deepspeed: str | dict[str, Any] = Field(description="a DeepSpeed JSON file; the resolved recipe holds it")
+    deepspeed: str | dict[str, Any] = Field(
+        description="a DeepSpeed JSON file; the resolved recipe holds it"
+    )
 
     @model_validator(mode="after")
     def _has_an_end(self) -> Training:
@@ -148,7 +162,8 @@ class Tracking(Section):
 
     tensorboard: bool = True
     mlflow: str | None = Field(
-        default="workspace", description="a tracking URI; workspace: sqlite in the workspace; null: off"
+        default="workspace",
+        description="a tracking URI; workspace: sqlite in the workspace; null: off",
     )
     experiment: str = "ekiden"
 
@@ -200,7 +215,9 @@ class TrainingResources(Section):
     cpus_per_rank: int = Field(default=1, gt=0)
     memory_gb: float | None = Field(default=None, gt=0)
     minutes: int = Field(default=60, gt=0, description="time limit of one attempt")
-    warning_seconds: int = Field(default=90, gt=0, description="USR2 comes so long before the limit")
+    warning_seconds: int = Field(
+        default=90, gt=0, description="USR2 comes so long before the limit"
+    )
     failures: int = Field(default=3, ge=0, description="crashes without a new checkpoint")
 
     @property
@@ -218,89 +235,23 @@ class Cluster(Section):
     arrays: ArrayResources = ArrayResources()
     training: TrainingResources
     environment: dict[str, str] = {}
-    setup: list[str] = Field(default=[], description="shell lines before the job, such as module load")
-    sbatch: dict[str, str] = Field(default={}, description="more options of sbatch, such as account")
+    setup: list[str] = Field(
+        default=[], description="shell lines before the job, such as module load"
+    )
+    sbatch: dict[str, str] = Field(
+        default={}, description="more options of sbatch, such as account"
+    )
     preempt_at_step: int | None = Field(
         default=None, gt=0, description="local only: a drill, one preemption at this step"
     )
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML without its surprises: `no` and `24:00:00` are text, `1e-4` is a number."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, rule) for tag, rule in rules if tag.rsplit(":", 1)[-1] in ("null", "merge")]
-    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-for _tag, _rule, _first in (
-    ("bool", r"^(?:true|false)$", "tf"),
-    ("int", r"^[-+]?(?:0|[1-9][0-9_]*)$", "-+0123456789"),
-    ("float", r"^[-+]?(?:[0-9][0-9_]*)?(?:\.[0-9]*(?:e[-+]?[0-9]+)?|e[-+]?[0-9]+)$", "-+.0123456789"),
-):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_rule), list(_first))
-
 SectionT = TypeVar("SectionT", bound=Section)
-
-
-def load_recipe(path: Path, overrides: list[str]) -> Recipe:
-    """The recipe in a YAML file with `section.key=value` overrides (those of `cluster.` are left out).
-
-    Relative paths in the file are relative to the file, those of overrides and `workspace` to the
-    current directory; the result holds absolute paths, and the text of the DeepSpeed file.
-    Raises ConfigError.
-    """
-    tree = _read_yaml(path)
-    sources = (tree.get("corpus") or {}).get("sources") or {}
-    for source in sources.values():
-        if isinstance(source, dict) and isinstance(source.get("location"), str):
-            source["location"] = _absolute(source["location"], path.parent)
-    training = tree.get("training") or {}
-    if isinstance(training.get("deepspeed"), str):
-        training["deepspeed"] = _absolute(training["deepspeed"], path.parent)
-    origin = _override(tree, [o for o in overrides if not o.startswith("cluster.")])
-    recipe = _validate(Recipe, tree, str(path), origin)
-    absolute = {
-        name: source.model_copy(update={"location": _absolute(source.location, Path.cwd())})
-        for name, source in recipe.corpus.sources.items()
-    }
-    return recipe.model_copy(
-        update={
-            "workspace": _absolute(recipe.workspace, Path.cwd()),
-            "corpus": recipe.corpus.model_copy(update={"sources": absolute}),
-            "training": recipe.training.model_copy(
-                update={"deepspeed": _deepspeed(recipe.training.deepspeed, path)}
-            ),
-        }
-    )
-
-
-def load_cluster(name: str, recipe: Path, overrides: list[str]) -> Cluster:
-    """The cluster of that name in `cluster/` beside the recipe or in ./configs, or in the file named.
-
-    Raises ConfigError.
-    """
-    folders = [recipe.parent / "cluster", Path("configs/cluster")]
-    if name.endswith((".yaml", ".yml")):
-        path = Path(name)
-    else:
-        places = [folder / f"{name}.yaml" for folder in folders]
-        path = next((place for place in places if place.is_file()), places[0])
-    if not path.is_file():
-        known = sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})
-        raise ConfigError(
-            f"--cluster {name}: there is no {path}; known clusters: {', '.join(known) or 'none'}; "
-            "name one of them, or a YAML file"
-        )
-    tree = _read_yaml(path)
-    prefix = "cluster."
-    origin = _override(tree, [o.removeprefix(prefix) for o in overrides if o.startswith(prefix)])
-    return _validate(Cluster, tree, str(path), origin)
 
 
 def read_resolved(path: Path, kind: type[SectionT]) -> SectionT:
     """A recipe or cluster as it stands in a run directory."""
-    return _validate(kind, read_json(path), str(path), {})
+    return validate(kind, read_json(path), str(path), {})
 
 
 def differing_keys(one: Section, other: Section) -> list[str]:
@@ -318,49 +269,13 @@ def is_url(location: str) -> bool:
     return location.startswith(("http://", "https://"))
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506  a SafeLoader
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: there is no such file; name a recipe, as configs/demo.yaml") from None
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: byte {error.start} is not UTF-8") from None
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 0
-        raise ConfigError(f"{path}, line {line}: not YAML ({error.problem})") from None
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: holds no sections")
-    return tree
-
-
-def _override(tree: dict[str, Any], overrides: list[str]) -> dict[str, str]:
-    """Put overrides into the tree; returns which override each dotted key came from."""
-    origin: dict[str, str] = {}
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", key):
-            raise ConfigError(f"override '{override}': write section.key=value")
-        try:
-            value = yaml.load(text, _Loader) if text else ""  # noqa: S506  a SafeLoader
-        except yaml.YAMLError:
-            value = text
-        node = tree
-        *sections, last = key.split(".")
-        for section in sections:
-            child = node.setdefault(section, {})
-            if not isinstance(child, dict):
-                raise ConfigError(f"override '{override}': {section} is a value, not a section")
-            node = child
-        node[last] = value
-        origin[key] = f"override '{override}'"
-    return origin
-
-
-def _validate(
+def validate(
     kind: type[SectionT], tree: dict[str, Any], place: str, origin: dict[str, str]
 ) -> SectionT:
+    """A tree read from `place` as a configuration; `origin` tells which override a key came from.
+
+    Raises ConfigError, which names the key, its value, and where it came from.
+    """
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
@@ -389,22 +304,6 @@ def _keys_of(kind: type[Section], sections: list[str]) -> list[str]:
         if getattr(model, "__origin__", None) is dict:
             model = model.__args__[1]
     return sorted(model.model_fields)
-
-
-def _absolute(location: str, base: Path) -> str:
-    return location if is_url(location) else str((base / Path(location).expanduser()).resolve())
-
-
-def _deepspeed(value: str | dict[str, Any], recipe: Path) -> dict[str, Any]:
-    if isinstance(value, dict):
-        return value
-    try:
-        tree = read_json(Path(value))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{recipe}: training.deepspeed={value}: not a JSON file ({error})") from None
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{recipe}: training.deepspeed={value}: holds no JSON object")
-    return tree
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:

@@ -12,7 +12,6 @@ import io
 import json
 import os
 import uuid
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
 import xxhash
@@ -20,6 +19,7 @@ import zstandard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 CHUNK = 1 << 20
 _TEMPORARY = ".partial-"

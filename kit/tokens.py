@@ -83,7 +83,9 @@ def dtype_for(vocab_size: int) -> np.dtype[np.unsignedinteger]:
     return np.dtype("<u2") if vocab_size <= 65_535 else np.dtype("<u4")
 
 
-def write(path: Path, documents: Iterable[Sequence[int]], dtype: np.dtype[np.unsignedinteger]) -> int:
+def write(
+    path: Path, documents: Iterable[Sequence[int]], dtype: np.dtype[np.unsignedinteger]
+) -> int:
     """Write documents to `path`, and their offsets beside it; returns the number of tokens."""
     offsets = [0]
     with atomic(path) as stream:
@@ -123,6 +125,12 @@ class TokenRow:
     def block(self, index: int, length: int) -> np.ndarray:
         """Block `index` and the token after it, shape [length + 1]."""
         return self.slice(index * length, (index + 1) * length + 1)
+
+
+def open_part(units: Iterable[Tokens], part: str, recipe: Recipe) -> TokenRow:
+    """One part (`shards.TRAIN` or `HELD_OUT`) of a corpus's tokens as one row."""
+    paths = [token_file(unit.folder, part) for unit in units]
+    return open_row(paths, dtype_for(recipe.tokenizer.vocab_size))
 
 
 def open_row(paths: Iterable[Path], dtype: np.dtype[np.unsignedinteger]) -> TokenRow:

@@ -1,17 +1,20 @@
 """Every path of a workspace and of a run. No other module joins path strings.
 
-    WORKSPACE/raw/SOURCE/            what jobs.download brought, cut into units
-              shards/UNIT/           training and held-out documents of a unit, and their manifest
-              tokenizer/             a folder AutoTokenizer loads
-              tokens/UNIT/           token files of a unit
-              mlflow.db              where no server is named
-              runs/NAME/             a run: its recipe, code, environment, and all it made
+WORKSPACE/raw/SOURCE/            what jobs.download brought, cut into units
+          shards/UNIT/           training and held-out documents of a unit, and their manifest
+          tokenizer/             a folder AutoTokenizer loads
+          tokens/UNIT/           token files of a unit
+          mlflow.db              where no server is named
+          runs/NAME/             a run: its recipe, code, environment, and all it made
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MANIFEST = "manifest.json"
 

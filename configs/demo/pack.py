@@ -59,7 +59,9 @@ def multistream() -> tuple[bytes, str]:
     dump = bz2.compress(HEADER.encode())
     index = ""
     for start in range(0, len(pages), STREAM_PAGES):
-        numbered = zip(itertools.count(start + 1), pages[start : start + STREAM_PAGES], strict=False)
+        numbered = zip(
+            itertools.count(start + 1), pages[start : start + STREAM_PAGES], strict=False
+        )
         stream = ""
         for number, (title, namespace, redirect, text) in numbered:
             index += f"{len(dump)}:{number}:{title}\n"

@@ -92,7 +92,9 @@ def submit(run: Run, cluster: Cluster, jobs: Sequence[Job]) -> dict[str, str]:
         except submitit.core.utils.FailedJobError as error:
             _cancel(list(ids.values()))
             reason = str(error).strip().splitlines()[-1]
-            raise ClusterError(f"cluster {cluster.name}: sbatch refuses {job.name}: {reason}") from None
+            raise ClusterError(
+                f"cluster {cluster.name}: sbatch refuses {job.name}: {reason}"
+            ) from None
         ids[job.name] = submitted[0].job_id.split("_")[0]
     write_json(run.jobs, {"cluster": cluster.name, "time": time.time(), "slurm": ids})
     return ids
@@ -110,7 +112,9 @@ def refuse_second(run: Run) -> None:
     alive = state.live(list(known.values()))
     if alive:
         job, status = next(iter(alive.items()))
-        raise RunError(f"{run.root}: job {job} of this run is {status}; wait for it, or scancel {job}")
+        raise RunError(
+            f"{run.root}: job {job} of this run is {status}; wait for it, or scancel {job}"
+        )
 
 
 def write_local(folder: Path, job_id: str, job: Job, run: Run, task: int) -> None:

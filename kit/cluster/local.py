@@ -117,10 +117,8 @@ class _Task:
     processes: list[subprocess.Popen[bytes]]
 
     @classmethod
-    def launch(
-        cls, run: Run, cluster: Cluster, name: str, task: int, ranks: int, starts: int
-    ) -> _Task:
-        folder, job_id = run.submissions / name, f"{name}-{task}"
+    def launch(cls, run: Run, cluster: Cluster, job_id: str, ranks: int, starts: int) -> _Task:
+        folder = run.submissions / job_id.rsplit("-", 1)[0]
         processes = []
         token = ""
         for rank in range(ranks):
@@ -177,7 +175,7 @@ def _array(
             while waiting and len(running) < cluster.arrays.parallel:
                 task, starts = waiting.pop(0)
                 running.append(
-                    (task, starts, _Task.launch(run, cluster, name, task, 1, starts))
+                    (task, starts, _Task.launch(run, cluster, f"{name}-{task}", 1, starts))
                 )
             time.sleep(_POLL)
             if stop.asked:
@@ -210,7 +208,7 @@ def _train(
     starts = 0
     while True:
         starts += 1
-        task = _Task.launch(run, cluster, name, 0, cluster.training.ranks, starts)
+        task = _Task.launch(run, cluster, f"{name}-0", cluster.training.ranks, starts)
         preempted = _watch(run, task, drill, stop, say)
         drill = None if preempted else drill
         code = task.code()

@@ -120,7 +120,9 @@ def main(run_root: str, name: str, exit_code: int) -> None:
             state.slurm("scontrol", "requeue", job_id)
         except ClusterError as error:  # Slurm may be requeueing it at the same moment
             print(f"{name}: {error}", flush=True)
-        time.sleep(60)  # the shell is ended by the requeue: leaving on its own it would count as failed
+        time.sleep(
+            60
+        )  # the shell is ended by the requeue: leaving on its own it would count as failed
 
 
 def _end(run: Run, job: str) -> dict[str, Any] | None:

@@ -26,13 +26,17 @@ class JobState:
 def slurm(*command: str) -> str:
     """The output of a command of Slurm's. Raises ClusterError where it is missing or fails."""
     if shutil.which(command[0]) is None:
-        raise ClusterError(f"{command[0]}: not on the PATH; is this a login node of a Slurm cluster?")
+        raise ClusterError(
+            f"{command[0]}: not on the PATH; is this a login node of a Slurm cluster?"
+        )
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, check=False, timeout=_PATIENCE
         )
     except subprocess.TimeoutExpired:
-        raise ClusterError(f"{command[0]}: no answer in {_PATIENCE} s; is slurmctld running?") from None
+        raise ClusterError(
+            f"{command[0]}: no answer in {_PATIENCE} s; is slurmctld running?"
+        ) from None
     if done.returncode:
         reason = (done.stderr or done.stdout).strip().splitlines()
         raise ClusterError(f"{' '.join(command[:2])}: {reason[-1] if reason else done.returncode}")

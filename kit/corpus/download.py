@@ -53,7 +53,9 @@ def _unit(recipe: config.Recipe, name: str, source: config.Source) -> stage.Unit
         if config.is_url(source.location):
             path = fetch(source.location, folder)
         if source.sha256 is not None and _sha256(path) != source.sha256:
-            raise InputError(f"{path}: its SHA-256 is not that of corpus.sources.{name}; get it again")
+            raise InputError(
+                f"{path}: its SHA-256 is not that of corpus.sources.{name}; get it again"
+            )
         return {"pieces": _cut(name, source.kind, path, folder, int(recipe.corpus.unit_mb * 1e6))}
 
     return stage.Unit(name, folder, manifest.causes("download", VERSION, section, inputs), make)
@@ -80,16 +82,18 @@ def fetch(url: str, folder: Path) -> Path:
             raise InputError(f"{url}: the server answers {error.code} {error.reason}") from None
         length, resumed = None, have
     except OSError as error:
-        raise InputError(f"{url}: the transfer broke off ({error}); run jobs.download again") from None
+        raise InputError(
+            f"{url}: the transfer broke off ({error}); run jobs.download again"
+        ) from None
     if length is not None and partial.stat().st_size != resumed + int(length):
-        raise InputError(f"{url}: the transfer ended early; run jobs.download again to go on with it")
+        raise InputError(
+            f"{url}: the transfer ended early; run jobs.download again to go on with it"
+        )
     partial.replace(path)
     return path
 
 
-def _cut(
-    name: str, kind: str, path: Path, folder: Path, unit_bytes: int
-) -> list[dict[str, Any]]:
+def _cut(name: str, kind: str, path: Path, folder: Path, unit_bytes: int) -> list[dict[str, Any]]:
     common = {"source": name, "kind": kind}
     if kind == "plaintext":
         parts = plaintext.split(path, folder, unit_bytes)

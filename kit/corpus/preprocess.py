@@ -39,7 +39,9 @@ def work(run: Run, task: int, tasks: int) -> None:
     stage.run("preprocess", units(read_resolved(run.recipe, Recipe)), task, tasks)
 
 
-def segment_document(lines: list[str], mode: str, words: Segmenter, counts: Counter[str]) -> list[str]:
+def segment_document(
+    lines: list[str], mode: str, words: Segmenter, counts: Counter[str]
+) -> list[str]:
     """A document's lines as segmented sentences; empty lines are left out, and counted."""
     out: list[str] = []
     for line in lines:

@@ -15,7 +15,9 @@ from typing import Protocol
 from kit.errors import ClusterError, ConfigError
 
 _JUMANPP_BYTES = 4096  # a longer line gets no answer from Juman++ 2
-_JUMANPP_RUN = re.compile(r"([A-Za-z]{200}|[ァ-ヶー]{200}|[一-龠]{200})")  # its memory grows with the square
+_JUMANPP_RUN = re.compile(
+    r"([A-Za-z]{200}|[ァ-ヶー]{200}|[一-龠]{200})"
+)  # its memory grows with the square
 
 
 class Segmenter(Protocol):
@@ -34,11 +36,15 @@ def resolve(name: str) -> tuple[str, str]:
     """
     jumanpp = shutil.which("jumanpp")
     if name == "jumanpp" and jumanpp is None:
-        raise ConfigError("corpus.segmenter=jumanpp: no jumanpp on the PATH; install it, or use mecab")
+        raise ConfigError(
+            "corpus.segmenter=jumanpp: no jumanpp on the PATH; install it, or use mecab"
+        )
     if jumanpp is not None and name in ("auto", "jumanpp"):
         shown = subprocess.run([jumanpp, "--version"], capture_output=True, text=True, check=False)
         return "jumanpp", (shown.stdout or shown.stderr).strip().split("\n", maxsplit=1)[0]
-    versions = (f"{package} {importlib.metadata.version(package)}" for package in ("fugashi", "jumandic"))
+    versions = (
+        f"{package} {importlib.metadata.version(package)}" for package in ("fugashi", "jumandic")
+    )
     return "mecab", ", ".join(versions)
 
 

@@ -20,7 +20,9 @@ def split(line: str) -> list[str]:
     sentences, held = [], ""
     for piece in pieces:
         held += piece
-        if _count(held, "（(") == _count(held, "）)") and _count(held, "「“") == _count(held, "」”"):
+        if _count(held, "（(") == _count(held, "）)") and _count(held, "「“") == _count(
+            held, "」”"
+        ):
             sentences.append(held)
             held = ""
     return [*sentences, held] if held else sentences

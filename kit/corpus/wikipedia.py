@@ -36,7 +36,9 @@ def stream_ranges(path: Path, unit_bytes: int) -> tuple[int, list[tuple[int, int
     """
     with path.open("rb") as stream:
         if stream.read(3) != b"BZh":
-            raise InputError(f"{path}: not a bz2 file; give a pages-articles-multistream.xml.bz2 dump")
+            raise InputError(
+                f"{path}: not a bz2 file; give a pages-articles-multistream.xml.bz2 dump"
+            )
         with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
             starts = [match.start() for match in _MAGIC.finditer(data)]
             if not starts or starts[0] != 0 or len(starts) < 2:
@@ -73,7 +75,9 @@ def documents(path: Path, header_end: int, start: int, end: int) -> Iterator[lis
         command = [sys.executable, "-m", "wikiextractor.WikiExtractor", "--quiet", "--json"]
         command += ["--no-templates", "--processes", "1", "--output", "-", xml.name]
         if importlib.util.find_spec("wikiextractor") is None:
-            raise InputError(f"{path}: wikiextractor is not installed; pip install 'ekiden[wikipedia]'")
+            raise InputError(
+                f"{path}: wikiextractor is not installed; pip install 'ekiden[wikipedia]'"
+            )
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=messages) as extractor:
             assert extractor.stdout is not None
             for line in extractor.stdout:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from kit.tracking import mlflow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from kit.training.checkpoint import Checkpoint
     from kit.workspace import Run
@@ -60,11 +60,7 @@ def weights_hash(checkpoint: Checkpoint) -> str:
 def scores(recipe: Recipe, checkpoint: Checkpoint) -> dict[str, Any]:
     """The scores of a checkpoint's weights; losses are in nats a token."""
     data = tokens.complete(recipe)
-    kind = tokens.dtype_for(recipe.tokenizer.vocab_size)
-    train, held_out = (
-        tokens.open_row([tokens.token_file(unit.folder, part) for unit in data], kind)
-        for part in shards.PARTS
-    )
+    train, held_out = (tokens.open_part(data, part, recipe) for part in shards.PARTS)
     text_bytes = sum(
         manifest.read(unit.folder, "jobs.tokenize")["counts"][shards.HELD_OUT].get("bytes", 0)
         for unit in data

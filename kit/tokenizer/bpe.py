@@ -37,7 +37,9 @@ def units(recipe: Recipe) -> list[stage.Unit]:
 
     def make(folder: Path) -> Mapping[str, Any]:
         held_out = sum(
-            manifest.read(shard.folder, "jobs.preprocess")["counts"][shards.HELD_OUT].get("documents", 0)
+            manifest.read(shard.folder, "jobs.preprocess")["counts"][shards.HELD_OUT].get(
+                "documents", 0
+            )
             for shard in made
         )
         if not held_out:
@@ -89,8 +91,10 @@ def train(recipe: Recipe, paths: list[Path]) -> Tokenizer:
     entries = trained.get_vocab_size()
     if entries != section.vocab_size:
         least = len(SPECIAL) + len(bytes_) + len(alphabet)
-        what = f"the corpus gives only {entries} entries" if entries < section.vocab_size else (
-            f"special tokens, bytes and alphabet alone are {least}"
+        what = (
+            f"the corpus gives only {entries} entries"
+            if entries < section.vocab_size
+            else (f"special tokens, bytes and alphabet alone are {least}")
         )
         raise InputError(
             f"tokenizer.vocab_size={section.vocab_size}: {what}; "

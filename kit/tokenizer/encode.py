@@ -47,6 +47,7 @@ def load(folder: Path) -> Tokenizer:
 def encode(tokenizer: Tokenizer, documents: Iterable[Sequence[str]]) -> Iterator[list[int]]:
     """The tokens of each document of segmented sentences, closed by `</s>`."""
     end = tokenizer.token_to_id(END)
+    assert end is not None
     rest = iter(documents)
     while batch := list(itertools.islice(rest, _BATCH)):
         encodings = iter(

@@ -71,7 +71,7 @@ def publish(run: Run, recipe: Recipe, status: str) -> str | None:
     uri = tracking_uri(recipe)
     try:
         _send(run, recipe, uri, status)
-    except Exception as error:  # noqa: BLE001  whatever MLflow raises, training goes on
+    except Exception as error:
         return f"{uri}: {type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
     return None
 

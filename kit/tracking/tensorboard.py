@@ -37,7 +37,9 @@ class EventFile:
         self._records = RecordWriter(path.open("wb"))
         self._write(Event(wall_time=began, file_version="brain.Event:2"))
         start = SessionLog(status=SessionLog.START)
-        self._write(Event(wall_time=began, step=from_step + 1 if from_step else 0, session_log=start))
+        self._write(
+            Event(wall_time=began, step=from_step + 1 if from_step else 0, session_log=start)
+        )
 
     def add(self, row: Row) -> None:
         """Draw a row of the ledger."""

@@ -19,7 +19,7 @@ from kit.files import read_json, write_json
 from kit.tracking import ledger
 
 if TYPE_CHECKING:
-    from torch.distributed import Store
+    from torch._C._distributed_c10d import Store
 
     from kit.workspace import Attempt, Run
 
@@ -54,17 +54,19 @@ def work(run: Run, task: int, tasks: int) -> None:  # noqa: ARG001  one task of 
     cluster = read_resolved(run.cluster, Cluster)
     place = Place.here()
 
-    import torch.distributed as dist
-
     from kit.training import loop
+    from kit.training.engine import Device
+    from kit.training.team import Team
 
     attempt, store = claim(run, place) if place.rank == 0 else follow(run, place)
-    outcome = loop.train(run, recipe, cluster.device, attempt, place, store, interruption)
-    dist.barrier()
+    device = Device(cluster.device, place.local_rank)
+    team = Team.join(device.backend, store, place.rank, place.ranks, interruption)
+    outcome = loop.train(run, recipe, attempt, device, team)
+    team.barrier()
     if place.rank == 0:
         write_json(attempt.end, {"job": place.job, "time": time.time(), **outcome})
-    dist.barrier()
-    dist.destroy_process_group()
+    team.barrier()
+    team.leave()
     if outcome["outcome"] == "interrupted":
         raise Interrupted(f"{outcome['signal']} at step {outcome['step']}; saved, to be continued")
 
@@ -81,7 +83,9 @@ def claim(run: Run, place: Place) -> tuple[Attempt, Store]:
     try:
         attempt.root.mkdir()
     except FileExistsError:
-        raise RunError(f"{attempt.root}: another job has just begun this attempt; cancel one") from None
+        raise RunError(
+            f"{attempt.root}: another job has just begun this attempt; cancel one"
+        ) from None
     resumed = checkpoint.newest(run)
     if resumed is not None and resumed.record["ranks"] != place.ranks:
         raise CheckpointError(
@@ -119,4 +123,6 @@ def follow(run: Run, place: Place) -> tuple[Attempt, Store]:
             if start["job"] == place.job:
                 return attempt, TCPStore(start["host"], start["port"], place.ranks, is_master=False)
         time.sleep(_POLL)
-    raise RunError(f"rank {place.rank}: rank 0 of job {place.job} did not begin within {_PATIENCE} s")
+    raise RunError(
+        f"rank {place.rank}: rank 0 of job {place.job} did not begin within {_PATIENCE} s"
+    )

@@ -16,7 +16,6 @@ import shutil
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kit.errors import CheckpointError
@@ -24,6 +23,8 @@ from kit.files import file_hash, read_json, sync_directory, write_json
 from kit.tracking import ledger
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from kit.workspace import Attempt, Run
 
 _NAME = re.compile(r"step-(\d{8})\.attempt-(\d{4})")
@@ -42,10 +43,18 @@ class State(Protocol):
         """Read it."""
 
 
-class Barrier(Protocol):
-    """A barrier of all ranks."""
+class Ranks(Protocol):
+    """Who saves together: the team."""
 
-    def __call__(self) -> None:
+    @property
+    def rank(self) -> int:
+        """This one."""
+
+    @property
+    def ranks(self) -> int:
+        """How many."""
+
+    def barrier(self) -> None:
         """Return when every rank has come."""
 
 
@@ -102,7 +111,9 @@ def committed(run: Run) -> list[Checkpoint]:
         for path in run.checkpoints.iterdir()
         if (match := _NAME.fullmatch(path.name))
     ]
-    starts = {attempt.number: read_json(attempt.start)["from_step"] for attempt in ledger.attempts(run)}
+    starts = {
+        attempt.number: read_json(attempt.start)["from_step"] for attempt in ledger.attempts(run)
+    }
     chosen = [
         checkpoint
         for checkpoint in found
@@ -122,7 +133,9 @@ def newest(run: Run) -> Checkpoint | None:
             return checkpoint
         aside = checkpoint.folder.with_name(f"broken-{checkpoint.folder.name}-{time.time_ns()}")
         checkpoint.folder.rename(aside)
-        print(f"checkpoint {checkpoint.folder}: {problem}; put aside as {aside.name}", file=sys.stderr)
+        print(
+            f"checkpoint {checkpoint.folder}: {problem}; put aside as {aside.name}", file=sys.stderr
+        )
     return None
 
 
@@ -140,34 +153,34 @@ def save(
     engine: State,
     step: int,
     facts: dict[str, Any],
-    rank: int,
-    ranks: int,
-    barrier: Barrier,
+    team: Ranks,
 ) -> Checkpoint:
     """Commit the state after `step` steps. Every rank calls it; it returns when all is durable."""
     name = f"step-{step:08d}.attempt-{attempt.number:04d}"
     staging, folder = run.checkpoints / f".{name}", run.checkpoints / name
     state = staging / _STATE
-    if rank == 0:
+    if team.rank == 0:
         shutil.rmtree(staging, ignore_errors=True)
         state.mkdir(parents=True)
-    barrier()
+    team.barrier()
     engine.save(state, step, facts)
-    mine = {path.name: _settle(path) for path in sorted(state.iterdir()) if _owner(path) == rank}
-    write_json(staging / f"done-{rank}.json", mine)
-    barrier()
-    if rank == 0:
+    mine = {
+        path.name: _settle(path) for path in sorted(state.iterdir()) if _owner(path) == team.rank
+    }
+    write_json(staging / f"done-{team.rank}.json", mine)
+    team.barrier()
+    if team.rank == 0:
         files: dict[str, Any] = {}
-        for other in range(ranks):
+        for other in range(team.ranks):
             done = staging / f"done-{other}.json"
             files |= read_json(done)
             done.unlink()
         sync_directory(state)
-        record = {**facts, "step": step, "ranks": ranks, "time": time.time(), "files": files}
+        record = {**facts, "step": step, "ranks": team.ranks, "time": time.time(), "files": files}
         write_json(staging / _RECORD, record)
         staging.rename(folder)
         sync_directory(run.checkpoints)
-    barrier()
+    team.barrier()
     return Checkpoint(folder, step, attempt.number)
 
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.distributed as dist
 
 from kit.errors import ConfigError
 from kit.training import model as language_model
@@ -140,7 +139,9 @@ def configuration(recipe: Recipe, accumulation: int) -> dict[str, Any]:
     for key in training.deepspeed:
         if key not in _DEEPSPEED_KEYS:
             allowed = ", ".join(sorted(_DEEPSPEED_KEYS))
-            raise ConfigError(f"training.deepspeed: {key} is not to be set there; allowed: {allowed}")
+            raise ConfigError(
+                f"training.deepspeed: {key} is not to be set there; allowed: {allowed}"
+            )
     return {
         "train_micro_batch_size_per_gpu": training.micro_batch,
         "gradient_accumulation_steps": accumulation,
@@ -150,13 +151,6 @@ def configuration(recipe: Recipe, accumulation: int) -> dict[str, Any]:
         "zero_allow_untested_optimizer": True,
         **training.deepspeed,
     }
-
-
-def join(device: Device, store: dist.Store, rank: int, ranks: int) -> dist.ProcessGroup:
-    """Join the other ranks; returns a gloo group for decisions, which never waits for a GPU."""
-    dist.init_process_group(device.backend, store=store, rank=rank, world_size=ranks)
-    group: dist.ProcessGroup = dist.new_group(backend="gloo")
-    return group
 
 
 def _import_deepspeed() -> Any:

@@ -46,7 +46,10 @@ def special_tokens(recipe: Recipe) -> tuple[int, int]:
 
     folder = Workspace(Path(recipe.workspace)).tokenizer
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    return tokenizer.token_to_id("<s>"), tokenizer.token_to_id("</s>")
+    begin, end = (tokenizer.token_to_id(token) for token in ("<s>", "</s>"))
+    assert begin is not None
+    assert end is not None
+    return begin, end
 
 
 class LanguageModel(nn.Module):

@@ -1,0 +1,44 @@
+# make demo   the whole relay on this machine, in a few minutes; DUMP=path takes a real dump
+# make test   lint, types, and all tests; those of Slurm where its packages are installed
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DUMP ?=
+
+DEMO := $(if $(DUMP),name=demo-dump workspace=work/demo-dump corpus.sources.jawiki.location=$(DUMP) corpus.unit_mb=0.5)
+
+.PHONY: demo test lint lock clean
+
+demo: $(VENV)/installed
+	$(BIN)/python -m jobs.pipeline run configs/demo.yaml cluster.preempt_at_step=120 $(DEMO)
+
+test: lint
+	$(BIN)/python -m pytest -n 2 tests/unit
+	$(BIN)/python -m pytest -m "not trial" --ignore tests/unit
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# DeepSpeed's build looks at the torch that is there: torch first, and no isolated build.
+$(VENV)/installed: pyproject.toml requirements.lock
+	$(PYTHON) -c 'import sys; sys.exit("ekiden needs Python 3.11 or newer; try make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c requirements.lock torch numpy setuptools wheel packaging
+	DS_BUILD_OPS=0 $(BIN)/python -m pip install --quiet --no-build-isolation -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-build-isolation --no-deps --editable .
+	touch $@
+
+# The newest versions that pyproject.toml allows, as one file.
+lock:
+	rm -rf $(VENV)-lock
+	$(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/python -m pip install --quiet torch==2.13.0 numpy setuptools wheel packaging
+	DS_BUILD_OPS=0 $(VENV)-lock/bin/python -m pip install --quiet --no-build-isolation '.[wikipedia,mlflow,dev]'
+	{ echo "# Every package of the project, pinned. Made by: make lock"; \
+	  $(VENV)-lock/bin/python -m pip freeze --all | grep -vE '^(ekiden|pip)( @|==)' | sed 's/+cpu$$//'; } > requirements.lock
+	rm -rf $(VENV)-lock
+
+clean:
+	rm -rf $(VENV) work

@@ -1,0 +1,1 @@
+"""One module a job: the command line, and nothing else."""

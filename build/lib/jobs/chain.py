@@ -1,0 +1,97 @@
+"""The stages of the relay, in order: what each command and `jobs.pipeline` are made of."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kit.errors import CheckpointError, ConfigError, StageError
+from kit.files import read_json
+
+if TYPE_CHECKING:
+    from kit.cluster.launch import Job
+    from kit.config import Recipe
+    from kit.stage import Unit
+    from kit.workspace import Run
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage, and the module of the kit that does it; imported when it is needed."""
+
+    name: str
+    module: str
+    of_run: bool = False  # its units lie in the run directory, not in the workspace
+
+    def job(self, recipe: Recipe) -> Job:
+        """The stage as a job. The number of tasks is a figure of the recipe."""
+        from kit.cluster.launch import Job
+
+        tasks = {"preprocess": recipe.corpus.tasks, "tokenize": recipe.tokens.tasks}
+        work = importlib.import_module(self.module).work
+        return Job(self.name, work, tasks.get(self.name, 1), training=self is TRAIN)
+
+    def units(self, run: Run, recipe: Recipe) -> list[Unit]:
+        """The units of the stage. Raises StageError or CheckpointError while it waits for another."""
+        module: Any = importlib.import_module(self.module)
+        found: list[Unit] = module.units(run, recipe) if self.of_run else module.units(recipe)
+        return found
+
+    def census(self, run: Run, recipe: Recipe, *, verify: bool = False) -> dict[str, Any]:
+        """How many units are done, missing, stale, broken; or what it waits for."""
+        from kit import stage
+
+        if self is TRAIN:
+            return _training(run)
+        try:
+            return stage.census(self.units(run, recipe), verify=verify)
+        except (StageError, CheckpointError) as error:
+            return {"waits": str(error)}
+
+    def done(self, run: Run, recipe: Recipe) -> bool:
+        """Whether nothing is left to do."""
+        counts = self.census(run, recipe)
+        return bool(counts.get("done")) and counts["done"] == sum(
+            value for key, value in counts.items() if key in ("done", "missing", "stale", "broken")
+        )
+
+
+TRAIN = Stage("train", "kit.training.attempt", of_run=True)
+STAGES = (
+    Stage("download", "kit.corpus.download"),
+    Stage("preprocess", "kit.corpus.preprocess"),
+    Stage("tokenizer", "kit.tokenizer.bpe"),
+    Stage("tokenize", "kit.tokenizer.encode"),
+    TRAIN,
+    Stage("evaluate", "kit.release.evaluate", of_run=True),
+    Stage("export", "kit.release.export", of_run=True),
+    Stage("generate", "kit.release.generate", of_run=True),
+)
+
+
+def stage_named(name: str) -> Stage:
+    """The stage of that name."""
+    for stage in STAGES:
+        if stage.name == name:
+            return stage
+    raise ConfigError(f"no stage {name}; there are {', '.join(stage.name for stage in STAGES)}")
+
+
+def _training(run: Run) -> dict[str, Any]:
+    """Where training stands: one unit, done with its last step."""
+    from kit.tracking import ledger
+
+    attempts = ledger.attempts(run)
+    curve = [row for row in ledger.canonical(run) if row["kind"] == "step"]
+    done = bool(attempts) and any(
+        attempt.end.is_file() and read_json(attempt.end)["outcome"] == "done"
+        for attempt in attempts
+    )
+    return {
+        "done": int(done),
+        "missing": int(not done),
+        "attempts": len(attempts),
+        "step": curve[-1]["step"] if curve else 0,
+        "loss": curve[-1]["loss"] if curve else None,
+    }

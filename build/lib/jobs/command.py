@@ -1,0 +1,190 @@
+"""What the command lines share: recipe, overrides, cluster; the verbs; errors into exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kit import config
+from kit.errors import FAILED, ConfigError, EkidenError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jobs.chain import Stage
+    from kit.workspace import Run
+
+RecipeFile = Annotated[
+    Path, typer.Argument(metavar="RECIPE", help="A recipe, as configs/demo.yaml.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[section.key=value ...]", help="Keys of the recipe, or of cluster."),
+]
+ClusterName = Annotated[
+    str, typer.Option("--cluster", help="A name in configs/cluster, or a YAML file.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Verify = Annotated[bool, typer.Option("--verify", help="Read every file, not only its size.")]
+
+
+def new_app(text: str) -> typer.Typer:
+    """A command line with that help."""
+    return typer.Typer(
+        help=text, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False
+    )
+
+
+def main(app: typer.Typer) -> None:
+    """Run a command line; a user's mistake is one line on stderr and its exit code."""
+    try:
+        app()
+    except EkidenError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILED)
+
+
+def load(
+    recipe_file: Path, overrides: list[str] | None, cluster_name: str
+) -> tuple[config.Recipe, config.Cluster]:
+    """The recipe and cluster of a command line, resolved on this machine."""
+    from kit.corpus import segment
+
+    recipe = config.load_recipe(recipe_file, overrides or [])
+    cluster = config.load_cluster(cluster_name, recipe_file, overrides or [])
+    name, version = segment.resolve(recipe.corpus.segmenter)
+    resolved = {"segmenter": name, "segmenter_version": version}
+    return recipe.model_copy(update={"corpus": recipe.corpus.model_copy(update=resolved)}), cluster
+
+
+def run_of(recipe: config.Recipe) -> Run:
+    """The run directory of a recipe, which may not be there yet."""
+    from kit.workspace import Workspace
+
+    return Workspace(Path(recipe.workspace)).run(recipe.name)
+
+
+def run_here(recipe: config.Recipe, cluster: config.Cluster, stages: Sequence[Stage]) -> None:
+    """Run stages in the foreground under the local supervisor."""
+    from kit.cluster import local, submission
+
+    if cluster.kind != "local":
+        raise ConfigError(f"cluster {cluster.name}: run works on this machine; use submit")
+    run = submission.prepare(recipe, cluster)
+    local.prepare(run, cluster, [stage.job(recipe) for stage in stages])
+    local.supervise(run, lambda text: print(text, flush=True))
+
+
+def submit(recipe: config.Recipe, cluster: config.Cluster, stages: Sequence[Stage]) -> None:
+    """Submit what is not done of the stages, as one chain; returns at once."""
+    from kit.cluster import launch, local, submission
+
+    todo = to_do(recipe, stages)
+    if not todo:
+        print("nothing to submit: all is done")
+        return
+    if cluster.kind == "slurm":
+        launch.refuse_second(run_of(recipe))
+    run = submission.prepare(recipe, cluster)
+    jobs = [stage.job(recipe) for stage in todo]
+    if cluster.kind == "local":
+        local.prepare(run, cluster, jobs)
+        process = local.start(run)
+        print(f"{run.root}: process {process} is at work; see {run.submissions / 'supervisor.log'}")
+        return
+    for name, job in launch.submit(run, cluster, jobs).items():
+        print(f"{name}: job {job}")
+    print(f"run directory: {run.root}")
+
+
+def to_do(recipe: config.Recipe, stages: Sequence[Stage]) -> list[Stage]:
+    """The stages from the first that is not done."""
+    run = run_of(recipe)
+    rest = list(stages)
+    while rest and rest[0].done(run, recipe):
+        rest.pop(0)
+    return rest
+
+
+def show_dry_run(recipe: config.Recipe, cluster: config.Cluster, stages: Sequence[Stage]) -> None:
+    """Say what `run` or `submit` would do."""
+    for stage in to_do(recipe, stages):
+        job = stage.job(recipe)
+        size = f"{cluster.training.ranks} ranks" if job.training else f"{job.tasks} task(s)"
+        counts = stage.census(run_of(recipe), recipe)
+        print(f"{stage.name}: {size} on {cluster.name}; {describe(counts)}")
+
+
+def describe(counts: dict[str, Any]) -> str:
+    """A census in words."""
+    return ", ".join(f"{value} {key}" if isinstance(value, int) else f"{key}: {value}"
+                     for key, value in counts.items() if value not in (0, None))  # fmt: skip
+
+
+def print_json(value: Any) -> None:
+    """One object, for programs."""
+    print(json.dumps(value, ensure_ascii=False, indent=1))
+
+
+def stage_app(name: str, text: str) -> typer.Typer:
+    """The command line of one stage: run, submit, status."""
+    from jobs.chain import stage_named
+
+    app = new_app(text)
+    stage = stage_named(name)
+
+    @app.command("run")
+    def run_verb(
+        recipe_file: RecipeFile,
+        overrides: Overrides = None,
+        cluster_name: ClusterName = "local",
+        dry_run: DryRun = False,
+    ) -> None:
+        """Do it here and now; training runs on the ranks of a local cluster."""
+        recipe, cluster = load(recipe_file, overrides, cluster_name)
+        if dry_run:
+            show_dry_run(recipe, cluster, [stage])
+        elif stage.name == "train":
+            run_here(recipe, cluster, [stage])
+        else:
+            from kit.cluster import submission
+
+            stage.job(recipe).work(submission.prepare(recipe, cluster), 0, 1)
+
+    @app.command("submit")
+    def submit_verb(
+        recipe_file: RecipeFile,
+        overrides: Overrides = None,
+        cluster_name: ClusterName = "local",
+        dry_run: DryRun = False,
+    ) -> None:
+        """Send it to the cluster, and return at once."""
+        recipe, cluster = load(recipe_file, overrides, cluster_name)
+        (show_dry_run if dry_run else submit)(recipe, cluster, [stage])
+
+    @app.command("status")
+    def status_verb(
+        recipe_file: RecipeFile,
+        overrides: Overrides = None,
+        cluster_name: ClusterName = "local",
+        verify: Verify = False,
+        as_json: Json = False,
+    ) -> None:
+        """What is done, missing, stale or broken."""
+        recipe, _ = load(recipe_file, overrides, cluster_name)
+        counts = stage.census(run_of(recipe), recipe, verify=verify)
+        if as_json:
+            print_json({"stage": stage.name, **counts})
+        else:
+            print(f"{stage.name}: {describe(counts)}")
+
+    return app

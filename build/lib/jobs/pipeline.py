@@ -1,0 +1,90 @@
+"""The whole relay, as one chain of jobs.
+
+python -m jobs.pipeline run configs/demo.yaml
+python -m jobs.pipeline submit configs/gpt2-xl-ja.yaml --cluster mdx
+"""
+
+from __future__ import annotations
+
+from jobs.chain import STAGES
+from jobs.command import (
+    ClusterName,
+    DryRun,
+    Json,
+    Overrides,
+    RecipeFile,
+    Verify,
+    load,
+    main,
+    new_app,
+    print_json,
+    run_here,
+    run_of,
+    show_dry_run,
+    submit,
+    to_do,
+)
+
+app = new_app("The whole relay: from raw text to a released model.")
+
+
+@app.command("run")
+def run_verb(
+    recipe_file: RecipeFile,
+    overrides: Overrides = None,
+    cluster_name: ClusterName = "local",
+    dry_run: DryRun = False,
+) -> None:
+    """Run all that is not done on this machine, in the foreground, and report."""
+    from jobs import report
+
+    recipe, cluster = load(recipe_file, overrides, cluster_name)
+    if dry_run:
+        show_dry_run(recipe, cluster, STAGES)
+        return
+    if todo := to_do(recipe, STAGES):
+        run_here(recipe, cluster, todo)
+    report.show(report.facts(run_of(recipe), recipe))
+
+
+@app.command("submit")
+def submit_verb(
+    recipe_file: RecipeFile,
+    overrides: Overrides = None,
+    cluster_name: ClusterName = "local",
+    dry_run: DryRun = False,
+) -> None:
+    """Send the whole chain to the cluster, and return at once."""
+    recipe, cluster = load(recipe_file, overrides, cluster_name)
+    (show_dry_run if dry_run else submit)(recipe, cluster, STAGES)
+
+
+@app.command("status")
+def status_verb(
+    recipe_file: RecipeFile,
+    overrides: Overrides = None,
+    cluster_name: ClusterName = "local",
+    verify: Verify = False,
+    as_json: Json = False,
+) -> None:
+    """Where the relay stands."""
+    from jobs import report
+
+    recipe, _ = load(recipe_file, overrides, cluster_name)
+    facts = report.facts(run_of(recipe), recipe, verify=verify)
+    (print_json if as_json else report.show)(facts)
+
+
+@app.command("show")
+def show_verb(
+    recipe_file: RecipeFile, overrides: Overrides = None, cluster_name: ClusterName = "local"
+) -> None:
+    """The resolved recipe and cluster, as a run directory would hold them."""
+    recipe, cluster = load(recipe_file, overrides, cluster_name)
+    print_json(
+        {"recipe": recipe.model_dump(mode="json"), "cluster": cluster.model_dump(mode="json")}
+    )
+
+
+if __name__ == "__main__":
+    main(app)

@@ -1,0 +1,86 @@
+"""The report of a run: its stages, its curve, what it survived, what it writes, how to look on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from jobs.chain import STAGES
+from jobs.command import describe
+
+if TYPE_CHECKING:
+    from kit.config import Recipe
+    from kit.workspace import Run
+
+
+def facts(run: Run, recipe: Recipe, *, verify: bool = False) -> dict[str, Any]:
+    """All that `show` prints, as plain values."""
+    from kit.cluster import requeue
+    from kit.files import read_json
+    from kit.release.evaluate import SCORES
+    from kit.release.generate import SAMPLES
+    from kit.tracking import ledger, mlflow
+
+    curve = ledger.canonical(run)
+    steps = [row for row in curve if row["kind"] == "step"]
+    validations = [row for row in curve if row["kind"] == "validation"]
+    scores, samples = run.evaluation / SCORES, run.samples / SAMPLES
+    return {
+        "run": str(run.root),
+        "stages": {s.name: s.census(run, recipe, verify=verify) for s in STAGES},
+        "first": steps[0] if steps else None,
+        "last": steps[-1] if steps else None,
+        "validation": validations[-1] if validations else None,
+        "requeues": [row for row in requeue.recorded(run) if row["requeued"]],
+        "scores": read_json(scores) if scores.is_file() else None,
+        "samples": read_json(samples) if samples.is_file() else [],
+        "export": str(run.export) if run.export.is_dir() else None,
+        "tensorboard": str(run.tensorboard) if recipe.tracking.tensorboard else None,
+        "mlflow": mlflow.tracking_uri(recipe) if recipe.tracking.mlflow else None,
+    }
+
+
+def show(found: dict[str, Any]) -> None:
+    """Print the report."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, soft_wrap=True)
+    table = Table(title=found["run"], title_justify="left")
+    for heading in ("stage", "units"):
+        table.add_column(heading)
+    for name, counts in found["stages"].items():
+        table.add_row(name, describe(counts))
+    console.print(table)
+    first, last = found["first"], found["last"]
+    if first and last:
+        console.print(
+            f"training loss   {first['loss']:.3f} at step {first['step']}, "
+            f"{last['loss']:.3f} at step {last['step']}"
+        )
+    if validation := found["validation"]:
+        console.print(
+            f"validation loss {validation['validation_loss']:.3f} at step {validation['step']}"
+        )
+    for row in found["requeues"]:
+        console.print(
+            f"survived        {row['reason']} of {row['name']} (job {row['job']}), requeued"
+        )
+    if scores := found["scores"]:
+        console.print(
+            f"held-out part   perplexity {scores['perplexity']:.1f} a token "
+            f"(a unigram model: {scores['unigram_perplexity']:.1f}), "
+            f"{scores['bits_per_byte']:.3f} bits a byte"
+        )
+    for sample in found["samples"]:
+        console.print(f"it writes       {sample['text']!r}", markup=False)
+    console.print()
+    if found["export"]:
+        console.print(f"the model:      {found['export']}")
+    if found["tensorboard"]:
+        console.print(f"TensorBoard:    .venv/bin/tensorboard --logdir {found['tensorboard']}")
+    if found["mlflow"]:
+        server = f"--backend-store-uri {found['mlflow']}"
+        is_file = found["mlflow"].startswith("sqlite:")
+        console.print(
+            f"MLflow:         {'.venv/bin/mlflow server ' + server if is_file else found['mlflow']}"
+        )

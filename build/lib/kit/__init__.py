@@ -1,0 +1,1 @@
+"""The library of ekiden: everything the jobs are made of."""

@@ -1,0 +1,1 @@
+"""Slurm, or a small supervisor in its place."""

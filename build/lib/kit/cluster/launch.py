@@ -1,0 +1,211 @@
+"""Jobs into Slurm through submitit, and the first function of every task: the only door to submitit.
+
+submitit starts one process for each rank and gives it its place. What it pickles is a reference to
+`enter` and the path of the run directory; signals, checkpoints and requeues are the kit's.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import submitit
+
+from kit.cluster import state, submission
+from kit.errors import INTERRUPTED, USER_MISTAKE, ClusterError, EkidenError, Interrupted, RunError
+from kit.files import read_json, write_json
+from kit.workspace import Run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from kit.config import Cluster
+
+    Work = Callable[[Run, int, int], None]
+
+FAILURE = "failure.json"  # in a job's log folder: the mistake that ended it, not to be retried
+
+
+@dataclass(frozen=True)
+class Job:
+    """A stage as a job: an array of tasks, or the training job, one task of many ranks."""
+
+    name: str
+    work: Work
+    tasks: int = 1
+    training: bool = False
+
+
+def enter(work: Work, run_root: str, name: str, task: int, tasks: int) -> None:
+    """What every process of a job runs. A mistake of the user's ends it in one line, exit code 2."""
+    run = Run(Path(run_root))
+    place = submitit.JobEnvironment()
+    os.environ |= {
+        "RANK": str(place.global_rank),
+        "LOCAL_RANK": str(place.local_rank),
+        "WORLD_SIZE": str(place.num_tasks),
+        "EKIDEN_NODES": str(place.num_nodes),
+        "EKIDEN_JOB": token(),
+    }
+    try:
+        submission.check_environment(run)
+        work(run, task, tasks)
+    except Interrupted as interrupted:
+        print(f"{name}: {interrupted}", flush=True)
+        sys.exit(INTERRUPTED)
+    except EkidenError as error:
+        write_json(run.submissions / name / FAILURE, {"job": token(), "message": str(error)})
+        print(f"{name}: {error}", file=sys.stderr, flush=True)
+        sys.exit(USER_MISTAKE)
+
+
+def token() -> str:
+    """A name for this start of this job, the same on all its ranks: a requeue gives another."""
+    slurm = os.environ.get("SLURM_JOB_ID")
+    if slurm:
+        return f"{slurm}.{os.environ.get('SLURM_RESTART_COUNT', '0')}"
+    return os.environ["EKIDEN_LOCAL_JOB"]
+
+
+def submit(run: Run, cluster: Cluster, jobs: Sequence[Job]) -> dict[str, str]:
+    """Send jobs to Slurm, each after the one before; returns their ids.
+
+    Raises ClusterError where Slurm does not answer or refuses, RunError where a job of this run is
+    still alive.
+    """
+    refuse_second(run)
+    forget_mistakes(run, jobs)
+    ids: dict[str, str] = {}
+    for job in jobs:
+        after = [*ids.values()][-1:]
+        executor = submitit.SlurmExecutor(folder=run.submissions / job.name)
+        executor.update_parameters(**_parameters(run, cluster, job, after))
+        arguments = [(job.work, str(run.root), job.name, i, job.tasks) for i in range(job.tasks)]
+        try:
+            with executor.batch():
+                submitted = [executor.submit(enter, *a) for a in arguments]
+        except submitit.core.utils.FailedJobError as error:
+            _cancel(list(ids.values()))
+            reason = str(error).strip().splitlines()[-1]
+            raise ClusterError(
+                f"cluster {cluster.name}: sbatch refuses {job.name}: {reason}"
+            ) from None
+        ids[job.name] = submitted[0].job_id.split("_")[0]
+    write_json(run.jobs, {"cluster": cluster.name, "time": time.time(), "slurm": ids})
+    return ids
+
+
+def forget_mistakes(run: Run, jobs: Sequence[Job]) -> None:
+    """A new submission starts without the mistakes of the one before."""
+    for job in jobs:
+        (run.submissions / job.name / FAILURE).unlink(missing_ok=True)
+
+
+def refuse_second(run: Run) -> None:
+    """Raises RunError where Slurm still has a job of this run, ClusterError where it is not there."""
+    known = read_json(run.jobs).get("slurm", {}) if run.jobs.is_file() else {}
+    alive = state.live(list(known.values()))
+    if alive:
+        job, status = next(iter(alive.items()))
+        raise RunError(
+            f"{run.root}: job {job} of this run is {status}; wait for it, or scancel {job}"
+        )
+
+
+def write_local(folder: Path, job_id: str, job: Job, run: Run, task: int) -> None:
+    """Pickle one task as submitit does, for `local_command` to run."""
+    delayed = submitit.core.utils.DelayedSubmission(
+        enter, job.work, str(run.root), job.name, task, job.tasks
+    )
+    delayed.set_timeout(timeout_min=0, max_num_timeout=0)
+    folder.mkdir(parents=True, exist_ok=True)
+    delayed.dump(submitit.core.utils.JobPaths(folder, job_id).submitted_pickle)
+
+
+def local_command(
+    folder: Path, job_id: str, rank: int, ranks: int, start: int
+) -> tuple[list[str], dict[str, str]]:
+    """The command and environment of one rank of a local job; `start` counts its starts."""
+    environment = {
+        "SUBMITIT_EXECUTOR": "local",
+        "SUBMITIT_LOCAL_JOB_ID": job_id,
+        "SUBMITIT_LOCAL_NTASKS": str(ranks),
+        "SUBMITIT_LOCAL_JOB_NUM_NODES": "1",
+        "SUBMITIT_LOCAL_NODEID": "0",
+        "SUBMITIT_LOCAL_GLOBALID": str(rank),
+        "SUBMITIT_LOCAL_LOCALID": str(rank),
+        "EKIDEN_LOCAL_JOB": f"{job_id}.{os.getpid()}.{start}",
+    }
+    return [sys.executable, "-u", "-m", "submitit.core._submit", str(folder)], environment
+
+
+def job_environment(run: Run, cluster: Cluster) -> dict[str, str]:
+    """Environment variables of every task: the run's own code comes first, the checkout never."""
+    return {
+        "PYTHONPATH": str(run.code),
+        "PYTHONSAFEPATH": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "OMP_NUM_THREADS": "1",
+        **cluster.environment,
+    }
+
+
+def _parameters(run: Run, cluster: Cluster, job: Job, after: list[str]) -> dict[str, Any]:
+    """submitit's parameters for a job."""
+    variables = job_environment(run, cluster)
+    more: dict[str, Any] = {"requeue": True, "kill-on-invalid-dep": "yes", **cluster.sbatch}
+    if after:
+        more["dependency"] = f"afterok:{after[0]}"
+    trap = [sys.executable, "-m", "kit.cluster.requeue", str(run.root), job.name]
+    setup = [
+        *cluster.setup,
+        *(f"export {name}={shlex.quote(value)}" for name, value in variables.items()),
+        "trap : TERM  # the shell waits for srun, then decides: see kit/cluster/requeue.py",
+        f"trap {shlex.quote(shlex.join(trap) + ' $?')} EXIT",
+    ]
+    common: dict[str, Any] = {
+        "job_name": f"{run.root.name}-{job.name}",
+        "setup": setup,
+        "additional_parameters": more,
+        "stderr_to_stdout": True,
+    }
+    if not job.training:
+        arrays = cluster.arrays
+        sizes = {
+            "partition": arrays.partition,
+            "time": arrays.minutes,
+            "cpus_per_task": arrays.cpus,
+            "mem": _megabytes(arrays.memory_gb),
+        }
+        parallel = {"array_parallelism": arrays.parallel, "ntasks_per_node": 1, "nodes": 1}
+        return common | parallel | _given(sizes)
+    training = cluster.training
+    sizes = {
+        "partition": training.partition,
+        "time": training.minutes,
+        "nodes": training.nodes,
+        "ntasks_per_node": training.ranks_per_node,
+        "gpus_per_node": training.gpus_per_node or None,
+        "cpus_per_task": training.cpus_per_rank,
+        "mem": _megabytes(training.memory_gb),
+        "signal_delay_s": training.warning_seconds,
+    }
+    return common | _given(sizes)
+
+
+def _megabytes(gigabytes: float | None) -> str | None:
+    return None if gigabytes is None else f"{int(gigabytes * 1024)}M"
+
+
+def _given(sizes: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in sizes.items() if value is not None}
+
+
+def _cancel(ids: list[str]) -> None:
+    for job in ids:
+        state.slurm("scancel", job)

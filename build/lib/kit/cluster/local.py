@@ -1,0 +1,297 @@
+"""The local supervisor: what slurmctld does, for one machine without Slurm.
+
+    python -m kit.cluster.local RUN
+
+It starts the tasks of a run's jobs, one job after the other, through the same entry points as
+Slurm; decides over requeues by the same rules; and, as a drill, preempts the training job once
+where the cluster file says `preempt_at_step`. Started by `submit` it outlives the terminal.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from kit.cluster import launch, requeue
+from kit.cluster.state import JobState
+from kit.config import Cluster, read_resolved
+from kit.errors import DONE, INTERRUPTED, ClusterError, Interrupted, RunError
+from kit.files import read_json, write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from types import FrameType
+
+    from kit.workspace import Run
+
+_POLL = 0.1
+_GRACE = 60  # seconds from TERM to KILL, as Slurm's KillWait
+_SURVIVORS = 20  # seconds the ranks may outlive the first that failed
+
+
+def prepare(run: Run, cluster: Cluster, jobs: Sequence[launch.Job]) -> None:
+    """Write down what the supervisor is to do. Raises RunError while another one is at work."""
+    with _sole_supervisor(run):
+        launch.forget_mistakes(run, jobs)
+        for job in jobs:
+            for task in range(job.tasks):
+                launch.write_local(run.submissions / job.name, f"{job.name}-{task}", job, run, task)
+        todo = [{"name": job.name, "tasks": job.tasks, "training": job.training} for job in jobs]
+        write_json(run.jobs, {"cluster": cluster.name, "time": time.time(), "local": todo})
+
+
+def start(run: Run) -> int:
+    """Start the supervisor in the background, detached from the terminal; returns its process id."""
+    run.submissions.mkdir(parents=True, exist_ok=True)
+    with (run.submissions / "supervisor.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-u", "-m", "kit.cluster.local", str(run.root)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            env=os.environ | {"PYTHONPATH": str(run.code), "PYTHONSAFEPATH": "1"},
+        )
+    return process.pid
+
+
+def supervise(run: Run, say: Callable[[str], None]) -> None:
+    """Do what was written down, to the end.
+
+    Raises Interrupted after a SIGTERM or SIGINT to the supervisor (training is saved first),
+    ClusterError where a job fails for good.
+    """
+    cluster = read_resolved(run.cluster, Cluster)
+    with _sole_supervisor(run), _Stop() as stop:
+        for job in read_json(run.jobs)["local"]:
+            began = time.monotonic()
+            say(f"{job['name']}: started, {job['tasks']} task(s)")
+            (_train if job["training"] else _array)(run, cluster, job, stop, say)
+            say(f"{job['name']}: done in {time.monotonic() - began:.0f} s")
+
+
+def is_supervised(run: Run) -> bool:
+    """Whether a supervisor is at work on this run."""
+    try:
+        with _sole_supervisor(run):
+            return False
+    except RunError:
+        return True
+
+
+@dataclass
+class _Stop:
+    """Whether the supervisor itself was told to stop."""
+
+    asked: bool = False
+    _before: dict[int, Any] = field(default_factory=dict)
+
+    def __enter__(self) -> _Stop:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        self.asked = True
+
+
+@dataclass
+class _Task:
+    """The processes of one task: one, or a rank each."""
+
+    job_id: str
+    token: str
+    processes: list[subprocess.Popen[bytes]]
+
+    @classmethod
+    def launch(cls, run: Run, cluster: Cluster, job_id: str, ranks: int, starts: int) -> _Task:
+        folder = run.submissions / job_id.rsplit("-", 1)[0]
+        processes = []
+        token = ""
+        for rank in range(ranks):
+            command, variables = launch.local_command(folder, job_id, rank, ranks, starts)
+            token = variables["EKIDEN_LOCAL_JOB"]
+            variables |= launch.job_environment(run, cluster)
+            with (folder / f"{job_id}_{rank}_log.out").open("ab") as log:
+                processes.append(
+                    subprocess.Popen(
+                        command,
+                        stdin=subprocess.DEVNULL,
+                        stdout=log,
+                        stderr=log,
+                        start_new_session=True,  # a Ctrl-C is the supervisor's to pass on
+                        env=os.environ | variables,
+                    )
+                )
+        return cls(job_id, token, processes)
+
+    def signal(self, number: int) -> None:
+        for process in self.processes:
+            if process.poll() is None:
+                process.send_signal(number)
+
+    def end(self) -> None:
+        """TERM, and KILL after the grace time."""
+        self.signal(signal.SIGTERM)
+        deadline = time.monotonic() + _GRACE
+        while self.code() is None and time.monotonic() < deadline:
+            time.sleep(_POLL)
+        self.signal(signal.SIGKILL)
+
+    def code(self) -> int | None:
+        """The highest exit code when all processes have ended; 128 + n for signal n; else None."""
+        codes = [process.poll() for process in self.processes]
+        if any(code is None for code in codes):
+            return None
+        return max(code if code >= 0 else 128 - code for code in codes if code is not None)
+
+    def failed(self) -> bool:
+        """Whether one process has ended otherwise than done or interrupted."""
+        return any(process.poll() not in (None, DONE, INTERRUPTED) for process in self.processes)
+
+
+def _array(
+    run: Run, cluster: Cluster, job: dict[str, Any], stop: _Stop, say: Callable[[str], None]
+) -> None:
+    """Run an array job, `arrays.parallel` tasks at a time, failed ones again."""
+    name = job["name"]
+    waiting = [(task, 1) for task in range(job["tasks"])]
+    running: list[tuple[int, int, _Task]] = []
+    try:
+        while waiting or running:
+            while waiting and len(running) < cluster.arrays.parallel:
+                task, starts = waiting.pop(0)
+                running.append(
+                    (task, starts, _Task.launch(run, cluster, f"{name}-{task}", 1, starts))
+                )
+            time.sleep(_POLL)
+            if stop.asked:
+                raise Interrupted(f"{name}: stopped; run or submit it again to go on")
+            for entry in list(running):
+                task, starts, process = entry
+                code = process.code()
+                if code is None:
+                    continue
+                running.remove(entry)
+                decision = requeue.decide_task(run, cluster, name, code, starts)
+                if decision.requeue:
+                    say(f"{name}, task {task}: {decision.reason}, again")
+                    waiting.append((task, starts + 1))
+                elif code != DONE:
+                    raise ClusterError(_verdict(run, name, decision.reason))
+    finally:
+        for _, _, process in running:
+            process.end()
+
+
+def _train(
+    run: Run, cluster: Cluster, job: dict[str, Any], stop: _Stop, say: Callable[[str], None]
+) -> None:
+    """Run the training job, attempt after attempt."""
+    name = job["name"]
+    drill = cluster.preempt_at_step
+    if any(row["reason"] == "preemption" for row in requeue.recorded(run)):
+        drill = None  # it has been
+    starts = 0
+    while True:
+        starts += 1
+        task = _Task.launch(run, cluster, f"{name}-0", cluster.training.ranks, starts)
+        preempted = _watch(run, task, drill, stop, say)
+        drill = None if preempted else drill
+        code = task.code()
+        assert code is not None
+        slurm = JobState("RUNNING", preempted, None)
+        decision = requeue.decide_training(run, cluster, task.token, code, slurm)
+        requeue.record(run, task.token, name, decision)
+        if decision.reason == "done":
+            return
+        say(f"{name}: {decision.reason}{', requeued' if decision.requeue else ''}")
+        if stop.asked:
+            raise Interrupted(f"{name}: stopped and saved; run or submit it again to go on")
+        if not decision.requeue:
+            raise ClusterError(_verdict(run, name, decision.reason))
+
+
+def _watch(
+    run: Run, task: _Task, drill: int | None, stop: _Stop, say: Callable[[str], None]
+) -> bool:
+    """Wait for the end of an attempt; returns whether it was preempted, as the drill says."""
+    preempted = told = False
+    failed_at: float | None = None
+    while task.code() is None:
+        time.sleep(_POLL)
+        if stop.asked and not told:
+            told = True
+            task.signal(signal.SIGTERM)
+        if drill is not None and not preempted and _step(run) >= drill:
+            preempted = True
+            say(f"train: preempted at step {_step(run)}")
+            task.signal(signal.SIGTERM)
+        if task.failed():
+            failed_at = failed_at or time.monotonic()
+            if time.monotonic() > failed_at + _SURVIVORS:
+                task.signal(signal.SIGKILL)  # they wait for a rank that is dead
+    return preempted
+
+
+def _step(run: Run) -> int:
+    """The last step in the ledger of the newest attempt."""
+    ledgers = sorted(run.attempts.glob("*/ledger.jsonl"))
+    lines = ledgers[-1].read_text(encoding="utf-8").splitlines(keepends=True) if ledgers else []
+    rows = [json.loads(line) for line in lines[-2:] if line.endswith("\n")]
+    return max((row["step"] for row in rows if row["kind"] == "step"), default=0)
+
+
+def _verdict(run: Run, name: str, reason: str) -> str:
+    if requeue.mistake(run, name):
+        return f"{name}: {reason}"
+    return f"{name}: {reason}; see {run.submissions / name}"
+
+
+@contextmanager
+def _sole_supervisor(run: Run) -> Iterator[IO[str]]:
+    """Hold the run's lock. Raises RunError where another process holds it."""
+    run.root.mkdir(parents=True, exist_ok=True)
+    with run.supervisor.open("a+", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise RunError(
+                f"{run.root}: process {lock.read().strip()} is at work on this run; "
+                "wait for it, or end it with kill"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield lock
+
+
+def main(run_root: str) -> int:
+    """The background supervisor; its words go to logs/supervisor.log."""
+    from kit.errors import EkidenError
+    from kit.workspace import Run
+
+    try:
+        supervise(Run(Path(run_root)), lambda text: print(text, flush=True))
+    except EkidenError as error:
+        print(f"error: {error}", flush=True)
+        return error.exit_code
+    return DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

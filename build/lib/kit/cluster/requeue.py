@@ -1,0 +1,153 @@
+"""Who requeues: the batch shell's exit trap, on evidence.
+
+    python -m kit.cluster.requeue RUN JOB EXIT_CODE
+
+It runs when srun has ended, however it ended. For the training job it reads what the attempt left
+behind: `end.json` says done or interrupted, its absence means a crash. Not the ranks requeue, one of
+them may be dead. Under preemption it does so at once: the node is free before the grace time is
+over, and a job that left early without it would count as failed. A SIGTERM without preemption and
+without a time limit near is the user's scancel: never requeued.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kit.cluster import launch, state
+from kit.config import Cluster, read_resolved
+from kit.errors import DONE, ClusterError
+from kit.files import read_json
+from kit.workspace import Run
+
+RECORD = "requeues.jsonl"
+CRASH = "crash"
+_LIMIT_NEAR = 120  # seconds: SIGTERM comes at the limit, the warning by USR2 up to 90 s before
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether the job starts again, and why, in the words of `status`."""
+
+    requeue: bool
+    reason: str
+
+
+def decide_training(
+    run: Run, cluster: Cluster, job: str, exit_code: int, slurm: state.JobState
+) -> Decision:
+    """The decision for the training job; `job` is the token of the start that has just ended."""
+    if failure := mistake(run, "train", job):
+        return Decision(False, failure)
+    own = _end(run, job)
+    if own is not None and own["outcome"] == "done":
+        return Decision(False, "done")
+    if slurm.preempted:
+        return Decision(True, "preemption")
+    near = slurm.seconds_left is not None and slurm.seconds_left < _LIMIT_NEAR
+    if own is not None:
+        if own["signal"] == "SIGUSR2" or near:
+            return Decision(True, "time limit")
+        return Decision(False, "cancelled")
+    if slurm.state.startswith("CANCELLED"):
+        return Decision(False, "cancelled")
+    if near:
+        return Decision(True, "time limit")
+    crashes = _crashes_without_progress(run)
+    if crashes > cluster.training.failures:
+        return Decision(
+            False, f"{CRASH}, {crashes} times without a new checkpoint (exit code {exit_code})"
+        )
+    return Decision(True, f"{CRASH} (exit code {exit_code})")
+
+
+def decide_task(run: Run, cluster: Cluster, name: str, exit_code: int, starts: int) -> Decision:
+    """The decision for an array task that was started `starts` times."""
+    if exit_code == DONE:
+        return Decision(False, "done")
+    if failure := mistake(run, name):
+        return Decision(False, failure)
+    if starts > cluster.arrays.retries:
+        return Decision(False, f"failed {starts} times (exit code {exit_code})")
+    return Decision(True, f"failed (exit code {exit_code})")
+
+
+def mistake(run: Run, name: str, job: str | None = None) -> str | None:
+    """The user's mistake that ended a job (of that token, if given), or None."""
+    path = run.submissions / name / launch.FAILURE
+    if not path.is_file():
+        return None
+    found: dict[str, str] = read_json(path)
+    return found["message"] if job in (None, found["job"]) else None
+
+
+def record(run: Run, job: str, name: str, decision: Decision) -> None:
+    """Write a decision down in the run directory."""
+    row = {"time": time.time(), "job": job, "name": name, "requeued": decision.requeue}
+    row |= {"reason": decision.reason, "progress": _progress(run)}
+    with (run.root / RECORD).open("a", encoding="utf-8") as out:
+        out.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def recorded(run: Run) -> list[dict[str, Any]]:
+    """All decisions of a run, in order."""
+    path = run.root / RECORD
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def main(run_root: str, name: str, exit_code: int) -> None:
+    """The exit trap: decide, write it down, requeue."""
+    run = Run(Path(run_root))
+    cluster = read_resolved(run.cluster, Cluster)
+    job_id, token = os.environ["SLURM_JOB_ID"], launch.token()
+    if name == "train":
+        slurm = state.job(job_id)
+        decision = decide_training(run, cluster, token, exit_code, slurm)
+    else:
+        starts = 1 + int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+        decision = decide_task(run, cluster, name, exit_code, starts)
+    record(run, token, name, decision)
+    print(f"{name}: {decision.reason}{', requeued' if decision.requeue else ''}", flush=True)
+    if decision.requeue:
+        try:
+            state.slurm("scontrol", "requeue", job_id)
+        except ClusterError as error:  # Slurm may be requeueing it at the same moment
+            print(f"{name}: {error}", flush=True)
+        time.sleep(
+            60
+        )  # the shell is ended by the requeue: leaving on its own it would count as failed
+
+
+def _end(run: Run, job: str) -> dict[str, Any] | None:
+    """How the attempt of that token ended; None after a crash."""
+    for end in sorted(run.attempts.glob("*/end.json"), reverse=True):
+        found: dict[str, Any] = read_json(end)
+        if found["job"] == job:
+            return found
+    return None
+
+
+def _progress(run: Run) -> str:
+    """The name of the last checkpoint: a new one renews the budget of crashes."""
+    return max((path.name for path in run.checkpoints.glob("step-*")), default="")
+
+
+def _crashes_without_progress(run: Run) -> int:
+    """The crash that has just been, and those recorded before it since the last checkpoint."""
+    count, here = 1, _progress(run)
+    for row in reversed([row for row in recorded(run) if row["name"] == "train"]):
+        if not row["reason"].startswith(CRASH) or row["progress"] != here:
+            break
+        count += 1
+    return count
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

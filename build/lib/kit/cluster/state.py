@@ -1,0 +1,66 @@
+"""What Slurm says of jobs: squeue and scontrol, asked and parsed."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from datetime import datetime
+
+from kit.errors import ClusterError
+
+_PATIENCE = 60  # seconds: slurmctld may be restarting
+_ALIVE = {"PENDING", "RUNNING", "SUSPENDED", "COMPLETING", "CONFIGURING", "REQUEUED", "STOPPED"}
+
+
+@dataclass(frozen=True)
+class JobState:
+    """What decides over a requeue."""
+
+    state: str  # as Slurm names it: RUNNING, COMPLETING, CANCELLED, ...
+    preempted: bool  # preemption has begun
+    seconds_left: float | None  # to the time limit
+
+
+def slurm(*command: str) -> str:
+    """The output of a command of Slurm's. Raises ClusterError where it is missing or fails."""
+    if shutil.which(command[0]) is None:
+        raise ClusterError(
+            f"{command[0]}: not on the PATH; is this a login node of a Slurm cluster?"
+        )
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=_PATIENCE
+        )
+    except subprocess.TimeoutExpired:
+        raise ClusterError(
+            f"{command[0]}: no answer in {_PATIENCE} s; is slurmctld running?"
+        ) from None
+    if done.returncode:
+        reason = (done.stderr or done.stdout).strip().splitlines()
+        raise ClusterError(f"{' '.join(command[:2])}: {reason[-1] if reason else done.returncode}")
+    return done.stdout
+
+
+def live(ids: list[str]) -> dict[str, str]:
+    """Which of the jobs are still to run or running, by id. Raises ClusterError without Slurm."""
+    queued = slurm("squeue", "--noheader", "--states=all", "--format=%A %F %T")
+    found = {}
+    for line in queued.splitlines():
+        job, array, status = line.split()
+        for known in (job, array):
+            if known in ids and status in _ALIVE:
+                found[known] = status
+    return found
+
+
+def job(job_id: str) -> JobState:
+    """The state of one job. Raises ClusterError where Slurm does not know it."""
+    fields = dict(re.findall(r"(\S+?)=(\S*)", slurm("scontrol", "show", "job", "-o", job_id)))
+    end = fields.get("EndTime", "Unknown")
+    left = None
+    if end not in ("Unknown", "None"):
+        left = (datetime.fromisoformat(end) - datetime.now()).total_seconds()  # noqa: DTZ005  Slurm's local time
+    preempted = fields.get("PreemptTime", "None") not in ("None", "Unknown")
+    return JobState(fields["JobState"], preempted, left)

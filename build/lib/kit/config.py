@@ -1,0 +1,309 @@
+"""Recipes and clusters: typed, validated, frozen.
+
+A recipe says what is made (corpus, tokenizer, model, training), a cluster file where. Both are YAML;
+`section.key=value` on the command line overrides a key of the recipe, `cluster.section.key=value`
+one of the cluster. What is submitted is the resolved form, JSON in the run directory.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from kit.errors import ConfigError
+from kit.files import read_json
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+
+
+class Section(BaseModel):
+    """A frozen part of a configuration; a key it does not know is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Source(Section):
+    """One raw text: a Wikipedia dump, or plain text with an empty line between documents."""
+
+    kind: Literal["wikipedia", "plaintext"]
+    location: str = Field(description="path or http(s) URL")
+    sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+
+
+class Corpus(Section):
+    """From raw dumps to shards of segmented documents."""
+
+    sources: dict[str, Source]
+    unit_mb: float = Field(gt=0, description="size of the raw input of one shard, MB")
+    tasks: int = Field(gt=0, description="array tasks of jobs.preprocess")
+    held_out: float = Field(gt=0, lt=0.5, description="share of documents kept from training")
+    mode: Literal["default", "article"] = "default"
+    segmenter: Literal["auto", "mecab", "jumanpp"] = "auto"
+    segmenter_version: str | None = Field(
+        default=None, description="set when the recipe is resolved"
+    )
+
+    @field_validator("sources")
+    @classmethod
+    def _named(cls, sources: dict[str, Source]) -> dict[str, Source]:
+        for name in sources:
+            if not re.match(NAME, name):
+                raise ValueError(
+                    f"a source's name is letters, digits, '.', '_' and '-', not {name!r}"
+                )
+        if not sources:
+            raise ValueError("at least one source")
+        return sources
+
+
+class Tokenizer(Section):
+    """Byte-pair encoding over segmented words."""
+
+    vocab_size: int = Field(gt=3)
+    min_frequency: int = Field(default=2, gt=0)
+    limit_alphabet: int = Field(default=8000, gt=0)
+    byte_fallback: bool = Field(
+        default=True, description="a character outside the alphabet is its bytes"
+    )
+
+
+class Tokens(Section):
+    """From shards to token files."""
+
+    tasks: int = Field(gt=0, description="array tasks of jobs.tokenize")
+
+
+class Model(Section):
+    """GPT-2, in the terms of transformers.GPT2Config."""
+
+    n_layer: int = Field(gt=0)
+    n_embd: int = Field(gt=0)
+    n_head: int = Field(gt=0)
+    n_positions: int = Field(default=1024, gt=1, description="tokens of a block")
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    activation: Literal["gelu_new", "gelu_pytorch_tanh", "gelu"] = "gelu_pytorch_tanh"
+    attention: Literal["sdpa", "eager"] = "sdpa"
+    activation_checkpointing: bool = False
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> Model:
+        if self.n_embd % self.n_head:
+            raise ValueError(f"n_embd={self.n_embd} is no multiple of n_head={self.n_head}")
+        return self
+
+
+class Training(Section):
+    """The long job. A step is one update of the weights from `global_batch` blocks."""
+
+    steps: int | None = Field(
+        default=None, gt=0, description="stands before epochs where both are given"
+    )
+    epochs: float | None = Field(default=None, gt=0)
+    global_batch: int = Field(gt=0, description="blocks of a step, over all ranks")
+    micro_batch: int = Field(gt=0, description="blocks of a rank in one forward pass")
+    seed: int = 0
+    labels: Literal["lookahead", "inside"] = Field(
+        default="lookahead",
+        description="inside: a block predicts its own tokens only, as run_clm does",
+    )
+    learning_rate: float = Field(gt=0)
+    minimum_learning_rate: float = Field(default=0.0, ge=0)
+    warmup_steps: int = Field(default=0, ge=0)
+    decay: Literal["cosine", "linear", "constant"] = "cosine"
+    weight_decay: float = Field(default=0.1, ge=0)
+    decay_all: bool = Field(default=False, description="decay norms and biases too")
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    beta2: float = Field(default=0.95, ge=0, lt=1)
+    epsilon: float = Field(default=1e-8, gt=0)
+    clip: float = Field(default=1.0, gt=0, description="bound on the gradient's norm")
+    precision: Literal["bf16", "fp32"] = "bf16"
+    gradient_dtype: Literal["fp32", "bf16"] = "fp32"
+    loss_chunk: int | None = Field(
+        default=None,
+        gt=0,
+        description="tokens whose logits exist at a time; null: all of a micro-batch",
+    )
+    deterministic: bool = True
+    validate_every: int = Field(gt=0, description="steps")
+    validation_blocks: int | None = Field(default=None, gt=0, description="null: the held-out part")
+    checkpoint_every: int = Field(gt=0, description="steps")
+    keep: int = Field(default=2, ge=2, description="checkpoints")
+    deepspeed: str | dict[str, Any] = Field(
+        description="a DeepSpeed JSON file; the resolved recipe holds it"
+    )
+
+    @model_validator(mode="after")
+    def _has_an_end(self) -> Training:
+        if self.steps is None and self.epochs is None:
+            raise ValueError("give steps or epochs")
+        if self.global_batch % self.micro_batch:
+            raise ValueError(
+                f"global_batch={self.global_batch} is no multiple of micro_batch={self.micro_batch}"
+            )
+        return self
+
+    def steps_over(self, blocks: int) -> int:
+        """Steps of the whole run over a training set of `blocks` blocks."""
+        if self.steps is not None:
+            return self.steps
+        assert self.epochs is not None
+        return math.ceil(self.epochs * blocks / self.global_batch)
+
+
+class Tracking(Section):
+    """Where the ledger is shown."""
+
+    tensorboard: bool = True
+    mlflow: str | None = Field(
+        default="workspace",
+        description="a tracking URI; workspace: sqlite in the workspace; null: off",
+    )
+    experiment: str = "ekiden"
+
+
+class Release(Section):
+    """What becomes of the weights."""
+
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    license: str = "other"
+    prompts: list[str] = ["日本の"]
+    max_new_tokens: int = Field(default=40, gt=0)
+    temperature: float = Field(default=0.8, gt=0)
+    top_p: float = Field(default=0.95, gt=0, le=1)
+    seed: int = 0
+
+
+class Recipe(Section):
+    """All that defines a run but the machines it runs on."""
+
+    name: str = Field(pattern=NAME)
+    workspace: str
+    corpus: Corpus
+    tokenizer: Tokenizer
+    tokens: Tokens
+    model: Model
+    training: Training
+    tracking: Tracking = Tracking()
+    release: Release = Release()
+
+
+class ArrayResources(Section):
+    """What one task of an array job gets."""
+
+    partition: str | None = None
+    cpus: int = Field(default=1, gt=0)
+    memory_gb: float | None = Field(default=None, gt=0)
+    minutes: int = Field(default=60, gt=0)
+    parallel: int = Field(default=2, gt=0, description="tasks at a time")
+    retries: int = Field(default=2, ge=0, description="of a failed task")
+
+
+class TrainingResources(Section):
+    """What the training job gets. Ranks are nodes x ranks_per_node."""
+
+    partition: str | None = None
+    nodes: int = Field(default=1, gt=0)
+    ranks_per_node: int = Field(gt=0)
+    gpus_per_node: int = Field(default=0, ge=0)
+    cpus_per_rank: int = Field(default=1, gt=0)
+    memory_gb: float | None = Field(default=None, gt=0)
+    minutes: int = Field(default=60, gt=0, description="time limit of one attempt")
+    warning_seconds: int = Field(
+        default=90, gt=0, description="USR2 comes so long before the limit"
+    )
+    failures: int = Field(default=3, ge=0, description="crashes without a new checkpoint")
+
+    @property
+    def ranks(self) -> int:
+        """World size."""
+        return self.nodes * self.ranks_per_node
+
+
+class Cluster(Section):
+    """Where jobs run."""
+
+    name: str = Field(pattern=NAME)
+    kind: Literal["local", "slurm"]
+    device: Literal["cpu", "cuda"] = "cpu"
+    arrays: ArrayResources = ArrayResources()
+    training: TrainingResources
+    environment: dict[str, str] = {}
+    setup: list[str] = Field(
+        default=[], description="shell lines before the job, such as module load"
+    )
+    sbatch: dict[str, str] = Field(
+        default={}, description="more options of sbatch, such as account"
+    )
+    preempt_at_step: int | None = Field(
+        default=None, gt=0, description="local only: a drill, one preemption at this step"
+    )
+
+
+SectionT = TypeVar("SectionT", bound=Section)
+
+
+def read_resolved(path: Path, kind: type[SectionT]) -> SectionT:
+    """A recipe or cluster as it stands in a run directory."""
+    return validate(kind, read_json(path), str(path), {})
+
+
+def differing_keys(one: Section, other: Section) -> list[str]:
+    """The dotted keys in which two configurations differ, as `key: one -> other`."""
+    left, right = (_flat(section.model_dump(mode="json")) for section in (one, other))
+    return [
+        f"{key}: {left.get(key)} -> {right.get(key)}"
+        for key in sorted(left.keys() | right.keys())
+        if left.get(key) != right.get(key)
+    ]
+
+
+def is_url(location: str) -> bool:
+    """Whether a source's location is to be fetched over the network."""
+    return location.startswith(("http://", "https://"))
+
+
+def validate(
+    kind: type[SectionT], tree: dict[str, Any], place: str, origin: dict[str, str]
+) -> SectionT:
+    try:
+        return kind.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        where = next((origin[k] for k in origin if key == k or key.startswith(k + ".")), place)
+        if first["type"] == "extra_forbidden":
+            *sections, unknown = (str(part) for part in first["loc"])
+            known = _keys_of(kind, sections)
+            close = difflib.get_close_matches(unknown, known, 1, cutoff=0.5)
+            hint = f"did you mean {close[0]}?" if close else f"allowed: {', '.join(known)}"
+            raise ConfigError(f"{where}: unknown key {key}; {hint}") from None
+        value = "" if first["type"] == "missing" else f"={first['input']!r:.80}"
+        message = first["msg"].removeprefix("Value error, ")
+        at = f"{key}{value}: " if key else ""
+        raise ConfigError(f"{where}: {at}{message[0].lower()}{message[1:]}") from None
+
+
+def _keys_of(kind: type[Section], sections: list[str]) -> list[str]:
+    """The keys allowed in a section of a configuration."""
+    model: Any = kind
+    for section in sections:
+        if not (isinstance(model, type) and issubclass(model, Section)):
+            continue  # a name the user chose, such as that of a source
+        model = model.model_fields[section].annotation
+        if getattr(model, "__origin__", None) is dict:
+            model = model.__args__[1]
+    return sorted(model.model_fields)
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(tree, dict):
+        return {prefix: tree}
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}.{key}" if prefix else key)
+    return flat

@@ -1,0 +1,1 @@
+"""From raw dumps to segmented documents."""

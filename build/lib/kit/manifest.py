@@ -1,0 +1,104 @@
+"""What a stage consumed and produced, written last: a folder without a manifest is not there.
+
+A manifest names its causes: the stage and its version, the section of the recipe, the hashes of the
+inputs. Equal causes and outputs of the recorded sizes mean done; `verify` reads the bytes as well.
+
+    causes = manifest.causes("tokenize", VERSION, recipe.tokenizer, inputs={"jawiki-00000": hash})
+    if manifest.state(folder, causes) != "done":
+        ...write files into folder...
+        manifest.commit(folder, causes, counts={"documents": 3})
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from kit.errors import StageError
+from kit.files import file_hash, is_temporary, read_json, text_hash, write_json
+from kit.workspace import MANIFEST
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from pydantic import BaseModel
+
+State = Literal["done", "missing", "stale", "broken"]
+
+
+def causes(
+    stage: str,
+    version: int,
+    section: BaseModel | Mapping[str, Any],
+    inputs: Mapping[str, Any],
+    leave_out: frozenset[str] = frozenset(),
+) -> dict[str, Any]:
+    """All that decides the bytes of a stage's outputs; `leave_out` names keys that do not.
+
+    `version` is a constant of the stage, raised when the same inputs come to give other bytes.
+    """
+    plain = dict(section) if not hasattr(section, "model_dump") else section.model_dump(mode="json")
+    kept = {key: value for key, value in plain.items() if key not in leave_out}
+    return {"stage": stage, "version": version, "section": kept, "inputs": dict(inputs)}
+
+
+def state(folder: Path, expected: Mapping[str, Any], *, verify: bool = False) -> State:
+    """Whether a folder holds what these causes produce.
+
+    missing: no manifest; stale: made from other causes; broken: an output is gone, or of another
+    size (with `verify`: of other bytes).
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        return "missing"
+    try:
+        found = read_json(path)
+        outputs: dict[str, dict[str, Any]] = found["outputs"]
+        if found["causes"] != expected:
+            return "stale"
+    except (ValueError, KeyError, TypeError):
+        return "broken"
+    for name, record in outputs.items():
+        file = folder / name
+        if not file.is_file() or file.stat().st_size != record["size"]:
+            return "broken"
+        if verify and file_hash(file) != record["xxh3"]:
+            return "broken"
+    return "done"
+
+
+def clear(folder: Path) -> None:
+    """Make the folder ready for a stage: no manifest, no leftovers of a task that died."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MANIFEST).unlink(missing_ok=True)
+    for path in folder.iterdir():
+        if is_temporary(path):
+            path.unlink()
+
+
+def commit(folder: Path, made_from: Mapping[str, Any], **facts: Any) -> None:
+    """Write the manifest of a folder whose files are all there, with further facts about them."""
+    names = sorted(path for path in folder.iterdir() if path.is_file() and path.name != MANIFEST)
+    outputs = {
+        path.name: {"size": path.stat().st_size, "xxh3": file_hash(path)}
+        for path in names
+        if not is_temporary(path)
+    }
+    write_json(folder / MANIFEST, {"causes": made_from, "outputs": outputs, **facts})
+
+
+def read(folder: Path, remedy: str) -> dict[str, Any]:
+    """The manifest of a folder; raises StageError with `remedy` (a command) where there is none."""
+    try:
+        found: dict[str, Any] = read_json(folder / MANIFEST)
+    except FileNotFoundError:
+        raise StageError(f"{folder}: not made yet; run {remedy} first") from None
+    except ValueError:
+        raise StageError(f"{folder / MANIFEST}: damaged; run {remedy} again") from None
+    return found
+
+
+def fingerprint(folder: Path, remedy: str) -> str:
+    """One string for a folder's outputs, to stand among the inputs of the next stage."""
+    outputs = read(folder, remedy)["outputs"]
+    return f"{text_hash(repr(sorted((name, o['xxh3']) for name, o in outputs.items()))):016x}"

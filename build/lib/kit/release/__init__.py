@@ -1,0 +1,1 @@
+"""What becomes of a finished run: scores, a folder to give away, text."""

@@ -1,0 +1,98 @@
+"""The model card, filled from the run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kit import manifest, shards, tokens
+from kit.tracking import ledger
+
+if TYPE_CHECKING:
+    from kit.config import Recipe
+    from kit.workspace import Run
+
+_CARD = """---
+language: ja
+license: {license}
+library_name: transformers
+pipeline_tag: text-generation
+tags: [gpt2, japanese]
+---
+# {name}
+
+A GPT-2 language model for Japanese, trained with ekiden: {layers} layers, width {width},
+{heads} heads, blocks of {positions} tokens, {parameters:,} parameters, stored as {dtype}.
+
+## Use
+```python
+from transformers import pipeline
+
+generator = pipeline("text-generation", model="PATH_OF_THIS_FOLDER")
+print(generator("{prompt}", max_new_tokens=40)[0]["generated_text"])
+```
+The model saw text normalised by neologdn and segmented into words ({segmenter}); words are separated by a
+space in its input. It takes raw text as well, though less surely.
+
+## Training
+| | |
+| --- | --- |
+| sources | {sources} |
+| documents | {documents:,} for training, {held_out:,} held out |
+| tokens | {tokens:,} for training; vocabulary {vocabulary:,} |
+| steps | {steps:,} of {global_batch} blocks: {seen:,} tokens seen |
+| precision | {precision} |
+| attempts | {attempts}, {interruptions} of them interrupted and continued |
+| training loss | {first_loss:.3f} at step {first_step}, {last_loss:.3f} at step {last_step} |
+
+## Scores on the held-out documents
+| | this model | unigram model |
+| --- | --- | --- |
+| loss, nats a token | {loss:.3f} | {unigram_loss:.3f} |
+| perplexity a token | {perplexity:.1f} | {unigram_perplexity:.1f} |
+| bits a byte | {bits_per_byte:.3f} | |
+
+## Limits
+It repeats what its sources say, true or not, and nobody has checked it for harmful text.
+The recipe and the curve of the training are in `recipe.json` and `ledger.jsonl`.
+"""
+
+
+def text(run: Run, recipe: Recipe, scores: dict[str, Any]) -> str:
+    """The card of a run, with the scores of `evaluate.scores`."""
+    data = tokens.complete(recipe)
+    facts = [manifest.read(unit.folder, "jobs.tokenize") for unit in data]
+    curve = [row for row in ledger.canonical(run) if row["kind"] == "step"]
+    attempts = ledger.attempts(run)
+    began = next(row for row in ledger.rows(attempts[-1]) if row["kind"] == "attempt")
+
+    def documents(part: str) -> int:
+        return sum(fact["counts"][part].get("documents", 0) for fact in facts)
+
+    return _CARD.format(
+        license=recipe.release.license,
+        name=recipe.name,
+        layers=recipe.model.n_layer,
+        width=recipe.model.n_embd,
+        heads=recipe.model.n_head,
+        positions=recipe.model.n_positions,
+        parameters=began["parameters"],
+        prompt=recipe.release.prompts[0],
+        segmenter=f"{recipe.corpus.segmenter}, {recipe.corpus.segmenter_version}",
+        sources=", ".join(sorted(recipe.corpus.sources)),
+        documents=documents(shards.TRAIN),
+        held_out=documents(shards.HELD_OUT),
+        tokens=sum(fact["tokens"][shards.TRAIN] for fact in facts),
+        vocabulary=recipe.tokenizer.vocab_size,
+        steps=scores["step"],
+        global_batch=recipe.training.global_batch,
+        seen=scores["step"] * recipe.training.global_batch * recipe.model.n_positions,
+        precision=recipe.training.precision,
+        attempts=len(attempts),
+        interruptions=len(attempts) - 1,
+        first_loss=curve[0]["loss"],
+        first_step=curve[0]["step"],
+        last_loss=curve[-1]["loss"],
+        last_step=curve[-1]["step"],
+        **{key: scores[key] for key in scores if key not in ("step", "dtype")},
+        dtype=scores["dtype"],
+    )

@@ -1,0 +1,124 @@
+"""Scores on the held-out part: perplexity per token, bits per byte, and a unigram model beside them.
+
+Perplexity depends on the tokenizer, bits per byte do not: the loss of all held-out tokens over the
+UTF-8 bytes of their text. A model that has learnt anything beats the unigram model of its own
+training tokens.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kit import manifest, shards, stage, tokens
+from kit.config import Recipe, read_resolved
+from kit.files import write_json
+from kit.tracking import mlflow
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from kit.training.checkpoint import Checkpoint
+    from kit.workspace import Run
+
+VERSION = 1  # raise when the same weights come to get other scores
+SCORES = "scores.json"
+
+
+def units(run: Run, recipe: Recipe) -> list[stage.Unit]:
+    """The one unit of the stage. Raises CheckpointError before there is a checkpoint."""
+    from kit.training import checkpoint
+
+    chosen = checkpoint.final(run, "jobs.train")
+    inputs = {"checkpoint": chosen.folder.name, "weights": weights_hash(chosen)}
+    causes = manifest.causes("evaluate", VERSION, {"dtype": recipe.release.dtype}, inputs)
+
+    def make(folder: Path) -> Mapping[str, Any]:
+        write_json(folder / SCORES, scores(recipe, chosen))
+        return {}
+
+    return [stage.Unit("evaluation", run.evaluation, causes, make)]
+
+
+def work(run: Run, task: int, tasks: int) -> None:
+    """Task `task` of `tasks` of the job, which has one."""
+    recipe = read_resolved(run.recipe, Recipe)
+    stage.run("evaluate", units(run, recipe), task, tasks)
+    if recipe.tracking.mlflow is not None and (problem := mlflow.publish(run, recipe, "FINISHED")):
+        print(f"mlflow: {problem}; run jobs.evaluate again when it is back", file=sys.stderr)
+
+
+def weights_hash(checkpoint: Checkpoint) -> str:
+    """The hash of a checkpoint's weights, as its manifest has it."""
+    return str(checkpoint.record["files"][checkpoint.weights.name]["xxh3"])
+
+
+def scores(recipe: Recipe, checkpoint: Checkpoint) -> dict[str, Any]:
+    """The scores of a checkpoint's weights; losses are in nats a token."""
+    data = tokens.complete(recipe)
+    train, held_out = (tokens.open_part(data, part, recipe) for part in shards.PARTS)
+    text_bytes = sum(
+        manifest.read(unit.folder, "jobs.tokenize")["counts"][shards.HELD_OUT].get("bytes", 0)
+        for unit in data
+    )
+    total = total_loss(recipe, checkpoint, held_out)
+    predicted = len(held_out) - 1
+    loss = total / predicted
+    unigram = unigram_loss(train, held_out, recipe.tokenizer.vocab_size)
+    return {
+        "step": checkpoint.step,
+        "dtype": recipe.release.dtype,
+        "held_out_tokens": predicted,
+        "held_out_bytes": text_bytes,
+        "loss": loss,
+        "perplexity": math.exp(loss),
+        "bits_per_byte": total / math.log(2) / text_bytes,
+        "unigram_loss": unigram,
+        "unigram_perplexity": math.exp(unigram),
+    }
+
+
+def total_loss(recipe: Recipe, checkpoint: Checkpoint, row: tokens.TokenRow) -> float:
+    """The summed loss in nats of every token of a row but its first, read in blocks."""
+    import torch
+    import torch.nn.functional as F  # noqa: N812  torch's own name for it
+
+    model = load_model(recipe, checkpoint)
+    length = recipe.model.n_positions
+    total = 0.0
+    with torch.no_grad():
+        for start in range(0, len(row) - 1, length):
+            block = torch.from_numpy(row.slice(start, start + length + 1)).to(model.device)
+            logits = model(block[None, :-1]).logits[0].float()
+            total += float(F.cross_entropy(logits, block[1:], reduction="sum"))
+    return total
+
+
+def load_model(recipe: Recipe, checkpoint: Checkpoint) -> Any:
+    """The weights of a checkpoint as a transformers.GPT2LMHeadModel in the dtype of the release."""
+    import torch
+    from transformers import GPT2LMHeadModel
+
+    from kit.training import model
+
+    begin, end = model.special_tokens(recipe)
+    config = model.configuration(recipe.model, recipe.tokenizer.vocab_size, end, begin)
+    gpt2 = GPT2LMHeadModel(config)
+    state = torch.load(checkpoint.weights, map_location="cpu", weights_only=False)["module"]
+    gpt2.load_state_dict({key.removeprefix("gpt2."): value for key, value in state.items()})
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return gpt2.to(device=device, dtype=getattr(torch, recipe.release.dtype)).eval()
+
+
+def unigram_loss(train: tokens.TokenRow, held_out: tokens.TokenRow, vocab_size: int) -> float:
+    """The loss in nats a token of a unigram model, counted on the training tokens plus one each."""
+    counts = np.ones(vocab_size)
+    for file in train.files:
+        counts += np.bincount(file, minlength=vocab_size)
+    frequencies = np.log(counts / counts.sum())
+    predicted = held_out.slice(1, len(held_out))
+    return float(-frequencies[predicted].mean())

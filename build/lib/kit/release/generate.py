@@ -1,0 +1,85 @@
+"""Text from the released model: a raw prompt goes the way the corpus went, plain text comes back."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from kit import manifest, shards, stage
+from kit.config import Recipe, read_resolved
+from kit.errors import InputError
+from kit.files import write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from kit.workspace import Run
+
+VERSION = 1  # raise when the same model comes to write other text
+SAMPLES = "samples.json"
+
+
+def units(run: Run, recipe: Recipe) -> list[stage.Unit]:
+    """The one unit of the stage: the recipe's prompts. Raises StageError before the export."""
+    inputs = {"export": manifest.fingerprint(run.export, "jobs.export")}
+    causes = manifest.causes("generate", VERSION, recipe.release, inputs)
+
+    def make(folder: Path) -> Mapping[str, Any]:
+        texts = generate(run.export, recipe, recipe.release.prompts)
+        pairs = zip(recipe.release.prompts, texts, strict=True)
+        write_json(folder / SAMPLES, [{"prompt": p, "text": t} for p, t in pairs])
+        return {}
+
+    return [stage.Unit("samples", run.samples, causes, make)]
+
+
+def work(run: Run, task: int, tasks: int) -> None:
+    """Task `task` of `tasks` of the job, which has one."""
+    stage.run("generate", units(run, read_resolved(run.recipe, Recipe)), task, tasks)
+
+
+def generate(export: Path, recipe: Recipe, prompts: Sequence[str]) -> list[str]:
+    """Each prompt with what the model writes after it, as plain text.
+
+    Raises InputError for a prompt that normalises to nothing, or leaves no room for new tokens.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from kit.corpus.segment import segmenter
+    from kit.tokenizer.encode import load
+
+    words = segmenter(recipe.corpus.segmenter, recipe.corpus.segmenter_version)
+    tokenizer = load(export)
+    model = AutoModelForCausalLM.from_pretrained(export).eval()
+    texts = []
+    for number, prompt in enumerate(prompts):
+        ids = [
+            token
+            for sentence in _segmented(prompt, recipe, words)
+            for token in tokenizer.encode(sentence, add_special_tokens=False).ids
+        ]
+        room = recipe.model.n_positions - len(ids)
+        if not ids or room < 1:
+            raise InputError(
+                f"prompt '{prompt[:30]}': {len(ids)} tokens; give 1 to {recipe.model.n_positions - 1}"
+            )
+        torch.manual_seed(recipe.release.seed + number)
+        made = model.generate(
+            torch.tensor([ids]),
+            attention_mask=torch.ones(1, len(ids), dtype=torch.long),
+            max_new_tokens=min(room, recipe.release.max_new_tokens),
+        )
+        texts.append(tokenizer.decode(made[0].tolist(), skip_special_tokens=True).strip())
+    return texts
+
+
+def _segmented(prompt: str, recipe: Recipe, words: Any) -> list[str]:
+    """The prompt as sentences of a shard; its last line is left open, to be gone on with."""
+    from kit.corpus.preprocess import segment_document
+
+    sentences = segment_document(prompt.split("\n"), recipe.corpus.mode, words, Counter())
+    if sentences:
+        sentences[-1] = sentences[-1].removesuffix(f" {shards.LINE_END}")
+    return sentences

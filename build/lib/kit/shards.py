@@ -1,0 +1,120 @@
+"""Documents in and out of shards, and the marks that keep a shard lossless.
+
+A shard is zstd-compressed UTF-8: one sentence a line, an empty line closes a document, a space
+stands between words. A space of the text itself is `SPACE` before the word that follows it, the end
+of a source line is the word `LINE_END`. Normalisation takes both marks out of the text beforehand.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kit import manifest
+from kit.errors import InputError, StageError
+from kit.files import zstd_reader, zstd_writer
+from kit.workspace import Workspace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from kit.config import Recipe
+
+VERSION = 1  # raise when the same documents come to give other bytes: a golden test watches
+_NO_CAUSE = frozenset({"sources", "unit_mb", "tasks"})  # of a shard's bytes
+
+SPACE = "▁"  # U+2581
+LINE_END = "␤"  # U+2424
+TRAIN, HELD_OUT = "train", "held-out"
+PARTS = (TRAIN, HELD_OUT)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The folder of one unit's documents, the piece of raw text it is made from, and its causes."""
+
+    name: str
+    folder: Path
+    piece: Mapping[str, Any]
+    causes: Mapping[str, Any]
+
+
+def expected(recipe: Recipe) -> list[Shard]:
+    """The shards of a recipe, made or not, in the order of the corpus: one for each raw piece.
+
+    Raises StageError before the download is complete.
+    """
+    workspace = Workspace(Path(recipe.workspace))
+    return [
+        Shard(
+            piece["name"],
+            workspace.shard(piece["name"]),
+            piece,
+            manifest.causes(
+                "preprocess", VERSION, recipe.corpus, {piece["name"]: piece["xxh3"]}, _NO_CAUSE
+            ),
+        )
+        for source in sorted(recipe.corpus.sources)
+        for piece in manifest.read(workspace.raw(source), "jobs.download")["pieces"]
+    ]
+
+
+def complete(recipe: Recipe) -> list[Shard]:
+    """The same, all made; raises StageError where one is not."""
+    found = expected(recipe)
+    for shard in found:
+        state = manifest.state(shard.folder, shard.causes)
+        if state != "done":
+            raise StageError(f"{shard.folder}: {state}; run jobs.preprocess first")
+    return found
+
+
+def part_file(folder: Path, part: str) -> Path:
+    """The shard of one part (`TRAIN` or `HELD_OUT`) of a unit."""
+    return folder / f"{part}.txt.zst"
+
+
+@contextlib.contextmanager
+def writer(path: Path) -> Iterator[Callable[[Sequence[str]], None]]:
+    """Yields a function that adds one document, a sequence of segmented sentences."""
+    with zstd_writer(path) as stream:
+
+        def add(sentences: Sequence[str]) -> None:
+            stream.writelines(f"{sentence}\n" for sentence in sentences)
+            stream.write("\n")
+
+        yield add
+
+
+def read(path: Path) -> Iterator[list[str]]:
+    """The documents of a shard, each a list of segmented sentences.
+
+    Raises InputError where the last document is not closed.
+    """
+    sentences: list[str] = []
+    with zstd_reader(path) as stream:
+        for line in stream:
+            if line == "\n":
+                yield sentences
+                sentences = []
+            else:
+                sentences.append(line.rstrip("\n"))
+    if sentences:
+        raise InputError(f"{path}: its last document is not closed; run jobs.preprocess again")
+
+
+def join_words(chunks: Sequence[Sequence[str]]) -> str:
+    """A sentence from its space-separated chunks, each segmented into words."""
+    words: list[str] = list(chunks[0])
+    for chunk in chunks[1:]:
+        first, *rest = chunk or [""]
+        words += [SPACE + first, *rest]
+    return " ".join(words)
+
+
+def plain_text(sentences: Sequence[str]) -> str:
+    """The text of segmented sentences: the inverse of segmentation."""
+    text = "".join(sentence.replace(" ", "") for sentence in sentences)
+    return text.replace(SPACE, " ").replace(LINE_END, "\n")

@@ -1,0 +1,64 @@
+"""A stage is a row of units; a unit is a folder that is done, missing, stale or broken.
+
+Task i of n makes the units i, i+n, ... that are not done: what comes out does not depend on n.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kit import manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Unit:
+    """The smallest thing a stage makes: files in a folder, from stated causes."""
+
+    name: str
+    folder: Path
+    causes: Mapping[str, Any]
+    make: Callable[[Path], Mapping[str, Any]]  # writes into the folder; returns facts about it
+
+    def state(self, *, verify: bool = False) -> manifest.State:
+        """Whether it has to be made."""
+        return manifest.state(self.folder, self.causes, verify=verify)
+
+
+def run(name: str, units: Sequence[Unit], task: int = 0, tasks: int = 1) -> int:
+    """Make the units of one task; returns how many had to be made."""
+    todo = [unit for unit in units[task::tasks] if unit.state() != "done"]
+    began = time.monotonic()
+    for done, unit in enumerate(todo):
+        _say(f"{name}: {unit.name} ({done + 1} of {len(todo)}{_time_left(began, done, len(todo))})")
+        manifest.clear(unit.folder)
+        facts = unit.make(unit.folder)
+        manifest.commit(unit.folder, unit.causes, **facts)
+    if not todo:
+        _say(f"{name}: nothing to do, {len(units[task::tasks])} units are done")
+    return len(todo)
+
+
+def census(units: Sequence[Unit], *, verify: bool = False) -> dict[str, int]:
+    """How many units are in each state; always the four keys."""
+    counts = {"done": 0, "missing": 0, "stale": 0, "broken": 0}
+    for unit in units:
+        counts[unit.state(verify=verify)] += 1
+    return counts
+
+
+def _time_left(began: float, done: int, total: int) -> str:
+    if not done:
+        return ""
+    seconds = (time.monotonic() - began) / done * (total - done)
+    return f", {seconds:.0f} s left"
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,1 @@
+"""A vocabulary from segmented words, and tokens from documents."""

@@ -1,0 +1,167 @@
+"""Token files, and the order in which training reads them.
+
+A token file is little-endian uint16 (uint32 for vocabularies above 65,535) without a header; beside
+it stands a file of uint64 offsets, one for each document's first token. Training sees the files of
+all units as one row of tokens, cut into blocks; sample g is block feistel(g // N)(g mod N) of N.
+"""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kit import manifest, shards
+from kit.errors import InputError, StageError
+from kit.files import atomic, text_hash
+from kit.workspace import Workspace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from kit.config import Recipe
+
+VERSION = 1  # raise when the same shards and tokenizer come to give other bytes
+
+_ROUNDS = 4  # Luby and Rackoff (1988): four rounds of a random function are a random permutation
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The folder of one unit's tokens, the shard they are made from, and their causes."""
+
+    shard: shards.Shard
+    folder: Path
+    causes: Mapping[str, Any]
+
+
+def expected(recipe: Recipe) -> list[Tokens]:
+    """The token folders of a recipe, made or not, in the order of the corpus.
+
+    Raises StageError while a shard or the tokenizer is missing.
+    """
+    workspace = Workspace(Path(recipe.workspace))
+    made = shards.complete(recipe)
+    vocabulary = manifest.fingerprint(workspace.tokenizer, "jobs.tokenizer")
+    found = []
+    for shard in made:
+        text = manifest.fingerprint(shard.folder, "jobs.preprocess")
+        causes = manifest.causes(
+            "tokenize", VERSION, {}, {"tokenizer": vocabulary, shard.name: text}
+        )
+        found.append(Tokens(shard, workspace.tokens(shard.name), causes))
+    return found
+
+
+def complete(recipe: Recipe) -> list[Tokens]:
+    """The same, all made; raises StageError where one is not."""
+    found = expected(recipe)
+    for unit in found:
+        state = manifest.state(unit.folder, unit.causes)
+        if state != "done":
+            raise StageError(f"{unit.folder}: {state}; run jobs.tokenize first")
+    return found
+
+
+def fingerprint(units: Iterable[Tokens]) -> str:
+    """One string for all token files of a corpus, which a run keeps to from start to end."""
+    parts = [manifest.fingerprint(unit.folder, "jobs.tokenize") for unit in units]
+    return f"{text_hash(' '.join(parts)):016x}"
+
+
+def token_file(folder: Path, part: str) -> Path:
+    """The tokens of one part of a unit."""
+    return folder / f"{part}.tokens"
+
+
+def dtype_for(vocab_size: int) -> np.dtype[np.unsignedinteger]:
+    """The type of a token on disk."""
+    return np.dtype("<u2") if vocab_size <= 65_535 else np.dtype("<u4")
+
+
+def write(
+    path: Path, documents: Iterable[Sequence[int]], dtype: np.dtype[np.unsignedinteger]
+) -> int:
+    """Write documents to `path`, and their offsets beside it; returns the number of tokens."""
+    offsets = [0]
+    with atomic(path) as stream:
+        for ids in documents:
+            stream.write(np.asarray(ids, dtype=dtype).tobytes())
+            offsets.append(offsets[-1] + len(ids))
+    with atomic(path.with_suffix(".offsets")) as stream:
+        stream.write(np.asarray(offsets[:-1], dtype="<u8").tobytes())
+    return offsets[-1]
+
+
+@dataclass(frozen=True)
+class TokenRow:
+    """The token files of all units, in their order, as one row."""
+
+    files: tuple[np.ndarray, ...]
+    starts: tuple[int, ...]  # the position of each file's first token, then the length of the row
+
+    def __len__(self) -> int:
+        return self.starts[-1]
+
+    def slice(self, start: int, stop: int) -> np.ndarray:
+        """Tokens [start, stop) as int64, shape [stop - start]; the row may be shorter."""
+        parts = []
+        at = bisect.bisect_right(self.starts, start) - 1
+        while start < min(stop, len(self)):
+            file, first = self.files[at], self.starts[at]
+            parts.append(file[start - first : stop - first])
+            at += 1
+            start = self.starts[at]
+        return np.concatenate(parts).astype(np.int64) if parts else np.empty(0, np.int64)
+
+    def blocks(self, length: int) -> int:
+        """The number of whole blocks of `length` tokens that have a token after them."""
+        return max(0, (len(self) - 1) // length)
+
+    def block(self, index: int, length: int) -> np.ndarray:
+        """Block `index` and the token after it, shape [length + 1]."""
+        return self.slice(index * length, (index + 1) * length + 1)
+
+
+def open_part(units: Iterable[Tokens], part: str, recipe: Recipe) -> TokenRow:
+    """One part (`shards.TRAIN` or `HELD_OUT`) of a corpus's tokens as one row."""
+    paths = [token_file(unit.folder, part) for unit in units]
+    return open_row(paths, dtype_for(recipe.tokenizer.vocab_size))
+
+
+def open_row(paths: Iterable[Path], dtype: np.dtype[np.unsignedinteger]) -> TokenRow:
+    """Map token files into memory. Raises InputError for a file that is no row of whole tokens."""
+    files = []
+    for path in paths:
+        size = path.stat().st_size
+        if size % dtype.itemsize:
+            raise InputError(f"{path}: {size} bytes are no whole tokens; run jobs.tokenize again")
+        if size:
+            files.append(np.memmap(path, dtype=dtype, mode="r"))
+    return TokenRow(tuple(files), (0, *itertools.accumulate(len(file) for file in files)))
+
+
+def sample_block(sample: int, blocks: int, seed: int) -> int:
+    """The block that sample number `sample` of a run is.
+
+    A Feistel network over the smallest even number of bits that holds `blocks`, walking on while
+    the value falls outside (Black and Rogaway 2002); each epoch has its own permutation. Costs the
+    same at any sample.
+    """
+    assert sample >= 0
+    assert blocks > 0
+    epoch, value = divmod(sample, blocks)
+    half = max(1, ((blocks - 1).bit_length() + 1) // 2)
+    mask = (1 << half) - 1
+    while True:
+        left, right = value >> half, value & mask
+        for step in range(_ROUNDS):
+            key = text_hash(f"{seed}.{epoch}.{step}.{right}")
+            left, right = right, left ^ (key & mask)
+        value = (left << half) | right
+        if value < blocks:
+            return value

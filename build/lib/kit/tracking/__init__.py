@@ -1,0 +1,1 @@
+"""The ledger of a training run, and its views."""

@@ -1,0 +1,59 @@
+"""TensorBoard as a view of the ledger: one event file an attempt, no curve drawn twice.
+
+Each file begins with a session start at the attempt's first step, at which TensorBoard drops what
+earlier files hold from that step on. Files are named by attempt, since readers take them in the
+order of their names and clocks of nodes differ.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kit.tracking.ledger import Row
+    from kit.workspace import Run
+
+_SCALARS = {
+    "step": ("loss", "learning_rate", "gradient_norm", "tokens_per_second"),
+    "validation": ("validation_loss",),
+}
+
+
+def scalars(row: Row) -> dict[str, float]:
+    """What of a row is drawn, by tag."""
+    return {f"train/{key}": row[key] for key in _SCALARS.get(row["kind"], ()) if key in row}
+
+
+class EventFile:
+    """The event file of one attempt."""
+
+    def __init__(self, run: Run, attempt: int, from_step: int, began: float) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        run.tensorboard.mkdir(parents=True, exist_ok=True)
+        path = run.tensorboard / f"events.out.tfevents.{attempt:010d}.attempt-{attempt:04d}"
+        self._event = Event
+        self._records = RecordWriter(path.open("wb"))
+        self._write(Event(wall_time=began, file_version="brain.Event:2"))
+        start = SessionLog(status=SessionLog.START)
+        self._write(
+            Event(wall_time=began, step=from_step + 1 if from_step else 0, session_log=start)
+        )
+
+    def add(self, row: Row) -> None:
+        """Draw a row of the ledger."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        values = [Summary.Value(tag=tag, simple_value=y) for tag, y in scalars(row).items()]
+        if values:
+            summary = Summary(value=values)
+            self._write(self._event(wall_time=row["time"], step=row["step"], summary=summary))
+
+    def close(self) -> None:
+        """Flush and close."""
+        self._records.close()
+
+    def _write(self, event: object) -> None:
+        self._records.write(event.SerializeToString())  # type: ignore[attr-defined]
+        self._records.flush()

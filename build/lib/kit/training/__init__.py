@@ -1,0 +1,1 @@
+"""The long run: from token files to checkpoints."""

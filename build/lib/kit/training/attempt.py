@@ -1,0 +1,128 @@
+"""One attempt of the training job: the ranks find each other, train, and say how it ended.
+
+Rank 0 claims the attempt by creating its directory, chooses the checkpoint, opens a port, and
+writes `start.json`; the other ranks wait for that file. After the last barrier rank 0 writes
+`end.json`; where it is missing, the attempt crashed.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kit.config import Cluster, Recipe, read_resolved
+from kit.errors import CheckpointError, Interrupted, RunError
+from kit.files import read_json, write_json
+from kit.tracking import ledger
+
+if TYPE_CHECKING:
+    from torch._C._distributed_c10d import Store
+
+    from kit.workspace import Attempt, Run
+
+_PATIENCE = 300  # seconds a rank waits for rank 0, which verifies a checkpoint first
+_POLL = 0.1
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where this process stands among the ranks; `job` is the same for all ranks of an attempt only."""
+
+    job: str
+    rank: int
+    ranks: int
+    local_rank: int
+    nodes: int
+
+    @classmethod
+    def here(cls) -> Place:
+        """From the environment that the launcher sets for every rank."""
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "EKIDEN_NODES")
+        rank, ranks, local_rank, nodes = (int(os.environ[name]) for name in names)
+        return cls(os.environ["EKIDEN_JOB"], rank, ranks, local_rank, nodes)
+
+
+def work(run: Run, task: int, tasks: int) -> None:  # noqa: ARG001  one task of several ranks
+    """One attempt. Raises Interrupted where it is to be requeued, or was cancelled."""
+    from kit.training.interruption import Interruption
+
+    interruption = Interruption()  # before the slow imports: a signal may come at once
+    recipe = read_resolved(run.recipe, Recipe)
+    cluster = read_resolved(run.cluster, Cluster)
+    place = Place.here()
+
+    from kit.training import loop
+    from kit.training.engine import Device
+    from kit.training.team import Team
+
+    attempt, store = claim(run, place) if place.rank == 0 else follow(run, place)
+    device = Device(cluster.device, place.local_rank)
+    team = Team.join(device.backend, store, place.rank, place.ranks, interruption)
+    outcome = loop.train(run, recipe, attempt, device, team)
+    team.barrier()
+    if place.rank == 0:
+        write_json(attempt.end, {"job": place.job, "time": time.time(), **outcome})
+    team.barrier()
+    team.leave()
+    if outcome["outcome"] == "interrupted":
+        raise Interrupted(f"{outcome['signal']} at step {outcome['step']}; saved, to be continued")
+
+
+def claim(run: Run, place: Place) -> tuple[Attempt, Store]:
+    """Rank 0: begin a new attempt. Raises RunError where another process claims the same number."""
+    from torch.distributed import TCPStore
+
+    from kit.training import checkpoint
+
+    run.attempts.mkdir(parents=True, exist_ok=True)
+    number = max((int(p.name) for p in run.attempts.iterdir() if p.name.isdigit()), default=0) + 1
+    attempt = run.attempt(number)
+    try:
+        attempt.root.mkdir()
+    except FileExistsError:
+        raise RunError(
+            f"{attempt.root}: another job has just begun this attempt; cancel one"
+        ) from None
+    resumed = checkpoint.newest(run)
+    if resumed is not None and resumed.record["ranks"] != place.ranks:
+        raise CheckpointError(
+            f"{resumed.folder}: written by {resumed.record['ranks']} ranks, this job has {place.ranks}; "
+            "run it with as many as it was begun with"
+        )
+    # One node talks over loopback, whatever its name resolves to.
+    host = "127.0.0.1" if place.nodes == 1 else socket.gethostname()
+    store = TCPStore(host, 0, place.ranks, is_master=True, wait_for_workers=False)
+    validations = (row["step"] for row in ledger.canonical(run) if row["kind"] == "validation")
+    from_step = resumed.step if resumed else 0
+    start = {
+        "job": place.job,
+        "ranks": place.ranks,
+        "node": socket.gethostname(),
+        "host": host,
+        "port": store.port,
+        "from_step": from_step,
+        "validated_step": max((step for step in validations if step <= from_step), default=-1),
+        "checkpoint": resumed.folder.name if resumed else None,
+        "time": time.time(),
+    }
+    write_json(attempt.start, start)
+    return attempt, store
+
+
+def follow(run: Run, place: Place) -> tuple[Attempt, Store]:
+    """Another rank: find the attempt that rank 0 of the same job began. Raises RunError after 300 s."""
+    from torch.distributed import TCPStore
+
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline:
+        for attempt in reversed(ledger.attempts(run)):
+            start: dict[str, Any] = read_json(attempt.start)
+            if start["job"] == place.job:
+                return attempt, TCPStore(start["host"], start["port"], place.ranks, is_master=False)
+        time.sleep(_POLL)
+    raise RunError(
+        f"rank {place.rank}: rank 0 of job {place.job} did not begin within {_PATIENCE} s"
+    )

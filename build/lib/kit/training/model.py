@@ -1,0 +1,126 @@
+"""GPT-2 by transformers, its loss, and its learning rate."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812  torch's own name for it
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from kit.workspace import Workspace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kit.config import Model, Recipe, Training
+
+
+def configuration(model: Model, vocab_size: int, end: int, begin: int) -> Any:
+    """The transformers.GPT2Config of a recipe's model; `begin` and `end` are token ids."""
+    from transformers import GPT2Config
+
+    return GPT2Config(
+        vocab_size=vocab_size,
+        n_positions=model.n_positions,
+        n_embd=model.n_embd,
+        n_layer=model.n_layer,
+        n_head=model.n_head,
+        activation_function=model.activation,
+        resid_pdrop=model.dropout,
+        embd_pdrop=model.dropout,
+        attn_pdrop=model.dropout,
+        bos_token_id=begin,
+        eos_token_id=end,
+        attn_implementation=model.attention,
+        use_cache=False,
+    )
+
+
+def special_tokens(recipe: Recipe) -> tuple[int, int]:
+    """The ids of `<s>` and `</s>` in the workspace's tokenizer."""
+    from tokenizers import Tokenizer
+
+    folder = Workspace(Path(recipe.workspace)).tokenizer
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    begin, end = (tokenizer.token_to_id(token) for token in ("<s>", "</s>"))
+    assert begin is not None
+    assert end is not None
+    return begin, end
+
+
+class LanguageModel(nn.Module):
+    """GPT-2 and the loss of its next tokens."""
+
+    def __init__(self, recipe: Recipe, begin: int, end: int) -> None:
+        from transformers import GPT2LMHeadModel
+
+        super().__init__()
+        config = configuration(recipe.model, recipe.tokenizer.vocab_size, end, begin)
+        self.gpt2 = GPT2LMHeadModel(config)
+        if recipe.model.activation_checkpointing:
+            self.gpt2.gradient_checkpointing_enable()
+        self._inside = recipe.training.labels == "inside"
+        self._chunk = recipe.training.loss_chunk
+
+    def forward(self, blocks: Tensor) -> Tensor:
+        """Mean cross-entropy in nats, a scalar, of blocks int64 [batch, length + 1].
+
+        The last column is looked ahead to, so that no label is lost; with `labels: inside` it is
+        not used, and a block predicts its tokens from the second on.
+        """
+        length = blocks.shape[1] - 1
+        inputs, labels = blocks[:, :length], blocks[:, 1:]
+        if self._inside:
+            inputs, labels = inputs[:, :-1], labels[:, :-1]
+        hidden = self.gpt2.transformer(inputs).last_hidden_state.flatten(0, 1)
+        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        size = self._chunk or len(hidden)
+        for part, goal in zip(hidden.split(size), labels.flatten().split(size), strict=True):
+            if self._chunk and self.training:
+                # The logits of a chunk are made again in the backward pass: at a vocabulary of
+                # 50,000, those of 8 x 1,024 tokens and their gradient would take 5 GB.
+                total = total + checkpoint(
+                    self._loss, part, goal, use_reentrant=False, preserve_rng_state=False
+                )
+            else:
+                total = total + self._loss(part, goal)
+        return total / labels.numel()
+
+    def _loss(self, hidden: Tensor, labels: Tensor) -> Tensor:
+        logits = self.gpt2.lm_head(hidden).float()
+        return F.cross_entropy(logits, labels, reduction="sum")
+
+
+def parameter_groups(model: nn.Module, training: Training) -> list[dict[str, Any]]:
+    """Parameters in two groups: weight decay is for matrices, not for biases and norms."""
+    named: Iterator[tuple[str, nn.Parameter]] = model.named_parameters()
+    decayed: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for _, parameter in named:
+        (decayed if training.decay_all or parameter.dim() > 1 else others).append(parameter)
+    groups = [
+        {"params": decayed, "weight_decay": training.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def learning_rate(training: Training, step: int, steps: int) -> float:
+    """The learning rate of step `step` (from 0) of `steps`: linear warm-up, then the decay.
+
+    The first step has 1/warmup_steps of the peak, not 0; the last step of the run ends the decay.
+    """
+    if step < training.warmup_steps:
+        return training.learning_rate * (step + 1) / training.warmup_steps
+    gone = (step - training.warmup_steps + 1) / max(1, steps - training.warmup_steps)
+    falling = {
+        "constant": 1.0,
+        "linear": 1.0 - gone,
+        "cosine": 0.5 * (1.0 + math.cos(math.pi * gone)),
+    }[training.decay]
+    low = training.minimum_learning_rate
+    return low + (training.learning_rate - low) * falling

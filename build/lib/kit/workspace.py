@@ -1,0 +1,165 @@
+"""Every path of a workspace and of a run. No other module joins path strings.
+
+WORKSPACE/raw/SOURCE/            what jobs.download brought, cut into units
+          shards/UNIT/           training and held-out documents of a unit, and their manifest
+          tokenizer/             a folder AutoTokenizer loads
+          tokens/UNIT/           token files of a unit
+          mlflow.db              where no server is named
+          runs/NAME/             a run: its recipe, code, environment, and all it made
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The files that runs over one corpus share."""
+
+    root: Path
+
+    def raw(self, source: str) -> Path:
+        """The folder of a source's raw files."""
+        return self.root / "raw" / source
+
+    def shard(self, unit: str) -> Path:
+        """The folder of a unit's documents."""
+        return self.root / "shards" / unit
+
+    @property
+    def tokenizer(self) -> Path:
+        """The tokenizer's folder."""
+        return self.root / "tokenizer"
+
+    def tokens(self, unit: str) -> Path:
+        """The folder of a unit's tokens."""
+        return self.root / "tokens" / unit
+
+    @property
+    def mlflow(self) -> Path:
+        """MLflow's sqlite file."""
+        return self.root / "mlflow.db"
+
+    def run(self, name: str) -> Run:
+        """A run of this workspace."""
+        return Run(self.root / "runs" / name)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory: the one thing a submitted job is given."""
+
+    root: Path
+
+    @property
+    def recipe(self) -> Path:
+        """The resolved recipe."""
+        return self.root / "recipe.json"
+
+    @property
+    def cluster(self) -> Path:
+        """The resolved cluster."""
+        return self.root / "cluster.json"
+
+    @property
+    def environment(self) -> Path:
+        """The packages every node must have."""
+        return self.root / "environment.txt"
+
+    @property
+    def identity(self) -> Path:
+        """The run's own id, from the first attempt to the last."""
+        return self.root / "identity.json"
+
+    @property
+    def code(self) -> Path:
+        """The code that runs."""
+        return self.root / "code"
+
+    @property
+    def jobs(self) -> Path:
+        """What was submitted last, by job."""
+        return self.root / "jobs.json"
+
+    @property
+    def submissions(self) -> Path:
+        """submitit's pickles and scripts, and the output of every task."""
+        return self.root / "logs"
+
+    @property
+    def supervisor(self) -> Path:
+        """The lock of the local supervisor, with its process id."""
+        return self.root / "supervisor.lock"
+
+    @property
+    def attempts(self) -> Path:
+        """The attempts of the training job."""
+        return self.root / "attempts"
+
+    def attempt(self, number: int) -> Attempt:
+        """One attempt, counted from 1."""
+        return Attempt(self.attempts / f"{number:04d}")
+
+    @property
+    def checkpoints(self) -> Path:
+        """Committed checkpoints, and hidden ones that are not."""
+        return self.root / "checkpoints"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Event files."""
+        return self.root / "tensorboard"
+
+    @property
+    def mlflow_cursor(self) -> Path:
+        """How far MLflow has been told."""
+        return self.root / "mlflow-cursor.json"
+
+    @property
+    def evaluation(self) -> Path:
+        """The scores: a folder with a manifest, as of every stage."""
+        return self.root / "evaluation"
+
+    @property
+    def export(self) -> Path:
+        """The released model."""
+        return self.root / "export"
+
+    @property
+    def samples(self) -> Path:
+        """Text the released model wrote: a folder with a manifest."""
+        return self.root / "samples"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """The directory of one attempt of the training job."""
+
+    root: Path
+
+    @property
+    def number(self) -> int:
+        """Counted from 1."""
+        return int(self.root.name)
+
+    @property
+    def start(self) -> Path:
+        """Job, host, port, and the step it started from."""
+        return self.root / "start.json"
+
+    @property
+    def ledger(self) -> Path:
+        """Rows, one JSON object a line."""
+        return self.root / "ledger.jsonl"
+
+    @property
+    def end(self) -> Path:
+        """How it ended; absent after a crash."""
+        return self.root / "end.json"

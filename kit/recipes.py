@@ -1,0 +1,152 @@
+"""Recipes and cluster files from YAML, with overrides of the command line.
+
+recipe = load_recipe(Path("configs/demo.yaml"), ["training.steps=20"])
+cluster = load_cluster("local", Path("configs/demo.yaml"), ["cluster.arrays.parallel=1"])
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kit.config import Cluster, Recipe, is_url, validate
+from kit.errors import ConfigError
+from kit.files import read_json
+
+
+def load_recipe(path: Path, overrides: list[str]) -> Recipe:
+    """The recipe in a YAML file with `section.key=value` overrides (those of `cluster.` are left out).
+
+    Relative paths in the file are relative to the file, those of overrides and `workspace` to the
+    current directory; the result holds absolute paths, and the text of the DeepSpeed file.
+    Raises ConfigError.
+    """
+    tree = _read_yaml(path)
+    sources = (tree.get("corpus") or {}).get("sources") or {}
+    for source in sources.values():
+        if isinstance(source, dict) and isinstance(source.get("location"), str):
+            source["location"] = _absolute(source["location"], path.parent)
+    training = tree.get("training") or {}
+    if isinstance(training.get("deepspeed"), str):
+        training["deepspeed"] = _absolute(training["deepspeed"], path.parent)
+    origin = _override(tree, [o for o in overrides if not o.startswith("cluster.")])
+    recipe = validate(Recipe, tree, str(path), origin)
+    absolute = {
+        name: source.model_copy(update={"location": _absolute(source.location, Path.cwd())})
+        for name, source in recipe.corpus.sources.items()
+    }
+    return recipe.model_copy(
+        update={
+            "workspace": _absolute(recipe.workspace, Path.cwd()),
+            "corpus": recipe.corpus.model_copy(update={"sources": absolute}),
+            "training": recipe.training.model_copy(
+                update={"deepspeed": _deepspeed(recipe.training.deepspeed, path)}
+            ),
+        }
+    )
+
+
+def load_cluster(name: str, recipe: Path, overrides: list[str]) -> Cluster:
+    """The cluster of that name in `cluster/` beside the recipe or in ./configs, or in the file named.
+
+    Raises ConfigError.
+    """
+    folders = [recipe.parent / "cluster", Path("configs/cluster")]
+    if name.endswith((".yaml", ".yml")):
+        path = Path(name)
+    else:
+        places = [folder / f"{name}.yaml" for folder in folders]
+        path = next((place for place in places if place.is_file()), places[0])
+    if not path.is_file():
+        known = sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})
+        raise ConfigError(
+            f"--cluster {name}: there is no {path}; known clusters: {', '.join(known) or 'none'}; "
+            "name one of them, or a YAML file"
+        )
+    tree = _read_yaml(path)
+    prefix = "cluster."
+    origin = _override(tree, [o.removeprefix(prefix) for o in overrides if o.startswith(prefix)])
+    return validate(Cluster, tree, str(path), origin)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506  a SafeLoader
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path}: there is no such file; name a recipe, as configs/demo.yaml"
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: byte {error.start} is not UTF-8") from None
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        raise ConfigError(f"{path}, line {line}: not YAML ({error.problem})") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: holds no sections")
+    return tree
+
+
+def _override(tree: dict[str, Any], overrides: list[str]) -> dict[str, str]:
+    """Put overrides into the tree; returns which override each dotted key came from."""
+    origin: dict[str, str] = {}
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", key):
+            raise ConfigError(f"override '{override}': write section.key=value")
+        try:
+            value = yaml.load(text, _Loader) if text else ""  # noqa: S506  a SafeLoader
+        except yaml.YAMLError:
+            value = text
+        node = tree
+        *sections, last = key.split(".")
+        for section in sections:
+            child = node.setdefault(section, {})
+            if not isinstance(child, dict):
+                raise ConfigError(f"override '{override}': {section} is a value, not a section")
+            node = child
+        node[last] = value
+        origin[key] = f"override '{override}'"
+    return origin
+
+
+def _absolute(location: str, base: Path) -> str:
+    return location if is_url(location) else str((base / Path(location).expanduser()).resolve())
+
+
+def _deepspeed(value: str | dict[str, Any], recipe: Path) -> dict[str, Any]:
+    if isinstance(value, dict):
+        return value
+    try:
+        tree = read_json(Path(value))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{recipe}: training.deepspeed={value}: not a JSON file ({error})"
+        ) from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{recipe}: training.deepspeed={value}: holds no JSON object")
+    return tree
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without its surprises: `no` and `24:00:00` are text, `1e-4` is a number."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, rule) for tag, rule in rules if tag.rsplit(":", 1)[-1] in ("null", "merge")]
+    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for _tag, _rule, _first in (
+    ("bool", r"^(?:true|false)$", "tf"),
+    ("int", r"^[-+]?(?:0|[1-9][0-9_]*)$", "-+0123456789"),
+    (
+        "float",
+        r"^[-+]?(?:[0-9][0-9_]*)?(?:\.[0-9]*(?:e[-+]?[0-9]+)?|e[-+]?[0-9]+)$",
+        "-+.0123456789",
+    ),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_rule), list(_first))
