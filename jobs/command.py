@@ -57,10 +57,11 @@ def load(
     recipe_file: Path, overrides: list[str] | None, cluster_name: str
 ) -> tuple[config.Recipe, config.Cluster]:
     """The recipe and cluster of a command line, resolved on this machine."""
+    from kit import recipes
     from kit.corpus import segment
 
-    recipe = config.load_recipe(recipe_file, overrides or [])
-    cluster = config.load_cluster(cluster_name, recipe_file, overrides or [])
+    recipe = recipes.load_recipe(recipe_file, overrides or [])
+    cluster = recipes.load_cluster(cluster_name, recipe_file, overrides or [])
     name, version = segment.resolve(recipe.corpus.segmenter)
     resolved = {"segmenter": name, "segmenter_version": version}
     return recipe.model_copy(update={"corpus": recipe.corpus.model_copy(update=resolved)}), cluster

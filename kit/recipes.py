@@ -1,7 +1,9 @@
 """Recipes and cluster files from YAML, with overrides of the command line.
 
-recipe = load_recipe(Path("configs/demo.yaml"), ["training.steps=20"])
-cluster = load_cluster("local", Path("configs/demo.yaml"), ["cluster.arrays.parallel=1"])
+`section.key=value` overrides a key of the recipe, `cluster.section.key=value` one of the cluster.
+
+    recipe = load_recipe(Path("configs/demo.yaml"), ["training.steps=20"])
+    cluster = load_cluster("local", Path("configs/demo.yaml"), ["cluster.arrays.parallel=1"])
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ def work(run: Run, task: int, tasks: int) -> None:  # noqa: ARG001  one task of 
 
 def claim(run: Run, place: Place) -> tuple[Attempt, Store]:
     """Rank 0: begin a new attempt. Raises RunError where another process claims the same number."""
-    from torch.distributed import TCPStore
+    from torch._C._distributed_c10d import TCPStore
 
     from kit.training import checkpoint
 
@@ -114,7 +114,7 @@ def claim(run: Run, place: Place) -> tuple[Attempt, Store]:
 
 def follow(run: Run, place: Place) -> tuple[Attempt, Store]:
     """Another rank: find the attempt that rank 0 of the same job began. Raises RunError after 300 s."""
-    from torch.distributed import TCPStore
+    from torch._C._distributed_c10d import TCPStore
 
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:

@@ -79,7 +79,9 @@ class LanguageModel(nn.Module):
         hidden = self.gpt2.transformer(inputs).last_hidden_state.flatten(0, 1)
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         size = self._chunk or len(hidden)
-        for part, goal in zip(hidden.split(size), labels.flatten().split(size), strict=True):
+        for part, goal in zip(
+            torch.split(hidden, size), torch.split(labels.flatten(), size), strict=True
+        ):
             if self._chunk and self.training:
                 # The logits of a chunk are made again in the backward pass: at a vocabulary of
                 # 50,000, those of 8 x 1,024 tokens and their gradient would take 5 GB.

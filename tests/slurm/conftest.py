@@ -1,0 +1,138 @@
+"""A real Slurm on this machine for the tests: the fixture `slurm`.
+
+It is brought up once a session by sbatch/slurm/up.sh, in a directory and on ports of its own, and
+taken down at the end. Without Slurm installed its tests are skipped; with CI=true they fail.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).parents[2] / "sbatch" / "slurm"
+PACKAGES = "slurmctld slurmd slurm-client munge slurmdbd mariadb-server"
+# Short, as the tests wait for them: a preempted job has 10 s to save (Slurm adds up to 10 s); what
+# ignores SIGTERM is killed 5 s later; 5 s is the shortest way back into the queue.
+KNOBS = {"EKIDEN_SLURM_GRACE": "10", "EKIDEN_SLURM_KILLWAIT": "5", "EKIDEN_SLURM_CRED_EXPIRE": "5"}
+
+Fields = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Slurm:
+    """A running cluster: nodes mdx1, mdx2 of eight fake GPUs; partition high preempts low."""
+
+    root: Path
+    accounting: bool
+
+    def run(self, *argv: str) -> str:
+        """Standard output of a Slurm command: run("sinfo", "--noheader")."""
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, f"{' '.join(argv)}: {done.stderr or done.stdout}"
+        return done.stdout
+
+    def submit(self, body: str, *options: str) -> str:
+        """Submit a bash script with sbatch's options and return the job id."""
+        script = self.root / "jobs" / f"{time.monotonic_ns()}.sbatch"
+        script.parent.mkdir(exist_ok=True)
+        script.write_text(f"#!/bin/bash\n{body}\n")
+        ours = ("--parsable", "--open-mode=append", f"--output={self.root}/jobs/%j.out")
+        return self.run("sbatch", *ours, *options, str(script)).strip()
+
+    def output(self, jobid: str) -> str:
+        """What the job, over all its attempts, has printed until now."""
+        log = self.root / "jobs" / f"{jobid}.out"
+        return log.read_text() if log.exists() else ""
+
+    def job(self, jobid: str) -> Fields:
+        """The fields of `scontrol show job`; for one element of an array give ARRAYID_INDEX."""
+        line = self.run("scontrol", "show", "job", "--oneliner", jobid).splitlines()[0]
+        return dict(re.findall(r"(\S+?)=(.*?)(?= \S+?=|\s*$)", line))
+
+    def wait(
+        self, jobid: str, until: str | Callable[[Fields], bool], timeout: float = 60
+    ) -> Fields:
+        """Wait for a JobState, or for a predicate of the job's fields, and return the fields."""
+        reached = (lambda job: job["JobState"] == until) if isinstance(until, str) else until
+        end = time.monotonic() + timeout
+        while not reached(job := self.job(jobid)):
+            if time.monotonic() > end:
+                raise TimeoutError(f"job {jobid} after {timeout} s: {job}\n{self.output(jobid)}")
+            time.sleep(0.2)
+        return job
+
+    def attempts(self, jobid: str, timeout: float = 30) -> list[str]:
+        """The state of every attempt in the accounting, the present one last."""
+        end = time.monotonic() + timeout
+        while True:
+            rows = self.run("sacct", "-DXnP", "-j", jobid, "-o", "State").splitlines()
+            states = [row.split()[0] for row in rows]  # "CANCELLED by 0"
+            state = self.job(jobid)["JobState"]
+            if states[-1:] == [state]:  # slurmdbd learns of a change some seconds after it
+                return states
+            if time.monotonic() > end:
+                raise TimeoutError(f"job {jobid} is {state}, sacct says {states} for {timeout} s")
+            time.sleep(0.2)
+
+    def start_now(self, jobid: str) -> None:
+        """Make a requeued job eligible now instead of after cred_expire."""
+        # Not while the job is COMPLETING: its end would overwrite the time. Not in the second of
+        # its end: the node would refuse it ("already killed"), and it would be FAILED.
+        self.wait(jobid, "PENDING")
+        self.run("scontrol", "update", f"jobid={jobid}", "starttime=now+2")
+
+
+@pytest.fixture(scope="session")
+def slurm() -> Iterator[Slurm]:
+    if reason := _missing():
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    # not pytest's tmp_path: a socket's path has at most 107 characters
+    root = Path(tempfile.mkdtemp(prefix="es-", dir="/tmp"))
+    place = {"EKIDEN_SLURM_ROOT": str(root), "EKIDEN_SLURM_PORT": str(_free_ports())}
+    environment = os.environ | KNOBS | place
+    with pytest.MonkeyPatch.context() as patch:
+        try:
+            up = subprocess.run(
+                [SCRIPTS / "up.sh"], env=environment, capture_output=True, text=True, check=False
+            )
+            if up.returncode:
+                pytest.fail(f"{up.stdout}{up.stderr}")
+            accounting = environment.get("EKIDEN_SLURM_DBD", "1") == "1"
+            patch.setenv("SLURM_CONF", str(root / "etc" / "slurm.conf"))
+            if not accounting:
+                patch.setenv("PATH", str(root / "bin"), prepend=os.pathsep)
+            yield Slurm(root, accounting)
+        finally:
+            subprocess.run([SCRIPTS / "down.sh", "--wipe"], env=environment, check=True)
+
+
+def _missing() -> str | None:
+    if shutil.which("slurmctld", path=f"{os.environ['PATH']}:/usr/sbin") is None:
+        return f"no Slurm here: apt-get install -y --no-install-recommends {PACKAGES}"
+    return None if os.geteuid() == 0 else "starting Slurm needs root"
+
+
+def _free_ports(count: int = 13) -> int:
+    """The first of a row of free ports, by chance, as several sessions may look at one time."""
+    while True:
+        first = random.randrange(20000, 30000, count)  # below the ports that Linux gives to clients
+        try:
+            for port in range(first, first + count):
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", port))
+        except OSError:
+            continue
+        return first
