@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kit import config
 from kit.errors import FAILED, ConfigError, EkidenError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from jobs.chain import Stage
+    from kit import config
     from kit.workspace import Run
 
 RecipeFile = Annotated[

@@ -65,10 +65,9 @@ def enter(work: Work, run_root: str, name: str, task: int, tasks: int) -> None:
 
 
 def token() -> str:
-    """A name for this start of this job, the same on all its ranks: a requeue gives another."""
-    slurm = os.environ.get("SLURM_JOB_ID")
-    if slurm:
-        return f"{slurm}.{os.environ.get('SLURM_RESTART_COUNT', '0')}"
+    """This start of this job, `ID.RESTARTS`: the same on all ranks, another after a requeue."""
+    if "SLURM_JOB_ID" in os.environ:
+        return f"{state.own_id()}.{os.environ.get('SLURM_RESTART_COUNT', '0')}"
     return os.environ["EKIDEN_LOCAL_JOB"]
 
 
@@ -128,9 +127,9 @@ def write_local(folder: Path, job_id: str, job: Job, run: Run, task: int) -> Non
 
 
 def local_command(
-    folder: Path, job_id: str, rank: int, ranks: int, start: int
+    folder: Path, job_id: str, rank: int, ranks: int, restarts: int
 ) -> tuple[list[str], dict[str, str]]:
-    """The command and environment of one rank of a local job; `start` counts its starts."""
+    """The command and environment of one rank of a local job; a token as of `token`."""
     environment = {
         "SUBMITIT_EXECUTOR": "local",
         "SUBMITIT_LOCAL_JOB_ID": job_id,
@@ -139,7 +138,7 @@ def local_command(
         "SUBMITIT_LOCAL_NODEID": "0",
         "SUBMITIT_LOCAL_GLOBALID": str(rank),
         "SUBMITIT_LOCAL_LOCALID": str(rank),
-        "EKIDEN_LOCAL_JOB": f"{job_id}.{os.getpid()}.{start}",
+        "EKIDEN_LOCAL_JOB": f"{job_id}.{os.getpid()}.{restarts}",
     }
     return [sys.executable, "-u", "-m", "submitit.core._submit", str(folder)], environment
 

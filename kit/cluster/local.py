@@ -10,6 +10,7 @@ where the cluster file says `preempt_at_step`. Started by `submit` it outlives t
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import os
 import signal
@@ -117,12 +118,12 @@ class _Task:
     processes: list[subprocess.Popen[bytes]]
 
     @classmethod
-    def launch(cls, run: Run, cluster: Cluster, job_id: str, ranks: int, starts: int) -> _Task:
+    def launch(cls, run: Run, cluster: Cluster, job_id: str, ranks: int, restarts: int) -> _Task:
         folder = run.submissions / job_id.rsplit("-", 1)[0]
         processes = []
         token = ""
         for rank in range(ranks):
-            command, variables = launch.local_command(folder, job_id, rank, ranks, starts)
+            command, variables = launch.local_command(folder, job_id, rank, ranks, restarts)
             token = variables["EKIDEN_LOCAL_JOB"]
             variables |= launch.job_environment(run, cluster)
             with (folder / f"{job_id}_{rank}_log.out").open("ab") as log:
@@ -168,28 +169,30 @@ def _array(
 ) -> None:
     """Run an array job, `arrays.parallel` tasks at a time, failed ones again."""
     name = job["name"]
-    waiting = [(task, 1) for task in range(job["tasks"])]
+    waiting = [(task, 0) for task in range(job["tasks"])]
     running: list[tuple[int, int, _Task]] = []
     try:
         while waiting or running:
             while waiting and len(running) < cluster.arrays.parallel:
-                task, starts = waiting.pop(0)
+                task, restarts = waiting.pop(0)
                 running.append(
-                    (task, starts, _Task.launch(run, cluster, f"{name}-{task}", 1, starts))
+                    (task, restarts, _Task.launch(run, cluster, f"{name}-{task}", 1, restarts))
                 )
             time.sleep(_POLL)
             if stop.asked:
                 raise Interrupted(f"{name}: stopped; run or submit it again to go on")
             for entry in list(running):
-                task, starts, process = entry
+                task, restarts, process = entry
                 code = process.code()
                 if code is None:
                     continue
                 running.remove(entry)
-                decision = requeue.decide_task(run, cluster, name, code, starts)
+                decision = requeue.decide_task(
+                    run, cluster, name, process.token, code, JobState("RUNNING")
+                )
                 if decision.requeue:
                     say(f"{name}, task {task}: {decision.reason}, again")
-                    waiting.append((task, starts + 1))
+                    waiting.append((task, restarts + 1))
                 elif code != DONE:
                     raise ClusterError(_verdict(run, name, decision.reason))
     finally:
@@ -205,15 +208,13 @@ def _train(
     drill = cluster.preempt_at_step
     if any(row["reason"] == "preemption" for row in requeue.recorded(run)):
         drill = None  # it has been
-    starts = 0
-    while True:
-        starts += 1
-        task = _Task.launch(run, cluster, f"{name}-0", cluster.training.ranks, starts)
+    for restarts in itertools.count():
+        task = _Task.launch(run, cluster, f"{name}-0", cluster.training.ranks, restarts)
         preempted = _watch(run, task, drill, stop, say)
         drill = None if preempted else drill
         code = task.code()
         assert code is not None
-        slurm = JobState("RUNNING", preempted, None)
+        slurm = JobState("RUNNING", preempted=preempted)
         decision = requeue.decide_training(run, cluster, task.token, code, slurm)
         requeue.record(run, task.token, name, decision)
         if decision.reason == "done":

@@ -11,8 +11,8 @@ without a time limit near is the user's scancel: never requeued.
 
 from __future__ import annotations
 
+import functools
 import json
-import os
 import sys
 import time
 from dataclasses import dataclass
@@ -47,34 +47,52 @@ def decide_training(
     own = _end(run, job)
     if own is not None and own["outcome"] == "done":
         return Decision(False, "done")
+    if ended := _ended_by_slurm(job, slurm):
+        return ended
     if slurm.preempted:
         return Decision(True, "preemption")
     near = slurm.seconds_left is not None and slurm.seconds_left < _LIMIT_NEAR
-    if own is not None:
-        if own["signal"] == "SIGUSR2" or near:
-            return Decision(True, "time limit")
-        return Decision(False, "cancelled")
-    if slurm.state.startswith("CANCELLED"):
-        return Decision(False, "cancelled")
-    if near:
+    if near or (own is not None and own["signal"] == "SIGUSR2"):
         return Decision(True, "time limit")
+    if own is not None:
+        return Decision(False, "cancelled")
     crashes = _crashes_without_progress(run)
     if crashes > cluster.training.failures:
-        return Decision(
-            False, f"{CRASH}, {crashes} times without a new checkpoint (exit code {exit_code})"
-        )
+        text = f"{CRASH}, {crashes} times without a new checkpoint (exit code {exit_code})"
+        return Decision(False, text)
     return Decision(True, f"{CRASH} (exit code {exit_code})")
 
 
-def decide_task(run: Run, cluster: Cluster, name: str, exit_code: int, starts: int) -> Decision:
-    """The decision for an array task that was started `starts` times."""
+def decide_task(
+    run: Run, cluster: Cluster, name: str, job: str, exit_code: int, slurm: state.JobState
+) -> Decision:
+    """The decision for a task of an array job."""
     if exit_code == DONE:
         return Decision(False, "done")
     if failure := mistake(run, name):
         return Decision(False, failure)
+    if ended := _ended_by_slurm(job, slurm):
+        return ended
+    starts = _restarts(job) + 1
     if starts > cluster.arrays.retries:
         return Decision(False, f"failed {starts} times (exit code {exit_code})")
     return Decision(True, f"failed (exit code {exit_code})")
+
+
+def _ended_by_slurm(job: str, slurm: state.JobState) -> Decision | None:
+    """The decision where the job did not leave on its own, else None."""
+    if slurm.state == "RUNNING":
+        return None
+    if slurm.restarts > _restarts(job):
+        return Decision(False, "requeued by Slurm")
+    if slurm.reason == "TimeLimit":
+        return Decision(True, "time limit")
+    return Decision(False, "cancelled")
+
+
+def _restarts(job: str) -> int:
+    """How often a job was requeued before this start, by its token."""
+    return int(job.rsplit(".", 1)[1])
 
 
 def mistake(run: Run, name: str, job: str | None = None) -> str | None:
@@ -106,13 +124,11 @@ def main(run_root: str, name: str, exit_code: int) -> None:
     """The exit trap: decide, write it down, requeue."""
     run = Run(Path(run_root))
     cluster = read_resolved(run.cluster, Cluster)
-    job_id, token = os.environ["SLURM_JOB_ID"], launch.token()
-    if name == "train":
-        slurm = state.job(job_id)
-        decision = decide_training(run, cluster, token, exit_code, slurm)
-    else:
-        starts = 1 + int(os.environ.get("SLURM_RESTART_COUNT", "0"))
-        decision = decide_task(run, cluster, name, exit_code, starts)
+    job_id, token = state.own_id(), launch.token()
+    decide = decide_training if name == "train" else functools.partial(decide_task, name=name)
+    decision = decide(
+        run=run, cluster=cluster, job=token, exit_code=exit_code, slurm=state.job(job_id)
+    )
     record(run, token, name, decision)
     print(f"{name}: {decision.reason}{', requeued' if decision.requeue else ''}", flush=True)
     if decision.requeue:
@@ -120,9 +136,7 @@ def main(run_root: str, name: str, exit_code: int) -> None:
             state.slurm("scontrol", "requeue", job_id)
         except ClusterError as error:  # Slurm may be requeueing it at the same moment
             print(f"{name}: {error}", flush=True)
-        time.sleep(
-            60
-        )  # the shell is ended by the requeue: leaving on its own it would count as failed
+        time.sleep(60)  # the requeue ends the shell: leaving on its own it would count as failed
 
 
 def _end(run: Run, job: str) -> dict[str, Any] | None:

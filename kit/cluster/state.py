@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -16,11 +17,17 @@ _ALIVE = {"PENDING", "RUNNING", "SUSPENDED", "COMPLETING", "CONFIGURING", "REQUE
 
 @dataclass(frozen=True)
 class JobState:
-    """What decides over a requeue."""
+    """What decides over a requeue, seen from the job's own batch shell.
 
-    state: str  # as Slurm names it: RUNNING, COMPLETING, CANCELLED, ...
-    preempted: bool  # preemption has begun
-    seconds_left: float | None  # to the time limit
+    Observed on Slurm 22.05: RUNNING while the job left on its own, under preemption too; COMPLETING
+    after scancel, at the end of a grace time, at the time limit and after a requeue by another hand.
+    """
+
+    state: str
+    reason: str = "None"  # TimeLimit when the limit was reached
+    preempted: bool = False  # a preemption has begun
+    restarts: int = 0  # one more than the job knows of: Slurm is requeueing it already
+    seconds_left: float | None = None  # to the time limit, or to the end of the grace time
 
 
 def slurm(*command: str) -> str:
@@ -55,12 +62,25 @@ def live(ids: list[str]) -> dict[str, str]:
     return found
 
 
+def own_id() -> str:
+    """The id of the job this shell belongs to; in an array, that of its element alone."""
+    array = os.environ.get("SLURM_ARRAY_JOB_ID")
+    if array:  # the last element has the id of the whole array, and would requeue all of it
+        return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    return os.environ["SLURM_JOB_ID"]
+
+
 def job(job_id: str) -> JobState:
     """The state of one job. Raises ClusterError where Slurm does not know it."""
     fields = dict(re.findall(r"(\S+?)=(\S*)", slurm("scontrol", "show", "job", "-o", job_id)))
     end = fields.get("EndTime", "Unknown")
     left = None
     if end not in ("Unknown", "None"):
-        left = (datetime.fromisoformat(end) - datetime.now()).total_seconds()  # noqa: DTZ005  Slurm's local time
-    preempted = fields.get("PreemptTime", "None") not in ("None", "Unknown")
-    return JobState(fields["JobState"], preempted, left)
+        left = (datetime.fromisoformat(end) - datetime.now()).total_seconds()  # noqa: DTZ005  Slurm's own
+    return JobState(
+        fields["JobState"],
+        fields.get("Reason", "None"),
+        fields.get("PreemptTime", "None") not in ("None", "Unknown"),
+        int(fields.get("Restarts", "0")),
+        left,
+    )

@@ -1,0 +1,159 @@
+"""The relay on this machine: the demo's recipe with fewer steps, interrupted and not."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from kit.files import read_json
+from kit.tracking import ledger
+from kit.workspace import Run, Workspace
+from tests.relay import DEMO, command, curve, final_files
+
+pytestmark = pytest.mark.end_to_end
+
+SHORT = ("training.steps=60", "training.checkpoint_every=25", "training.validate_every=20")
+PREEMPTED_AT = "cluster.preempt_at_step=30"
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("relay")
+
+
+@pytest.fixture(scope="module")
+def preempted(workspace: Path) -> Run:
+    """A whole relay whose training is preempted once."""
+    command("pipeline", "run", str(DEMO), f"workspace={workspace}", *SHORT, PREEMPTED_AT)
+    return Workspace(workspace).run("demo")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(workspace: Path, preempted: Run) -> Run:
+    """The same training from the same tokens, not interrupted."""
+    command("train", "run", str(DEMO), f"workspace={workspace}", *SHORT, "name=uninterrupted")
+    return Workspace(workspace).run("uninterrupted")
+
+
+def test_a_preempted_run_is_requeued_and_done(preempted: Run) -> None:
+    ends = [read_json(attempt.end) for attempt in ledger.attempts(preempted)]
+    assert [end["outcome"] for end in ends] == ["interrupted", "done"]
+    assert ends[0]["signal"] == "SIGTERM"
+    assert 30 <= ends[0]["step"] < 60
+    assert read_json(ledger.attempts(preempted)[1].start)["from_step"] == ends[0]["step"]
+
+
+def test_a_preemption_leaves_no_trace_in_weights_and_ledger(
+    preempted: Run, uninterrupted: Run
+) -> None:
+    assert len(ledger.attempts(uninterrupted)) == 1
+    assert final_files(preempted) == final_files(uninterrupted)
+    assert curve(preempted) == curve(uninterrupted)
+
+
+def test_the_curve_has_every_step_once(preempted: Run) -> None:
+    rows = ledger.canonical(preempted)
+    assert [row["step"] for row in rows if row["kind"] == "step"] == list(range(1, 61))
+    assert [row["step"] for row in rows if row["kind"] == "validation"] == [0, 20, 40, 60]
+
+
+def test_tensorboard_shows_the_ledger(preempted: Run) -> None:
+    events = EventAccumulator(str(preempted.tensorboard), size_guidance={"scalars": 0}).Reload()
+    shown = [(event.step, event.value) for event in events.Scalars("train/loss")]
+    steps = [row for row in ledger.canonical(preempted) if row["kind"] == "step"]
+    assert shown == [(row["step"], pytest.approx(row["loss"])) for row in steps]
+
+
+def test_mlflow_shows_the_ledger_under_one_identity(preempted: Run) -> None:
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{preempted.root.parents[1] / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("ekiden")
+    identity = read_json(preempted.identity)["id"]
+    (found,) = client.search_runs([experiment.experiment_id], f"tags.`ekiden.run` = '{identity}'")
+    assert found.info.status == "FINISHED"
+    shown = client.get_metric_history(found.info.run_id, "train/loss")
+    steps = [row for row in ledger.canonical(preempted) if row["kind"] == "step"]
+    assert sorted((metric.step, metric.value) for metric in shown) == [
+        (row["step"], row["loss"]) for row in steps
+    ]
+
+
+def test_the_model_beats_a_unigram_model(preempted: Run) -> None:
+    scores = read_json(preempted.evaluation / "scores.json")
+    assert scores["loss"] < scores["unigram_loss"]
+
+
+# Run by a Python that knows transformers and numpy alone, as a user of the released folder does.
+_RELEASED = """
+import json, sys
+import numpy as np, torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
+folder, tokens, length = sys.argv[1], sys.argv[2:-1], int(sys.argv[-1])
+assert not any(name.split(".")[0] in ("kit", "jobs") for name in sys.modules)
+model = AutoModelForCausalLM.from_pretrained(folder).eval()
+row = torch.from_numpy(np.concatenate([np.fromfile(f, "<u2") for f in tokens]).astype("int64"))
+losses = []
+with torch.no_grad():
+    for start in range(0, (len(row) - 1) // length * length, length):
+        logits = model(row[None, start : start + length]).logits[0].float()
+        losses.append(torch.nn.functional.cross_entropy(logits, row[start + 1 : start + length + 1]))
+text = pipeline("text-generation", model=folder)("駅伝は", max_new_tokens=8)[0]["generated_text"]
+tokenizer = AutoTokenizer.from_pretrained(folder)
+print(json.dumps({"loss": float(torch.stack(losses).mean()), "dtype": str(model.dtype),
+                  "text": text, "ids": tokenizer("駅伝 は")["input_ids"]}))
+"""
+
+
+def test_the_released_folder_gives_the_ledgers_loss_without_code_of_ours(
+    preempted: Run, tmp_path: Path
+) -> None:
+    units = sorted((preempted.root.parents[1] / "tokens").glob("*/held-out.tokens"))
+    program = tmp_path / "released.py"
+    program.write_text(_RELEASED)
+    done = subprocess.run(
+        [sys.executable, "-P", program, preempted.export, *units, "128"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["dtype"] == "torch.bfloat16"
+    last = [row for row in ledger.canonical(preempted) if row["kind"] == "validation"][-1]
+    # bf16 has 8 bits of mantissa: a logit is rounded by 2**-9 of its size at the most, and the
+    # mean over some thousand tokens by far less.
+    assert found["loss"] == pytest.approx(last["validation_loss"], rel=2**-9)
+    assert found["text"].startswith("駅伝は")
+    assert found["ids"]
+
+
+def test_generate_prints_plain_text(preempted: Run, workspace: Path) -> None:
+    text = command(
+        "generate", "text", str(DEMO), f"workspace={workspace}", *SHORT, "--prompt", "ＡＢＣ駅の町は"
+    )
+    assert "ABC駅の町は" in text
+    assert "▁" not in text
+    assert "␤" not in text
+
+
+def test_a_finished_relay_has_nothing_left_to_do(preempted: Run, workspace: Path) -> None:
+    attempts = len(ledger.attempts(preempted))
+    overrides = (f"workspace={workspace}", *SHORT)
+    assert "nothing to submit" in command("pipeline", "submit", str(DEMO), *overrides)
+    command("pipeline", "run", str(DEMO), *overrides)
+    assert len(ledger.attempts(preempted)) == attempts
+
+
+def test_a_run_directory_of_another_recipe_is_refused(preempted: Run, workspace: Path) -> None:
+    said = command(
+        "train", "run", str(DEMO), f"workspace={workspace}", *SHORT, "training.seed=1", code=2
+    )
+    assert said.count("\n") == 1
+    assert "training.seed: 0 -> 1" in said

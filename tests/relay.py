@@ -1,0 +1,42 @@
+"""What the tests of whole relays share: running a command as a user does, and reading a run."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kit.tracking import ledger
+from kit.training import checkpoint
+
+if TYPE_CHECKING:
+    from kit.workspace import Run
+
+ROOT = Path(__file__).parents[1]
+DEMO = ROOT / "configs" / "demo.yaml"
+
+
+def command(module: str, *arguments: str, code: int = 0) -> str:
+    """Run `python -m jobs.MODULE ARGUMENTS`, check its exit code, and return what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", f"jobs.{module}", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+    assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout + done.stderr
+
+
+def final_files(run: Run) -> dict[str, str]:
+    """The files of the last checkpoint and their hashes: equal for equal weights and optimizer."""
+    return {
+        name: record["xxh3"] for name, record in checkpoint.committed(run)[0].record["files"].items()
+    }
+
+
+def curve(run: Run) -> list[ledger.Row]:
+    """The canonical ledger without what differs from machine to machine."""
+    return ledger.comparable(ledger.canonical(run))
