@@ -32,13 +32,13 @@ $(VENV)/installed: pyproject.toml requirements.lock
 
 # The newest versions that pyproject.toml allows, as one file.
 lock:
-	rm -rf $(VENV)-lock
+	rm -rf $(VENV)-lock build
 	$(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/python -m pip install --quiet torch==2.13.0 numpy setuptools wheel packaging
 	DS_BUILD_OPS=0 $(VENV)-lock/bin/python -m pip install --quiet --no-build-isolation '.[wikipedia,mlflow,dev]'
 	{ echo "# Every package of the project, pinned. Made by: make lock"; \
 	  $(VENV)-lock/bin/python -m pip freeze --all | grep -vE '^(ekiden|pip)( @|==)' | sed 's/+cpu$$//'; } > requirements.lock
-	rm -rf $(VENV)-lock
+	rm -rf $(VENV)-lock build
 
 clean:
 	rm -rf $(VENV) work

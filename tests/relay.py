@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ from kit.tracking import ledger
 from kit.training import checkpoint
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kit.workspace import Run
 
 ROOT = Path(__file__).parents[1]
@@ -30,10 +33,24 @@ def command(module: str, *arguments: str, code: int = 0) -> str:
     return done.stdout + done.stderr
 
 
+def wait_until(holds: Callable[[], bool], what: str, patience: float = 300) -> None:
+    """Wait until something holds; fails after `patience` seconds."""
+    end = time.monotonic() + patience
+    while not holds():
+        assert time.monotonic() < end, f"no {what} in {patience} s"
+        time.sleep(0.2)
+
+
+def wait_for_step(run: Run, step: int) -> None:
+    """Wait until the ledger has that step."""
+    wait_until(lambda: any(row["step"] >= step for row in ledger.canonical(run)), f"step {step}")
+
+
 def final_files(run: Run) -> dict[str, str]:
     """The files of the last checkpoint and their hashes: equal for equal weights and optimizer."""
     return {
-        name: record["xxh3"] for name, record in checkpoint.committed(run)[0].record["files"].items()
+        name: record["xxh3"]
+        for name, record in checkpoint.committed(run)[0].record["files"].items()
     }
 
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 _POLL = 0.1
 _GRACE = 60  # seconds from TERM to KILL, as Slurm's KillWait
+_PAUSE = 10.0  # seconds between two words on how training goes
 _SURVIVORS = 20  # seconds the ranks may outlive the first that failed
 
 
@@ -232,14 +233,18 @@ def _watch(
     """Wait for the end of an attempt; returns whether it was preempted, as the drill says."""
     preempted = told = False
     failed_at: float | None = None
+    spoke = time.monotonic()
     while task.code() is None:
         time.sleep(_POLL)
+        if time.monotonic() > spoke + _PAUSE and (row := _last_step(run)):
+            spoke = time.monotonic()
+            say(f"train: step {row['step']}, loss {row['loss']:.3f}")
         if stop.asked and not told:
             told = True
             task.signal(signal.SIGTERM)
-        if drill is not None and not preempted and _step(run) >= drill:
+        if drill is not None and not preempted and _last_step(run).get("step", 0) >= drill:
             preempted = True
-            say(f"train: preempted at step {_step(run)}")
+            say(f"train: preempted at step {_last_step(run)['step']}")
             task.signal(signal.SIGTERM)
         if task.failed():
             failed_at = failed_at or time.monotonic()
@@ -248,12 +253,12 @@ def _watch(
     return preempted
 
 
-def _step(run: Run) -> int:
-    """The last step in the ledger of the newest attempt."""
+def _last_step(run: Run) -> dict[str, Any]:
+    """The last step's row in the ledger of the newest attempt; empty before there is one."""
     ledgers = sorted(run.attempts.glob("*/ledger.jsonl"))
     lines = ledgers[-1].read_text(encoding="utf-8").splitlines(keepends=True) if ledgers else []
-    rows = [json.loads(line) for line in lines[-2:] if line.endswith("\n")]
-    return max((row["step"] for row in rows if row["kind"] == "step"), default=0)
+    rows = (json.loads(line) for line in reversed(lines[-4:]) if line.endswith("\n"))
+    return next((row for row in rows if row["kind"] == "step"), {})
 
 
 def _verdict(run: Run, name: str, reason: str) -> str:

@@ -133,6 +133,9 @@ def main(run_root: str, name: str, exit_code: int) -> None:
     print(f"{name}: {decision.reason}{', requeued' if decision.requeue else ''}", flush=True)
     if decision.requeue:
         try:
+            # Slurm's own record says REQUEUED, whatever the reason was: the comment tells it.
+            comment = f"comment=ekiden: {decision.reason}, requeued"
+            state.slurm("scontrol", "update", f"jobid={job_id}", comment)
             state.slurm("scontrol", "requeue", job_id)
         except ClusterError as error:  # Slurm may be requeueing it at the same moment
             print(f"{name}: {error}", flush=True)

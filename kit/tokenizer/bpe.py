@@ -36,17 +36,7 @@ def units(recipe: Recipe) -> list[stage.Unit]:
     paths = [shards.part_file(shard.folder, shards.TRAIN) for shard in made]
 
     def make(folder: Path) -> Mapping[str, Any]:
-        held_out = sum(
-            manifest.read(shard.folder, "jobs.preprocess")["counts"][shards.HELD_OUT].get(
-                "documents", 0
-            )
-            for shard in made
-        )
-        if not held_out:
-            raise InputError(
-                f"corpus.held_out={recipe.corpus.held_out}: no document of the corpus is held out; "
-                "raise it, or give more text"
-            )
+        _check_documents(recipe, made)
         tokenizer = train(recipe, paths)
         save(tokenizer, folder, recipe.model.n_positions)
         return {"entries": tokenizer.get_vocab_size()}
@@ -62,7 +52,7 @@ def work(run: Run, task: int, tasks: int) -> None:
 def train(recipe: Recipe, paths: list[Path]) -> Tokenizer:
     """A tokenizer of exactly `tokenizer.vocab_size` entries from training shards.
 
-    Raises InputError for an empty corpus, and for a vocabulary larger than it can give.
+    Raises InputError for a vocabulary larger or smaller than the corpus can give.
     """
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
@@ -71,8 +61,6 @@ def train(recipe: Recipe, paths: list[Path]) -> Tokenizer:
     for sentence in _sentences(paths):
         characters.update(sentence)
     del characters[" "]
-    if not characters:
-        raise InputError("corpus.sources: the corpus is empty; no document has text to train on")
     # The trainer breaks ties among the rarest characters by hash order: so we choose the alphabet.
     ranked = sorted(characters, key=lambda character: (-characters[character], character))
     alphabet = sorted(ranked[: section.limit_alphabet])
@@ -148,6 +136,24 @@ def save(tokenizer: Tokenizer, folder: Path, max_length: int) -> None:
             "clean_up_tokenization_spaces": False,
         },
     )
+
+
+def _check_documents(recipe: Recipe, made: list[shards.Shard]) -> None:
+    """Raises InputError where there is nothing to train on, or nothing to hold the model against."""
+    facts = [manifest.read(shard.folder, "jobs.preprocess")["counts"] for shard in made]
+    train, held_out = (
+        sum(counts[part].get("documents", 0) for counts in facts) for part in shards.PARTS
+    )
+    if not train + held_out:
+        raise InputError(
+            f"corpus.sources: the corpus is empty: {', '.join(recipe.corpus.sources)} hold no document"
+        )
+    if not train or not held_out:
+        missing = "is held out" if train else "is left for training"
+        raise InputError(
+            f"corpus.held_out={recipe.corpus.held_out}: of {train + held_out} documents none {missing}; "
+            "change it, or give more text"
+        )
 
 
 def _sentences(paths: list[Path]) -> Iterator[str]:

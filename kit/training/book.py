@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from kit.tracking import mlflow
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from kit.training.batches import Batches
     from kit.workspace import Attempt, Run
 
+_PAUSE = 60.0  # seconds between two lines in the log
+
 
 class Book:
     """Writes each row to the ledger first, then to TensorBoard; MLflow reads the ledger itself."""
@@ -21,6 +24,8 @@ class Book:
         self, run: Run, recipe: Recipe, attempt: Attempt, start: dict[str, Any], batches: Batches
     ) -> None:
         self._batches = batches
+        self._steps = 0
+        self._told = 0.0
         self._start = start
         self._rows = Ledger(attempt)
         self._events: EventFile | None = None
@@ -32,6 +37,7 @@ class Book:
 
     def begin(self, steps: int, parameters: int) -> None:
         """The attempt's first row: what it sets out to do."""
+        self._steps = steps
         self.add(
             "attempt",
             step=self._start["from_step"],
@@ -47,6 +53,12 @@ class Book:
     ) -> None:
         """A step that is done, counted from 1; the loss in nats a token."""
         samples = self._batches.global_batch
+        rate = samples * self._batches.length / seconds
+        if time.monotonic() > self._told + _PAUSE:
+            self._told = time.monotonic()
+            left = (self._steps - step) * seconds
+            progress = f"step {step} of {self._steps}, loss {loss:.3f}, {rate:,.0f} tokens/s"
+            print(f"{progress}, {left / 3600:.1f} h left at this rate", flush=True)
         self.add(
             "step",
             step=step,
@@ -55,7 +67,7 @@ class Book:
             gradient_norm=gradient_norm,
             samples=step * samples,
             seconds=seconds,
-            tokens_per_second=samples * self._batches.length / seconds,
+            tokens_per_second=rate,
         )
 
     def add(self, kind: str, **fields: Any) -> None:

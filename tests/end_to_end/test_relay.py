@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from kit.cluster import local
 from kit.files import read_json
 from kit.tracking import ledger
 from kit.workspace import Run, Workspace
-from tests.relay import DEMO, command, curve, final_files
+from tests.relay import DEMO, command, curve, final_files, wait_for_step, wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.end_to_end
 
@@ -136,7 +142,13 @@ def test_the_released_folder_gives_the_ledgers_loss_without_code_of_ours(
 
 def test_generate_prints_plain_text(preempted: Run, workspace: Path) -> None:
     text = command(
-        "generate", "text", str(DEMO), f"workspace={workspace}", *SHORT, "--prompt", "ＡＢＣ駅の町は"
+        "generate",
+        "text",
+        str(DEMO),
+        f"workspace={workspace}",
+        *SHORT,
+        "--prompt",
+        "ＡＢＣ駅の町は",
     )
     assert "ABC駅の町は" in text
     assert "▁" not in text
@@ -157,3 +169,25 @@ def test_a_run_directory_of_another_recipe_is_refused(preempted: Run, workspace:
     )
     assert said.count("\n") == 1
     assert "training.seed: 0 -> 1" in said
+
+
+def test_a_supervisor_that_is_ended_saves_and_the_next_one_goes_on(
+    workspace: Path, preempted: Run
+) -> None:
+    arguments = (str(DEMO), f"workspace={workspace}", "training.steps=400", "name=stopped")
+    command("train", "submit", *arguments)
+    run = Workspace(workspace).run("stopped")
+    wait_for_step(run, 5)
+    said = command("train", "submit", *arguments, code=2)
+    assert "is at work on this run" in said
+    os.kill(int(run.supervisor.read_text()), signal.SIGTERM)
+    wait_until(ledger.attempts(run)[0].end.is_file, "end.json")
+    saved = read_json(ledger.attempts(run)[0].end)["step"]
+    assert 5 <= saved < 400
+    wait_until(lambda: not local.is_supervised(run), "the supervisor's end")
+
+    command("train", "submit", *arguments)
+    wait_for_step(run, saved + 1)
+    os.kill(int(run.supervisor.read_text()), signal.SIGTERM)
+    wait_until(ledger.attempts(run)[-1].end.is_file, "end.json")
+    assert [read_json(attempt.start)["from_step"] for attempt in ledger.attempts(run)] == [0, saved]

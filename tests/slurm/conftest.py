@@ -14,11 +14,14 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 SCRIPTS = Path(__file__).parents[2] / "sbatch" / "slurm"
 PACKAGES = "slurmctld slurmd slurm-client munge slurmdbd mariadb-server"
@@ -58,7 +61,7 @@ class Slurm:
     def job(self, jobid: str) -> Fields:
         """The fields of `scontrol show job`; for one element of an array give ARRAYID_INDEX."""
         line = self.run("scontrol", "show", "job", "--oneliner", jobid).splitlines()[0]
-        return dict(re.findall(r"(\S+?)=(.*?)(?= \S+?=|\s*$)", line))
+        return {key: value.strip() for key, value in re.findall(r"(\S+?)=(.*?)(?= \S+?=|$)", line)}
 
     def wait(
         self, jobid: str, until: str | Callable[[Fields], bool], timeout: float = 60

@@ -1,1 +1,0 @@
-"""One module a job: the command line, and nothing else."""

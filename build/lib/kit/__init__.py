@@ -1,1 +1,0 @@
-"""The library of ekiden: everything the jobs are made of."""

@@ -1,1 +1,0 @@
-"""Slurm, or a small supervisor in its place."""

@@ -1,1 +1,0 @@
-"""From raw dumps to segmented documents."""

@@ -1,1 +1,0 @@
-"""What becomes of a finished run: scores, a folder to give away, text."""

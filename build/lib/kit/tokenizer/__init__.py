@@ -1,1 +1,0 @@
-"""A vocabulary from segmented words, and tokens from documents."""

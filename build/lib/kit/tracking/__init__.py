@@ -1,1 +1,0 @@
-"""The ledger of a training run, and its views."""

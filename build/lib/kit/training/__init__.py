@@ -1,1 +1,0 @@
-"""The long run: from token files to checkpoints."""

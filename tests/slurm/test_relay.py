@@ -1,0 +1,168 @@
+"""The demo's recipe on a real Slurm, with a real preemption."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kit.files import read_json
+from kit.tracking import ledger
+from kit.workspace import Run, Workspace
+from tests.relay import DEMO, ROOT, command, curve, final_files, wait_for_step
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .conftest import Slurm
+
+pytestmark = pytest.mark.slurm
+
+CLUSTER = str(ROOT / "sbatch" / "slurm" / "cluster.yaml")
+WHOLE = ("--nodes=2", "--gpus-per-node=8", "--exclusive")
+PATIENCE = 300  # seconds
+
+
+def submit(workspace: Path, *overrides: str, job: str = "pipeline") -> tuple[Run, dict[str, str]]:
+    """Submit to the test cluster; returns the run and the ids of its jobs."""
+    command(job, "submit", str(DEMO), f"workspace={workspace}", *overrides, "--cluster", CLUSTER)
+    name = next((o.removeprefix("name=") for o in overrides if o.startswith("name=")), "demo")
+    run = Workspace(workspace).run(name)
+    return run, read_json(run.jobs)["slurm"]
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("slurm")
+
+
+@pytest.fixture(scope="module")
+def preempted(slurm: Slurm, workspace: Path) -> tuple[Run, dict[str, str]]:
+    """The whole relay, its training preempted by a job of a higher partition."""
+    run, jobs = submit(workspace)
+    wait_for_step(run, 40)
+    high = slurm.submit("sleep 1", "--partition=high", *WHOLE)
+    slurm.wait(high, "COMPLETED", timeout=PATIENCE)
+    slurm.wait(jobs["generate"], "COMPLETED", timeout=PATIENCE)
+    return run, jobs
+
+
+def test_slurms_record_shows_the_preemption_and_the_requeue(
+    slurm: Slurm, preempted: tuple[Run, dict[str, str]]
+) -> None:
+    _, jobs = preempted
+    job = slurm.job(jobs["train"])
+    assert job["JobState"] == "COMPLETED"
+    assert job["Restarts"] == "1"
+    assert job["Comment"] == "ekiden: preemption, requeued"
+    if slurm.accounting:
+        assert slurm.attempts(jobs["train"]) == ["REQUEUED", "COMPLETED"]
+
+
+def test_every_job_of_the_chain_ran_once_but_training(
+    slurm: Slurm, preempted: tuple[Run, dict[str, str]]
+) -> None:
+    run, jobs = preempted
+    states = {name: slurm.job(job)["JobState"] for name, job in jobs.items()}
+    assert set(states.values()) == {"COMPLETED"}, states
+    ends = [read_json(attempt.end) for attempt in ledger.attempts(run)]
+    assert [end["outcome"] for end in ends] == ["interrupted", "done"]
+
+
+def test_a_preemption_on_slurm_leaves_no_trace(
+    preempted: tuple[Run, dict[str, str]], workspace: Path
+) -> None:
+    run, _ = preempted
+    command("train", "run", str(DEMO), f"workspace={workspace}", "name=uninterrupted")
+    uninterrupted = Workspace(workspace).run("uninterrupted")
+    assert final_files(run) == final_files(uninterrupted)
+    assert curve(run) == curve(uninterrupted)
+
+
+def test_a_relay_on_slurm_ends_in_a_model(preempted: tuple[Run, dict[str, str]]) -> None:
+    run, _ = preempted
+    scores = read_json(run.evaluation / "scores.json")
+    assert scores["loss"] < scores["unigram_loss"]
+    assert (run.export / "model.safetensors").is_file()
+    assert read_json(run.samples / "samples.json")
+
+
+def test_a_cancelled_job_saves_and_is_never_requeued(
+    slurm: Slurm, preempted: tuple[Run, dict[str, str]], workspace: Path
+) -> None:
+    run, jobs = submit(workspace, "name=cancelled", job="train")
+    wait_for_step(run, 5)
+    slurm.run("scancel", jobs["train"])
+    slurm.wait(jobs["train"], "CANCELLED", timeout=PATIENCE)
+    (end,) = (read_json(attempt.end) for attempt in ledger.attempts(run))
+    assert end["outcome"] == "interrupted"
+    assert list(run.checkpoints.glob("step-*"))
+
+
+def test_a_time_limit_is_met_by_a_save_and_a_requeue(
+    slurm: Slurm, preempted: tuple[Run, dict[str, str]], workspace: Path
+) -> None:
+    # Slurm counts limits in minutes and looks at them every 30 s: USR2 comes between 55 and 25 s
+    # after the start, long before 2,000 steps are done.
+    limits = ("cluster.training.minutes=1", "cluster.training.warning_seconds=20")
+    run, jobs = submit(workspace, "name=limited", "training.steps=2000", *limits, job="train")
+    job = slurm.wait(jobs["train"], lambda job: job["Restarts"] == "1", timeout=PATIENCE)
+    slurm.run("scancel", jobs["train"])
+    assert job["Comment"] == "ekiden: time limit, requeued"
+    end = read_json(ledger.attempts(run)[0].end)
+    assert end["signal"] == "SIGUSR2"
+    assert end["step"] > 0
+
+
+def test_a_killed_rank_costs_no_more_than_the_steps_since_the_last_checkpoint(
+    slurm: Slurm, preempted: tuple[Run, dict[str, str]], workspace: Path
+) -> None:
+    overrides = ("name=killed", "training.steps=30", "training.checkpoint_every=10")
+    run, jobs = submit(workspace, *overrides, job="train")
+    wait_for_step(run, 12)
+    slurm.run("scancel", "--signal=KILL", jobs["train"] + ".0")
+    slurm.wait(jobs["train"], "COMPLETED", timeout=PATIENCE)
+    assert slurm.job(jobs["train"])["Comment"].startswith("ekiden: crash")
+    starts = [read_json(attempt.start)["from_step"] for attempt in ledger.attempts(run)]
+    assert starts[0] == 0
+    assert starts[1] >= 10
+    steps = [row["step"] for row in ledger.canonical(run) if row["kind"] == "step"]
+    assert steps == list(range(1, 31))
+
+
+def test_a_second_live_job_of_a_run_is_refused(
+    slurm: Slurm, preempted: tuple[Run, dict[str, str]], workspace: Path
+) -> None:
+    overrides = ("name=twice", "training.steps=2000")
+    _, jobs = submit(workspace, *overrides, job="train")
+    again = (str(DEMO), f"workspace={workspace}", *overrides, "--cluster", CLUSTER)
+    said = command("train", "submit", *again, code=2)
+    slurm.run("scancel", jobs["train"])
+    assert said.count("\n") == 1
+    assert jobs["train"] in said
+
+
+def test_an_array_task_that_fails_by_itself_is_tried_again(
+    slurm: Slurm, preempted: tuple[Run, dict[str, str]], tmp_path: Path
+) -> None:
+    # A full relay of small arrays, one of whose tasks is killed as soon as it runs.
+    _, jobs = submit(tmp_path, "corpus.tasks=3", job="download")
+    slurm.wait(jobs["download"], "COMPLETED", timeout=PATIENCE)
+    _, jobs = submit(tmp_path, "corpus.tasks=3", job="preprocess")
+    element = f"{jobs['preprocess']}_1"
+    slurm.wait(element, "RUNNING")
+    slurm.run("scancel", "--signal=KILL", f"{element}.0")
+    slurm.wait(element, "COMPLETED", timeout=PATIENCE)
+    assert slurm.job(element)["Restarts"] == "1"
+    assert '"missing": 0' in command(
+        "preprocess", "status", str(DEMO), f"workspace={tmp_path}", "--json"
+    )
+
+
+def test_a_mistake_in_a_job_ends_the_chain_and_is_not_retried(slurm: Slurm, tmp_path: Path) -> None:
+    run, jobs = submit(tmp_path, "tokenizer.vocab_size=60000")
+    slurm.wait(jobs["tokenizer"], "FAILED", timeout=PATIENCE)
+    slurm.wait(jobs["train"], "CANCELLED", timeout=PATIENCE)
+    assert slurm.job(jobs["tokenizer"])["Restarts"] == "0"
+    log = "".join(path.read_text() for path in (run.submissions / "tokenizer").glob("*.out"))
+    assert "tokenizer.vocab_size=60000: the corpus gives only" in log
