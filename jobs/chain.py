@@ -28,9 +28,11 @@ class Stage:
         """The stage as a job. The number of tasks is a figure of the recipe."""
         from kit.cluster.launch import Job
 
-        tasks = {"preprocess": recipe.corpus.tasks, "tokenize": recipe.tokens.tasks}
+        arrays = {"download": 1, "preprocess": recipe.corpus.tasks, "tokenize": recipe.tokens.tasks}
         work = importlib.import_module(self.module).work
-        return Job(self.name, work, tasks.get(self.name, 1), training=self is TRAIN)
+        if self.name in arrays:
+            return Job(self.name, work, arrays[self.name], "arrays")
+        return Job(self.name, work, 1, "training" if self is TRAIN else "single")
 
     def units(self, run: Run, recipe: Recipe) -> list[Unit]:
         """The units of the stage. Raises StageError or CheckpointError while it waits for another."""

@@ -75,9 +75,15 @@ def run_of(recipe: config.Recipe) -> Run:
 
 
 def run_here(recipe: config.Recipe, cluster: config.Cluster, stages: Sequence[Stage]) -> None:
-    """Run stages in the foreground under the local supervisor."""
+    """Run stages in the foreground: one without ranks in this process, else under a supervisor."""
+    from jobs.chain import TRAIN
     from kit.cluster import local, submission
 
+    refuse_second(run_of(recipe))
+    if len(stages) == 1 and stages[0] is not TRAIN:
+        with local.hold(run_of(recipe)):
+            stages[0].job(recipe).work(submission.prepare(recipe, cluster), 0, 1)
+        return
     if cluster.kind != "local":
         raise ConfigError(f"cluster {cluster.name}: run works on this machine; use submit")
     run = submission.prepare(recipe, cluster)
@@ -89,22 +95,33 @@ def submit(recipe: config.Recipe, cluster: config.Cluster, stages: Sequence[Stag
     """Submit what is not done of the stages, as one chain; returns at once."""
     from kit.cluster import launch, local, submission
 
+    refuse_second(run_of(recipe))
     todo = to_do(recipe, stages)
     if not todo:
         print("nothing to submit: all is done")
         return
-    if cluster.kind == "slurm":
-        launch.refuse_second(run_of(recipe))
-    run = submission.prepare(recipe, cluster)
     jobs = [stage.job(recipe) for stage in todo]
     if cluster.kind == "local":
+        run = submission.prepare(recipe, cluster)
         local.prepare(run, cluster, jobs)
         process = local.start(run)
         print(f"{run.root}: process {process} is at work; see {run.submissions / 'supervisor.log'}")
         return
-    for name, job in launch.submit(run, cluster, jobs).items():
-        print(f"{name}: job {job}")
+    launch.check(cluster)
+    with local.hold(run_of(recipe)):
+        run = submission.prepare(recipe, cluster)
+        for name, job in launch.submit(run, cluster, jobs).items():
+            print(f"{name}: job {job}")
     print(f"run directory: {run.root}")
+
+
+def refuse_second(run: Run) -> None:
+    """Raises RunError while Slurm has a job of this run, or a process of this machine works on it."""
+    from kit.cluster import launch, local
+
+    launch.refuse_second(run)
+    with local.hold(run):
+        return
 
 
 def to_do(recipe: config.Recipe, stages: Sequence[Stage]) -> list[Stage]:
@@ -120,7 +137,11 @@ def show_dry_run(recipe: config.Recipe, cluster: config.Cluster, stages: Sequenc
     """Say what `run` or `submit` would do."""
     for stage in to_do(recipe, stages):
         job = stage.job(recipe)
-        size = f"{cluster.training.ranks} ranks" if job.training else f"{job.tasks} task(s)"
+        size = (
+            f"{cluster.training.ranks} ranks"
+            if job.resources == "training"
+            else f"{job.tasks} task(s)"
+        )
         counts = stage.census(run_of(recipe), recipe)
         print(f"{stage.name}: {size} on {cluster.name}; {describe(counts)}")
 
@@ -154,12 +175,8 @@ def stage_app(name: str, text: str) -> typer.Typer:
         recipe, cluster = load(recipe_file, overrides, cluster_name)
         if dry_run:
             show_dry_run(recipe, cluster, [stage])
-        elif stage.name == "train":
-            run_here(recipe, cluster, [stage])
         else:
-            from kit.cluster import submission
-
-            stage.job(recipe).work(submission.prepare(recipe, cluster), 0, 1)
+            run_here(recipe, cluster, [stage])
 
     @app.command("submit")
     def submit_verb(

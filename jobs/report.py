@@ -31,12 +31,37 @@ def facts(run: Run, recipe: Recipe, *, verify: bool = False) -> dict[str, Any]:
         "last": steps[-1] if steps else None,
         "validation": validations[-1] if validations else None,
         "requeues": [row for row in requeue.recorded(run) if row["requeued"]],
+        "alive": _alive(run),
+        "ended": _ended(run),
         "scores": read_json(scores) if scores.is_file() else None,
         "samples": read_json(samples) if samples.is_file() else [],
         "export": str(run.export) if run.export.is_dir() else None,
         "tensorboard": str(run.tensorboard) if recipe.tracking.tensorboard else None,
         "mlflow": mlflow.tracking_uri(recipe) if recipe.tracking.mlflow else None,
     }
+
+
+def _alive(run: Run) -> str | None:
+    """What is at work on the run at this moment."""
+    from kit.cluster import launch, local
+    from kit.errors import ClusterError
+
+    try:
+        jobs = launch.alive_jobs(run)
+    except ClusterError as error:
+        return str(error)
+    if jobs:
+        return ", ".join(f"job {job} {state.lower()}" for job, state in jobs.items())
+    return "the local supervisor" if run.root.is_dir() and local.is_supervised(run) else None
+
+
+def _ended(run: Run) -> str | None:
+    """Why the training job stopped for good, if it did so before its last step."""
+    from kit.cluster import requeue
+
+    rows = [row for row in requeue.recorded(run) if row["name"] == "train"]
+    stopped = rows and not rows[-1]["requeued"] and rows[-1]["reason"] != "done"
+    return rows[-1]["reason"] if stopped else None
 
 
 def show(found: dict[str, Any]) -> None:
@@ -51,6 +76,10 @@ def show(found: dict[str, Any]) -> None:
     for name, counts in found["stages"].items():
         table.add_row(name, describe(counts))
     console.print(table)
+    if found["alive"]:
+        console.print(f"at work         {found['alive']}")
+    elif found["ended"]:
+        console.print(f"stopped         {found['ended']}; submit it again to go on")
     first, last = found["first"], found["last"]
     if first and last:
         console.print(

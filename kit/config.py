@@ -194,11 +194,12 @@ class Recipe(Section):
     release: Release = Release()
 
 
-class ArrayResources(Section):
-    """What one task of an array job gets."""
+class TaskResources(Section):
+    """What one task of a job without ranks gets."""
 
     partition: str | None = None
     cpus: int = Field(default=1, gt=0)
+    gpus: int = Field(default=0, ge=0)
     memory_gb: float | None = Field(default=None, gt=0)
     minutes: int = Field(default=60, gt=0)
     parallel: int = Field(default=2, gt=0, description="tasks at a time")
@@ -232,7 +233,8 @@ class Cluster(Section):
     name: str = Field(pattern=NAME)
     kind: Literal["local", "slurm"]
     device: Literal["cpu", "cuda"] = "cpu"
-    arrays: ArrayResources = ArrayResources()
+    arrays: TaskResources = TaskResources()  # download, preprocess, tokenize
+    single: TaskResources = TaskResources()  # tokenizer, evaluate, export, generate
     training: TrainingResources
     environment: dict[str, str] = {}
     setup: list[str] = Field(

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import submitit
 
@@ -33,12 +34,12 @@ FAILURE = "failure.json"  # in a job's log folder: the mistake that ended it, no
 
 @dataclass(frozen=True)
 class Job:
-    """A stage as a job: an array of tasks, or the training job, one task of many ranks."""
+    """A stage as a job, and the section of the cluster file that says what it gets."""
 
     name: str
     work: Work
     tasks: int = 1
-    training: bool = False
+    resources: Literal["arrays", "single", "training"] = "single"
 
 
 def enter(work: Work, run_root: str, name: str, task: int, tasks: int) -> None:
@@ -52,6 +53,10 @@ def enter(work: Work, run_root: str, name: str, task: int, tasks: int) -> None:
         "EKIDEN_NODES": str(place.num_nodes),
         "EKIDEN_JOB": token(),
     }
+    # In place of submitit's handlers: a task ends at once, its unit is made again; the training job
+    # installs its own.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     try:
         submission.check_environment(run)
         work(run, task, tasks)
@@ -74,10 +79,8 @@ def token() -> str:
 def submit(run: Run, cluster: Cluster, jobs: Sequence[Job]) -> dict[str, str]:
     """Send jobs to Slurm, each after the one before; returns their ids.
 
-    Raises ClusterError where Slurm does not answer or refuses, RunError where a job of this run is
-    still alive.
+    Raises ClusterError where Slurm does not answer or refuses.
     """
-    refuse_second(run)
     forget_mistakes(run, jobs)
     ids: dict[str, str] = {}
     for job in jobs:
@@ -105,11 +108,23 @@ def forget_mistakes(run: Run, jobs: Sequence[Job]) -> None:
         (run.submissions / job.name / FAILURE).unlink(missing_ok=True)
 
 
-def refuse_second(run: Run) -> None:
-    """Raises RunError where Slurm still has a job of this run, ClusterError where it is not there."""
+def check(cluster: Cluster) -> None:
+    """Raises ClusterError where Slurm is not there."""
+    try:
+        state.live([])
+    except ClusterError as error:
+        raise ClusterError(f"cluster {cluster.name}: {error}") from None
+
+
+def alive_jobs(run: Run) -> dict[str, str]:
+    """The state of each job of this run that Slurm has still to run or is running, by its id."""
     known = read_json(run.jobs).get("slurm", {}) if run.jobs.is_file() else {}
-    alive = state.live(list(known.values()))
-    if alive:
+    return state.live(list(known.values())) if known else {}
+
+
+def refuse_second(run: Run) -> None:
+    """Raises RunError where Slurm still has a job of this run."""
+    if alive := alive_jobs(run):
         job, status = next(iter(alive.items()))
         raise RunError(
             f"{run.root}: job {job} of this run is {status}; wait for it, or scancel {job}"
@@ -173,15 +188,16 @@ def _parameters(run: Run, cluster: Cluster, job: Job, after: list[str]) -> dict[
         "additional_parameters": more,
         "stderr_to_stdout": True,
     }
-    if not job.training:
-        arrays = cluster.arrays
+    if job.resources != "training":
+        task = cluster.arrays if job.resources == "arrays" else cluster.single
         sizes = {
-            "partition": arrays.partition,
-            "time": arrays.minutes,
-            "cpus_per_task": arrays.cpus,
-            "mem": _megabytes(arrays.memory_gb),
+            "partition": task.partition,
+            "time": task.minutes,
+            "cpus_per_task": task.cpus,
+            "gpus_per_node": task.gpus or None,
+            "mem": _megabytes(task.memory_gb),
         }
-        parallel = {"array_parallelism": arrays.parallel, "ntasks_per_node": 1, "nodes": 1}
+        parallel = {"array_parallelism": task.parallel, "ntasks_per_node": 1, "nodes": 1}
         return common | parallel | _given(sizes)
     training = cluster.training
     sizes = {

@@ -40,14 +40,33 @@ _PAUSE = 10.0  # seconds between two words on how training goes
 _SURVIVORS = 20  # seconds the ranks may outlive the first that failed
 
 
+@contextmanager
+def hold(run: Run) -> Iterator[IO[str]]:
+    """Be the one process of this machine at work on a run. Raises RunError where another one is."""
+    run.root.mkdir(parents=True, exist_ok=True)
+    with run.supervisor.open("a+", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise RunError(
+                f"{run.root}: process {lock.read().strip()} is at work on this run; "
+                "wait for it, or end it with kill"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield lock
+
+
 def prepare(run: Run, cluster: Cluster, jobs: Sequence[launch.Job]) -> None:
     """Write down what the supervisor is to do. Raises RunError while another one is at work."""
-    with _sole_supervisor(run):
+    with hold(run):
         launch.forget_mistakes(run, jobs)
         for job in jobs:
             for task in range(job.tasks):
                 launch.write_local(run.submissions / job.name, f"{job.name}-{task}", job, run, task)
-        todo = [{"name": job.name, "tasks": job.tasks, "training": job.training} for job in jobs]
+        todo = [{"name": job.name, "tasks": job.tasks, "resources": job.resources} for job in jobs]
         write_json(run.jobs, {"cluster": cluster.name, "time": time.time(), "local": todo})
 
 
@@ -73,18 +92,18 @@ def supervise(run: Run, say: Callable[[str], None]) -> None:
     ClusterError where a job fails for good.
     """
     cluster = read_resolved(run.cluster, Cluster)
-    with _sole_supervisor(run), _Stop() as stop:
+    with hold(run), _Stop() as stop:
         for job in read_json(run.jobs)["local"]:
             began = time.monotonic()
             say(f"{job['name']}: started, {job['tasks']} task(s)")
-            (_train if job["training"] else _array)(run, cluster, job, stop, say)
+            (_train if job["resources"] == "training" else _array)(run, cluster, job, stop, say)
             say(f"{job['name']}: done in {time.monotonic() - began:.0f} s")
 
 
 def is_supervised(run: Run) -> bool:
     """Whether a supervisor is at work on this run."""
     try:
-        with _sole_supervisor(run):
+        with hold(run):
             return False
     except RunError:
         return True
@@ -265,25 +284,6 @@ def _verdict(run: Run, name: str, reason: str) -> str:
     if requeue.mistake(run, name):
         return f"{name}: {reason}"
     return f"{name}: {reason}; see {run.submissions / name}"
-
-
-@contextmanager
-def _sole_supervisor(run: Run) -> Iterator[IO[str]]:
-    """Hold the run's lock. Raises RunError where another process holds it."""
-    run.root.mkdir(parents=True, exist_ok=True)
-    with run.supervisor.open("a+", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise RunError(
-                f"{run.root}: process {lock.read().strip()} is at work on this run; "
-                "wait for it, or end it with kill"
-            ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield lock
 
 
 def main(run_root: str) -> int:

@@ -27,6 +27,7 @@ from kit.workspace import Run
 
 RECORD = "requeues.jsonl"
 CRASH = "crash"
+_TRIES = 10
 _LIMIT_NEAR = 120  # seconds: SIGTERM comes at the limit, the warning by USR2 up to 90 s before
 
 
@@ -73,6 +74,8 @@ def decide_task(
         return Decision(False, failure)
     if ended := _ended_by_slurm(job, slurm):
         return ended
+    if slurm.preempted:
+        return Decision(True, "preemption")
     starts = _restarts(job) + 1
     if starts > cluster.arrays.retries:
         return Decision(False, f"failed {starts} times (exit code {exit_code})")
@@ -132,14 +135,21 @@ def main(run_root: str, name: str, exit_code: int) -> None:
     record(run, token, name, decision)
     print(f"{name}: {decision.reason}{', requeued' if decision.requeue else ''}", flush=True)
     if decision.requeue:
+        _requeue(job_id, decision.reason)
+
+
+def _requeue(job_id: str, reason: str) -> None:
+    """Requeue the job this shell belongs to, also past a slurmctld that is being restarted."""
+    for _ in range(_TRIES):
         try:
             # Slurm's own record says REQUEUED, whatever the reason was: the comment tells it.
-            comment = f"comment=ekiden: {decision.reason}, requeued"
+            comment = f"comment=ekiden: {reason}, requeued"
             state.slurm("scontrol", "update", f"jobid={job_id}", comment)
             state.slurm("scontrol", "requeue", job_id)
-        except ClusterError as error:  # Slurm may be requeueing it at the same moment
-            print(f"{name}: {error}", flush=True)
-        time.sleep(60)  # the requeue ends the shell: leaving on its own it would count as failed
+        except ClusterError as error:  # or Slurm is requeueing it at this moment
+            print(f"requeue: {error}", flush=True)
+        # The requeue ends this shell: leaving on its own, the job would count as failed.
+        time.sleep(60)
 
 
 def _end(run: Run, job: str) -> dict[str, Any] | None:
