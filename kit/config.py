@@ -283,8 +283,10 @@ def validate(
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        where = next((origin[k] for k in origin if key == k or key.startswith(k + ".")), place)
+        where = next((origin[k] for k in origin if f"{key}.".startswith(f"{k}.")), place)
         if first["type"] == "extra_forbidden":
+            # An unknown section has come with one of its keys.
+            where = next((origin[k] for k in origin if f"{k}.".startswith(f"{key}.")), where)
             *sections, unknown = (str(part) for part in first["loc"])
             known = _keys_of(kind, sections)
             close = difflib.get_close_matches(unknown, known, 1, cutoff=0.5)

@@ -19,6 +19,9 @@ from kit.errors import ConfigError
 from kit.files import read_json
 
 
+_CLUSTER = "cluster."  # the prefix of overrides that are for the cluster
+
+
 def load_recipe(path: Path, overrides: list[str]) -> Recipe:
     """The recipe in a YAML file with `section.key=value` overrides (those of `cluster.` are left out).
 
@@ -34,7 +37,7 @@ def load_recipe(path: Path, overrides: list[str]) -> Recipe:
     training = tree.get("training") or {}
     if isinstance(training.get("deepspeed"), str):
         training["deepspeed"] = _absolute(training["deepspeed"], path.parent)
-    origin = _override(tree, [o for o in overrides if not o.startswith("cluster.")])
+    origin = _override(tree, [o for o in overrides if not o.startswith(_CLUSTER)])
     recipe = validate(Recipe, tree, str(path), origin)
     absolute = {
         name: source.model_copy(update={"location": _absolute(source.location, Path.cwd())})
@@ -69,8 +72,7 @@ def load_cluster(name: str, recipe: Path, overrides: list[str]) -> Cluster:
             "name one of them, or a YAML file"
         )
     tree = _read_yaml(path)
-    prefix = "cluster."
-    origin = _override(tree, [o.removeprefix(prefix) for o in overrides if o.startswith(prefix)])
+    origin = _override(tree, [o for o in overrides if o.startswith(_CLUSTER)])
     return validate(Cluster, tree, str(path), origin)
 
 
@@ -105,6 +107,7 @@ def _override(tree: dict[str, Any], overrides: list[str]) -> dict[str, str]:
         except yaml.YAMLError:
             value = text
         node = tree
+        key = key.removeprefix(_CLUSTER)
         *sections, last = key.split(".")
         for section in sections:
             child = node.setdefault(section, {})
