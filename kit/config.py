@@ -302,11 +302,8 @@ def _keys_of(kind: type[Section], sections: list[str]) -> list[str]:
     """The keys allowed in a section of a configuration."""
     model: Any = kind
     for section in sections:
-        if not (isinstance(model, type) and issubclass(model, Section)):
-            continue  # a name the user chose, such as that of a source
-        model = model.model_fields[section].annotation
-        if getattr(model, "__origin__", None) is dict:
-            model = model.__args__[1]
+        is_mapping = getattr(model, "__origin__", None) is dict  # its keys are the user's own names
+        model = model.__args__[1] if is_mapping else model.model_fields[section].annotation
     return sorted(model.model_fields)
 
 

@@ -18,7 +18,6 @@ from kit.config import Cluster, Recipe, is_url, validate
 from kit.errors import ConfigError
 from kit.files import read_json
 
-
 _CLUSTER = "cluster."  # the prefix of overrides that are for the cluster
 
 
