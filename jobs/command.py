@@ -120,8 +120,9 @@ def refuse_second(run: Run) -> None:
     from kit.cluster import launch, local
 
     launch.refuse_second(run)
-    with local.hold(run):
-        return
+    if run.root.is_dir():
+        with local.hold(run):
+            return
 
 
 def to_do(recipe: config.Recipe, stages: Sequence[Stage]) -> list[Stage]:

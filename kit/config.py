@@ -283,16 +283,19 @@ def validate(
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        where = next((origin[k] for k in origin if f"{key}.".startswith(f"{k}.")), place)
+        # The override of the key or of a section around it; or one of a key below it, where the
+        # section as a whole is unknown or does not fit together.
+        around = [origin[k] for k in origin if f"{key}.".startswith(f"{k}.")]
+        below = [origin[k] for k in origin if f"{k}.".startswith(f"{key}.")]
+        where = (around + below[::-1] + [place])[0]
         if first["type"] == "extra_forbidden":
-            # An unknown section has come with one of its keys.
-            where = next((origin[k] for k in origin if f"{k}.".startswith(f"{key}.")), where)
             *sections, unknown = (str(part) for part in first["loc"])
             known = _keys_of(kind, sections)
             close = difflib.get_close_matches(unknown, known, 1, cutoff=0.5)
             hint = f"did you mean {close[0]}?" if close else f"allowed: {', '.join(known)}"
             raise ConfigError(f"{where}: unknown key {key}; {hint}") from None
-        value = "" if first["type"] == "missing" else f"={first['input']!r:.80}"
+        given = first["type"] != "missing" and not isinstance(first["input"], dict)
+        value = f"={first['input']!r:.80}" if given else ""
         message = first["msg"].removeprefix("Value error, ")
         at = f"{key}{value}: " if key else ""
         raise ConfigError(f"{where}: {at}{message[0].lower()}{message[1:]}") from None

@@ -17,6 +17,8 @@ from typing import IO, TYPE_CHECKING, Any, cast
 import xxhash
 import zstandard
 
+from kit.errors import InputError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -77,13 +79,25 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def file_hash(path: Path) -> str:
-    """xxh3-128 of the file's bytes, in hex. It finds damage; it is no signature."""
+def file_hash(path: Path, start: int = 0, end: int | None = None) -> str:
+    """xxh3-128 of the file's bytes [start, end), in hex. It finds damage; it is no signature."""
     digest = xxhash.xxh3_128()
+    left = (path.stat().st_size if end is None else end) - start
     with path.open("rb") as stream:
-        while chunk := stream.read(CHUNK):
+        stream.seek(start)
+        while left > 0 and (chunk := stream.read(min(CHUNK, left))):
             digest.update(chunk)
+            left -= len(chunk)
     return digest.hexdigest()
+
+
+def append_line(path: Path, text: str) -> None:
+    """Append a line, on a line of its own also where a crash has cut the one before."""
+    with path.open("ab+") as stream:
+        if stream.tell():
+            stream.seek(-1, os.SEEK_END)
+            text = text if stream.read(1) == b"\n" else f"\n{text}"
+        stream.write(f"{text}\n".encode())
 
 
 def text_hash(text: str) -> int:
@@ -105,8 +119,44 @@ def zstd_writer(path: Path) -> Iterator[IO[str]]:
 
 @contextlib.contextmanager
 def zstd_reader(path: Path) -> Iterator[IO[str]]:
-    """Read UTF-8 text from a zstd file."""
+    """Read UTF-8 text from a zstd file. Raises InputError where it is damaged, or ends too early."""
     with path.open("rb") as raw:
-        packed = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
-        with io.TextIOWrapper(cast("IO[bytes]", packed), encoding="utf-8", newline="\n") as text:
-            yield text
+        packed = io.BufferedReader(ZstdReader(raw))
+        try:
+            with io.TextIOWrapper(packed, encoding="utf-8", newline="\n") as text:
+                yield text
+        except (EOFError, UnicodeDecodeError, zstandard.ZstdError) as error:
+            raise InputError(f"{path}: damaged or cut ({error}); make or get it again") from None
+
+
+class ZstdReader(io.RawIOBase):
+    """The bytes of a zstd file; a file that is cut raises EOFError, where zstandard's reader ends."""
+
+    def __init__(self, packed: IO[bytes]) -> None:
+        self._packed = packed
+        self._frame = zstandard.ZstdDecompressor().decompressobj()
+        self._ready = memoryview(b"")
+        self._within = True  # an empty file is a cut one
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """See io.RawIOBase; raises EOFError, zstandard.ZstdError."""
+        while not self._ready:
+            packed = self._frame.unused_data if self._frame.eof else b""
+            if self._frame.eof:
+                self._frame = zstandard.ZstdDecompressor().decompressobj()
+                self._within = bool(packed)
+            packed = packed or self._packed.read(CHUNK)
+            if not packed:
+                if self._within:
+                    raise EOFError("the file ends within a zstd frame")
+                return 0
+            self._within = True
+            self._ready = memoryview(self._frame.decompress(packed))
+        size = min(len(buffer), len(self._ready))
+        buffer[:size] = self._ready[:size]
+        self._ready = self._ready[size:]
+        return size

@@ -68,11 +68,11 @@ def state(folder: Path, expected: Mapping[str, Any], *, verify: bool = False) ->
 
 
 def clear(folder: Path) -> None:
-    """Make the folder ready for a stage: no manifest, no leftovers of a task that died."""
+    """Make the folder ready for a stage: no manifest first, then no files; its folders stay."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MANIFEST).unlink(missing_ok=True)
     for path in folder.iterdir():
-        if is_temporary(path):
+        if path.is_file():
             path.unlink()
 
 

@@ -29,11 +29,10 @@ def load_recipe(path: Path, overrides: list[str]) -> Recipe:
     Raises ConfigError.
     """
     tree = _read_yaml(path)
-    sources = (tree.get("corpus") or {}).get("sources") or {}
-    for source in sources.values():
+    for source in _section(_section(tree, "corpus"), "sources").values():
         if isinstance(source, dict) and isinstance(source.get("location"), str):
             source["location"] = _absolute(source["location"], path.parent)
-    training = tree.get("training") or {}
+    training = _section(tree, "training")
     if isinstance(training.get("deepspeed"), str):
         training["deepspeed"] = _absolute(training["deepspeed"], path.parent)
     origin = _override(tree, [o for o in overrides if not o.startswith(_CLUSTER)])
@@ -89,6 +88,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
         raise ConfigError(f"{path}, line {line}: not YAML ({error.problem})") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: holds no sections")
     return tree
@@ -109,13 +110,21 @@ def _override(tree: dict[str, Any], overrides: list[str]) -> dict[str, str]:
         key = key.removeprefix(_CLUSTER)
         *sections, last = key.split(".")
         for section in sections:
-            child = node.setdefault(section, {})
+            if node.get(section) is None:  # an empty section is read as null
+                node[section] = {}
+            child = node[section]
             if not isinstance(child, dict):
                 raise ConfigError(f"override '{override}': {section} is a value, not a section")
             node = child
         node[last] = value
         origin[key] = f"override '{override}'"
     return origin
+
+
+def _section(tree: dict[str, Any], name: str) -> dict[str, Any]:
+    """A section of the tree, empty where there is none: whether it is one, validation says."""
+    found = tree.get(name)
+    return found if isinstance(found, dict) else {}
 
 
 def _absolute(location: str, base: Path) -> str:

@@ -43,7 +43,12 @@ _SURVIVORS = 20  # seconds the ranks may outlive the first that failed
 @contextmanager
 def hold(run: Run) -> Iterator[IO[str]]:
     """Be the one process of this machine at work on a run. Raises RunError where another one is."""
-    run.root.mkdir(parents=True, exist_ok=True)
+    try:
+        run.root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(
+            f"{run.root}: cannot be made ({error.strerror}); give another workspace="
+        ) from None
     with run.supervisor.open("a+", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -210,6 +215,8 @@ def _array(
                 decision = requeue.decide_task(
                     run, cluster, name, process.token, code, JobState("RUNNING")
                 )
+                if code != DONE:
+                    requeue.record(run, process.token, name, decision)
                 if decision.requeue:
                     say(f"{name}, task {task}: {decision.reason}, again")
                     waiting.append((task, restarts + 1))

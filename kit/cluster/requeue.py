@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import sys
 import time
 from dataclasses import dataclass
@@ -22,11 +23,11 @@ from typing import Any
 from kit.cluster import launch, state
 from kit.config import Cluster, read_resolved
 from kit.errors import DONE, ClusterError
-from kit.files import read_json
+from kit.files import append_line, read_json
 from kit.workspace import Run
 
 RECORD = "requeues.jsonl"
-CRASH = "crash"
+CRASH, FAILURE = "crash", "failed"
 _TRIES = 10
 _LIMIT_NEAR = 120  # seconds: SIGTERM comes at the limit, the warning by USR2 up to 90 s before
 
@@ -76,10 +77,13 @@ def decide_task(
         return ended
     if slurm.preempted:
         return Decision(True, "preemption")
-    starts = _restarts(job) + 1
-    if starts > cluster.arrays.retries:
-        return Decision(False, f"failed {starts} times (exit code {exit_code})")
-    return Decision(True, f"failed (exit code {exit_code})")
+    failures = 1 + sum(
+        row["reason"].startswith(FAILURE) and row["job"].rsplit(".", 1)[0] == job.rsplit(".", 1)[0]
+        for row in recorded(run)
+    )
+    if failures > cluster.arrays.retries:
+        return Decision(False, f"{FAILURE} {failures} times (exit code {exit_code})")
+    return Decision(True, f"{FAILURE} (exit code {exit_code})")
 
 
 def _ended_by_slurm(job: str, slurm: state.JobState) -> Decision | None:
@@ -111,8 +115,7 @@ def record(run: Run, job: str, name: str, decision: Decision) -> None:
     """Write a decision down in the run directory."""
     row = {"time": time.time(), "job": job, "name": name, "requeued": decision.requeue}
     row |= {"reason": decision.reason, "progress": _progress(run)}
-    with (run.root / RECORD).open("a", encoding="utf-8") as out:
-        out.write(json.dumps(row, ensure_ascii=False) + "\n")
+    append_line(run.root / RECORD, json.dumps(row, ensure_ascii=False))
 
 
 def recorded(run: Run) -> list[dict[str, Any]]:
@@ -120,7 +123,8 @@ def recorded(run: Run) -> list[dict[str, Any]]:
     path = run.root / RECORD
     if not path.is_file():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return [json.loads(line) for line in lines if line.endswith("}")]
 
 
 def main(run_root: str, name: str, exit_code: int) -> None:
@@ -132,7 +136,8 @@ def main(run_root: str, name: str, exit_code: int) -> None:
     decision = decide(
         run=run, cluster=cluster, job=token, exit_code=exit_code, slurm=state.job(job_id)
     )
-    record(run, token, name, decision)
+    if name == "train" or exit_code != DONE:
+        record(run, token, name, decision)
     print(f"{name}: {decision.reason}{', requeued' if decision.requeue else ''}", flush=True)
     if decision.requeue:
         _requeue(job_id, decision.reason)
@@ -161,19 +166,23 @@ def _end(run: Run, job: str) -> dict[str, Any] | None:
     return None
 
 
-def _progress(run: Run) -> str:
-    """The name of the last checkpoint: a new one renews the budget of crashes."""
-    return max((path.name for path in run.checkpoints.glob("step-*")), default="")
+def _progress(run: Run) -> list[int]:
+    """Attempt and step of the newest checkpoint: a greater one renews the budget of crashes."""
+    found = (
+        re.fullmatch(r"step-(\d+)\.attempt-(\d+)", p.name) for p in run.checkpoints.glob("step-*")
+    )
+    return max(([int(name[2]), int(name[1])] for name in found if name), default=[0, 0])
 
 
 def _crashes_without_progress(run: Run) -> int:
-    """The crash that has just been, and those recorded before it since the last checkpoint."""
-    count, here = 1, _progress(run)
-    for row in reversed([row for row in recorded(run) if row["name"] == "train"]):
-        if not row["reason"].startswith(CRASH) or row["progress"] != here:
-            break
-        count += 1
-    return count
+    """The crash that has just been, and those on record since the newest checkpoint was made."""
+    here = _progress(run)
+    crashes = [
+        row
+        for row in recorded(run)
+        if row["name"] == "train" and row["reason"].startswith(CRASH) and row["progress"] >= here
+    ]
+    return 1 + len(crashes)
 
 
 if __name__ == "__main__":

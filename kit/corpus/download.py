@@ -9,16 +9,15 @@ from __future__ import annotations
 import hashlib
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import xxhash
-
 from kit import config, manifest, stage
 from kit.corpus import plaintext, wikipedia
 from kit.errors import InputError
-from kit.files import CHUNK, file_hash
+from kit.files import CHUNK, file_hash, text_hash
 from kit.workspace import Run, Workspace
 
 if TYPE_CHECKING:
@@ -53,6 +52,8 @@ def _unit(recipe: config.Recipe, name: str, source: config.Source) -> stage.Unit
         if config.is_url(source.location):
             path = fetch(source.location, folder)
         if source.sha256 is not None and _sha256(path) != source.sha256:
+            if config.is_url(source.location):
+                path.unlink()
             raise InputError(
                 f"{path}: its SHA-256 is not that of corpus.sources.{name}; get it again"
             )
@@ -61,36 +62,60 @@ def _unit(recipe: config.Recipe, name: str, source: config.Source) -> stage.Unit
     return stage.Unit(name, folder, manifest.causes("download", VERSION, section, inputs), make)
 
 
-def fetch(url: str, folder: Path) -> Path:
-    """Bring a file into the folder, going on with a broken transfer where the server lets us.
+def place(url: str, folder: Path) -> Path:
+    """Where `fetch` puts a file. Raises InputError for a URL that names none."""
+    name = Path(urlsplit(url).path).name
+    if not name:
+        raise InputError(f"{url}: names no file; give the address of a dump or text")
+    return folder / f"fetched-{text_hash(url):016x}" / name
 
-    Raises InputError where the server refuses, or sends less than it announced.
+
+def fetch(url: str, folder: Path) -> Path:
+    """Bring a file into a folder of its URL's own, going on with a broken transfer if the server can.
+
+    A file that is there is not loaded again. Raises InputError where the server refuses, or sends
+    less than it announced.
     """
-    path = folder / Path(urlsplit(url).path).name
-    partial = folder / f"{path.name}.transfer"
+    path = place(url, folder)
+    if path.is_file():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.transfer")
     have = partial.stat().st_size if partial.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})  # noqa: S310
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:  # noqa: S310  http(s) only
-            resumed = have if answer.status == 206 else 0
-            length = answer.headers.get("Content-Length")
-            with partial.open("ab" if resumed else "wb") as out:
-                while chunk := answer.read(CHUNK):
-                    out.write(chunk)
+        whole = _transfer(url, partial, have)
     except urllib.error.HTTPError as error:
-        if error.code != 416:  # the range is empty: all of it is here
+        whole = have
+        if error.code != 416:
             raise InputError(f"{url}: the server answers {error.code} {error.reason}") from None
-        length, resumed = None, have
-    except OSError as error:
+        if error.headers.get("Content-Range") != f"bytes */{have}":  # not: all of it is here
+            partial.unlink()
+            raise InputError(
+                f"{url}: is another file than the one begun; run jobs.download again"
+            ) from None
+    except (OSError, HTTPException) as error:
         raise InputError(
-            f"{url}: the transfer broke off ({error}); run jobs.download again"
+            f"{url}: the transfer broke off ({error}); run jobs.download again to go on with it"
         ) from None
-    if length is not None and partial.stat().st_size != resumed + int(length):
+    if whole is not None and partial.stat().st_size != whole:
         raise InputError(
             f"{url}: the transfer ended early; run jobs.download again to go on with it"
         )
     partial.replace(path)
     return path
+
+
+def _transfer(url: str, partial: Path, have: int) -> int | None:
+    """Append to `partial` what is missing; returns the size of the whole, if the server told it."""
+    headers = {"Range": f"bytes={have}-"} if have else {}
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310  http(s) only
+    with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:  # noqa: S310
+        resumed = have if answer.status == 206 else 0
+        with partial.open("ab" if resumed else "wb") as out:
+            while chunk := answer.read(CHUNK):
+                out.write(chunk)
+        length = answer.headers.get("Content-Length")
+        return None if length is None else resumed + int(length)
 
 
 def _cut(name: str, kind: str, path: Path, folder: Path, unit_bytes: int) -> list[dict[str, Any]]:
@@ -107,19 +132,9 @@ def _cut(name: str, kind: str, path: Path, folder: Path, unit_bytes: int) -> lis
     return [
         common
         | {"name": f"{name}-{i:05d}", "path": str(path), "start": start, "end": end}
-        | {"header_end": header_end, "xxh3": _range_hash(path, start, end)}
+        | {"header_end": header_end, "xxh3": file_hash(path, start, end)}
         for i, (start, end) in enumerate(ranges)
     ]
-
-
-def _range_hash(path: Path, start: int, end: int) -> str:
-    digest = xxhash.xxh3_128()
-    with path.open("rb") as stream:
-        stream.seek(start)
-        while start < end and (chunk := stream.read(min(CHUNK, end - start))):
-            digest.update(chunk)
-            start += len(chunk)
-    return digest.hexdigest()
 
 
 def _sha256(path: Path) -> str:

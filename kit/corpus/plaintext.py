@@ -5,19 +5,22 @@ from __future__ import annotations
 import bz2
 import contextlib
 import gzip
+import io
 import lzma
-from typing import IO, TYPE_CHECKING, cast
+import zlib
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import zstandard
 
 from kit.errors import InputError
-from kit.files import zstd_reader, zstd_writer
+from kit.files import ZstdReader, zstd_reader, zstd_writer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_MEMORY = 1 << 26  # characters of one line or document: a limit on a task's memory
+_MEMORY = 1 << 26  # bytes of a line, characters of a document: a limit on a task's memory
+_PACKED = {".xz", ".gz", ".bz2", ".zst"}
 
 
 def split(source: Path, folder: Path, unit_bytes: int) -> list[Path]:
@@ -81,16 +84,30 @@ def _documents(source: Path) -> Iterator[list[str]]:
 
 
 def _raw_lines(source: Path, stream: IO[bytes]) -> Iterator[bytes]:
+    if source.suffix in _PACKED and not source.stat().st_size:
+        raise InputError(f"{source}: damaged or cut (it is empty); get it again")
+    number = 0
     try:
         while line := stream.readline(_MEMORY):
+            number += 1
+            if len(line) == _MEMORY:
+                raise InputError(
+                    f"{source}, line {number}: has over {_MEMORY} bytes, too many characters for a "
+                    "line; is this a text?"
+                )
             yield line
-    except (OSError, EOFError, lzma.LZMAError, zstandard.ZstdError) as error:
+    except (OSError, EOFError, lzma.LZMAError, zlib.error, zstandard.ZstdError) as error:
         raise InputError(f"{source}: damaged or cut ({error}); get it again") from None
 
 
 @contextlib.contextmanager
 def _open(source: Path) -> Iterator[IO[bytes]]:
-    openers = {".xz": lzma.open, ".gz": gzip.open, ".bz2": bz2.open, ".zst": zstandard.open}
-    opener = openers.get(source.suffix)
-    with opener(source, "rb") if opener else source.open("rb") as stream:  # type: ignore[operator]
-        yield cast("IO[bytes]", stream)
+    with source.open("rb") as raw:
+        if source.suffix == ".zst":
+            yield io.BufferedReader(ZstdReader(raw))
+        elif source.suffix in _PACKED:
+            opener = {".xz": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}[source.suffix]
+            with cast("Any", opener)(raw, "rb") as stream:
+                yield stream
+        else:
+            yield raw

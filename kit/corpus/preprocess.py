@@ -12,7 +12,8 @@ from kit.config import Recipe, read_resolved
 from kit.corpus import plaintext, sentences, wikipedia
 from kit.corpus.normalise import normalise
 from kit.corpus.segment import segmenter
-from kit.files import text_hash
+from kit.errors import InputError
+from kit.files import file_hash, text_hash
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -90,6 +91,8 @@ def _make(recipe: Recipe, piece: Mapping[str, Any], folder: Path) -> Mapping[str
 
 def _documents(piece: Mapping[str, Any]) -> Iterator[list[str]]:
     path = Path(piece["path"])
+    if not path.is_file() or file_hash(path, piece["start"], piece["end"]) != piece["xxh3"]:
+        raise InputError(f"{path}: is not what jobs.download found; run jobs.download again")
     if piece["kind"] == "plaintext":
         return plaintext.documents(path)
     return wikipedia.documents(path, piece["header_end"], piece["start"], piece["end"])

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _MAGIC = re.compile(rb"BZh[1-9]1AY&SY")  # a bz2 stream with a first block
 _CLOSING = b"</mediawiki>"
+_SURROGATE = re.compile("[\ud800-\udfff]")  # an entity such as &#xD800; is no character
 _TAG = re.compile(r"<[^>]*>")
 
 
@@ -92,6 +93,7 @@ def documents(path: Path, header_end: int, start: int, end: int) -> Iterator[lis
 
 def clean(text: str) -> list[str]:
     """Lines of an extracted article without left-over tags and without empty lines."""
+    text = _SURROGATE.sub("\ufffd", text)
     lines = (_TAG.sub("", line).strip() for line in text.split("\n"))
     return [line for line in lines if line]
 

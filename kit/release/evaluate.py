@@ -15,6 +15,7 @@ import numpy as np
 
 from kit import manifest, shards, stage, tokens
 from kit.config import Recipe, read_resolved
+from kit.errors import CheckpointError
 from kit.files import write_json
 from kit.tracking import mlflow
 
@@ -99,12 +100,19 @@ def total_loss(recipe: Recipe, checkpoint: Checkpoint, row: tokens.TokenRow) -> 
 
 
 def load_model(recipe: Recipe, checkpoint: Checkpoint) -> Any:
-    """The weights of a checkpoint as a transformers.GPT2LMHeadModel in the dtype of the release."""
+    """The weights of a checkpoint as a transformers.GPT2LMHeadModel in the dtype of the release.
+
+    Raises CheckpointError where its bytes are not those that were written.
+    """
     import torch
     from transformers import GPT2LMHeadModel
 
     from kit.training import model
 
+    if problem := checkpoint.problem():
+        raise CheckpointError(
+            f"{checkpoint.folder}: {problem}; remove it, and the one before is used"
+        )
     begin, end = model.special_tokens(recipe)
     config = model.configuration(recipe.model, recipe.tokenizer.vocab_size, end, begin)
     gpt2 = GPT2LMHeadModel(config)

@@ -53,8 +53,10 @@ def units(run: Run, recipe: Recipe) -> list[stage.Unit]:
         )
         model.save_pretrained(folder)
         tokenizer = Workspace(Path(recipe.workspace)).tokenizer
-        for name in ("tokenizer.json", "tokenizer_config.json"):
-            shutil.copyfile(tokenizer / name, folder / name)
+        shutil.copyfile(tokenizer / "tokenizer.json", folder / "tokenizer.json")
+        settings = read_json(tokenizer / "tokenizer_config.json")
+        settings["model_max_length"] = recipe.model.n_positions
+        write_json(folder / "tokenizer_config.json", settings)
         scores = read_json(run.evaluation / evaluate.SCORES)
         write_text(folder / "README.md", card.text(run, recipe, scores))
         write_json(folder / "recipe.json", recipe.model_dump(mode="json"))

@@ -38,7 +38,7 @@ def units(recipe: Recipe) -> list[stage.Unit]:
     def make(folder: Path) -> Mapping[str, Any]:
         _check_documents(recipe, made)
         tokenizer = train(recipe, paths)
-        save(tokenizer, folder, recipe.model.n_positions)
+        save(tokenizer, folder)
         return {"entries": tokenizer.get_vocab_size()}
 
     return [stage.Unit("tokenizer", Workspace(Path(recipe.workspace)).tokenizer, causes, make)]
@@ -52,7 +52,7 @@ def work(run: Run, task: int, tasks: int) -> None:
 def train(recipe: Recipe, paths: list[Path]) -> Tokenizer:
     """A tokenizer of exactly `tokenizer.vocab_size` entries from training shards.
 
-    Raises InputError for a vocabulary larger or smaller than the corpus can give.
+    Raises InputError for an empty corpus, and for a vocabulary larger or smaller than it can give.
     """
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
@@ -61,6 +61,10 @@ def train(recipe: Recipe, paths: list[Path]) -> Tokenizer:
     for sentence in _sentences(paths):
         characters.update(sentence)
     del characters[" "]
+    if not characters:
+        raise InputError(
+            f"corpus.sources: the corpus is empty: {', '.join(recipe.corpus.sources)} hold no text"
+        )
     # The trainer breaks ties among the rarest characters by hash order: so we choose the alphabet.
     ranked = sorted(characters, key=lambda character: (-characters[character], character))
     alphabet = sorted(ranked[: section.limit_alphabet])
@@ -79,15 +83,13 @@ def train(recipe: Recipe, paths: list[Path]) -> Tokenizer:
     entries = trained.get_vocab_size()
     if entries != section.vocab_size:
         least = len(SPECIAL) + len(bytes_) + len(alphabet)
-        what = (
-            f"the corpus gives only {entries} entries"
-            if entries < section.vocab_size
-            else (f"special tokens, bytes and alphabet alone are {least}")
-        )
-        raise InputError(
-            f"tokenizer.vocab_size={section.vocab_size}: {what}; "
-            f"ask for {least} to {entries}, or change the corpus"
-        )
+        what = f"the corpus gives only {entries} entries; ask for {least} to {entries}"
+        if entries > section.vocab_size:
+            what = (
+                f"special tokens, bytes and alphabet alone are {least}; ask for more, or lower "
+                "tokenizer.limit_alphabet"
+            )
+        raise InputError(f"tokenizer.vocab_size={section.vocab_size}: {what}")
     return assemble(trained, byte_fallback=section.byte_fallback)
 
 
@@ -99,10 +101,16 @@ def assemble(trained: Tokenizer, *, byte_fallback: bool) -> Tokenizer:
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
     model = json.loads(trained.to_str())["model"]
+    # Text like `</s>`, were it frequent, would be merged into the entry of that name.
+    reserved = {*SPECIAL, *_BYTES}
     tokenizer = Tokenizer(
         models.BPE(
             vocab=model["vocab"],
-            merges=[tuple(merge) for merge in model["merges"]],
+            merges=[
+                (left, right)
+                for left, right in model["merges"]
+                if not reserved & {left, right, left + right}
+            ],
             unk_token=SPECIAL[0],
             byte_fallback=byte_fallback,
         )
@@ -120,7 +128,7 @@ def assemble(trained: Tokenizer, *, byte_fallback: bool) -> Tokenizer:
     return tokenizer
 
 
-def save(tokenizer: Tokenizer, folder: Path, max_length: int) -> None:
+def save(tokenizer: Tokenizer, folder: Path) -> None:
     """Write the files AutoTokenizer.from_pretrained reads."""
     tokenizer.save(str(folder / "tokenizer.json"))
     unk, begin, end = SPECIAL
@@ -128,7 +136,6 @@ def save(tokenizer: Tokenizer, folder: Path, max_length: int) -> None:
         folder / "tokenizer_config.json",
         {
             "tokenizer_class": "PreTrainedTokenizerFast",
-            "model_max_length": max_length,
             "unk_token": unk,
             "bos_token": begin,
             "eos_token": end,
@@ -139,16 +146,12 @@ def save(tokenizer: Tokenizer, folder: Path, max_length: int) -> None:
 
 
 def _check_documents(recipe: Recipe, made: list[shards.Shard]) -> None:
-    """Raises InputError where there is nothing to train on, or nothing to hold the model against."""
+    """Raises InputError where all documents are held out, or none is."""
     facts = [manifest.read(shard.folder, "jobs.preprocess")["counts"] for shard in made]
     train, held_out = (
         sum(counts[part].get("documents", 0) for counts in facts) for part in shards.PARTS
     )
-    if not train + held_out:
-        raise InputError(
-            f"corpus.sources: the corpus is empty: {', '.join(recipe.corpus.sources)} hold no document"
-        )
-    if not train or not held_out:
+    if train + held_out and not (train and held_out):
         missing = "is held out" if train else "is left for training"
         raise InputError(
             f"corpus.held_out={recipe.corpus.held_out}: of {train + held_out} documents none {missing}; "

@@ -91,24 +91,28 @@ def _send(run: Run, recipe: Recipe, uri: str, status: str) -> None:
     client = MlflowClient(tracking_uri=uri)
     cursor = read_json(run.mlflow_cursor) if run.mlflow_cursor.is_file() else {}
     if cursor.get("uri") != uri:
-        cursor = {"uri": uri, "run": _identity(client, run, recipe), "sent": {}}
-    sent: dict[str, int] = cursor["sent"]  # the last step MLflow has, by kind of row
-    fresh = [row for row in ledger.canonical(run) if row["step"] > sent.get(row["kind"], -1)]
-    for start in range(0, len(fresh), _BATCH):
-        batch = fresh[start : start + _BATCH]
-        metrics = [
-            Metric(tag, value, int(row["time"] * 1000), row["step"])
-            for row in batch
-            for tag, value in scalars(row).items()
-        ]
-        client.log_batch(cursor["run"], metrics=metrics)
-        sent |= {row["kind"]: row["step"] for row in batch}
+        cursor = {"uri": uri, "run": _identity(client, run, recipe), "sent": {}, "sending": []}
+    while True:
+        # Noted before it is sent: after a crash in between the same rows go out again, to the
+        # millisecond, and MLflow drops what it has.
+        if rows := cursor["sending"]:
+            metrics = [
+                Metric(tag, value, int(row["time"] * 1000), row["step"])
+                for row in rows
+                for tag, value in scalars(row).items()
+            ]
+            client.log_batch(cursor["run"], metrics=metrics)
+            cursor["sent"] |= {row["kind"]: row["step"] for row in rows}
+        sent: dict[str, int] = cursor["sent"]  # the last step MLflow has, by kind of row
+        fresh = [row for row in ledger.canonical(run) if row["step"] > sent.get(row["kind"], -1)]
+        cursor["sending"] = fresh[:_BATCH]
         write_json(run.mlflow_cursor, cursor)
+        if not fresh:
+            break
     if status in ("FINISHED", "FAILED"):
         client.set_terminated(cursor["run"], status)
     else:
         client.update_run(cursor["run"], status=status)
-    write_json(run.mlflow_cursor, cursor)
 
 
 def _identity(client: Any, run: Run, recipe: Recipe) -> str:

@@ -1,7 +1,7 @@
 """TensorBoard as a view of the ledger: one event file an attempt, no curve drawn twice.
 
-Each file begins with a session start at the attempt's first step, at which TensorBoard drops what
-earlier files hold from that step on. Files are named by attempt, since readers take them in the
+Each file begins with a session start at the attempt's first step, from which on TensorBoard drops
+what earlier files hold. Files are named by attempt, since readers take them in the
 order of their names and clocks of nodes differ.
 """
 
@@ -37,9 +37,7 @@ class EventFile:
         self._records = RecordWriter(path.open("wb"))
         self._write(Event(wall_time=began, file_version="brain.Event:2"))
         start = SessionLog(status=SessionLog.START)
-        self._write(
-            Event(wall_time=began, step=from_step + 1 if from_step else 0, session_log=start)
-        )
+        self._write(Event(wall_time=began, step=from_step + 1, session_log=start))
 
     def add(self, row: Row) -> None:
         """Draw a row of the ledger."""

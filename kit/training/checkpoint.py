@@ -81,8 +81,8 @@ class Checkpoint:
         """Load it into the engine. A collective."""
         engine.load(self.folder / _STATE)
 
-    def problem(self) -> str | None:
-        """What is wrong with its files, read whole and held against their hashes; None if nothing."""
+    def problem(self, *, read: bool = True) -> str | None:
+        """What is wrong with its files, by size, and with `read` by hash; None if nothing."""
         try:
             files: dict[str, dict[str, Any]] = self.record["files"]
         except (OSError, ValueError, KeyError) as error:
@@ -93,7 +93,7 @@ class Checkpoint:
                 return f"{name} is missing"
             if path.stat().st_size != record["size"]:
                 return f"{name} has {path.stat().st_size} bytes of {record['size']}"
-            if file_hash(path) != record["xxh3"]:
+            if read and file_hash(path) != record["xxh3"]:
                 return f"{name} has other bytes than were written"
         return None
 
@@ -140,11 +140,14 @@ def newest(run: Run) -> Checkpoint | None:
 
 
 def final(run: Run, remedy: str) -> Checkpoint:
-    """The newest checkpoint, for release. Raises CheckpointError where there is none."""
-    checkpoint = newest(run)
-    if checkpoint is None:
-        raise CheckpointError(f"{run.checkpoints}: no checkpoint; run {remedy} first")
-    return checkpoint
+    """The newest checkpoint whose files are all there, for release: a look, which changes nothing.
+
+    Raises CheckpointError where there is none.
+    """
+    for checkpoint in committed(run):
+        if checkpoint.problem(read=False) is None:
+            return checkpoint
+    raise CheckpointError(f"{run.checkpoints}: no checkpoint; run {remedy} first")
 
 
 def save(
@@ -185,11 +188,10 @@ def save(
 
 
 def prune(run: Run, keep: int) -> None:
-    """Remove all but the `keep` newest checkpoints, and what dead saves left behind."""
-    for checkpoint in committed(run)[keep:]:
-        shutil.rmtree(checkpoint.folder)
+    """Remove all but the `keep` checkpoints to choose first, and what dead saves left behind."""
+    kept = {checkpoint.folder for checkpoint in committed(run)[:keep]}
     for path in run.checkpoints.iterdir():
-        if path.name.startswith(".step-"):
+        if path not in kept and path.name.startswith(("step-", ".step-")):
             shutil.rmtree(path)
 
 

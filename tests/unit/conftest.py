@@ -1,0 +1,173 @@
+"""What the unit tests share: texts and a recipe small enough for seconds, and the command line."""
+
+from __future__ import annotations
+
+import bz2
+import importlib.util
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from jobs import command
+from kit.workspace import Run, Workspace
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from kit.config import Recipe
+
+ROOT = Path(__file__).resolve().parents[2]
+WEB_DOCUMENTS = 30  # of the demo's: enough for a vocabulary of 1,200
+
+ARTICLES = [
+    (
+        "霧浜県",
+        0,
+        None,
+        "'''霧浜県'''は、海に面した県である。県庁は[[霧浜市]]にある。",
+    ),
+    ("灯野川", 0, None, "'''灯野川'''は、県を流れる川である。\n\n水は澄む。鮎がいる。"),
+    ("エキデン", 0, "駅伝競走", "#転送 [[駅伝競走]]"),
+    ("Template:県", 10, None, "<includeonly>雛形の中身である。</includeonly>"),
+    ("Wikipedia:井戸端", 4, None, "ここは話し合いの頁である。"),
+    (
+        "駅伝競走",
+        0,
+        None,
+        "'''駅伝'''は、{{lang|en|relay}}の一つで、襷をつなぐ。\n== 歴史 ==\n古い。",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Desk:
+    """A folder with a recipe, a cluster file and two small texts."""
+
+    folder: Path
+
+    @property
+    def recipe_file(self) -> Path:
+        return self.folder / "small.yaml"
+
+    @property
+    def workspace(self) -> Workspace:
+        return Workspace(self.folder / "work")
+
+    @property
+    def web(self) -> Path:
+        return self.folder / "web.txt"
+
+    @property
+    def dump(self) -> Path:
+        return self.folder / "dump.xml.bz2"
+
+    def recipe(self, *overrides: str) -> Recipe:
+        """The resolved recipe, as a run directory would hold it."""
+        return command.load(self.recipe_file, list(overrides), "local")[0]
+
+    def write(self, name: str, tree: dict[str, Any]) -> Path:
+        """A YAML file in the folder."""
+        path = self.folder / name
+        path.write_text(yaml.safe_dump(tree, allow_unicode=True), encoding="utf-8")
+        return path
+
+    def run(self, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """A command line of the checkout, in a process of its own."""
+        return subprocess.run(
+            [sys.executable, "-m", module, *arguments],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | {"TOKENIZERS_PARALLELISM": "false"},
+        )
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def pack() -> ModuleType:
+    """configs/demo/pack.py, which is no module of a package."""
+    spec = importlib.util.spec_from_file_location("pack", ROOT / "configs/demo/pack.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def streams(pack: ModuleType) -> list[bytes]:
+    """The bz2 streams of a small dump: a header, two streams of three pages, the closing tag."""
+    pages = [pack.page(number, *article) for number, article in enumerate(ARTICLES, 1)]
+    texts = [pack.HEADER, "".join(pages[:3]), "".join(pages[3:]), "</mediawiki>\n"]
+    return [bz2.compress(text.encode()) for text in texts]
+
+
+@pytest.fixture
+def desk(tmp_path: Path, streams: list[bytes]) -> Desk:
+    """A recipe over the small dump and the head of the demo's web text."""
+    made = Desk(tmp_path)
+    documents = (ROOT / "configs/demo/web.txt").read_text(encoding="utf-8").split("\n\n")
+    made.web.write_text("\n\n".join(documents[:WEB_DOCUMENTS]) + "\n", encoding="utf-8")
+    made.dump.write_bytes(b"".join(streams))
+    (tmp_path / "cluster").mkdir()
+    made.write(
+        "cluster/local.yaml",
+        {
+            "name": "local",
+            "kind": "local",
+            "training": {"ranks_per_node": 2},
+        },
+    )
+    (tmp_path / "zero2.json").write_text('{"zero_optimization": {"stage": 2}}', encoding="utf-8")
+    made.write(
+        "small.yaml",
+        {
+            "name": "small",
+            "workspace": str(tmp_path / "work"),
+            "corpus": {
+                "sources": {
+                    "jawiki": {"kind": "wikipedia", "location": "dump.xml.bz2"},
+                    "web": {"kind": "plaintext", "location": "web.txt"},
+                },
+                "unit_mb": 0.004,
+                "tasks": 2,
+                "held_out": 0.1,
+                "segmenter": "mecab",
+            },
+            "tokenizer": {"vocab_size": 1200},
+            "tokens": {"tasks": 2},
+            "model": {"n_layer": 1, "n_embd": 16, "n_head": 2, "n_positions": 16},
+            "training": {
+                "steps": 10,
+                "global_batch": 8,
+                "micro_batch": 2,
+                "learning_rate": 0.001,
+                "validate_every": 5,
+                "checkpoint_every": 5,
+                "deepspeed": "zero2.json",
+            },
+            "tracking": {"mlflow": "workspace"},
+        },
+    )
+    return made
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """An empty run directory."""
+    made = Run(tmp_path / "run")
+    for folder in (made.attempts, made.checkpoints):
+        folder.mkdir(parents=True)
+    return made

@@ -1,0 +1,216 @@
+"""The command line: exit codes, one line for a mistake, and what leaves no trace."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kit.files import read_json, write_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from subprocess import CompletedProcess
+
+    from tests.unit.conftest import Desk
+
+
+def mistake(done: CompletedProcess[str]) -> str:
+    """The one line on stderr of a command that was answered with exit code 2."""
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+def refused(desk: Desk, module: str, verb: str, *arguments: str) -> str:
+    return mistake(desk.run(module, verb, str(desk.recipe_file), *arguments))
+
+
+def done(desk: Desk, module: str, verb: str, *arguments: str) -> str:
+    """The output of a command that succeeds."""
+    found = desk.run(module, verb, str(desk.recipe_file), *arguments)
+    assert found.returncode == 0, found.stderr
+    return found.stdout
+
+
+def files_of(folder: Path) -> set[Path]:
+    return set(folder.rglob("*"))
+
+
+def test_an_unknown_key_is_a_mistake(desk: Desk) -> None:
+    assert "did you mean steps?" in refused(desk, "jobs.pipeline", "show", "training.step=3")
+    assert "did you mean arrays?" in refused(desk, "jobs.train", "status", "cluster.array=3")
+
+
+def test_a_missing_recipe_is_a_mistake(desk: Desk) -> None:
+    desk.recipe_file.unlink()
+    assert "there is no such file" in refused(desk, "jobs.pipeline", "run")
+
+
+@pytest.mark.parametrize("verb", ["run", "submit", "status"])
+def test_a_missing_dump_is_a_mistake(desk: Desk, verb: str) -> None:
+    desk.dump.unlink()
+    line = refused(desk, "jobs.download", verb)
+    assert "corpus.sources.jawiki.location=" in line
+
+
+def test_a_dump_that_is_none_is_a_mistake(desk: Desk) -> None:
+    desk.dump.write_bytes(b"<html>404</html>")
+    found = desk.run("jobs.download", "run", str(desk.recipe_file))
+    assert found.returncode == 2
+    assert "Traceback" not in found.stderr
+    progress, line = found.stderr.splitlines()
+    assert progress == "download: jawiki (1 of 2)"
+    assert "not a bz2 file" in line
+
+
+def test_an_unknown_cluster_is_a_mistake(desk: Desk) -> None:
+    line = refused(desk, "jobs.pipeline", "status", "--cluster", "mdy")
+    assert "known clusters: " in line
+    assert "local" in line
+
+
+def test_a_recipe_that_is_no_utf8_is_a_mistake(desk: Desk) -> None:
+    desk.recipe_file.write_bytes("name: 駅伝".encode("euc-jp"))
+    assert "not UTF-8" in refused(desk, "jobs.pipeline", "show")
+
+
+def test_a_run_directory_of_another_recipe_is_a_mistake(desk: Desk) -> None:
+    done(desk, "jobs.download", "run")
+    line = refused(desk, "jobs.download", "run", "training.steps=11")
+    assert "training.steps: 10 -> 11" in line
+    assert read_json(desk.workspace.run("small").recipe)["training"]["steps"] == 10
+    done(desk, "jobs.download", "run", "training.steps=11", "name=other")
+
+
+@pytest.mark.parametrize(
+    ("module", "remedy"),
+    [
+        ("preprocess", "download"), ("tokenizer", "download"), ("tokenize", "download"),
+        ("evaluate", "train"), ("export", "train"),
+    ],
+)  # fmt: skip
+def test_a_stage_before_its_predecessor_is_a_mistake(desk: Desk, module: str, remedy: str) -> None:
+    line = refused(desk, f"jobs.{module}", "run")
+    assert f"run jobs.{remedy} first" in line
+
+
+def test_text_of_a_model_that_is_not_exported_is_a_mistake(desk: Desk) -> None:
+    assert "run jobs.export first" in refused(desk, "jobs.generate", "text", "--prompt", "霧浜県の")
+
+
+def test_show_prints_the_resolved_recipe_and_cluster(desk: Desk) -> None:
+    shown = json.loads(done(desk, "jobs.pipeline", "show", "training.steps=12"))
+    assert shown["recipe"] == desk.recipe("training.steps=12").model_dump(mode="json")
+    assert shown["recipe"]["corpus"]["segmenter_version"].startswith("fugashi ")
+    assert shown["cluster"]["name"] == "local"
+    assert not desk.workspace.root.exists()
+
+
+def test_status_as_json_is_one_object(desk: Desk) -> None:
+    before = json.loads(done(desk, "jobs.preprocess", "status", "--json"))
+    assert before["stage"] == "preprocess"
+    assert "run jobs.download first" in before["waits"]
+    assert not desk.workspace.root.exists()
+    done(desk, "jobs.download", "run")
+    after = json.loads(done(desk, "jobs.download", "status", "--json"))
+    assert after == {"stage": "download", "done": 2, "missing": 0, "stale": 0, "broken": 0}
+    waiting = json.loads(done(desk, "jobs.preprocess", "status", "--json"))
+    assert waiting["done"] == 0
+    assert waiting["missing"] >= 3
+
+
+def test_status_of_the_relay_as_json_is_one_object(desk: Desk) -> None:
+    found = json.loads(done(desk, "jobs.pipeline", "status", "--json"))
+    assert list(found["stages"]) == [
+        "download", "preprocess", "tokenizer", "tokenize", "train", "evaluate", "export",
+        "generate",
+    ]  # fmt: skip
+    assert found["stages"]["train"] == {
+        "done": 0, "missing": 1, "attempts": 0, "step": 0, "loss": None,
+    }  # fmt: skip
+
+
+def test_status_with_verify_finds_a_flipped_byte(desk: Desk) -> None:
+    done(desk, "jobs.download", "run")
+    part = desk.workspace.raw("web") / "part-00000.txt.zst"
+    raw = bytearray(part.read_bytes())
+    raw[-1] ^= 0xFF
+    part.write_bytes(bytes(raw))
+    assert json.loads(done(desk, "jobs.download", "status", "--json"))["broken"] == 0
+    assert json.loads(done(desk, "jobs.download", "status", "--json", "--verify"))["broken"] == 1
+
+
+@pytest.mark.parametrize("module", ["jobs.pipeline", "jobs.download", "jobs.train"])
+@pytest.mark.parametrize("verb", ["run", "submit"])
+def test_a_dry_run_writes_nothing(desk: Desk, module: str, verb: str) -> None:
+    before = files_of(desk.folder)
+    shown = done(desk, module, verb, "--dry-run")
+    assert module.split(".")[1] in shown or "download" in shown
+    assert files_of(desk.folder) == before
+
+
+def test_a_stage_that_is_done_has_nothing_to_submit(desk: Desk) -> None:
+    done(desk, "jobs.download", "run")
+    assert done(desk, "jobs.download", "submit") == "nothing to submit: all is done\n"
+
+
+def test_running_a_stage_on_a_cluster_says_to_submit(desk: Desk) -> None:
+    cluster = {"name": "far", "kind": "slurm", "training": {"ranks_per_node": 2}}
+    path = desk.write("far.yaml", cluster)
+    for module in ("jobs.pipeline", "jobs.train"):
+        line = refused(desk, module, "run", "--cluster", str(path))
+        assert "use submit" in line
+
+
+def test_submitting_where_there_is_no_slurm_is_a_mistake(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (desk.folder / "bin").mkdir()
+    monkeypatch.setenv("PATH", str(desk.folder / "bin"))
+    cluster = {"name": "far", "kind": "slurm", "training": {"ranks_per_node": 2}}
+    path = desk.write("far.yaml", cluster)
+    line = refused(desk, "jobs.pipeline", "submit", "--cluster", str(path))
+    assert "is this a login node of a Slurm cluster?" in line
+    assert not desk.workspace.root.exists()
+
+
+def test_a_run_directory_holds_all_a_job_reads(desk: Desk) -> None:
+    done(desk, "jobs.download", "run")
+    run = desk.workspace.run("small")
+    assert read_json(run.recipe) == desk.recipe().model_dump(mode="json")
+    assert read_json(run.cluster)["name"] == "local"
+    assert (run.code / "kit" / "stage.py").is_file()
+    assert any(line.startswith("torch==") for line in run.environment.read_text().splitlines())
+    identity = read_json(run.identity)["id"]
+    done(desk, "jobs.download", "run")
+    assert read_json(run.identity)["id"] == identity
+
+
+def test_a_workspace_that_is_a_file_is_a_mistake(desk: Desk) -> None:
+    (desk.folder / "work").write_text("in the way")
+    assert "work" in refused(desk, "jobs.download", "run")
+
+
+def test_a_text_that_is_not_utf8_is_a_mistake(desk: Desk) -> None:
+    desk.web.write_bytes("駅伝\n".encode("euc-jp"))
+    found = desk.run("jobs.download", "run", str(desk.recipe_file))
+    assert found.returncode == 2
+    assert "Traceback" not in found.stderr
+    assert found.stderr.splitlines()[-1].startswith("error: ")
+    assert "web.txt, line 1: byte 1" in found.stderr
+
+
+@pytest.mark.parametrize("arguments", [("status",), ("run", "--dry-run")])
+def test_looking_at_a_run_changes_nothing_of_it(desk: Desk, arguments: tuple[str, ...]) -> None:
+    run = desk.workspace.run("small")
+    write_json(run.attempt(1).start, {"from_step": 0})
+    broken = run.checkpoints / "step-00000005.attempt-0001"
+    write_json(broken / "checkpoint.json", {"files": {"weights.pt": {"size": 3, "xxh3": "0"}}})
+    before = files_of(desk.folder)
+    done(desk, "jobs.evaluate", *arguments)
+    assert files_of(desk.folder) == before

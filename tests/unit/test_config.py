@@ -1,0 +1,352 @@
+"""Recipes and clusters: what they mean, and how a mistake in one is answered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from kit import config
+from kit.config import Cluster, Recipe, differing_keys, read_resolved
+from kit.errors import ConfigError
+from kit.files import write_json
+from kit.recipes import load_cluster, load_recipe
+
+if TYPE_CHECKING:
+    from tests.unit.conftest import Desk
+
+RECIPES = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+CLUSTERS = sorted((Path(__file__).parents[2] / "configs/cluster").glob("*.yaml"))
+
+
+def mistake(desk: Desk, *overrides: str) -> str:
+    """The one line that answers the recipe with these overrides."""
+    with pytest.raises(ConfigError) as caught:
+        load_recipe(desk.recipe_file, list(overrides))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def append(desk: Desk, text: str) -> None:
+    with desk.recipe_file.open("a", encoding="utf-8") as out:
+        out.write(text)
+
+
+def change(desk: Desk, key: str, value: object) -> None:
+    """Put a value at a dotted key of the recipe file."""
+    tree = yaml.safe_load(desk.recipe_file.read_text(encoding="utf-8"))
+    node = tree
+    *sections, last = key.split(".")
+    for section in sections:
+        node = node[section]
+    node[last] = value
+    desk.write("small.yaml", tree)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_of_the_kit_loads(path: Path) -> None:
+    recipe = load_recipe(path, [])
+    assert recipe.name == path.stem
+    assert isinstance(recipe.training.deepspeed, dict)
+    assert all(
+        config.is_url(source.location) or Path(source.location).is_file()
+        for source in recipe.corpus.sources.values()
+    )
+
+
+@pytest.mark.parametrize("path", CLUSTERS, ids=lambda path: path.stem)
+def test_a_cluster_of_the_kit_loads_by_its_name(path: Path) -> None:
+    assert load_cluster(path.stem, RECIPES[0], []).name == path.stem
+
+
+def test_a_loaded_recipe_cannot_be_changed(desk: Desk) -> None:
+    recipe = desk.recipe()
+    with pytest.raises(ValidationError):
+        recipe.training.steps = 3  # type: ignore[misc]
+
+
+def test_relative_paths_are_relative_to_the_recipe(desk: Desk) -> None:
+    recipe = desk.recipe()
+    assert recipe.corpus.sources["web"].location == str(desk.web)
+    assert recipe.corpus.sources["jawiki"].location == str(desk.dump)
+
+
+def test_paths_of_overrides_are_relative_to_the_current_directory(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (desk.folder / "elsewhere").mkdir()
+    monkeypatch.chdir(desk.folder / "elsewhere")
+    recipe = load_recipe(desk.recipe_file, ["corpus.sources.web.location=a.txt", "workspace=w"])
+    assert recipe.corpus.sources["web"].location == str(desk.folder / "elsewhere/a.txt")
+    assert recipe.workspace == str(desk.folder / "elsewhere/w")
+
+
+def test_a_url_stays_a_url(desk: Desk) -> None:
+    recipe = desk.recipe("corpus.sources.web.location=https://example.org/a.txt.xz")
+    assert recipe.corpus.sources["web"].location == "https://example.org/a.txt.xz"
+
+
+def test_an_override_stands_before_the_file(desk: Desk) -> None:
+    assert desk.recipe("training.steps=77").training.steps == 77
+
+
+def test_an_override_makes_a_section_that_the_file_lacks(desk: Desk) -> None:
+    assert desk.recipe("release.seed=3").release.seed == 3
+
+
+def test_1e_minus_4_is_a_number(desk: Desk) -> None:
+    assert desk.recipe("training.learning_rate=1e-4").training.learning_rate == 1e-4
+    # pydantic would forgive the text "1e-4" there, but not where any value may stand
+    text = desk.recipe_file.read_text(encoding="utf-8")
+    desk.recipe_file.write_text(text.replace("zero2.json", "{some_threshold: 1e-4}"))
+    assert desk.recipe().training.deepspeed == {"some_threshold": 1e-4}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("no", "no"), ("on", "on"), ("24:00:00", "24:00:00"), ("2026-11-01", "2026-11-01"),
+        ("0x10", "0x10"), ("1e-4x", "1e-4x"), ("日本の", "日本の"), ("012", "012"),
+    ],
+)  # fmt: skip
+def test_what_yaml_would_turn_into_something_else_is_text(
+    desk: Desk, text: str, value: str
+) -> None:
+    assert desk.recipe(f"release.license={text}").release.license == value
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-4", 1e-4),
+        ("2.5E+3", 2500.0),
+        ("2.5e3", 2500.0),
+        (".5", 0.5),
+        ("1", 1.0),
+        ("1_000", 1000.0),
+    ],
+)
+def test_numbers_are_numbers(desk: Desk, text: str, value: float) -> None:
+    assert desk.recipe(f"training.epsilon={text}").training.epsilon == value
+
+
+def test_null_and_true_keep_their_meaning(desk: Desk) -> None:
+    recipe = desk.recipe("tracking.mlflow=null", "tracking.tensorboard=false")
+    assert recipe.tracking.mlflow is None
+    assert recipe.tracking.tensorboard is False
+
+
+def test_an_unknown_key_of_the_file_is_answered_with_the_nearest(desk: Desk) -> None:
+    append(desk, "tokeniser: {}\n")
+    line = mistake(desk)
+    assert str(desk.recipe_file) in line
+    assert "unknown key tokeniser; did you mean tokenizer?" in line
+
+
+def test_an_unknown_key_of_a_section_is_answered_with_the_nearest(desk: Desk) -> None:
+    change(desk, "training.learning_rte", 1)
+    line = mistake(desk)
+    assert str(desk.recipe_file) in line
+    assert "unknown key training.learning_rte; did you mean learning_rate?" in line
+
+
+def test_an_unknown_key_far_from_all_is_answered_with_what_is_allowed(desk: Desk) -> None:
+    line = mistake(desk, "tokens.zzzzzz=1")
+    assert "unknown key tokens.zzzzzz; allowed: tasks" in line
+
+
+def test_an_unknown_key_of_an_override_is_answered_with_the_override(desk: Desk) -> None:
+    line = mistake(desk, "training.stepz=3")
+    assert line.startswith("override 'training.stepz=3'")
+    assert "did you mean steps?" in line
+
+
+def test_an_unknown_section_of_an_override_is_answered_with_the_override(desk: Desk) -> None:
+    line = mistake(desk, "trainin.steps=3")
+    assert line.startswith("override 'trainin.steps=3'")
+    assert "did you mean training?" in line
+
+
+def test_an_unknown_key_of_a_source_is_answered_with_the_nearest(desk: Desk) -> None:
+    line = mistake(desk, "corpus.sources.web.knd=plaintext")
+    assert line.startswith("override 'corpus.sources.web.knd=plaintext'")
+    assert "unknown key corpus.sources.web.knd; did you mean kind?" in line
+
+
+def test_an_unknown_key_of_a_cluster_override_is_answered_as_it_was_typed(desk: Desk) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_cluster("local", desk.recipe_file, ["cluster.training.ranks_per_nod=2"])
+    assert str(caught.value).startswith("override 'cluster.training.ranks_per_nod=2'")
+    assert "did you mean ranks_per_node?" in str(caught.value)
+
+
+def test_an_unknown_key_of_a_cluster_file_is_answered_with_the_file(desk: Desk) -> None:
+    tree = {"name": "odd", "kind": "local", "training": {"ranks_per_node": 1}, "arays": {}}
+    path = desk.write("odd.yaml", tree)
+    with pytest.raises(ConfigError, match="unknown key arays; did you mean arrays") as caught:
+        load_cluster(str(path), desk.recipe_file, [])
+    assert str(path) in str(caught.value)
+
+
+def test_a_cluster_override_leaves_the_recipe_alone(desk: Desk) -> None:
+    overrides = ["cluster.training.ranks_per_node=3", "training.steps=4"]
+    assert load_recipe(desk.recipe_file, overrides).training.steps == 4
+    assert load_cluster("local", desk.recipe_file, overrides).training.ranks == 3
+
+
+def test_a_value_of_the_wrong_type_is_answered_with_key_and_value(desk: Desk) -> None:
+    line = mistake(desk, "training.steps=many")
+    assert line.startswith("override 'training.steps=many'")
+    assert "training.steps='many'" in line
+    assert "integer" in line
+    change(desk, "corpus.held_out", 0.9)
+    line = mistake(desk)
+    assert line.startswith(str(desk.recipe_file))
+    assert "corpus.held_out=0.9: input should be less than 0.5" in line
+
+
+def test_values_that_do_not_fit_each_other_are_answered_with_the_override(desk: Desk) -> None:
+    line = mistake(desk, "training.global_batch=7")
+    assert "global_batch=7 is no multiple of micro_batch=2" in line
+    assert line.startswith("override 'training.global_batch=7'")
+
+
+def test_a_missing_key_is_named(desk: Desk) -> None:
+    change(desk, "tokens", {})
+    assert "tokens.tasks: field required" in mistake(desk)
+
+
+def test_steps_or_epochs_must_be_given(desk: Desk) -> None:
+    assert "give steps or epochs" in mistake(desk, "training.steps=null")
+
+
+def test_epochs_become_steps(desk: Desk) -> None:
+    training = desk.recipe("training.steps=null", "training.epochs=1.5").training
+    assert training.steps_over(blocks=100) == 19  # 150 blocks by 8, and a started step counts
+
+
+def test_infinity_is_no_learning_rate(desk: Desk) -> None:
+    mistake(desk, "training.learning_rate=.inf")
+    mistake(desk, "training.learning_rate=1e999")
+
+
+@pytest.mark.parametrize(
+    "override", ["training.steps", "=3", "training..steps=3", "training steps=3"]
+)
+def test_an_override_that_is_none_is_answered_with_its_form(desk: Desk, override: str) -> None:
+    assert "write section.key=value" in mistake(desk, override)
+
+
+def test_an_override_inside_a_value_says_so(desk: Desk) -> None:
+    assert "steps is a value, not a section" in mistake(desk, "training.steps.x=1")
+
+
+def test_an_override_into_an_empty_section_of_the_file_is_taken(desk: Desk) -> None:
+    append(desk, "release:\n")
+    assert load_recipe(desk.recipe_file, ["release.seed=3"]).release.seed == 3
+
+
+def test_a_missing_recipe_is_a_mistake(desk: Desk) -> None:
+    desk.recipe_file.unlink()
+    assert "there is no such file" in mistake(desk)
+
+
+def test_a_folder_is_no_recipe(desk: Desk) -> None:
+    desk.recipe_file.unlink()
+    desk.recipe_file.mkdir()
+    assert "cannot be read" in mistake(desk)
+
+
+def test_what_is_not_yaml_is_answered_with_the_line(desk: Desk) -> None:
+    desk.recipe_file.write_text("name: a\ncorpus: [1,\n", encoding="utf-8")
+    assert ", line 3: not YAML" in mistake(desk)
+
+
+def test_a_control_character_is_not_yaml(desk: Desk) -> None:
+    append(desk, "release: {license: \x01}\n")
+    assert str(desk.recipe_file) in mistake(desk)
+
+
+def test_what_is_not_utf8_is_answered_with_the_place(desk: Desk) -> None:
+    desk.recipe_file.write_bytes("name: 日本".encode("cp932"))
+    assert "byte 6 is not UTF-8" in mistake(desk)
+
+
+@pytest.mark.parametrize("text", ["", "just words\n", "- a\n- b\n"])
+def test_yaml_without_sections_is_a_mistake(desk: Desk, text: str) -> None:
+    desk.recipe_file.write_text(text, encoding="utf-8")
+    assert "holds no sections" in mistake(desk)
+
+
+@pytest.mark.parametrize("key", ["corpus", "corpus.sources", "corpus.sources.web", "training"])
+@pytest.mark.parametrize("value", [3, "text", ["a"]], ids=repr)
+def test_a_value_where_a_section_belongs_is_a_mistake(desk: Desk, key: str, value: object) -> None:
+    change(desk, key, value)
+    assert key in mistake(desk)
+
+
+def test_an_unknown_cluster_is_answered_with_the_known(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(desk.folder)
+    with pytest.raises(ConfigError, match=r"--cluster mdy: .*known clusters: local;"):
+        load_cluster("mdy", desk.recipe_file, [])
+
+
+def test_the_deepspeed_file_becomes_part_of_the_recipe(desk: Desk) -> None:
+    assert desk.recipe().training.deepspeed == {"zero_optimization": {"stage": 2}}
+
+
+@pytest.mark.parametrize("text", ["{", "", "[1]", "3"])
+def test_a_deepspeed_file_that_is_no_json_object_is_a_mistake(desk: Desk, text: str) -> None:
+    (desk.folder / "zero2.json").write_text(text, encoding="utf-8")
+    line = mistake(desk)
+    assert "training.deepspeed=" in line
+    assert "zero2.json" in line
+
+
+def test_a_missing_deepspeed_file_is_a_mistake(desk: Desk) -> None:
+    (desk.folder / "zero2.json").unlink()
+    assert "training.deepspeed=" in mistake(desk)
+
+
+def test_a_deepspeed_override_may_name_another_file(desk: Desk) -> None:
+    other = desk.folder / "other.json"
+    other.write_text('{"prescale_gradients": true}', encoding="utf-8")
+    recipe = desk.recipe(f"training.deepspeed={other}")
+    assert recipe.training.deepspeed == {"prescale_gradients": True}
+
+
+def test_differing_keys_are_named_with_both_values(desk: Desk) -> None:
+    one, other = (
+        desk.recipe(),
+        desk.recipe("training.steps=11", "corpus.sources.web.kind=wikipedia"),
+    )
+    assert differing_keys(one, one) == []
+    assert differing_keys(one, other) == [
+        "corpus.sources.web.kind: plaintext -> wikipedia",
+        "training.steps: 10 -> 11",
+    ]
+
+
+def test_a_source_that_is_gone_is_a_difference(desk: Desk) -> None:
+    one = desk.recipe()
+    kept = {"web": one.corpus.sources["web"]}
+    other = one.model_copy(update={"corpus": one.corpus.model_copy(update={"sources": kept})})
+    assert any("corpus.sources.jawiki" in line for line in differing_keys(one, other))
+
+
+def test_a_resolved_recipe_comes_back_from_its_json(desk: Desk) -> None:
+    recipe = desk.recipe("training.learning_rate=1e-4", "tracking.mlflow=null")
+    write_json(desk.folder / "recipe.json", recipe.model_dump(mode="json"))
+    assert read_resolved(desk.folder / "recipe.json", Recipe) == recipe
+
+
+def test_a_resolved_cluster_comes_back_from_its_json(desk: Desk) -> None:
+    cluster = load_cluster("local", desk.recipe_file, ["cluster.environment.A=b"])
+    assert cluster.environment == {"A": "b"}
+    write_json(desk.folder / "cluster.json", cluster.model_dump(mode="json"))
+    assert read_resolved(desk.folder / "cluster.json", Cluster) == cluster

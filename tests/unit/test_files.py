@@ -1,0 +1,137 @@
+"""Files that are whole or absent."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from typing import IO, TYPE_CHECKING, Any
+
+import pytest
+
+from kit import files
+from kit.files import atomic, file_hash, is_temporary, zstd_reader, zstd_writer
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+KILLED_IN_THE_MIDDLE = """
+import os, signal, sys
+from pathlib import Path
+from kit.files import atomic
+with atomic(Path(sys.argv[1])) as out:
+    out.write(b"x" * 5_000_000)
+    out.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def write_half(opened: AbstractContextManager[IO[Any]], half: str | bytes, error: type) -> None:
+    """Write half of a file and fail."""
+    with opened as out:
+        out.write(half)
+        raise error
+
+
+def test_a_written_file_holds_what_was_written_and_nothing_lies_beside_it(tmp_path: Path) -> None:
+    with atomic(tmp_path / "deep" / "a.bin") as out:
+        out.write(b"abc")
+        assert not (tmp_path / "deep" / "a.bin").exists()
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["a.bin"]
+    assert (tmp_path / "deep" / "a.bin").read_bytes() == b"abc"
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+def test_an_exception_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
+    with pytest.raises(error):
+        write_half(atomic(tmp_path / "a.bin"), b"half", error)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_exception_leaves_the_file_that_was_there(tmp_path: Path) -> None:
+    files.write_text(tmp_path / "a.txt", "old")
+    with pytest.raises(LookupError):
+        write_half(atomic(tmp_path / "a.txt", "w"), "new", LookupError)
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("before", [None, b"old"])
+def test_a_killed_write_leaves_the_file_as_it_was(
+    tmp_path: Path, root: Path, before: bytes | None
+) -> None:
+    target = tmp_path / "a.bin"
+    if before is not None:
+        target.write_bytes(before)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED_IN_THE_MIDDLE, str(target)], cwd=root, check=False
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert (target.read_bytes() if target.exists() else None) == before
+    left = [path for path in tmp_path.iterdir() if path != target]
+    assert left
+    assert all(is_temporary(path) for path in left)
+
+
+def test_two_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
+    with atomic(tmp_path / "a") as one, atomic(tmp_path / "a") as other:
+        one.write(b"1" * 10)
+        other.write(b"2" * 10)
+    assert (tmp_path / "a").read_bytes() in (b"1" * 10, b"2" * 10)
+
+
+def test_json_of_equal_values_is_equal_bytes(tmp_path: Path) -> None:
+    files.write_json(tmp_path / "a", {"b": 1, "a": "日本"})
+    files.write_json(tmp_path / "b", {"a": "日本", "b": 1})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert "日本" in (tmp_path / "a").read_text(encoding="utf-8")
+    assert json.loads((tmp_path / "a").read_bytes()) == files.read_json(tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "一行\n", "最後に改行がない", "a\r\nb\rc\n", "\u2028\x85\x0b\n", "🗾" * 70_000 + "\n"],
+)
+def test_zstd_gives_back_the_text(tmp_path: Path, text: str) -> None:
+    with zstd_writer(tmp_path / "a.zst") as out:
+        out.write(text)
+    with zstd_reader(tmp_path / "a.zst") as stream:
+        assert stream.read() == text
+
+
+def test_only_a_line_feed_ends_a_line(tmp_path: Path) -> None:
+    lines = ["a\r\n", "b\x85c\u2028d\rd\x0c\n", "e"]
+    with zstd_writer(tmp_path / "a.zst") as out:
+        out.writelines(lines)
+    with zstd_reader(tmp_path / "a.zst") as stream:
+        assert list(stream) == lines
+
+
+def test_equal_text_gives_equal_bytes_however_it_is_written(tmp_path: Path) -> None:
+    lines = [f"{number}行目\n" for number in range(5_000)]
+    with zstd_writer(tmp_path / "a.zst") as out:
+        out.writelines(lines)
+    with zstd_writer(tmp_path / "b.zst") as out:
+        for line in lines:
+            out.write(line)
+    assert (tmp_path / "a.zst").read_bytes() == (tmp_path / "b.zst").read_bytes()
+
+
+def test_an_exception_leaves_no_zstd_file(tmp_path: Path) -> None:
+    with pytest.raises(LookupError):
+        write_half(zstd_writer(tmp_path / "a.zst"), "half", LookupError)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_hash_is_that_of_the_bytes(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 10_000  # more than one chunk
+    (tmp_path / "a").write_bytes(content)
+    (tmp_path / "b").write_bytes(content)
+    (tmp_path / "c").write_bytes(content[:-1] + b"\0")
+    assert file_hash(tmp_path / "a") == file_hash(tmp_path / "b") != file_hash(tmp_path / "c")
+
+
+def test_a_hash_of_text_is_the_same_on_every_machine() -> None:
+    assert files.text_hash("駅伝") == 10_442_249_243_099_128_091

@@ -1,0 +1,289 @@
+"""The ledger, and that TensorBoard and MLflow show what it says: every step once."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from kit.files import read_json, write_json
+from kit.tracking import ledger, mlflow
+from kit.tracking.tensorboard import EventFile
+from kit.workspace import Run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from kit.config import Recipe
+    from tests.unit.conftest import Desk
+
+
+def attempt(
+    run: Run,
+    number: int,
+    steps: range,
+    *,
+    validations: tuple[int, ...] = (),
+    killed: bool = False,
+    events: bool = False,
+) -> None:
+    """What an attempt writes that does these steps; a killed one never closes its files."""
+    place = run.attempt(number)
+    place.root.mkdir(parents=True)
+    from_step = steps.start - 1
+    write_json(place.start, {"from_step": from_step, "time": 1_000.0 * number})
+    book = ledger.Ledger(place)
+    drawn = EventFile(run, number, from_step, 1_000.0 * number) if events else None
+
+    def add(kind: str, **fields: Any) -> None:
+        row = book.add(kind, **fields)
+        if drawn:
+            drawn.add(row)
+
+    add("attempt", step=from_step)
+    if from_step in validations:
+        add("validation", step=from_step, validation_loss=9.0 + number)
+    for step in steps:
+        add("step", step=step, loss=number + step / 100, learning_rate=0.1)
+        if step in validations:
+            add("validation", step=step, validation_loss=number + step / 100)
+        if step % 5 == 0:
+            add("checkpoint", step=step, seconds=0.1)
+    if killed:
+        return
+    book.close()
+    if drawn:
+        drawn.close()
+
+
+def curve(run: Run, kind: str = "step") -> list[tuple[int, int]]:
+    """Step and attempt of each row of the curve."""
+    return [(r["step"], r["attempt"]) for r in ledger.canonical(run) if r["kind"] == kind]
+
+
+def test_a_row_is_there_as_soon_as_it_is_added(run: Run) -> None:
+    run.attempt(1).root.mkdir()
+    book = ledger.Ledger(run.attempt(1))
+    row = book.add("step", step=1, loss=0.5)
+    assert list(ledger.rows(run.attempt(1))) == [row]
+    book.close()
+
+
+def test_a_run_that_has_not_begun_has_no_curve(tmp_path: Path) -> None:
+    assert ledger.attempts(Run(tmp_path)) == []
+    assert ledger.canonical(Run(tmp_path)) == []
+
+
+def test_the_curve_has_every_step_once_the_last_attempts(run: Run) -> None:
+    attempt(run, 1, range(1, 11), validations=(0, 5, 10))
+    attempt(run, 2, range(6, 9))
+    attempt(run, 3, range(6, 13), validations=(10,))
+    assert curve(run) == [(step, 1 if step < 6 else 3) for step in range(1, 13)]
+    assert curve(run, "validation") == [(0, 1), (5, 1), (10, 3)]
+    steps = [row["step"] for row in ledger.canonical(run)]
+    assert steps == sorted(steps)
+
+
+def test_an_attempt_that_went_no_step_takes_back_what_it_will_do_again(run: Run) -> None:
+    attempt(run, 1, range(1, 9))
+    attempt(run, 2, range(6, 6))
+    assert curve(run) == [(step, 1) for step in range(1, 6)]
+
+
+def test_an_attempt_that_did_not_begin_changes_nothing(run: Run) -> None:
+    attempt(run, 1, range(1, 9))
+    run.attempt(2).root.mkdir()
+    assert curve(run) == [(step, 1) for step in range(1, 9)]
+
+
+def test_more_than_ten_attempts_are_in_order(run: Run) -> None:
+    for number in range(1, 13):
+        attempt(run, number, range(number, number + 1))
+    assert curve(run) == [(number, number) for number in range(1, 13)]
+
+
+def test_a_last_line_cut_by_a_crash_is_passed_over(run: Run) -> None:
+    attempt(run, 1, range(1, 4))
+    with run.attempt(1).ledger.open("a", encoding="utf-8") as out:
+        out.write('{"kind": "step", "step": 4, "lo')
+    assert curve(run) == [(1, 1), (2, 1), (3, 1)]
+    attempt(run, 2, range(3, 5))
+    assert curve(run) == [(1, 1), (2, 1), (3, 2), (4, 2)]
+
+
+def test_two_runs_of_one_recipe_are_compared_without_clock_and_speed(run: Run) -> None:
+    attempt(run, 1, range(1, 3))
+    first = ledger.canonical(run)
+    other = [row | {"time": 0.0, "attempt": 7, "tokens_per_second": 3.0} for row in first]
+    assert ledger.comparable(first) == ledger.comparable(other)
+    changed = [row | {"loss": 0.0} for row in first]
+    assert ledger.comparable(first) != ledger.comparable(changed)
+
+
+def shown_by_tensorboard(run: Run, tag: str) -> list[tuple[int, float]]:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run.tensorboard), {"scalars": 0})
+    events.Reload()
+    if tag not in events.Tags()["scalars"]:
+        return []
+    return [(event.step, pytest.approx(event.value)) for event in events.Scalars(tag)]
+
+
+def told_by_the_ledger(run: Run, kind: str, key: str) -> list[tuple[int, float]]:
+    return [(row["step"], row[key]) for row in ledger.canonical(run) if row["kind"] == kind]
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_tensorboard_shows_each_step_once_after_rollbacks(run: Run, killed: bool) -> None:
+    attempt(run, 1, range(1, 11), validations=(0, 5, 10), events=True, killed=killed)
+    attempt(run, 2, range(6, 9), events=True, killed=killed)
+    attempt(run, 3, range(6, 13), validations=(10,), events=True)
+    shown = shown_by_tensorboard(run, "train/loss")
+    assert [step for step, _ in shown] == list(range(1, 13))
+    assert shown == told_by_the_ledger(run, "step", "loss")
+    validations = told_by_the_ledger(run, "validation", "validation_loss")
+    assert shown_by_tensorboard(run, "train/validation_loss") == validations
+
+
+def test_tensorboard_keeps_the_first_validation_when_the_next_attempt_starts_anew(
+    run: Run,
+) -> None:
+    # The ledger has step 0 from attempt 1, so attempt 2 does not validate there again.
+    attempt(run, 1, range(1, 4), validations=(0,), events=True, killed=True)
+    attempt(run, 2, range(1, 6), validations=(5,), events=True)
+    validations = told_by_the_ledger(run, "validation", "validation_loss")
+    assert [step for step, _ in validations] == [0, 5]
+    assert shown_by_tensorboard(run, "train/validation_loss") == validations
+    assert [step for step, _ in shown_by_tensorboard(run, "train/loss")] == [1, 2, 3, 4, 5]
+
+
+def test_an_event_file_cut_by_a_crash_is_read_up_to_there(run: Run) -> None:
+    attempt(run, 1, range(1, 6), events=True, killed=True)
+    (path,) = run.tensorboard.iterdir()
+    path.write_bytes(path.read_bytes()[:-7])
+    attempt(run, 2, range(4, 8), events=True)
+    assert [step for step, _ in shown_by_tensorboard(run, "train/loss")] == list(range(1, 8))
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `publish` sets of the environment ends with the test."""
+    for name in mlflow._PATIENCE:
+        monkeypatch.setenv(name, "x")
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database with its tables, which take seconds to make."""
+    from mlflow.tracking import MlflowClient
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def store(desk: Desk, empty_store: Path) -> Recipe:
+    """A recipe whose workspace has an empty MLflow database."""
+    desk.workspace.root.mkdir()
+    shutil.copy(empty_store, desk.workspace.mlflow)
+    return desk.recipe()
+
+
+@pytest.fixture
+def told(run: Run) -> Run:
+    """A run with an identity, as its submission gives it."""
+    write_json(run.identity, {"id": "0123abcd"})
+    return run
+
+
+def shown_by_mlflow(recipe: Recipe) -> tuple[Any, dict[str, list[tuple[int, float]]]]:
+    """The one run of the experiment, and its metrics."""
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(mlflow.tracking_uri(recipe))
+    experiment = client.get_experiment_by_name("ekiden")
+    (found,) = client.search_runs([experiment.experiment_id])
+    metrics = {
+        tag: sorted((m.step, m.value) for m in client.get_metric_history(found.info.run_id, tag))
+        for tag in ("train/loss", "train/validation_loss")
+    }
+    return found, metrics
+
+
+def test_mlflow_shows_each_step_once_under_one_identity(told: Run, store: Recipe) -> None:
+    attempt(told, 1, range(1, 11), validations=(0, 5, 10))
+    assert mlflow.publish(told, store, "RUNNING") is None
+    attempt(told, 2, range(6, 13), validations=(10, 12))
+    for _ in range(2):
+        assert mlflow.publish(told, store, "FINISHED") is None
+    found, metrics = shown_by_mlflow(store)
+    assert [step for step, _ in metrics["train/loss"]] == list(range(1, 13))
+    assert [step for step, _ in metrics["train/validation_loss"]] == [0, 5, 10, 12]
+    assert found.info.status == "FINISHED"
+    assert found.data.tags[mlflow.TAG] == "0123abcd"
+    assert found.data.params["model.n_embd"] == "16"
+
+
+def test_mlflow_finds_its_run_again_without_the_cursor(told: Run, store: Recipe) -> None:
+    attempt(told, 1, range(1, 8))
+    assert mlflow.publish(told, store, "RUNNING") is None
+    told.mlflow_cursor.unlink()
+    assert mlflow.publish(told, store, "SCHEDULED") is None
+    found, metrics = shown_by_mlflow(store)
+    assert [step for step, _ in metrics["train/loss"]] == list(range(1, 8))
+    assert found.info.status == "SCHEDULED"
+
+
+def test_a_step_sent_by_a_killed_attempt_that_did_not_note_it_is_not_shown_twice(
+    told: Run, store: Recipe
+) -> None:
+    attempt(told, 1, range(1, 6))
+    assert mlflow.publish(told, store, "RUNNING") is None
+    noted = read_json(told.mlflow_cursor)
+    with told.attempt(1).ledger.open("a", encoding="utf-8") as out:
+        for step in (6, 7):
+            out.write(f'{{"kind": "step", "attempt": 1, "time": 5.0, "step": {step}, "loss": 1}}\n')
+    sending = list(ledger.rows(told.attempt(1)))[-2:]
+    assert mlflow.publish(told, store, "RUNNING") is None
+    # Killed when the rows were sent, before that was noted.
+    write_json(told.mlflow_cursor, noted | {"sending": sending})
+    attempt(told, 2, range(6, 9))
+    assert mlflow.publish(told, store, "FINISHED") is None
+    _, metrics = shown_by_mlflow(store)
+    times = Counter(step for step, _ in metrics["train/loss"])
+    assert times == Counter(range(1, 9))
+
+
+def test_a_server_that_cannot_be_reached_is_a_problem_and_no_exception(
+    told: Run, desk: Desk
+) -> None:
+    attempt(told, 1, range(1, 3))
+    recipe = desk.recipe("tracking.mlflow=http://127.0.0.1:9")
+    problem = mlflow.publish(told, recipe, "RUNNING")
+    assert problem is not None
+    assert problem.startswith("http://127.0.0.1:9: ")
+    assert "\n" not in problem
+
+
+def test_what_a_server_missed_is_sent_to_the_next(told: Run, store: Recipe, desk: Desk) -> None:
+    attempt(told, 1, range(1, 6))
+    away = desk.recipe("tracking.mlflow=http://127.0.0.1:9")
+    assert mlflow.publish(told, away, "RUNNING") is not None
+    assert not told.mlflow_cursor.exists()
+    assert mlflow.publish(told, store, "FINISHED") is None
+    _, metrics = shown_by_mlflow(store)
+    assert [step for step, _ in metrics["train/loss"]] == [1, 2, 3, 4, 5]
+
+
+def test_a_publisher_sends_what_is_left_when_it_is_closed(told: Run, store: Recipe) -> None:
+    publisher = mlflow.Publisher(told, store)
+    attempt(told, 1, range(1, 6))
+    assert publisher.close("FINISHED", patience=60.0)
+    found, metrics = shown_by_mlflow(store)
+    assert len(metrics["train/loss"]) == 5
+    assert found.info.status == "FINISHED"

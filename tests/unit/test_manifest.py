@@ -1,0 +1,160 @@
+"""Manifests: what of a folder is done, missing, stale or broken."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kit import manifest, stage
+from kit.errors import StageError
+from kit.files import read_json
+from kit.workspace import MANIFEST
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CAUSES = manifest.causes("weave", 1, {"threads": 3}, {"wool": "abc"})
+
+KILLED_BEFORE_COMMIT = """
+import os, signal, sys
+from pathlib import Path
+from kit import stage
+def make(folder):
+    (folder / "cloth").write_bytes(b"whole")
+    os.kill(os.getpid(), signal.SIGKILL)
+stage.run("weave", [stage.Unit("a", Path(sys.argv[1]), {}, make)])
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder that is done."""
+    made = tmp_path / "unit"
+    manifest.clear(made)
+    (made / "cloth").write_bytes(b"0123456789")
+    (made / "thread").write_bytes(b"abc")
+    manifest.commit(made, CAUSES, counts={"yards": 2})
+    return made
+
+
+def test_a_committed_folder_is_done(folder: Path) -> None:
+    assert manifest.state(folder, CAUSES) == "done"
+    assert manifest.state(folder, CAUSES, verify=True) == "done"
+    assert manifest.read(folder, "weave")["counts"] == {"yards": 2}
+
+
+def test_a_folder_without_a_manifest_is_missing(folder: Path, tmp_path: Path) -> None:
+    (folder / MANIFEST).unlink()
+    assert manifest.state(folder, CAUSES) == "missing"
+    assert manifest.state(tmp_path / "nowhere", CAUSES) == "missing"
+
+
+@pytest.mark.parametrize(
+    "causes",
+    [
+        manifest.causes("knit", 1, {"threads": 3}, {"wool": "abc"}),
+        manifest.causes("weave", 2, {"threads": 3}, {"wool": "abc"}),
+        manifest.causes("weave", 1, {"threads": 4}, {"wool": "abc"}),
+        manifest.causes("weave", 1, {"threads": 3}, {"wool": "abd"}),
+        manifest.causes("weave", 1, {"threads": 3}, {"wool": "abc", "silk": "x"}),
+    ],
+)
+def test_another_cause_makes_a_folder_stale(folder: Path, causes: dict[str, object]) -> None:
+    assert manifest.state(folder, causes) == "stale"
+
+
+def test_a_key_that_decides_nothing_is_no_cause() -> None:
+    one = manifest.causes("weave", 1, {"threads": 3, "tasks": 1}, {}, frozenset({"tasks"}))
+    other = manifest.causes("weave", 1, {"threads": 3, "tasks": 9}, {}, frozenset({"tasks"}))
+    assert one == other
+
+
+def test_an_output_that_is_gone_or_of_another_size_is_broken(folder: Path) -> None:
+    (folder / "cloth").write_bytes(b"012345678")
+    assert manifest.state(folder, CAUSES) == "broken"
+    (folder / "cloth").unlink()
+    assert manifest.state(folder, CAUSES) == "broken"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"causes": {}}', '{"outputs": {}}'])
+def test_a_damaged_manifest_is_broken(folder: Path, text: str) -> None:
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
+    assert manifest.state(folder, CAUSES) == "broken"
+
+
+def test_a_flipped_byte_is_found_by_verify_only(folder: Path) -> None:
+    (folder / "cloth").write_bytes(b"0123456780")
+    assert manifest.state(folder, CAUSES) == "done"
+    assert manifest.state(folder, CAUSES, verify=True) == "broken"
+
+
+def test_leftovers_of_a_dead_task_are_cleared(folder: Path) -> None:
+    (folder / ".partial-0123-cloth").write_bytes(b"half")
+    manifest.clear(folder)
+    assert list(folder.iterdir()) == []
+    assert manifest.state(folder, CAUSES) == "missing"
+
+
+def test_a_leftover_is_no_output(folder: Path) -> None:
+    (folder / ".partial-0123-cloth").write_bytes(b"half")
+    manifest.commit(folder, CAUSES)
+    assert sorted(read_json(folder / MANIFEST)["outputs"]) == ["cloth", "thread"]
+
+
+def test_a_file_of_an_earlier_recipe_is_no_output_of_the_next(folder: Path) -> None:
+    def make(place: Path) -> dict[str, object]:
+        (place / "cloth").write_bytes(b"new")
+        return {}
+
+    causes = manifest.causes("weave", 1, {"threads": 1}, {})
+    stage.run("weave", [stage.Unit("unit", folder, causes, make)])
+    assert sorted(read_json(folder / MANIFEST)["outputs"]) == ["cloth"]
+
+
+def test_a_folder_whose_process_was_killed_before_commit_is_missing(
+    tmp_path: Path, root: Path
+) -> None:
+    command = [sys.executable, "-c", KILLED_BEFORE_COMMIT, str(tmp_path / "a")]
+    done = subprocess.run(command, cwd=root, check=False, capture_output=True, env=os.environ)
+    assert done.returncode == -signal.SIGKILL
+    assert (tmp_path / "a" / "cloth").read_bytes() == b"whole"
+    assert manifest.state(tmp_path / "a", {}) == "missing"
+
+
+def test_a_folder_that_is_made_again_is_missing_until_it_is_committed(folder: Path) -> None:
+    states = []
+
+    def make(place: Path) -> dict[str, object]:
+        states.append(manifest.state(place, CAUSES))
+        return {}
+
+    stage.run("weave", [stage.Unit("unit", folder, {"other": 1}, make)])
+    assert states == ["missing"]
+
+
+def test_reading_what_is_not_made_names_the_job_to_run(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match=r"run jobs\.weave first"):
+        manifest.read(tmp_path, "jobs.weave")
+    (tmp_path / MANIFEST).write_text("{", encoding="utf-8")
+    with pytest.raises(StageError, match=r"run jobs\.weave again"):
+        manifest.read(tmp_path, "jobs.weave")
+
+
+def test_a_fingerprint_is_of_names_and_bytes_alone(folder: Path, tmp_path: Path) -> None:
+    def made(name: str, files: dict[str, bytes]) -> str:
+        place = tmp_path / name
+        manifest.clear(place)
+        for file, content in files.items():
+            (place / file).write_bytes(content)
+        manifest.commit(place, {"anything": name})
+        return manifest.fingerprint(place, "jobs.weave")
+
+    same = {"thread": b"abc", "cloth": b"0123456789"}
+    assert made("same", same) == manifest.fingerprint(folder, "jobs.weave")
+    assert made("byte", same | {"cloth": b"0123456780"}) != made("same", same)
+    assert made("name", {"thread": b"abc", "clot": b"0123456789"}) != made("same", same)

@@ -1,0 +1,251 @@
+"""Who is requeued: the decision on every way a job can end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from kit.cluster import launch, requeue
+from kit.cluster.requeue import Decision, decide_task, decide_training
+from kit.cluster.state import JobState
+from kit.config import Cluster, TaskResources, TrainingResources
+from kit.files import write_json
+
+if TYPE_CHECKING:
+    from kit.workspace import Run
+
+JOB = "17.0"
+FAR, NEAR = 3_000.0, 30.0  # seconds to the time limit
+
+CLUSTER = Cluster(
+    name="mdx",
+    kind="slurm",
+    arrays=TaskResources(retries=2),
+    training=TrainingResources(ranks_per_node=2, failures=2),
+)
+
+
+def slurm(
+    state: str = "RUNNING", *, preempted: bool = False, left: float | None = FAR, **more: Any
+) -> JobState:
+    return JobState(state, preempted=preempted, seconds_left=left, **more)
+
+
+def ended(run: Run, outcome: str, signal: str | None = None, job: str = JOB) -> None:
+    """The end.json that an attempt leaves behind."""
+    number = len(list(run.attempts.iterdir())) + 1
+    facts: dict[str, Any] = {"job": job, "outcome": outcome, "step": 5}
+    if signal:
+        facts["signal"] = signal
+    write_json(run.attempt(number).end, facts)
+
+
+def decide(run: Run, code: int, state: JobState, job: str = JOB) -> Decision:
+    """A decision, on record as the trap leaves it."""
+    decision = decide_training(run, CLUSTER, job, code, state)
+    requeue.record(run, job, "train", decision)
+    return decision
+
+
+def task(run: Run, code: int, restarts: int = 0, state: JobState | None = None) -> Decision:
+    """A decision over a task of an array, on record as the trap leaves it."""
+    job = f"9.{restarts}"
+    decision = decide_task(run, CLUSTER, "preprocess", job, code, state or slurm())
+    requeue.record(run, job, "preprocess", decision)
+    return decision
+
+
+def crash(run: Run) -> Decision:
+    return decide(run, 1, slurm())
+
+
+def commit_checkpoint(run: Run, step: int, attempt: int = 1) -> None:
+    (run.checkpoints / f"step-{step:08d}.attempt-{attempt:04d}").mkdir()
+
+
+def test_a_run_that_is_done_is_not_requeued(run: Run) -> None:
+    ended(run, "done")
+    assert decide(run, 0, slurm("COMPLETING")) == Decision(False, "done")
+
+
+def test_a_run_that_was_done_as_preemption_came_is_not_requeued(run: Run) -> None:
+    ended(run, "done")
+    assert decide(run, 0, slurm(preempted=True)) == Decision(False, "done")
+
+
+@pytest.mark.parametrize("signal", ["SIGTERM", "SIGUSR2"])
+@pytest.mark.parametrize("left", [FAR, NEAR, None])
+def test_a_preempted_run_that_saved_is_requeued(run: Run, signal: str, left: float | None) -> None:
+    ended(run, "interrupted", signal)
+    assert decide(run, 75, slurm(preempted=True, left=left)) == Decision(True, "preemption")
+
+
+def test_a_preempted_run_that_had_no_time_to_save_is_requeued(run: Run) -> None:
+    assert decide(run, 137, slurm(preempted=True)) == Decision(True, "preemption")
+
+
+@pytest.mark.parametrize("left", [FAR, NEAR, None])
+def test_a_warning_of_the_time_limit_requeues(run: Run, left: float | None) -> None:
+    ended(run, "interrupted", "SIGUSR2")
+    assert decide(run, 75, slurm(left=left)) == Decision(True, "time limit")
+
+
+def test_a_sigterm_near_the_time_limit_requeues(run: Run) -> None:
+    ended(run, "interrupted", "SIGTERM")
+    assert decide(run, 75, slurm(left=NEAR)) == Decision(True, "time limit")
+
+
+def test_a_run_killed_at_the_time_limit_is_requeued(run: Run) -> None:
+    assert decide(run, 137, slurm("COMPLETING", reason="TimeLimit")) == Decision(True, "time limit")
+
+
+@pytest.mark.parametrize("left", [FAR, None])
+def test_a_sigterm_far_from_the_time_limit_is_the_users_scancel(
+    run: Run, left: float | None
+) -> None:
+    ended(run, "interrupted", "SIGTERM")
+    assert decide(run, 75, slurm(left=left)) == Decision(False, "cancelled")
+
+
+@pytest.mark.parametrize("state", ["CANCELLED", "COMPLETING"])
+def test_a_cancelled_run_that_left_nothing_is_not_requeued(run: Run, state: str) -> None:
+    assert decide(run, 137, slurm(state)) == Decision(False, "cancelled")
+    assert decide(run, 137, slurm(state, left=NEAR)) == Decision(False, "cancelled")
+
+
+def test_a_scancel_during_a_preemption_is_a_scancel(run: Run) -> None:
+    ended(run, "interrupted", "SIGTERM")
+    assert decide(run, 75, slurm("COMPLETING", preempted=True)) == Decision(False, "cancelled")
+
+
+def test_what_slurm_is_requeueing_is_not_requeued_again(run: Run) -> None:
+    assert decide(run, 137, slurm("COMPLETING", restarts=1)) == Decision(False, "requeued by Slurm")
+
+
+def test_the_end_of_an_earlier_start_says_nothing_of_this_one(run: Run) -> None:
+    ended(run, "interrupted", "SIGTERM", job="17.0")
+    ended(run, "done", job="16.0")
+    decision = decide(run, 1, slurm(), job="17.1")
+    assert decision == Decision(True, "crash (exit code 1)")
+
+
+def test_a_crash_is_requeued_until_the_budget_is_spent(run: Run) -> None:
+    assert [crash(run).requeue for _ in range(3)] == [True, True, False]
+    assert "3 times without a new checkpoint (exit code 1)" in crash_reasons(run)[-1]
+
+
+def crash_reasons(run: Run) -> list[str]:
+    return [row["reason"] for row in requeue.recorded(run)]
+
+
+def test_a_new_checkpoint_renews_the_budget(run: Run) -> None:
+    commit_checkpoint(run, 50)
+    assert [crash(run).requeue for _ in range(2)] == [True, True]
+    commit_checkpoint(run, 100)
+    assert [crash(run).requeue for _ in range(3)] == [True, True, False]
+
+
+def test_a_checkpoint_of_a_newer_attempt_renews_the_budget_whatever_an_older_one_left(
+    run: Run,
+) -> None:
+    commit_checkpoint(run, 50, attempt=1)
+    commit_checkpoint(run, 100, attempt=1)  # by a node that was taken for lost
+    assert [crash(run).requeue for _ in range(2)] == [True, True]
+    commit_checkpoint(run, 60, attempt=2)
+    assert crash(run).requeue
+
+
+def test_the_same_checkpoint_put_aside_renews_nothing(run: Run) -> None:
+    commit_checkpoint(run, 50)
+    commit_checkpoint(run, 100)
+    assert [crash(run).requeue for _ in range(2)] == [True, True]
+    newest = run.checkpoints / "step-00000100.attempt-0001"
+    newest.rename(run.checkpoints / "broken-step-00000100.attempt-0001")
+    assert not crash(run).requeue
+
+
+@pytest.mark.parametrize("between", ["preemption", "time limit"])
+def test_a_preemption_between_crashes_neither_spends_nor_renews_the_budget(
+    run: Run, between: str
+) -> None:
+    state = slurm(preempted=True) if between == "preemption" else slurm(left=NEAR)
+    found = []
+    for _ in range(3):
+        found.append(crash(run).requeue)
+        assert decide(run, 137, state) == Decision(True, between)
+    assert found == [True, True, False]
+
+
+def test_decisions_over_other_jobs_do_not_count(run: Run) -> None:
+    for _ in range(5):
+        requeue.record(run, "3.0", "preprocess", Decision(True, "crash (exit code 1)"))
+    assert crash(run).requeue
+
+
+def fail(run: Run, name: str, job: str) -> None:
+    message = {"job": job, "message": "corpus.held_out: raise it"}
+    write_json(run.submissions / name / launch.FAILURE, message)
+
+
+def test_a_mistake_of_the_users_is_never_retried(run: Run) -> None:
+    fail(run, "train", JOB)
+    for state in (slurm(), slurm(preempted=True), slurm(left=NEAR)):
+        assert decide(run, 2, state) == Decision(False, "corpus.held_out: raise it")
+
+
+def test_a_mistake_of_an_earlier_start_does_not_stop_this_one(run: Run) -> None:
+    fail(run, "train", "16.0")
+    assert decide(run, 1, slurm()).requeue
+
+
+def test_a_task_that_is_done_is_not_retried(run: Run) -> None:
+    assert task(run, 0) == Decision(False, "done")
+
+
+def test_a_failed_task_is_retried_as_often_as_the_cluster_says(run: Run) -> None:
+    found = [task(run, 1, restarts).requeue for restarts in (0, 1, 2)]
+    assert found == [True, True, False]
+    assert requeue.recorded(run)[-1]["reason"] == "failed 3 times (exit code 1)"
+
+
+def test_preemptions_of_a_task_spend_none_of_its_retries(run: Run) -> None:
+    gone = slurm(preempted=True)
+    found = [task(run, 143, restarts, gone).requeue for restarts in range(5)]
+    assert found == [True] * 5
+    assert task(run, 1, restarts=5).requeue
+
+
+def test_a_task_that_met_a_mistake_of_the_users_is_not_retried(run: Run) -> None:
+    fail(run, "preprocess", "9.0")
+    found = task(run, 2)
+    assert found == Decision(False, "corpus.held_out: raise it")
+
+
+def test_a_new_submission_forgets_old_mistakes(run: Run) -> None:
+    fail(run, "preprocess", "9.0")
+    launch.forget_mistakes(run, [launch.Job("preprocess", lambda run, task, tasks: None)])
+    assert task(run, 1).requeue
+
+
+def test_decisions_are_kept_in_order_with_their_reasons(run: Run) -> None:
+    crash(run)
+    decide(run, 75, slurm(preempted=True))
+    rows = requeue.recorded(run)
+    assert [(row["name"], row["job"], row["requeued"]) for row in rows] == [
+        ("train", JOB, True), ("train", JOB, True),
+    ]  # fmt: skip
+    assert [row["reason"] for row in rows] == ["crash (exit code 1)", "preemption"]
+
+
+def test_a_scancel_near_the_time_limit_is_a_scancel(run: Run) -> None:
+    ended(run, "interrupted", "SIGTERM")
+    assert decide(run, 75, slurm("CANCELLED", left=NEAR)) == Decision(False, "cancelled")
+
+
+def test_a_decision_that_was_cut_while_it_was_written_does_not_stop_the_next(run: Run) -> None:
+    crash(run)
+    with (run.root / requeue.RECORD).open("a", encoding="utf-8") as out:
+        out.write('{"time": 1.0, "job": "17.0", "na')
+    assert crash(run).requeue
+    assert [row["reason"] for row in requeue.recorded(run)] == ["crash (exit code 1)"] * 2

@@ -1,0 +1,79 @@
+"""Sentence splitting as textformatting's ssplit does it."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kit.corpus.sentences import split
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LINES = st.text(st.sampled_from("あ日aB1 。．？！♪…?!（(）)「“」”『』、.ー"), max_size=40)
+
+
+@pytest.mark.parametrize(
+    ("line", "sentences"),
+    [
+        ("", []),
+        ("一文だけ", ["一文だけ"]),
+        ("一つ。二つ。", ["一つ。", "二つ。"]),
+        ("一つ．二つ？三つ！四つ♪五つ…六つ?七つ!八つ",
+         ["一つ．", "二つ？", "三つ！", "四つ♪", "五つ…", "六つ?", "七つ!", "八つ"]),
+        ("3.14です。a.b", ["3.14です。", "a.b"]),
+        ("ええっ！？本当…。そう", ["ええっ！？", "本当…。", "そう"]),
+        ("。。。", ["。。。"]),
+        ("。先頭", ["。", "先頭"]),
+        ("「はい。いいえ。」と言う。次。", ["「はい。いいえ。」と言う。", "次。"]),
+        ("（注。注）文。次。", ["（注。注）文。", "次。"]),
+        ("(注。注）文。次。", ["(注。注）文。", "次。"]),
+        ("“a。b”c。d。", ["“a。b”c。", "d。"]),
+        ("「a。b”c。d。", ["「a。b”c。", "d。"]),
+        ("『はい。いいえ。』次。", ["『はい。", "いいえ。", "』次。"]),
+        ("（注）『はい。いいえ。』次。", ["（注）『はい。", "いいえ。", "』次。"]),
+        ("「開いたまま。次。その次。", ["「開いたまま。次。その次。"]),
+        ("一つ。「開いた。次。", ["一つ。", "「開いた。次。"]),
+        ("閉じる」だけ。次。", ["閉じる」だけ。次。"]),
+        ("（「一。）」二。三。", ["（「一。）」二。", "三。"]),
+    ],
+)  # fmt: skip
+def test_a_line_is_split_as_documented(line: str, sentences: list[str]) -> None:
+    assert split(line) == sentences
+
+
+@given(LINES)
+def test_sentences_joined_are_the_line(line: str) -> None:
+    sentences = split(line)
+    assert "".join(sentences) == line
+    assert all(sentences)
+
+
+@given(LINES.filter(lambda line: not set(line) & set("（(）)「“」”")))
+def test_a_line_without_brackets_is_cut_behind_each_run_of_marks_and_nowhere_else(
+    line: str,
+) -> None:
+    marks = set("。．？！♪…?!")
+    sentences = split(line)
+    for sentence, following in itertools.pairwise(sentences):
+        assert sentence[-1] in marks
+        assert following[0] not in marks
+    for sentence in sentences:
+        body = sentence.rstrip("".join(marks))
+        assert not set(body) & marks
+
+
+def test_the_demo_is_split_as_textformatting_splits_it(root: Path) -> None:
+    ssplit = pytest.importorskip("textformatting").ssplit
+    for line in (root / "configs/demo/web.txt").read_text(encoding="utf-8").splitlines():
+        assert split(line) == list(ssplit(line)), line
+
+
+@given(LINES)
+def test_random_lines_are_split_as_textformatting_splits_them(line: str) -> None:
+    ssplit = pytest.importorskip("textformatting").ssplit
+    assert split(line) == list(ssplit(line))

@@ -1,0 +1,174 @@
+"""Shards: lossless from normalised text to segmented words and back."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kit import shards
+from kit.corpus.normalise import normalise
+from kit.corpus.preprocess import is_held_out, segment_document
+from kit.corpus.segment import MeCab, resolve
+from kit.errors import InputError
+from kit.files import zstd_reader, zstd_writer
+
+MECAB = MeCab()
+JAPANESE = st.sampled_from(
+    "日本語東京都駅伝襷山川あいうえおかきくけこはがのをにカタカナー。、？！…「」（）０１２ＡＢ"
+)
+LATIN = st.sampled_from("abcXYZ019 .,-'/~é")
+ODD = st.one_of(
+    st.characters(codec="utf-8"),
+    st.sampled_from("▁␤\u2063\u3000\t\r\v\x00\x1c\x85\u2028ﾊﾞ〜～𠮷🗾"),
+)
+LINES = st.lists(
+    st.text(st.one_of(JAPANESE, JAPANESE, LATIN, st.just(" "), ODD), max_size=30), max_size=5
+).map(lambda lines: [line.replace("\n", " ") for line in lines])
+
+DOCUMENTS = [
+    ["霧浜県は海に面した県である。県庁は霧浜市にある。", "", "人口は約 100 万人（2020年）。"],
+    ["Linux kernel 6.1 を使う。", "「はい。いいえ。」と言った！？本当…。"],
+    ["印▁と␤のある行", "ｶﾞｷﾞｸﾞ　ゲゴ〜〜 café"],
+]
+
+
+@settings(max_examples=150, deadline=None)
+@given(LINES)
+def test_the_words_of_a_document_give_back_its_normalised_text(lines: list[str]) -> None:
+    counts: Counter[str] = Counter()
+    segmented = segment_document(lines, "default", MECAB, counts)
+    texts = [text for text, _ in (normalise(line, "default") for line in lines) if text]
+    assert shards.plain_text(segmented) == "".join(f"{text}\n" for text in texts)
+    assert counts["characters"] == sum(map(len, texts))
+    assert counts["bytes"] == len("".join(f"{text}\n" for text in texts).encode())
+    assert counts["lines"] == len(texts)
+    assert counts["lines"] + counts["lines_dropped"] == len(lines)
+
+
+@settings(max_examples=100, deadline=None)
+@given(LINES)
+def test_in_article_mode_the_words_give_back_the_text_without_line_ends(lines: list[str]) -> None:
+    segmented = segment_document(lines, "article", MECAB, Counter())
+    texts = [normalise(line, "article")[0] for line in lines]
+    assert shards.plain_text(segmented) == "".join(texts)
+
+
+@settings(max_examples=100, deadline=None)
+@given(LINES, st.sampled_from(["default", "article"]))
+def test_a_segmented_sentence_is_one_line_that_is_not_empty(lines: list[str], mode: str) -> None:
+    for sentence in segment_document(lines, mode, MECAB, Counter()):
+        assert sentence
+        assert "\n" not in sentence
+        assert sentence == sentence.strip(" ")
+        assert "  " not in sentence
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(LINES, max_size=4))
+def test_a_shard_gives_back_its_documents(documents: list[list[str]]) -> None:
+    import tempfile
+
+    segmented = [segment_document(lines, "default", MECAB, Counter()) for lines in documents]
+    segmented = [document for document in segmented if document]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.txt.zst"
+        with shards.writer(path) as add:
+            for document in segmented:
+                add(document)
+        assert list(shards.read(path)) == segmented
+
+
+def test_marks_in_the_text_are_replaced_and_counted() -> None:
+    counts: Counter[str] = Counter()
+    segmented = segment_document(["一▁二▁三", "四␤五", "六"], "default", MECAB, counts)
+    assert counts["marks_replaced"] == 3
+    assert shards.plain_text(segmented) == "一_二_三\n四 五\n六\n"
+
+
+def test_a_line_of_marks_alone_leaves_no_empty_line() -> None:
+    counts: Counter[str] = Counter()
+    assert segment_document(["␤", "␤␤", ""], "default", MECAB, counts) == []
+    assert counts["lines_dropped"] == 3
+
+
+def test_a_space_of_the_text_stands_before_the_word_that_follows_it() -> None:
+    assert shards.join_words([["東京", "都"], ["Linux"]]) == "東京 都 ▁Linux"
+    assert shards.join_words([[], ["a"]]) == "▁a"
+    assert shards.join_words([["a"], [], ["b"]]) == "a ▁ ▁b"
+
+
+def test_a_word_that_the_segmenter_would_change_is_kept_whole() -> None:
+    words = MeCab()
+    assert words.words("一\x00二") == ["一\x00二"]
+    assert words.kept_whole == 1
+    assert "".join(words.words("霧浜県の駅伝")) == "霧浜県の駅伝"
+    assert words.kept_whole == 1
+
+
+def test_an_unclosed_last_document_is_an_error(tmp_path: Path) -> None:
+    with zstd_writer(tmp_path / "a.txt.zst") as out:
+        out.write("閉じた 文書\n\n閉じない 文書\n")
+    with pytest.raises(InputError, match=r"a\.txt\.zst: its last document is not closed"):
+        list(shards.read(tmp_path / "a.txt.zst"))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.5, 0.8, 0.99])
+def test_a_shard_that_is_cut_short_is_an_error(tmp_path: Path, share: float) -> None:
+    import random
+
+    letters = random.Random(1)
+    path = tmp_path / "a.txt.zst"
+    with shards.writer(path) as add:
+        for _ in range(20_000):  # several blocks of zstd
+            add(["".join(letters.choices("あいうえお日本語駅伝 ", k=20))])
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(InputError, match=r"a\.txt\.zst"):
+        list(shards.read(path))
+
+
+def test_a_damaged_shard_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt.zst"
+    with shards.writer(path) as add:
+        add(["襷 を つなぐ"] * 1000)
+    raw = bytearray(path.read_bytes())
+    raw[0] ^= 0xFF
+    path.write_bytes(bytes(raw))
+    with pytest.raises(InputError, match=r"a\.txt\.zst"):
+        list(shards.read(path))
+
+
+def test_these_documents_give_these_bytes(tmp_path: Path) -> None:
+    if resolve("mecab")[1] != "fugashi 1.5.2, jumandic 1.0.0":
+        pytest.skip("the golden bytes are those of fugashi 1.5.2 and jumandic 1.0.0")
+    with shards.writer(tmp_path / "a.txt.zst") as add:
+        for lines in DOCUMENTS:
+            for mode in ("default", "article"):
+                add(segment_document(lines, mode, MECAB, Counter()))
+    with zstd_reader(tmp_path / "a.txt.zst") as stream:
+        text = stream.read()
+    assert (
+        hashlib.sha256(text.encode()).hexdigest()
+        == "aba17d9ab641d62f7616a89cda01441c15dfde5f91fb1c1993eb357a0b20d0bc"
+    ), "other bytes from the same documents: raise VERSION in kit/shards.py, then this hash"
+
+
+def test_whether_a_document_is_held_out_is_a_function_of_its_text() -> None:
+    documents = [[f"文書 {number}", "二行目"] for number in range(2_000)]
+    held = [is_held_out(lines, 0.1) for lines in documents]
+    assert held == [is_held_out(list(lines), 0.1) for lines in documents]
+    assert 140 < sum(held) < 260  # 200, give or take four standard deviations
+    assert held != [is_held_out([*lines, "三行目"], 0.1) for lines in documents]
+
+
+def test_a_larger_share_holds_out_the_same_documents_and_more() -> None:
+    documents = [[f"文書 {number}"] for number in range(1_000)]
+    few = {lines[0] for lines in documents if is_held_out(lines, 0.05)}
+    many = {lines[0] for lines in documents if is_held_out(lines, 0.2)}
+    assert few < many
+    assert not any(is_held_out(lines, 0.0) for lines in documents)

@@ -1,0 +1,175 @@
+"""Stages: what they make does not depend on how the work is dealt out, and is made once."""
+
+from __future__ import annotations
+
+import bz2
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kit import stage
+from kit.corpus import download, preprocess
+from kit.errors import EkidenError
+from kit.files import read_json
+from kit.tokenizer import bpe, encode
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.unit.conftest import Desk
+
+ALL_DONE = {"missing": 0, "stale": 0, "broken": 0}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The bytes of every file under a folder."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def make(desk: Desk, tasks: int, workspace: str, *, backwards: bool = False) -> Path:
+    """Shards and tokens of the desk's corpus, made by arrays of `tasks` tasks."""
+    recipe = desk.recipe(f"workspace={desk.folder / workspace}")
+    stage.run("download", download.units(recipe))
+    for module in (preprocess, bpe, encode):
+        order = range(tasks)
+        for task in reversed(order) if backwards else order:
+            stage.run(module.__name__, module.units(recipe), task, tasks)
+    return desk.folder / workspace
+
+
+def test_shards_and_tokens_do_not_depend_on_the_number_of_tasks(desk: Desk) -> None:
+    one = make(desk, 1, "one")
+    assert len(list((one / "shards").iterdir())) >= 3
+    for tasks, backwards in ((2, False), (3, True)):
+        other = make(desk, tasks, f"by{tasks}", backwards=backwards)
+        for folder in ("shards", "tokenizer", "tokens"):
+            assert contents(other / folder) == contents(one / folder)
+
+
+def test_every_unit_belongs_to_one_task(tmp_path: Path) -> None:
+    for tasks in (1, 2, 3, 7, 20):
+        made: list[str] = []
+
+        def unit(name: str, made: list[str] = made, tasks: int = tasks) -> stage.Unit:
+            def build(folder: Path) -> dict[str, object]:
+                made.append(name)
+                return {}
+
+            return stage.Unit(name, tmp_path / str(tasks) / name, {"name": name}, build)
+
+        units = [unit(f"u{number}") for number in range(10)]
+        counts = [stage.run("any", units, task, tasks) for task in range(tasks)]
+        assert sum(counts) == 10
+        assert sorted(made) == sorted(f"u{number}" for number in range(10))
+
+
+def test_running_a_stage_again_makes_nothing(desk: Desk) -> None:
+    recipe = desk.recipe()
+    for module in (download, preprocess, bpe, encode):
+        assert stage.run(module.__name__, module.units(recipe)) > 0
+    before = {path: path.stat().st_mtime_ns for path in desk.workspace.root.rglob("*")}
+    for module in (download, preprocess, bpe, encode):
+        assert stage.run(module.__name__, module.units(recipe)) == 0
+        assert ALL_DONE.items() <= stage.census(module.units(recipe), verify=True).items()
+    assert {path: path.stat().st_mtime_ns for path in desk.workspace.root.rglob("*")} == before
+
+
+def test_only_what_is_broken_is_made_again_and_to_the_same_bytes(desk: Desk) -> None:
+    recipe = desk.recipe()
+    for module in (download, preprocess):
+        stage.run(module.__name__, module.units(recipe))
+    units = preprocess.units(recipe)
+    whole = contents(desk.workspace.root)
+    victim = units[1].folder / "train.txt.zst"
+    raw = bytearray(victim.read_bytes())
+    raw[len(raw) // 2] ^= 0xFF
+    victim.write_bytes(bytes(raw))
+    assert stage.census(units)["broken"] == 0
+    assert stage.census(units, verify=True)["broken"] == 1
+    victim.unlink()
+    assert stage.census(units)["broken"] == 1
+    assert stage.run("preprocess", units) == 1
+    assert contents(desk.workspace.root) == whole
+
+
+@pytest.mark.parametrize(
+    ("override", "downloads", "shards"),
+    [
+        ("corpus.held_out=0.2", "done", "stale"),
+        ("corpus.mode=article", "done", "stale"),
+        ("corpus.tasks=7", "done", "done"),
+        ("training.steps=3", "done", "done"),
+        ("tokenizer.vocab_size=1150", "done", "done"),
+        ("corpus.unit_mb=0.003", "stale", None),
+    ],
+)
+def test_a_changed_recipe_makes_stale_what_it_decides_and_nothing_else(
+    desk: Desk, override: str, downloads: str, shards: str | None
+) -> None:
+    recipe = desk.recipe()
+    for module in (download, preprocess):
+        stage.run(module.__name__, module.units(recipe))
+    changed = desk.recipe(override)
+    census = stage.census(download.units(changed))
+    assert census[downloads] == sum(census.values())
+    if shards is not None:
+        census = stage.census(preprocess.units(changed))
+        assert census[shards] == sum(census.values())
+
+
+def test_another_vocabulary_makes_tokenizer_and_tokens_stale(desk: Desk) -> None:
+    recipe = desk.recipe()
+    for module in (download, preprocess, bpe, encode):
+        stage.run(module.__name__, module.units(recipe))
+    changed = desk.recipe("tokenizer.vocab_size=1150")
+    assert stage.census(bpe.units(changed))["stale"] == 1
+    stage.run("tokenizer", bpe.units(changed))
+    census = stage.census(encode.units(changed))
+    assert census["stale"] == sum(census.values())
+
+
+def test_a_changed_text_remakes_only_the_units_that_hold_it(desk: Desk) -> None:
+    recipe = desk.recipe()
+    for module in (download, preprocess):
+        stage.run(module.__name__, module.units(recipe))
+    text = desk.web.read_text(encoding="utf-8")
+    desk.web.write_text(text + "\n最後に加えた一行。\n", encoding="utf-8")
+    stage.run("download", download.units(recipe))
+    census = stage.census(preprocess.units(recipe))
+    assert census["done"] >= 2
+    assert census["stale"] + census["missing"] == 1
+
+
+def test_a_smaller_corpus_leaves_no_part_of_the_larger_one(desk: Desk) -> None:
+    recipe = desk.recipe("corpus.unit_mb=0.001")
+    stage.run("download", download.units(recipe))
+    recipe = desk.recipe("corpus.unit_mb=1")
+    stage.run("download", download.units(recipe))
+    assert [path.name for path in desk.workspace.raw("web").glob("part-*")] == [
+        "part-00000.txt.zst"
+    ]
+
+
+def test_a_dump_replaced_behind_the_kits_back_is_not_taken_for_the_old_one(
+    desk: Desk, streams: list[bytes]
+) -> None:
+    recipe = desk.recipe()
+    stage.run("download", download.units(recipe))
+    other = bz2.decompress(streams[2]).replace("駅伝".encode(), "伝駅".encode())
+    desk.dump.write_bytes(b"".join([streams[0], streams[1], bz2.compress(other), streams[3]]))
+    with pytest.raises(EkidenError):
+        stage.run("preprocess", preprocess.units(recipe))
+
+
+def test_a_longer_context_makes_stale_the_tokenizer_that_states_it(desk: Desk) -> None:
+    recipe = desk.recipe()
+    for module in (download, preprocess, bpe):
+        stage.run(module.__name__, module.units(recipe))
+    changed = desk.recipe("model.n_positions=32")
+    stage.run("tokenizer", bpe.units(changed))
+    config = read_json(desk.workspace.tokenizer / "tokenizer_config.json")
+    assert config.get("model_max_length", 32) == 32

@@ -1,0 +1,149 @@
+"""Token files, and the order in which training reads them."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kit import tokens
+from kit.errors import InputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SHORT, LONG = np.dtype("<u2"), np.dtype("<u4")
+
+
+def row_of(folder: Path, files: list[list[int]], dtype: np.dtype = SHORT) -> tokens.TokenRow:
+    """A row over token files of one document each."""
+    paths = [folder / f"{number}.tokens" for number in range(len(files))]
+    for path, ids in zip(paths, files, strict=True):
+        tokens.write(path, [ids] if ids else [], dtype)
+    return tokens.open_row(paths, dtype)
+
+
+@pytest.mark.parametrize(("vocab_size", "size"), [(3_000, 2), (65_535, 2), (65_537, 4), (10**6, 4)])
+def test_a_token_takes_two_bytes_or_four(vocab_size: int, size: int) -> None:
+    kind = tokens.dtype_for(vocab_size)
+    assert kind.itemsize == size
+    assert kind.byteorder in "<="
+    assert vocab_size - 1 <= np.iinfo(kind).max
+
+
+@pytest.mark.parametrize(("dtype", "largest"), [(SHORT, 65_535), (LONG, 65_536)])
+def test_tokens_come_back_as_they_were_written(
+    tmp_path: Path, dtype: np.dtype, largest: int
+) -> None:
+    row = row_of(tmp_path, [[0, 1, largest], [7]], dtype)
+    assert row.slice(0, 4).tolist() == [0, 1, largest, 7]
+    assert row.slice(0, 4).dtype == np.int64
+    size = (tmp_path / "0.tokens").stat().st_size
+    assert size == 3 * dtype.itemsize
+
+
+def test_a_token_too_large_for_its_type_is_never_written(tmp_path: Path) -> None:
+    with pytest.raises(OverflowError):
+        tokens.write(tmp_path / "a.tokens", [[65_536]], SHORT)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_offsets_name_the_first_token_of_each_document(tmp_path: Path) -> None:
+    documents = [[5, 6, 2], [2], [7, 2]]
+    assert tokens.write(tmp_path / "a.tokens", documents, SHORT) == 6
+    offsets = np.fromfile(tmp_path / "a.offsets", "<u8")
+    assert offsets.tolist() == [0, 3, 4]
+
+
+def test_these_documents_give_these_bytes(tmp_path: Path) -> None:
+    tokens.write(tmp_path / "a.tokens", [[258, 3, 2], [65_535, 2]], SHORT)
+    tokens.write(tmp_path / "b.tokens", [[258, 3, 2], [65_536, 2]], LONG)
+    found = {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in tmp_path.iterdir()
+    }
+    assert (tmp_path / "a.tokens").read_bytes() == b"\x02\x01\x03\x00\x02\x00\xff\xff\x02\x00"
+    assert found == {
+        "a.tokens": "142b28b26a927137",
+        "a.offsets": "96fb5e4a2704b410",
+        "b.tokens": "9ae73ef20b3c44bd",
+        "b.offsets": "96fb5e4a2704b410",
+    }, "other bytes from the same documents: raise VERSION in kit/tokens.py, then these hashes"
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 9), max_size=5), max_size=6),
+    st.integers(0, 40),
+    st.integers(0, 40),
+)
+def test_a_slice_over_files_is_a_slice_of_them_joined(
+    files: list[list[int]], start: int, stop: int
+) -> None:
+    arrays = tuple(np.array(ids, SHORT) for ids in files if ids)
+    row = tokens.TokenRow(arrays, (0, *itertools.accumulate(map(len, arrays))))
+    joined = [token for ids in files for token in ids]
+    assert len(row) == len(joined)
+    assert row.slice(start, stop).tolist() == joined[start:stop]
+
+
+def test_a_row_passes_over_empty_files(tmp_path: Path) -> None:
+    row = row_of(tmp_path, [[], [1, 2], [], [3], []])
+    assert row.slice(0, 9).tolist() == [1, 2, 3]
+    assert len(row_of(tmp_path, [[], []])) == 0
+
+
+def test_a_file_of_half_a_token_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.tokens").write_bytes(b"123")
+    with pytest.raises(InputError, match=r"a\.tokens: 3 bytes are no whole tokens"):
+        tokens.open_row([tmp_path / "a.tokens"], SHORT)
+
+
+def test_a_block_has_the_token_after_it(tmp_path: Path) -> None:
+    row = row_of(tmp_path, [list(range(5)), list(range(5, 13))])
+    assert row.blocks(4) == 3
+    assert [row.block(index, 4).tolist() for index in range(3)] == [
+        [0, 1, 2, 3, 4], [4, 5, 6, 7, 8], [8, 9, 10, 11, 12],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("length", "blocks"), [(0, 0), (1, 0), (4, 0), (5, 1), (8, 1), (9, 2)])
+def test_a_block_without_a_token_after_it_is_none(tmp_path: Path, length: int, blocks: int) -> None:
+    assert row_of(tmp_path, [[1] * length]).blocks(4) == blocks
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 3, 4, 5, 16, 17, 100, 255, 256, 257, 1_000])
+def test_an_epoch_reads_every_block_once(blocks: int) -> None:
+    for epoch in (0, 1, 7):
+        order = [
+            tokens.sample_block(epoch * blocks + sample, blocks, seed=3) for sample in range(blocks)
+        ]
+        assert sorted(order) == list(range(blocks))
+
+
+def test_each_epoch_and_each_seed_has_its_own_order() -> None:
+    orders = {
+        tuple(tokens.sample_block(epoch * 100 + sample, 100, seed) for sample in range(100))
+        for epoch in range(4)
+        for seed in range(4)
+    }
+    assert len(orders) == 16
+
+
+def test_an_order_is_shuffled() -> None:
+    order = [tokens.sample_block(sample, 1_000, 0) for sample in range(1_000)]
+    assert sum(a == b for a, b in enumerate(order)) < 10  # one is expected
+    neighbours = sum(abs(a - b) == 1 for a, b in itertools.pairwise(order))
+    assert neighbours < 20  # two are expected
+
+
+def test_the_order_is_what_it_has_always_been() -> None:
+    first = [tokens.sample_block(sample, 1_000, 0) for sample in range(8)]
+    late = [tokens.sample_block(10**15 + sample, 15_000_000, 42) for sample in range(4)]
+    assert (first, late) == (
+        [405, 497, 160, 988, 428, 788, 319, 790],
+        [14553742, 7178483, 4213368, 13644804],
+    ), "another order: runs that are under way would read some blocks twice and others never"
