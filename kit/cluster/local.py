@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 _POLL = 0.1
 _GRACE = 60  # seconds from TERM to KILL, as Slurm's KillWait
 _PAUSE = 10.0  # seconds between two words on how training goes
+_TAIL = 4096  # bytes at the end of a ledger: some rows
 _SURVIVORS = 20  # seconds the ranks may outlive the first that failed
 
 
@@ -282,8 +283,13 @@ def _watch(
 def _last_step(run: Run) -> dict[str, Any]:
     """The last step's row in the ledger of the newest attempt; empty before there is one."""
     ledgers = sorted(run.attempts.glob("*/ledger.jsonl"))
-    lines = ledgers[-1].read_text(encoding="utf-8").splitlines(keepends=True) if ledgers else []
-    rows = (json.loads(line) for line in reversed(lines[-4:]) if line.endswith("\n"))
+    if not ledgers:
+        return {}
+    with ledgers[-1].open("rb") as stream:
+        stream.seek(max(0, ledgers[-1].stat().st_size - _TAIL))
+        lines = stream.read().splitlines(keepends=True)
+    whole = (line for line in reversed(lines) if line.startswith(b"{") and line.endswith(b"}\n"))
+    rows = (json.loads(line) for line in whole)
     return next((row for row in rows if row["kind"] == "step"), {})
 
 

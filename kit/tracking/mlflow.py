@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ from kit.tracking.tensorboard import scalars
 from kit.workspace import Workspace
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from kit.config import Recipe
     from kit.workspace import Run
 
@@ -34,13 +37,22 @@ _PATIENCE = {  # MLflow's own retries would block for minutes
 
 
 class Publisher:
-    """Publishes a run's ledger, in a thread of its own, until it is closed."""
+    """Publishes the rows of the attempt that is running, in a thread of its own.
+
+    It begins with what earlier attempts could not send. Rows wait in memory while MLflow is away.
+    """
 
     def __init__(self, run: Run, recipe: Recipe) -> None:
         self._run, self._recipe, self._status = run, recipe, "RUNNING"
+        self._rows: deque[ledger.Row] = deque()
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._publish, daemon=True, name="mlflow")
+        self._thread = threading.Thread(target=self._work, daemon=True, name="mlflow")
         self._thread.start()
+
+    def add(self, row: ledger.Row) -> None:
+        """Publish a row of the curve, soon."""
+        if row["kind"] in ledger.CURVE:
+            self._rows.append(row)
 
     def close(self, status: str, patience: float) -> bool:
         """Publish what is left and the status, within `patience` seconds; returns whether it did."""
@@ -49,14 +61,27 @@ class Publisher:
         self._thread.join(patience)
         return not self._thread.is_alive()
 
-    def _publish(self) -> None:
+    def _work(self) -> None:
+        store: _Store | None = None
         told = False
         while True:
             last = self._closing.wait(_PAUSE)
-            problem = publish(self._run, self._recipe, self._status)
-            if problem and not told:
-                print(f"mlflow: {problem}; training goes on, the rows are sent later", flush=True)
-                told = True
+            try:
+                if store is None:
+                    found = _Store(self._run, self._recipe)
+                    found.send(ledger.canonical(self._run))
+                    found.set_status("RUNNING")
+                    store = found
+                waiting = list(self._rows)
+                store.send(waiting)
+                for _ in waiting:
+                    self._rows.popleft()
+                if last:
+                    store.set_status(self._status)
+            except Exception as error:  # whatever MLflow raises, training goes on
+                if not told:
+                    print(f"mlflow: {_brief(error)}; the rows are sent later", flush=True)
+                    told = True
             if last:
                 return
 
@@ -66,13 +91,12 @@ def publish(run: Run, recipe: Recipe, status: str) -> str | None:
 
     `status` is one of MLflow's: RUNNING, SCHEDULED (waits for its next attempt), FINISHED, FAILED.
     """
-    for name, value in _PATIENCE.items():
-        os.environ.setdefault(name, value)
-    uri = tracking_uri(recipe)
     try:
-        _send(run, recipe, uri, status)
-    except Exception as error:
-        return f"{uri}: {type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
+        store = _Store(run, recipe)
+        store.send(ledger.canonical(run))
+        store.set_status(status)
+    except Exception as error:  # whatever MLflow raises
+        return f"{tracking_uri(recipe)}: {_brief(error)}"
     return None
 
 
@@ -84,35 +108,60 @@ def tracking_uri(recipe: Recipe) -> str:
     return recipe.tracking.mlflow
 
 
-def _send(run: Run, recipe: Recipe, uri: str, status: str) -> None:
-    from mlflow.entities import Metric
-    from mlflow.tracking import MlflowClient
+class _Store:
+    """A run in MLflow, and the note of how far it has been told."""
 
-    client = MlflowClient(tracking_uri=uri)
-    cursor = read_json(run.mlflow_cursor) if run.mlflow_cursor.is_file() else {}
-    if cursor.get("uri") != uri:
-        cursor = {"uri": uri, "run": _identity(client, run, recipe), "sent": {}, "sending": []}
-    while True:
-        # Noted before it is sent: after a crash in between the same rows go out again, to the
-        # millisecond, and MLflow drops what it has.
-        if rows := cursor["sending"]:
-            metrics = [
-                Metric(tag, value, int(row["time"] * 1000), row["step"])
-                for row in rows
-                for tag, value in scalars(row).items()
-            ]
-            client.log_batch(cursor["run"], metrics=metrics)
-            cursor["sent"] |= {row["kind"]: row["step"] for row in rows}
-        sent: dict[str, int] = cursor["sent"]  # the last step MLflow has, by kind of row
-        fresh = [row for row in ledger.canonical(run) if row["step"] > sent.get(row["kind"], -1)]
-        cursor["sending"] = fresh[:_BATCH]
-        write_json(run.mlflow_cursor, cursor)
-        if not fresh:
-            break
-    if status in ("FINISHED", "FAILED"):
-        client.set_terminated(cursor["run"], status)
-    else:
-        client.update_run(cursor["run"], status=status)
+    def __init__(self, run: Run, recipe: Recipe) -> None:
+        for name, value in _PATIENCE.items():
+            os.environ.setdefault(name, value)
+        from mlflow.tracking import MlflowClient
+
+        uri = tracking_uri(recipe)
+        self._note = run.mlflow_cursor
+        self._client = MlflowClient(tracking_uri=uri)
+        cursor = read_json(self._note) if self._note.is_file() else {}
+        if cursor.get("uri") != uri:
+            identity = _identity(self._client, run, recipe)
+            cursor = {"uri": uri, "run": identity, "sent": {}, "sending": []}
+        self._cursor: dict[str, Any] = cursor
+        self._log(cursor["sending"])  # noted by an attempt that may have died before it was sent
+
+    def send(self, rows: Sequence[ledger.Row]) -> None:
+        """Send those of the rows, in the order of their steps, that MLflow has not got."""
+        sent: dict[str, int] = self._cursor["sent"]  # the last step it has, by kind of row
+        fresh = [row for row in rows if row["step"] > sent.get(row["kind"], -1)]
+        for start in range(0, len(fresh), _BATCH):
+            # Noted before it is sent: after a crash in between the same rows go out again, to the
+            # millisecond, and MLflow drops what it has.
+            self._cursor["sending"] = fresh[start : start + _BATCH]
+            write_json(self._note, self._cursor)
+            self._log(self._cursor["sending"])
+
+    def set_status(self, status: str) -> None:
+        """Set the run's status."""
+        if status in ("FINISHED", "FAILED"):
+            self._client.set_terminated(self._cursor["run"], status)
+        else:
+            self._client.update_run(self._cursor["run"], status=status)
+
+    def _log(self, rows: Sequence[ledger.Row]) -> None:
+        from mlflow.entities import Metric
+
+        metrics = [
+            Metric(tag, value, int(row["time"] * 1000), row["step"])
+            for row in rows
+            for tag, value in scalars(row).items()
+        ]
+        if metrics:
+            self._client.log_batch(self._cursor["run"], metrics=metrics)
+        self._cursor["sent"] |= {row["kind"]: row["step"] for row in rows}
+        self._cursor["sending"] = []
+        write_json(self._note, self._cursor)
+
+
+def _brief(error: Exception) -> str:
+    """An exception in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
 def _identity(client: Any, run: Run, recipe: Recipe) -> str:

@@ -18,7 +18,7 @@ _PAUSE = 60.0  # seconds between two lines in the log
 
 
 class Book:
-    """Writes each row to the ledger first, then to TensorBoard; MLflow reads the ledger itself."""
+    """Writes each row to the ledger first, then to its views."""
 
     def __init__(
         self, run: Run, recipe: Recipe, attempt: Attempt, start: dict[str, Any], batches: Batches
@@ -75,6 +75,8 @@ class Book:
         row = self._rows.add(kind, **fields)
         if self._events:
             self._events.add(row)
+        if self._publisher:
+            self._publisher.add(row)
 
     def sync(self) -> None:
         """Make the rows durable."""
