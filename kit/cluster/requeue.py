@@ -18,7 +18,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kit.cluster import launch, state
 from kit.config import Cluster, read_resolved
@@ -26,9 +26,14 @@ from kit.errors import DONE, ClusterError
 from kit.files import append_line, read_json
 from kit.workspace import Run
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
 RECORD = "requeues.jsonl"
 CRASH, FAILURE = "crash", "failed"
-_TRIES = 10
+_TRIES, _PAUSE = 20, 15  # times and seconds: five minutes of a slurmctld that does not answer
 _LIMIT_NEAR = 120  # seconds: SIGTERM comes at the limit, the warning by USR2 up to 90 s before
 
 
@@ -133,9 +138,8 @@ def main(run_root: str, name: str, exit_code: int) -> None:
     cluster = read_resolved(run.cluster, Cluster)
     job_id, token = state.own_id(), launch.token()
     decide = decide_training if name == "train" else functools.partial(decide_task, name=name)
-    decision = decide(
-        run=run, cluster=cluster, job=token, exit_code=exit_code, slurm=state.job(job_id)
-    )
+    slurm = _patiently(lambda: state.job(job_id))
+    decision = decide(run=run, cluster=cluster, job=token, exit_code=exit_code, slurm=slurm)
     if name == "train" or exit_code != DONE:
         record(run, token, name, decision)
     print(f"{name}: {decision.reason}{', requeued' if decision.requeue else ''}", flush=True)
@@ -143,18 +147,24 @@ def main(run_root: str, name: str, exit_code: int) -> None:
         _requeue(job_id, decision.reason)
 
 
-def _requeue(job_id: str, reason: str) -> None:
-    """Requeue the job this shell belongs to, also past a slurmctld that is being restarted."""
+def _patiently(ask: Callable[[], T]) -> T:
+    """Ask Slurm, again while it does not answer: slurmctld may be busy, or being restarted."""
     for _ in range(_TRIES):
         try:
-            # Slurm's own record says REQUEUED, whatever the reason was: the comment tells it.
-            comment = f"comment=ekiden: {reason}, requeued"
-            state.slurm("scontrol", "update", f"jobid={job_id}", comment)
-            state.slurm("scontrol", "requeue", job_id)
-        except ClusterError as error:  # or Slurm is requeueing it at this moment
-            print(f"requeue: {error}", flush=True)
-        # The requeue ends this shell: leaving on its own, the job would count as failed.
-        time.sleep(60)
+            return ask()
+        except ClusterError as error:
+            print(f"requeue: {error}; again in {_PAUSE} s", flush=True)
+            time.sleep(_PAUSE)
+    return ask()
+
+
+def _requeue(job_id: str, reason: str) -> None:
+    """Requeue the job this shell belongs to."""
+    # Slurm's own record says REQUEUED, whatever the reason was: the comment tells it.
+    comment = f"comment=ekiden: {reason}, requeued"
+    _patiently(lambda: state.slurm("scontrol", "update", f"jobid={job_id}", comment))
+    _patiently(lambda: state.slurm("scontrol", "requeue", job_id))
+    time.sleep(60)  # the requeue ends this shell: leaving on its own, the job would count as failed
 
 
 def _end(run: Run, job: str) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -42,6 +43,9 @@ class Slurm:
     def run(self, *argv: str) -> str:
         """Standard output of a Slurm command: run("sinfo", "--noheader")."""
         done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+        if done.returncode == -signal.SIGPIPE and argv[0] in ("scontrol", "sacct", "sinfo"):
+            # A client whose connection a busy slurmctld drops dies of SIGPIPE: asking again is safe.
+            done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, f"{' '.join(argv)}: {done.stderr or done.stdout}"
         return done.stdout
 
