@@ -1,6 +1,6 @@
 """A real Slurm on this machine for the tests: the fixture `slurm`.
 
-It is brought up once a session by sbatch/slurm/up.sh, in a directory and on ports of its own, and
+It is brought up once a test run by sbatch/slurm/up.sh, in a directory and on ports of its own, and
 taken down at the end. Without Slurm installed its tests are skipped; with CI=true they fail.
 """
 
@@ -133,7 +133,7 @@ def _missing() -> str | None:
 
 
 def _free_ports(count: int = 13) -> int:
-    """The first of a row of free ports, by chance, as several sessions may look at one time."""
+    """The first of a row of free ports, by chance, as several runs of the tests may look at one time."""
     while True:
         first = random.randrange(20000, 30000, count)  # below the ports that Linux gives to clients
         try:
