@@ -86,10 +86,9 @@ def _training(run: Run) -> dict[str, Any]:
 
     attempts = ledger.attempts(run)
     curve = [row for row in ledger.canonical(run) if row["kind"] == "step"]
-    done = bool(attempts) and any(
-        attempt.end.is_file() and read_json(attempt.end)["outcome"] == "done"
-        for attempt in attempts
-    )
+    ends = [read_json(attempt.end) for attempt in attempts if attempt.end.is_file()]
+    last = [end["step"] for end in ends if end["outcome"] == "done"]
+    done = bool(last) and any(run.checkpoints.glob(f"step-{last[-1]:08d}.attempt-*"))
     return {
         "done": int(done),
         "missing": int(not done),

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kit.errors import FAILED, ConfigError, EkidenError
+from kit.errors import FAILED, ConfigError, EkidenError, RunError
+from kit.workspace import MANIFEST
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,6 +81,7 @@ def run_here(recipe: config.Recipe, cluster: config.Cluster, stages: Sequence[St
     from kit.cluster import local, submission
 
     refuse_second(run_of(recipe))
+    refuse_to_disturb(recipe, stages)
     if len(stages) == 1 and stages[0] is not TRAIN:
         with local.hold(run_of(recipe)):
             stages[0].job(recipe).work(submission.prepare(recipe, cluster), 0, 1)
@@ -96,6 +98,7 @@ def submit(recipe: config.Recipe, cluster: config.Cluster, stages: Sequence[Stag
     from kit.cluster import launch, local, submission
 
     refuse_second(run_of(recipe))
+    refuse_to_disturb(recipe, stages)
     todo = to_do(recipe, stages)
     if not todo:
         print("nothing to submit: all is done")
@@ -123,6 +126,23 @@ def refuse_second(run: Run) -> None:
     if run.root.is_dir():
         with local.hold(run):
             return
+
+
+def refuse_to_disturb(recipe: config.Recipe, stages: Sequence[Stage]) -> None:
+    """Raises RunError where stages would replace files that another run is trained on."""
+    from kit.workspace import Workspace
+
+    mine = run_of(recipe)
+    stale = [s.name for s in stages if not s.of_run and s.census(mine, recipe).get("stale")]
+    if not stale:
+        return
+    for path in sorted((Workspace(Path(recipe.workspace)).root / "runs").glob("*")):
+        other = type(mine)(path)
+        if other != mine and other.attempts.is_dir() and not (other.export / MANIFEST).is_file():
+            raise RunError(
+                f"{recipe.workspace}: {stale[0]} would be made anew, and {path.name}, which is not "
+                "finished, is trained on it; give another workspace="
+            )
 
 
 def to_do(recipe: config.Recipe, stages: Sequence[Stage]) -> list[Stage]:

@@ -39,6 +39,18 @@ class ClusterError(EkidenError):
     """A cluster that is not there, or refuses."""
 
 
+class JobFailed(EkidenError):  # noqa: N818  the field's word
+    """What failed without a mistake of the user's: tried again while retries are left."""
+
+    exit_code = FAILED
+
+
+class TransferError(InputError):
+    """A transfer that broke off, and goes on when it is tried again."""
+
+    exit_code = FAILED
+
+
 class Interrupted(EkidenError):  # noqa: N818  the field's word, and no error
     """The work was interrupted, is saved, and goes on when the job is started again."""
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from kit.config import Recipe
 
+TOKENIZER_VERSION = 1  # raise when the same shards come to give another tokenizer
 VERSION = 1  # raise when the same shards and tokenizer come to give other bytes
 
 _ROUNDS = 4  # Luby and Rackoff (1988): four rounds of a random function are a random permutation
@@ -39,6 +40,13 @@ class Tokens:
     causes: Mapping[str, Any]
 
 
+def tokenizer_causes(recipe: Recipe) -> dict[str, Any]:
+    """What the tokenizer of a recipe is made from. Raises StageError while a shard is missing."""
+    made = shards.complete(recipe)
+    inputs = {shard.name: manifest.fingerprint(shard.folder, "jobs.preprocess") for shard in made}
+    return manifest.causes("tokenizer", TOKENIZER_VERSION, recipe.tokenizer, inputs)
+
+
 def expected(recipe: Recipe) -> list[Tokens]:
     """The token folders of a recipe, made or not, in the order of the corpus.
 
@@ -46,6 +54,9 @@ def expected(recipe: Recipe) -> list[Tokens]:
     """
     workspace = Workspace(Path(recipe.workspace))
     made = shards.complete(recipe)
+    state = manifest.state(workspace.tokenizer, tokenizer_causes(recipe))
+    if state != "done":
+        raise StageError(f"{workspace.tokenizer}: {state}; run jobs.tokenizer first")
     vocabulary = manifest.fingerprint(workspace.tokenizer, "jobs.tokenizer")
     found = []
     for shard in made:

@@ -11,6 +11,7 @@ import shlex
 import signal
 import sys
 import time
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     Work = Callable[[Run, int, int], None]
 
+_SUPERVISOR = uuid.uuid4().hex[:8]  # no two starts have one token, on any machine
 FAILURE = "failure.json"  # in a job's log folder: the mistake that ended it, not to be retried
 
 
@@ -64,9 +66,10 @@ def enter(work: Work, run_root: str, name: str, task: int, tasks: int) -> None:
         print(f"{name}: {interrupted}", flush=True)
         sys.exit(INTERRUPTED)
     except EkidenError as error:
-        write_json(run.submissions / name / FAILURE, {"job": token(), "message": str(error)})
+        if error.exit_code == USER_MISTAKE:
+            write_json(run.submissions / name / FAILURE, {"job": token(), "message": str(error)})
         print(f"{name}: {error}", file=sys.stderr, flush=True)
-        sys.exit(USER_MISTAKE)
+        sys.exit(error.exit_code)
 
 
 def token() -> str:
@@ -98,7 +101,8 @@ def submit(run: Run, cluster: Cluster, jobs: Sequence[Job]) -> dict[str, str]:
                 f"cluster {cluster.name}: sbatch refuses {job.name}: {reason}"
             ) from None
         ids[job.name] = submitted[0].job_id.split("_")[0]
-    write_json(run.jobs, {"cluster": cluster.name, "time": time.time(), "slurm": ids})
+        # At once: a chain that is broken off here is still known, and refuses a second one.
+        write_json(run.jobs, {"cluster": cluster.name, "time": time.time(), "slurm": ids})
     return ids
 
 
@@ -153,7 +157,7 @@ def local_command(
         "SUBMITIT_LOCAL_NODEID": "0",
         "SUBMITIT_LOCAL_GLOBALID": str(rank),
         "SUBMITIT_LOCAL_LOCALID": str(rank),
-        "EKIDEN_LOCAL_JOB": f"{job_id}.{os.getpid()}.{restarts}",
+        "EKIDEN_LOCAL_JOB": f"{job_id}-{_SUPERVISOR}.{restarts}",
     }
     return [sys.executable, "-u", "-m", "submitit.core._submit", str(folder)], environment
 
@@ -176,11 +180,16 @@ def _parameters(run: Run, cluster: Cluster, job: Job, after: list[str]) -> dict[
     if after:
         more["dependency"] = f"afterok:{after[0]}"
     trap = [sys.executable, "-m", "kit.cluster.requeue", str(run.root), job.name]
+    if job.resources == "single":
+        variables.pop(
+            "TOKENIZERS_PARALLELISM", None
+        )  # the tokenizer's training has its node's CPUs
     setup = [
         *cluster.setup,
         *(f"export {name}={shlex.quote(value)}" for name, value in variables.items()),
         "trap : TERM  # the shell waits for srun, then decides: see kit/cluster/requeue.py",
-        f"trap {shlex.quote(shlex.join(trap) + ' $?')} EXIT",
+        # What ended as done is done, whatever a rank's exit code was when it left.
+        f"trap {shlex.quote(f'code=$?; {shlex.join(trap)} $code && exit 0; exit $code')} EXIT",
     ]
     common: dict[str, Any] = {
         "job_name": f"{run.root.name}-{job.name}",
@@ -198,7 +207,7 @@ def _parameters(run: Run, cluster: Cluster, job: Job, after: list[str]) -> dict[
             "mem": _megabytes(task.memory_gb),
         }
         parallel = {"array_parallelism": task.parallel, "ntasks_per_node": 1, "nodes": 1}
-        return common | parallel | _given(sizes)
+        return common | parallel | _given(sizes) | _srun(task.cpus)
     training = cluster.training
     sizes = {
         "partition": training.partition,
@@ -210,7 +219,12 @@ def _parameters(run: Run, cluster: Cluster, job: Job, after: list[str]) -> dict[
         "mem": _megabytes(training.memory_gb),
         "signal_delay_s": training.warning_seconds,
     }
-    return common | _given(sizes)
+    return common | _given(sizes) | _srun(training.cpus_per_rank)
+
+
+def _srun(cpus: int) -> dict[str, Any]:
+    """The first rank that fails ends the others; srun does not take the CPUs of a task from sbatch."""
+    return {"srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={cpus}"]}
 
 
 def _megabytes(gigabytes: float | None) -> str | None:

@@ -16,17 +16,26 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from kit.cluster import launch, requeue
 from kit.cluster.state import JobState
 from kit.config import Cluster, read_resolved
-from kit.errors import DONE, INTERRUPTED, ClusterError, Interrupted, RunError
-from kit.files import read_json, write_json
+from kit.errors import (
+    DONE,
+    INTERRUPTED,
+    ClusterError,
+    EkidenError,
+    Interrupted,
+    JobFailed,
+    RunError,
+)
+from kit.files import read_json, text_hash, write_json, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -42,7 +51,7 @@ _SURVIVORS = 20  # seconds the ranks may outlive the first that failed
 
 
 @contextmanager
-def hold(run: Run) -> Iterator[IO[str]]:
+def hold(run: Run) -> Iterator[None]:
     """Be the one process of this machine at work on a run. Raises RunError where another one is."""
     try:
         run.root.mkdir(parents=True, exist_ok=True)
@@ -50,19 +59,18 @@ def hold(run: Run) -> Iterator[IO[str]]:
         raise RunError(
             f"{run.root}: cannot be made ({error.strerror}); give another workspace="
         ) from None
-    with run.supervisor.open("a+", encoding="utf-8") as lock:
+    # On a local disk: Lustre and NFS may be mounted without locks.
+    name = f"ekiden-{os.getuid()}-{text_hash(str(run.root.resolve())):016x}.lock"
+    with (Path(tempfile.gettempdir()) / name).open("a", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            lock.seek(0)
+            who = run.supervisor.read_text(encoding="utf-8") if run.supervisor.is_file() else "?"
             raise RunError(
-                f"{run.root}: process {lock.read().strip()} is at work on this run; "
-                "wait for it, or end it with kill"
+                f"{run.root}: process {who} is at work on this run; wait for it, or end it with kill"
             ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield lock
+        write_text(run.supervisor, str(os.getpid()))
+        yield
 
 
 def prepare(run: Run, cluster: Cluster, jobs: Sequence[launch.Job]) -> None:
@@ -95,7 +103,7 @@ def supervise(run: Run, say: Callable[[str], None]) -> None:
     """Do what was written down, to the end.
 
     Raises Interrupted after a SIGTERM or SIGINT to the supervisor (training is saved first),
-    ClusterError where a job fails for good.
+    ClusterError after a mistake of the user's, JobFailed where a job fails for good.
     """
     cluster = read_resolved(run.cluster, Cluster)
     with hold(run), _Stop() as stop:
@@ -222,7 +230,7 @@ def _array(
                     say(f"{name}, task {task}: {decision.reason}, again")
                     waiting.append((task, restarts + 1))
                 elif code != DONE:
-                    raise ClusterError(_verdict(run, name, decision.reason))
+                    raise _verdict(run, name, decision.reason)
     finally:
         for _, _, process in running:
             process.end()
@@ -238,7 +246,10 @@ def _train(
         drill = None  # it has been
     for restarts in itertools.count():
         task = _Task.launch(run, cluster, f"{name}-0", cluster.training.ranks, restarts)
-        preempted = _watch(run, task, drill, stop, say)
+        try:
+            preempted = _watch(run, task, drill, stop, say)
+        finally:
+            task.signal(signal.SIGKILL)  # of an attempt that has ended nobody is left
         drill = None if preempted else drill
         code = task.code()
         assert code is not None
@@ -251,14 +262,15 @@ def _train(
         if stop.asked:
             raise Interrupted(f"{name}: stopped and saved; run or submit it again to go on")
         if not decision.requeue:
-            raise ClusterError(_verdict(run, name, decision.reason))
+            raise _verdict(run, name, decision.reason)
 
 
 def _watch(
     run: Run, task: _Task, drill: int | None, stop: _Stop, say: Callable[[str], None]
 ) -> bool:
     """Wait for the end of an attempt; returns whether it was preempted, as the drill says."""
-    preempted = told = False
+    preempted = False
+    told_at: float | None = None
     failed_at: float | None = None
     spoke = time.monotonic()
     while task.code() is None:
@@ -266,9 +278,11 @@ def _watch(
         if time.monotonic() > spoke + _PAUSE and (row := _last_step(run)):
             spoke = time.monotonic()
             say(f"train: step {row['step']}, loss {row['loss']:.3f}")
-        if stop.asked and not told:
-            told = True
+        if stop.asked and told_at is None:
+            told_at = time.monotonic()
             task.signal(signal.SIGTERM)
+        if told_at is not None and time.monotonic() > told_at + _GRACE:
+            task.signal(signal.SIGKILL)
         if drill is not None and not preempted and _last_step(run).get("step", 0) >= drill:
             preempted = True
             say(f"train: preempted at step {_last_step(run)['step']}")
@@ -293,15 +307,14 @@ def _last_step(run: Run) -> dict[str, Any]:
     return next((row for row in rows if row["kind"] == "step"), {})
 
 
-def _verdict(run: Run, name: str, reason: str) -> str:
+def _verdict(run: Run, name: str, reason: str) -> EkidenError:
     if requeue.mistake(run, name):
-        return f"{name}: {reason}"
-    return f"{name}: {reason}; see {run.submissions / name}"
+        return ClusterError(f"{name}: {reason}")
+    return JobFailed(f"{name}: {reason}; see {run.submissions / name}")
 
 
 def main(run_root: str) -> int:
     """The background supervisor; its words go to logs/supervisor.log."""
-    from kit.errors import EkidenError
     from kit.workspace import Run
 
     try:

@@ -11,6 +11,7 @@ without a time limit near is the user's scancel: never requeued.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import re
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from kit.cluster import launch, state
 from kit.config import Cluster, read_resolved
-from kit.errors import DONE, ClusterError
+from kit.errors import DONE, FAILED, ClusterError
 from kit.files import append_line, read_json
 from kit.workspace import Run
 
@@ -33,7 +34,8 @@ T = TypeVar("T")
 
 RECORD = "requeues.jsonl"
 CRASH, FAILURE = "crash", "failed"
-_TRIES, _PAUSE = 20, 15  # times and seconds: five minutes of a slurmctld that does not answer
+_RESUMABLE = ("download", "preprocess", "tokenize")
+_TRIES, _PAUSE = 240, 15  # times and seconds: an hour of a slurmctld that does not answer
 _LIMIT_NEAR = 120  # seconds: SIGTERM comes at the limit, the warning by USR2 up to 90 s before
 
 
@@ -63,7 +65,7 @@ def decide_training(
         return Decision(True, "time limit")
     if own is not None:
         return Decision(False, "cancelled")
-    crashes = _crashes_without_progress(run)
+    crashes = _crashes_without_progress(run, job)
     if crashes > cluster.training.failures:
         text = f"{CRASH}, {crashes} times without a new checkpoint (exit code {exit_code})"
         return Decision(False, text)
@@ -78,13 +80,14 @@ def decide_task(
         return Decision(False, "done")
     if failure := mistake(run, name):
         return Decision(False, failure)
-    if ended := _ended_by_slurm(job, slurm):
+    ended = _ended_by_slurm(job, slurm)
+    # A task of many units has got on by the time limit; a job of one would begin anew for ever.
+    if ended is not None and (not ended.requeue or name in _RESUMABLE):
         return ended
     if slurm.preempted:
         return Decision(True, "preemption")
     failures = 1 + sum(
-        row["reason"].startswith(FAILURE) and row["job"].rsplit(".", 1)[0] == job.rsplit(".", 1)[0]
-        for row in recorded(run)
+        row["reason"].startswith(FAILURE) and _job(row["job"]) == _job(job) for row in recorded(run)
     )
     if failures > cluster.arrays.retries:
         return Decision(False, f"{FAILURE} {failures} times (exit code {exit_code})")
@@ -100,6 +103,11 @@ def _ended_by_slurm(job: str, slurm: state.JobState) -> Decision | None:
     if slurm.reason == "TimeLimit":
         return Decision(True, "time limit")
     return Decision(False, "cancelled")
+
+
+def _job(token: str) -> str:
+    """The id of a job, of any of its starts."""
+    return token.rsplit(".", 1)[0]
 
 
 def _restarts(job: str) -> int:
@@ -120,7 +128,10 @@ def record(run: Run, job: str, name: str, decision: Decision) -> None:
     """Write a decision down in the run directory."""
     row = {"time": time.time(), "job": job, "name": name, "requeued": decision.requeue}
     row |= {"reason": decision.reason, "progress": _progress(run)}
-    append_line(run.root / RECORD, json.dumps(row, ensure_ascii=False))
+    try:
+        append_line(run.root / RECORD, json.dumps(row, ensure_ascii=False))
+    except OSError as error:  # a full disk may be why the job ended: it is requeued all the same
+        print(f"{run.root / RECORD}: not written ({error.strerror})", flush=True)
 
 
 def recorded(run: Run) -> list[dict[str, Any]]:
@@ -128,12 +139,15 @@ def recorded(run: Run) -> list[dict[str, Any]]:
     path = run.root / RECORD
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    return [json.loads(line) for line in lines if line.endswith("}")]
+    rows = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        with contextlib.suppress(ValueError):  # cut by a crash, or by two nodes writing at once
+            rows.append(json.loads(line))
+    return rows
 
 
-def main(run_root: str, name: str, exit_code: int) -> None:
-    """The exit trap: decide, write it down, requeue."""
+def main(run_root: str, name: str, exit_code: int) -> int:
+    """The exit trap: decide, write it down, requeue; returns DONE where the job is done."""
     run = Run(Path(run_root))
     cluster = read_resolved(run.cluster, Cluster)
     job_id, token = state.own_id(), launch.token()
@@ -145,6 +159,7 @@ def main(run_root: str, name: str, exit_code: int) -> None:
     print(f"{name}: {decision.reason}{', requeued' if decision.requeue else ''}", flush=True)
     if decision.requeue:
         _requeue(job_id, decision.reason)
+    return DONE if decision.reason == "done" else FAILED
 
 
 def _patiently(ask: Callable[[], T]) -> T:
@@ -162,7 +177,10 @@ def _requeue(job_id: str, reason: str) -> None:
     """Requeue the job this shell belongs to."""
     # Slurm's own record says REQUEUED, whatever the reason was: the comment tells it.
     comment = f"comment=ekiden: {reason}, requeued"
-    _patiently(lambda: state.slurm("scontrol", "update", f"jobid={job_id}", comment))
+    try:
+        state.slurm("scontrol", "update", f"jobid={job_id}", comment)
+    except ClusterError as error:  # a site may not allow it: it is only a word
+        print(f"requeue: {error}", flush=True)
     _patiently(lambda: state.slurm("scontrol", "requeue", job_id))
     time.sleep(60)  # the requeue ends this shell: leaving on its own, the job would count as failed
 
@@ -184,16 +202,19 @@ def _progress(run: Run) -> list[int]:
     return max(([int(name[2]), int(name[1])] for name in found if name), default=[0, 0])
 
 
-def _crashes_without_progress(run: Run) -> int:
-    """The crash that has just been, and those on record since the newest checkpoint was made."""
+def _crashes_without_progress(run: Run, job: str) -> int:
+    """The crash that has just been, and those of this job since the newest checkpoint was made."""
     here = _progress(run)
     crashes = [
         row
         for row in recorded(run)
-        if row["name"] == "train" and row["reason"].startswith(CRASH) and row["progress"] >= here
+        if row["name"] == "train"
+        and row["reason"].startswith(CRASH)
+        and _job(row["job"]) == _job(job)
+        and row["progress"] >= here
     ]
     return 1 + len(crashes)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    sys.exit(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))

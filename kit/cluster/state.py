@@ -38,7 +38,12 @@ def slurm(*command: str) -> str:
         )
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=_PATIENCE
+            command,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_PATIENCE,
+            env=os.environ | {"SLURM_TIME_FORMAT": "standard"},  # a user may have set another
         )
     except subprocess.TimeoutExpired:
         raise ClusterError(

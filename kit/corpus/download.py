@@ -7,6 +7,7 @@ where it is. Units are cut by the size of the input, never by the number of task
 from __future__ import annotations
 
 import hashlib
+import os
 import urllib.error
 import urllib.request
 from http.client import HTTPException
@@ -16,7 +17,7 @@ from urllib.parse import urlsplit
 
 from kit import config, manifest, stage
 from kit.corpus import plaintext, wikipedia
-from kit.errors import InputError
+from kit.errors import InputError, TransferError
 from kit.files import CHUNK, file_hash, text_hash
 from kit.workspace import Run, Workspace
 
@@ -73,8 +74,8 @@ def place(url: str, folder: Path) -> Path:
 def fetch(url: str, folder: Path) -> Path:
     """Bring a file into a folder of its URL's own, going on with a broken transfer if the server can.
 
-    A file that is there is not loaded again. Raises InputError where the server refuses, or sends
-    less than it announced.
+    A file that is there is not loaded again. Raises InputError where the server refuses,
+    TransferError where it breaks off.
     """
     path = place(url, folder)
     if path.is_file():
@@ -87,18 +88,19 @@ def fetch(url: str, folder: Path) -> Path:
     except urllib.error.HTTPError as error:
         whole = have
         if error.code != 416:
-            raise InputError(f"{url}: the server answers {error.code} {error.reason}") from None
+            kind = TransferError if error.code >= 500 else InputError  # 503 passes, 404 does not
+            raise kind(f"{url}: the server answers {error.code} {error.reason}") from None
         if error.headers.get("Content-Range") != f"bytes */{have}":  # not: all of it is here
             partial.unlink()
-            raise InputError(
+            raise TransferError(
                 f"{url}: is another file than the one begun; run jobs.download again"
             ) from None
     except (OSError, HTTPException) as error:
-        raise InputError(
+        raise TransferError(
             f"{url}: the transfer broke off ({error}); run jobs.download again to go on with it"
         ) from None
     if whole is not None and partial.stat().st_size != whole:
-        raise InputError(
+        raise TransferError(
             f"{url}: the transfer ended early; run jobs.download again to go on with it"
         )
     partial.replace(path)
@@ -114,6 +116,8 @@ def _transfer(url: str, partial: Path, have: int) -> int | None:
         with partial.open("ab" if resumed else "wb") as out:
             while chunk := answer.read(CHUNK):
                 out.write(chunk)
+            out.flush()
+            os.fsync(out.fileno())
         length = answer.headers.get("Content-Length")
         return None if length is None else resumed + int(length)
 

@@ -63,7 +63,9 @@ def text(run: Run, recipe: Recipe, scores: dict[str, Any]) -> str:
     facts = [manifest.read(unit.folder, "jobs.tokenize") for unit in data]
     curve = [row for row in ledger.canonical(run) if row["kind"] == "step"]
     attempts = ledger.attempts(run)
-    began = next(row for row in ledger.rows(attempts[-1]) if row["kind"] == "attempt")
+    began = next(
+        row for attempt in attempts for row in ledger.rows(attempt) if row["kind"] == "attempt"
+    )
 
     def documents(part: str) -> int:
         return sum(fact["counts"][part].get("documents", 0) for fact in facts)

@@ -35,7 +35,7 @@ def units(run: Run, recipe: Recipe) -> list[stage.Unit]:
     from kit.training import checkpoint
 
     chosen = checkpoint.final(run, "jobs.train")
-    inputs = {"checkpoint": chosen.folder.name, "weights": weights_hash(chosen)}
+    inputs = causes_of(recipe, chosen)
     causes = manifest.causes("evaluate", VERSION, {"dtype": recipe.release.dtype}, inputs)
 
     def make(folder: Path) -> Mapping[str, Any]:
@@ -53,9 +53,20 @@ def work(run: Run, task: int, tasks: int) -> None:
         print(f"mlflow: {problem}; run jobs.evaluate again when it is back", file=sys.stderr)
 
 
-def weights_hash(checkpoint: Checkpoint) -> str:
-    """The hash of a checkpoint's weights, as its manifest has it."""
-    return str(checkpoint.record["files"][checkpoint.weights.name]["xxh3"])
+def causes_of(recipe: Recipe, checkpoint: Checkpoint) -> dict[str, str]:
+    """What a release is made from: the weights, and the tokens and tokenizer they were trained on.
+
+    Raises StageError or CheckpointError where the workspace holds other ones by now.
+    """
+    record = checkpoint.record
+    data = tokens.fingerprint(tokens.complete(recipe))
+    if record["data"] != data:
+        raise CheckpointError(
+            f"{checkpoint.folder}: was trained on other tokens than the workspace holds now; "
+            "restore them, or begin a new run under another name"
+        )
+    weights = str(record["files"][checkpoint.weights.name]["xxh3"])
+    return {"checkpoint": checkpoint.folder.name, "weights": weights, "data": data}
 
 
 def scores(recipe: Recipe, checkpoint: Checkpoint) -> dict[str, Any]:

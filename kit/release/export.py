@@ -32,8 +32,7 @@ def units(run: Run, recipe: Recipe) -> list[stage.Unit]:
 
     chosen = checkpoint.final(run, "jobs.train")
     inputs = {
-        "checkpoint": chosen.folder.name,
-        "weights": evaluate.weights_hash(chosen),
+        **evaluate.causes_of(recipe, chosen),
         "scores": manifest.fingerprint(run.evaluation, "jobs.evaluate"),
     }
     causes = manifest.causes("export", VERSION, recipe.release, inputs)

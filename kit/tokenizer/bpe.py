@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit import manifest, shards, stage
+from kit import manifest, shards, stage, tokens
 from kit.config import Recipe, read_resolved
 from kit.errors import InputError
 from kit.files import write_json
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from tokenizers import Tokenizer
 
-VERSION = 1  # raise when the same shards come to give another tokenizer
 SPECIAL = ("<unk>", "<s>", "</s>")
 END = "</s>"  # closes a document
 _BYTES = tuple(f"<0x{byte:02X}>" for byte in range(256))
@@ -31,8 +30,7 @@ _BYTES = tuple(f"<0x{byte:02X}>" for byte in range(256))
 def units(recipe: Recipe) -> list[stage.Unit]:
     """The one unit of the stage. Raises StageError while a shard is missing."""
     made = shards.complete(recipe)
-    inputs = {shard.name: manifest.fingerprint(shard.folder, "jobs.preprocess") for shard in made}
-    causes = manifest.causes("tokenizer", VERSION, recipe.tokenizer, inputs)
+    causes = tokens.tokenizer_causes(recipe)
     paths = [shards.part_file(shard.folder, shards.TRAIN) for shard in made]
 
     def make(folder: Path) -> Mapping[str, Any]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kit.config import Cluster, Recipe, read_resolved
-from kit.errors import CheckpointError, Interrupted, RunError
+from kit.errors import CheckpointError, Interrupted, JobFailed
 from kit.files import read_json, write_json
 from kit.tracking import ledger
 
@@ -72,7 +72,7 @@ def work(run: Run, task: int, tasks: int) -> None:  # noqa: ARG001  one task of 
 
 
 def claim(run: Run, place: Place) -> tuple[Attempt, Store]:
-    """Rank 0: begin a new attempt. Raises RunError where another process claims the same number."""
+    """Rank 0: begin a new attempt. Raises JobFailed where another process claims the same number."""
     from torch._C._distributed_c10d import TCPStore
 
     from kit.training import checkpoint
@@ -83,7 +83,7 @@ def claim(run: Run, place: Place) -> tuple[Attempt, Store]:
     try:
         attempt.root.mkdir()
     except FileExistsError:
-        raise RunError(
+        raise JobFailed(
             f"{attempt.root}: another job has just begun this attempt; cancel one"
         ) from None
     resumed = checkpoint.newest(run)
@@ -113,7 +113,7 @@ def claim(run: Run, place: Place) -> tuple[Attempt, Store]:
 
 
 def follow(run: Run, place: Place) -> tuple[Attempt, Store]:
-    """Another rank: find the attempt that rank 0 of the same job began. Raises RunError after 300 s."""
+    """Another rank: find the attempt that rank 0 of the same job began. Raises JobFailed after 300 s."""
     from torch._C._distributed_c10d import TCPStore
 
     deadline = time.monotonic() + _PATIENCE
@@ -123,6 +123,6 @@ def follow(run: Run, place: Place) -> tuple[Attempt, Store]:
             if start["job"] == place.job:
                 return attempt, TCPStore(start["host"], start["port"], place.ranks, is_master=False)
         time.sleep(_POLL)
-    raise RunError(
+    raise JobFailed(
         f"rank {place.rank}: rank 0 of job {place.job} did not begin within {_PATIENCE} s"
     )

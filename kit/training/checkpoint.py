@@ -82,10 +82,14 @@ class Checkpoint:
         engine.load(self.folder / _STATE)
 
     def problem(self, *, read: bool = True) -> str | None:
-        """What is wrong with its files, by size, and with `read` by hash; None if nothing."""
+        """What is wrong with its files, by size, and with `read` by hash; None if nothing.
+
+        Raises OSError where they cannot be read at all: that is the file system's trouble, and says
+        nothing of the checkpoint.
+        """
         try:
             files: dict[str, dict[str, Any]] = self.record["files"]
-        except (OSError, ValueError, KeyError) as error:
+        except (FileNotFoundError, ValueError, KeyError) as error:
             return f"{_RECORD} cannot be read ({error})"
         for name, record in files.items():
             path = self.folder / _STATE / name
@@ -125,7 +129,8 @@ def committed(run: Run) -> list[Checkpoint]:
 def newest(run: Run) -> Checkpoint | None:
     """The checkpoint to resume from: the first of `committed` that verifies.
 
-    A broken one is put aside, under a name that is never chosen, and said so.
+    A broken one is put aside, under a name that is never chosen, and said so. None where the run
+    has no checkpoint yet; raises CheckpointError where it had some, and none verifies.
     """
     for checkpoint in committed(run):
         problem = checkpoint.problem()
@@ -135,6 +140,12 @@ def newest(run: Run) -> Checkpoint | None:
         checkpoint.folder.rename(aside)
         print(
             f"checkpoint {checkpoint.folder}: {problem}; put aside as {aside.name}", file=sys.stderr
+        )
+    broken = sorted(run.checkpoints.glob("broken-*"))
+    if broken:
+        raise CheckpointError(
+            f"{run.checkpoints}: every checkpoint is broken; bring one back, or remove the broken-* "
+            "folders to begin from step 0"
         )
     return None
 
@@ -187,11 +198,15 @@ def save(
     return Checkpoint(folder, step, attempt.number)
 
 
-def prune(run: Run, keep: int) -> None:
-    """Remove all but the `keep` checkpoints to choose first, and what dead saves left behind."""
+def prune(run: Run, keep: int, attempt: Attempt) -> None:
+    """Remove all but the `keep` checkpoints to choose first, and what dead saves left behind.
+
+    What an attempt newer than `attempt` has made or is making is not touched.
+    """
     kept = {checkpoint.folder for checkpoint in committed(run)[:keep]}
     for path in run.checkpoints.iterdir():
-        if path not in kept and path.name.startswith(("step-", ".step-")):
+        match = _NAME.fullmatch(path.name.removeprefix("."))
+        if match and path not in kept and int(match[2]) <= attempt.number:
             shutil.rmtree(path)
 
 

@@ -67,7 +67,7 @@ def train(  # noqa: PLR0915  one loop, read from top to bottom
         saved = step
         if book:
             book.add("checkpoint", step=step, seconds=time.monotonic() - began)
-            checkpoint.prune(run, training.keep)
+            checkpoint.prune(run, training.keep, attempt)
 
     signal: Signals | None = None
     while signal is None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,8 +15,6 @@ from kit.workspace import Run, Workspace
 from tests.relay import DEMO, ROOT, command, curve, final_files, wait_for_step
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from .conftest import Slurm
 
 pytestmark = pytest.mark.slurm
@@ -128,6 +129,38 @@ def test_a_killed_rank_costs_no_more_than_the_steps_since_the_last_checkpoint(
     assert starts[1] >= 10
     steps = [row["step"] for row in ledger.canonical(run) if row["kind"] == "step"]
     assert steps == list(range(1, 31))
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_one_dead_rank_ends_the_others_and_the_run_goes_on(
+    slurm: Slurm, preempted: tuple[Run, dict[str, str]], workspace: Path, rank: int
+) -> None:
+    name = f"name=rank-{rank}"
+    run, jobs = submit(
+        workspace, name, "training.steps=30", "training.checkpoint_every=10", job="train"
+    )
+    wait_for_step(run, 12)
+    os.kill(process_of(jobs["train"], rank), signal.SIGKILL)
+    slurm.wait(jobs["train"], "COMPLETED", timeout=PATIENCE)
+    job = slurm.job(jobs["train"])
+    assert job["Restarts"] == "1"
+    assert job["Comment"].startswith("ekiden: crash")
+    steps = [row["step"] for row in ledger.canonical(run) if row["kind"] == "step"]
+    assert steps == list(range(1, 31))
+
+
+def process_of(job: str, rank: int) -> int:
+    """The process id of a rank of a job that runs on this machine."""
+    wanted = {f"SLURM_JOB_ID={job}".encode(), f"SLURM_PROCID={rank}".encode()}
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            variables = (path / "environ").read_bytes().split(b"\0")
+            program = (path / "cmdline").read_bytes()
+        except OSError:  # it has just ended
+            continue
+        if wanted <= set(variables) and b"submitit.core._submit" in program:
+            return int(path.name)
+    raise AssertionError(f"no process of rank {rank} of job {job}")
 
 
 def test_a_second_live_job_of_a_run_is_refused(

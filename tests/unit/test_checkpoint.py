@@ -190,12 +190,41 @@ def test_a_broken_checkpoint_is_put_aside_and_the_one_before_is_chosen(
     assert chosen(run) == (1, 100)
 
 
-def test_where_every_checkpoint_is_broken_none_is_chosen(run: Run) -> None:
+def test_where_every_checkpoint_is_broken_nothing_begins_anew_unasked(run: Run) -> None:
     begin(run, 1)
     for step in (50, 100):
         break_by("a flipped byte", save(run, 1, step).folder)
-    assert chosen(run) is None
+    for _ in range(2):  # at the first look, and at every later one
+        with pytest.raises(CheckpointError, match="every checkpoint is broken"):
+            checkpoint.newest(run)
     assert len(names(run)) == 2
+
+
+def test_a_file_system_that_fails_makes_no_checkpoint_broken(run: Run) -> None:
+    begin(run, 1)
+    folder = save(run, 1, 50).folder
+    record = (folder / "checkpoint.json").read_bytes()
+    (folder / "checkpoint.json").unlink()
+    (folder / "checkpoint.json").mkdir()  # reading it is an error of the system, not a missing file
+    with pytest.raises(OSError, match="directory"):
+        checkpoint.newest(run)
+    (folder / "checkpoint.json").rmdir()
+    (folder / "checkpoint.json").write_bytes(record)
+    assert chosen(run) == (1, 50)
+
+
+def test_pruning_leaves_alone_what_a_newer_attempt_is_saving(run: Run) -> None:
+    begin(run, 1)
+    begin(run, 2)
+    save(run, 1, 50)
+    staging = run.checkpoints / ".step-00000060.attempt-0002"
+    staging.mkdir()
+    checkpoint.prune(
+        run, 2, run.attempt(1)
+    )  # attempt 1 lives on, on a node that was taken for lost
+    assert staging.is_dir()
+    checkpoint.prune(run, 2, run.attempt(2))
+    assert not staging.exists()
 
 
 KILLED_SAVE = """
@@ -247,7 +276,7 @@ def test_a_killed_save_is_never_resumed(run: Run, root: Path, when: str) -> None
     assert chosen(run) == (1, 50)
     save(run, 1, 100)
     assert chosen(run) == (1, 100)
-    checkpoint.prune(run, 2)
+    checkpoint.prune(run, 2, run.attempt(2))
     assert names(run) == ["step-00000050.attempt-0001", "step-00000100.attempt-0001"]
 
 
@@ -257,7 +286,7 @@ def test_pruning_keeps_the_newest_that_may_be_resumed(run: Run) -> None:
         save(run, 1, step)
     begin(run, 2, from_step=100)
     save(run, 2, 120)
-    checkpoint.prune(run, 2)
+    checkpoint.prune(run, 2, run.attempt(2))
     kept = [(found.attempt, found.step) for found in checkpoint.committed(run)]
     assert kept == [(2, 120), (1, 100)]
 
@@ -268,5 +297,5 @@ def test_pruning_removes_what_can_never_be_resumed(run: Run) -> None:
         save(run, 1, step)
     begin(run, 2, from_step=100)
     save(run, 2, 120)
-    checkpoint.prune(run, 2)
+    checkpoint.prune(run, 2, run.attempt(2))
     assert names(run) == ["step-00000100.attempt-0001", "step-00000120.attempt-0002"]

@@ -214,3 +214,15 @@ def test_looking_at_a_run_changes_nothing_of_it(desk: Desk, arguments: tuple[str
     before = files_of(desk.folder)
     done(desk, "jobs.evaluate", *arguments)
     assert files_of(desk.folder) == before
+
+
+def test_a_corpus_that_another_unfinished_run_is_trained_on_is_not_made_anew(desk: Desk) -> None:
+    for job in ("download", "preprocess", "tokenizer"):
+        done(desk, f"jobs.{job}", "run")
+    write_json(desk.workspace.run("small").attempt(1).start, {"from_step": 0})
+    found = desk.run(
+        "jobs.tokenizer", "run", str(desk.recipe_file), "name=other", "tokenizer.min_frequency=3"
+    )
+    assert found.returncode == 2
+    assert "small, which is not finished, is trained on it" in found.stderr
+    assert done(desk, "jobs.tokenizer", "status").strip() == "tokenizer: 1 done"

@@ -177,6 +177,31 @@ def test_a_preemption_between_crashes_neither_spends_nor_renews_the_budget(
     assert found == [True, True, False]
 
 
+def test_a_new_submission_has_a_budget_of_its_own(run: Run) -> None:
+    while crash(run).requeue:
+        pass
+    assert decide(run, 1, slurm(), job="18.0").requeue
+
+
+def test_a_job_of_one_unit_does_not_meet_its_time_limit_for_ever(run: Run) -> None:
+    limit = slurm("COMPLETING", reason="TimeLimit")
+    found = []
+    for restarts in range(3):
+        decision = decide_task(run, CLUSTER, "tokenizer", f"9.{restarts}", 143, limit)
+        requeue.record(run, f"9.{restarts}", "tokenizer", decision)
+        found.append(decision.requeue)
+    assert found == [True, True, False]
+    assert all(task(run, 143, n, limit).requeue for n in range(5))  # it gets on, unit by unit
+
+
+def test_a_garbled_line_hides_no_other_decision(run: Run) -> None:
+    crash(run)
+    with (run.root / requeue.RECORD).open("a", encoding="utf-8") as out:
+        out.write('{"time": 1, {"time": 2}\n')
+    crash(run)
+    assert len(requeue.recorded(run)) == 2
+
+
 def test_decisions_over_other_jobs_do_not_count(run: Run) -> None:
     for _ in range(5):
         requeue.record(run, "3.0", "preprocess", Decision(True, "crash (exit code 1)"))
