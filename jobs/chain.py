@@ -88,7 +88,7 @@ def _training(run: Run) -> dict[str, Any]:
     curve = [row for row in ledger.canonical(run) if row["kind"] == "step"]
     ends = [read_json(attempt.end) for attempt in attempts if attempt.end.is_file()]
     last = [end["step"] for end in ends if end["outcome"] == "done"]
-    done = bool(last) and any(run.checkpoints.glob(f"step-{last[-1]:08d}.attempt-*"))
+    done = bool(last) and any(step == last[-1] for step, _ in run.committed_checkpoints().values())
     return {
         "done": int(done),
         "missing": int(not done),

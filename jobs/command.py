@@ -108,7 +108,7 @@ def submit(recipe: config.Recipe, cluster: config.Cluster, stages: Sequence[Stag
         run = submission.prepare(recipe, cluster)
         local.prepare(run, cluster, jobs)
         process = local.start(run)
-        print(f"{run.root}: process {process} is at work; see {run.submissions / 'supervisor.log'}")
+        print(f"{run.root}: process {process} is at work; see {run.supervisor_log}")
         return
     launch.check(cluster)
     with local.hold(run_of(recipe)):
@@ -136,11 +136,10 @@ def refuse_to_disturb(recipe: config.Recipe, stages: Sequence[Stage]) -> None:
     stale = [s.name for s in stages if not s.of_run and s.census(mine, recipe).get("stale")]
     if not stale:
         return
-    for path in sorted((Workspace(Path(recipe.workspace)).root / "runs").glob("*")):
-        other = type(mine)(path)
+    for other in Workspace(Path(recipe.workspace)).runs():
         if other != mine and other.attempts.is_dir() and not (other.export / MANIFEST).is_file():
             raise RunError(
-                f"{recipe.workspace}: {stale[0]} would be made anew, and {path.name}, which is not "
+                f"{recipe.workspace}: {stale[0]} would be made anew, and {other.root.name}, which is not "
                 "finished, is trained on it; give another workspace="
             )
 

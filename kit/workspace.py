@@ -10,6 +10,7 @@ WORKSPACE/raw/SOURCE/            what jobs.download brought, cut into units
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -50,6 +51,10 @@ class Workspace:
     def run(self, name: str) -> Run:
         """A run of this workspace."""
         return Run(self.root / "runs" / name)
+
+    def runs(self) -> list[Run]:
+        """All runs of this workspace, by name."""
+        return [Run(path) for path in sorted((self.root / "runs").glob("*"))]
 
 
 @dataclass(frozen=True)
@@ -93,10 +98,28 @@ class Run:
         """submitit's pickles and scripts, and the output of every task."""
         return self.root / "logs"
 
+    def job_logs(self, job: str) -> Path:
+        """The part of `submissions` that belongs to a job."""
+        return self.submissions / job
+
+    def mistake(self, job: str) -> Path:
+        """The user's mistake that ended a job, which is not to be tried again."""
+        return self.job_logs(job) / "failure.json"
+
+    @property
+    def requeues(self) -> Path:
+        """How each start of a job ended, and whether it was requeued: a JSON object a line."""
+        return self.root / "requeues.jsonl"
+
     @property
     def supervisor(self) -> Path:
-        """The lock of the local supervisor, with its process id."""
-        return self.root / "supervisor.lock"
+        """The process id of whoever works on the run on this machine."""
+        return self.root / "supervisor.pid"
+
+    @property
+    def supervisor_log(self) -> Path:
+        """What the supervisor in the background says."""
+        return self.submissions / "supervisor.log"
 
     @property
     def attempts(self) -> Path:
@@ -107,10 +130,31 @@ class Run:
         """One attempt, counted from 1."""
         return Attempt(self.attempts / f"{number:04d}")
 
+    def claimed_attempts(self) -> list[Attempt]:
+        """The attempts that were claimed, in order; one may have died before it wrote anything."""
+        if not self.attempts.is_dir():
+            return []
+        return [
+            self.attempt(int(name))
+            for name in sorted(p.name for p in self.attempts.iterdir())
+            if name.isdigit()
+        ]
+
     @property
     def checkpoints(self) -> Path:
         """Committed checkpoints, and hidden ones that are not."""
         return self.root / "checkpoints"
+
+    def checkpoint(self, step: int, attempt: int) -> Path:
+        """The folder of one checkpoint."""
+        return self.checkpoints / f"step-{step:08d}.attempt-{attempt:04d}"
+
+    def committed_checkpoints(self) -> dict[Path, tuple[int, int]]:
+        """Step and attempt of every committed checkpoint, by its folder, in no order."""
+        if not self.checkpoints.is_dir():
+            return {}
+        found = {path: checkpoint_numbers(path) for path in self.checkpoints.iterdir()}
+        return {path: numbers for path, numbers in found.items() if numbers is not None}
 
     @property
     def tensorboard(self) -> Path:
@@ -136,6 +180,12 @@ class Run:
     def samples(self) -> Path:
         """Text the released model wrote: a folder with a manifest."""
         return self.root / "samples"
+
+
+def checkpoint_numbers(folder: Path) -> tuple[int, int] | None:
+    """Step and attempt of a checkpoint's folder, None for another name."""
+    match = re.fullmatch(r"step-(\d{8})\.attempt-(\d{4})", folder.name)
+    return (int(match[1]), int(match[2])) if match else None
 
 
 @dataclass(frozen=True)

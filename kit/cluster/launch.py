@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     Work = Callable[[Run, int, int], None]
 
 _SUPERVISOR = uuid.uuid4().hex[:8]  # no two starts have one token, on any machine
-FAILURE = "failure.json"  # in a job's log folder: the mistake that ended it, not to be retried
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ def enter(work: Work, run_root: str, name: str, task: int, tasks: int) -> None:
         sys.exit(INTERRUPTED)
     except EkidenError as error:
         if error.exit_code == USER_MISTAKE:
-            write_json(run.submissions / name / FAILURE, {"job": token(), "message": str(error)})
+            write_json(run.mistake(name), {"job": token(), "message": str(error)})
         print(f"{name}: {error}", file=sys.stderr, flush=True)
         sys.exit(error.exit_code)
 
@@ -88,7 +87,7 @@ def submit(run: Run, cluster: Cluster, jobs: Sequence[Job]) -> dict[str, str]:
     ids: dict[str, str] = {}
     for job in jobs:
         after = [*ids.values()][-1:]
-        executor = submitit.SlurmExecutor(folder=run.submissions / job.name)
+        executor = submitit.SlurmExecutor(folder=run.job_logs(job.name))
         executor.update_parameters(**_parameters(run, cluster, job, after))
         arguments = [(job.work, str(run.root), job.name, i, job.tasks) for i in range(job.tasks)]
         try:
@@ -109,7 +108,7 @@ def submit(run: Run, cluster: Cluster, jobs: Sequence[Job]) -> dict[str, str]:
 def forget_mistakes(run: Run, jobs: Sequence[Job]) -> None:
     """A new submission starts without the mistakes of the one before."""
     for job in jobs:
-        (run.submissions / job.name / FAILURE).unlink(missing_ok=True)
+        run.mistake(job.name).unlink(missing_ok=True)
 
 
 def check(cluster: Cluster) -> None:

@@ -79,7 +79,7 @@ def prepare(run: Run, cluster: Cluster, jobs: Sequence[launch.Job]) -> None:
         launch.forget_mistakes(run, jobs)
         for job in jobs:
             for task in range(job.tasks):
-                launch.write_local(run.submissions / job.name, f"{job.name}-{task}", job, run, task)
+                launch.write_local(run.job_logs(job.name), f"{job.name}-{task}", job, run, task)
         todo = [{"name": job.name, "tasks": job.tasks, "resources": job.resources} for job in jobs]
         write_json(run.jobs, {"cluster": cluster.name, "time": time.time(), "local": todo})
 
@@ -87,7 +87,7 @@ def prepare(run: Run, cluster: Cluster, jobs: Sequence[launch.Job]) -> None:
 def start(run: Run) -> int:
     """Start the supervisor in the background, detached from the terminal; returns its process id."""
     run.submissions.mkdir(parents=True, exist_ok=True)
-    with (run.submissions / "supervisor.log").open("ab") as log:
+    with run.supervisor_log.open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-u", "-m", "kit.cluster.local", str(run.root)],
             stdin=subprocess.DEVNULL,
@@ -153,7 +153,7 @@ class _Task:
 
     @classmethod
     def launch(cls, run: Run, cluster: Cluster, job_id: str, ranks: int, restarts: int) -> _Task:
-        folder = run.submissions / job_id.rsplit("-", 1)[0]
+        folder = run.job_logs(job_id.rsplit("-", 1)[0])
         processes = []
         token = ""
         for rank in range(ranks):
@@ -296,7 +296,7 @@ def _watch(
 
 def _last_step(run: Run) -> dict[str, Any]:
     """The last step's row in the ledger of the newest attempt; empty before there is one."""
-    ledgers = sorted(run.attempts.glob("*/ledger.jsonl"))
+    ledgers = [a.ledger for a in run.claimed_attempts() if a.ledger.is_file()]
     if not ledgers:
         return {}
     with ledgers[-1].open("rb") as stream:
@@ -310,7 +310,7 @@ def _last_step(run: Run) -> dict[str, Any]:
 def _verdict(run: Run, name: str, reason: str) -> EkidenError:
     if requeue.mistake(run, name):
         return ClusterError(f"{name}: {reason}")
-    return JobFailed(f"{name}: {reason}; see {run.submissions / name}")
+    return JobFailed(f"{name}: {reason}; see {run.job_logs(name)}")
 
 
 def main(run_root: str) -> int:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import re
 import sys
 import time
 from dataclasses import dataclass
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-RECORD = "requeues.jsonl"
 CRASH, FAILURE = "crash", "failed"
 _RESUMABLE = ("download", "preprocess", "tokenize")
 _TRIES, _PAUSE = 240, 15  # times and seconds: an hour of a slurmctld that does not answer
@@ -117,7 +115,7 @@ def _restarts(job: str) -> int:
 
 def mistake(run: Run, name: str, job: str | None = None) -> str | None:
     """The user's mistake that ended a job (of that token, if given), or None."""
-    path = run.submissions / name / launch.FAILURE
+    path = run.mistake(name)
     if not path.is_file():
         return None
     found: dict[str, str] = read_json(path)
@@ -129,14 +127,14 @@ def record(run: Run, job: str, name: str, decision: Decision) -> None:
     row = {"time": time.time(), "job": job, "name": name, "requeued": decision.requeue}
     row |= {"reason": decision.reason, "progress": _progress(run)}
     try:
-        append_line(run.root / RECORD, json.dumps(row, ensure_ascii=False))
+        append_line(run.requeues, json.dumps(row, ensure_ascii=False))
     except OSError as error:  # a full disk may be why the job ended: it is requeued all the same
-        print(f"{run.root / RECORD}: not written ({error.strerror})", flush=True)
+        print(f"{run.requeues}: not written ({error.strerror})", flush=True)
 
 
 def recorded(run: Run) -> list[dict[str, Any]]:
     """All decisions of a run, in order."""
-    path = run.root / RECORD
+    path = run.requeues
     if not path.is_file():
         return []
     rows = []
@@ -187,19 +185,18 @@ def _requeue(job_id: str, reason: str) -> None:
 
 def _end(run: Run, job: str) -> dict[str, Any] | None:
     """How the attempt of that token ended; None after a crash."""
-    for end in sorted(run.attempts.glob("*/end.json"), reverse=True):
-        found: dict[str, Any] = read_json(end)
-        if found["job"] == job:
-            return found
+    for attempt in reversed(run.claimed_attempts()):
+        if attempt.end.is_file():
+            found: dict[str, Any] = read_json(attempt.end)
+            if found["job"] == job:
+                return found
     return None
 
 
 def _progress(run: Run) -> list[int]:
     """Attempt and step of the newest checkpoint: a greater one renews the budget of crashes."""
-    found = (
-        re.fullmatch(r"step-(\d+)\.attempt-(\d+)", p.name) for p in run.checkpoints.glob("step-*")
-    )
-    return max(([int(name[2]), int(name[1])] for name in found if name), default=[0, 0])
+    made = run.committed_checkpoints().values()
+    return max(([attempt, step] for step, attempt in made), default=[0, 0])
 
 
 def _crashes_without_progress(run: Run, job: str) -> int:

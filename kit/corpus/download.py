@@ -34,7 +34,7 @@ def units(recipe: config.Recipe) -> list[stage.Unit]:
 
 
 def work(run: Run, task: int, tasks: int) -> None:
-    """Task `task` of `tasks` of the job."""
+    """What a submitted task runs; the run directory is all it reads."""
     stage.run("download", units(config.read_resolved(run.recipe, config.Recipe)), task, tasks)
 
 

@@ -36,7 +36,7 @@ def units(recipe: Recipe) -> list[stage.Unit]:
 
 
 def work(run: Run, task: int, tasks: int) -> None:
-    """Task `task` of `tasks` of the array job."""
+    """What a submitted task runs; the run directory is all it reads."""
     stage.run("preprocess", units(read_resolved(run.recipe, Recipe)), task, tasks)
 
 

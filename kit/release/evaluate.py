@@ -46,7 +46,7 @@ def units(run: Run, recipe: Recipe) -> list[stage.Unit]:
 
 
 def work(run: Run, task: int, tasks: int) -> None:
-    """Task `task` of `tasks` of the job, which has one."""
+    """What a submitted task runs; the run directory is all it reads."""
     recipe = read_resolved(run.recipe, Recipe)
     stage.run("evaluate", units(run, recipe), task, tasks)
     if recipe.tracking.mlflow is not None and (problem := mlflow.publish(run, recipe, "FINISHED")):

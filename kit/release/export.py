@@ -67,5 +67,5 @@ def units(run: Run, recipe: Recipe) -> list[stage.Unit]:
 
 
 def work(run: Run, task: int, tasks: int) -> None:
-    """Task `task` of `tasks` of the job, which has one."""
+    """What a submitted task runs; the run directory is all it reads."""
     stage.run("export", units(run, read_resolved(run.recipe, Recipe)), task, tasks)

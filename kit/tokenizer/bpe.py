@@ -43,7 +43,7 @@ def units(recipe: Recipe) -> list[stage.Unit]:
 
 
 def work(run: Run, task: int, tasks: int) -> None:
-    """Task `task` of `tasks` of the job, which has one."""
+    """What a submitted task runs; the run directory is all it reads."""
     stage.run("tokenizer", units(read_resolved(run.recipe, Recipe)), task, tasks)
 
 

@@ -51,10 +51,7 @@ class Ledger:
 
 def attempts(run: Run) -> list[Attempt]:
     """The attempts of a run that began, in order."""
-    if not run.attempts.is_dir():
-        return []
-    numbers = sorted(int(path.name) for path in run.attempts.iterdir() if path.name.isdigit())
-    return [run.attempt(number) for number in numbers if run.attempt(number).start.is_file()]
+    return [attempt for attempt in run.claimed_attempts() if attempt.start.is_file()]
 
 
 def rows(attempt: Attempt) -> Iterator[Row]:

@@ -78,8 +78,7 @@ def claim(run: Run, place: Place) -> tuple[Attempt, Store]:
     from kit.training import checkpoint
 
     run.attempts.mkdir(parents=True, exist_ok=True)
-    number = max((int(p.name) for p in run.attempts.iterdir() if p.name.isdigit()), default=0) + 1
-    attempt = run.attempt(number)
+    attempt = run.attempt(max((a.number for a in run.claimed_attempts()), default=0) + 1)
     try:
         attempt.root.mkdir()
     except FileExistsError:

@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from kit.errors import CheckpointError
 from kit.files import file_hash, read_json, sync_directory, write_json
 from kit.tracking import ledger
+from kit.workspace import checkpoint_numbers
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from kit.workspace import Attempt, Run
 
-_NAME = re.compile(r"step-(\d{8})\.attempt-(\d{4})")
 _RECORD = "checkpoint.json"
 _STATE = "state"
 _OWNER = re.compile(r"zero_pp_rank_(\d+)_")  # in DeepSpeed's names: the rank whose shard it is
@@ -108,12 +108,9 @@ def committed(run: Run) -> list[Checkpoint]:
     Those of a newer attempt come first; of an older attempt, those up to the step where the next
     attempt set out.
     """
-    if not run.checkpoints.is_dir():
-        return []
     found = [
-        Checkpoint(path, int(match[1]), int(match[2]))
-        for path in run.checkpoints.iterdir()
-        if (match := _NAME.fullmatch(path.name))
+        Checkpoint(path, step, attempt)
+        for path, (step, attempt) in run.committed_checkpoints().items()
     ]
     starts = {
         attempt.number: read_json(attempt.start)["from_step"] for attempt in ledger.attempts(run)
@@ -170,8 +167,8 @@ def save(
     team: Ranks,
 ) -> Checkpoint:
     """Commit the state after `step` steps. Every rank calls it; it returns when all is durable."""
-    name = f"step-{step:08d}.attempt-{attempt.number:04d}"
-    staging, folder = run.checkpoints / f".{name}", run.checkpoints / name
+    folder = run.checkpoint(step, attempt.number)
+    staging = folder.with_name(f".{folder.name}")
     state = staging / _STATE
     if team.rank == 0:
         shutil.rmtree(staging, ignore_errors=True)
@@ -205,8 +202,8 @@ def prune(run: Run, keep: int, attempt: Attempt) -> None:
     """
     kept = {checkpoint.folder for checkpoint in committed(run)[:keep]}
     for path in run.checkpoints.iterdir():
-        match = _NAME.fullmatch(path.name.removeprefix("."))
-        if match and path not in kept and int(match[2]) <= attempt.number:
+        numbers = checkpoint_numbers(path.with_name(path.name.removeprefix(".")))
+        if numbers and path not in kept and numbers[1] <= attempt.number:
             shutil.rmtree(path)
 
 

@@ -16,7 +16,7 @@ from kit.cluster import local
 from kit.files import read_json
 from kit.tracking import ledger
 from kit.workspace import Run, Workspace
-from tests.relay import DEMO, command, curve, final_files, wait_for_step, wait_until
+from tests.relay import DEMO, ROOT, command, curve, final_files, wait_for_step, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -191,3 +191,17 @@ def test_a_supervisor_that_is_ended_saves_and_the_next_one_goes_on(
     os.kill(int(run.supervisor.read_text()), signal.SIGTERM)
     wait_until(ledger.attempts(run)[-1].end.is_file, "end.json")
     assert [read_json(attempt.start)["from_step"] for attempt in ledger.attempts(run)] == [0, saved]
+
+
+def test_a_command_that_is_stopped_saves_and_says_75(workspace: Path, preempted: Run) -> None:
+    arguments = (str(DEMO), f"workspace={workspace}", "training.steps=400", "name=stopped-by-hand")
+    program = [sys.executable, "-m", "jobs.train", "run", *arguments]
+    with subprocess.Popen(program, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        run = Workspace(workspace).run("stopped-by-hand")
+        wait_for_step(run, 5)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 75
+    assert "stopped and saved" in said
+    (end,) = (read_json(attempt.end) for attempt in ledger.attempts(run))
+    assert [step for step, _ in run.committed_checkpoints().values()] == [end["step"]]

@@ -196,7 +196,7 @@ def test_a_job_of_one_unit_does_not_meet_its_time_limit_for_ever(run: Run) -> No
 
 def test_a_garbled_line_hides_no_other_decision(run: Run) -> None:
     crash(run)
-    with (run.root / requeue.RECORD).open("a", encoding="utf-8") as out:
+    with run.requeues.open("a", encoding="utf-8") as out:
         out.write('{"time": 1, {"time": 2}\n')
     crash(run)
     assert len(requeue.recorded(run)) == 2
@@ -210,7 +210,7 @@ def test_decisions_over_other_jobs_do_not_count(run: Run) -> None:
 
 def fail(run: Run, name: str, job: str) -> None:
     message = {"job": job, "message": "corpus.held_out: raise it"}
-    write_json(run.submissions / name / launch.FAILURE, message)
+    write_json(run.mistake(name), message)
 
 
 def test_a_mistake_of_the_users_is_never_retried(run: Run) -> None:
@@ -270,7 +270,7 @@ def test_a_scancel_near_the_time_limit_is_a_scancel(run: Run) -> None:
 
 def test_a_decision_that_was_cut_while_it_was_written_does_not_stop_the_next(run: Run) -> None:
     crash(run)
-    with (run.root / requeue.RECORD).open("a", encoding="utf-8") as out:
+    with run.requeues.open("a", encoding="utf-8") as out:
         out.write('{"time": 1.0, "job": "17.0", "na')
     assert crash(run).requeue
     assert [row["reason"] for row in requeue.recorded(run)] == ["crash (exit code 1)"] * 2
