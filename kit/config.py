@@ -91,12 +91,41 @@ class Model(Section):
     activation: Literal["gelu_new", "gelu_pytorch_tanh", "gelu"] = "gelu_pytorch_tanh"
     attention: Literal["sdpa", "eager"] = "sdpa"
     activation_checkpointing: bool = False
+    pad_vocab_to: int | None = Field(
+        default=None, gt=0, description="embedding rows: a multiple of it; cut off at the release"
+    )
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Model:
         if self.n_embd % self.n_head:
             raise ValueError(f"n_embd={self.n_embd} is no multiple of n_head={self.n_head}")
         return self
+
+
+class Health(Section):
+    """What is a bad step, and what is done about it. A loss that is not finite always is one."""
+
+    on_bad_step: Literal["skip", "rollback", "stop"] = Field(
+        default="skip",
+        description="skip: no update; rollback: to the last checkpoint on schedule, and pass over the "
+        "samples since; stop: end the run, saved before the step",
+    )
+    loss_spike: float | None = Field(
+        default=None, gt=0, description="nats above the median of the last losses"
+    )
+    gradient_spike: float | None = Field(
+        default=None, gt=1, description="times the median of the last gradient norms"
+    )
+    window: int = Field(default=100, gt=9, description="steps whose median is meant")
+    limit: int = Field(
+        default=3, gt=0, description="bad steps in a row, or rollbacks to one step, before it stops"
+    )
+    hang_seconds: float = Field(
+        default=600, gt=0, description="a step longer than this and ten times the median is a hang"
+    )
+    start_seconds: float = Field(
+        default=1800, gt=0, description="from the start of an attempt to its first step, or a hang"
+    )
 
 
 class Training(Section):
@@ -130,11 +159,24 @@ class Training(Section):
         gt=0,
         description="tokens whose logits exist at a time; null: all of a micro-batch",
     )
-    deterministic: bool = True
+    compile: bool = Field(default=False, description="torch.compile; needs a compiler on the node")
+    deterministic: bool = Field(default=False, description="deterministic kernels on a GPU")
     validate_every: int = Field(gt=0, description="steps")
     validation_blocks: int | None = Field(default=None, gt=0, description="null: the held-out part")
-    checkpoint_every: int = Field(gt=0, description="steps")
+    checkpoint_every: int | None = Field(
+        default=None, gt=0, description="steps; null: by time, as Young and Daly compute it"
+    )
     keep: int = Field(default=2, ge=2, description="checkpoints")
+    keep_every: int | None = Field(
+        default=None,
+        gt=0,
+        description="a checkpoint at each multiple of so many steps stays for good",
+    )
+    save_tries: int = Field(default=20, gt=0, description="failed saves in a row before it stops")
+    save_pause: float = Field(
+        default=60, gt=0, description="seconds from a failed save to the next"
+    )
+    health: Health = Health()
     deepspeed: str | dict[str, Any] = Field(
         description="a DeepSpeed JSON file; the resolved recipe holds it"
     )
@@ -219,7 +261,13 @@ class TrainingResources(Section):
     warning_seconds: int = Field(
         default=90, gt=0, description="USR2 comes so long before the limit"
     )
+    grace_seconds: int | None = Field(
+        default=None, gt=0, description="from TERM to KILL at a preemption; null: not known"
+    )
     failures: int = Field(default=3, ge=0, description="crashes without a new checkpoint")
+    accelerator: str | None = Field(
+        default=None, description="the device of a rank, as kit/plan.py knows it: for the MFU"
+    )
 
     @property
     def ranks(self) -> int:

@@ -112,6 +112,26 @@ class Run:
         return self.root / "requeues.jsonl"
 
     @property
+    def stop(self) -> Path:
+        """A user makes this file to end the training job, saved; the next submission removes it."""
+        return self.root / "STOP"
+
+    @property
+    def save(self) -> Path:
+        """A user makes this file to have a checkpoint now; it is removed when that is asked for."""
+        return self.root / "SAVE"
+
+    @property
+    def amendments(self) -> Path:
+        """What was changed in mid-run: a JSON object a line."""
+        return self.root / "amendments.jsonl"
+
+    @property
+    def origin(self) -> Path:
+        """Of a fork: the run and the step it was begun from."""
+        return self.root / "fork.json"
+
+    @property
     def supervisor(self) -> Path:
         """The process id of whoever works on the run on this machine."""
         return self.root / "supervisor.pid"
@@ -208,6 +228,11 @@ class Attempt:
     def ledger(self) -> Path:
         """Rows, one JSON object a line."""
         return self.root / "ledger.jsonl"
+
+    @property
+    def hang(self) -> Path:
+        """The step that did not end, where the attempt ended itself for that."""
+        return self.root / "hang.json"
 
     @property
     def end(self) -> Path:

@@ -79,7 +79,7 @@ def train(  # noqa: PLR0915  one loop, read from top to bottom
                 break
             if book:
                 book.add("validation", step=step, validation_loss=loss)
-        if step % training.checkpoint_every == 0:
+        if training.checkpoint_every and step % training.checkpoint_every == 0:
             save()
         if step == steps:
             break

@@ -1,0 +1,54 @@
+"""Arithmetic of a long run: floating-point work, the use of a device, how often to save."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from kit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from kit.config import Model
+
+# Dense bf16 peak of one device in FLOP/s, from NVIDIA's data sheets (without sparsity).
+PEAK_FLOPS = {
+    "a100": 312e12,
+    "h100": 989.4e12,  # SXM
+    "h100-pcie": 756e12,
+    "h200": 989.4e12,
+    "l40s": 362e12,
+    "v100": 125e12,  # fp16: it has no bf16
+}
+_A_DAY = 86_400.0
+
+
+def peak_flops(accelerator: str) -> float:
+    """The peak of a named device in FLOP/s. Raises ConfigError for one that is not known."""
+    try:
+        return PEAK_FLOPS[accelerator]
+    except KeyError:
+        known = ", ".join(PEAK_FLOPS)
+        raise ConfigError(
+            f"cluster.training.accelerator={accelerator}: known are {known}; or leave it out"
+        ) from None
+
+
+def flops_per_token(parameters: int, model: Model) -> float:
+    """Forward and backward FLOP of one token: 6 N + 12 layers x width x length (PaLM, appendix B).
+
+    Recomputation is not counted: MFU is of the work the model needs.
+    """
+    return 6.0 * parameters + 12.0 * model.n_layer * model.n_embd * model.n_positions
+
+
+def checkpoint_interval(
+    blocked: float, writing: float, trained: float, interruptions: int
+) -> float:
+    """Seconds between two checkpoints: sqrt(2 x cost x time between interruptions), Young 1974, Daly 2006.
+
+    The cost is the time a save blocks the loop; the time between interruptions is the run's own,
+    `trained` seconds with `interruptions`, on a prior of one in a day. A save is in flight at most
+    a tenth of the time: `writing` is how long one takes from its begin to its commit.
+    """
+    between = (_A_DAY + trained) / (1 + interruptions)
+    return max(math.sqrt(2.0 * blocked * between), 10.0 * writing)
