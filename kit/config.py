@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from kit.errors import ConfigError
 from kit.files import read_json
+from kit.plan import PEAK_FLOPS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -266,8 +267,15 @@ class TrainingResources(Section):
     )
     failures: int = Field(default=3, ge=0, description="crashes without a new checkpoint")
     accelerator: str | None = Field(
-        default=None, description="the device of a rank, as kit/plan.py knows it: for the MFU"
+        default=None, description="the device of a rank, by its name in kit/plan.py: for the MFU"
     )
+
+    @field_validator("accelerator")
+    @classmethod
+    def _known(cls, accelerator: str | None) -> str | None:
+        if accelerator is not None and accelerator not in PEAK_FLOPS:
+            raise ValueError(f"known are {', '.join(PEAK_FLOPS)}; or leave it out")
+        return accelerator
 
     @property
     def ranks(self) -> int:

@@ -35,6 +35,10 @@ class CheckpointError(EkidenError):
     """No checkpoint, or none that can be trusted."""
 
 
+class TrainingStopped(EkidenError):  # noqa: N818  the field's word
+    """A run that its recipe's rules ended: it wants a decision of the user's before it goes on."""
+
+
 class ClusterError(EkidenError):
     """A cluster that is not there, or refuses."""
 

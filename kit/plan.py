@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from kit.errors import ConfigError
-
 if TYPE_CHECKING:
     from kit.config import Model
 
@@ -20,17 +18,6 @@ PEAK_FLOPS = {
     "v100": 125e12,  # fp16: it has no bf16
 }
 _A_DAY = 86_400.0
-
-
-def peak_flops(accelerator: str) -> float:
-    """The peak of a named device in FLOP/s. Raises ConfigError for one that is not known."""
-    try:
-        return PEAK_FLOPS[accelerator]
-    except KeyError:
-        known = ", ".join(PEAK_FLOPS)
-        raise ConfigError(
-            f"cluster.training.accelerator={accelerator}: known are {known}; or leave it out"
-        ) from None
 
 
 def flops_per_token(parameters: int, model: Model) -> float:

@@ -169,6 +169,10 @@ class Run:
         """The folder of one checkpoint."""
         return self.checkpoints / f"step-{step:08d}.attempt-{attempt:04d}"
 
+    def universal(self, checkpoint: Path) -> Path:
+        """Where a checkpoint is converted for another number of ranks; removed when it is read."""
+        return self.checkpoints / f".universal-{checkpoint.name}"
+
     def committed_checkpoints(self) -> dict[Path, tuple[int, int]]:
         """Step and attempt of every committed checkpoint, by its folder, in no order."""
         if not self.checkpoints.is_dir():

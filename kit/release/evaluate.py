@@ -16,7 +16,7 @@ import numpy as np
 from kit import manifest, shards, stage, tokens
 from kit.config import Recipe, read_resolved
 from kit.errors import CheckpointError
-from kit.files import write_json
+from kit.files import text_hash, write_json
 from kit.tracking import mlflow
 
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ def causes_of(recipe: Recipe, checkpoint: Checkpoint) -> dict[str, str]:
             f"{checkpoint.folder}: was trained on other tokens than the workspace holds now; "
             "restore them, or begin a new run under another name"
         )
-    weights = str(record["files"][checkpoint.weights.name]["xxh3"])
+    hashes = "".join(file["xxh3"] for _, file in sorted(record["files"].items()))
+    weights = f"{text_hash(hashes):016x}"
     return {"checkpoint": checkpoint.folder.name, "weights": weights, "data": data}
 
 
@@ -118,7 +119,7 @@ def load_model(recipe: Recipe, checkpoint: Checkpoint) -> Any:
     import torch
     from transformers import GPT2LMHeadModel
 
-    from kit.training import model
+    from kit.training import engine, model
 
     if problem := checkpoint.problem():
         raise CheckpointError(
@@ -127,8 +128,13 @@ def load_model(recipe: Recipe, checkpoint: Checkpoint) -> Any:
     begin, end = model.special_tokens(recipe)
     config = model.configuration(recipe.model, recipe.tokenizer.vocab_size, end, begin)
     gpt2 = GPT2LMHeadModel(config)
-    state = torch.load(checkpoint.weights, map_location="cpu", weights_only=False)["module"]
-    gpt2.load_state_dict({key.removeprefix("gpt2."): value for key, value in state.items()})
+    held = engine.weights(checkpoint.state)
+    missing, unknown = gpt2.load_state_dict(
+        model.released(held, recipe.tokenizer.vocab_size), strict=False
+    )
+    assert not unknown, unknown
+    assert set(missing) <= {"lm_head.weight"}, missing  # tied; ZeRO-3 keeps one of the two
+    gpt2.tie_weights()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return gpt2.to(device=device, dtype=getattr(torch, recipe.release.dtype)).eval()
 

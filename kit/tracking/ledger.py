@@ -1,14 +1,15 @@
 """The ledger: what happened, a JSON row a line, a file for each attempt.
 
 Rows of kind `step` and `validation` make the run's curve; others tell its story. An attempt that
-started from step s replaces what earlier attempts wrote beyond s: `canonical` is the curve with
-every step once.
+started from step s replaces what earlier attempts wrote beyond s, and a row of kind `rollback` what
+its own attempt did: `canonical` is the curve with every step once.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -22,31 +23,54 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 CURVE = ("step", "validation")
 # What may differ between two runs of the same recipe: the machine's speed, and the clock.
-VOLATILE = frozenset({"time", "seconds", "tokens_per_second", "attempt"})
+VOLATILE = frozenset({"time", "seconds", "tokens_per_second", "mfu", "memory_bytes", "attempt"})
 
 
 class Ledger:
-    """The ledger of the attempt that is running; rank 0 alone writes it."""
+    """The ledger of the attempt that is running; rank 0 alone writes it.
+
+    Where the disk is full, rows wait in memory: training does not depend on them.
+    """
 
     def __init__(self, attempt: Attempt) -> None:
         self._attempt = attempt.number
-        self._file = attempt.ledger.open("a", encoding="utf-8")
+        self._path = attempt.ledger
+        self._file = os.open(attempt.ledger, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        self._waiting = b""
+        self._lock = threading.Lock()  # a save in the background syncs what the loop adds to
+        self._told = False
 
     def add(self, kind: str, **fields: Any) -> Row:
-        """Append a row and hand it to the operating system."""
+        """Append a row and hand it to the operating system, as soon as that takes it."""
         row = {"kind": kind, "attempt": self._attempt, "time": time.time(), **fields}
-        self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        self._file.flush()
+        line = json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        try:
+            self._write(line)
+        except OSError as error:
+            if not self._told:
+                print(f"{self._path}: {error.strerror}; rows wait in memory", flush=True)
+            self._told = True
         return row
 
     def sync(self) -> None:
-        """Make all rows durable: before a checkpoint that stands on them."""
-        os.fsync(self._file.fileno())
+        """Make all rows durable: before a checkpoint that stands on them. Raises OSError."""
+        self._write(b"")
+        os.fsync(self._file)
 
     def close(self) -> None:
-        """Sync and close."""
-        self.sync()
-        self._file.close()
+        """Sync and close. Raises OSError."""
+        try:
+            self.sync()
+        finally:
+            os.close(self._file)
+
+    def _write(self, line: bytes) -> None:
+        with self._lock:
+            self._waiting += line
+            # By the byte: a full disk may take a part of a row, and its rest follows later.
+            while self._waiting:
+                self._waiting = self._waiting[os.write(self._file, self._waiting) :]
+            self._told = False
 
 
 def attempts(run: Run) -> list[Attempt]:
@@ -64,15 +88,32 @@ def rows(attempt: Attempt) -> Iterator[Row]:
                 yield json.loads(line)
 
 
-def canonical(run: Run) -> list[Row]:
-    """The curve of a run: each step and validation once, in order."""
-    curve: list[Row] = []
-    for attempt in attempts(run):
+def canonical(run: Run, after: int = -1) -> list[Row]:
+    """The curve of a run: each step and validation once, in order; only rows beyond step `after`.
+
+    Attempts whose rows cannot be meant are not read: at the end of a long run that is nearly all.
+    """
+    needed: list[tuple[Attempt, int]] = []
+    for attempt in reversed(attempts(run)):
         start = read_json(attempt.start)["from_step"]
-        while curve and curve[-1]["step"] > start:
-            curve.pop()
-        curve += [row for row in rows(attempt) if row["kind"] in CURVE]
-    return curve
+        needed.append((attempt, start))
+        if start <= after:
+            break
+    curve: list[Row] = []
+    for attempt, start in reversed(needed):
+        _cut(curve, start)
+        for row in rows(attempt):
+            if row["kind"] == "rollback":
+                _cut(curve, row["to_step"])
+            elif row["kind"] in CURVE:
+                curve.append(row)
+    return [row for row in curve if row["step"] > after]
+
+
+def _cut(curve: list[Row], step: int) -> None:
+    """Remove the rows beyond a step."""
+    while curve and curve[-1]["step"] > step:
+        curve.pop()
 
 
 def comparable(curve: Sequence[Row]) -> list[Row]:

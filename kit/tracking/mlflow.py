@@ -69,7 +69,7 @@ class Publisher:
             try:
                 if store is None:
                     found = _Store(self._run, self._recipe)
-                    found.send(ledger.canonical(self._run))
+                    found.send(ledger.canonical(self._run, found.sent))
                     found.set_status("RUNNING")
                     store = found
                 waiting = list(self._rows)
@@ -93,7 +93,7 @@ def publish(run: Run, recipe: Recipe, status: str) -> str | None:
     """
     try:
         store = _Store(run, recipe)
-        store.send(ledger.canonical(run))
+        store.send(ledger.canonical(run, store.sent))
         store.set_status(status)
     except Exception as error:  # whatever MLflow raises
         return f"{tracking_uri(recipe)}: {_brief(error)}"
@@ -125,6 +125,12 @@ class _Store:
             cursor = {"uri": uri, "run": identity, "sent": {}, "sending": []}
         self._cursor: dict[str, Any] = cursor
         self._log(cursor["sending"])  # noted by an attempt that may have died before it was sent
+
+    @property
+    def sent(self) -> int:
+        """The step up to which MLflow surely has all rows."""
+        sent: dict[str, int] = self._cursor["sent"]
+        return min((sent.get(kind, -1) for kind in ledger.CURVE), default=-1)
 
     def send(self, rows: Sequence[ledger.Row]) -> None:
         """Send those of the rows, in the order of their steps, that MLflow has not got."""

@@ -14,21 +14,22 @@ if TYPE_CHECKING:
     from kit.workspace import Run
 
 _SCALARS = {
-    "step": ("loss", "learning_rate", "gradient_norm", "tokens_per_second"),
+    "step": ("loss", "learning_rate", "gradient_norm", "tokens_per_second", "mfu"),
     "validation": ("validation_loss",),
 }
 
 
 def scalars(row: Row) -> dict[str, float]:
     """What of a row is drawn, by tag."""
-    return {f"train/{key}": row[key] for key in _SCALARS.get(row["kind"], ()) if key in row}
+    drawn = {key: row.get(key) for key in _SCALARS.get(row["kind"], ())}
+    return {f"train/{key}": value for key, value in drawn.items() if value is not None}
 
 
 class EventFile:
     """The event file of one attempt."""
 
     def __init__(self, run: Run, attempt: int, from_step: int, began: float) -> None:
-        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+        from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.summary.writer.record_writer import RecordWriter
 
         run.tensorboard.mkdir(parents=True, exist_ok=True)
@@ -36,13 +37,14 @@ class EventFile:
         self._event = Event
         self._records = RecordWriter(path.open("wb"))
         self._write(Event(wall_time=began, file_version="brain.Event:2"))
-        start = SessionLog(status=SessionLog.START)
-        self._write(Event(wall_time=began, step=from_step + 1, session_log=start))
+        self._start(from_step, began)
 
     def add(self, row: Row) -> None:
         """Draw a row of the ledger."""
         from tensorboard.compat.proto.summary_pb2 import Summary
 
+        if row["kind"] == "rollback":
+            self._start(row["to_step"], row["time"])
         values = [Summary.Value(tag=tag, simple_value=y) for tag, y in scalars(row).items()]
         if values:
             summary = Summary(value=values)
@@ -51,6 +53,13 @@ class EventFile:
     def close(self) -> None:
         """Flush and close."""
         self._records.close()
+
+    def _start(self, step: int, wall_time: float) -> None:
+        """What was drawn beyond that step no longer counts."""
+        from tensorboard.compat.proto.event_pb2 import SessionLog
+
+        start = SessionLog(status=SessionLog.START)
+        self._write(self._event(wall_time=wall_time, step=step + 1, session_log=start))
 
     def _write(self, event: object) -> None:
         self._records.write(event.SerializeToString())  # type: ignore[attr-defined]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kit.config import Cluster, Recipe, read_resolved
-from kit.errors import CheckpointError, Interrupted, JobFailed
+from kit.errors import Interrupted, JobFailed, TrainingStopped
 from kit.files import read_json, write_json
 from kit.tracking import ledger
 
@@ -54,21 +54,33 @@ def work(run: Run, task: int, tasks: int) -> None:  # noqa: ARG001  one task of 
     cluster = read_resolved(run.cluster, Cluster)
     place = Place.here()
 
-    from kit.training import loop
-    from kit.training.engine import Device
+    from kit.training.device import Device
+    from kit.training.health import Watchdog
+    from kit.training.loop import Loop
     from kit.training.team import Team
 
     attempt, store = claim(run, place) if place.rank == 0 else follow(run, place)
+    rules = recipe.training.health
+    watchdog = Watchdog(
+        attempt.hang, place.job, place.rank, rules.hang_seconds, rules.start_seconds
+    )
     device = Device(cluster.device, place.local_rank)
     team = Team.join(device.backend, store, place.rank, place.ranks, interruption)
-    outcome = loop.train(run, recipe, attempt, device, team)
+    outcome = Loop(run, recipe, cluster, attempt, device, team, watchdog).run()
     team.barrier()
     if place.rank == 0:
         write_json(attempt.end, {"job": place.job, "time": time.time(), **outcome})
     team.barrier()
     team.leave()
-    if outcome["outcome"] == "interrupted":
-        raise Interrupted(f"{outcome['signal']} at step {outcome['step']}; saved, to be continued")
+    watchdog.rest()
+    if outcome["outcome"] == "failed":
+        raise TrainingStopped(
+            f"stopped at step {outcome['step']}: {outcome['reason']}; step {outcome['saved']} is saved"
+        )
+    if outcome["outcome"] != "done":
+        raise Interrupted(
+            f"{outcome['reason']} at step {outcome['step']}; step {outcome['saved']} is saved"
+        )
 
 
 def claim(run: Run, place: Place) -> tuple[Attempt, Store]:
@@ -86,24 +98,16 @@ def claim(run: Run, place: Place) -> tuple[Attempt, Store]:
             f"{attempt.root}: another job has just begun this attempt; cancel one"
         ) from None
     resumed = checkpoint.newest(run)
-    if resumed is not None and resumed.record["ranks"] != place.ranks:
-        raise CheckpointError(
-            f"{resumed.folder}: written by {resumed.record['ranks']} ranks, this job has {place.ranks}; "
-            "run it with as many as it was begun with"
-        )
     # One node talks over loopback, whatever its name resolves to.
     host = "127.0.0.1" if place.nodes == 1 else socket.gethostname()
     store = TCPStore(host, 0, place.ranks, is_master=True, wait_for_workers=False)
-    validations = (row["step"] for row in ledger.canonical(run) if row["kind"] == "validation")
-    from_step = resumed.step if resumed else 0
     start = {
         "job": place.job,
         "ranks": place.ranks,
         "node": socket.gethostname(),
         "host": host,
         "port": store.port,
-        "from_step": from_step,
-        "validated_step": max((step for step in validations if step <= from_step), default=-1),
+        "from_step": resumed.step if resumed else 0,
         "checkpoint": resumed.folder.name if resumed else None,
         "time": time.time(),
     }

@@ -37,13 +37,13 @@ class Batches:
         """Micro-batches of a rank in a step."""
         return self.global_batch // (self.micro_batch * self.ranks)
 
-    def first_sample(self, step: int, micro: int) -> int:
-        """The number of the rank's first sample of a micro-batch, counted over the whole run."""
-        return step * self.global_batch + (micro * self.ranks + self.rank) * self.micro_batch
+    def first_sample(self, sample: int, micro: int) -> int:
+        """The rank's first sample of a micro-batch, in a step that begins with number `sample`."""
+        return sample + (micro * self.ranks + self.rank) * self.micro_batch
 
-    def read(self, step: int, micro: int) -> np.ndarray:
-        """Blocks and the token after each, int64, shape [micro_batch, length + 1]."""
-        first = self.first_sample(step, micro)
+    def read(self, sample: int, micro: int) -> np.ndarray:
+        """Blocks and the token after each, int64, shape [micro_batch, length + 1]; as `first_sample`."""
+        first = self.first_sample(sample, micro)
         return np.stack(
             [
                 self.row.block(tokens.sample_block(sample, self.blocks, self.seed), self.length)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING, Any
 
-from kit.tracking import mlflow
-from kit.tracking.ledger import Ledger
+from kit import plan
+from kit.tracking import ledger, mlflow
 from kit.tracking.tensorboard import EventFile
 
 if TYPE_CHECKING:
-    from kit.config import Recipe
+    from kit.config import Cluster, Recipe
+    from kit.tracking.ledger import Row
     from kit.training.batches import Batches
+    from kit.training.progress import Progress
     from kit.workspace import Attempt, Run
 
 _PAUSE = 60.0  # seconds between two lines in the log
@@ -21,23 +24,32 @@ class Book:
     """Writes each row to the ledger first, then to its views."""
 
     def __init__(
-        self, run: Run, recipe: Recipe, attempt: Attempt, start: dict[str, Any], batches: Batches
+        self,
+        run: Run,
+        recipe: Recipe,
+        cluster: Cluster,
+        attempt: Attempt,
+        start: dict[str, Any],
+        batches: Batches,
     ) -> None:
-        self._batches = batches
+        self._model, self._batches, self._start = recipe.model, batches, start
+        self._accelerator = cluster.training.accelerator
         self._steps = 0
+        self._flops = 0.0  # of a token
         self._told = 0.0
-        self._start = start
-        self._rows = Ledger(attempt)
+        self._run, self._attempt = run, attempt
+        self._rows = ledger.Ledger(attempt)
+        self._draws = recipe.tracking.tensorboard
         self._events: EventFile | None = None
+        self._redraw_at = 0.0
         self._publisher: mlflow.Publisher | None = None
-        if recipe.tracking.tensorboard:
-            self._events = EventFile(run, attempt.number, start["from_step"], start["time"])
         if recipe.tracking.mlflow is not None:
             self._publisher = mlflow.Publisher(run, recipe)
 
     def begin(self, steps: int, parameters: int) -> None:
         """The attempt's first row: what it sets out to do."""
         self._steps = steps
+        self._flops = plan.flops_per_token(parameters, self._model)
         self.add(
             "attempt",
             step=self._start["from_step"],
@@ -49,43 +61,68 @@ class Book:
         )
 
     def step(
-        self, step: int, loss: float, learning_rate: float, gradient_norm: float, seconds: float
+        self,
+        progress: Progress,
+        figures: dict[str, float],
+        seconds: float,
+        memory_bytes: int,
+        *,
+        skipped: bool,
     ) -> None:
-        """A step that is done, counted from 1; the loss in nats a token."""
-        samples = self._batches.global_batch
-        rate = samples * self._batches.length / seconds
+        """A step that is done; `figures`: loss (nats a token), learning_rate, gradient_norm.
+
+        What is not finite is null in the ledger.
+        """
+        rate = self._batches.global_batch * self._batches.length / seconds
         if time.monotonic() > self._told + _PAUSE:
             self._told = time.monotonic()
-            left = (self._steps - step) * seconds
-            progress = f"step {step} of {self._steps}, loss {loss:.3f}, {rate:,.0f} tokens/s"
-            print(f"{progress}, {left / 3600:.1f} h left at this rate", flush=True)
+            left = (self._steps - progress.step) * seconds
+            at = f"step {progress.step} of {self._steps}, loss {figures['loss']:.3f}"
+            print(f"{at}, {rate:,.0f} tokens/s, {left / 3600:.1f} h left at this rate", flush=True)
         self.add(
             "step",
-            step=step,
-            loss=loss,
-            learning_rate=learning_rate,
-            gradient_norm=gradient_norm,
-            samples=step * samples,
+            step=progress.step,
+            **{name: value if math.isfinite(value) else None for name, value in figures.items()},
+            sample=progress.sample,
+            **({"skipped": True} if skipped else {}),
             seconds=seconds,
             tokens_per_second=rate,
+            mfu=self._mfu(rate),
+            memory_bytes=memory_bytes,
         )
+
+    def roll_back(self, step: int, what: str, progress: Progress) -> None:
+        """A bad step was met by going back: the rows beyond `progress.step` no longer count."""
+        passed_over = progress.passed_over[-1]
+        self.add("rollback", step=step, what=what, to_step=progress.step, passed_over=passed_over)
+
+    def _mfu(self, tokens_per_second: float) -> float | None:
+        """The share of the devices' peak that the model's own work takes; null on a CPU."""
+        if self._accelerator is None:
+            return None
+        peak = plan.PEAK_FLOPS[self._accelerator] * self._batches.ranks
+        return tokens_per_second * self._flops / peak
 
     def add(self, kind: str, **fields: Any) -> None:
         """Another row."""
         row = self._rows.add(kind, **fields)
-        if self._events:
-            self._events.add(row)
+        if self._draws:
+            self._draw(row)
         if self._publisher:
             self._publisher.add(row)
 
     def sync(self) -> None:
-        """Make the rows durable."""
+        """Make the rows durable. Raises OSError."""
         self._rows.sync()
 
     def close(self, outcome: dict[str, Any]) -> None:
         """The last row; what MLflow has not got by then, the next attempt publishes."""
+        self._redraw_at = 0.0
         self.add("end", **outcome)
-        self._rows.close()
+        try:
+            self._rows.close()
+        except OSError as error:
+            print(f"ledger: {error.strerror}; its last rows are lost", flush=True)
         if self._events:
             self._events.close()
         if self._publisher:
@@ -93,3 +130,20 @@ class Book:
                 self._publisher.close("FINISHED", patience=30.0)
             else:  # the grace time is short
                 self._publisher.close("SCHEDULED", patience=3.0)
+
+    def _draw(self, row: Row) -> None:
+        """Show a row in TensorBoard; after a full disk, all rows of the attempt anew."""
+        try:
+            if self._events is None:
+                if time.monotonic() < self._redraw_at:
+                    return
+                number, start = self._attempt.number, self._start
+                self._events = EventFile(self._run, number, start["from_step"], start["time"])
+                for earlier in ledger.rows(self._attempt):
+                    self._events.add(earlier)
+            else:
+                self._events.add(row)
+        except OSError as error:
+            print(f"{self._run.tensorboard}: {error.strerror}; drawn again later", flush=True)
+            self._events = None
+            self._redraw_at = time.monotonic() + _PAUSE

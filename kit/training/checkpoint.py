@@ -1,61 +1,32 @@
-"""Checkpoints: committed, or not there.
+"""Checkpoints on disk: committed, or not there.
 
-A checkpoint is written under a hidden name, each rank syncing and hashing its own files; rank 0
-writes the manifest and renames. Resuming takes the newest that verifies, and puts a broken one
-aside. Names carry step and attempt, so that an older attempt that still lives on a lost node can
-neither overwrite nor be chosen.
+Resuming takes the newest that verifies, and puts a broken one aside. Names carry step and attempt,
+so that an older attempt that still lives on a lost node can neither overwrite nor be chosen.
 
     checkpoints/step-00000100.attempt-0002/{state/, checkpoint.json}
 """
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
 import sys
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from kit.errors import CheckpointError
-from kit.files import file_hash, read_json, sync_directory, write_json
+from kit.files import file_hash, read_json
 from kit.tracking import ledger
 from kit.workspace import checkpoint_numbers
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from kit.config import Training
     from kit.workspace import Attempt, Run
 
-_RECORD = "checkpoint.json"
-_STATE = "state"
-_OWNER = re.compile(r"zero_pp_rank_(\d+)_")  # in DeepSpeed's names: the rank whose shard it is
-
-
-class State(Protocol):
-    """What can be saved and loaded: the engine."""
-
-    def save(self, folder: Path, step: int, state: dict[str, Any]) -> None:
-        """Write this rank's part."""
-
-    def load(self, folder: Path) -> dict[str, Any]:
-        """Read it."""
-
-
-class Ranks(Protocol):
-    """Who saves together: the team."""
-
-    @property
-    def rank(self) -> int:
-        """This one."""
-
-    @property
-    def ranks(self) -> int:
-        """How many."""
-
-    def barrier(self) -> None:
-        """Return when every rank has come."""
+RECORD = "checkpoint.json"
+STATE = "state"
 
 
 @dataclass(frozen=True)
@@ -68,18 +39,19 @@ class Checkpoint:
 
     @property
     def record(self) -> dict[str, Any]:
-        """Its manifest: files with sizes and hashes, step, samples, ranks, data."""
-        found: dict[str, Any] = read_json(self.folder / _RECORD)
+        """Its manifest: files with sizes and hashes, ranks, data, and the progress of the loop."""
+        found: dict[str, Any] = read_json(self.folder / RECORD)
         return found
 
     @property
-    def weights(self) -> Path:
-        """DeepSpeed's file with the model's weights."""
-        return self.folder / _STATE / "mp_rank_00_model_states.pt"
+    def state(self) -> Path:
+        """The folder of DeepSpeed's files."""
+        return self.folder / STATE
 
-    def load(self, engine: State) -> None:
-        """Load it into the engine. A collective."""
-        engine.load(self.folder / _STATE)
+    @property
+    def size(self) -> int:
+        """Bytes of its files."""
+        return sum(file["size"] for file in self.record["files"].values())
 
     def problem(self, *, read: bool = True) -> str | None:
         """What is wrong with its files, by size, and with `read` by hash; None if nothing.
@@ -90,9 +62,9 @@ class Checkpoint:
         try:
             files: dict[str, dict[str, Any]] = self.record["files"]
         except (FileNotFoundError, ValueError, KeyError) as error:
-            return f"{_RECORD} cannot be read ({error})"
+            return f"{RECORD} cannot be read ({error})"
         for name, record in files.items():
-            path = self.folder / _STATE / name
+            path = self.state / name
             if not path.is_file():
                 return f"{name} is missing"
             if path.stat().st_size != record["size"]:
@@ -158,63 +130,46 @@ def final(run: Run, remedy: str) -> Checkpoint:
     raise CheckpointError(f"{run.checkpoints}: no checkpoint; run {remedy} first")
 
 
-def save(
-    run: Run,
-    attempt: Attempt,
-    engine: State,
-    step: int,
-    facts: dict[str, Any],
-    team: Ranks,
-) -> Checkpoint:
-    """Commit the state after `step` steps. Every rank calls it; it returns when all is durable."""
-    folder = run.checkpoint(step, attempt.number)
-    staging = folder.with_name(f".{folder.name}")
-    state = staging / _STATE
-    if team.rank == 0:
-        shutil.rmtree(staging, ignore_errors=True)
-        state.mkdir(parents=True)
-    team.barrier()
-    engine.save(state, step, facts)
-    mine = {
-        path.name: _settle(path) for path in sorted(state.iterdir()) if _owner(path) == team.rank
-    }
-    write_json(staging / f"done-{team.rank}.json", mine)
-    team.barrier()
-    if team.rank == 0:
-        files: dict[str, Any] = {}
-        for other in range(team.ranks):
-            done = staging / f"done-{other}.json"
-            files |= read_json(done)
-            done.unlink()
-        sync_directory(state)
-        record = {**facts, "step": step, "ranks": team.ranks, "time": time.time(), "files": files}
-        write_json(staging / _RECORD, record)
-        staging.rename(folder)
-        sync_directory(run.checkpoints)
-    team.barrier()
-    return Checkpoint(folder, step, attempt.number)
+def on_schedule(run: Run, training: Training, step: int) -> Checkpoint | None:
+    """The newest whole checkpoint up to `step` that stands where the recipe says: one to go back to.
 
-
-def prune(run: Run, keep: int, attempt: Attempt) -> None:
-    """Remove all but the `keep` checkpoints to choose first, and what dead saves left behind.
-
-    What an attempt newer than `attempt` has made or is making is not touched.
+    Those that an interruption or a user brought about are passed over, so that where a run goes
+    back to does not depend on how it was interrupted.
     """
-    kept = {checkpoint.folder for checkpoint in committed(run)[:keep]}
+    for checkpoint in committed(run):
+        if (
+            checkpoint.step <= step
+            and _is_on_schedule(training, checkpoint.step)
+            and checkpoint.problem() is None
+        ):
+            return checkpoint
+    return None
+
+
+def abandon(run: Run, attempt: Attempt, step: int) -> None:
+    """Remove what was committed beyond `step`, on the way that is gone back."""
+    for checkpoint in committed(run):
+        if checkpoint.step > step and checkpoint.attempt <= attempt.number:
+            shutil.rmtree(checkpoint.folder)
+
+
+def prune(run: Run, training: Training, attempt: Attempt) -> None:
+    """Remove what is no longer needed, and what dead saves left behind.
+
+    Kept are the `keep` checkpoints to choose first, the first of them that is on schedule, and each
+    at a multiple of `keep_every`. What an attempt newer than `attempt` has made or is making is not
+    touched.
+    """
+    found = committed(run)
+    kept = {checkpoint.folder for checkpoint in found[: training.keep]}
+    kept |= {c.folder for c in [c for c in found if _is_on_schedule(training, c.step)][:1]}
+    if training.keep_every:
+        kept |= {c.folder for c in found if c.step and c.step % training.keep_every == 0}
     for path in run.checkpoints.iterdir():
         numbers = checkpoint_numbers(path.with_name(path.name.removeprefix(".")))
         if numbers and path not in kept and numbers[1] <= attempt.number:
             shutil.rmtree(path)
 
 
-def _owner(path: Path) -> int:
-    """The rank that wrote a file of DeepSpeed's."""
-    match = _OWNER.search(path.name)
-    return int(match[1]) if match else 0
-
-
-def _settle(path: Path) -> dict[str, Any]:
-    """Sync a file, and describe it."""
-    with path.open("rb") as stream:
-        os.fsync(stream.fileno())
-    return {"size": path.stat().st_size, "xxh3": file_hash(path)}
+def _is_on_schedule(training: Training, step: int) -> bool:
+    return training.checkpoint_every is None or step % training.checkpoint_every == 0

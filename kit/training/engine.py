@@ -1,26 +1,25 @@
-"""DeepSpeed's ZeRO engine: the only door to it, and the only place that knows the device.
-
-What has run so far has run on CPUs over gloo. What a GPU needs beyond it stands in `Device`.
-"""
+"""DeepSpeed's ZeRO engine: the only door to it."""
 
 from __future__ import annotations
 
-import os
+import subprocess
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from kit.errors import ConfigError
 from kit.training import model as language_model
+from kit.training.snapshot import HostCopy
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from torch import Tensor
 
     from kit.config import Recipe
+    from kit.training.device import Device
 
 # Other top-level keys are set by the recipe, or not known to DeepSpeed, which ignores them silently.
 _DEEPSPEED_KEYS = {
@@ -28,68 +27,74 @@ _DEEPSPEED_KEYS = {
     "communication_data_type", "prescale_gradients", "gradient_predivide_factor",
     "wall_clock_breakdown", "memory_breakdown", "comms_logger", "flops_profiler",
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Device:
-    """What differs between a CPU and a GPU."""
-
-    kind: str  # cpu or cuda
-    local_rank: int
-
-    @property
-    def backend(self) -> str:
-        """The communication library of torch.distributed."""
-        return "nccl" if self.kind == "cuda" else "gloo"
-
-    def prepare(self, *, deterministic: bool) -> torch.device:
-        """Choose the device for this process."""
-        if self.kind == "cuda":
-            torch.cuda.set_device(self.local_rank)
-            if deterministic:
-                os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-                torch.use_deterministic_algorithms(True)
-            return torch.device("cuda", self.local_rank)
-        # Sums over another number of threads round differently: one, whatever the machine.
-        torch.set_num_threads(1)
-        return torch.device("cpu")
+_WHOLE_MODEL = "mp_rank_00_model_states.pt"
 
 
 class Engine:
     """The model under ZeRO, one optimizer step at a time."""
 
     def __init__(
-        self, recipe: Recipe, device: Device, accumulation: int, begin: int, end: int
+        self,
+        recipe: Recipe,
+        device: Device,
+        accumulation: int,
+        begin: int,
+        end: int,
+        *,
+        universal: bool = False,
     ) -> None:
+        """`begin` and `end` are token ids; `universal`: `load` is given what `convert` made."""
         deepspeed = _import_deepspeed()
         self.device = device.prepare(deterministic=recipe.training.deterministic)
         deepspeed.init_distributed(dist_backend=device.backend, auto_mpi_discovery=False)
         torch.manual_seed(recipe.training.seed)  # the same weights on every rank
         model = language_model.LanguageModel(recipe, begin, end)
         training = recipe.training
-        optimizer = torch.optim.AdamW(
+        if training.compile:
+            model.gpt2.transformer.compile()  # in place: the names of the weights stay
+        self._optimizer = _GuardedAdamW(
             language_model.parameter_groups(model, training),
             lr=training.learning_rate,
             betas=(training.beta1, training.beta2),
             eps=training.epsilon,
-            fused=device.kind == "cuda" or None,
+            fused=device.is_gpu or None,
         )
         self._engine, *_ = deepspeed.initialize(
-            model=model, optimizer=optimizer, config=configuration(recipe, accumulation)
+            model=model,
+            optimizer=self._optimizer,
+            config=configuration(recipe, accumulation) | _universal(universal),
         )
+        if self._engine.optimizer is self._optimizer:  # fp32 without ZeRO: DeepSpeed keeps no norm
+            self._engine._config.gradient_clipping = 0.0
+            self._optimizer.clip = training.clip
+        self._copy = _Capture(HostCopy(pinned=device.is_gpu))
+        self._engine.checkpoint_engine = self._copy
+        self._engine._copy_recovery_script = lambda _: None  # jobs.export is the way to weights
         self._accumulation = accumulation
+        self._settle = device.settle
 
-    def micro_batch(self, blocks: Tensor, seed: int) -> Tensor:
-        """Forward and backward; at the last micro-batch of a step also the update.
+    def micro_batch(self, blocks: Tensor, seed: int, *, last: bool) -> Tensor:
+        """Forward and backward; returns the loss, detached. `seed` decides dropout.
 
-        `seed` decides dropout. Returns the loss, detached.
+        The `last` micro-batch of a step is followed by `update`.
         """
         self._engine.train()
         torch.manual_seed(seed)
         loss: Tensor = self._engine(blocks.to(self.device))
         self._engine.backward(loss)
-        self._engine.step()
+        if not last:
+            self._engine.step()  # counts it, and goes on to accumulate
         return loss.detach().float()
+
+    def update(self, accept: Callable[[float], bool]) -> float:
+        """The update that ends a step, if `accept` takes the gradient's norm before clipping.
+
+        Returns that norm: the same on all ranks, not finite or negative where the gradient is not.
+        """
+        self._optimizer.accept = lambda: accept(self._norm())
+        self._engine.step()
+        self._optimizer.accept = None
+        return self._norm()
 
     @torch.no_grad()
     def validate(self, blocks: Tensor) -> Tensor:
@@ -103,30 +108,43 @@ class Engine:
         for group in self._engine.optimizer.param_groups:
             group["lr"] = rate
 
-    def gradient_norm(self) -> float:
-        """The norm of the last step's gradient, before clipping."""
-        return float(self._engine.get_global_grad_norm())
-
     def parameters(self) -> int:
-        """The number of weights."""
-        return sum(parameter.numel() for parameter in self._engine.module.parameters())
-
-    def save(self, folder: Path, step: int, state: dict[str, Any]) -> None:
-        """Write the state after `step` full steps, each rank its part. A collective.
-
-        Gradients of a step that is not finished are not part of it: the counter of micro-batches is
-        put back to the last full step.
-        """
-        self._engine.micro_steps = step * self._accumulation
-        self._engine.save_checkpoint(
-            str(folder.parent), tag=folder.name, client_state=state, save_latest=False
+        """The number of weights, those of a padded vocabulary too."""
+        return sum(
+            getattr(parameter, "ds_numel", parameter.numel())  # under ZeRO-3 a rank holds a part
+            for parameter in self._engine.module.parameters()
         )
 
-    def load(self, folder: Path) -> dict[str, Any]:
-        """Read what `save` wrote; returns its `state`. A collective."""
-        path, state = self._engine.load_checkpoint(str(folder.parent), tag=folder.name)
+    def state_bytes(self) -> int:
+        """About the size of a checkpoint: the weights, and three fp32 values of AdamW for each."""
+        return self.parameters() * (12 + (2 if self._engine.bfloat16_enabled() else 4))
+
+    def capture(self, step: int) -> dict[str, Any]:
+        """This rank's part of the state after `step` full steps, by file name. A collective.
+
+        It is a copy in host memory, and stands until the next is captured. Gradients of a step that
+        is not finished are not part of it: the counter of micro-batches is put back to the last
+        full step.
+        """
+        self._count(step)
+        self._engine.save_checkpoint("state", tag="state", save_latest=False)
+        self._settle()
+        return self._copy.taken()
+
+    def load(self, folder: Path, step: int) -> None:
+        """Read a checkpoint of `step` full steps. A collective."""
+        path, _ = self._engine.load_checkpoint(str(folder.parent), tag=folder.name)
         assert path is not None, folder
-        return dict(state)
+        self._count(step)  # by the accumulation of this world size
+
+    def _count(self, step: int) -> None:
+        self._engine.micro_steps = step * self._accumulation
+        self._engine.global_steps = step
+
+    def _norm(self) -> float:
+        if self._optimizer.clip is not None:
+            return self._optimizer.norm
+        return float(self._engine.optimizer._global_grad_norm)
 
 
 def configuration(recipe: Recipe, accumulation: int) -> dict[str, Any]:
@@ -142,6 +160,12 @@ def configuration(recipe: Recipe, accumulation: int) -> dict[str, Any]:
             raise ConfigError(
                 f"training.deepspeed: {key} is not to be set there; allowed: {allowed}"
             )
+    stage = training.deepspeed.get("zero_optimization", {}).get("stage", 0)
+    if stage == 3 and training.health.on_bad_step == "rollback":
+        raise ConfigError(
+            "training.health.on_bad_step=rollback: DeepSpeed cannot load a checkpoint in mid-run under "
+            "ZeRO-3; take skip or stop, or stage 2"
+        )
     return {
         "train_micro_batch_size_per_gpu": training.micro_batch,
         "gradient_accumulation_steps": accumulation,
@@ -151,6 +175,80 @@ def configuration(recipe: Recipe, accumulation: int) -> dict[str, Any]:
         "zero_allow_untested_optimizer": True,
         **training.deepspeed,
     }
+
+
+def convert(state: Path, universal: Path) -> None:
+    """Make a checkpoint's `state` fit any world size: DeepSpeed's universal checkpoint.
+
+    Raises RuntimeError with the converter's last line where it fails.
+    """
+    module = "deepspeed.checkpoint.ds_to_universal"
+    folders = ["--input_folder", str(state), "--output_folder", str(universal)]
+    more = ["--inject_missing_state", "--num_extract_workers", "1", "--num_merge_workers", "1"]
+    command = [sys.executable, "-m", module, *folders, *more]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip().splitlines()
+        raise RuntimeError(f"{module}: {said[-1] if said else done.returncode}")
+
+
+def weights(state: Path) -> dict[str, Tensor]:
+    """The model's weights in a checkpoint's `state`, by name, on the CPU; under ZeRO-3 put together."""
+    if (state / _WHOLE_MODEL).is_file():
+        held = torch.load(state / _WHOLE_MODEL, map_location="cpu", weights_only=False)
+        return dict(held["module"])
+    _import_deepspeed()
+    from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
+
+    return dict(get_fp32_state_dict_from_zero_checkpoint(str(state.parent), tag=state.name))
+
+
+class _GuardedAdamW(torch.optim.AdamW):
+    """AdamW that asks before it updates: by then DeepSpeed knows the gradient's norm."""
+
+    accept: Callable[[], bool] | None = None
+    clip: float | None = None  # set where DeepSpeed neither clips nor keeps the norm
+    norm: float = 0.0
+
+    def step(self, closure: Any = None) -> Any:
+        if self.clip is not None:
+            held = [p for group in self.param_groups for p in group["params"]]
+            self.norm = float(torch.nn.utils.clip_grad_norm_(held, self.clip))
+        if self.accept is not None and not self.accept():
+            return None
+        return super().step(closure)
+
+
+class _Capture:
+    """Stands where DeepSpeed has its writer of checkpoints (its CheckpointEngine, version 0.19.8)."""
+
+    def __init__(self, copy: HostCopy) -> None:
+        self._copy = copy
+        self._taken: dict[str, Any] = {}
+
+    def taken(self) -> dict[str, Any]:
+        taken, self._taken = self._taken, {}
+        return taken
+
+    def save(self, state_dict: Any, path: str) -> None:
+        name = path.rsplit("/", 1)[-1]
+        self._taken[name] = self._copy.take(name, state_dict)
+
+    def load(self, path: str, map_location: Any = None) -> Any:
+        return torch.load(path, map_location=map_location, weights_only=False)
+
+    def create(self, info: object) -> None: ...
+
+    def makedirs(self, path: str, exist_ok: bool = False) -> None: ...
+
+    def commit(self, info: object) -> None: ...
+
+    def is_decoupled(self) -> bool:
+        return False
+
+
+def _universal(wanted: bool) -> dict[str, Any]:
+    return {"checkpoint": {"load_universal": True}} if wanted else {}
 
 
 def _import_deepspeed() -> Any:

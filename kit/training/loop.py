@@ -1,142 +1,372 @@
 """The training loop, from top to bottom.
 
 A step is `accumulation` micro-batches on every rank and one update. Before each step stands what is
-due at its boundary: validation, a checkpoint. Between micro-batches the ranks ask each other for
-signals; when one has come, gradients of the unfinished step are dropped and the state of the last
-full step is saved. Everything random is a function of the recipe's seed and the number of the
-sample, so that an interruption leaves no trace.
+due at its boundary: validation, a checkpoint. Between micro-batches the ranks ask each other whether
+to leave; when they do, gradients of the unfinished step are dropped and the state of the last full
+step is saved. Everything random is a function of the recipe's seed and the number of the sample, so
+that an interruption leaves no trace.
 """
 
 from __future__ import annotations
 
+import shutil
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from kit import shards, tokens
+from kit import plan, shards, tokens
 from kit.errors import CheckpointError
 from kit.files import read_json, text_hash
-from kit.training import checkpoint
-from kit.training.batches import Batches, training_batches, validation_blocks
+from kit.training import checkpoint, health
+from kit.training.batches import training_batches, validation_blocks
 from kit.training.book import Book
-from kit.training.engine import Device, Engine
+from kit.training.engine import Engine, convert
+from kit.training.interruption import Lookout, Reason
 from kit.training.model import learning_rate, special_tokens
+from kit.training.progress import Progress
+from kit.training.saver import Saver
 
 if TYPE_CHECKING:
-    from signal import Signals
-
-    from kit.config import Recipe
+    from kit.config import Cluster, Recipe
+    from kit.training.device import Device
+    from kit.training.health import Watchdog
+    from kit.training.saver import Saved
     from kit.training.team import Team
     from kit.workspace import Attempt, Run
 
+_POLL = 0.05  # seconds between two looks at a save that is waited for
+_EXIT = 5.0  # seconds to leave in, after a save
 
-def train(  # noqa: PLR0915  one loop, read from top to bottom
-    run: Run, recipe: Recipe, attempt: Attempt, device: Device, team: Team
-) -> dict[str, Any]:
-    """Train until the recipe's last step or a signal; returns the outcome, the same on all ranks.
 
-    It has the keys outcome (done or interrupted), step, and after a signal its name.
-    """
-    training = recipe.training
-    start = read_json(attempt.start)
-    data = tokens.complete(recipe)
-    train_row, held_out = (tokens.open_part(data, part, recipe) for part in shards.PARTS)
-    batches = training_batches(recipe, train_row, team.rank, team.ranks)
-    held_out_blocks = validation_blocks(recipe, held_out)
-    steps = training.steps_over(batches.blocks)
-    engine = Engine(recipe, device, batches.accumulation, *special_tokens(recipe))
-    fingerprint = tokens.fingerprint(data)
-    if start["checkpoint"]:
-        _resume(run, start, engine, fingerprint)
-    book = Book(run, recipe, attempt, start, batches) if team.rank == 0 else None
-    if book:
-        book.begin(steps, engine.parameters())
+@dataclass(frozen=True)
+class Ending:
+    """Why the loop ends: the words of `end.json`."""
 
-    step = saved = int(start["from_step"])
+    outcome: str  # done, interrupted, stopped, superseded, failed
+    reason: str = ""
 
-    def save() -> None:
-        nonlocal saved
-        if step == saved:
-            return
-        if book:
-            book.sync()  # a checkpoint stands on the rows before it
+    @classmethod
+    def of(cls, reason: Reason) -> Ending:
+        """That of an interruption."""
+        return cls(reason.outcome, reason.text)
+
+
+_SKIP = Ending("skip")  # no end: the step counts, without an update
+
+
+class Loop:
+    """One attempt's training. Every rank runs the same; the book is rank 0's."""
+
+    def __init__(
+        self,
+        run: Run,
+        recipe: Recipe,
+        cluster: Cluster,
+        attempt: Attempt,
+        device: Device,
+        team: Team,
+        watchdog: Watchdog,
+    ) -> None:
+        """Build the model, and load the checkpoint that rank 0 chose.
+
+        Raises CheckpointError where it was trained on other tokens.
+        """
+        self._run, self._recipe, self._attempt = run, recipe, attempt
+        self._training, self._resources = recipe.training, cluster.training
+        self._device, self._team, self._watchdog = device, team, watchdog
+        data = tokens.complete(recipe)
+        train_row, self._held_out = (tokens.open_part(data, p, recipe) for p in shards.PARTS)
+        self._batches = training_batches(recipe, train_row, team.rank, team.ranks)
+        self._held_out_blocks = validation_blocks(recipe, self._held_out)
+        self._steps = self._training.steps_over(self._batches.blocks)
+        self._fingerprint = tokens.fingerprint(data)
+        start = read_json(attempt.start)
+        self._progress = Progress()
+        self._saved: int | None = None  # the step of the last committed checkpoint
+        self._engine = self._resume(start)
+        self._began = time.monotonic() - self._progress.trained
+        self._book: Book | None = None
+        self._lookout: Lookout | None = None
+        if team.rank == 0:
+            self._lookout = Lookout(run, attempt, team.interruption)
+            self._book = Book(run, recipe, cluster, attempt, start, self._batches)
+            self._book.begin(self._steps, self._engine.parameters())
+        sync = self._book.sync if self._book else lambda: None
+        self._saver = Saver(run, attempt, self._training, team, sync)
+        self._memory = 0  # bytes: the greatest peak of a rank
+        self._last_save = time.monotonic()
+        self._last_step = 0.0  # seconds
+        self._save_wanted = False
+        self._failed_saves = 0
+        self._retry_at: float | None = None
+        self._rollbacks: dict[int, int] = {}
+
+    def run(self) -> dict[str, Any]:
+        """Train until the last step, or a reason to leave; returns what `end.json` says."""
+        ending: Ending | None = None
+        while ending is None:
+            ending = self._validate_if_due() or self._save_if_due()
+            if ending is None and self._progress.step >= self._steps:
+                ending = Ending("done")
+            ending = ending or self._step()
+        return self._leave(ending)
+
+    def _step(self) -> Ending | None:
+        """One step: forward, backward, and the update if it is a good one."""
         began = time.monotonic()
-        facts = {"data": fingerprint, "samples": step * batches.global_batch}
-        checkpoint.save(run, attempt, engine, step, facts, team)
-        saved = step
-        if book:
-            book.add("checkpoint", step=step, seconds=time.monotonic() - began)
-            checkpoint.prune(run, training.keep, attempt)
+        progress, batches = self._progress, self._batches
+        self._watchdog.begin(f"step {progress.step + 1}")
+        total = torch.zeros((), dtype=torch.float32)
+        for micro in range(batches.accumulation):
+            if (reason := self._reason()) is not Reason.NONE:
+                return Ending.of(reason)
+            first = batches.first_sample(progress.sample, micro)
+            seed = text_hash(f"dropout.{batches.seed}.{first}") >> 1
+            blocks = torch.from_numpy(batches.read(progress.sample, micro))
+            last = micro == batches.accumulation - 1
+            total += self._engine.micro_batch(blocks, seed, last=last).cpu()
+        loss = self._team.sum(total) / (batches.accumulation * batches.ranks)
+        rate = learning_rate(self._training, progress.step, self._steps)
+        self._engine.set_learning_rate(rate)
 
-    signal: Signals | None = None
-    while signal is None:
-        if (step % training.validate_every == 0 or step == steps) and step > start[
-            "validated_step"
-        ]:
-            loss, signal = _validate(engine, held_out, held_out_blocks, batches, team)
-            if signal is not None:
-                break
-            if book:
-                book.add("validation", step=step, validation_loss=loss)
-        if training.checkpoint_every and step % training.checkpoint_every == 0:
-            save()
-        if step == steps:
-            break
+        def bad(norm: float) -> str | None:
+            return health.problem(self._training.health, progress, loss, norm)
+
+        norm = self._engine.update(lambda norm: bad(norm) is None)
+        what = bad(norm)
+        if what is not None and (met := self._meet_bad_step(what)) is not _SKIP:
+            return met
+        progress.step += 1
+        progress.sample += batches.global_batch
+        if what is None:
+            progress.good_step(loss, norm, self._training.health.window)
+        self._last_step = time.monotonic() - began
+        self._watchdog.step_ended(self._last_step)
+        if self._book:
+            figures = {"loss": loss, "learning_rate": rate, "gradient_norm": norm}
+            self._book.step(
+                progress, figures, self._last_step, self._memory, skipped=what is not None
+            )
+        return None
+
+    def _meet_bad_step(self, what: str) -> Ending | None:
+        """Do what the recipe says: `_SKIP`, an end, or None where it has gone back."""
+        rules, progress = self._training.health, self._progress
+        progress.bad_steps += 1
+        action = rules.on_bad_step
+        too_many = f"{rules.limit} times in a row" if progress.bad_steps > rules.limit else ""
+        if action == "rollback" and not too_many:
+            return self._roll_back(what)
+        if self._book:
+            done = "stop" if too_many else action
+            self._book.add("health", step=progress.step + 1, what=what, action=done)
+        if action == "skip" and not too_many:
+            return _SKIP
+        return Ending("failed", f"bad step {progress.step + 1}: {what} {too_many}".strip())
+
+    def _roll_back(self, what: str) -> Ending | None:
+        """Load the last checkpoint on schedule, and pass over the samples since."""
+        rules, bad = self._training.health, self._progress
+        self._wait_for_save()
+        found = None
+        if self._team.rank == 0:
+            found = checkpoint.on_schedule(self._run, self._training, bad.step)
+        found = self._team.told(found)
+        if found is None:
+            return Ending("failed", f"bad step {bad.step + 1}: {what}; no checkpoint to go back to")
+        times = self._rollbacks[found.step] = self._rollbacks.get(found.step, 0) + 1
+        if times > rules.limit:
+            return Ending("failed", f"{what}: gone back to step {found.step} {rules.limit} times")
+        self._engine.load(found.state, found.step)
+        self._progress = Progress.of(found.record)
+        end = bad.sample + self._batches.global_batch
+        self._progress.passed_over += [[self._progress.sample, end]]
+        self._progress.sample = end
+        self._progress.slowest_save = bad.slowest_save
+        self._saved = found.step
+        if self._book:
+            self._book.roll_back(bad.step + 1, what, self._progress)
+            checkpoint.abandon(self._run, self._attempt, found.step)
+        return None
+
+    def _validate_if_due(self) -> Ending | None:
+        """Validate where the recipe says, and after the last step."""
+        progress = self._progress
+        due = progress.step % self._training.validate_every == 0 or progress.step >= self._steps
+        if not due or progress.validated >= progress.step:
+            return None
         began = time.monotonic()
-        rate = learning_rate(training, step, steps)
-        engine.set_learning_rate(rate)
-        loss, signal = _step(engine, batches, step, team)
-        if signal is None:
-            step += 1
-            if book:
-                seconds = time.monotonic() - began
-                book.step(step, loss, rate, engine.gradient_norm(), seconds)
-    save()
+        total = torch.zeros((), dtype=torch.float64)
+        for first in range(0, self._held_out_blocks, self._team.ranks):
+            self._watchdog.begin(f"validation at step {progress.step}")
+            if (reason := self._reason()) is not Reason.NONE:
+                return Ending.of(reason)
+            # A rank without a block of its own repeats the last one, uncounted: ZeRO-3 needs all.
+            index = first + self._team.rank
+            block = self._held_out.block(
+                min(index, self._held_out_blocks - 1), self._batches.length
+            )
+            loss = self._engine.validate(torch.from_numpy(block[None]))
+            total += loss.cpu() if index < self._held_out_blocks else 0
+        mean = self._team.sum(total) / self._held_out_blocks
+        progress.validated = progress.step
+        if self._book:
+            seconds = time.monotonic() - began
+            self._book.add("validation", step=progress.step, validation_loss=mean, seconds=seconds)
+        return None
 
-    outcome: dict[str, Any] = {"outcome": "done", "step": step}
-    if signal is not None:
-        outcome = {"outcome": "interrupted", "step": step, "signal": signal.name}
-    if book:
-        book.close(outcome)
-    return outcome
+    def _save_if_due(self) -> Ending | None:
+        """Settle the save in flight, and begin one where it is due."""
+        wish = self._look_after_save(self._wishes_to_save())
+        step, every = self._progress.step, self._training.checkpoint_every
+        self._save_wanted |= wish or (every is not None and step % every == 0)
+        if self._save_wanted and self._saver.step is None:
+            self._save_wanted = False
+            if step != self._saved:
+                self._begin_save()
+        if self._failed_saves >= self._training.save_tries:
+            return Ending("failed", f"{self._failed_saves} saves failed, one after the other")
+        return None
 
-
-def _step(engine: Engine, batches: Batches, step: int, team: Team) -> tuple[float, Signals | None]:
-    """One step: its mean loss over all ranks; or, before the update, the signal that stopped it."""
-    total = torch.zeros((), dtype=torch.float32)
-    for micro in range(batches.accumulation):
-        if (signal := team.signal()) is not None:
-            return 0.0, signal
-        sample = batches.first_sample(step, micro)
-        seed = text_hash(f"dropout.{batches.seed}.{sample}") >> 1
-        blocks = torch.from_numpy(batches.read(step, micro))
-        total += engine.micro_batch(blocks, seed).cpu()
-    return team.sum(total) / (batches.accumulation * batches.ranks), None
-
-
-def _validate(
-    engine: Engine, row: tokens.TokenRow, blocks: int, batches: Batches, team: Team
-) -> tuple[float, Signals | None]:
-    """The mean loss over the first `blocks` held-out blocks, dealt out to the ranks; or a signal."""
-    total = torch.zeros((), dtype=torch.float64)
-    for first in range(0, blocks, batches.ranks):
-        if (signal := team.signal()) is not None:
-            return 0.0, signal
-        # A rank without a block of its own repeats the last one, uncounted: ZeRO-3 needs all ranks.
-        index = first + batches.rank
-        block = row.block(min(index, blocks - 1), batches.length)
-        loss = engine.validate(torch.from_numpy(block[None]))
-        total += loss.cpu() if index < blocks else 0
-    return team.sum(total) / blocks, None
-
-
-def _resume(run: Run, start: dict[str, Any], engine: Engine, fingerprint: str) -> None:
-    """Load the checkpoint that rank 0 chose. Raises CheckpointError where the tokens are others."""
-    found = checkpoint.Checkpoint(run.checkpoints / start["checkpoint"], start["from_step"], 0)
-    if found.record["data"] != fingerprint:
-        raise CheckpointError(
-            f"{found.folder}: was trained on other tokens than the workspace holds now; restore them, "
-            "or begin a new run under another name"
+    def _wishes_to_save(self) -> bool:
+        """Rank 0: whether a user asks for a checkpoint, or the clock does."""
+        if self._lookout is None:
+            return False
+        if self._lookout.save_wanted():
+            return True
+        now = time.monotonic()
+        if self._retry_at is not None:
+            return now >= self._retry_at
+        if self._training.checkpoint_every is not None:
+            return False
+        progress = self._progress
+        return now - self._last_save >= plan.checkpoint_interval(
+            progress.blocked, progress.slowest_save, now - self._began, self._attempt.number - 1
         )
-    found.load(engine)
+
+    def _look_after_save(self, wish: bool) -> bool:
+        """Whether any rank wishes a save; one in flight is settled when no rank writes any longer."""
+        writing, error, agreed, self._memory = self._team.most(
+            [self._saver.writing, self._saver.error, wish, self._device.peak_memory()]
+        )
+        if self._saver.step is not None and not writing:
+            self._settled(self._saver.settle(error))
+        return bool(agreed)
+
+    def _begin_save(self) -> None:
+        began = time.monotonic()
+        self._last_save, self._retry_at = began, None
+        self._progress.trained = began - self._began
+        facts = {**self._progress.facts(), "data": self._fingerprint}
+        failed = self._saver.begin(self._engine, self._progress.step, facts)
+        self._progress.blocked = time.monotonic() - began
+        if failed is not None:
+            self._settled(failed)
+
+    def _settled(self, saved: Saved) -> None:
+        """A save has ended, well or not."""
+        if saved.error:
+            self._failed_saves += 1
+            self._retry_at = time.monotonic() + self._training.save_pause
+            if self._book:
+                print(f"checkpoint of step {saved.step} failed: {saved.reason}", flush=True)
+                self._book.add("save_failed", step=saved.step, reason=saved.reason)
+            return
+        self._saved, self._failed_saves, self._retry_at = saved.step, 0, None
+        self._progress.slowest_save = max(self._progress.slowest_save, saved.seconds)
+        if self._book:
+            blocked = self._progress.blocked
+            figures = {"blocked": blocked, "seconds": saved.seconds, "bytes": saved.bytes}
+            self._book.add("checkpoint", step=saved.step, **figures)
+
+    def _wait_for_save(self) -> None:
+        self._watchdog.begin("save", self._progress.slowest_save)
+        while self._saver.step is not None:
+            self._look_after_save(False)
+            time.sleep(_POLL)
+
+    def _leave(self, ending: Ending) -> dict[str, Any]:
+        """Save what is not, as far as there is time; a save in flight ends first."""
+        if ending.outcome != "superseded":
+            self._wait_for_save()
+            ending = self._save_at_last(ending)
+        self._saver.close()
+        saved = self._saved or 0
+        step = self._progress.step
+        outcome = {"outcome": ending.outcome, "reason": ending.reason, "step": step, "saved": saved}
+        if self._book:
+            self._book.close(outcome)
+        return outcome
+
+    def _save_at_last(self, ending: Ending) -> Ending:
+        tries = self._training.save_tries
+        while self._progress.step != self._saved and self._failed_saves < tries:
+            if self._failed_saves and ending.outcome == "done":
+                pause = self._training.save_pause
+                self._watchdog.begin("save", pause)
+                time.sleep(pause)
+            elif not self._team.told(self._lookout is None or self._time_for_save()):
+                break
+            self._begin_save()
+            self._wait_for_save()
+            if self._failed_saves and ending.outcome != "done":
+                break
+        if ending.outcome == "done" and self._progress.step != self._saved:
+            return Ending("failed", f"{tries} saves failed, the last step's too")
+        return ending
+
+    def _time_for_save(self) -> bool:
+        """Rank 0: whether a save as long as the slowest so far ends in time."""
+        assert self._lookout is not None
+        left = self._lookout.seconds_left(self._resources.grace_seconds)
+        return left > self._progress.slowest_save
+
+    def _reason(self) -> Reason:
+        if self._lookout:
+            self._lookout.look(self._seconds_to_leave)
+        return self._team.reason()
+
+    def _seconds_to_leave(self) -> float:
+        """A save as long as the slowest so far, half as much again, after the step in progress."""
+        slowest = self._progress.slowest_save or self._resources.warning_seconds
+        return 1.5 * slowest + 2.0 * self._last_step + _EXIT
+
+    def _resume(self, start: dict[str, Any]) -> Engine:
+        """The engine, with the state of the checkpoint that rank 0 chose."""
+        name = start["checkpoint"]
+        arguments = (self._recipe, self._device, self._batches.accumulation)
+        special = special_tokens(self._recipe)
+        if name is None:
+            # To go back to, step 0 must be saved as well.
+            self._saved = None if self._training.health.on_bad_step == "rollback" else 0
+            return Engine(*arguments, *special)
+        found = checkpoint.Checkpoint(self._run.checkpoints / name, start["from_step"], 0)
+        record = found.record
+        if record["data"] != self._fingerprint:
+            raise CheckpointError(
+                f"{found.folder}: was trained on other tokens than the workspace holds now; restore "
+                "them, or begin a new run under another name"
+            )
+        self._progress, self._saved = Progress.of(record), found.step
+        if record["ranks"] == self._team.ranks:
+            engine = Engine(*arguments, *special)
+            engine.load(found.state, found.step)
+            return engine
+        universal = self._run.universal(found.folder)
+        if self._team.rank == 0:
+            print(
+                f"{found.folder}: of {record['ranks']} ranks, goes on with {self._team.ranks}: the order "
+                "of the data and the global batch stay, the last bits of sums do not",
+                flush=True,
+            )
+            shutil.rmtree(universal, ignore_errors=True)
+            convert(found.state, universal)
+        self._team.barrier()
+        engine = Engine(*arguments, *special, universal=True)
+        engine.load(universal, found.step)
+        self._team.barrier()
+        if self._team.rank == 0:
+            shutil.rmtree(universal)
+        return engine

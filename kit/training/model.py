@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def configuration(model: Model, vocab_size: int, end: int, begin: int) -> Any:
-    """The transformers.GPT2Config of a recipe's model; `begin` and `end` are token ids."""
+    """The transformers.GPT2Config of a model that is released; `begin` and `end` are token ids."""
     from transformers import GPT2Config
 
     return GPT2Config(
@@ -38,6 +38,20 @@ def configuration(model: Model, vocab_size: int, end: int, begin: int) -> Any:
         attn_implementation=model.attention,
         use_cache=False,
     )
+
+
+def padded(vocab_size: int, multiple: int | None) -> int:
+    """The rows of the embedding: a multiple, which matrix units of a GPU like (NVIDIA's guide: of 64)."""
+    return vocab_size if multiple is None else -(-vocab_size // multiple) * multiple
+
+
+def released(weights: dict[str, Tensor], vocab_size: int) -> dict[str, Tensor]:
+    """A LanguageModel's weights under GPT2LMHeadModel's names, without the rows that fill up."""
+    named = {key.removeprefix("gpt2."): value for key, value in weights.items()}
+    for name in ("transformer.wte.weight", "lm_head.weight"):
+        if name in named:
+            named[name] = named[name][:vocab_size]
+    return named
 
 
 def special_tokens(recipe: Recipe) -> tuple[int, int]:
@@ -59,7 +73,9 @@ class LanguageModel(nn.Module):
         from transformers import GPT2LMHeadModel
 
         super().__init__()
-        config = configuration(recipe.model, recipe.tokenizer.vocab_size, end, begin)
+        self._vocab_size = recipe.tokenizer.vocab_size
+        rows = padded(self._vocab_size, recipe.model.pad_vocab_to)
+        config = configuration(recipe.model, rows, end, begin)
         self.gpt2 = GPT2LMHeadModel(config)
         if recipe.model.activation_checkpointing:
             self.gpt2.gradient_checkpointing_enable()
@@ -93,7 +109,8 @@ class LanguageModel(nn.Module):
         return total / labels.numel()
 
     def _loss(self, hidden: Tensor, labels: Tensor) -> Tensor:
-        logits = self.gpt2.lm_head(hidden).float()
+        # Rows that only fill up the vocabulary have no part in the loss: they are never trained.
+        logits = self.gpt2.lm_head(hidden)[:, : self._vocab_size].float()
         return F.cross_entropy(logits, labels, reduction="sum")
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import torch
 import torch.distributed as dist
 
+from kit.training.interruption import Reason
+
 if TYPE_CHECKING:
-    from signal import Signals
+    from collections.abc import Sequence
 
     from torch import Tensor
     from torch._C._distributed_c10d import Store
@@ -45,11 +48,23 @@ class Team:
         """Return when every rank has come."""
         dist.barrier(group=self.control)
 
-    def signal(self) -> Signals | None:
-        """The signal that any rank has got."""
-        return self.interruption.agreed(self.control)
+    def reason(self) -> Reason:
+        """The reason to leave that any rank knows."""
+        return Reason(self.most([self.interruption.received])[0])
+
+    def most(self, values: Sequence[int]) -> list[int]:
+        """The maximum over all ranks, value by value."""
+        agreed = torch.tensor(values, dtype=torch.int64)
+        dist.all_reduce(agreed, dist.ReduceOp.MAX, group=self.control)
+        return agreed.tolist()
 
     def sum(self, value: Tensor) -> float:
         """The sum of a CPU scalar over all ranks."""
         dist.all_reduce(value, group=self.control)
         return float(value)
+
+    def told(self, value: Any) -> Any:
+        """What rank 0 says."""
+        said = [value]
+        dist.broadcast_object_list(said, src=0, group=self.control, device=torch.device("cpu"))
+        return said[0]

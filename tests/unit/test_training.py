@@ -36,8 +36,8 @@ def step_of(step: int, ranks: int, micro: int) -> list[list[int]]:
     for rank in range(ranks):
         one = batches(rank, ranks, micro)
         for number in range(one.accumulation):
-            first = one.first_sample(step, number)
-            read = one.read(step, number)
+            first = one.first_sample(step * 8, number)
+            read = one.read(step * 8, number)
             assert read.shape == (micro, LENGTH + 1)
             assert read.dtype == np.int64
             for at in range(micro):

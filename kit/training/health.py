@@ -1,0 +1,100 @@
+"""The health of a run: steps that are bad, and steps that do not end."""
+
+from __future__ import annotations
+
+import faulthandler
+import math
+import os
+import statistics
+import sys
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from kit.files import write_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from kit.config import Health
+    from kit.training.progress import Progress
+
+_ENOUGH = 10  # steps from which a median is taken
+_TIMES = 10  # times the median: a hang
+_COMPANY = 3.0  # seconds in which the other ranks notice too, and print their stacks
+_LAST_RESORT = 60.0  # seconds later: a thread that holds the interpreter's lock
+
+
+def problem(health: Health, progress: Progress, loss: float, gradient_norm: float) -> str | None:
+    """What is bad about a step, None if nothing: a function of values all ranks share."""
+    if not math.isfinite(loss):
+        return f"loss {loss}"
+    if not math.isfinite(gradient_norm) or gradient_norm < 0:  # DeepSpeed says -1 for not finite
+        return "gradient not finite"
+    if len(progress.losses) < _ENOUGH:
+        return None
+    usual = statistics.median(progress.losses)
+    if health.loss_spike is not None and loss > usual + health.loss_spike:
+        return f"loss {loss:.3f}, the median is {usual:.3f}"
+    usual = statistics.median(progress.gradient_norms)
+    if health.gradient_spike is not None and gradient_norm > usual * health.gradient_spike:
+        return f"gradient norm {gradient_norm:.3g}, the median is {usual:.3g}"
+    return None
+
+
+class Watchdog:
+    """Ends the attempt for a requeue when what was begun does not end; one in every rank.
+
+    The stacks of all threads go to the log first. No `end.json` is written: it is a crash, and
+    `hang.json` tells its kind.
+    """
+
+    def __init__(self, note: Path, job: str, rank: int, bound: float, first: float) -> None:
+        """`bound`: seconds at the least; `first`: seconds from here to the end of the first step."""
+        self._note, self._job, self._rank, self._bound = note, job, rank, bound
+        self._seconds: deque[float] = deque(maxlen=100)
+        self._what = "start"
+        self._began = time.monotonic()
+        self._allowed = first
+        self._quiet = threading.Event()
+        self._arm()
+        threading.Thread(target=self._watch, daemon=True, name="watchdog").start()
+
+    def begin(self, what: str, seconds: float = 0.0) -> None:
+        """Something begins that takes a step's time, or up to `seconds` otherwise."""
+        self._what, self._began = what, time.monotonic()
+        if self._seconds:
+            usual = statistics.median(self._seconds)
+            self._allowed = max(self._bound, _TIMES * max(usual, seconds))
+        self._arm()
+
+    def step_ended(self, seconds: float) -> None:
+        """A step has ended, after so many seconds."""
+        self._seconds.append(seconds)
+
+    def rest(self) -> None:
+        """Nothing is watched any more."""
+        self._quiet.set()
+        faulthandler.cancel_dump_traceback_later()
+
+    def _arm(self) -> None:
+        faulthandler.dump_traceback_later(self._allowed + _LAST_RESORT, exit=True)
+
+    def _watch(self) -> None:
+        while not self._quiet.wait(min(1.0, self._bound / 10)):
+            seconds = time.monotonic() - self._began
+            if seconds > self._allowed:
+                self._end(seconds)
+
+    def _end(self, seconds: float) -> None:
+        print(f"rank {self._rank}: {self._what}: no end after {seconds:.0f} s", file=sys.stderr)
+        faulthandler.dump_traceback()
+        note = {"job": self._job, "rank": self._rank, "what": self._what, "seconds": seconds}
+        try:
+            write_json(self._note, note)
+        except OSError as error:
+            print(f"{self._note}: {error.strerror}", file=sys.stderr)
+        sys.stderr.flush()
+        time.sleep(_COMPANY)
+        os._exit(1)

@@ -1,0 +1,37 @@
+"""How far a run has come: what a checkpoint holds besides tensors."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass
+class Progress:
+    """The state of the loop at a step boundary. Samples are counted over all ranks."""
+
+    step: int = 0  # full steps done
+    sample: int = 0  # the number of the next sample
+    passed_over: list[list[int]] = field(default_factory=list)  # [first, end) of samples, each
+    validated: int = -1  # the last step that was validated
+    losses: list[float] = field(default_factory=list)  # of the last good steps, nats a token
+    gradient_norms: list[float] = field(default_factory=list)
+    bad_steps: int = 0  # in a row, until now
+    trained: float = 0.0  # seconds in the loop, over all attempts
+    blocked: float = 0.0  # seconds the last save kept the loop
+    slowest_save: float = 0.0  # seconds from the begin of a save to its commit, the longest so far
+
+    def facts(self) -> dict[str, Any]:
+        """The values as JSON."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, record: dict[str, Any]) -> Progress:
+        """From a checkpoint's manifest."""
+        return cls(**{name: record[name] for name in cls.__dataclass_fields__})
+
+    def good_step(self, loss: float, gradient_norm: float, window: int) -> None:
+        """Remember a step that did well."""
+        self.losses = [*self.losses, loss][-window:]
+        self.gradient_norms = [*self.gradient_norms, gradient_norm][-window:]
+        self.bad_steps = 0

@@ -1,0 +1,206 @@
+"""Making checkpoints: the loop waits for a copy to host memory, a thread writes it.
+
+Under a hidden name each rank writes, syncs and hashes its own files, and leaves a done-file; when
+no rank writes any longer, rank 0 adds the manifest and renames, at a step boundary. A save that
+fails on any rank fails on all, and what was committed before stays whole.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from kit.files import read_json, sync_directory, write_json
+from kit.training import checkpoint
+from kit.training.snapshot import write
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from kit.config import Training
+    from kit.workspace import Attempt, Run
+
+_ROOM = 1.05  # free space asked for, times the size of the last checkpoint
+
+
+class State(Protocol):
+    """What is saved: the engine."""
+
+    def capture(self, step: int) -> dict[str, Any]:
+        """This rank's part, by file name, in memory that the loop does not touch."""
+
+    def state_bytes(self) -> int:
+        """About the size of all parts."""
+
+
+class Ranks(Protocol):
+    """Who saves together: the team."""
+
+    @property
+    def rank(self) -> int:
+        """This one."""
+
+    @property
+    def ranks(self) -> int:
+        """How many."""
+
+    def most(self, values: Sequence[int]) -> list[int]:
+        """The maximum over all ranks, value by value."""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A save that has ended: `error` is 0, or the number of an error of the system (errno)."""
+
+    step: int
+    error: int
+    seconds: float  # from its begin
+    bytes: int
+
+    @property
+    def reason(self) -> str:
+        """The error in words."""
+        return os.strerror(self.error)
+
+
+class Saver:
+    """One save at a time. All ranks call `begin` and `settle` at the same places."""
+
+    def __init__(
+        self,
+        run: Run,
+        attempt: Attempt,
+        training: Training,
+        team: Ranks,
+        ledger: Callable[[], None],
+    ) -> None:
+        """`ledger` makes the rows before the checkpoint durable, which stands on them."""
+        self._run, self._attempt, self._training, self._team = run, attempt, training, team
+        self._sync_ledger = ledger
+        self._thread: threading.Thread | None = None
+        self._cleaner: threading.Thread | None = None
+        self._error = 0
+        self._facts: dict[str, Any] = {}
+        self._began = 0.0
+        self.step: int | None = None  # of the save in flight
+
+    @property
+    def writing(self) -> bool:
+        """Whether this rank still writes."""
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def error(self) -> int:
+        """What this rank's part of the save in flight failed of; 0 if it did not."""
+        return 0 if self.writing else self._error
+
+    def begin(self, engine: State, step: int, facts: dict[str, Any]) -> Saved | None:
+        """Copy the state after `step` steps, and start to write it; returns a save that failed.
+
+        Space on the disk is asked for first.
+        """
+        assert self.step is None
+        self._began = time.monotonic()
+        self._facts = {**facts, "step": step, "ranks": self._team.ranks}
+        (error,) = self._team.most([self._prepare(step, engine.state_bytes())])
+        if error:
+            return Saved(step, error, time.monotonic() - self._began, 0)
+        self._error, self.step = 0, step
+        part = engine.capture(step)
+        self._thread = threading.Thread(target=self._write, args=(part,), daemon=True, name="saver")
+        self._thread.start()
+        return None
+
+    def settle(self, error: int) -> Saved:
+        """End the save in flight, which no rank writes any longer: commit it, if nobody had an error."""
+        assert self.step is not None
+        step, self.step, self._thread = self.step, None, None
+        size = 0
+        if self._team.rank == 0 and not error:
+            try:
+                size = self._commit(step)
+            except OSError as problem:
+                error = problem.errno or errno.EIO
+        error, size = self._team.most([error, size])
+        if self._team.rank == 0:
+            self._clean(step, failed=bool(error))
+        return Saved(step, error, time.monotonic() - self._began, size)
+
+    def close(self) -> None:
+        """Wait for what is being removed."""
+        if self._cleaner is not None:
+            self._cleaner.join()
+
+    def _staging(self, step: int) -> Path:
+        folder = self._run.checkpoint(step, self._attempt.number)
+        return folder.with_name(f".{folder.name}")
+
+    def _prepare(self, step: int, guess: int) -> int:
+        """Rank 0: a place to write to, with room enough; returns an errno, or 0."""
+        if self._team.rank != 0:
+            return 0
+        self.close()
+        staging = self._staging(step)
+        try:
+            shutil.rmtree(staging, ignore_errors=True)
+            (staging / checkpoint.STATE).mkdir(parents=True)
+            before = checkpoint.committed(self._run)
+            needed = before[0].size if before else guess
+            if shutil.disk_usage(staging).free < needed * _ROOM:
+                shutil.rmtree(staging)
+                return errno.ENOSPC
+        except OSError as problem:
+            return problem.errno or errno.EIO
+        return 0
+
+    def _write(self, part: dict[str, Any]) -> None:
+        """In the background: this rank's files, then its done-file."""
+        assert self.step is not None
+        staging = self._staging(self.step)
+        try:
+            self._sync_ledger()
+            state = staging / checkpoint.STATE
+            files = {name: write(state / name, value) for name, value in part.items()}
+            sync_directory(state)
+            write_json(_done(staging, self._team.rank), files)
+        except OSError as problem:
+            self._error = problem.errno or errno.EIO
+
+    def _commit(self, step: int) -> int:
+        """Rank 0: the manifest, and the name; returns the size in bytes."""
+        staging = self._staging(step)
+        files: dict[str, Any] = {}
+        for rank in range(self._team.ranks):
+            files |= read_json(_done(staging, rank))
+            _done(staging, rank).unlink()
+        write_json(
+            staging / checkpoint.RECORD, {**self._facts, "time": time.time(), "files": files}
+        )
+        staging.rename(self._run.checkpoint(step, self._attempt.number))
+        sync_directory(self._run.checkpoints)
+        return sum(file["size"] for file in files.values())
+
+    def _clean(self, step: int, *, failed: bool) -> None:
+        """Rank 0: remove what is not needed, in the background: many gigabytes take their time."""
+
+        def work() -> None:
+            try:
+                if failed:
+                    shutil.rmtree(self._staging(step), ignore_errors=True)
+                else:
+                    checkpoint.prune(self._run, self._training, self._attempt)
+            except OSError as problem:
+                print(f"{self._run.checkpoints}: not pruned ({problem.strerror})", flush=True)
+
+        self._cleaner = threading.Thread(target=work, daemon=True, name="cleaner")
+        self._cleaner.start()
+
+
+def _done(staging: Path, rank: int) -> Path:
+    return staging / f"done-{rank}.json"
