@@ -2,52 +2,75 @@
 
 from __future__ import annotations
 
+import errno
+import shutil
 import signal
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from kit.config import Training
 from kit.errors import CheckpointError
 from kit.files import write_json
 from kit.training import checkpoint
+from kit.training.saver import Saved, Saver
 from kit.workspace import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 
 class Words:
     """The smallest state there is: a file for each rank, named as DeepSpeed names them."""
 
-    def __init__(self, rank: int = 0, content: str = "state") -> None:
-        self.rank, self.content = rank, content
-        self.loaded = ""
+    def __init__(self, rank: int = 0, content: str = "state", size: int = 100) -> None:
+        self.rank, self.content, self.size = rank, content, size
 
-    def save(self, folder: Path, step: int, state: dict[str, Any]) -> None:
-        (folder / f"zero_pp_rank_{self.rank}_mp_rank_00.pt").write_text(f"{self.content} {step}")
-        if self.rank == 0:
-            (folder / "mp_rank_00_model_states.pt").write_text("weights")
+    def capture(self, step: int) -> dict[str, Any]:
+        own = {f"zero_pp_rank_{self.rank}_mp_rank_00.pt": f"{self.content} {step}"}
+        return {"mp_rank_00_model_states.pt": "weights", **own} if self.rank == 0 else own
 
-    def load(self, folder: Path) -> dict[str, Any]:
-        self.loaded = (folder / f"zero_pp_rank_{self.rank}_mp_rank_00.pt").read_text()
-        return {}
+    def state_bytes(self) -> int:
+        return self.size
 
 
 @dataclass(frozen=True)
 class Team:
-    """The ranks that save together: by default one, with nobody to wait for."""
+    """The ranks that save together: by default one, with nobody to ask."""
 
     rank: int = 0
     ranks: int = 1
-    wait: Callable[[], object] = lambda: None
+    agree: Callable[[Sequence[int]], list[int]] = list
 
-    def barrier(self) -> None:
-        self.wait()
+    def most(self, values: Sequence[int]) -> list[int]:
+        return self.agree(values)
+
+
+class Table:
+    """Threads that agree: the maximum of what each of them brings."""
+
+    def __init__(self, ranks: int) -> None:
+        self._brought: list[Sequence[int]] = []
+        self._agreed: list[int] = []
+        self._come = threading.Barrier(ranks, self._settle)
+        self._gone = threading.Barrier(ranks)
+
+    def agree(self, values: Sequence[int]) -> list[int]:
+        self._brought.append(values)
+        self._come.wait()
+        agreed = self._agreed
+        self._gone.wait()
+        return agreed
+
+    def _settle(self) -> None:
+        self._agreed = [max(column) for column in zip(*self._brought, strict=True)]
+        self._brought = []
 
 
 def begin(run: Run, attempt: int, from_step: int = 0) -> None:
@@ -55,10 +78,41 @@ def begin(run: Run, attempt: int, from_step: int = 0) -> None:
     write_json(run.attempt(attempt).start, {"from_step": from_step})
 
 
-def save(run: Run, attempt: int, step: int, content: str = "state") -> checkpoint.Checkpoint:
-    return checkpoint.save(
-        run, run.attempt(attempt), Words(content=content), step, {"data": "d"}, Team()
+def training(**keys: Any) -> Training:
+    required = {"steps": 9, "global_batch": 1, "micro_batch": 1, "learning_rate": 1.0}
+    return Training(**required, validate_every=9, deepspeed={}, **keys)
+
+
+def save(
+    run: Run,
+    attempt: int,
+    step: int,
+    state: Words | None = None,
+    team: Team | None = None,
+    rules: Training | None = None,
+) -> Saved:
+    """A save from its begin to its end."""
+    saver = Saver(
+        run, run.attempt(attempt), rules or training(keep=100), team or Team(), lambda: None
     )
+    failed = saver.begin(state or Words(), step, {"data": "d"})
+    if failed is not None:
+        return failed
+    while saver.writing:
+        time.sleep(0.001)
+    saved = saver.settle((team or Team()).most([saver.error])[0])
+    saver.close()
+    return saved
+
+
+def folder_of(run: Run, attempt: int, step: int) -> Path:
+    return run.checkpoint(step, attempt)
+
+
+def content(found: checkpoint.Checkpoint, rank: int = 0) -> str:
+    import torch
+
+    return str(torch.load(found.state / f"zero_pp_rank_{rank}_mp_rank_00.pt"))
 
 
 def names(run: Run) -> list[str]:
@@ -70,29 +124,25 @@ def chosen(run: Run) -> tuple[int, int] | None:
     return (found.attempt, found.step) if found else None
 
 
-def test_what_is_saved_is_loaded(run: Run) -> None:
+def test_what_is_saved_is_found(run: Run) -> None:
     begin(run, 1)
-    saved = save(run, 1, 50, "the sash")
+    saved = save(run, 1, 50, Words(content="the sash"))
+    assert saved.error == 0
     assert names(run) == ["step-00000050.attempt-0001"]
     found = checkpoint.newest(run)
-    assert found == saved
+    assert found is not None
     assert found.record["step"] == 50
     assert found.record["ranks"] == 1
     assert found.record["data"] == "d"
-    assert found.weights.read_text() == "weights"
-    state = Words()
-    found.load(state)
-    assert state.loaded == "the sash 50"
+    assert found.size == saved.bytes == sum(p.stat().st_size for p in found.state.iterdir())
+    assert content(found) == "the sash 50"
 
 
 def test_every_rank_writes_and_hashes_its_own_files(run: Run) -> None:
     begin(run, 1)
-    barrier = threading.Barrier(3)
+    table = Table(3)
     threads = [
-        threading.Thread(
-            target=checkpoint.save,
-            args=(run, run.attempt(1), Words(rank), 7, {}, Team(rank, 3, barrier.wait)),
-        )
+        threading.Thread(target=save, args=(run, 1, 7, Words(rank), Team(rank, 3, table.agree)))
         for rank in range(3)
     ]
     for thread in threads:
@@ -105,6 +155,7 @@ def test_every_rank_writes_and_hashes_its_own_files(run: Run) -> None:
         "mp_rank_00_model_states.pt",
         *(f"zero_pp_rank_{rank}_mp_rank_00.pt" for rank in range(3)),
     ]
+    assert [content(found, rank) for rank in range(3)] == ["state 7"] * 3
     assert sorted(path.name for path in found.folder.iterdir()) == ["checkpoint.json", "state"]
 
 
@@ -140,13 +191,11 @@ def test_an_older_attempt_cannot_overwrite_a_newer_ones_checkpoint(run: Run) -> 
     begin(run, 1)
     save(run, 1, 50)
     begin(run, 2, from_step=50)
-    save(run, 2, 100, "of attempt 2")
-    save(run, 1, 100, "of attempt 1")
+    save(run, 2, 100, Words(content="of attempt 2"))
+    save(run, 1, 100, Words(content="of attempt 1"))
     found = checkpoint.newest(run)
     assert found is not None
-    state = Words()
-    found.load(state)
-    assert state.loaded == "of attempt 2 100"
+    assert content(found) == "of attempt 2 100"
 
 
 def test_an_attempt_that_began_and_left_nothing_goes_back_no_further(run: Run) -> None:
@@ -160,10 +209,11 @@ def test_an_attempt_that_began_and_left_nothing_goes_back_no_further(run: Run) -
 
 def break_by(kind: str, folder: Path) -> None:
     file = folder / "state" / "mp_rank_00_model_states.pt"
+    whole = file.read_bytes()
     if kind == "a flipped byte":
-        file.write_text("weighty")
+        file.write_bytes(whole[:99] + bytes([whole[99] ^ 1]) + whole[100:])
     elif kind == "a cut file":
-        file.write_text("weight")
+        file.write_bytes(whole[:-1])
     elif kind == "a missing file":
         file.unlink()
     elif kind == "no record":
@@ -180,8 +230,8 @@ def test_a_broken_checkpoint_is_put_aside_and_the_one_before_is_chosen(
 ) -> None:
     begin(run, 1)
     save(run, 1, 50)
-    broken = save(run, 1, 100)
-    break_by(kind, broken.folder)
+    save(run, 1, 100)
+    break_by(kind, folder_of(run, 1, 100))
     assert chosen(run) == (1, 50)
     assert "step-00000100.attempt-0001" in capsys.readouterr().err
     assert [name.startswith("broken-step-00000100") for name in names(run)] == [True, False]
@@ -193,7 +243,8 @@ def test_a_broken_checkpoint_is_put_aside_and_the_one_before_is_chosen(
 def test_where_every_checkpoint_is_broken_nothing_begins_anew_unasked(run: Run) -> None:
     begin(run, 1)
     for step in (50, 100):
-        break_by("a flipped byte", save(run, 1, step).folder)
+        save(run, 1, step)
+        break_by("a flipped byte", folder_of(run, 1, step))
     for _ in range(2):  # at the first look, and at every later one
         with pytest.raises(CheckpointError, match="every checkpoint is broken"):
             checkpoint.newest(run)
@@ -202,7 +253,8 @@ def test_where_every_checkpoint_is_broken_nothing_begins_anew_unasked(run: Run) 
 
 def test_a_file_system_that_fails_makes_no_checkpoint_broken(run: Run) -> None:
     begin(run, 1)
-    folder = save(run, 1, 50).folder
+    save(run, 1, 50)
+    folder = folder_of(run, 1, 50)
     record = (folder / "checkpoint.json").read_bytes()
     (folder / "checkpoint.json").unlink()
     (folder / "checkpoint.json").mkdir()  # reading it is an error of the system, not a missing file
@@ -213,70 +265,153 @@ def test_a_file_system_that_fails_makes_no_checkpoint_broken(run: Run) -> None:
     assert chosen(run) == (1, 50)
 
 
+def test_a_failed_save_leaves_the_checkpoints_before_it_whole(run: Run) -> None:
+    begin(run, 1)
+    save(run, 1, 50)
+    table = Table(2)
+    outcomes: dict[int, Saved] = {}
+
+    def one(rank: int) -> None:
+        # Rank 1 finds a folder where it is to write its file.
+        if rank == 1:
+            place = run.checkpoints / ".step-00000100.attempt-0001" / "state"
+            while not place.is_dir():
+                time.sleep(0.001)
+            (place / "zero_pp_rank_1_mp_rank_00.pt").mkdir()
+        outcomes[rank] = save(run, 1, 100, Words(rank), Team(rank, 2, table.agree))
+
+    threads = [threading.Thread(target=one, args=(rank,)) for rank in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {saved.error for saved in outcomes.values()} == {errno.EISDIR}
+    assert names(run) == ["step-00000050.attempt-0001"]
+    assert chosen(run) == (1, 50)
+
+
+def test_a_full_disk_is_found_before_a_save(run: Run) -> None:
+    begin(run, 1)
+    saved = save(run, 1, 50, Words(size=shutil.disk_usage(run.root).total * 2))
+    assert saved.reason == "No space left on device"
+    assert names(run) == []
+    save(run, 1, 60)
+    assert chosen(run) == (1, 60)
+
+
+@pytest.fixture
+def small_disk(run: Run) -> Iterator[Run]:
+    """A run whose checkpoints are on a disk of 1 MB."""
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(run.checkpoints)]
+    if subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("mounting a small disk is not allowed here")
+    yield run
+    subprocess.run(["umount", str(run.checkpoints)], check=True)
+
+
+class Big(Words):
+    """Two megabytes, and no idea of it."""
+
+    def capture(self, step: int) -> dict[str, Any]:
+        import torch
+
+        return {"mp_rank_00_model_states.pt": {"weights": torch.zeros(500_000)}}
+
+
+def test_a_disk_that_is_full_in_the_middle_of_a_save_fails_that_save_only(small_disk: Run) -> None:
+    begin(small_disk, 1)
+    save(small_disk, 1, 50)
+    saved = save(small_disk, 1, 100, Big())
+    assert saved.reason == "No space left on device"
+    assert names(small_disk) == ["step-00000050.attempt-0001"]
+    assert chosen(small_disk) == (1, 50)
+    assert save(small_disk, 1, 110).error == 0
+    assert chosen(small_disk) == (1, 110)
+
+
+def test_a_copy_is_not_changed_by_what_the_loop_does_next() -> None:
+    import torch
+
+    from kit.training.snapshot import HostCopy
+
+    copy = HostCopy(pinned=False)
+    tied = torch.arange(6.0)
+    state = {"a": tied, "b": [tied, {"step": 3}], "rest": torch.zeros(0)}
+    taken = copy.take("file", state)
+    tied += 1
+    assert taken["a"].tolist() == [0, 1, 2, 3, 4, 5]
+    assert taken["b"][0] is taken["a"]
+    assert taken["b"][1] == {"step": 3}
+    again = copy.take("file", state)
+    assert again["a"].tolist() == [1, 2, 3, 4, 5, 6]
+    assert again["a"].data_ptr() == taken["a"].data_ptr()  # no new memory for each save
+
+
+def prune(run: Run, attempt: int, **keys: Any) -> None:
+    checkpoint.prune(run, training(**keys), run.attempt(attempt))
+
+
 def test_pruning_leaves_alone_what_a_newer_attempt_is_saving(run: Run) -> None:
     begin(run, 1)
     begin(run, 2)
     save(run, 1, 50)
     staging = run.checkpoints / ".step-00000060.attempt-0002"
     staging.mkdir()
-    checkpoint.prune(
-        run, 2, run.attempt(1)
-    )  # attempt 1 lives on, on a node that was taken for lost
+    prune(run, 1)  # attempt 1 lives on, on a node that was taken for lost
     assert staging.is_dir()
-    checkpoint.prune(run, 2, run.attempt(2))
+    prune(run, 2)
     assert not staging.exists()
 
 
 KILLED_SAVE = """
-import os, signal, sys
+import os, signal, sys, time
 from pathlib import Path
-from kit.training import checkpoint
+from kit.training.saver import Saver
 from kit.workspace import Run
+from tests.unit.test_checkpoint import Team, Words, training
 
 run, when = Run(Path(sys.argv[1])), sys.argv[2]
-def die():
-    os.kill(os.getpid(), signal.SIGKILL)
-
-class Words:
-    def save(self, folder, step, state):
-        with (folder / "mp_rank_00_model_states.pt").open("w") as out:
-            out.write("half of it")
-            out.flush()
-            if when == "in the middle of a file":
-                die()
-
-class Team:
-    rank, ranks, calls = 0, 1, 0
-    def barrier(self):
-        self.calls += 1
-        if (when, self.calls) in (("before the state", 1), ("before the manifest", 2)):
-            die()
-if when == "before the rename":
-    checkpoint.sync_directory = lambda path: None
-    whole = checkpoint.write_json
-    def write_and_die(path, value):
-        whole(path, value)
-        if path.name == "checkpoint.json":
-            die()
-    checkpoint.write_json = write_and_die
-checkpoint.save(run, run.attempt(1), Words(), 100, {}, Team())
+moments = {
+    "when the place is made": ("os.mkdir", ".step-", "/state"),
+    "when a file is opened": ("open", ".step-", "model_states.pt"),
+    "when the done-file is named": ("os.rename", "done-0.json", ""),
+    "when the manifest is written": ("open", "checkpoint.json", ""),
+    "when the manifest is named": ("os.rename", "checkpoint.json", ""),
+    "at the rename": ("os.rename", "/.step-", ".attempt-0001"),
+}
+event, part, end = moments[when]
+def die(name, arguments):
+    if name == event and part in str(arguments[0]) and str(arguments[0]).endswith(end):
+        os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(die)
+saver = Saver(run, run.attempt(1), training(), Team(), lambda: None)
+saver.begin(Words(), 100, {})
+while saver.writing:
+    time.sleep(0.001)
+saver.settle(saver.error)
 """
 
 
 @pytest.mark.parametrize(
     "when",
-    ["before the state", "in the middle of a file", "before the manifest", "before the rename"],
+    [
+        "when the place is made",
+        "when a file is opened",
+        "when the done-file is named",
+        "when the manifest is written",
+        "when the manifest is named",
+        "at the rename",
+    ],
 )
 def test_a_killed_save_is_never_resumed(run: Run, root: Path, when: str) -> None:
     begin(run, 1)
     save(run, 1, 50)
     command = [sys.executable, "-c", KILLED_SAVE, str(run.root), when]
     assert subprocess.run(command, cwd=root, check=False).returncode == -signal.SIGKILL
-    assert len(names(run)) == 2
     assert chosen(run) == (1, 50)
     save(run, 1, 100)
     assert chosen(run) == (1, 100)
-    checkpoint.prune(run, 2, run.attempt(2))
+    prune(run, 2)
     assert names(run) == ["step-00000050.attempt-0001", "step-00000100.attempt-0001"]
 
 
@@ -286,7 +421,7 @@ def test_pruning_keeps_the_newest_that_may_be_resumed(run: Run) -> None:
         save(run, 1, step)
     begin(run, 2, from_step=100)
     save(run, 2, 120)
-    checkpoint.prune(run, 2, run.attempt(2))
+    prune(run, 2)
     kept = [(found.attempt, found.step) for found in checkpoint.committed(run)]
     assert kept == [(2, 120), (1, 100)]
 
@@ -297,5 +432,37 @@ def test_pruning_removes_what_can_never_be_resumed(run: Run) -> None:
         save(run, 1, step)
     begin(run, 2, from_step=100)
     save(run, 2, 120)
-    checkpoint.prune(run, 2, run.attempt(2))
+    prune(run, 2)
     assert names(run) == ["step-00000100.attempt-0001", "step-00000120.attempt-0002"]
+
+
+def test_pruning_keeps_for_good_what_the_recipe_says(run: Run) -> None:
+    begin(run, 1)
+    for step in (0, 10, 20, 30, 40, 50):
+        save(run, 1, step)
+    prune(run, 1, keep_every=20)
+    assert [found.step for found in checkpoint.committed(run)] == [50, 40, 20]
+
+
+def test_the_checkpoint_to_go_back_to_outlives_those_that_interruptions_made(run: Run) -> None:
+    begin(run, 1)
+    for step in (10, 20, 21, 22, 23):
+        save(run, 1, step)
+    prune(run, 1, checkpoint_every=10)
+    assert [found.step for found in checkpoint.committed(run)] == [23, 22, 20]
+    rules = training(checkpoint_every=10)
+    found = checkpoint.on_schedule(run, rules, 23)
+    assert found is not None
+    assert found.step == 20
+    break_by("a flipped byte", found.folder)
+    assert checkpoint.on_schedule(run, rules, 23) is None
+
+
+def test_what_was_committed_on_a_way_that_is_gone_back_is_removed(run: Run) -> None:
+    begin(run, 1)
+    for step in (10, 20, 25):
+        save(run, 1, step)
+    begin(run, 2, from_step=25)
+    save(run, 2, 28)
+    checkpoint.abandon(run, run.attempt(2), 20)
+    assert [found.step for found in checkpoint.committed(run)] == [20, 10]
