@@ -82,6 +82,7 @@ def stage_named(name: str) -> Stage:
 
 def _training(run: Run) -> dict[str, Any]:
     """Where training stands: one unit, done with its last step."""
+    from kit.cluster import requeue
     from kit.tracking import ledger
 
     attempts = ledger.attempts(run)
@@ -89,10 +90,12 @@ def _training(run: Run) -> dict[str, Any]:
     ends = [read_json(attempt.end) for attempt in attempts if attempt.end.is_file()]
     last = [end["step"] for end in ends if end["outcome"] == "done"]
     done = bool(last) and any(step == last[-1] for step, _ in run.committed_checkpoints().values())
+    stopped = None if done else requeue.stopped(run)
     return {
         "done": int(done),
         "missing": int(not done),
         "attempts": len(attempts),
         "step": curve[-1]["step"] if curve else 0,
         "loss": curve[-1]["loss"] if curve else None,
+        "stopped": f"{stopped}; submit it again to go on" if stopped else None,
     }

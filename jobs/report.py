@@ -24,6 +24,7 @@ def facts(run: Run, recipe: Recipe, *, verify: bool = False) -> dict[str, Any]:
     steps = [row for row in curve if row["kind"] == "step"]
     validations = [row for row in curve if row["kind"] == "validation"]
     scores, samples = run.evaluation / SCORES, run.samples / SAMPLES
+    alive = _alive(run)
     return {
         "run": str(run.root),
         "stages": {s.name: s.census(run, recipe, verify=verify) for s in STAGES},
@@ -31,8 +32,8 @@ def facts(run: Run, recipe: Recipe, *, verify: bool = False) -> dict[str, Any]:
         "last": steps[-1] if steps else None,
         "validation": validations[-1] if validations else None,
         "requeues": [row for row in requeue.recorded(run) if row["requeued"]],
-        "alive": _alive(run),
-        "ended": _ended(run),
+        "alive": alive,
+        "ended": None if alive else _ended(run),
         "scores": read_json(scores) if scores.is_file() else None,
         "samples": read_json(samples) if samples.is_file() else [],
         "export": str(run.export) if run.export.is_dir() else None,
@@ -58,10 +59,16 @@ def _alive(run: Run) -> str | None:
 def _ended(run: Run) -> str | None:
     """Why the training job stopped for good, if it did so before its last step."""
     from kit.cluster import requeue
+    from kit.files import read_json
 
-    rows = [row for row in requeue.recorded(run) if row["name"] == "train"]
-    stopped = rows and not rows[-1]["requeued"] and rows[-1]["reason"] != "done"
-    return rows[-1]["reason"] if stopped else None
+    attempts = run.claimed_attempts()
+    if (reason := requeue.stopped(run)) or not attempts:
+        return reason
+    end = read_json(attempts[-1].end) if attempts[-1].end.is_file() else {}
+    if end.get("outcome") == "done":
+        return None
+    how = f"{end['outcome']} ({end['reason']})" if end else "ended without a word"
+    return f"{how}, and no job is left"
 
 
 def show(found: dict[str, Any]) -> None:

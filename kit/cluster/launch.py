@@ -6,6 +6,7 @@ submitit starts one process for each rank and gives it its place. What it pickle
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shlex
 import signal
@@ -29,6 +30,14 @@ if TYPE_CHECKING:
     from kit.config import Cluster
 
     Work = Callable[[Run, int, int], None]
+
+# When the time limit ends, as Unix time, for the ranks. Slurm tells it from 23.02 on; before, it is
+# asked, once for all ranks, and not for long: without an answer no limit is known.
+_END_TIME = (
+    "export EKIDEN_END_TIME=${SLURM_JOB_END_TIME:-$(SLURM_TIME_FORMAT=%s timeout 60 "
+    "squeue --noheader --jobs=$SLURM_JOB_ID --format=%e)}"
+)
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 _SUPERVISOR = uuid.uuid4().hex[:8]  # no two starts have one token, on any machine
 
@@ -58,7 +67,11 @@ def enter(work: Work, run_root: str, name: str, task: int, tasks: int) -> None:
     # installs its own.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    if not os.environ.get("EKIDEN_END_TIME", "").isdecimal():  # NONE: there is no limit
+        os.environ.pop("EKIDEN_END_TIME", None)
     try:
+        if "EKIDEN_SUPERVISOR" in os.environ:
+            _end_with(int(os.environ["EKIDEN_SUPERVISOR"]))
         submission.check_environment(run)
         work(run, task, tasks)
     except Interrupted as interrupted:
@@ -69,6 +82,13 @@ def enter(work: Work, run_root: str, name: str, task: int, tasks: int) -> None:
             write_json(run.mistake(name), {"job": token(), "message": str(error)})
         print(f"{name}: {error}", file=sys.stderr, flush=True)
         sys.exit(error.exit_code)
+
+
+def _end_with(supervisor: int) -> None:
+    """Have SIGTERM from the kernel when the local supervisor dies; raises Interrupted if it is dead."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != supervisor:  # it died before: no signal will come
+        raise Interrupted(f"the supervisor, process {supervisor}, has died")
 
 
 def token() -> str:
@@ -83,7 +103,7 @@ def submit(run: Run, cluster: Cluster, jobs: Sequence[Job]) -> dict[str, str]:
 
     Raises ClusterError where Slurm does not answer or refuses.
     """
-    forget_mistakes(run, jobs)
+    begin_anew(run, jobs)
     ids: dict[str, str] = {}
     for job in jobs:
         after = [*ids.values()][-1:]
@@ -105,10 +125,12 @@ def submit(run: Run, cluster: Cluster, jobs: Sequence[Job]) -> dict[str, str]:
     return ids
 
 
-def forget_mistakes(run: Run, jobs: Sequence[Job]) -> None:
-    """A new submission starts without the mistakes of the one before."""
+def begin_anew(run: Run, jobs: Sequence[Job]) -> None:
+    """A new submission starts without the mistakes of the one before, and without the user's STOP."""
     for job in jobs:
         run.mistake(job.name).unlink(missing_ok=True)
+        if job.resources == "training":
+            run.stop.unlink(missing_ok=True)
 
 
 def check(cluster: Cluster) -> None:
@@ -157,6 +179,7 @@ def local_command(
         "SUBMITIT_LOCAL_GLOBALID": str(rank),
         "SUBMITIT_LOCAL_LOCALID": str(rank),
         "EKIDEN_LOCAL_JOB": f"{job_id}-{_SUPERVISOR}.{restarts}",
+        "EKIDEN_SUPERVISOR": str(os.getpid()),
     }
     return [sys.executable, "-u", "-m", "submitit.core._submit", str(folder)], environment
 
@@ -183,12 +206,15 @@ def _parameters(run: Run, cluster: Cluster, job: Job, after: list[str]) -> dict[
         variables.pop(
             "TOKENIZERS_PARALLELISM", None
         )  # the tokenizer's training has its node's CPUs
+    # A requeue sends TERM to the shell too, and the trap goes on after it. What ended as done is done,
+    # whatever a rank's exit code was when it left.
+    decide = f"code=$?; trap '' TERM; {shlex.join(trap)} $code && exit 0; exit $code"
     setup = [
         *cluster.setup,
         *(f"export {name}={shlex.quote(value)}" for name, value in variables.items()),
+        *([_END_TIME] if job.resources == "training" else []),
         "trap : TERM  # the shell waits for srun, then decides: see kit/cluster/requeue.py",
-        # What ended as done is done, whatever a rank's exit code was when it left.
-        f"trap {shlex.quote(f'code=$?; {shlex.join(trap)} $code && exit 0; exit $code')} EXIT",
+        f"trap {shlex.quote(decide)} EXIT",
     ]
     common: dict[str, Any] = {
         "job_name": f"{run.root.name}-{job.name}",

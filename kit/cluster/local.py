@@ -3,8 +3,9 @@
     python -m kit.cluster.local RUN
 
 It starts the tasks of a run's jobs, one job after the other, through the same entry points as
-Slurm; decides over requeues by the same rules; and, as a drill, preempts the training job once
-where the cluster file says `preempt_at_step`. Started by `submit` it outlives the terminal.
+Slurm; keeps the training job's time limit and decides over requeues by the same rules; and, as a
+drill, preempts the training job once where the cluster file says `preempt_at_step`. Started by
+`submit` it outlives the terminal. Its tasks do not outlive it.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def hold(run: Run) -> Iterator[None]:
 def prepare(run: Run, cluster: Cluster, jobs: Sequence[launch.Job]) -> None:
     """Write down what the supervisor is to do. Raises RunError while another one is at work."""
     with hold(run):
-        launch.forget_mistakes(run, jobs)
+        launch.begin_anew(run, jobs)
         for job in jobs:
             for task in range(job.tasks):
                 launch.write_local(run.job_logs(job.name), f"{job.name}-{task}", job, run, task)
@@ -152,14 +153,22 @@ class _Task:
     processes: list[subprocess.Popen[bytes]]
 
     @classmethod
-    def launch(cls, run: Run, cluster: Cluster, job_id: str, ranks: int, restarts: int) -> _Task:
+    def launch(
+        cls,
+        run: Run,
+        cluster: Cluster,
+        job_id: str,
+        ranks: int,
+        restarts: int,
+        more: dict[str, str] | None = None,
+    ) -> _Task:
         folder = run.job_logs(job_id.rsplit("-", 1)[0])
         processes = []
         token = ""
         for rank in range(ranks):
             command, variables = launch.local_command(folder, job_id, rank, ranks, restarts)
             token = variables["EKIDEN_LOCAL_JOB"]
-            variables |= launch.job_environment(run, cluster)
+            variables |= launch.job_environment(run, cluster) | (more or {})
             with (folder / f"{job_id}_{rank}_log.out").open("ab") as log:
                 processes.append(
                     subprocess.Popen(
@@ -245,15 +254,18 @@ def _train(
     if any(row["reason"] == "preemption" for row in requeue.recorded(run)):
         drill = None  # it has been
     for restarts in itertools.count():
-        task = _Task.launch(run, cluster, f"{name}-0", cluster.training.ranks, restarts)
+        ends = time.time() + cluster.training.minutes * 60
+        limit = {"EKIDEN_END_TIME": str(int(ends))}
+        ranks = cluster.training.ranks
+        task = _Task.launch(run, cluster, f"{name}-0", ranks, restarts, limit)
+        watch = _Watch(run, task, ends, ends - cluster.training.warning_seconds, drill)
         try:
-            preempted = _watch(run, task, drill, stop, say)
+            slurm = watch.until_the_end(stop, say)
         finally:
             task.signal(signal.SIGKILL)  # of an attempt that has ended nobody is left
-        drill = None if preempted else drill
+        drill = None if slurm.preempted else drill
         code = task.code()
         assert code is not None
-        slurm = JobState("RUNNING", preempted=preempted)
         decision = requeue.decide_training(run, cluster, task.token, code, slurm)
         requeue.record(run, task.token, name, decision)
         if decision.reason == "done":
@@ -265,33 +277,68 @@ def _train(
             raise _verdict(run, name, decision.reason)
 
 
-def _watch(
-    run: Run, task: _Task, drill: int | None, stop: _Stop, say: Callable[[str], None]
-) -> bool:
-    """Wait for the end of an attempt; returns whether it was preempted, as the drill says."""
-    preempted = False
-    told_at: float | None = None
-    failed_at: float | None = None
-    spoke = time.monotonic()
-    while task.code() is None:
-        time.sleep(_POLL)
-        if time.monotonic() > spoke + _PAUSE and (row := _last_step(run)):
-            spoke = time.monotonic()
-            say(f"train: step {row['step']}, loss {row['loss']:.3f}")
-        if stop.asked and told_at is None:
-            told_at = time.monotonic()
-            task.signal(signal.SIGTERM)
-        if told_at is not None and time.monotonic() > told_at + _GRACE:
-            task.signal(signal.SIGKILL)
-        if drill is not None and not preempted and _last_step(run).get("step", 0) >= drill:
-            preempted = True
-            say(f"train: preempted at step {_last_step(run)['step']}")
-            task.signal(signal.SIGTERM)
-        if task.failed():
-            failed_at = failed_at or time.monotonic()
-            if time.monotonic() > failed_at + _SURVIVORS:
-                task.signal(signal.SIGKILL)  # they wait for a rank that is dead
-    return preempted
+@dataclass
+class _Watch:
+    """One attempt of the training job, watched over as slurmctld does."""
+
+    run: Run
+    task: _Task
+    ends: float  # Unix time of the time limit
+    warns: float  # Unix time of its warning
+    drill: int | None  # the step at which to preempt
+    _told_at: float | None = None  # since TERM; KILL comes after the grace
+    _warned: bool = False
+    _failed_at: float | None = None
+    _preempted: bool = False
+    _killed_at_limit: bool = False
+
+    def until_the_end(self, stop: _Stop, say: Callable[[str], None]) -> JobState:
+        """Wait for the end of the attempt; returns what Slurm would say of the job."""
+        spoke = time.monotonic()
+        while self.task.code() is None:
+            time.sleep(_POLL)
+            if time.monotonic() > spoke + _PAUSE and (row := _last_step(self.run)):
+                spoke = time.monotonic()
+                loss = "not finite" if row["loss"] is None else f"{row['loss']:.3f}"
+                say(f"train: step {row['step']}, loss {loss}")
+            if self.drill is not None and _last_step(self.run).get("step", 0) >= self.drill:
+                say(f"train: preempted at step {_last_step(self.run)['step']}")
+                self.drill, self._preempted = None, True
+                self._tell()
+            if stop.asked:
+                self._tell()
+            self._keep_the_limit()
+            self._end_the_rest()
+        if self._killed_at_limit:
+            return JobState("COMPLETING", reason="TimeLimit")
+        left = self.ends - time.time()
+        return JobState("RUNNING", preempted=self._preempted, seconds_left=left)
+
+    def _tell(self) -> None:
+        """TERM, once: the ranks save and leave."""
+        if self._told_at is None:
+            self._told_at = time.monotonic()
+            self.task.signal(signal.SIGTERM)
+
+    def _keep_the_limit(self) -> None:
+        """USR2 before the time limit, TERM at it."""
+        now = time.time()
+        if now > self.warns and not self._warned:
+            self._warned = True
+            self.task.signal(signal.SIGUSR2)
+        if now > self.ends and self._told_at is None:
+            self._killed_at_limit = True
+            self._tell()
+
+    def _end_the_rest(self) -> None:
+        """KILL after the grace, and of ranks that wait for one that is dead."""
+        now = time.monotonic()
+        if self._told_at is not None and now > self._told_at + _GRACE:
+            self.task.signal(signal.SIGKILL)
+        if self.task.failed():
+            self._failed_at = self._failed_at or now
+            if now > self._failed_at + _SURVIVORS:
+                self.task.signal(signal.SIGKILL)
 
 
 def _last_step(run: Run) -> dict[str, Any]:
@@ -308,6 +355,9 @@ def _last_step(run: Run) -> dict[str, Any]:
 
 
 def _verdict(run: Run, name: str, reason: str) -> EkidenError:
+    """What a job ends with that is neither done nor requeued."""
+    if reason.startswith(requeue.STOPPED):
+        return Interrupted(f"{name}: {reason}; run or submit it again to go on")
     if requeue.mistake(run, name):
         return ClusterError(f"{name}: {reason}")
     return JobFailed(f"{name}: {reason}; see {run.job_logs(name)}")

@@ -3,10 +3,11 @@
     python -m kit.cluster.requeue RUN JOB EXIT_CODE
 
 It runs when srun has ended, however it ended. For the training job it reads what the attempt left
-behind: `end.json` says done or interrupted, its absence means a crash. Not the ranks requeue, one of
-them may be dead. Under preemption it does so at once: the node is free before the grace time is
-over, and a job that left early without it would count as failed. A SIGTERM without preemption and
-without a time limit near is the user's scancel: never requeued.
+behind: `end.json` says how it ended, its absence means a crash, or a hang where there is a
+`hang.json`. Not the ranks requeue, one of them may be dead. Under preemption it does so at once: the
+node is free before the grace time is over, and a job that left early without it would count as
+failed. A SIGTERM without preemption and without a time limit near is the user's scancel: never
+requeued. Nor is a start that Slurm took for lost, and that ends while a newer one lives or waits.
 """
 
 from __future__ import annotations
@@ -14,26 +15,31 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import os
+import signal
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from kit.cluster import launch, state
+from kit.cluster import launch, nodes, state
 from kit.config import Cluster, read_resolved
 from kit.errors import DONE, FAILED, ClusterError
 from kit.files import append_line, read_json
 from kit.workspace import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 T = TypeVar("T")
 
-CRASH, FAILURE = "crash", "failed"
+CRASH, HANG, FAILURE, STOPPED = "crash", "hang", "failed", "stopped"
+_BY_SLURM, _SUPERSEDED = "requeued by Slurm", "superseded by a newer attempt"
 _RESUMABLE = ("download", "preprocess", "tokenize")
 _TRIES, _PAUSE = 240, 15  # times and seconds: an hour of a slurmctld that does not answer
+_REQUEUE_TAKES = 60  # seconds at the most until Slurm ends the shell of a job it has requeued
 _LIMIT_NEAR = 120  # seconds: SIGTERM comes at the limit, the warning by USR2 up to 90 s before
 
 
@@ -52,22 +58,28 @@ def decide_training(
     if failure := mistake(run, "train", job):
         return Decision(False, failure)
     own = _end(run, job)
-    if own is not None and own["outcome"] == "done":
+    outcome = own["outcome"] if own is not None else None
+    if outcome == "done":
         return Decision(False, "done")
+    if outcome == "superseded":
+        return Decision(False, _SUPERSEDED)
+    if own is not None and outcome in ("stopped", "failed"):
+        return Decision(False, f"{outcome}: {own['reason']}")
     if ended := _ended_by_slurm(job, slurm):
         return ended
     if slurm.preempted:
         return Decision(True, "preemption")
+    hang = _hang(run, job) if own is None else None
     near = slurm.seconds_left is not None and slurm.seconds_left < _LIMIT_NEAR
-    if near or (own is not None and own["signal"] == "SIGUSR2"):
+    if (near and hang is None) or (own is not None and own["reason"] == "time limit"):
         return Decision(True, "time limit")
     if own is not None:
         return Decision(False, "cancelled")
-    crashes = _crashes_without_progress(run, job)
-    if crashes > cluster.training.failures:
-        text = f"{CRASH}, {crashes} times without a new checkpoint (exit code {exit_code})"
-        return Decision(False, text)
-    return Decision(True, f"{CRASH} (exit code {exit_code})")
+    failures = _failures_without_progress(run, job)
+    if failures > cluster.training.failures:
+        text = f"{failures} times without a new checkpoint (exit code {exit_code})"
+        return Decision(False, f"{hang or CRASH}, {text}")
+    return Decision(True, hang or f"{CRASH} (exit code {exit_code})")
 
 
 def decide_task(
@@ -94,10 +106,11 @@ def decide_task(
 
 def _ended_by_slurm(job: str, slurm: state.JobState) -> Decision | None:
     """The decision where the job did not leave on its own, else None."""
+    # Whatever the job's state is: it may be the state of a newer start, running on another node.
+    if slurm.restarts > _restarts(job):
+        return Decision(False, _BY_SLURM)
     if slurm.state == "RUNNING":
         return None
-    if slurm.restarts > _restarts(job):
-        return Decision(False, "requeued by Slurm")
     if slurm.reason == "TimeLimit":
         return Decision(True, "time limit")
     return Decision(False, "cancelled")
@@ -122,10 +135,10 @@ def mistake(run: Run, name: str, job: str | None = None) -> str | None:
     return found["message"] if job in (None, found["job"]) else None
 
 
-def record(run: Run, job: str, name: str, decision: Decision) -> None:
-    """Write a decision down in the run directory."""
+def record(run: Run, job: str, name: str, decision: Decision, where: Sequence[str] = ()) -> None:
+    """Write a decision down in the run directory; `where` are the nodes of the job."""
     row = {"time": time.time(), "job": job, "name": name, "requeued": decision.requeue}
-    row |= {"reason": decision.reason, "progress": _progress(run)}
+    row |= {"reason": decision.reason, "progress": _progress(run), "nodes": list(where)}
     try:
         append_line(run.requeues, json.dumps(row, ensure_ascii=False))
     except OSError as error:  # a full disk may be why the job ended: it is requeued all the same
@@ -144,8 +157,29 @@ def recorded(run: Run) -> list[dict[str, Any]]:
     return rows
 
 
+def stopped(run: Run) -> str | None:
+    """Why the training job that was submitted last ended before its last step, if it did."""
+    jobs = read_json(run.jobs) if run.jobs.is_file() else {}
+    submitted = [*jobs.get("slurm", ()), *(job["name"] for job in jobs.get("local", ()))]
+    since = jobs["time"] if "train" in submitted else 0.0
+    rows = [
+        row
+        for row in recorded(run)
+        if row["name"] == "train"
+        and row["time"] > since
+        and row["reason"] not in (_BY_SLURM, _SUPERSEDED)  # of an older start than the last
+    ]
+    if not rows or rows[-1]["requeued"] or rows[-1]["reason"] == "done":
+        return None
+    reason: str = rows[-1]["reason"]
+    return reason.removeprefix(f"{STOPPED}: ")
+
+
 def main(run_root: str, name: str, exit_code: int) -> int:
     """The exit trap: decide, write it down, requeue; returns DONE where the job is done."""
+    # A requeue sends SIGTERM to this process too, and something is left to do after it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the shell ignores it: it would not wait for us
     run = Run(Path(run_root))
     cluster = read_resolved(run.cluster, Cluster)
     job_id, token = state.own_id(), launch.token()
@@ -153,10 +187,15 @@ def main(run_root: str, name: str, exit_code: int) -> int:
     slurm = _patiently(lambda: state.job(job_id))
     decision = decide(run=run, cluster=cluster, job=token, exit_code=exit_code, slurm=slurm)
     if name == "train" or exit_code != DONE:
-        record(run, token, name, decision)
+        where = _patiently(lambda: nodes.names(os.environ["SLURM_JOB_NODELIST"]))
+        record(run, token, name, decision, where)
     print(f"{name}: {decision.reason}{', requeued' if decision.requeue else ''}", flush=True)
     if decision.requeue:
         _requeue(job_id, decision.reason)
+        if name == "train" and decision.reason.startswith((CRASH, HANG)):
+            _exclude(run, job_id, cluster.training.nodes)
+        # The requeue ends this shell: leaving before it, the job would count as failed.
+        signal.sigtimedwait({signal.SIGTERM}, _REQUEUE_TAKES)
     return DONE if decision.reason == "done" else FAILED
 
 
@@ -180,7 +219,21 @@ def _requeue(job_id: str, reason: str) -> None:
     except ClusterError as error:  # a site may not allow it: it is only a word
         print(f"requeue: {error}", flush=True)
     _patiently(lambda: state.slurm("scontrol", "requeue", job_id))
-    time.sleep(60)  # the requeue ends this shell: leaving on its own, the job would count as failed
+
+
+def _exclude(run: Run, job_id: str, needed: int) -> None:
+    """Keep the job from nodes on which the run failed twice, where it can do without them."""
+    failures: Counter[str] = Counter()
+    for row in recorded(run):
+        if row["name"] == "train" and row["reason"].startswith((CRASH, HANG)):
+            failures.update(row.get("nodes", ()))
+    try:
+        excluded = nodes.exclude(job_id, failures, needed)
+    except ClusterError as error:  # the run goes on, if on a node that may fail again
+        print(f"requeue: no node excluded ({error})", flush=True)
+        return
+    for node in excluded:
+        print(f"train: {node} excluded, {failures[node]} failures of this run", flush=True)
 
 
 def _end(run: Run, job: str) -> dict[str, Any] | None:
@@ -193,24 +246,34 @@ def _end(run: Run, job: str) -> dict[str, Any] | None:
     return None
 
 
+def _hang(run: Run, job: str) -> str | None:
+    """The step without end that the attempt of that token ended itself for, in words, or None."""
+    for attempt in reversed(run.claimed_attempts()):
+        if attempt.hang.is_file():
+            found = read_json(attempt.hang)
+            if found["job"] == job:
+                return f"{HANG} (rank {found['rank']} at step {found['step']})"
+    return None
+
+
 def _progress(run: Run) -> list[int]:
     """Attempt and step of the newest checkpoint: a greater one renews the budget of crashes."""
     made = run.committed_checkpoints().values()
     return max(([attempt, step] for step, attempt in made), default=[0, 0])
 
 
-def _crashes_without_progress(run: Run, job: str) -> int:
-    """The crash that has just been, and those of this job since the newest checkpoint was made."""
+def _failures_without_progress(run: Run, job: str) -> int:
+    """The failure that has just been, and those of this job since the newest checkpoint was made."""
     here = _progress(run)
-    crashes = [
+    failures = [
         row
         for row in recorded(run)
         if row["name"] == "train"
-        and row["reason"].startswith(CRASH)
+        and row["reason"].startswith((CRASH, HANG))
         and _job(row["job"]) == _job(job)
         and row["progress"] >= here
     ]
-    return 1 + len(crashes)
+    return 1 + len(failures)
 
 
 if __name__ == "__main__":

@@ -77,15 +77,20 @@ def own_id() -> str:
 
 def job(job_id: str) -> JobState:
     """The state of one job. Raises ClusterError where Slurm does not know it."""
-    fields = dict(re.findall(r"(\S+?)=(\S*)", slurm("scontrol", "show", "job", "-o", job_id)))
-    end = fields.get("EndTime", "Unknown")
+    found = fields(job_id)
+    end = found.get("EndTime", "Unknown")
     left = None
     if end not in ("Unknown", "None"):
         left = (datetime.fromisoformat(end) - datetime.now()).total_seconds()  # noqa: DTZ005  Slurm's own
     return JobState(
-        fields["JobState"],
-        fields.get("Reason", "None"),
-        fields.get("PreemptTime", "None") not in ("None", "Unknown"),
-        int(fields.get("Restarts", "0")),
+        found["JobState"],
+        found.get("Reason", "None"),
+        found.get("PreemptTime", "None") not in ("None", "Unknown"),
+        int(found.get("Restarts", "0")),
         left,
     )
+
+
+def fields(job_id: str) -> dict[str, str]:
+    """What `scontrol show job` says of one job. Raises ClusterError where Slurm does not know it."""
+    return dict(re.findall(r"(\S+?)=(\S*)", slurm("scontrol", "show", "job", "-o", job_id)))

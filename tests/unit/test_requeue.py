@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -32,13 +33,17 @@ def slurm(
     return JobState(state, preempted=preempted, seconds_left=left, **more)
 
 
-def ended(run: Run, outcome: str, signal: str | None = None, job: str = JOB) -> None:
+def ended(run: Run, outcome: str, reason: str | None = None, job: str = JOB) -> None:
     """The end.json that an attempt leaves behind."""
     number = len(list(run.attempts.iterdir())) + 1
-    facts: dict[str, Any] = {"job": job, "outcome": outcome, "step": 5}
-    if signal:
-        facts["signal"] = signal
+    facts = {"job": job, "outcome": outcome, "step": 5, "saved": 5, "reason": reason}
     write_json(run.attempt(number).end, facts)
+
+
+def hung(run: Run, job: str = JOB) -> None:
+    """The hang.json that an attempt leaves behind."""
+    number = len(list(run.attempts.iterdir())) + 1
+    write_json(run.attempt(number).hang, {"job": job, "rank": 1, "step": 7, "seconds": 601.0})
 
 
 def decide(run: Run, code: int, state: JobState, job: str = JOB) -> Decision:
@@ -56,8 +61,8 @@ def task(run: Run, code: int, restarts: int = 0, state: JobState | None = None) 
     return decision
 
 
-def crash(run: Run) -> Decision:
-    return decide(run, 1, slurm())
+def crash(run: Run, job: str = JOB) -> Decision:
+    return decide(run, 1, slurm(), job)
 
 
 def commit_checkpoint(run: Run, step: int, attempt: int = 1) -> None:
@@ -74,10 +79,10 @@ def test_a_run_that_was_done_as_preemption_came_is_not_requeued(run: Run) -> Non
     assert decide(run, 0, slurm(preempted=True)) == Decision(False, "done")
 
 
-@pytest.mark.parametrize("signal", ["SIGTERM", "SIGUSR2"])
+@pytest.mark.parametrize("reason", ["SIGTERM", "time limit"])
 @pytest.mark.parametrize("left", [FAR, NEAR, None])
-def test_a_preempted_run_that_saved_is_requeued(run: Run, signal: str, left: float | None) -> None:
-    ended(run, "interrupted", signal)
+def test_a_preempted_run_that_saved_is_requeued(run: Run, reason: str, left: float | None) -> None:
+    ended(run, "interrupted", reason)
     assert decide(run, 75, slurm(preempted=True, left=left)) == Decision(True, "preemption")
 
 
@@ -87,7 +92,7 @@ def test_a_preempted_run_that_had_no_time_to_save_is_requeued(run: Run) -> None:
 
 @pytest.mark.parametrize("left", [FAR, NEAR, None])
 def test_a_warning_of_the_time_limit_requeues(run: Run, left: float | None) -> None:
-    ended(run, "interrupted", "SIGUSR2")
+    ended(run, "interrupted", "time limit")
     assert decide(run, 75, slurm(left=left)) == Decision(True, "time limit")
 
 
@@ -119,8 +124,84 @@ def test_a_scancel_during_a_preemption_is_a_scancel(run: Run) -> None:
     assert decide(run, 75, slurm("COMPLETING", preempted=True)) == Decision(False, "cancelled")
 
 
-def test_what_slurm_is_requeueing_is_not_requeued_again(run: Run) -> None:
-    assert decide(run, 137, slurm("COMPLETING", restarts=1)) == Decision(False, "requeued by Slurm")
+@pytest.mark.parametrize("state", ["COMPLETING", "PENDING", "RUNNING"])
+@pytest.mark.parametrize("reason", [None, "SIGTERM", "time limit"])
+def test_what_slurm_has_requeued_is_not_requeued_again(
+    run: Run, state: str, reason: str | None
+) -> None:
+    # RUNNING is the newer start, on another node, while the older one's processes still lived.
+    if reason:
+        ended(run, "interrupted", reason)
+    newer = slurm(state, restarts=1, preempted=True, left=NEAR)
+    assert decide(run, 137, newer) == Decision(False, "requeued by Slurm")
+    assert task(run, 137, state=newer) == Decision(False, "requeued by Slurm")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reason", "said"),
+    [
+        ("stopped", "STOP file", "stopped: STOP file"),
+        ("failed", "20 saves failed", "failed: 20 saves failed"),
+        ("superseded", "attempt 3 exists", "superseded by a newer attempt"),
+    ],
+)
+@pytest.mark.parametrize(
+    "state",
+    [slurm(), slurm(preempted=True), slurm(left=NEAR), slurm("COMPLETING", reason="TimeLimit")],
+)
+def test_what_ended_for_good_is_never_requeued(
+    run: Run, outcome: str, reason: str, said: str, state: JobState
+) -> None:
+    ended(run, outcome, reason)
+    assert decide(run, 75, state) == Decision(False, said)
+
+
+def test_a_hang_spends_the_budget_of_crashes(run: Run) -> None:
+    hung(run)
+    assert decide(run, 1, slurm()) == Decision(True, "hang (rank 1 at step 7)")
+    assert crash(run, "17.1").requeue
+    hung(run, "17.2")
+    said = "hang (rank 1 at step 7), 3 times without a new checkpoint (exit code 1)"
+    assert decide(run, 1, slurm(), "17.2") == Decision(False, said)
+
+
+def test_a_hang_near_the_time_limit_is_a_hang(run: Run) -> None:
+    hung(run)
+    assert decide(run, 1, slurm(left=NEAR)).reason.startswith("hang")
+
+
+def test_a_hang_of_an_earlier_start_says_nothing_of_this_one(run: Run) -> None:
+    hung(run, "16.0")
+    assert decide(run, 1, slurm()) == Decision(True, "crash (exit code 1)")
+
+
+def test_a_hang_that_a_preemption_ended_is_a_preemption(run: Run) -> None:
+    hung(run)
+    assert decide(run, 1, slurm(preempted=True)) == Decision(True, "preemption")
+
+
+def submitted(run: Run) -> None:
+    write_json(run.jobs, {"cluster": "mdx", "time": time.time(), "slurm": {"train": "17"}})
+
+
+def test_a_run_says_why_it_stopped_until_it_is_submitted_again(run: Run) -> None:
+    submitted(run)
+    assert requeue.stopped(run) is None
+    ended(run, "stopped", "STOP file")
+    decide(run, 75, slurm())
+    assert requeue.stopped(run) == "STOP file"
+    submitted(run)
+    assert requeue.stopped(run) is None
+
+
+def test_the_end_of_a_start_that_was_taken_for_lost_is_not_the_end_of_the_run(run: Run) -> None:
+    submitted(run)
+    ended(run, "superseded", "attempt 2 exists")
+    decide(run, 75, slurm(restarts=1))
+    decide(run, 137, slurm("RUNNING", restarts=1))
+    assert requeue.stopped(run) is None
+    decide(run, 75, slurm("COMPLETING"), "17.1")
+    assert requeue.stopped(run) == "cancelled"
 
 
 def test_the_end_of_an_earlier_start_says_nothing_of_this_one(run: Run) -> None:
@@ -247,9 +328,17 @@ def test_a_task_that_met_a_mistake_of_the_users_is_not_retried(run: Run) -> None
     assert found == Decision(False, "corpus.held_out: raise it")
 
 
+def test_a_new_submission_of_training_removes_a_stop(run: Run) -> None:
+    run.stop.touch()
+    launch.begin_anew(run, [launch.Job("tokenize", lambda run, task, tasks: None, 4, "arrays")])
+    assert run.stop.exists()
+    launch.begin_anew(run, [launch.Job("train", lambda run, task, tasks: None, 1, "training")])
+    assert not run.stop.exists()
+
+
 def test_a_new_submission_forgets_old_mistakes(run: Run) -> None:
     fail(run, "preprocess", "9.0")
-    launch.forget_mistakes(run, [launch.Job("preprocess", lambda run, task, tasks: None)])
+    launch.begin_anew(run, [launch.Job("preprocess", lambda run, task, tasks: None)])
     assert task(run, 1).requeue
 
 
