@@ -247,12 +247,12 @@ def _end(run: Run, job: str) -> dict[str, Any] | None:
 
 
 def _hang(run: Run, job: str) -> str | None:
-    """The step without end that the attempt of that token ended itself for, in words, or None."""
+    """What had no end, so that the attempt of that token ended itself, in words; or None."""
     for attempt in reversed(run.claimed_attempts()):
         if attempt.hang.is_file():
             found = read_json(attempt.hang)
             if found["job"] == job:
-                return f"{HANG} (rank {found['rank']} at step {found['step']})"
+                return f"{HANG} (rank {found['rank']}, {found['what']})"
     return None
 
 

@@ -1,7 +1,8 @@
 #!/bin/bash
 # Bring up a real Slurm on this one machine, to try jobs, preemption and requeues on: two nodes (mdx1, mdx2) of eight fake
-# GPUs, a partition "low" whose jobs the partition "high" preempts and requeues, and accounting. It lives in one directory,
-# listens on loopback, and needs root but no systemd. Running it again starts what is missing; down.sh stops it.
+# GPUs, a partition "low" whose jobs the partition "high" preempts and requeues ("hasty": the same without any grace), and
+# accounting. It lives in one directory, listens on loopback, and needs root but no systemd. Running it again starts what
+# is missing; down.sh stops it.
 #
 #   sbatch/slurm/up.sh && source /tmp/ekiden-slurm/env.sh && sinfo
 #

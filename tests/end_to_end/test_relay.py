@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from kit.cluster import local
+from kit.cluster import local, requeue
 from kit.files import read_json
 from kit.tracking import ledger
 from kit.workspace import Run, Workspace
@@ -205,3 +205,46 @@ def test_a_command_that_is_stopped_saves_and_says_75(workspace: Path, preempted:
     assert "stopped and saved" in said
     (end,) = (read_json(attempt.end) for attempt in ledger.attempts(run))
     assert [step for step, _ in run.committed_checkpoints().values()] == [end["step"]]
+
+
+def test_a_time_limit_on_this_machine_requeues_and_a_stop_file_ends_plainly(
+    workspace: Path, preempted: Run
+) -> None:
+    limit = ("cluster.training.minutes=1", "cluster.training.warning_seconds=1")
+    name = ("training.steps=20000", "name=limited-here")
+    arguments = (str(DEMO), f"workspace={workspace}", *name)
+    command("train", "submit", *arguments, *limit, "cluster.training.failures=0")
+    run = Workspace(workspace).run("limited-here")
+    wait_until(lambda: len(ledger.attempts(run)) > 1, "second attempt")
+    (limited,) = requeue.recorded(run)
+    assert (limited["requeued"], limited["reason"]) == (True, "time limit")
+    end = read_json(ledger.attempts(run)[0].end)
+    assert (end["outcome"], end["reason"]) == ("interrupted", "time limit")
+    assert read_json(ledger.attempts(run)[1].start)["from_step"] == end["step"]
+
+    run.stop.touch()
+    wait_until(lambda: not local.is_supervised(run), "the supervisor's end")
+    assert requeue.recorded(run)[-1]["reason"] == "stopped: STOP file"
+    said = command("train", "status", *arguments)
+    assert "stopped: STOP file; submit it again to go on" in said
+    attempts = len(ledger.attempts(run))
+    command("train", "submit", *arguments)
+    wait_until(lambda: len(ledger.attempts(run)) > attempts, "next attempt")
+    assert not run.stop.exists()
+    os.kill(int(run.supervisor.read_text()), signal.SIGTERM)
+    wait_until(lambda: not local.is_supervised(run), "the supervisor's end")
+    assert read_json(ledger.attempts(run)[-1].end)["reason"] == "SIGTERM"
+
+
+def test_ranks_whose_supervisor_is_killed_save_and_leave(workspace: Path, preempted: Run) -> None:
+    arguments = (str(DEMO), f"workspace={workspace}", "training.steps=20000", "name=orphaned")
+    command("train", "submit", *arguments)
+    run = Workspace(workspace).run("orphaned")
+    wait_for_step(run, 5)
+    os.kill(int(run.supervisor.read_text()), signal.SIGKILL)
+    wait_until(ledger.attempts(run)[0].end.is_file, "end.json")
+    end = read_json(ledger.attempts(run)[0].end)
+    assert (end["outcome"], end["reason"]) == ("interrupted", "SIGTERM")
+    assert [step for step, _ in run.committed_checkpoints().values()] == [end["step"]]
+    said = command("pipeline", "status", *arguments)
+    assert "interrupted (SIGTERM), and no job is left; submit it again to go on" in said

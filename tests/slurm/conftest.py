@@ -21,8 +21,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.relay import wait_for_step
+
+from .trial import PATIENCE, WHOLE, submit
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from kit.workspace import Run
 
 SCRIPTS = Path(__file__).parents[2] / "sbatch" / "slurm"
 PACKAGES = "slurmctld slurmd slurm-client munge slurmdbd mariadb-server"
@@ -39,6 +45,7 @@ class Slurm:
 
     root: Path
     accounting: bool
+    environment: dict[str, str]  # of up.sh and down.sh
 
     def run(self, *argv: str) -> str:
         """Standard output of a Slurm command: run("sinfo", "--noheader")."""
@@ -92,6 +99,29 @@ class Slurm:
                 raise TimeoutError(f"job {jobid} is {state}, sacct says {states} for {timeout} s")
             time.sleep(0.2)
 
+    def kill(self, daemon: str, number: int = signal.SIGKILL) -> None:
+        """End one of the cluster's daemons, `slurmctld` or `slurmd.mdx1`, and wait until it is gone."""
+        pid = int((self.root / "pid" / f"{daemon}.pid").read_text())
+        os.kill(pid, number)
+        while (Path("/proc") / str(pid)).exists() and _state(pid) != "Z":
+            time.sleep(0.1)
+
+    def repair(self) -> None:
+        """Start the daemons that are not there, and take nodes that were set down into service."""
+        self.up()
+        for node in ("mdx1", "mdx2"):
+            state = self.run("sinfo", "--noheader", f"--nodes={node}", "--format=%T").split()[0]
+            if state.startswith(("down", "drain")):
+                self.run("scontrol", "update", f"nodename={node}", "state=resume")
+
+    def up(self) -> None:
+        """Start what is missing of the cluster."""
+        up = subprocess.run(
+            [SCRIPTS / "up.sh"], env=self.environment, capture_output=True, text=True, check=False
+        )
+        if up.returncode:
+            pytest.fail(f"{up.stdout}{up.stderr}")
+
     def start_now(self, jobid: str) -> None:
         """Make a requeued job eligible now instead of after cred_expire."""
         # Not while the job is COMPLETING: its end would overwrite the time. Not in the second of
@@ -112,18 +142,37 @@ def slurm() -> Iterator[Slurm]:
     environment = os.environ | KNOBS | place
     with pytest.MonkeyPatch.context() as patch:
         try:
-            up = subprocess.run(
-                [SCRIPTS / "up.sh"], env=environment, capture_output=True, text=True, check=False
-            )
-            if up.returncode:
-                pytest.fail(f"{up.stdout}{up.stderr}")
             accounting = environment.get("EKIDEN_SLURM_DBD", "1") == "1"
+            cluster = Slurm(root, accounting, environment)
+            cluster.up()
             patch.setenv("SLURM_CONF", str(root / "etc" / "slurm.conf"))
             if not accounting:
                 patch.setenv("PATH", str(root / "bin"), prepend=os.pathsep)
-            yield Slurm(root, accounting)
+            yield cluster
         finally:
             subprocess.run([SCRIPTS / "down.sh", "--wipe"], env=environment, check=True)
+
+
+@pytest.fixture(scope="session")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("slurm")
+
+
+@pytest.fixture(scope="session")
+def preempted(slurm: Slurm, workspace: Path) -> tuple[Run, dict[str, str]]:
+    """The whole relay, its training preempted by a job of a higher partition."""
+    run, jobs = submit(workspace)
+    wait_for_step(run, 40)
+    high = slurm.submit("sleep 1", "--partition=high", *WHOLE)
+    slurm.wait(high, "COMPLETED", timeout=PATIENCE)
+    slurm.wait(jobs["generate"], "COMPLETED", timeout=PATIENCE)
+    return run, jobs
+
+
+def _state(pid: int) -> str:
+    """The state of a process; Z where its end has not been noticed yet."""
+    stat = (Path("/proc") / str(pid) / "stat").read_text()
+    return stat.rsplit(") ", 1)[1][0]
 
 
 def _missing() -> str | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,40 +11,15 @@ import pytest
 from kit.files import read_json
 from kit.tracking import ledger
 from kit.workspace import Run, Workspace
-from tests.relay import DEMO, ROOT, command, curve, final_files, wait_for_step
+from tests.relay import DEMO, command, curve, final_files, wait_for_step
+from tests.slurm.trial import CLUSTER, PATIENCE, processes_of, submit
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from .conftest import Slurm
 
 pytestmark = pytest.mark.slurm
-
-CLUSTER = str(ROOT / "sbatch" / "slurm" / "cluster.yaml")
-WHOLE = ("--nodes=2", "--gpus-per-node=8", "--exclusive")
-PATIENCE = 300  # seconds
-
-
-def submit(workspace: Path, *overrides: str, job: str = "pipeline") -> tuple[Run, dict[str, str]]:
-    """Submit to the test cluster; returns the run and the ids of its jobs."""
-    command(job, "submit", str(DEMO), f"workspace={workspace}", *overrides, "--cluster", CLUSTER)
-    name = next((o.removeprefix("name=") for o in overrides if o.startswith("name=")), "demo")
-    run = Workspace(workspace).run(name)
-    return run, read_json(run.jobs)["slurm"]
-
-
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("slurm")
-
-
-@pytest.fixture(scope="module")
-def preempted(slurm: Slurm, workspace: Path) -> tuple[Run, dict[str, str]]:
-    """The whole relay, its training preempted by a job of a higher partition."""
-    run, jobs = submit(workspace)
-    wait_for_step(run, 40)
-    high = slurm.submit("sleep 1", "--partition=high", *WHOLE)
-    slurm.wait(high, "COMPLETED", timeout=PATIENCE)
-    slurm.wait(jobs["generate"], "COMPLETED", timeout=PATIENCE)
-    return run, jobs
 
 
 def test_slurms_record_shows_the_preemption_and_the_requeue(
@@ -100,21 +74,6 @@ def test_a_cancelled_job_saves_and_is_never_requeued(
     assert list(run.checkpoints.glob("step-*"))
 
 
-def test_a_time_limit_is_met_by_a_save_and_a_requeue(
-    slurm: Slurm, preempted: tuple[Run, dict[str, str]], workspace: Path
-) -> None:
-    # Slurm counts limits in minutes and looks at them every 30 s: USR2 comes between 55 and 25 s
-    # after the start, long before 2,000 steps are done.
-    limits = ("cluster.training.minutes=1", "cluster.training.warning_seconds=20")
-    run, jobs = submit(workspace, "name=limited", "training.steps=2000", *limits, job="train")
-    job = slurm.wait(jobs["train"], lambda job: job["Restarts"] == "1", timeout=PATIENCE)
-    slurm.run("scancel", jobs["train"])
-    assert job["Comment"] == "ekiden: time limit, requeued"
-    end = read_json(ledger.attempts(run)[0].end)
-    assert end["signal"] == "SIGUSR2"
-    assert end["step"] > 0
-
-
 def test_a_killed_rank_costs_no_more_than_the_steps_since_the_last_checkpoint(
     slurm: Slurm, preempted: tuple[Run, dict[str, str]], workspace: Path
 ) -> None:
@@ -140,27 +99,13 @@ def test_one_dead_rank_ends_the_others_and_the_run_goes_on(
         workspace, name, "training.steps=30", "training.checkpoint_every=10", job="train"
     )
     wait_for_step(run, 12)
-    os.kill(process_of(jobs["train"], rank), signal.SIGKILL)
+    os.kill(processes_of(jobs["train"])[rank], signal.SIGKILL)
     slurm.wait(jobs["train"], "COMPLETED", timeout=PATIENCE)
     job = slurm.job(jobs["train"])
     assert job["Restarts"] == "1"
     assert job["Comment"].startswith("ekiden: crash")
     steps = [row["step"] for row in ledger.canonical(run) if row["kind"] == "step"]
     assert steps == list(range(1, 31))
-
-
-def process_of(job: str, rank: int) -> int:
-    """The process id of a rank of a job that runs on this machine."""
-    wanted = {f"SLURM_JOB_ID={job}".encode(), f"SLURM_PROCID={rank}".encode()}
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            variables = (path / "environ").read_bytes().split(b"\0")
-            program = (path / "cmdline").read_bytes()
-        except OSError:  # it has just ended
-            continue
-        if wanted <= set(variables) and b"submitit.core._submit" in program:
-            return int(path.name)
-    raise AssertionError(f"no process of rank {rank} of job {job}")
 
 
 def test_a_second_live_job_of_a_run_is_refused(

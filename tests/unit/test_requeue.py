@@ -43,7 +43,9 @@ def ended(run: Run, outcome: str, reason: str | None = None, job: str = JOB) -> 
 def hung(run: Run, job: str = JOB) -> None:
     """The hang.json that an attempt leaves behind."""
     number = len(list(run.attempts.iterdir())) + 1
-    write_json(run.attempt(number).hang, {"job": job, "rank": 1, "step": 7, "seconds": 601.0})
+    write_json(
+        run.attempt(number).hang, {"job": job, "rank": 1, "what": "step 7", "seconds": 601.0}
+    )
 
 
 def decide(run: Run, code: int, state: JobState, job: str = JOB) -> Decision:
@@ -158,10 +160,10 @@ def test_what_ended_for_good_is_never_requeued(
 
 def test_a_hang_spends_the_budget_of_crashes(run: Run) -> None:
     hung(run)
-    assert decide(run, 1, slurm()) == Decision(True, "hang (rank 1 at step 7)")
+    assert decide(run, 1, slurm()) == Decision(True, "hang (rank 1, step 7)")
     assert crash(run, "17.1").requeue
     hung(run, "17.2")
-    said = "hang (rank 1 at step 7), 3 times without a new checkpoint (exit code 1)"
+    said = "hang (rank 1, step 7), 3 times without a new checkpoint (exit code 1)"
     assert decide(run, 1, slurm(), "17.2") == Decision(False, said)
 
 

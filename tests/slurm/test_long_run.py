@@ -1,0 +1,347 @@
+"""What seventy days bring, on a real Slurm: the run goes on from its last checkpoint, or says why not.
+
+Most runs here have more steps than they are given time for, and are cancelled once they have shown
+that they go on; that an interruption leaves no trace in the weights is shown in test_relay.py.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kit.cluster import requeue
+from kit.files import read_json
+from kit.tracking import ledger
+from kit.workspace import Run, Workspace
+from tests.relay import DEMO, ROOT, command, curve, final_files, wait_for_step, wait_until
+
+from .trial import CLUSTER, PATIENCE, WHOLE, processes_of, submit, wait_for_attempt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from kit.workspace import Run
+
+    from .conftest import Fields, Slurm
+
+    Relay = tuple[Run, dict[str, str]]
+
+pytestmark = pytest.mark.slurm
+
+ENDLESS = ("training.steps=20000", "training.checkpoint_every=20")
+
+
+@pytest.fixture(autouse=True)
+def whole_cluster(slurm: Slurm, preempted: Relay) -> Iterator[None]:
+    """Every test has both nodes, and leaves no job behind."""
+    yield
+    slurm.repair()
+    slurm.run("scancel", "--user=root")
+    wait_until(lambda: not slurm.run("squeue", "--noheader").strip(), "empty queue", PATIENCE)
+
+
+def restarted(times: int) -> Callable[[Fields], bool]:
+    """Whether a job waits for, or is in, a start after so many requeues."""
+    return lambda job: int(job["Restarts"]) >= times
+
+
+def go_on(slurm: Slurm, job: str, times: int = 1) -> None:
+    """Wait until a job has been requeued so many times, and start it without Slurm's pause."""
+    slurm.wait(job, restarted(times), timeout=PATIENCE)
+    slurm.start_now(job)
+
+
+def starts(run: Run) -> list[int]:
+    """The step from which each attempt started."""
+    return [read_json(attempt.start)["from_step"] for attempt in ledger.attempts(run)]
+
+
+def reasons(run: Run) -> list[str]:
+    """What was decided after each start of the training job."""
+    return [row["reason"] for row in requeue.recorded(run) if row["name"] == "train"]
+
+
+def status(run: Run, *overrides: str) -> str:
+    """What `jobs.train status` prints."""
+    return command("train", "status", str(DEMO), f"workspace={run.root.parents[1]}", *overrides)
+
+
+def log_of(run: Run) -> str:
+    """The output of all starts of the training job."""
+    return "".join(path.read_text() for path in sorted(run.job_logs("train").glob("*.out")))
+
+
+# A rank that neither a signal nor SIGCONT wakes, as one that waits for a dead file system: traced by
+# another process, which lets it die only.
+_FREEZER = """
+import ctypes, os, sys
+ptrace, pid = ctypes.CDLL(None, use_errno=True).ptrace, int(sys.argv[1])
+ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+SEIZE, INTERRUPT = 0x4206, 0x4207  # linux/ptrace.h
+assert ptrace(SEIZE, pid, 0, 0) == 0 and ptrace(INTERRUPT, pid, 0, 0) == 0
+_, how = os.waitpid(pid, 0x40000000)
+print("frozen", flush=True)
+while not (os.WIFEXITED(how) or os.WIFSIGNALED(how)):
+    _, how = os.waitpid(pid, 0x40000000)  # __WALL
+"""
+
+
+def freeze(pid: int) -> subprocess.Popen[str]:
+    """Keep the main thread of a process from running, until SIGKILL ends it."""
+    freezer = subprocess.Popen(
+        [sys.executable, "-c", _FREEZER, str(pid)], stdout=subprocess.PIPE, text=True
+    )
+    assert freezer.stdout is not None
+    assert freezer.stdout.readline() == "frozen\n"
+    return freezer
+
+
+def test_a_preemption_without_time_to_save_costs_the_steps_since_the_last_checkpoint(
+    slurm: Slurm, workspace: Path
+) -> None:
+    name = ("name=hasty", *ENDLESS, "cluster.training.partition=hasty")
+    run, jobs = submit(workspace, *name, job="train")
+    wait_for_step(run, 25)
+    freezer = freeze(processes_of(jobs["train"])[1])  # so that no save can end
+    committed = max(step for step, _ in run.committed_checkpoints().values())
+    high = slurm.submit("true", "--partition=high", *WHOLE)
+    slurm.wait(high, "COMPLETED", timeout=PATIENCE)
+    freezer.wait(PATIENCE)
+    go_on(slurm, jobs["train"])
+    wait_for_attempt(run, 2)
+    assert not run.attempt(1).end.exists()
+    assert starts(run) == [0, committed]
+    assert committed >= 20
+    assert set(reasons(run)) <= {"requeued by Slurm"}
+
+
+def test_time_limits_in_a_row_are_each_met_by_a_save_and_cost_no_budget(
+    slurm: Slurm, workspace: Path
+) -> None:
+    name = ("name=limited", *ENDLESS, "cluster.training.failures=0")
+    warning = "cluster.training.warning_seconds=30"
+    run, jobs = submit(workspace, *name, warning, job="train")
+    job = jobs["train"]
+    for times in (1, 2):
+        wait_for_attempt(run, times)
+        assert told_of_the_limit(slurm, job, times - 1)
+        bring_the_limit(slurm, job)
+        slurm.wait(job, restarted(times), timeout=PATIENCE)
+        slurm.run("scontrol", "update", f"jobid={job}", "timelimit=60")
+        slurm.start_now(job)
+    wait_for_attempt(run, 3)
+    ends = [read_json(run.attempt(number).end) for number in (1, 2)]
+    assert [(end["outcome"], end["reason"]) for end in ends] == [("interrupted", "time limit")] * 2
+    assert reasons(run) == ["time limit", "time limit"]
+    assert starts(run) == [0, ends[0]["step"], ends[1]["step"]]
+    assert 0 < ends[0]["step"] < ends[1]["step"]
+    assert slurm.job(job)["Comment"] == "ekiden: time limit, requeued"
+
+
+def told_of_the_limit(slurm: Slurm, job: str, restarts: int) -> bool:
+    """Whether all ranks know when the time limit ends, as Slurm has it."""
+    ends = datetime.fromisoformat(slurm.job(job)["EndTime"]).timestamp()
+    known = [
+        (Path("/proc") / str(pid) / "environ").read_text().split("\0")
+        for pid in processes_of(job, restarts).values()
+    ]
+    return len(known) == 2 and all(f"EKIDEN_END_TIME={ends:.0f}" in found for found in known)
+
+
+def bring_the_limit(slurm: Slurm, job: str) -> None:
+    """Shorten the time limit to the first full minute that leaves a save its time."""
+    # Slurm counts limits in minutes and looks at them every 30 s: USR2 comes 60 to 30 s before.
+    hours, minutes, seconds = map(int, slurm.job(job)["RunTime"].split(":"))
+    limit = hours * 60 + minutes + (1 if seconds < 20 else 2)
+    slurm.run("scontrol", "update", f"jobid={job}", f"timelimit={limit}")
+
+
+def test_requeues_by_hand_a_lost_node_and_a_new_slurmctld_leave_one_run(
+    slurm: Slurm, workspace: Path
+) -> None:
+    run, jobs = submit(workspace, "name=moved", *ENDLESS, job="train")
+    job = jobs["train"]
+    wait_for_attempt(run, 1)
+
+    slurm.run("scontrol", "requeue", job)
+    go_on(slurm, job, 1)
+    wait_for_attempt(run, 2)
+
+    node = slurm.job(job)["NodeList"]
+    slurm.run("scontrol", "update", f"nodename={node}", "state=down", "reason=trial")
+    go_on(slurm, job, 2)
+    wait_for_attempt(run, 3)
+    assert slurm.job(job)["NodeList"] != node
+
+    slurm.kill("slurmctld")
+    before = max(row["step"] for row in ledger.canonical(run))
+    wait_for_step(run, before + 5)
+    slurm.up()
+    slurm.wait(job, "RUNNING", timeout=PATIENCE)
+    wait_for_step(run, before + 10)
+
+    ends = [read_json(run.attempt(number).end) for number in (1, 2)]
+    assert [end["outcome"] for end in ends] == ["interrupted"] * 2
+    assert starts(run) == [0, ends[0]["step"], ends[1]["step"]]
+    assert reasons(run) == ["requeued by Slurm"] * 2
+    assert [path.name for path in run.root.parent.glob("moved*")] == ["moved"]
+    slurm.run("scancel", job)
+    slurm.wait(job, "CANCELLED", timeout=PATIENCE)
+    wait_until(run.attempt(3).end.is_file, "end.json", PATIENCE)
+    assert shown_by_mlflow(run) >= ends[1]["step"]
+
+
+def shown_by_mlflow(run: Run) -> int:
+    """The last step of the one MLflow run that has this run's identity."""
+    identity = read_json(run.identity)["id"]
+    with sqlite3.connect(run.root.parents[1] / "mlflow.db") as store:
+        found = store.execute(
+            "select run_uuid from tags where key = 'ekiden.run' and value = ?", [identity]
+        ).fetchall()
+        assert len(found) == 1
+        (last,) = store.execute(
+            "select max(step) from metrics where run_uuid = ? and key = 'train/loss'", found[0]
+        ).fetchone()
+    return int(last)
+
+
+def test_a_stopped_and_a_cancelled_run_say_so_and_the_next_submission_goes_on(
+    slurm: Slurm, workspace: Path
+) -> None:
+    name = ("name=stopped", *ENDLESS)
+    run, jobs = submit(workspace, *name, job="train")
+    wait_for_attempt(run, 1)
+    run.stop.touch()
+    job = slurm.wait(jobs["train"], "FAILED", timeout=PATIENCE)
+    assert job["Restarts"] == "0"
+    assert "stopped: STOP file; submit it again to go on" in status(run, *name)
+    stopped = read_json(run.attempt(1).end)
+    assert (stopped["outcome"], stopped["saved"]) == ("stopped", stopped["step"])
+
+    _, jobs = submit(workspace, *name, job="train")
+    assert not run.stop.exists()
+    wait_for_attempt(run, 2)
+    assert "stopped" not in status(run, *name)
+    slurm.run("scancel", jobs["train"])
+    assert slurm.wait(jobs["train"], "CANCELLED", timeout=PATIENCE)["Restarts"] == "0"
+    wait_until(lambda: len(reasons(run)) == 2, "decision", PATIENCE)
+    assert "stopped: cancelled; submit it again to go on" in status(run, *name)
+    cancelled = read_json(run.attempt(2).end)
+
+    submit(workspace, *name, job="train")
+    wait_for_attempt(run, 3)
+    assert starts(run) == [0, stopped["step"], cancelled["step"]]
+
+
+def test_of_two_attempts_at_once_the_newer_goes_on_and_the_older_counts_for_nothing(
+    slurm: Slurm, workspace: Path
+) -> None:
+    run, jobs = submit(workspace, "name=twofold", *ENDLESS, job="train")
+    job = jobs["train"]
+    wait_for_step(run, 25)
+    node = slurm.job(job)["NodeList"]
+    slurm.kill(f"slurmd.{node}")
+    older = processes_of(job)
+    assert sorted(older) == [0, 1]
+    slurm.wait(job, restarted(1), timeout=PATIENCE)
+    for pid in older.values():
+        os.kill(pid, signal.SIGSTOP)  # they sleep until the newer attempt has a checkpoint
+    slurm.start_now(job)
+    slurm.wait(job, "RUNNING", timeout=PATIENCE)
+    assert slurm.job(job)["NodeList"] != node
+    wait_until(lambda: 2 in attempts_saved(run), "checkpoint of attempt 2", PATIENCE)
+    begun = len(list(ledger.rows(run.attempt(1))))
+    for pid in older.values():
+        os.kill(pid, signal.SIGCONT)
+    wait_until(lambda: not processes_of(job), "end of the older attempt", PATIENCE)
+    wait_until(lambda: len(reasons(run)) == 1, "the older attempt's decision", PATIENCE)
+    assert reasons(run) == ["superseded by a newer attempt"]
+    assert read_json(run.attempt(1).end)["outcome"] == "superseded"
+    assert len(list(ledger.rows(run.attempt(1)))) <= begun + 2  # the step that it slept in, its end
+    last = max(row["step"] for row in ledger.canonical(run))
+    wait_for_step(run, last + 5)
+    assert slurm.job(job)["Restarts"] == "1"
+    assert attempts_saved(run) <= {1, 2}
+    newest = max(run.committed_checkpoints().values(), key=lambda made: made[::-1])
+    assert newest[1] == 2
+
+
+def attempts_saved(run: Run) -> set[int]:
+    """The attempts that made the checkpoints there are."""
+    return {attempt for _, attempt in run.committed_checkpoints().values()}
+
+
+def test_a_slurmctld_that_is_away_as_an_attempt_ends_is_waited_for(
+    slurm: Slurm, workspace: Path
+) -> None:
+    run, jobs = submit(workspace, "name=unanswered", *ENDLESS, job="train")
+    wait_for_step(run, 25)
+    slurm.kill("slurmctld")
+    os.kill(processes_of(jobs["train"])[0], signal.SIGKILL)
+    wait_until(lambda: "again in 15 s" in log_of(run), "trap that waits", PATIENCE)
+    assert not reasons(run)
+    slurm.up()
+    go_on(slurm, jobs["train"])
+    wait_for_attempt(run, 2)
+    assert [reason.split()[0] for reason in reasons(run)] == ["crash"]
+    assert starts(run)[1] >= 20
+
+
+def test_a_rank_that_hangs_is_seen_and_a_node_with_two_failures_is_left_out(
+    slurm: Slurm, workspace: Path
+) -> None:
+    health = ("training.health.hang_seconds=5", "training.save_pause=1")
+    run, jobs = submit(workspace, "name=hung", *ENDLESS, *health, job="train")
+    job = jobs["train"]
+    node = ""
+    for times in (1, 2):
+        wait_for_attempt(run, times, steps=25)
+        here = slurm.job(job)["NodeList"]
+        assert here == (node or here)
+        node = here
+        os.kill(processes_of(job, times - 1)[1], signal.SIGSTOP)
+        slurm.wait(job, restarted(times), timeout=PATIENCE)
+        slurm.start_now(job)
+    wait_for_attempt(run, 3)
+    assert [reason.split(" (")[0] for reason in reasons(run)] == ["hang", "hang"]
+    assert "ekiden: hang (rank 0, step" in slurm.job(job)["Comment"]
+    assert "most recent call first" in log_of(run)
+    assert read_json(run.attempt(1).hang)["rank"] == 0
+    assert [row["nodes"] for row in requeue.recorded(run)] == [[node], [node]]
+    assert slurm.job(job)["NodeList"] != node
+    assert slurm.job(job)["ExcNodeList"] == node
+    assert f"{node} excluded, 2 failures of this run" in log_of(run)
+
+
+def test_what_is_edited_after_the_submission_has_no_effect(
+    slurm: Slurm, preempted: Relay, workspace: Path, tmp_path: Path
+) -> None:
+    checkout = tmp_path / "checkout"
+    for part in ("jobs", "kit", "configs"):
+        shutil.copytree(ROOT / part, checkout / part)
+    recipe = checkout / "configs" / "demo.yaml"
+    name = (f"workspace={workspace}", "name=edited", "--cluster", CLUSTER)
+    subprocess.run(
+        [sys.executable, "-m", "jobs.train", "submit", recipe, *name], cwd=checkout, check=True
+    )
+    run = Workspace(workspace).run("edited")
+    wait_for_step(run, 20)
+    (job,) = read_json(run.jobs)["slurm"].values()
+    for module in (checkout / "kit").rglob("*.py"):
+        module.write_text("raise SystemExit('the checkout is not what runs')\n")
+    recipe.write_text(recipe.read_text().replace("2.0e-3", "1.0e-3"))
+    slurm.run("scontrol", "requeue", job)
+    go_on(slurm, job)
+    slurm.wait(job, "COMPLETED", timeout=PATIENCE)
+    assert len(starts(run)) == 2
+    assert final_files(run) == final_files(preempted[0])
+    assert curve(run) == curve(preempted[0])

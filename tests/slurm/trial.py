@@ -1,0 +1,49 @@
+"""What the trials on a real Slurm share: submitting the demo's recipe, and finding its processes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kit.files import read_json
+from kit.tracking import ledger
+from kit.workspace import Run, Workspace
+from tests.relay import DEMO, ROOT, command, wait_until
+
+CLUSTER = str(ROOT / "sbatch" / "slurm" / "cluster.yaml")
+WHOLE = ("--nodes=2", "--gpus-per-node=8", "--exclusive")  # all there is
+PATIENCE = 300  # seconds
+
+
+def submit(workspace: Path, *overrides: str, job: str = "pipeline") -> tuple[Run, dict[str, str]]:
+    """Submit to the test cluster; returns the run and the ids of its jobs."""
+    command(job, "submit", str(DEMO), f"workspace={workspace}", *overrides, "--cluster", CLUSTER)
+    name = next((o.removeprefix("name=") for o in overrides if o.startswith("name=")), "demo")
+    run = Workspace(workspace).run(name)
+    return run, read_json(run.jobs)["slurm"]
+
+
+def processes_of(job: str, restarts: int = 0) -> dict[int, int]:
+    """The process ids of the ranks of one start of a job, by rank: both nodes are this machine."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            program = (path / "cmdline").read_text(errors="replace").split("\0")
+            lines = (path / "environ").read_text(errors="replace").split("\0")
+        except OSError:  # it has just ended
+            continue
+        variables = dict(line.split("=", 1) for line in lines if "=" in line)
+        start = (variables.get("SLURM_JOB_ID"), variables.get("SLURM_RESTART_COUNT", "0"))
+        is_rank = "submitit.core._submit" in program and program[0] != "srun"
+        if is_rank and start == (job, str(restarts)):
+            found[int(variables["SLURM_PROCID"])] = int(path.name)
+    return found
+
+
+def wait_for_attempt(run: Run, attempt: int, steps: int = 3) -> None:
+    """Wait until an attempt has made so many steps."""
+
+    def made() -> bool:
+        rows = ledger.rows(run.attempt(attempt))
+        return sum(row["kind"] == "step" for row in rows) >= steps
+
+    wait_until(made, f"{steps} steps of attempt {attempt}", PATIENCE)
