@@ -71,7 +71,7 @@ def enter(work: Work, run_root: str, name: str, task: int, tasks: int) -> None:
         os.environ.pop("EKIDEN_END_TIME", None)
     try:
         if "EKIDEN_SUPERVISOR" in os.environ:
-            _end_with(int(os.environ["EKIDEN_SUPERVISOR"]))
+            end_with(int(os.environ["EKIDEN_SUPERVISOR"]))
         submission.check_environment(run)
         work(run, task, tasks)
     except Interrupted as interrupted:
@@ -84,7 +84,7 @@ def enter(work: Work, run_root: str, name: str, task: int, tasks: int) -> None:
         sys.exit(error.exit_code)
 
 
-def _end_with(supervisor: int) -> None:
+def end_with(supervisor: int) -> None:
     """Have SIGTERM from the kernel when the local supervisor dies; raises Interrupted if it is dead."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != supervisor:  # it died before: no signal will come

@@ -311,8 +311,7 @@ class _Watch:
             self._end_the_rest()
         if self._killed_at_limit:
             return JobState("COMPLETING", reason="TimeLimit")
-        left = self.ends - time.time()
-        return JobState("RUNNING", preempted=self._preempted, seconds_left=left)
+        return JobState("RUNNING", preempted=self._preempted)
 
     def _tell(self) -> None:
         """TERM, once: the ranks save and leave."""
