@@ -89,7 +89,8 @@ class Publisher:
 def publish(run: Run, recipe: Recipe, status: str) -> str | None:
     """Send what MLflow has not got, and set the run's status; returns a problem in one line, or None.
 
-    `status` is one of MLflow's: RUNNING, SCHEDULED (waits for its next attempt), FINISHED, FAILED.
+    `status` is one of MLflow's: RUNNING, SCHEDULED (waits for its next attempt), FINISHED,
+    FAILED, KILLED (stopped by a user).
     """
     try:
         store = _Store(run, recipe)
@@ -145,7 +146,7 @@ class _Store:
 
     def set_status(self, status: str) -> None:
         """Set the run's status."""
-        if status in ("FINISHED", "FAILED"):
+        if status in ("FINISHED", "FAILED", "KILLED"):
             self._client.set_terminated(self._cursor["run"], status)
         else:
             self._client.update_run(self._cursor["run"], status=status)

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from kit.workspace import Attempt, Run
 
 _PAUSE = 60.0  # seconds between two lines in the log
+_MLFLOW_STATUS = {
+    "done": "FINISHED", "interrupted": "SCHEDULED", "stopped": "KILLED", "failed": "FAILED",
+    "superseded": None,  # a newer attempt is running
+}  # fmt: skip
 
 
 class Book:
@@ -125,11 +129,10 @@ class Book:
             print(f"ledger: {error.strerror}; its last rows are lost", flush=True)
         if self._events:
             self._events.close()
-        if self._publisher:
-            if outcome["outcome"] == "done":
-                self._publisher.close("FINISHED", patience=30.0)
-            else:  # the grace time is short
-                self._publisher.close("SCHEDULED", patience=3.0)
+        status = _MLFLOW_STATUS[outcome["outcome"]]
+        if self._publisher and status is not None:
+            # Of an interruption the grace time is short.
+            self._publisher.close(status, patience=30.0 if status == "FINISHED" else 3.0)
 
     def _draw(self, row: Row) -> None:
         """Show a row in TensorBoard; after a full disk, all rows of the attempt anew."""

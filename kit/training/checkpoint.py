@@ -48,11 +48,6 @@ class Checkpoint:
         """The folder of DeepSpeed's files."""
         return self.folder / STATE
 
-    @property
-    def size(self) -> int:
-        """Bytes of its files."""
-        return sum(file["size"] for file in self.record["files"].values())
-
     def problem(self, *, read: bool = True) -> str | None:
         """What is wrong with its files, by size, and with `read` by hash; None if nothing.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -89,7 +90,7 @@ class Engine:
     def update(self, accept: Callable[[float], bool]) -> float:
         """The update that ends a step, if `accept` takes the gradient's norm before clipping.
 
-        Returns that norm: the same on all ranks, not finite or negative where the gradient is not.
+        Returns that norm: the same on all ranks, not finite where the gradient is not.
         """
         self._optimizer.accept = lambda: accept(self._norm())
         self._engine.step()
@@ -144,7 +145,8 @@ class Engine:
     def _norm(self) -> float:
         if self._optimizer.clip is not None:
             return self._optimizer.norm
-        return float(self._engine.optimizer._global_grad_norm)
+        norm = float(self._engine.optimizer._global_grad_norm)
+        return norm if norm >= 0 else math.nan  # DeepSpeed's -1: not finite
 
 
 def configuration(recipe: Recipe, accumulation: int) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def problem(health: Health, progress: Progress, loss: float, gradient_norm: floa
     """What is bad about a step, None if nothing: a function of values all ranks share."""
     if not math.isfinite(loss):
         return f"loss {loss}"
-    if not math.isfinite(gradient_norm) or gradient_norm < 0:  # DeepSpeed says -1 for not finite
+    if not math.isfinite(gradient_norm):
         return "gradient not finite"
     if len(progress.losses) < _ENOUGH:
         return None

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from kit.config import Training
     from kit.workspace import Attempt, Run
 
-_ROOM = 1.05  # free space asked for, times the size of the last checkpoint
+_ROOM = 1.05  # free space asked for, times what the state comes to
 
 
 class State(Protocol):
@@ -141,7 +141,7 @@ class Saver:
         folder = self._run.checkpoint(step, self._attempt.number)
         return folder.with_name(f".{folder.name}")
 
-    def _prepare(self, step: int, guess: int) -> int:
+    def _prepare(self, step: int, size: int) -> int:
         """Rank 0: a place to write to, with room enough; returns an errno, or 0."""
         if self._team.rank != 0:
             return 0
@@ -150,9 +150,7 @@ class Saver:
         try:
             shutil.rmtree(staging, ignore_errors=True)
             (staging / checkpoint.STATE).mkdir(parents=True)
-            before = checkpoint.committed(self._run)
-            needed = before[0].size if before else guess
-            if shutil.disk_usage(staging).free < needed * _ROOM:
+            if shutil.disk_usage(staging).free < size * _ROOM:
                 shutil.rmtree(staging)
                 return errno.ENOSPC
         except OSError as problem:
