@@ -119,7 +119,9 @@ class Health(Section):
     )
     window: int = Field(default=100, gt=9, description="steps whose median is meant")
     limit: int = Field(
-        default=3, gt=0, description="bad steps in a row, or rollbacks to one step, before it stops"
+        default=10,
+        gt=0,
+        description="bad steps in a row, or rollbacks to one step, before it stops",
     )
     hang_seconds: float = Field(
         default=600, gt=0, description="a step longer than this and ten times the median is a hang"

@@ -163,6 +163,11 @@ def configuration(recipe: Recipe, accumulation: int) -> dict[str, Any]:
                 f"training.deepspeed: {key} is not to be set there; allowed: {allowed}"
             )
     stage = training.deepspeed.get("zero_optimization", {}).get("stage", 0)
+    if stage == 0 and training.precision == "bf16" and training.gradient_dtype == "fp32":
+        raise ConfigError(
+            "training.gradient_dtype=fp32: DeepSpeed accumulates bf16 gradients in fp32 from ZeRO stage 1 "
+            "on; take stage 1, or gradient_dtype bf16"
+        )
     if stage == 3 and training.health.on_bad_step == "rollback":
         raise ConfigError(
             "training.health.on_bad_step=rollback: DeepSpeed cannot load a checkpoint in mid-run under "

@@ -18,25 +18,12 @@ from kit.tracking import ledger
 from kit.workspace import Run, Workspace
 from tests.relay import DEMO, ROOT, command, curve, final_files, wait_for_step, wait_until
 
+from .conftest import SHORT
+
 if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.end_to_end
-
-SHORT = ("training.steps=60", "training.checkpoint_every=25", "training.validate_every=20")
-PREEMPTED_AT = "cluster.preempt_at_step=30"
-
-
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("relay")
-
-
-@pytest.fixture(scope="module")
-def preempted(workspace: Path) -> Run:
-    """A whole relay whose training is preempted once."""
-    command("pipeline", "run", str(DEMO), f"workspace={workspace}", *SHORT, PREEMPTED_AT)
-    return Workspace(workspace).run("demo")
 
 
 @pytest.fixture(scope="module")

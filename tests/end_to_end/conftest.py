@@ -1,0 +1,28 @@
+"""One relay for all tests: a workspace with tokens, and a run that was preempted once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kit.workspace import Run, Workspace
+from tests.relay import DEMO, command
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SHORT = ("training.steps=60", "training.checkpoint_every=25", "training.validate_every=20")
+PREEMPTED_AT = "cluster.preempt_at_step=30"
+
+
+@pytest.fixture(scope="session")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("relay")
+
+
+@pytest.fixture(scope="session")
+def preempted(workspace: Path) -> Run:
+    """A whole relay whose training is preempted once."""
+    command("pipeline", "run", str(DEMO), f"workspace={workspace}", *SHORT, PREEMPTED_AT)
+    return Workspace(workspace).run("demo")

@@ -1,0 +1,181 @@
+"""What a long run meets: a user's files, bad steps, a full disk, another number of ranks."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kit.cluster import local
+from kit.files import read_json, write_json
+from kit.tracking import ledger
+from kit.training import checkpoint
+from kit.workspace import Run, Workspace
+from tests.relay import DEMO, command, curve, final_files, wait_for_step, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.end_to_end
+
+SMALL = (
+    "model.n_layer=1",
+    "model.n_embd=32",
+    "model.n_positions=64",
+    "training.checkpoint_every=10",
+    "training.validate_every=12",
+    "training.validation_blocks=8",
+    "tracking.mlflow=null",
+)
+
+
+def train(
+    workspace: Path, name: str, *overrides: str, verb: str = "run", code: int = 0
+) -> tuple[Run, str]:
+    """`jobs.train VERB` in the shared workspace; returns the run and what was said."""
+    where = (f"workspace={workspace}", f"name={name}")
+    said = command("train", verb, str(DEMO), *where, *SMALL, *overrides, code=code)
+    return Workspace(workspace).run(name), said
+
+
+def end_of(run: Run, attempt: int = -1) -> dict[str, object]:
+    found: dict[str, object] = read_json(ledger.attempts(run)[attempt].end)
+    return found
+
+
+def rows(run: Run, kind: str) -> list[ledger.Row]:
+    """The rows of a kind, of all attempts."""
+    return [r for a in ledger.attempts(run) for r in ledger.rows(a) if r["kind"] == kind]
+
+
+def stop(run: Run) -> None:
+    """End a submitted run by its STOP file."""
+    run.stop.touch()
+    wait_until(lambda: not local.is_supervised(run), "the run's end")
+
+
+def test_a_users_files_save_and_stop_and_the_next_submission_goes_on(
+    workspace: Path, preempted: Run
+) -> None:
+    rules = ("training.steps=5000", "training.checkpoint_every=5000")
+    run, _ = train(workspace, "files", *rules, verb="submit")
+    wait_for_step(run, 3)
+    run.save.touch()
+    wait_until(lambda: bool(run.committed_checkpoints()), "a checkpoint")
+    assert not run.save.exists()
+    stop(run)
+    end = end_of(run)
+    assert (end["outcome"], end["reason"]) == ("stopped", "STOP file")
+    assert end["step"] == end["saved"]
+    train(workspace, "files", *rules, verb="submit")
+    assert not run.stop.exists()
+    wait_until(lambda: len(ledger.attempts(run)) == 2, "second attempt")
+    assert read_json(ledger.attempts(run)[1].start)["from_step"] == end["saved"]
+    stop(run)
+
+
+def test_an_older_attempt_leaves_when_a_newer_one_has_begun(
+    workspace: Path, preempted: Run
+) -> None:
+    rules = ("training.steps=5000", "training.checkpoint_every=5000")
+    run, _ = train(workspace, "superseded", *rules, verb="submit")
+    wait_for_step(run, 3)
+    newer = run.attempt(2)
+    newer.root.mkdir()
+    write_json(newer.start, {"job": "elsewhere.1", "from_step": 0})
+    wait_until(lambda: not local.is_supervised(run), "the run's end")
+    assert read_json(run.attempt(1).end)["outcome"] == "superseded"
+    assert checkpoint.committed(run) == []
+
+
+SPIKES = ("training.steps=40", "training.health.gradient_spike=1.1", "training.health.limit=30")
+
+
+@pytest.mark.parametrize("rule", ["skip", "rollback"])
+def test_bad_steps_are_met_alike_whether_the_run_is_interrupted_or_not(
+    workspace: Path, preempted: Run, rule: str
+) -> None:
+    rules = (*SPIKES, f"training.health.on_bad_step={rule}")
+    whole, _ = train(workspace, f"{rule}-whole", *rules)
+    cut, _ = train(workspace, f"{rule}-cut", *rules, "cluster.preempt_at_step=24")
+    assert len(ledger.attempts(cut)) == 2
+    assert final_files(cut) == final_files(whole)
+    assert curve(cut) == curve(whole)
+    steps = [row for row in ledger.canonical(whole) if row["kind"] == "step"]
+    assert [row["step"] for row in steps] == list(range(1, 41))
+    met = rows(whole, "health" if rule == "skip" else "rollback")
+    assert met
+    record = checkpoint.committed(whole)[0].record
+    if rule == "skip":
+        assert [row["step"] for row in steps if row.get("skipped")] == [row["step"] for row in met]
+        assert record["sample"] == 40 * 32
+    else:
+        assert record["passed_over"] == sorted(row["passed_over"] for row in met)
+        assert record["sample"] == 40 * 32 + sum(b - a for a, b in record["passed_over"])
+
+
+def test_a_run_that_diverges_is_stopped_and_says_so(workspace: Path, preempted: Run) -> None:
+    rules = ("training.steps=40", "training.precision=fp32", "training.learning_rate=1e30")
+    run, said = train(workspace, "diverged", *rules, "training.health.limit=3", code=2)
+    assert "bad step" in said
+    assert "loss nan 3 times in a row" in said
+    end = end_of(run)
+    assert end["outcome"] == "failed"
+    assert end["saved"] == end["step"]
+    assert len(ledger.attempts(run)) == 1
+    assert rows(run, "health")[-1]["action"] == "stop"
+
+
+def test_a_run_goes_on_with_another_number_of_ranks(workspace: Path, preempted: Run) -> None:
+    rules = ("training.steps=24", "training.checkpoint_every=6", "model.dropout=0")
+    two, _ = train(workspace, "two-ranks", *rules)
+    moved, _ = train(workspace, "moved", *rules, verb="submit")
+    wait_for_step(moved, 6)
+    stop(moved)
+    train(workspace, "moved", *rules, "cluster.training.ranks_per_node=1")
+    log = (moved.submissions / "train" / "train-0_0_log.out").read_text()
+    assert "of 2 ranks, goes on with 1" in log
+    one, other = curve(two), curve(moved)
+    assert [row["step"] for row in one] == [row["step"] for row in other]
+    for left, right in zip(one, other, strict=True):
+        assert left.get("sample") == right.get("sample")
+        key = "loss" if left["kind"] == "step" else "validation_loss"
+        # bf16 activations have 8 bits: sums in another order differ by some of their last.
+        assert left[key] == pytest.approx(right[key], rel=2**-8)
+
+
+@pytest.fixture
+def small_disk(workspace: Path, preempted: Run) -> Iterator[Run]:
+    """A run whose checkpoints are on a disk that holds four of them."""
+    run = Workspace(workspace).run("small-disk")
+    run.checkpoints.mkdir(parents=True)
+    disk = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(run.checkpoints)]
+    if subprocess.run(disk, check=False, capture_output=True).returncode:
+        pytest.skip("mounting a small disk is not allowed here")
+    yield run
+    subprocess.run(["umount", str(run.checkpoints)], check=True)
+
+
+def test_a_full_disk_stops_no_run_that_finds_room_later(
+    workspace: Path, preempted: Run, small_disk: Run
+) -> None:
+    rules = ("training.steps=400", "training.save_pause=0.2")
+    train(workspace, "small-disk", *rules, verb="submit")
+    run = small_disk
+    wait_until(lambda: bool(run.committed_checkpoints()), "a checkpoint")
+    filler = run.checkpoints / "filler"
+    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as stream:
+        while True:
+            stream.write(bytes(4096))
+    wait_until(lambda: len(rows(run, "save_failed")) > 1, "failed save")
+    assert rows(run, "save_failed")[-1]["reason"] == "No space left on device"
+    assert all(found.problem() is None for found in checkpoint.committed(run))
+    filler.unlink()
+    wait_for_step(run, 400)
+    wait_until(lambda: not local.is_supervised(run), "the run's end")
+    assert end_of(run)["outcome"] == "done"
+    assert checkpoint.committed(run)[0].step == 400
+    assert len(ledger.attempts(run)) == 1

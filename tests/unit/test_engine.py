@@ -1,0 +1,177 @@
+"""DeepSpeed behind its door: an update that is refused, a state that is captured and loaded."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from kit.errors import ConfigError
+from kit.training.device import Device
+from kit.training.engine import Engine, configuration, weights
+from kit.training.model import LanguageModel, padded, released
+from kit.training.snapshot import write
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.unit.conftest import Desk
+
+SMALL = (
+    "tokenizer.vocab_size=50", "model.n_embd=8", "model.n_positions=8", "training.global_batch=2",
+    "training.micro_batch=1",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def alone() -> Iterator[None]:
+    """A group of one rank; DeepSpeed keeps to the first it meets in a process."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}.items():
+            patch.setenv(name, value)
+        dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+        yield
+        dist.destroy_process_group()
+
+
+def engine(desk: Desk, *overrides: str) -> Engine:
+    return Engine(desk.recipe(*SMALL, *overrides), Device("cpu", 0), 2, 1, 2)
+
+
+def blocks(seed: int = 0) -> torch.Tensor:
+    return torch.randint(0, 50, (1, 9), generator=torch.Generator().manual_seed(seed))
+
+
+def step(one: Engine, seed: int, *, accept: bool = True) -> float:
+    one.micro_batch(blocks(seed), seed, last=False)
+    one.micro_batch(blocks(seed + 1), seed, last=True)
+    one.set_learning_rate(0.1)
+    return one.update(lambda _: accept)
+
+
+def state(one: Engine, at: int, folder: Path) -> dict[str, str]:
+    """The hashes of the files of a checkpoint, written to `folder`."""
+    folder.mkdir()
+    return {name: write(folder / name, s)["xxh3"] for name, s in one.capture(at).items()}
+
+
+STAGES = (
+    ('{"zero_optimization": {"stage": 0}}', "training.precision=fp32"),
+    ('{"zero_optimization": {"stage": 1}}', "training.precision=bf16"),
+    ('{"zero_optimization": {"stage": 2}}', "training.precision=bf16"),
+    ('{"zero_optimization": {"stage": 3}}', "training.precision=bf16"),
+)
+
+
+@pytest.mark.parametrize(("deepspeed", "precision"), STAGES)
+def test_a_refused_update_changes_nothing_also_as_the_first(
+    desk: Desk, alone: None, tmp_path: Path, deepspeed: str, precision: str
+) -> None:
+    (desk.folder / "zero2.json").write_text(deepspeed, encoding="utf-8")
+    one = engine(desk, precision)
+    begun = {key: value.detach().clone() for key, value in one._engine.module.named_parameters()}
+    norm = step(one, 0, accept=False)
+    assert 0 < norm < math.inf
+    for key, value in one._engine.module.named_parameters():
+        assert torch.equal(value, begun[key]), key
+    assert step(one, 0) == pytest.approx(norm)
+    changed = [
+        key for key, value in one._engine.module.named_parameters()
+        if not torch.equal(value, begun[key])
+    ]  # fmt: skip
+    assert changed or "3" in deepspeed  # under ZeRO-3 a parameter at rest is empty
+
+
+@pytest.mark.parametrize(("deepspeed", "precision"), STAGES)
+def test_a_state_that_is_loaded_goes_on_as_if_it_had_never_left(
+    desk: Desk, alone: None, tmp_path: Path, deepspeed: str, precision: str
+) -> None:
+    (desk.folder / "zero2.json").write_text(deepspeed, encoding="utf-8")
+    one = engine(desk, precision)
+    step(one, 0)
+    step(one, 2)
+    state(one, 2, tmp_path / "state")
+    step(one, 4)
+    expected = state(one, 3, tmp_path / "one")
+    other = engine(desk, precision)
+    other.load(tmp_path / "state", 2)
+    other.micro_batch(blocks(9), 9, last=False)  # dropped by the load below, as by a requeue
+    other = engine(desk, precision)
+    other.load(tmp_path / "state", 2)
+    step(other, 4)
+    assert state(other, 3, tmp_path / "other") == expected
+
+
+def test_a_captured_state_leaves_out_an_unfinished_step(
+    desk: Desk, alone: None, tmp_path: Path
+) -> None:
+    one = engine(desk)
+    step(one, 0)
+    expected = state(one, 1, tmp_path / "before")
+    one.micro_batch(blocks(5), 5, last=False)
+    assert state(one, 1, tmp_path / "after") == expected
+
+
+def test_a_gradient_that_is_not_finite_is_never_applied(
+    desk: Desk, alone: None, tmp_path: Path
+) -> None:
+    one = engine(desk)
+    step(one, 0)
+    with torch.no_grad():
+        one._engine.module.gpt2.transformer.ln_f.weight.fill_(math.inf)
+    accepted: list[float] = []
+
+    def accept(norm: float) -> bool:
+        accepted.append(norm)
+        return math.isfinite(norm)
+
+    one.micro_batch(blocks(2), 2, last=False)
+    loss = one.micro_batch(blocks(3), 3, last=True)
+    norm = one.update(accept)
+    assert not math.isfinite(norm)
+    assert not math.isfinite(float(loss))
+    assert not any(map(math.isfinite, accepted))
+
+
+def test_the_weights_of_a_checkpoint_are_the_models(
+    desk: Desk, alone: None, tmp_path: Path
+) -> None:
+    one = engine(desk)
+    step(one, 0)
+    state(one, 1, tmp_path / "state")
+    held = weights(tmp_path / "state")
+    for name, value in one._engine.module.named_parameters():
+        assert torch.equal(held[name], value), name
+
+
+def test_rows_that_fill_up_the_vocabulary_are_never_trained_and_cut_off(desk: Desk) -> None:
+    recipe = desk.recipe(*SMALL, "model.pad_vocab_to=64", "training.weight_decay=0")
+    assert padded(50, 64) == 64
+    assert padded(64, 64) == 64
+    assert padded(50, None) == 50
+    torch.manual_seed(0)
+    model = LanguageModel(recipe, 1, 2)
+    model(blocks()).backward()
+    rows: Any = model.gpt2.transformer.wte.weight
+    assert rows.shape == (64, 8)
+    assert rows.grad[50:].abs().sum() == 0
+    assert rows.grad[:50].abs().sum() > 0
+    cut = released(dict(model.state_dict()), 50)
+    assert cut["transformer.wte.weight"].shape == cut["lm_head.weight"].shape == (50, 8)
+    torch.manual_seed(0)
+    plain = LanguageModel(desk.recipe(*SMALL), 1, 2)
+    plain.gpt2.load_state_dict(cut)
+    assert torch.allclose(model(blocks()), plain(blocks()))
+
+
+def test_what_deepspeed_cannot_do_is_refused_before_it_is_asked(desk: Desk) -> None:
+    (desk.folder / "zero2.json").write_text('{"zero_optimization": {"stage": 0}}', encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"training\.gradient_dtype=fp32: .* take stage 1"):
+        configuration(desk.recipe(), 2)
+    (desk.folder / "zero2.json").write_text('{"zero_optimization": {"stage": 3}}', encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"on_bad_step=rollback: .* ZeRO-3"):
+        configuration(desk.recipe("training.health.on_bad_step=rollback"), 2)
