@@ -139,8 +139,11 @@ class Engine:
         self._count(step)  # by the accumulation of this world size
 
     def _count(self, step: int) -> None:
+        """Set DeepSpeed's counters, which are in a checkpoint, to `step` full steps."""
         self._engine.micro_steps = step * self._accumulation
         self._engine.global_steps = step
+        self._engine.global_samples = step * self._engine.train_batch_size()
+        self._engine.skipped_steps = 0  # the ledger has them
 
     def _norm(self) -> float:
         if self._optimizer.clip is not None:
