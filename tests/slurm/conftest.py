@@ -13,8 +13,10 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -132,10 +134,17 @@ class Slurm:
 
 @pytest.fixture(scope="session")
 def slurm() -> Iterator[Slurm]:
-    if reason := _missing():
+    if reason := missing():
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)
+    with running() as cluster:
+        yield cluster
+
+
+@contextmanager
+def running() -> Iterator[Slurm]:
+    """A cluster for as long as the block lasts, in the environment of this process."""
     # not pytest's tmp_path: a socket's path has at most 107 characters
     root = Path(tempfile.mkdtemp(prefix="es-", dir="/tmp"))
     place = {"EKIDEN_SLURM_ROOT": str(root), "EKIDEN_SLURM_PORT": str(_free_ports())}
@@ -150,7 +159,9 @@ def slurm() -> Iterator[Slurm]:
                 patch.setenv("PATH", str(root / "bin"), prepend=os.pathsep)
             yield cluster
         finally:
-            subprocess.run([SCRIPTS / "down.sh", "--wipe"], env=environment, check=True)
+            subprocess.run(
+                [SCRIPTS / "down.sh", "--wipe"], env=environment, check=True, stdout=sys.stderr
+            )
 
 
 @pytest.fixture(scope="session")
@@ -175,7 +186,8 @@ def _state(pid: int) -> str:
     return stat.rsplit(") ", 1)[1][0]
 
 
-def _missing() -> str | None:
+def missing() -> str | None:
+    """Why there can be no cluster here, or None."""
     if shutil.which("slurmctld", path=f"{os.environ['PATH']}:/usr/sbin") is None:
         return f"no Slurm here: apt-get install -y --no-install-recommends {PACKAGES}"
     return None if os.geteuid() == 0 else "starting Slurm needs root"

@@ -1,0 +1,85 @@
+"""The course of a chaos run: the demo's recipe, shrunk, and the uninterrupted run it is held against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kit.files import file_hash
+from kit.tracking import ledger
+from kit.training import checkpoint
+from kit.workspace import Run, Workspace
+from tests.relay import DEMO, command, curve
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# A step of some 0.1 s on two cores; a checkpoint of 55 MB, and validations of some steps' length, so
+# that both are there to be hit. Saves and validations fall together at one step in 35 only.
+VALIDATE_EVERY = 7
+OVERRIDES = (
+    "model.n_layer=4",
+    "model.n_embd=256",
+    "model.n_positions=64",
+    "training.global_batch=8",
+    "training.micro_batch=2",
+    f"training.validate_every={VALIDATE_EVERY}",
+    "training.checkpoint_every=5",
+    "training.save_pause=1",
+    "training.health.hang_seconds=10",
+    "training.health.start_seconds=90",
+    "tracking.mlflow=null",
+    "tracking.tensorboard=false",
+)
+
+
+@dataclass(frozen=True)
+class Course:
+    """A workspace with tokens, and what all its runs have in common."""
+
+    workspace: Path
+    steps: int
+    overrides: tuple[str, ...] = OVERRIDES
+
+    def arguments(self, name: str, *more: str) -> list[str]:
+        """The arguments of a command for the run of that name."""
+        steps = f"training.steps={self.steps}"
+        return [
+            str(DEMO), f"workspace={self.workspace}", f"name={name}", steps, *self.overrides, *more,
+        ]  # fmt: skip
+
+    def run(self, name: str) -> Run:
+        """The run directory of that name."""
+        return Workspace(self.workspace).run(name)
+
+    def prepare(self) -> None:
+        """From the dump to tokens."""
+        for job in ("download", "preprocess", "tokenizer", "tokenize"):
+            command(job, "run", *self.arguments("reference"))
+
+    def reference(self) -> Run:
+        """Train without an interruption."""
+        command("train", "run", *self.arguments("reference"))
+        run = self.run("reference")
+        assert len(ledger.attempts(run)) == 1, "the reference was interrupted"
+        return run
+
+
+def differences(run: Run, reference: Run) -> dict[str, bool]:
+    """Whether two finished runs are equal: bit for bit, but for times in the ledger."""
+    (weights, optimizer), (others, other_optimizer) = _final(run), _final(reference)
+    return {
+        "weights_equal": weights == others,
+        "optimizer_equal": optimizer == other_optimizer,
+        "ledger_equal": curve(run) == curve(reference),
+    }
+
+
+def _final(run: Run) -> tuple[dict[str, str], dict[str, str]]:
+    """Hashes of the last checkpoint's files as they lie on the disk: the weights', and all others."""
+    last = checkpoint.final(run, "chaos")
+    names = [last.folder / "state" / name for name in last.record["files"]]
+    hashes = {path.name: file_hash(path) for path in names}
+    weights = {last.weights.name: hashes.pop(last.weights.name)}
+    assert hashes, f"{last.folder}: no file but the weights"
+    return weights, hashes

@@ -1,0 +1,138 @@
+"""Where a chaos run runs: under the local supervisor, or on a real Slurm."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from kit.cluster import state
+from kit.files import read_json
+from tests.relay import ROOT, command
+
+from .processes import Process
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from kit.workspace import Run
+    from tests.slurm.conftest import Slurm
+
+    from .course import Course
+
+NAME = "interrupted"
+
+
+class Place(Protocol):
+    """What an interruption needs to know of the place."""
+
+    def submit(self) -> None:
+        """Submit the training job as a user does."""
+
+    def over(self) -> bool:
+        """Whether nothing starts by itself any more."""
+
+
+@dataclass
+class Local:
+    """The supervisor of the kit."""
+
+    course: Course
+    supervisor: Process | None = None
+
+    def submit(self) -> None:
+        """See Place."""
+        said = command("train", "submit", *self.course.arguments(NAME))
+        if found := re.search(r"process (\d+) is at work", said):
+            try:
+                self.supervisor = Process(int(found[1]))
+            except ProcessLookupError:
+                self.supervisor = None
+
+    def over(self) -> bool:
+        """See Place."""
+        return self.supervisor is None or not self.supervisor.alive()
+
+
+@dataclass
+class OnSlurm:
+    """The Slurm that sbatch/slurm/up.sh starts."""
+
+    course: Course
+    slurm: Slurm
+    job: str = ""
+    high: list[str] = field(default_factory=list)  # jobs that preempted ours
+
+    def submit(self) -> None:
+        """See Place."""
+        cluster = str(ROOT / "sbatch" / "slurm" / "cluster.yaml")
+        command("train", "submit", *self.course.arguments(NAME), "--cluster", cluster)
+        jobs = read_json(self.course.run(NAME).jobs)
+        self.job = jobs["slurm"].get("train", self.job)
+
+    def over(self) -> bool:
+        """See Place."""
+        return not self.job or not state.live([self.job])
+
+    def preempt(self) -> None:
+        """A job of the high partition takes both nodes for a second."""
+        whole = ("--nodes=2", "--gpus-per-node=8", "--exclusive")
+        self.high.append(self.slurm.submit("sleep 1", "--partition=high", *whole))
+
+
+@dataclass(frozen=True)
+class SmallDisk:
+    """A file system of its own for the checkpoints of a run, which can be full."""
+
+    folder: Path
+
+    @property
+    def _ballast(self) -> Path:
+        return self.folder / "ballast"
+
+    def fill(self) -> None:
+        """Leave less than a page."""
+        with self._ballast.open("wb") as stream:
+            block = bytes(1 << 20)
+            try:
+                while True:
+                    stream.write(block)
+                    stream.flush()
+            except OSError:
+                return
+
+    def free(self) -> None:
+        """Give the room back."""
+        self._ballast.unlink(missing_ok=True)
+
+
+@contextmanager
+def small_disk(run: Run, megabytes: int) -> Iterator[SmallDisk | str]:
+    """A disk of so many MB under the checkpoints; where it cannot be mounted, why not."""
+    run.checkpoints.mkdir(parents=True, exist_ok=True)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(run.checkpoints)]
+    try:
+        done = subprocess.run(mount, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        yield "mount: no such program"
+        return
+    if done.returncode:
+        yield done.stderr.strip()
+        return
+    try:
+        yield SmallDisk(run.checkpoints)
+    finally:
+        for _ in range(50):  # a process that is about to end may still be in it
+            if not subprocess.run(["umount", run.checkpoints], check=False).returncode:
+                break
+            time.sleep(0.2)
+
+
+def temporary() -> tempfile.TemporaryDirectory[str]:
+    """A directory for a workspace."""
+    return tempfile.TemporaryDirectory(prefix="ekiden-chaos-", ignore_cleanup_errors=True)
