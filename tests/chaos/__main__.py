@@ -12,6 +12,7 @@ import argparse
 import json
 import random
 import re
+import signal
 import sys
 import time
 from contextlib import ExitStack
@@ -26,7 +27,7 @@ from .drive import Drive, Stuck
 from .kinds import FULL_DISK, LOCAL, SLURM
 from .places import NAME, Local, OnSlurm, Place, SmallDisk, small_disk, temporary
 
-STEPS_EACH = 20  # steps for an interruption, so that there is progress in between
+STEPS_EACH = 12  # steps for an interruption, so that there is progress in between
 DISK_MB = 2000  # two checkpoints, one in the making, and those put aside as broken
 
 
@@ -39,6 +40,7 @@ def main() -> int:
     parser.add_argument("--kinds", default="", metavar="REGEXP", help="only kinds with such names")
     parser.add_argument("--workspace", type=Path, help="a folder to keep; else a temporary one")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # not without clearing up
     if given.slurm and (reason := missing()):
         parser.error(reason)
     report = chaos(

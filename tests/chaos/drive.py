@@ -147,7 +147,7 @@ class Drive:
         if goal != "start-up":
             self._reach(start, watch)
             self._start_up = time.monotonic() - began
-            self._pause(start, self._slack(number, watch))
+            self._let_run(start, watch, self._slack(number, watch))
             kind.prepare(scene)
         phase = self._aim(goal, start, watch)
         if not start.alive():
@@ -180,10 +180,10 @@ class Drive:
             self._deck += fresh
         raise AssertionError(f"no kind for {goal}")
 
-    def _slack(self, number: int, watch: Watch) -> float:
-        """Seconds of steps before the next strike; none where the run is ahead of its plan."""
-        ahead = watch.step > self.course.steps * number / (self.interruptions + 1)
-        return 0.0 if ahead else self.dice.uniform(0, 2)
+    def _slack(self, number: int, watch: Watch) -> int:
+        """Steps before the next strike; none where the run is ahead of its plan."""
+        steps = self.dice.randrange(8)
+        return 0 if watch.step > self.course.steps * number / (self.interruptions + 1) else steps
 
     def _reach(self, start: Start, watch: Watch) -> None:
         """Wait for the first step."""
@@ -192,6 +192,12 @@ class Drive:
             if time.monotonic() > end:
                 raise Stuck(f"no step in {PATIENCE} s")
             time.sleep(0.02)
+
+    def _let_run(self, start: Start, watch: Watch, steps: int) -> None:
+        goal = watch.step + steps
+        while watch.step < goal and start.alive():
+            watch.look()
+            time.sleep(_POLL)
 
     def _pause(self, start: Start, seconds: float) -> None:
         end = time.monotonic() + seconds

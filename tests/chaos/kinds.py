@@ -121,7 +121,7 @@ def _rot(damage: Callable[[Path, random.Random], None]) -> Callable[[Scene], Non
         scene.start.send(KILL)
         assert scene.start.wait(PATIENCE)
         newest, before = checkpoint.committed(scene.run)[:2]
-        files = [newest.folder / "state" / name for name in newest.record["files"]]
+        files = [newest.state / name for name in newest.record["files"]]
         damage(scene.dice.choice([*files, newest.folder / "checkpoint.json"]), scene.dice)
         assert scene.watch.attempt is not None
         scene.expected[scene.watch.attempt.number + 1] = before.folder.name
