@@ -1,13 +1,16 @@
 # make demo   the whole relay on this machine, in a few minutes; DUMP=path takes a real dump
 # make test   lint, types, and all tests; those of Slurm where its packages are installed
+# make chaos  a run interrupted fifty times at random, held against one that was not; SEED=n, WHERE=--slurm
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DUMP ?=
+SEED ?= 1
+WHERE ?=
 
 DEMO := $(if $(DUMP),name=demo-dump workspace=work/demo-dump corpus.sources.jawiki.location=$(DUMP) corpus.unit_mb=0.5)
 
-.PHONY: demo test lint lock clean
+.PHONY: demo test chaos lint lock clean
 
 demo: $(VENV)/installed
 	$(BIN)/python -m jobs.pipeline run configs/demo.yaml cluster.preempt_at_step=120 $(DEMO)
@@ -15,6 +18,9 @@ demo: $(VENV)/installed
 test: lint
 	$(BIN)/python -m pytest -n 2 tests/unit
 	$(BIN)/python -m pytest -m "not trial" --ignore tests/unit
+
+chaos: $(VENV)/installed
+	$(BIN)/python -m tests.chaos --interruptions 50 --seed $(SEED) $(WHERE)
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

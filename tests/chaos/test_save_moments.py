@@ -18,7 +18,7 @@ from .course import Course, differences
 if TYPE_CHECKING:
     from kit.workspace import Run
 
-pytestmark = pytest.mark.chaos
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1800)]
 
 KILLER = Path(__file__).parent / "killer"
 EVERY = 2  # steps from checkpoint to checkpoint
