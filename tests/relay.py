@@ -33,12 +33,14 @@ def command(module: str, *arguments: str, code: int = 0) -> str:
     return done.stdout + done.stderr
 
 
-def wait_until(holds: Callable[[], bool], what: str, patience: float = 300) -> None:
+def wait_until(
+    holds: Callable[[], bool], what: str, patience: float = 300, every: float = 0.2
+) -> None:
     """Wait until something holds; fails after `patience` seconds."""
     end = time.monotonic() + patience
     while not holds():
         assert time.monotonic() < end, f"no {what} in {patience} s"
-        time.sleep(0.2)
+        time.sleep(every)
 
 
 def wait_for_step(run: Run, step: int) -> None:

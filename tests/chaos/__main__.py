@@ -83,7 +83,7 @@ def chaos(
         try:
             drive.go()
             equal = differences(run, reference)
-        except Stuck as stuck:
+        except (Stuck, AssertionError) as stuck:  # or a command that failed
             why = str(stuck)
             print(why, file=sys.stderr)
         return {

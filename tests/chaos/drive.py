@@ -223,8 +223,7 @@ class Drive:
     def _unstruck(self, start: Start, watch: Watch, what: str) -> None:
         """A start that ended before it was struck."""
         self.struck.append((start.token, "none", "none"))
-        if "freed" in what or "disk full" in what:
-            assert self.disk is not None
+        if self.disk is not None:
             self.disk.free()
         end = watch.attempt.end if watch.attempt else None
         outcome = read_json(end)["outcome"] if end and end.is_file() else "crash"

@@ -151,8 +151,13 @@ def _remove(path: Path, dice: random.Random) -> None:
 
 
 def _fill(scene: Scene) -> None:
-    """Fill the disk, and wait for a save that fails of it."""
+    """Fill the disk, before a save or within one, and wait for a save that fails of it."""
     assert scene.disk is not None
+    if scene.dice.random() < 0.5 and (found := checkpoint.committed(scene.run)):
+        scene.disk.fill(leave=int(1.2 * found[0].size))  # enough for a save to begin
+        wait_until(
+            lambda: scene.watch.saving() or not scene.start.alive(), "save", PATIENCE, every=0.002
+        )
     scene.disk.fill()
 
     def failed() -> bool:
@@ -207,13 +212,23 @@ EVERYWHERE = (
     Kind("rank 1 hangs", _signal(STOP, 1), hangs=True, phases=RUNNING),
 )
 FULL_DISK = (
-    Kind("disk full, KILL to all", _freed(KILL, before=False), prepare=_fill, phases=RUNNING),
-    Kind("disk full, TERM to all", _freed(TERM, before=False), prepare=_fill, phases=RUNNING),
+    Kind(
+        "disk full, KILL to all",
+        _freed(KILL, before=False),
+        prepare=_fill,
+        phases=("step", "validation"),
+    ),
+    Kind(
+        "disk full, TERM to all",
+        _freed(TERM, before=False),
+        prepare=_fill,
+        phases=("step", "validation"),
+    ),
     Kind(
         "disk full and freed, TERM to all",
         _freed(TERM, before=True),
         prepare=_fill,
-        phases=RUNNING,
+        phases=("step", "validation"),
         graceful=True,
     ),
 )

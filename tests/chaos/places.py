@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 import tempfile
 import time
@@ -91,24 +93,22 @@ class SmallDisk:
 
     folder: Path
 
-    @property
-    def _ballast(self) -> Path:
-        return self.folder / "ballast"
-
-    def fill(self) -> None:
-        """Leave less than a page."""
-        with self._ballast.open("wb") as stream:
-            block = bytes(1 << 20)
+    def fill(self, leave: int = 0) -> None:
+        """Take all room but `leave` bytes."""
+        wanted = shutil.disk_usage(self.folder).free - leave
+        while wanted > 0:
             try:
-                while True:
-                    stream.write(block)
-                    stream.flush()
-            except OSError:
-                return
+                with (self.folder / f"ballast-{time.monotonic_ns()}").open("wb") as stream:
+                    os.posix_fallocate(stream.fileno(), 0, wanted)
+            except OSError:  # somebody has written in the meantime
+                wanted //= 2
+            else:
+                wanted = shutil.disk_usage(self.folder).free - leave
 
     def free(self) -> None:
         """Give the room back."""
-        self._ballast.unlink(missing_ok=True)
+        for path in self.folder.glob("ballast-*"):
+            path.unlink()
 
 
 @contextmanager
