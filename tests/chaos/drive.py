@@ -14,7 +14,7 @@ from kit.cluster import requeue
 from kit.files import read_json
 from kit.tracking import ledger
 
-from .kinds import Kind, Scene
+from .kinds import UNSUPERVISED, Kind, Scene
 from .phases import PHASES, Watch
 from .places import NAME, Place, SmallDisk
 from .processes import Start, starts
@@ -123,13 +123,15 @@ class Drive:
             return "done"
         if not self.submissions:
             return "the beginning"
-        if self.struck[-1][1].startswith("KILL to ") and "supervisor" in self.struck[-1][1]:
+        token, kind, _ = self.struck[-1]
+        if kind in UNSUPERVISED:
             return "no supervisor"
         if failure := requeue.mistake(self.run, "train"):
             self._surprise(f"ended as a mistake of the user's: {failure}")
-            return "mistake"
-        rows = [row for row in requeue.recorded(self.run) if row["name"] == "train"]
-        return str(rows[-1]["reason"]).split(" (")[0] if rows else "?"
+        mine = [row["reason"] for row in requeue.recorded(self.run) if row["job"] == token]
+        if not mine:
+            self._surprise(f"start {token}, {kind}: nobody decided whether it is requeued")
+        return str(mine[-1]).split(" (")[0] if mine else "nothing"
 
     def _is_done(self) -> bool:
         ends = [attempt.end for attempt in self.run.claimed_attempts() if attempt.end.is_file()]

@@ -243,6 +243,7 @@ LOCAL = (
     Kind("KILL to supervisor and ranks", _power_cut),
     Kind("KILL to the supervisor", _orphan, stays=True, phases=RUNNING, possible=_alone),
 )
+UNSUPERVISED = ("KILL to supervisor and ranks", "KILL to the supervisor")
 SLURM = (
     *EVERYWHERE,
     Kind("preemption", _slurm(OnSlurm.preempt), graceful=True),
