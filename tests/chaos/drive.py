@@ -80,6 +80,7 @@ class Drive:
 
     def end(self) -> None:
         """Leave no process behind."""
+        self.place.close()
         for start in starts(self.run).values():
             start.send(signal.SIGKILL)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -39,6 +40,9 @@ class Place(Protocol):
     def over(self) -> bool:
         """Whether nothing starts by itself any more."""
 
+    def close(self) -> None:
+        """Have nothing start any more."""
+
 
 @dataclass
 class Local:
@@ -60,6 +64,11 @@ class Local:
         """See Place."""
         return self.supervisor is None or not self.supervisor.alive()
 
+    def close(self) -> None:
+        """See Place."""
+        if self.supervisor is not None:
+            self.supervisor.send(signal.SIGKILL)
+
 
 @dataclass
 class OnSlurm:
@@ -80,6 +89,11 @@ class OnSlurm:
     def over(self) -> bool:
         """See Place."""
         return not self.job or not state.live([self.job])
+
+    def close(self) -> None:
+        """See Place."""
+        if not self.over():
+            self.slurm.run("scancel", self.job)
 
     def preempt(self) -> None:
         """A job of the high partition takes both nodes for a second."""
