@@ -14,21 +14,26 @@ from kit.errors import FAILED, ConfigError, EkidenError, RunError
 from kit.workspace import MANIFEST
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from jobs.chain import Stage
     from kit import config
     from kit.workspace import Run
 
 RecipeFile = Annotated[
-    Path, typer.Argument(metavar="RECIPE", help="A recipe, as configs/demo.yaml.")
+    Path,
+    typer.Argument(metavar="RECIPE", help="A recipe, as configs/demo.yaml, or a run directory."),
 ]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[section.key=value ...]", help="Keys of the recipe, or of cluster."),
 ]
 ClusterName = Annotated[
-    str, typer.Option("--cluster", help="A name in configs/cluster, or a YAML file.")
+    str | None,
+    typer.Option(
+        "--cluster",
+        help="A name in configs/cluster, or a YAML file; else local, or the run directory's own.",
+    ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -55,17 +60,31 @@ def main(app: typer.Typer) -> None:
 
 
 def load(
-    recipe_file: Path, overrides: list[str] | None, cluster_name: str
+    recipe_file: Path, overrides: list[str] | None = None, cluster_name: str | None = None
 ) -> tuple[config.Recipe, config.Cluster]:
-    """The recipe and cluster of a command line, resolved on this machine."""
-    from kit import recipes
+    """The recipe and cluster of a command line, resolved on this machine, as amended in mid-run."""
+    from kit import amendments, recipes
     from kit.corpus import segment
 
     recipe = recipes.load_recipe(recipe_file, overrides or [])
     cluster = recipes.load_cluster(cluster_name, recipe_file, overrides or [])
     name, version = segment.resolve(recipe.corpus.segmenter)
     resolved = {"segmenter": name, "segmenter_version": version}
-    return recipe.model_copy(update={"corpus": recipe.corpus.model_copy(update=resolved)}), cluster
+    recipe = recipe.model_copy(update={"corpus": recipe.corpus.model_copy(update=resolved)})
+    rows = amendments.recorded(run_of(recipe))
+    return amendments.on_recipe(rows, recipe), amendments.on_cluster(rows, cluster)
+
+
+def read_run(directory: Path) -> tuple[Run, config.Recipe, config.Cluster]:
+    """A run that is there, with its recipe and cluster as they stand. Raises ConfigError."""
+    from kit import amendments, recipes
+
+    if not directory.is_dir():
+        raise ConfigError(f"{directory}: there is no such run directory; see WORKSPACE/runs")
+    recipe = recipes.load_recipe(directory, [])
+    cluster = recipes.load_cluster(None, directory, [])
+    rows = amendments.recorded(run := run_of(recipe))
+    return run, amendments.on_recipe(rows, recipe), amendments.on_cluster(rows, cluster)
 
 
 def run_of(recipe: config.Recipe) -> Run:
@@ -75,7 +94,17 @@ def run_of(recipe: config.Recipe) -> Run:
     return Workspace(Path(recipe.workspace)).run(recipe.name)
 
 
-def run_here(recipe: config.Recipe, cluster: config.Cluster, stages: Sequence[Stage]) -> None:
+def say(text: str) -> None:
+    """Print a line at once."""
+    print(text, flush=True)
+
+
+def run_here(
+    recipe: config.Recipe,
+    cluster: config.Cluster,
+    stages: Sequence[Stage],
+    say: Callable[[str], None] = say,
+) -> None:
     """Run stages in the foreground: one without ranks in this process, else under a supervisor."""
     from jobs.chain import TRAIN
     from kit.cluster import local, submission
@@ -90,10 +119,15 @@ def run_here(recipe: config.Recipe, cluster: config.Cluster, stages: Sequence[St
         raise ConfigError(f"cluster {cluster.name}: run works on this machine; use submit")
     run = submission.prepare(recipe, cluster)
     local.prepare(run, cluster, [stage.job(recipe) for stage in stages])
-    local.supervise(run, lambda text: print(text, flush=True))
+    local.supervise(run, say)
 
 
-def submit(recipe: config.Recipe, cluster: config.Cluster, stages: Sequence[Stage]) -> None:
+def submit(
+    recipe: config.Recipe,
+    cluster: config.Cluster,
+    stages: Sequence[Stage],
+    say: Callable[[str], None] = say,
+) -> None:
     """Submit what is not done of the stages, as one chain; returns at once."""
     from kit.cluster import launch, local, submission
 
@@ -101,21 +135,21 @@ def submit(recipe: config.Recipe, cluster: config.Cluster, stages: Sequence[Stag
     refuse_to_disturb(recipe, stages)
     todo = to_do(recipe, stages)
     if not todo:
-        print("nothing to submit: all is done")
+        say("nothing to submit: all is done")
         return
     jobs = [stage.job(recipe) for stage in todo]
     if cluster.kind == "local":
         run = submission.prepare(recipe, cluster)
         local.prepare(run, cluster, jobs)
         process = local.start(run)
-        print(f"{run.root}: process {process} is at work; see {run.supervisor_log}")
+        say(f"{run.root}: process {process} is at work; see {run.supervisor_log}")
         return
     launch.check(cluster)
     with local.hold(run_of(recipe)):
         run = submission.prepare(recipe, cluster)
         for name, job in launch.submit(run, cluster, jobs).items():
-            print(f"{name}: job {job}")
-    print(f"run directory: {run.root}")
+            say(f"{name}: job {job}")
+    say(f"run directory: {run.root}")
 
 
 def refuse_second(run: Run) -> None:
@@ -130,6 +164,7 @@ def refuse_second(run: Run) -> None:
 
 def refuse_to_disturb(recipe: config.Recipe, stages: Sequence[Stage]) -> None:
     """Raises RunError where stages would replace files that another run is trained on."""
+    from kit.cluster import submission
     from kit.workspace import Workspace
 
     mine = run_of(recipe)
@@ -137,7 +172,10 @@ def refuse_to_disturb(recipe: config.Recipe, stages: Sequence[Stage]) -> None:
     if not stale:
         return
     for other in Workspace(Path(recipe.workspace)).runs():
-        if other != mine and other.attempts.is_dir() and not (other.export / MANIFEST).is_file():
+        if other == mine or submission.is_rehearsal(other):
+            continue
+        begun = other.attempts.is_dir() or other.origin.is_file()
+        if begun and not (other.export / MANIFEST).is_file():
             raise RunError(
                 f"{recipe.workspace}: {stale[0]} would be made anew, and {other.root.name}, which is not "
                 "finished, is trained on it; give another workspace="
@@ -188,7 +226,7 @@ def stage_app(name: str, text: str) -> typer.Typer:
     def run_verb(
         recipe_file: RecipeFile,
         overrides: Overrides = None,
-        cluster_name: ClusterName = "local",
+        cluster_name: ClusterName = None,
         dry_run: DryRun = False,
     ) -> None:
         """Do it here and now; training runs on the ranks of a local cluster."""
@@ -202,7 +240,7 @@ def stage_app(name: str, text: str) -> typer.Typer:
     def submit_verb(
         recipe_file: RecipeFile,
         overrides: Overrides = None,
-        cluster_name: ClusterName = "local",
+        cluster_name: ClusterName = None,
         dry_run: DryRun = False,
     ) -> None:
         """Send it to the cluster, and return at once."""
@@ -213,7 +251,7 @@ def stage_app(name: str, text: str) -> typer.Typer:
     def status_verb(
         recipe_file: RecipeFile,
         overrides: Overrides = None,
-        cluster_name: ClusterName = "local",
+        cluster_name: ClusterName = None,
         verify: Verify = False,
         as_json: Json = False,
     ) -> None:

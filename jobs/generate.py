@@ -24,7 +24,7 @@ def text_verb(
     """Continue a prompt, and print plain text."""
     from kit.release.generate import generate
 
-    recipe, _ = load(recipe_file, overrides, "local")
+    recipe, _ = load(recipe_file, overrides)
     export = run_of(recipe).export
     if not (export / MANIFEST).is_file():
         raise StageError(f"{export}: not made yet; run jobs.export first")

@@ -32,7 +32,7 @@ app = new_app("The whole relay: from raw text to a released model.")
 def run_verb(
     recipe_file: RecipeFile,
     overrides: Overrides = None,
-    cluster_name: ClusterName = "local",
+    cluster_name: ClusterName = None,
     dry_run: DryRun = False,
 ) -> None:
     """Run all that is not done on this machine, in the foreground, and report."""
@@ -51,7 +51,7 @@ def run_verb(
 def submit_verb(
     recipe_file: RecipeFile,
     overrides: Overrides = None,
-    cluster_name: ClusterName = "local",
+    cluster_name: ClusterName = None,
     dry_run: DryRun = False,
 ) -> None:
     """Send the whole chain to the cluster, and return at once."""
@@ -63,7 +63,7 @@ def submit_verb(
 def status_verb(
     recipe_file: RecipeFile,
     overrides: Overrides = None,
-    cluster_name: ClusterName = "local",
+    cluster_name: ClusterName = None,
     verify: Verify = False,
     as_json: Json = False,
 ) -> None:
@@ -77,7 +77,7 @@ def status_verb(
 
 @app.command("show")
 def show_verb(
-    recipe_file: RecipeFile, overrides: Overrides = None, cluster_name: ClusterName = "local"
+    recipe_file: RecipeFile, overrides: Overrides = None, cluster_name: ClusterName = None
 ) -> None:
     """The resolved recipe and cluster, as a run directory would hold them."""
     recipe, cluster = load(recipe_file, overrides, cluster_name)

@@ -1,11 +1,98 @@
 """The long training job: ZeRO, checkpoints, requeued until it is done.
 
 python -m jobs.train run configs/demo.yaml
+python -m jobs.train rehearse configs/gpt2-xl-ja.yaml --cluster mdx
+python -m jobs.train amend work/demo/runs/demo training.steps=200
+python -m jobs.train fork work/demo/runs/demo --at 100 name=slower training.learning_rate=1e-3
 """
 
-from jobs.command import main, stage_app
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jobs.command import (
+    ClusterName,
+    Json,
+    Overrides,
+    RecipeFile,
+    load,
+    main,
+    print_json,
+    read_run,
+    stage_app,
+)
+from kit.errors import ConfigError
+
+RunDirectory = Annotated[
+    Path, typer.Argument(metavar="RUN", help="A run directory, as work/demo/runs/demo.")
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[section.key=value ...]", help="What is to change."),
+]
 
 app = stage_app("train", "The long training job: ZeRO, checkpoints, requeued until it is done.")
+
+
+@app.command("amend")
+def amend_verb(
+    directory: RunDirectory,
+    changes: Changes = None,
+    code: Annotated[
+        bool, typer.Option("--code", help="Take the code and packages of this checkout.")
+    ] = False,
+) -> None:
+    """Change what may be changed in mid-run; on record, for the attempts to come."""
+    from kit import amendments
+    from kit.cluster import submission, update
+
+    if not changes and not code:
+        raise ConfigError("amend: name what is to change, as training.steps=200, or give --code")
+    run, recipe, cluster = read_run(directory)
+    amendment = amendments.propose(run, recipe, cluster, changes or [])
+    rows = submission.amend(run, amendment, code=code)
+    for row in rows:
+        print(f"{row['key']}: {row['old']} -> {row['new']}")
+    for line in update.follow(run, {row["key"]: row["new"] for row in rows}):
+        print(line)
+    if not rows:
+        print(f"{run.root}: nothing to amend, all is so already")
+
+
+@app.command("fork")
+def fork_verb(
+    directory: RunDirectory,
+    step: Annotated[int, typer.Option("--at", metavar="STEP", help="Of a checkpoint of RUN.")],
+    changes: Annotated[
+        list[str],
+        typer.Argument(metavar="name=NEW [section.key=value ...]", help="What is to be other."),
+    ],
+) -> None:
+    """Begin a new run from a checkpoint of another one, with other settings."""
+    from jobs import fork
+
+    run, recipe, cluster = read_run(directory)
+    made = fork.begin(run, recipe, cluster, step, changes)
+    print(f"{made.root}: begins with step {step} of {run.root.name}; to start it:")
+    print(f"python -m jobs.train submit {made.root}")
+
+
+@app.command("rehearse")
+def rehearse_verb(
+    recipe_file: RecipeFile,
+    overrides: Overrides = None,
+    cluster_name: ClusterName = None,
+    steps: Annotated[int, typer.Option("--steps", min=10, help="How many.")] = 50,
+    as_json: Json = False,
+) -> None:
+    """Run some steps of the real recipe, and say what the whole run would take."""
+    from jobs import rehearsal
+
+    recipe, cluster = load(recipe_file, overrides, cluster_name)
+    found = rehearsal.rehearse(recipe, cluster, steps)
+    (print_json if as_json else rehearsal.show)(found)
+
 
 if __name__ == "__main__":
     main(app)

@@ -1,6 +1,7 @@
 """Recipes and cluster files from YAML, with overrides of the command line.
 
 `section.key=value` overrides a key of the recipe, `cluster.section.key=value` one of the cluster.
+A run directory stands for the recipe and the cluster in it.
 
     recipe = load_recipe(Path("configs/demo.yaml"), ["training.steps=20"])
     cluster = load_cluster("local", Path("configs/demo.yaml"), ["cluster.arrays.parallel=1"])
@@ -10,13 +11,17 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from kit.config import Cluster, Recipe, is_url, validate
+from kit.config import Cluster, Recipe, is_url, read_resolved, validate
 from kit.errors import ConfigError
 from kit.files import read_json
+from kit.workspace import Run, Workspace
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _CLUSTER = "cluster."  # the prefix of overrides that are for the cluster
 
@@ -26,8 +31,10 @@ def load_recipe(path: Path, overrides: list[str]) -> Recipe:
 
     Relative paths in the file are relative to the file, those of overrides and `workspace` to the
     current directory; the result holds absolute paths, and the text of the DeepSpeed file.
-    Raises ConfigError.
+    Of a run directory it is the recipe that stands there, as it is. Raises ConfigError.
     """
+    if path.is_dir():
+        return _recipe_of(path, overrides)
     tree = _read_yaml(path)
     for source in _section(_section(tree, "corpus"), "sources").values():
         if isinstance(source, dict) and isinstance(source.get("location"), str):
@@ -41,22 +48,25 @@ def load_recipe(path: Path, overrides: list[str]) -> Recipe:
         name: source.model_copy(update={"location": _absolute(source.location, Path.cwd())})
         for name, source in recipe.corpus.sources.items()
     }
-    return recipe.model_copy(
-        update={
-            "workspace": _absolute(recipe.workspace, Path.cwd()),
-            "corpus": recipe.corpus.model_copy(update={"sources": absolute}),
-            "training": recipe.training.model_copy(
-                update={"deepspeed": _deepspeed(recipe.training.deepspeed, path)}
-            ),
-        }
-    )
+    resolved = {
+        "workspace": _absolute(recipe.workspace, Path.cwd()),
+        "corpus": recipe.corpus.model_copy(update={"sources": absolute}),
+    }
+    return _with_deepspeed(recipe.model_copy(update=resolved), str(path))
 
 
-def load_cluster(name: str, recipe: Path, overrides: list[str]) -> Cluster:
+def load_cluster(name: str | None, recipe: Path, overrides: list[str]) -> Cluster:
     """The cluster of that name in `cluster/` beside the recipe or in ./configs, or in the file named.
 
+    Without a name: that of the run directory, where the recipe is one, else `local`.
     Raises ConfigError.
     """
+    if name is None and recipe.is_dir():
+        own = Run(recipe).cluster
+        if not own.is_file():
+            raise ConfigError(f"{recipe}: there is no {own.name} in it; name one by --cluster")
+        return changed_cluster(read_resolved(own, Cluster), overrides)
+    name = name or "local"
     folders = [recipe.parent / "cluster", Path("configs/cluster")]
     if name.endswith((".yaml", ".yml")):
         path = Path(name)
@@ -72,6 +82,43 @@ def load_cluster(name: str, recipe: Path, overrides: list[str]) -> Cluster:
     tree = _read_yaml(path)
     origin = _override(tree, [o for o in overrides if o.startswith(_CLUSTER)])
     return validate(Cluster, tree, str(path), origin)
+
+
+def changed_recipe(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+    """A resolved recipe with the overrides that are not for the cluster. Raises ConfigError."""
+    tree = recipe.model_dump(mode="json")
+    origin = _override(tree, [o for o in overrides if not o.startswith(_CLUSTER)])
+    return _with_deepspeed(validate(Recipe, tree, "recipe", origin), "recipe")
+
+
+def changed_cluster(cluster: Cluster, overrides: Sequence[str]) -> Cluster:
+    """A resolved cluster with the overrides of `cluster.`. Raises ConfigError."""
+    tree = cluster.model_dump(mode="json")
+    origin = _override(tree, [o for o in overrides if o.startswith(_CLUSTER)])
+    return validate(Cluster, tree, "cluster", origin)
+
+
+def _recipe_of(path: Path, overrides: Sequence[str]) -> Recipe:
+    """The recipe of a run directory, which no override changes."""
+    run = Run(path)
+    if not run.recipe.is_file():
+        raise ConfigError(
+            f"{path}: cannot be read as a run directory: there is no {run.recipe.name} in it; name a recipe, as "
+            "configs/demo.yaml, or a folder of WORKSPACE/runs"
+        )
+    for override in overrides:
+        if not override.startswith(_CLUSTER):
+            raise ConfigError(
+                f"override '{override}': the recipe of a run directory stands; see jobs.train amend "
+                "and fork"
+            )
+    recipe = read_resolved(run.recipe, Recipe)
+    own = Workspace(Path(recipe.workspace)).run(recipe.name).root
+    if own.resolve() != path.resolve():
+        raise ConfigError(
+            f"{path}: its recipe says it is {own}; bring it back there, or name the recipe's file"
+        )
+    return recipe
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -95,7 +142,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return tree
 
 
-def _override(tree: dict[str, Any], overrides: list[str]) -> dict[str, str]:
+def _override(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str, str]:
     """Put overrides into the tree; returns which override each dotted key came from."""
     origin: dict[str, str] = {}
     for override in overrides:
@@ -131,18 +178,21 @@ def _absolute(location: str, base: Path) -> str:
     return location if is_url(location) else str((base / Path(location).expanduser()).resolve())
 
 
-def _deepspeed(value: str | dict[str, Any], recipe: Path) -> dict[str, Any]:
+def _with_deepspeed(recipe: Recipe, place: str) -> Recipe:
+    """The recipe with the text of its DeepSpeed file."""
+    value = recipe.training.deepspeed
     if isinstance(value, dict):
-        return value
+        return recipe
     try:
         tree = read_json(Path(value))
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"{recipe}: training.deepspeed={value}: not a JSON file ({error})"
+            f"{place}: training.deepspeed={value}: not a JSON file ({error})"
         ) from None
     if not isinstance(tree, dict):
-        raise ConfigError(f"{recipe}: training.deepspeed={value}: holds no JSON object")
-    return tree
+        raise ConfigError(f"{place}: training.deepspeed={value}: holds no JSON object")
+    training = recipe.training.model_copy(update={"deepspeed": tree})
+    return recipe.model_copy(update={"training": training})
 
 
 class _Loader(yaml.SafeLoader):

@@ -185,9 +185,12 @@ def local_command(
 
 
 def job_environment(run: Run, cluster: Cluster) -> dict[str, str]:
-    """Environment variables of every task: the run's own code comes first, the checkout never."""
+    """Environment variables of every task: the run's own code comes first, the checkout never.
+
+    The code is the snapshot of this moment: an amendment does not change it under a task's feet.
+    """
     return {
-        "PYTHONPATH": str(run.code),
+        "PYTHONPATH": str(run.code.resolve()),
         "PYTHONSAFEPATH": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "OMP_NUM_THREADS": "1",
@@ -198,6 +201,8 @@ def job_environment(run: Run, cluster: Cluster) -> dict[str, str]:
 def _parameters(run: Run, cluster: Cluster, job: Job, after: list[str]) -> dict[str, Any]:
     """submitit's parameters for a job."""
     variables = job_environment(run, cluster)
+    if "PYTHONPATH" not in cluster.environment:
+        variables.pop("PYTHONPATH")
     more: dict[str, Any] = {"requeue": True, "kill-on-invalid-dep": "yes", **cluster.sbatch}
     if after:
         more["dependency"] = f"afterok:{after[0]}"
@@ -211,6 +216,8 @@ def _parameters(run: Run, cluster: Cluster, job: Job, after: list[str]) -> dict[
     decide = f"code=$?; trap '' TERM; {shlex.join(trap)} $code && exit 0; exit $code"
     setup = [
         *cluster.setup,
+        # The snapshot of the moment when the job starts, not of the submission.
+        f"export PYTHONPATH=$(readlink -f {shlex.quote(str(run.code))})",
         *(f"export {name}={shlex.quote(value)}" for name, value in variables.items()),
         *([_END_TIME] if job.resources == "training" else []),
         "trap : TERM  # the shell waits for srun, then decides: see kit/cluster/requeue.py",

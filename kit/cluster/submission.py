@@ -2,7 +2,10 @@
 
 It is made at the first submission: the resolved recipe and cluster, the code, the list of packages,
 an identity of its own. A later submission must bring the same recipe. Once training has begun, code
-and packages stay as they are.
+and packages stay as they are, unless `jobs.train amend --code` takes others, on record.
+
+`code` is a link to a snapshot named by its content: an attempt that has begun keeps to the snapshot
+that it began with.
 """
 
 from __future__ import annotations
@@ -12,11 +15,15 @@ import shutil
 import time
 import uuid
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from kit import config
+from kit import amendments, config
 from kit.errors import ClusterError, RunError
-from kit.files import write_json, write_text
+from kit.files import file_hash, read_json, sync_directory, text_hash, write_json, write_text
 from kit.workspace import Run, Workspace
+
+if TYPE_CHECKING:
+    from kit.amendments import Amendment, Row
 
 _PACKAGES = ("jobs", "kit")
 
@@ -28,21 +35,74 @@ def prepare(recipe: config.Recipe, cluster: config.Cluster) -> Run:
     """
     run = Workspace(Path(recipe.workspace)).run(recipe.name)
     if run.recipe.is_file():
-        differing = config.differing_keys(config.read_resolved(run.recipe, config.Recipe), recipe)
-        if differing:
+        own = config.read_resolved(run.recipe, config.Recipe)
+        amended = amendments.on_recipe(amendments.recorded(run), own)
+        if differing := config.differing_keys(amended, recipe):
             raise RunError(
                 f"{run.root}: made by another recipe ({'; '.join(differing[:3])}); give this one "
-                "another name=, or remove the directory"
+                "another name=, or remove the directory; jobs.train amend changes what may be changed"
             )
+    lay_out(run, recipe, cluster)
+    return run
+
+
+def lay_out(run: Run, recipe: config.Recipe, cluster: config.Cluster) -> None:
+    """Write what a job reads; code and packages only until training has begun."""
     run.root.mkdir(parents=True, exist_ok=True)
-    if not run.identity.is_file():
-        write_json(run.identity, {"id": uuid.uuid4().hex, "name": recipe.name, "time": time.time()})
+    identify(run, recipe.name)
     write_json(run.recipe, recipe.model_dump(mode="json"))
     write_json(run.cluster, cluster.model_dump(mode="json"))
     if not run.attempts.is_dir():
-        write_text(run.environment, "".join(f"{line}\n" for line in installed()))
-        _snapshot(run.code)
-    return run
+        write_text(run.environment, _lines(installed()))
+        before = run.code.resolve()
+        if before == _checkout():
+            return  # a job of the run itself
+        fresh = _snapshot(run)
+        _point_to(run, fresh)
+        if before.is_dir() and not before.samefile(fresh):
+            shutil.rmtree(before)
+
+
+def identify(run: Run, name: str, *, rehearsal_of: str | None = None) -> None:
+    """Give a run its identity, if it has none."""
+    if not run.identity.is_file():
+        identity = {"id": uuid.uuid4().hex, "name": name, "time": time.time()}
+        write_json(
+            run.identity, identity | ({"rehearsal_of": rehearsal_of} if rehearsal_of else {})
+        )
+
+
+def is_rehearsal(run: Run) -> bool:
+    """Whether the directory is that of a rehearsal."""
+    return run.identity.is_file() and "rehearsal_of" in read_json(run.identity)
+
+
+def amend(run: Run, amendment: Amendment, *, code: bool = False) -> list[Row]:
+    """Put an amendment on record, then into effect for the attempts to come; returns what changed.
+
+    With `code` also the checkout's code and this environment's packages. A crash leaves nothing, or a
+    record that the next submission (of code: the same amendment again) puts into effect.
+    """
+    rows = list(amendment.rows)
+    fresh = None
+    packages = installed()
+    if code:
+        now, before = time.time(), run.code.resolve()
+        fresh = _snapshot(run)
+        if (old := _content(before)) != (new := _content(fresh)):
+            rows.append({"time": now, "key": amendments.CODE, "old": old, "new": new})
+        had = run.environment.read_text(encoding="utf-8").split()
+        if had != packages:
+            gone, come = sorted({*had} - {*packages}), sorted({*packages} - {*had})
+            rows.append({"time": now, "key": amendments.ENVIRONMENT, "old": gone, "new": come})
+    if rows:
+        amendments.record(run, rows)
+    write_json(run.cluster, amendment.cluster.model_dump(mode="json"))
+    write_json(run.recipe, amendment.recipe.model_dump(mode="json"))
+    if fresh is not None:
+        write_text(run.environment, _lines(packages))
+        _point_to(run, fresh)
+    return rows
 
 
 def installed() -> list[str]:
@@ -63,16 +123,41 @@ def check_environment(run: Run) -> None:
         )
 
 
-def _snapshot(code: Path) -> None:
-    """Copy the packages that run; the copy is whole or absent."""
-    checkout = Path(__file__).resolve().parents[2]
-    if checkout == code.resolve():
-        return  # a job of the run itself
-    fresh = code.with_name(f".code-{uuid.uuid4().hex[:8]}")
+def _lines(texts: list[str]) -> str:
+    return "".join(f"{text}\n" for text in texts)
+
+
+def _checkout() -> Path:
+    return Path(__file__).resolve().parents[2]
+
+
+def _snapshot(run: Run) -> Path:
+    """Copy the packages that run into the run directory; the copy is whole or absent."""
+    fresh = run.root.resolve() / f".code-{uuid.uuid4().hex[:8]}"
     for package in _PACKAGES:
         shutil.copytree(
-            checkout / package, fresh / package, ignore=shutil.ignore_patterns("__pycache__")
+            _checkout() / package, fresh / package, ignore=shutil.ignore_patterns("__pycache__")
         )
-    if code.exists():
-        shutil.rmtree(code)
-    fresh.rename(code)
+    named = fresh.with_name(f"{run.code.name}-{_content(fresh)}")
+    if named.is_dir():
+        shutil.rmtree(fresh)
+    else:
+        fresh.rename(named)
+    return named
+
+
+def _content(code: Path) -> str:
+    """One string for the Python files of a snapshot, names and bytes."""
+    files = sorted(path for package in _PACKAGES for path in (code / package).rglob("*.py"))
+    pairs = [(path.relative_to(code).as_posix(), file_hash(path)) for path in files]
+    return f"{text_hash(repr(pairs)):016x}"
+
+
+def _point_to(run: Run, snapshot: Path) -> None:
+    """Make `code` a link to a snapshot, in one step."""
+    if run.code.is_dir() and not run.code.is_symlink():  # as an earlier version made it
+        run.code.rename(run.code.with_name(f"{run.code.name}-{_content(run.code)}"))
+    link = run.code.with_name(f".code-{uuid.uuid4().hex[:8]}")
+    link.symlink_to(snapshot.name)
+    link.replace(run.code)
+    sync_directory(run.root)

@@ -1,0 +1,262 @@
+"""A rehearsal: some steps of the real recipe on the real machine, and what the whole run would take.
+
+It is a run of its own, `NAME-rehearsal`, with the model, batch and ranks of the recipe; only its end,
+its saves and its validations are nearer. An earlier rehearsal is replaced.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import statistics
+import sys
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from jobs.chain import TRAIN
+from jobs.command import run_here, run_of, submit
+from kit import plan, tokens
+from kit.errors import ClusterError, JobFailed, RunError
+from kit.files import read_json
+
+if TYPE_CHECKING:
+    from kit.config import Cluster, Recipe
+    from kit.tracking.ledger import Row
+    from kit.workspace import Run
+
+SUFFIX = "-rehearsal"
+_FIRST = 5  # steps of an attempt that are not counted: caches and compilers warm up
+_POLL = 5.0  # seconds between two looks at squeue
+_PAUSE = 30.0  # seconds between two lines of progress
+_TRIES = 60  # times Slurm may not answer in a row
+
+
+def rehearse(recipe: Recipe, cluster: Cluster, steps: int) -> dict[str, Any]:
+    """Run `steps` steps and wait for them; returns `report`. Progress goes to stderr.
+
+    Raises RunError where the directory is no rehearsal, or one is at work; StageError before the
+    tokens are made; ConfigError for an unknown accelerator; JobFailed where it does not get through.
+    """
+    from kit.cluster import submission
+
+    if cluster.training.accelerator is not None:
+        plan.peak_flops(cluster.training.accelerator)
+    tokens.complete(recipe)
+    training = recipe.training.model_copy(
+        update={
+            "steps": steps,
+            "epochs": None,
+            "validate_every": steps,
+            "checkpoint_every": steps // 2,
+            "keep_every": None,
+        }
+    )
+    rehearsed = recipe.model_copy(
+        update={
+            "name": f"{recipe.name}{SUFFIX}",
+            "training": training,
+            "tracking": recipe.tracking.model_copy(update={"mlflow": None}),
+        }
+    )
+    here = cluster.model_copy(update={"preempt_at_step": None})
+    run = run_of(rehearsed)
+    replace(run)
+    run.root.mkdir(parents=True, exist_ok=True)
+    submission.identify(run, rehearsed.name, rehearsal_of=recipe.name)
+    if here.kind == "local":
+        run_here(rehearsed, here, [TRAIN], _say)
+    else:
+        submit(rehearsed, here, [TRAIN], _say)
+        _wait(run, rehearsed)
+    return report(run, recipe, cluster)
+
+
+def replace(run: Run) -> None:
+    """Remove an earlier rehearsal. Raises RunError for another run, or one that is at work."""
+    from jobs.command import refuse_second
+    from kit.cluster import submission
+
+    if not run.root.exists():
+        return
+    if not submission.is_rehearsal(run):
+        raise RunError(
+            f"{run.root}: is no rehearsal; give this recipe another name=, or move that run"
+        )
+    refuse_second(run)
+    aside = run.root.with_name(f".{run.root.name}-{uuid.uuid4().hex[:8]}")
+    run.root.rename(aside)
+    shutil.rmtree(aside)
+
+
+def report(run: Run, recipe: Recipe, cluster: Cluster) -> dict[str, Any]:
+    """What a rehearsal measured, and what `recipe` would take as a whole, as plain values."""
+    measured = measure(run, recipe, cluster)
+    return {
+        "rehearsal": str(run.root),
+        "measured": measured,
+        "whole": whole(run, measured, recipe, cluster),
+    }
+
+
+def measure(run: Run, recipe: Recipe, cluster: Cluster) -> dict[str, Any]:
+    """Seconds, tokens a second, MFU, bytes: medians of steps; of saves and validations the longest."""
+    from kit.tracking import ledger
+
+    rows = {attempt.number: list(ledger.rows(attempt)) for attempt in ledger.attempts(run)}
+    steps = [row for its in rows.values() for row in _of(its, "step")[_FIRST:]]
+    saves = [row for its in rows.values() for row in _of(its, "checkpoint")]
+    validations = [row for its in rows.values() for row in _of(its, "validation")]
+    begun = next(row for its in rows.values() for row in _of(its, "attempt"))
+    if not steps or not saves:
+        raise JobFailed(
+            f"{run.root}: no attempt has more than {_FIRST} steps and a save to measure"
+        )
+    seconds = statistics.median(row["seconds"] for row in steps)
+    rate = recipe.training.global_batch * recipe.model.n_positions / seconds
+    starts = [
+        steps[0]["time"] - steps[0]["seconds"] - read_json(attempt.start)["time"]
+        for attempt in ledger.attempts(run)
+        if (steps := _of(rows[attempt.number], "step"))
+    ]
+    work = plan.flops_per_token(begun["parameters"], recipe.model)
+    accelerator = cluster.training.accelerator
+    return {
+        "steps": len(steps),
+        "ranks": begun["ranks"],
+        "parameters": begun["parameters"],
+        "training_tokens": begun["training_tokens"],
+        "seconds_a_step": seconds,
+        "tokens_per_second": rate,
+        "mfu": accelerator and rate * work / (begun["ranks"] * plan.peak_flops(accelerator)),
+        "memory_bytes": max(row.get("memory_bytes") or 0 for row in steps) or None,
+        "save_seconds": max(row["seconds"] for row in saves),
+        "save_blocked_seconds": max(row["blocked"] for row in saves),
+        "checkpoint_bytes": max(row["bytes"] for row in saves),
+        "validation_seconds": max((row["seconds"] for row in validations), default=0.0),
+        "start_seconds": max(starts),
+    }
+
+
+def whole(run: Run, measured: dict[str, Any], recipe: Recipe, cluster: Cluster) -> dict[str, Any]:
+    """What the whole run would take, by what was measured; waiting in the queue is not in it."""
+    training = recipe.training
+    blocks = max(0, (measured["training_tokens"] - 1) // recipe.model.n_positions)
+    steps = training.steps_over(blocks)
+    computed = plan.checkpoint_interval(
+        measured["save_blocked_seconds"], measured["save_seconds"], 0.0, 0
+    )
+    interval = (
+        computed
+        if training.checkpoint_every is None
+        else training.checkpoint_every * measured["seconds_a_step"]
+    )
+    train = steps * measured["seconds_a_step"]
+    saves = max(1, math.ceil(train / interval))
+    saving = saves * measured["save_blocked_seconds"]
+    validating = (math.ceil(steps / training.validate_every) + 1) * measured["validation_seconds"]
+    # An attempt starts, works, and leaves early enough for a last save.
+    limit = cluster.training.minutes * 60
+    useful = limit - measured["start_seconds"] - measured["save_seconds"]
+    attempts = math.ceil((train + saving + validating) / useful) if useful > 0 else None
+    starting = (attempts or 1) * measured["start_seconds"]
+    kept = training.keep + (steps // training.keep_every if training.keep_every else 0)
+    return {
+        "steps": steps,
+        "tokens": steps * training.global_batch * recipe.model.n_positions,
+        "step_hours": train / 3600,
+        "save_hours": saving / 3600,
+        "validation_hours": validating / 3600,
+        "start_hours": starting / 3600,
+        "days": (train + saving + validating + starting) / 86_400,
+        "attempts": attempts,
+        "time_limit_minutes": cluster.training.minutes,
+        "saves": saves,
+        "checkpoint_interval_seconds": interval,
+        "computed_interval_seconds": computed,
+        "checkpoints_kept": kept,
+        # One more is being written while the others stand.
+        "disk_bytes": (kept + 1) * measured["checkpoint_bytes"],
+        "disk_free_bytes": shutil.disk_usage(run.root).free,
+    }
+
+
+def show(found: dict[str, Any]) -> None:
+    """Print a report."""
+    measured, total = found["measured"], found["whole"]
+    mfu, memory = measured["mfu"], measured["memory_bytes"]
+    attempts = total["attempts"]
+    lines = {
+        "rehearsal": found["rehearsal"],
+        "measured over": f"{measured['steps']} steps on {measured['ranks']} ranks",
+        "a step": f"{measured['seconds_a_step']:.3f} s, {measured['tokens_per_second']:,.0f} tokens/s",
+        "MFU": "not known: cluster.training.accelerator names no device" if mfu is None else f"{mfu:.1%}",
+        "memory": "not known" if memory is None else f"{_bytes(memory)} at its peak, of a rank",
+        "a save": f"{measured['save_seconds']:.2f} s, {measured['save_blocked_seconds']:.2f} s of them "
+        f"training waits; {_bytes(measured['checkpoint_bytes'])}",
+        "a validation": f"{measured['validation_seconds']:.2f} s",
+        "a start": f"{measured['start_seconds']:.1f} s",
+        "the whole run": f"{total['steps']:,} steps, {total['tokens']:,} tokens",
+        "hours": f"{total['step_hours']:.2f} of steps, {total['save_hours']:.2f} of saves, "
+        f"{total['validation_hours']:.2f} of validation, {total['start_hours']:.2f} of starts",
+        "days": f"{total['days']:.2f}, waiting in the queue aside",
+        "attempts": f"{attempts or 'none gets anywhere'} at a time limit of {total['time_limit_minutes']} "
+        "minutes",
+        "checkpoints": f"{total['saves']:,}, one in {total['checkpoint_interval_seconds']:,.0f} s; by "
+        f"Young and Daly one in {total['computed_interval_seconds']:,.0f} s",
+        "disk": f"{_bytes(total['disk_bytes'])} for {total['checkpoints_kept']} checkpoints and one being "
+        f"written; {_bytes(total['disk_free_bytes'])} are free",
+    }  # fmt: skip
+    for name, text in lines.items():
+        print(f"{name:<15} {text}")
+
+
+def _wait(run: Run, recipe: Recipe) -> None:
+    """Wait until Slurm is done with the rehearsal's job; a line of progress now and then.
+
+    Raises JobFailed where it ended before its last step.
+    """
+    from kit.cluster import launch, requeue
+    from kit.tracking import ledger
+
+    told, silent = -_PAUSE, 0
+    while True:
+        try:
+            alive = launch.alive_jobs(run)
+            silent = 0
+        except ClusterError as error:  # slurmctld may be restarting
+            silent += 1
+            if silent > _TRIES:
+                raise
+            _say(f"rehearsal: {error}; again in {_POLL:.0f} s")
+            alive = None
+        if alive == {}:
+            break
+        if alive and time.monotonic() > told + _PAUSE:
+            told = time.monotonic()
+            job, state = next(iter(alive.items()))
+            step = max((row["step"] for row in ledger.canonical(run)), default=0)
+            _say(f"rehearsal: job {job} {state.lower()}, step {step} of {recipe.training.steps}")
+        time.sleep(_POLL)
+    if not TRAIN.done(run, recipe):
+        rows = requeue.recorded(run)
+        reason = rows[-1]["reason"] if rows else "ended without a word"
+        raise JobFailed(f"{run.root}: {reason}; see {run.job_logs('train')}")
+
+
+def _of(rows: list[Row], kind: str) -> list[Row]:
+    return [row for row in rows if row["kind"] == kind]
+
+
+def _bytes(size: float) -> str:
+    """As people read it: in units of a thousand."""
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:,.1f} GB"
+
+
+def _say(text: str) -> None:
+    """On stderr: what stdout gets is the report alone."""
+    print(text, file=sys.stderr, flush=True)

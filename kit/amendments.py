@@ -1,0 +1,190 @@
+"""What was changed in a run in mid-run, and is on record: a row a line in `amendments.jsonl`.
+
+    {"time": ..., "key": "training.steps", "old": 160, "new": 200}
+
+A key of the cluster has the name of its cluster beside it; `code` has the hashes of the two
+snapshots, `environment` the packages that differ. The record is written first: `recipe.json` and
+`cluster.json` follow it, and whoever reads a recipe anew puts the record on top of it again, so that
+the recipe's file need not be changed and a crash between the two files is made good.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kit import recipes
+from kit.config import Cluster, Recipe, Section, SectionT, validate
+from kit.errors import ConfigError
+from kit.files import write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kit.workspace import Run
+
+Row = dict[str, Any]
+
+CLUSTER = "cluster."
+CODE, ENVIRONMENT = "code", "environment"
+# None of them changes what was already computed. A name with a dot at its end is a section.
+MAY_CHANGE = (
+    CLUSTER,
+    "training.steps",
+    "training.epochs",
+    "training.validate_every",
+    "training.checkpoint_every",
+    "training.keep",
+    "training.keep_every",
+    "training.save_tries",
+    "training.save_pause",
+    "training.health.",
+    "tracking.",
+    "release.",
+)
+_CHOSEN_AT_SUBMISSION = ("cluster.name", "cluster.kind")
+_OF_THE_WORKSPACE = ("workspace", "corpus.", "tokenizer.", "tokens.")
+
+
+@dataclass(frozen=True)
+class Amendment:
+    """What a run is to become, and the rows that say so; no rows where it is so already."""
+
+    recipe: Recipe
+    cluster: Cluster
+    rows: list[Row]
+
+
+def recorded(run: Run) -> list[Row]:
+    """The amendments of a run, in order."""
+    if not run.amendments.is_file():
+        return []
+    return [json.loads(line) for line in run.amendments.read_text(encoding="utf-8").splitlines()]
+
+
+def record(run: Run, rows: Sequence[Row]) -> None:
+    """Add amendments to the record: all of them, or none."""
+    lines = [json.dumps(row, ensure_ascii=False) for row in (*recorded(run), *rows)]
+    write_text(run.amendments, "".join(f"{line}\n" for line in lines))
+
+
+def on_recipe(rows: Sequence[Row], recipe: Recipe) -> Recipe:
+    """A recipe with its run's amendments, whether or not it holds some of them already.
+
+    An amendment counts where the recipe still has a value that the run has had. Another one is the
+    user's, and newer: it stays, for `submission.prepare` to refuse.
+    """
+    return _on_top([row for row in rows if not row["key"].startswith(CLUSTER)], recipe)
+
+
+def on_cluster(rows: Sequence[Row], cluster: Cluster) -> Cluster:
+    """The same of a cluster, with the amendments that were made while the run was on it."""
+    mine = [row for row in rows if row.get("cluster") == cluster.name]
+    return _on_top([{**row, "key": row["key"].removeprefix(CLUSTER)} for row in mine], cluster)
+
+
+def propose(run: Run, recipe: Recipe, cluster: Cluster, changes: Sequence[str]) -> Amendment:
+    """What `key=value ...` make of a run. Raises ConfigError where one may not be; writes nothing."""
+    after = (recipes.changed_recipe(recipe, changes), recipes.changed_cluster(cluster, changes))
+    now = time.time()
+    rows = [
+        {"time": now, "key": key, "old": old, "new": new}
+        for key, (old, new) in differences(recipe, after[0]).items()
+    ] + [
+        {"time": now, "key": f"{CLUSTER}{key}", "old": old, "new": new, "cluster": cluster.name}
+        for key, (old, new) in differences(cluster, after[1]).items()
+    ]
+    for row in rows:
+        _refuse_key(run, row["key"], row["new"])
+    _refuse_uneven_ranks(*after)
+    if any(row["key"] in ("training.steps", "training.epochs") for row in rows):
+        _refuse_past_end(run, after[0])
+    return Amendment(*after, rows)
+
+
+def differences(one: SectionT, other: SectionT) -> dict[str, tuple[Any, Any]]:
+    """The values of the keys in which two configurations of one kind differ, by dotted key.
+
+    Unlike `config.differing_keys` a mapping of the user's own names is one value: what was amended
+    is put back as a whole.
+    """
+    before, after = _values(one), _values(other)
+    return {key: (before[key], after[key]) for key in before if before[key] != after[key]}
+
+
+def steps_over(recipe: Recipe) -> int:
+    """The run's last step. Raises StageError where it depends on tokens that are not there."""
+    if recipe.training.steps is not None:
+        return recipe.training.steps
+    from kit import shards, tokens
+
+    row = tokens.open_part(tokens.complete(recipe), shards.TRAIN, recipe)
+    return recipe.training.steps_over(row.blocks(recipe.model.n_positions))
+
+
+def _on_top(rows: Sequence[Row], section: SectionT) -> SectionT:
+    values = _values(section)
+    tree = section.model_dump(mode="json")
+    had: dict[str, list[Any]] = {}
+    for row in rows:
+        had.setdefault(row["key"], []).append(row["old"])
+    for row in rows:  # the last one counts
+        if row["key"] in values and values[row["key"]] in [*had[row["key"]], row["new"]]:
+            *sections, last = row["key"].split(".")
+            node = tree
+            for name in sections:
+                node = node[name]
+            node[last] = row["new"]
+    return validate(type(section), tree, "amendments", {})
+
+
+def _values(section: Section, prefix: str = "") -> dict[str, Any]:
+    """The values of a configuration as JSON has them, by dotted key."""
+    plain = section.model_dump(mode="json")
+    values: dict[str, Any] = {}
+    for name, value in plain.items():
+        child = getattr(section, name)
+        below = isinstance(child, Section)
+        values |= _values(child, f"{prefix}{name}.") if below else {f"{prefix}{name}": value}
+    return values
+
+
+def is_of(key: str, names: Sequence[str]) -> bool:
+    """Whether a key is one of the names, or lies in a section that ends in a dot among them."""
+    return any(key == name or (name.endswith(".") and key.startswith(name)) for name in names)
+
+
+def _refuse_key(run: Run, key: str, new: Any) -> None:
+    if key in _CHOSEN_AT_SUBMISSION:
+        raise ConfigError(f"{key}: is not amended; submit the run with another --cluster")
+    if is_of(key, MAY_CHANGE):
+        return
+    allowed = ", ".join(f"{name}*" if name.endswith(".") else name for name in MAY_CHANGE)
+    if is_of(key, _OF_THE_WORKSPACE):
+        way = "for the rest begin a run of another name= and workspace="
+    else:
+        change = "" if key == "name" else f" {key}={new}"
+        way = f"the rest is for a new run: python -m jobs.train fork {run.root} --at STEP name=NEW{change}"
+    raise ConfigError(f"{key}: is not to be changed in mid-run; what may: {allowed}; {way}")
+
+
+def _refuse_uneven_ranks(recipe: Recipe, cluster: Cluster) -> None:
+    training, ranks = recipe.training, cluster.training.ranks
+    if training.global_batch % (training.micro_batch * ranks):
+        raise ConfigError(
+            f"cluster.training: {ranks} ranks cannot share training.global_batch="
+            f"{training.global_batch} in micro-batches of {training.micro_batch}; give another number"
+        )
+
+
+def _refuse_past_end(run: Run, recipe: Recipe) -> None:
+    made = run.committed_checkpoints().values()
+    _, newest = max(((attempt, step) for step, attempt in made), default=(0, 0))
+    if newest and (end := steps_over(recipe)) < newest:
+        key = "epochs" if recipe.training.steps is None else "steps"
+        raise ConfigError(
+            f"training.{key}={getattr(recipe.training, key)}: the run would end at step {end}, and its "
+            f"newest checkpoint is of step {newest}; give at least that, or fork an earlier checkpoint"
+        )
