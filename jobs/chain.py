@@ -81,7 +81,8 @@ def stage_named(name: str) -> Stage:
 
 
 def _training(run: Run) -> dict[str, Any]:
-    """Where training stands: one unit, done with its last step."""
+    """Where training stands: one unit, done with its last step, if that was not put off since."""
+    from kit import amendments
     from kit.cluster import requeue
     from kit.tracking import ledger
 
@@ -90,6 +91,9 @@ def _training(run: Run) -> dict[str, Any]:
     ends = [read_json(attempt.end) for attempt in attempts if attempt.end.is_file()]
     last = [end["step"] for end in ends if end["outcome"] == "done"]
     done = bool(last) and any(step == last[-1] for step, _ in run.committed_checkpoints().values())
+    if done:
+        amended = amendments.since(run, read_json(attempts[-1].start))
+        done = not any(row["key"] in amendments.END for row in amended)
     stopped = None if done else requeue.stopped(run)
     return {
         "done": int(done),

@@ -36,12 +36,10 @@ def rehearse(recipe: Recipe, cluster: Cluster, steps: int) -> dict[str, Any]:
     """Run `steps` steps and wait for them; returns `report`. Progress goes to stderr.
 
     Raises RunError where the directory is no rehearsal, or one is at work; StageError before the
-    tokens are made; ConfigError for an unknown accelerator; JobFailed where it does not get through.
+    tokens are made; JobFailed where it does not get through.
     """
     from kit.cluster import submission
 
-    if cluster.training.accelerator is not None:
-        plan.peak_flops(cluster.training.accelerator)
     tokens.complete(recipe)
     training = recipe.training.model_copy(
         update={
@@ -128,7 +126,7 @@ def measure(run: Run, recipe: Recipe, cluster: Cluster) -> dict[str, Any]:
         "training_tokens": begun["training_tokens"],
         "seconds_a_step": seconds,
         "tokens_per_second": rate,
-        "mfu": accelerator and rate * work / (begun["ranks"] * plan.peak_flops(accelerator)),
+        "mfu": accelerator and rate * work / (begun["ranks"] * plan.PEAK_FLOPS[accelerator]),
         "memory_bytes": max(row.get("memory_bytes") or 0 for row in steps) or None,
         "save_seconds": max(row["seconds"] for row in saves),
         "save_blocked_seconds": max(row["blocked"] for row in saves),

@@ -29,11 +29,12 @@ Row = dict[str, Any]
 
 CLUSTER = "cluster."
 CODE, ENVIRONMENT = "code", "environment"
-# None of them changes what was already computed. A name with a dot at its end is a section.
+END = ("training.steps", "training.epochs")
+# None of them changes what was already computed, or the samples of a step to come. A name with a dot at its end is a section.
 MAY_CHANGE = (
     CLUSTER,
-    "training.steps",
-    "training.epochs",
+    *END,
+    "training.micro_batch",
     "training.validate_every",
     "training.checkpoint_every",
     "training.keep",
@@ -62,6 +63,12 @@ def recorded(run: Run) -> list[Row]:
     if not run.amendments.is_file():
         return []
     return [json.loads(line) for line in run.amendments.read_text(encoding="utf-8").splitlines()]
+
+
+def since(run: Run, start: dict[str, Any]) -> list[Row]:
+    """The amendments that an attempt does not know of; `start` is its `start.json`."""
+    rows = recorded(run)
+    return rows[start.get("amendments", len(rows)) :]
 
 
 def record(run: Run, rows: Sequence[Row]) -> None:
@@ -99,7 +106,7 @@ def propose(run: Run, recipe: Recipe, cluster: Cluster, changes: Sequence[str]) 
     for row in rows:
         _refuse_key(run, row["key"], row["new"])
     _refuse_uneven_ranks(*after)
-    if any(row["key"] in ("training.steps", "training.epochs") for row in rows):
+    if any(row["key"] in END for row in rows):
         _refuse_past_end(run, after[0])
     return Amendment(*after, rows)
 
@@ -175,7 +182,8 @@ def _refuse_uneven_ranks(recipe: Recipe, cluster: Cluster) -> None:
     if training.global_batch % (training.micro_batch * ranks):
         raise ConfigError(
             f"cluster.training: {ranks} ranks cannot share training.global_batch="
-            f"{training.global_batch} in micro-batches of {training.micro_batch}; give another number"
+            f"{training.global_batch} in micro-batches of {training.micro_batch}; give another number of "
+            "them, or another training.micro_batch"
         )
 
 

@@ -103,8 +103,8 @@ def _recipe_of(path: Path, overrides: Sequence[str]) -> Recipe:
     run = Run(path)
     if not run.recipe.is_file():
         raise ConfigError(
-            f"{path}: cannot be read as a run directory: there is no {run.recipe.name} in it; name a recipe, as "
-            "configs/demo.yaml, or a folder of WORKSPACE/runs"
+            f"{path}: cannot be read as a run directory, there is no {run.recipe.name} in it; name a "
+            "recipe, as configs/demo.yaml, or a folder of WORKSPACE/runs"
         )
     for override in overrides:
         if not override.startswith(_CLUSTER):
