@@ -22,13 +22,6 @@ if TYPE_CHECKING:
     from kit.config import Cluster, Recipe
     from kit.training.checkpoint import Checkpoint
 
-# The checkpoint was trained on these tokens, and holds weights and optimizer of this shape.
-STAYS = (
-    "workspace", "corpus.", "tokenizer.", "tokens.",
-    "model.n_layer", "model.n_embd", "model.n_head", "model.n_positions", "model.pad_vocab_to",
-    "training.precision", "training.decay_all",
-)  # fmt: skip
-
 
 def begin(parent: Run, recipe: Recipe, cluster: Cluster, step: int, changes: Sequence[str]) -> Run:
     """Make the run `name=` of `changes` from the parent's checkpoint of a step: whole, or not at all.
@@ -78,8 +71,10 @@ def _refuse(changes: dict[str, tuple[Any, Any]]) -> None:
         raise ConfigError("fork: give the new run a name=")
     for key, (old, new) in changes.items():
         zero = key == "training.deepspeed" and _stage(old) != _stage(new)
-        if amendments.is_of(key, STAYS) or zero:
-            names = ", ".join(f"{name}*" if name.endswith(".") else name for name in STAYS)
+        if amendments.is_of(key, amendments.BOUND) or zero:
+            names = ", ".join(
+                f"{name}*" if name.endswith(".") else name for name in amendments.BOUND
+            )
             raise ConfigError(
                 f"{key}: stays as it is in a fork, as do {names} and ZeRO's stage: the checkpoint was made "
                 "with them; begin a run of its own"

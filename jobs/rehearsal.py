@@ -113,9 +113,9 @@ def measure(run: Run, recipe: Recipe, cluster: Cluster) -> dict[str, Any]:
     seconds = statistics.median(row["seconds"] for row in steps)
     rate = recipe.training.global_batch * recipe.model.n_positions / seconds
     starts = [
-        steps[0]["time"] - steps[0]["seconds"] - read_json(attempt.start)["time"]
+        its[0]["time"] - its[0]["seconds"] - read_json(attempt.start)["time"]
         for attempt in ledger.attempts(run)
-        if (steps := _of(rows[attempt.number], "step"))
+        if (its := _of(rows[attempt.number], "step"))
     ]
     work = plan.flops_per_token(begun["parameters"], recipe.model)
     accelerator = cluster.training.accelerator
@@ -182,29 +182,33 @@ def whole(run: Run, measured: dict[str, Any], recipe: Recipe, cluster: Cluster) 
 def show(found: dict[str, Any]) -> None:
     """Print a report."""
     measured, total = found["measured"], found["whole"]
-    mfu, memory = measured["mfu"], measured["memory_bytes"]
-    attempts = total["attempts"]
+    mfu, memory, attempts = measured["mfu"], measured["memory_bytes"], total["attempts"]
+    rate = f"{measured['tokens_per_second']:,.0f} tokens/s"
+    save, waits = _time(measured["save_seconds"]), _time(measured["save_blocked_seconds"])
+    spent = {
+        "steps": total["step_hours"],
+        "saves": total["save_hours"],
+        "validation": total["validation_hours"],
+        "starts": total["start_hours"],
+    }
+    intervals = (total["checkpoint_interval_seconds"], total["computed_interval_seconds"])
     lines = {
         "rehearsal": found["rehearsal"],
-        "measured over": f"{measured['steps']} steps on {measured['ranks']} ranks",
-        "a step": f"{measured['seconds_a_step']:.3f} s, {measured['tokens_per_second']:,.0f} tokens/s",
-        "MFU": "not known: cluster.training.accelerator names no device" if mfu is None else f"{mfu:.1%}",
-        "memory": "not known" if memory is None else f"{_bytes(memory)} at its peak, of a rank",
-        "a save": f"{measured['save_seconds']:.2f} s, {measured['save_blocked_seconds']:.2f} s of them "
-        f"training waits; {_bytes(measured['checkpoint_bytes'])}",
-        "a validation": f"{measured['validation_seconds']:.2f} s",
-        "a start": f"{measured['start_seconds']:.1f} s",
+        "measured over": f"{measured['steps']} steps on {measured['ranks']} ranks, the first {_FIRST} aside",
+        "a step": f"{measured['seconds_a_step']:.3f} s, {rate}",
+        "MFU": f"{mfu:.1%}" if mfu else "not known: cluster.training.accelerator names no device",
+        "memory": f"{_bytes(memory)} of a rank at its peak" if memory else "not known",
+        "a save": f"{save}, in {waits} of which training waits; {_bytes(measured['checkpoint_bytes'])}",
+        "a validation": _time(measured["validation_seconds"]),
+        "a start": _time(measured["start_seconds"]),
         "the whole run": f"{total['steps']:,} steps, {total['tokens']:,} tokens",
-        "hours": f"{total['step_hours']:.2f} of steps, {total['save_hours']:.2f} of saves, "
-        f"{total['validation_hours']:.2f} of validation, {total['start_hours']:.2f} of starts",
-        "days": f"{total['days']:.2f}, waiting in the queue aside",
-        "attempts": f"{attempts or 'none gets anywhere'} at a time limit of {total['time_limit_minutes']} "
-        "minutes",
-        "checkpoints": f"{total['saves']:,}, one in {total['checkpoint_interval_seconds']:,.0f} s; by "
-        f"Young and Daly one in {total['computed_interval_seconds']:,.0f} s",
-        "disk": f"{_bytes(total['disk_bytes'])} for {total['checkpoints_kept']} checkpoints and one being "
-        f"written; {_bytes(total['disk_free_bytes'])} are free",
-    }  # fmt: skip
+        "takes": f"{total['days']:.2f} days, waiting in the queue aside",
+        "of which": ", ".join(f"{name} {_time(hours * 3600)}" for name, hours in spent.items()),
+        "attempts": f"{attempts or 'none comes far enough'}, of {total['time_limit_minutes']} minutes each",
+        "checkpoints": "one in {}; by Young and Daly in {}".format(*map(_time, intervals)),
+        "disk": f"{_bytes(total['disk_bytes'])} for {total['checkpoints_kept']} checkpoints and one that is "
+        f"being written; {_bytes(total['disk_free_bytes'])} are free",
+    }
     for name, text in lines.items():
         print(f"{name:<15} {text}")
 
@@ -244,6 +248,14 @@ def _wait(run: Run, recipe: Recipe) -> None:
 
 def _of(rows: list[Row], kind: str) -> list[Row]:
     return [row for row in rows if row["kind"] == kind]
+
+
+def _time(seconds: float) -> str:
+    """As people read it."""
+    for unit, size in (("days", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.2f} s"
 
 
 def _bytes(size: float) -> str:

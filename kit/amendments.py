@@ -30,7 +30,8 @@ Row = dict[str, Any]
 CLUSTER = "cluster."
 CODE, ENVIRONMENT = "code", "environment"
 END = ("training.steps", "training.epochs")
-# None of them changes what was already computed, or the samples of a step to come. A name with a dot at its end is a section.
+# None of them changes what was already computed, or the samples of a step to come. A name with a dot
+# at its end is a section.
 MAY_CHANGE = (
     CLUSTER,
     *END,
@@ -46,7 +47,13 @@ MAY_CHANGE = (
     "release.",
 )
 _CHOSEN_AT_SUBMISSION = ("cluster.name", "cluster.kind")
-_OF_THE_WORKSPACE = ("workspace", "corpus.", "tokenizer.", "tokens.")
+# A checkpoint was trained on these tokens, and holds weights and optimizer of this shape: they are
+# another run's from its step 0.
+BOUND = (
+    "workspace", "corpus.", "tokenizer.", "tokens.",
+    "model.n_layer", "model.n_embd", "model.n_head", "model.n_positions", "model.pad_vocab_to",
+    "training.precision", "training.decay_all",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -169,8 +176,8 @@ def _refuse_key(run: Run, key: str, new: Any) -> None:
     if is_of(key, MAY_CHANGE):
         return
     allowed = ", ".join(f"{name}*" if name.endswith(".") else name for name in MAY_CHANGE)
-    if is_of(key, _OF_THE_WORKSPACE):
-        way = "for the rest begin a run of another name= and workspace="
+    if is_of(key, BOUND):
+        way = "for this key begin a run of another name= and workspace=, from step 0"
     else:
         change = "" if key == "name" else f" {key}={new}"
         way = f"the rest is for a new run: python -m jobs.train fork {run.root} --at STEP name=NEW{change}"
