@@ -194,7 +194,7 @@ def show(found: dict[str, Any]) -> None:
     intervals = (total["checkpoint_interval_seconds"], total["computed_interval_seconds"])
     lines = {
         "rehearsal": found["rehearsal"],
-        "measured over": f"{measured['steps']} steps on {measured['ranks']} ranks, the first {_FIRST} aside",
+        "measured over": f"{measured['steps']} steps on {measured['ranks']} ranks, without the first",
         "a step": f"{measured['seconds_a_step']:.3f} s, {rate}",
         "MFU": f"{mfu:.1%}" if mfu else "not known: cluster.training.accelerator names no device",
         "memory": f"{_bytes(memory)} of a rank at its peak" if memory else "not known",
@@ -206,8 +206,8 @@ def show(found: dict[str, Any]) -> None:
         "of which": ", ".join(f"{name} {_time(hours * 3600)}" for name, hours in spent.items()),
         "attempts": f"{attempts or 'none comes far enough'}, of {total['time_limit_minutes']} minutes each",
         "checkpoints": "one in {}; by Young and Daly in {}".format(*map(_time, intervals)),
-        "disk": f"{_bytes(total['disk_bytes'])} for {total['checkpoints_kept']} checkpoints and one that is "
-        f"being written; {_bytes(total['disk_free_bytes'])} are free",
+        "disk": f"{_bytes(total['disk_bytes'])} for {total['checkpoints_kept']} checkpoints and one being "
+        f"written; {_bytes(total['disk_free_bytes'])} are free",
     }
     for name, text in lines.items():
         print(f"{name:<15} {text}")

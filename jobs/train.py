@@ -53,7 +53,10 @@ def amend_verb(
     amendment = amendments.propose(run, recipe, cluster, changes or [])
     rows = submission.amend(run, amendment, code=code)
     for row in rows:
-        print(f"{row['key']}: {row['old']} -> {row['new']}")
+        if row["key"] == amendments.ENVIRONMENT:
+            print(f"environment: {', '.join(row['old'])} -> {', '.join(row['new'])}")
+        else:
+            print(f"{row['key']}: {row['old']} -> {row['new']}")
     for line in update.follow(run, {row["key"]: row["new"] for row in rows}):
         print(line)
     if not rows:

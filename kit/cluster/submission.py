@@ -84,11 +84,10 @@ def amend(run: Run, amendment: Amendment, *, code: bool = False) -> list[Row]:
     record that the next submission (of code: the same amendment again) puts into effect.
     """
     rows = list(amendment.rows)
-    fresh = None
-    packages = installed()
+    fresh, packages = None, [""]
     if code:
         now, before = time.time(), run.code.resolve()
-        fresh = _snapshot(run)
+        fresh, packages = _snapshot(run), installed()
         if (old := _content(before)) != (new := _content(fresh)):
             rows.append({"time": now, "key": amendments.CODE, "old": old, "new": new})
         had = run.environment.read_text(encoding="utf-8").split()
@@ -138,12 +137,14 @@ def _snapshot(run: Run) -> Path:
         shutil.copytree(
             _checkout() / package, fresh / package, ignore=shutil.ignore_patterns("__pycache__")
         )
-    named = fresh.with_name(f"{run.code.name}-{_content(fresh)}")
-    if named.is_dir():
+    content = _content(fresh)
+    named = fresh.with_name(f"{run.code.name}-{content}")
+    if named.is_dir() and _content(named) == content:
         shutil.rmtree(fresh)
-    else:
-        fresh.rename(named)
-    return named
+        return named
+    if named.is_dir():  # somebody has edited it
+        named = named.with_name(f"{named.name}-{uuid.uuid4().hex[:8]}")
+    return fresh.rename(named)
 
 
 def _content(code: Path) -> str:

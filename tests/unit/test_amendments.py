@@ -1,0 +1,309 @@
+"""Amendments: what may change in mid-run, what may not, and what is on record."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from jobs import chain, command, train
+from kit import amendments
+from kit.cluster import launch, submission, update
+from kit.errors import ClusterError, ConfigError, RunError
+from kit.files import read_json, write_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from kit.workspace import Run
+    from tests.unit.conftest import Desk
+
+NO_ROWS: list[dict[str, Any]] = []
+
+
+@pytest.fixture
+def submitted(desk: Desk) -> Run:
+    """The run directory of the small recipe, whose training has begun; without code and packages."""
+    recipe, cluster = command.load(desk.recipe_file)
+    run = command.run_of(recipe)
+    write_json(run.recipe, recipe.model_dump(mode="json"))
+    write_json(run.cluster, cluster.model_dump(mode="json"))
+    write_json(run.attempt(1).start, {"from_step": 0, "amendments": 0})
+    return run
+
+
+@pytest.fixture
+def whole(desk: Desk) -> Run:
+    """The same with all that a submission writes."""
+    run = submission.prepare(*command.load(desk.recipe_file))
+    write_json(run.attempt(1).start, {"from_step": 0, "amendments": 0})
+    return run
+
+
+def amend(run: Run, *changes: str, code: bool = False) -> None:
+    train.amend_verb(run.root, list(changes), code)
+
+
+def refused(run: Run, *changes: str) -> str:
+    """The one line of an amendment that is refused, and changes nothing."""
+    before = {path: path.read_bytes() for path in (run.recipe, run.cluster)}
+    rows = amendments.recorded(run)
+    with pytest.raises(ConfigError) as caught:
+        amend(run, *changes)
+    assert {path: path.read_bytes() for path in before} == before
+    assert amendments.recorded(run) == rows
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def keys_and_values(run: Run) -> list[tuple[str, Any, Any]]:
+    return [(row["key"], row["old"], row["new"]) for row in amendments.recorded(run)]
+
+
+def test_an_amendment_is_on_record_and_in_effect(submitted: Run) -> None:
+    amend(submitted, "training.steps=30", "training.health.limit=5", "cluster.training.minutes=90")
+    assert keys_and_values(submitted) == [
+        ("training.steps", 10, 30),
+        ("training.health.limit", 3, 5),
+        ("cluster.training.minutes", 60, 90),
+    ]
+    assert read_json(submitted.recipe)["training"]["steps"] == 30
+    assert read_json(submitted.recipe)["training"]["health"]["limit"] == 5
+    assert read_json(submitted.cluster)["training"]["minutes"] == 90
+
+
+def test_what_is_so_already_is_not_on_record(
+    submitted: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    amend(submitted, "training.steps=10")
+    assert amendments.recorded(submitted) == NO_ROWS
+    assert "nothing to amend" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "training.epochs=3", "training.checkpoint_every=2", "training.checkpoint_every=null",
+        "training.keep=5", "training.keep_every=100", "training.save_tries=3",
+        "training.save_pause=5", "training.validate_every=2", "training.micro_batch=1",
+        "training.health.on_bad_step=stop", "tracking.mlflow=null", "release.prompts=[駅伝は]",
+        "release={max_new_tokens: 5}", "cluster.training.partition=long",
+        "cluster.training.ranks_per_node=4", "cluster.sbatch.account=g1", "cluster.setup=[ml gcc]",
+    ],
+)  # fmt: skip
+def test_what_changes_nothing_that_was_computed_may_change(submitted: Run, change: str) -> None:
+    amend(submitted, change)
+    assert amendments.recorded(submitted)
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["training.learning_rate=2e-3", "training.seed=1", "training.global_batch=16", "name=other"],
+)
+def test_what_is_for_a_fork_is_refused_and_says_so(submitted: Run, change: str) -> None:
+    line = refused(submitted, change)
+    assert "what may: cluster.*, training.steps, " in line
+    assert f"python -m jobs.train fork {submitted.root} --at STEP name=NEW" in line
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "model.n_layer=2", "corpus.held_out=0.2", "tokenizer.vocab_size=900", "tokens.tasks=3",
+        "workspace=elsewhere", "training.precision=fp32",
+    ],
+)  # fmt: skip
+def test_what_binds_a_checkpoint_is_for_a_run_of_its_own(submitted: Run, change: str) -> None:
+    line = refused(submitted, change)
+    assert line.startswith(change.split("=", maxsplit=1)[0])
+    assert "from step 0" in line
+    assert "fork" not in line
+
+
+def test_another_cluster_is_for_a_submission(submitted: Run) -> None:
+    assert "another --cluster" in refused(submitted, "cluster.kind=slurm")
+
+
+def test_an_unknown_key_is_refused(submitted: Run) -> None:
+    assert "did you mean steps?" in refused(submitted, "training.step=30")
+
+
+def test_one_bad_key_and_nothing_is_amended(submitted: Run) -> None:
+    refused(submitted, "training.steps=30", "training.seed=1")
+    assert "minutes=0" in refused(submitted, "training.steps=30", "cluster.training.minutes=0")
+
+
+def test_the_tree_is_checked_as_a_whole(submitted: Run) -> None:
+    assert "give steps or epochs" in refused(submitted, "training.steps=null")
+    line = refused(submitted, "cluster.training.ranks_per_node=3")
+    assert "3 ranks cannot share training.global_batch=8" in line
+    amend(submitted, "cluster.training.ranks_per_node=8", "training.micro_batch=1")
+
+
+def test_an_end_in_the_past_is_refused(submitted: Run) -> None:
+    submitted.checkpoint(5, 1).mkdir(parents=True)
+    assert "would end at step 4, and its newest checkpoint is of step 5" in refused(
+        submitted, "training.steps=4"
+    )
+    amend(submitted, "training.steps=5")
+
+
+def test_an_amendment_without_a_change_is_a_mistake(submitted: Run) -> None:
+    assert "training.steps=200" in refused(submitted)
+
+
+def test_what_is_no_run_directory_is_a_mistake(desk: Desk) -> None:
+    for place in (desk.folder, desk.folder / "nowhere", desk.recipe_file):
+        with pytest.raises(ConfigError, match="run directory"):
+            train.amend_verb(place, ["training.steps=30"])
+
+
+def test_a_refused_amendment_is_one_line_and_exit_code_2(desk: Desk, submitted: Run) -> None:
+    done = desk.run("jobs.train", "amend", str(submitted.root), "training.seed=1")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: training.seed: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_unchanged_recipe_is_still_the_runs(desk: Desk, submitted: Run) -> None:
+    amend(submitted, "training.steps=30", "cluster.training.minutes=90")
+    recipe, cluster = command.load(desk.recipe_file)
+    assert (recipe.training.steps, cluster.training.minutes) == (30, 90)
+    submission.prepare(recipe, cluster)
+    assert read_json(submitted.recipe)["training"]["steps"] == 30
+    assert read_json(submitted.cluster)["training"]["minutes"] == 90
+
+
+def test_a_recipe_that_has_the_new_value_is_the_runs_too(desk: Desk, submitted: Run) -> None:
+    amend(submitted, "training.steps=30")
+    submission.prepare(*command.load(desk.recipe_file, ["training.steps=30"]))
+
+
+def test_a_recipe_with_a_value_the_run_never_had_is_another(desk: Desk, submitted: Run) -> None:
+    amend(submitted, "training.steps=30")
+    with pytest.raises(RunError, match=r"training\.steps: 30 -> 31"):
+        submission.prepare(*command.load(desk.recipe_file, ["training.steps=31"]))
+
+
+def test_the_last_amendment_counts(desk: Desk, submitted: Run) -> None:
+    for steps in (30, 20, 10, 40):
+        amend(submitted, f"training.steps={steps}")
+    for steps in (10, 20, 30, 40):
+        assert command.load(desk.recipe_file, [f"training.steps={steps}"])[0].training.steps == 40
+
+
+def test_an_amended_cluster_counts_on_that_cluster_alone(desk: Desk, submitted: Run) -> None:
+    amend(submitted, "cluster.training.minutes=90", "cluster.sbatch.account=g1")
+    tree = {"name": "other", "kind": "local", "training": {"ranks_per_node": 2}}
+    other = str(desk.write("other.yaml", tree))
+    assert command.load(desk.recipe_file, [], other)[1].training.minutes == 60
+    own = command.load(desk.recipe_file)[1]
+    assert (own.training.minutes, own.sbatch) == (90, {"account": "g1"})
+
+
+def test_a_newer_value_of_the_cluster_file_stands(desk: Desk, submitted: Run) -> None:
+    amend(submitted, "cluster.training.minutes=90")
+    loaded = command.load(desk.recipe_file, ["cluster.training.minutes=45"])
+    assert loaded[1].training.minutes == 45
+
+
+def test_a_crash_after_the_record_is_made_good_by_the_next_submission(
+    desk: Desk, submitted: Run
+) -> None:
+    before = submitted.recipe.read_bytes()
+    amend(submitted, "training.steps=30")
+    submitted.recipe.write_bytes(before)
+    assert command.read_run(submitted.root)[1].training.steps == 30
+    submission.prepare(*command.load(desk.recipe_file))
+    assert read_json(submitted.recipe)["training"]["steps"] == 30
+
+
+def test_amended_code_is_another_snapshot_and_the_old_one_stays(whole: Run) -> None:
+    had = whole.code.resolve()
+    patched = had / "kit" / "stage.py"
+    patched.write_text(patched.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    whole.environment.write_text("torch==1.0\n", encoding="utf-8")
+    amend(whole, code=True)
+    assert whole.code.resolve() != had
+    assert patched.is_file()  # a job that has begun goes on with it
+    code, environment = amendments.recorded(whole)
+    assert code["key"] == "code"
+    assert code["old"] != code["new"]
+    assert code["new"] in whole.code.resolve().name
+    assert environment["key"] == "environment"
+    assert environment["old"] == ["torch==1.0"]
+    assert any(line.startswith("torch==") for line in environment["new"])
+    submission.check_environment(whole)
+
+
+def test_the_same_code_is_no_amendment(whole: Run) -> None:
+    amend(whole, code=True)
+    assert amendments.recorded(whole) == NO_ROWS
+
+
+def test_a_task_keeps_to_the_snapshot_it_began_with(desk: Desk, whole: Run) -> None:
+    cluster = command.load(desk.recipe_file)[1]
+    path = launch.job_environment(whole, cluster)["PYTHONPATH"]
+    assert path == str(whole.code.resolve())
+    assert path != str(whole.code)
+
+
+def test_before_training_begins_a_submission_takes_the_code_of_the_checkout(desk: Desk) -> None:
+    loaded = command.load(desk.recipe_file)
+    run = submission.prepare(*loaded)
+    (run.code / "kit" / "stage.py").write_text("", encoding="utf-8")
+    submission.prepare(*loaded)
+    assert (run.code / "kit" / "stage.py").read_text(encoding="utf-8")
+
+
+def test_an_attempt_that_began_before_does_not_know_of_it(submitted: Run) -> None:
+    amend(submitted, "training.steps=30")
+    start = read_json(submitted.attempt(1).start)
+    assert [row["key"] for row in amendments.since(submitted, start)] == ["training.steps"]
+    assert amendments.since(submitted, {"amendments": 1}) == NO_ROWS
+
+
+def test_a_run_whose_end_was_put_off_is_not_done(desk: Desk, submitted: Run) -> None:
+    write_json(submitted.attempt(1).end, {"outcome": "done", "step": 10})
+    submitted.checkpoint(10, 1).mkdir(parents=True)
+    recipe = command.load(desk.recipe_file)[0]
+    assert chain.TRAIN.done(submitted, recipe)
+    amend(submitted, "training.keep=3")
+    assert chain.TRAIN.done(submitted, recipe)
+    amend(submitted, "training.steps=30")
+    assert not chain.TRAIN.done(submitted, recipe)
+
+
+def test_a_run_directory_stands_for_its_recipe_and_cluster(desk: Desk, submitted: Run) -> None:
+    amend(submitted, "cluster.training.minutes=90")
+    assert command.load(submitted.root) == command.load(desk.recipe_file)
+    loaded = command.load(submitted.root, ["cluster.arrays.parallel=7"])
+    assert loaded[1].arrays.parallel == 7
+    local = command.load(submitted.root, [], str(desk.folder / "cluster" / "local.yaml"))
+    assert local == command.load(desk.recipe_file)
+
+
+def test_no_override_changes_the_recipe_of_a_run_directory(submitted: Run) -> None:
+    with pytest.raises(ConfigError, match="amend and fork"):
+        command.load(submitted.root, ["training.steps=30"])
+
+
+def test_a_run_directory_elsewhere_is_no_run(submitted: Run, tmp_path: Path) -> None:
+    moved = submitted.root.rename(tmp_path / "moved")
+    with pytest.raises(ConfigError, match="bring it back there"):
+        command.load(moved)
+
+
+def test_a_job_in_slurm_without_slurm_is_said_to_be_unknown(
+    submitted: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    write_json(submitted.jobs, {"slurm": {"train": "7"}})
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (line,) = update.follow(submitted, {"cluster.training.minutes": 90})
+    assert "squeue" in line
+    with pytest.raises(ClusterError):
+        launch.alive_jobs(submitted)
+
+
+def test_without_a_live_job_there_is_nothing_to_say(submitted: Run) -> None:
+    assert update.follow(submitted, {"cluster.training.minutes": 90}) == []

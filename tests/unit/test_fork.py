@@ -1,0 +1,179 @@
+"""Forks: a new run from a checkpoint of another, whole or not there."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from jobs import command, train
+from kit.cluster import submission
+from kit.errors import CheckpointError, ConfigError, RunError
+from kit.files import file_hash, read_json, write_json
+from kit.training import checkpoint
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from kit.workspace import Run
+    from tests.unit.conftest import Desk
+
+
+@pytest.fixture
+def parent(desk: Desk) -> Run:
+    """The run of the small recipe, with checkpoints of steps 5 and 10."""
+    recipe, cluster = command.load(desk.recipe_file)
+    run = command.run_of(recipe)
+    write_json(run.recipe, recipe.model_dump(mode="json"))
+    write_json(run.cluster, cluster.model_dump(mode="json"))
+    write_json(run.identity, {"id": "0123", "name": "small"})
+    write_json(run.attempt(1).start, {"from_step": 0})
+    for step in (5, 10):
+        folder = run.checkpoint(step, 1)
+        (folder / "state").mkdir(parents=True)
+        weights = folder / "state" / "weights.pt"
+        weights.write_text(f"weights {step}")
+        file = {"size": weights.stat().st_size, "xxh3": file_hash(weights)}
+        write_json(folder / "checkpoint.json", {"step": step, "files": {"weights.pt": file}})
+    return run
+
+
+def fork(parent: Run, step: int, *changes: str) -> Run:
+    train.fork_verb(parent.root, step, list(changes))
+    names = [c.removeprefix("name=") for c in changes if c.startswith("name=")]
+    return type(parent)(parent.root.with_name(names[-1]))
+
+
+def files_of(folder: Path) -> dict[Path, bytes | None]:
+    return {p: p.read_bytes() if p.is_file() else None for p in sorted(folder.rglob("*"))}
+
+
+def test_a_fork_has_the_checkpoint_the_changes_and_its_origin(parent: Run) -> None:
+    before = files_of(parent.root)
+    made = fork(
+        parent, 5, "name=slower", "training.learning_rate=0.0005", "cluster.training.minutes=9"
+    )
+    assert files_of(parent.root) == before
+    (found,) = checkpoint.committed(made)
+    assert (found.step, found.attempt) == (5, 0)
+    assert checkpoint.newest(made) == found
+    assert (found.folder / "state" / "weights.pt").read_text() == "weights 5"
+    assert read_json(made.recipe)["training"]["learning_rate"] == 0.0005
+    assert read_json(made.cluster)["training"]["minutes"] == 9
+    assert read_json(made.identity)["id"] != read_json(parent.identity)["id"]
+    assert (made.code / "kit" / "stage.py").is_file()
+    assert made.environment.is_file()
+    origin = read_json(made.origin)
+    assert origin["run"] == str(parent.root)
+    assert origin["id"] == read_json(parent.identity)["id"]
+    assert (origin["step"], origin["checkpoint"]) == (5, "step-00000005.attempt-0001")
+    assert origin["changes"] == {
+        "name": {"old": "small", "new": "slower"},
+        "training.learning_rate": {"old": 0.001, "new": 0.0005},
+    }
+
+
+def test_a_fork_says_how_it_is_started_and_is_submitted_as_it_stands(
+    parent: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = fork(parent, 10, "name=on", "training.steps=20")
+    assert f"python -m jobs.train submit {made.root}\n" in capsys.readouterr().out
+    recipe, cluster = command.load(made.root)
+    assert submission.prepare(recipe, cluster) == made
+    assert recipe.training.steps == 20
+
+
+def test_the_files_are_linked_and_outlive_the_parents(parent: Run) -> None:
+    made = fork(parent, 5, "name=on")
+    mine = made.checkpoint(5, 0) / "state" / "weights.pt"
+    assert mine.samefile(parent.checkpoint(5, 1) / "state" / "weights.pt")
+    (parent.checkpoint(5, 1) / "state" / "weights.pt").unlink()
+    assert checkpoint.committed(made)[0].problem() is None
+
+
+def test_where_there_are_no_links_the_files_are_copied(
+    parent: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Stands for a file system without hard links, which this machine may not have.
+    def refuse(source: Path, target: Path) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    made = fork(parent, 5, "name=on")
+    assert not (made.checkpoint(5, 0) / "state" / "weights.pt").samefile(
+        parent.checkpoint(5, 1) / "state" / "weights.pt"
+    )
+    assert checkpoint.committed(made)[0].problem() is None
+
+
+def test_a_step_without_a_checkpoint_names_those_there_are(parent: Run) -> None:
+    with pytest.raises(CheckpointError, match=r"--at 7: .*it has: 5, 10$"):
+        fork(parent, 7, "name=on")
+
+
+def test_a_broken_checkpoint_is_not_forked_and_leaves_nothing(parent: Run) -> None:
+    (parent.checkpoint(5, 1) / "state" / "weights.pt").write_text("weights X")
+    with pytest.raises(CheckpointError, match="other bytes"):
+        fork(parent, 5, "name=on")
+    assert list(parent.root.parent.iterdir()) == [parent.root]
+
+
+def test_a_fork_that_fails_half_way_is_not_there(
+    parent: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(source: Path, target: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "link", fail)
+    with pytest.raises(KeyboardInterrupt):
+        fork(parent, 5, "name=on")
+    assert list(parent.root.parent.iterdir()) == [parent.root]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "corpus.held_out=0.2", "tokenizer.vocab_size=900", "tokens.tasks=3", "model.n_layer=2",
+        "model.n_embd=32", "model.n_head=4", "model.n_positions=32", "model.pad_vocab_to=64",
+        "workspace=elsewhere", "training.precision=fp32", "training.decay_all=true",
+        "training.deepspeed={zero_optimization: {stage: 1}}",
+    ],
+)  # fmt: skip
+def test_what_the_checkpoint_was_made_with_stays(parent: Run, change: str) -> None:
+    key = change.split("=", maxsplit=1)[0]
+    with pytest.raises(ConfigError, match=f"^{key}: stays as it is in a fork"):
+        fork(parent, 5, "name=on", change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["training.seed=3", "training.global_batch=16", "model.dropout=0.1", "training.weight_decay=0"],
+)
+def test_all_else_may_change(parent: Run, change: str) -> None:
+    assert fork(parent, 5, "name=on", change).recipe.is_file()
+
+
+def test_a_fork_wants_a_name_of_its_own(parent: Run) -> None:
+    for changes in (["training.seed=1"], ["name=small"]):
+        with pytest.raises(ConfigError, match="name="):
+            train.fork_verb(parent.root, 5, changes)
+    fork(parent, 5, "name=on")
+    with pytest.raises(RunError, match="give another name="):
+        fork(parent, 5, "name=on")
+    with pytest.raises(ConfigError, match=r"name='\.\./up'"):
+        fork(parent, 5, "name=../up")
+
+
+def test_a_refused_fork_is_one_line_and_exit_code_2(desk: Desk, parent: Run) -> None:
+    done = desk.run("jobs.train", "fork", str(parent.root), "--at", "7", "name=on")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: --at 7: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_drill_of_the_parent_is_not_the_forks(parent: Run) -> None:
+    cluster = read_json(parent.cluster)
+    write_json(parent.cluster, cluster | {"preempt_at_step": 5})
+    assert read_json(fork(parent, 5, "name=on").cluster)["preempt_at_step"] is None
