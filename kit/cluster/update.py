@@ -55,13 +55,13 @@ def follow(run: Run, changes: Mapping[str, Any]) -> list[str]:
         return []
     if kept:
         lines.append(
-            f"{who} keeps the {', '.join(kept)} it was submitted with; to change that: {remedy}, "
+            f"{who} keeps the {', '.join(kept)} that it was submitted with; to change that: {remedy}, "
             "which saves, then submit again"
         )
-    if len(kept) < len(changes) and set(changes) - set(_FIELDS):
+    if later := [key for key in changes if key not in _GIVEN]:
         lines.append(
-            f"{who} goes by this from its next attempt on; sooner: {remedy}, which saves, then submit "
-            "again"
+            f"{who} goes by the new {', '.join(later)} from its next attempt on; sooner: {remedy}, which "
+            "saves, then submit again"
         )
     return lines
 
