@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from kit import amendments
 from kit.config import Cluster, Recipe, read_resolved
 from kit.errors import Interrupted, JobFailed, TrainingStopped
 from kit.files import read_json, write_json
@@ -109,6 +110,7 @@ def claim(run: Run, place: Place) -> tuple[Attempt, Store]:
         "port": store.port,
         "from_step": resumed.step if resumed else 0,
         "checkpoint": resumed.folder.name if resumed else None,
+        "amendments": len(amendments.recorded(run)),
         "time": time.time(),
     }
     write_json(attempt.start, start)

@@ -6,7 +6,8 @@ import math
 import time
 from typing import TYPE_CHECKING, Any
 
-from kit import plan
+from kit import amendments, plan
+from kit.files import read_json
 from kit.tracking import ledger, mlflow
 from kit.tracking.tensorboard import EventFile
 
@@ -62,7 +63,12 @@ class Book:
             training_tokens=len(self._batches.row),
             ranks=self._batches.ranks,
             accumulation=self._batches.accumulation,
+            **({"origin": read_json(self._run.origin)} if self._run.origin.is_file() else {}),
         )
+        for row in self._amendments():
+            self.add(
+                "amendment", step=self._start["from_step"], amended=row["time"], **_values(row)
+            )
 
     def step(
         self,
@@ -99,6 +105,12 @@ class Book:
         """A bad step was met by going back: the rows beyond `progress.step` no longer count."""
         passed_over = progress.passed_over[-1]
         self.add("rollback", step=step, what=what, to_step=progress.step, passed_over=passed_over)
+
+    def _amendments(self) -> list[dict[str, Any]]:
+        """Those that this attempt is the first to know of."""
+        before = self._run.attempt(self._attempt.number - 1).start
+        known = read_json(before).get("amendments", 0) if before.is_file() else 0
+        return amendments.recorded(self._run)[known : self._start["amendments"]]
 
     def _mfu(self, tokens_per_second: float) -> float | None:
         """The share of the devices' peak that the model's own work takes; null on a CPU."""
@@ -150,3 +162,7 @@ class Book:
             print(f"{self._run.tensorboard}: {error.strerror}; drawn again later", flush=True)
             self._events = None
             self._redraw_at = time.monotonic() + _PAUSE
+
+
+def _values(amendment: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in amendment.items() if name != "time"}
