@@ -17,10 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 FAILURES = 2  # of a run on a node: once may be chance
-_TRIES, _PAUSE = (
-    6,
-    0.5,
-)  # times and seconds: within KillWait (30 s by default) the shell that asks is gone
+# Times and seconds: within KillWait (30 s by default) the shell that asks is gone.
+_TRIES, _PAUSE = 6, 0.5
 _USABLE = {"idle", "mixed", "allocated", "completing", "planned", "reserved"}
 
 
