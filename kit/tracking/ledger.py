@@ -11,7 +11,7 @@ import json
 import os
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from kit.files import read_json
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 CURVE = ("step", "validation")
+_BLOCK = 1 << 18  # bytes read at a time, from the end
 # What may differ between two runs of the same recipe: the machine's speed, and the clock.
 VOLATILE = frozenset({"time", "seconds", "tokens_per_second", "mfu", "memory_bytes", "attempt"})
 
@@ -78,14 +79,41 @@ def attempts(run: Run) -> list[Attempt]:
     return [attempt for attempt in run.claimed_attempts() if attempt.start.is_file()]
 
 
-def rows(attempt: Attempt) -> Iterator[Row]:
-    """The rows of one attempt; a last line cut by a crash is passed over."""
+def rows(attempt: Attempt, after: int = -1) -> Iterator[Row]:
+    """The rows of one attempt; a last line cut by a crash is passed over.
+
+    With `after`, those from the last row of a step up to it on: what stood before and went beyond it
+    was gone back on.
+    """
     if not attempt.ledger.is_file():
         return
-    with attempt.ledger.open(encoding="utf-8") as lines:
+    with attempt.ledger.open("rb") as lines:
+        lines.seek(_last_up_to(lines, after))
         for line in lines:
-            if line.endswith("\n"):
+            if line.endswith(b"\n"):
                 yield json.loads(line)
+
+
+def _last_up_to(stream: IO[bytes], step: int) -> int:
+    """Where the last row of kind `step` up to that step begins; 0 where there is none.
+
+    Read from the end: of a million rows a few are meant.
+    """
+    place = stream.seek(0, os.SEEK_END)
+    rest = b""
+    while step >= 0 and place > 0:
+        size = min(_BLOCK, place)
+        place = stream.seek(place - size)
+        held = stream.read(size) + rest
+        first = (held.find(b"\n") + 1 or len(held)) if place else 0
+        at = len(held)
+        for line in reversed(held[first:].splitlines(keepends=True)):
+            at -= len(line)
+            is_step = line.startswith(b'{"kind": "step"') and line.endswith(b"\n")
+            if is_step and json.loads(line)["step"] <= step:
+                return place + at
+        rest = held[:first]
+    return 0
 
 
 def canonical(run: Run, after: int = -1) -> list[Row]:
@@ -102,7 +130,7 @@ def canonical(run: Run, after: int = -1) -> list[Row]:
     curve: list[Row] = []
     for attempt, start in reversed(needed):
         _cut(curve, start)
-        for row in rows(attempt):
+        for row in rows(attempt, after):
             if row["kind"] == "rollback":
                 _cut(curve, row["to_step"])
             elif row["kind"] in CURVE:

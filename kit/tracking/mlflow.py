@@ -129,9 +129,9 @@ class _Store:
 
     @property
     def sent(self) -> int:
-        """The step up to which MLflow surely has all rows."""
+        """The step up to which MLflow surely has all rows: a validation follows its step."""
         sent: dict[str, int] = self._cursor["sent"]
-        return min((sent.get(kind, -1) for kind in ledger.CURVE), default=-1)
+        return max(sent.values(), default=0) - 1
 
     def send(self, rows: Sequence[ledger.Row]) -> None:
         """Send those of the rows, in the order of their steps, that MLflow has not got."""

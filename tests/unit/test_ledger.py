@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import subprocess
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ from kit.tracking.tensorboard import EventFile
 from kit.workspace import Run
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from kit.config import Recipe
@@ -111,6 +114,77 @@ def test_a_last_line_cut_by_a_crash_is_passed_over(run: Run) -> None:
     assert curve(run) == [(1, 1), (2, 1), (3, 1)]
     attempt(run, 2, range(3, 5))
     assert curve(run) == [(1, 1), (2, 1), (3, 2), (4, 2)]
+
+
+def roll_back(run: Run, number: int, to_step: int, steps: range) -> None:
+    """What an attempt writes that goes back, and on from there."""
+    book = ledger.Ledger(run.attempt(number))
+    book.add("rollback", step=to_step + 1, to_step=to_step)
+    for step in steps:
+        book.add("step", step=step, loss=-float(step))
+    book.close()
+
+
+def test_what_an_attempt_went_back_on_is_replaced(run: Run) -> None:
+    attempt(run, 1, range(1, 9), validations=(5,))
+    roll_back(run, 1, 4, range(5, 8))
+    rows = [row for row in ledger.canonical(run) if row["kind"] == "step"]
+    assert [row["step"] for row in rows] == list(range(1, 8))
+    assert [row["loss"] < 0 for row in rows] == [False] * 4 + [True] * 3
+    assert curve(run, "validation") == []
+
+
+@pytest.mark.parametrize("block", [7, 64, 300, 1 << 18])
+def test_the_end_of_a_curve_is_the_end_of_the_whole(
+    run: Run, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "_BLOCK", block)
+    attempt(run, 1, range(1, 9), validations=(0, 5))
+    roll_back(run, 1, 4, range(5, 8))
+    with run.attempt(1).ledger.open("a", encoding="utf-8") as out:
+        out.write('{"kind": "step", "step": 8, "lo')
+    attempt(run, 2, range(7, 12), validations=(10,))
+    attempt(run, 3, range(12, 12))
+    attempt(run, 4, range(12, 15))
+    whole = ledger.canonical(run)
+    assert len(whole) > 14
+    for after in range(-1, 16):
+        assert ledger.canonical(run, after) == [row for row in whole if row["step"] > after]
+
+
+def test_the_end_of_a_long_ledger_is_not_read_from_its_beginning(run: Run) -> None:
+    attempt(run, 1, range(1, 9))
+    path = run.attempt(1).ledger
+    path.write_bytes(b"no JSON at all\n" * 100_000 + path.read_bytes())
+    assert [row["step"] for row in ledger.canonical(run, 5)] == [6, 7, 8]
+
+
+@pytest.fixture
+def small_disk(run: Run) -> Iterator[Run]:
+    """A run whose attempts are on a disk of 64 kB."""
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(run.attempts)]
+    if subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("mounting a small disk is not allowed here")
+    yield run
+    subprocess.run(["umount", str(run.attempts)], check=True)
+
+
+def test_rows_wait_for_a_full_disk_and_none_is_lost(small_disk: Run) -> None:
+    place = small_disk.attempt(1)
+    place.root.mkdir()
+    book = ledger.Ledger(place)
+    added = [book.add("step", step=1, text="a" * 100)]
+    filler = place.root / "filler"
+    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as stream:
+        while True:
+            stream.write(b"0" * 512)
+    added += [book.add("step", step=step, text="b" * 1000) for step in range(2, 20)]
+    with pytest.raises(OSError, match="No space left"):
+        book.sync()
+    filler.unlink()
+    added.append(book.add("step", step=20))
+    book.close()
+    assert list(ledger.rows(place)) == added
 
 
 def test_two_runs_of_one_recipe_are_compared_without_clock_and_speed(run: Run) -> None:
