@@ -95,7 +95,8 @@ SPIKES = (
     "training.steps=40",
     "training.global_batch=4",  # so few samples that some steps have a gradient beyond the bound
     "training.micro_batch=2",
-    "training.health.gradient_spike=1.15",
+    "training.health.window=10",
+    "training.health.gradient_spike=1.1",
     "training.health.limit=30",
 )
 
