@@ -202,7 +202,7 @@ def show(found: dict[str, Any]) -> None:
         "a validation": _time(measured["validation_seconds"]),
         "a start": _time(measured["start_seconds"]),
         "the whole run": f"{total['steps']:,} steps, {total['tokens']:,} tokens",
-        "takes": f"{total['days']:.2f} days, waiting in the queue aside",
+        "takes": f"{_time(total['days'] * 86_400)}, waiting in the queue aside",
         "of which": ", ".join(f"{name} {_time(hours * 3600)}" for name, hours in spent.items()),
         "attempts": f"{attempts or 'none comes far enough'}, of {total['time_limit_minutes']} minutes each",
         "checkpoints": "one in {}; by Young and Daly in {}".format(*map(_time, intervals)),
@@ -254,7 +254,7 @@ def _time(seconds: float) -> str:
     """As people read it."""
     for unit, size in (("days", 86_400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
+            return f"{seconds / size:,.1f} {unit}"
     return f"{seconds:.2f} s"
 
 
