@@ -154,7 +154,8 @@ def _fill(scene: Scene) -> None:
     """Fill the disk, before a save or within one, and wait for a save that fails of it."""
     assert scene.disk is not None
     if scene.dice.random() < 0.5 and (found := checkpoint.committed(scene.run)):
-        scene.disk.fill(leave=int(1.2 * found[0].size))  # enough for a save to begin
+        size = sum(file["size"] for file in found[0].record["files"].values())
+        scene.disk.fill(leave=int(1.2 * size))  # enough for a save to begin
         wait_until(
             lambda: scene.watch.saving() or not scene.start.alive(), "save", PATIENCE, every=0.002
         )
