@@ -6,7 +6,7 @@ import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kit.errors import CheckpointError, ConfigError, StageError
+from kit.errors import CheckpointError, ClusterError, ConfigError, StageError
 from kit.files import read_json
 
 if TYPE_CHECKING:
@@ -80,10 +80,38 @@ def stage_named(name: str) -> Stage:
     raise ConfigError(f"no stage {name}; there are {', '.join(stage.name for stage in STAGES)}")
 
 
+def at_work(run: Run) -> str | None:
+    """What is at work on the run at this moment, or why that is not known."""
+    from kit.cluster import launch, local
+
+    try:
+        jobs = launch.alive_jobs(run)
+    except ClusterError as error:
+        return str(error)
+    if jobs:
+        return ", ".join(f"job {job} {state.lower()}" for job, state in jobs.items())
+    return "the local supervisor" if run.root.is_dir() and local.is_supervised(run) else None
+
+
+def stopped(run: Run) -> str | None:
+    """Why the training job is not at work any more, where it ended before its last step."""
+    from kit.cluster import requeue
+
+    attempts = run.claimed_attempts()
+    if not attempts:
+        return None
+    if reason := requeue.stopped(run):
+        return reason
+    end = read_json(attempts[-1].end) if attempts[-1].end.is_file() else {}
+    if end.get("outcome") == "done" or at_work(run):
+        return None
+    # No decision was written down: the exit trap, or the supervisor, was killed before it came to it.
+    return f"{end['outcome']} ({end['reason']})" if end else "it ended without a word"
+
+
 def _training(run: Run) -> dict[str, Any]:
     """Where training stands: one unit, done with its last step, if that was not put off since."""
     from kit import amendments
-    from kit.cluster import requeue
     from kit.tracking import ledger
 
     attempts = ledger.attempts(run)
@@ -94,12 +122,12 @@ def _training(run: Run) -> dict[str, Any]:
     if done:
         amended = amendments.since(run, read_json(attempts[-1].start))
         done = not any(row["key"] in amendments.END for row in amended)
-    stopped = None if done else requeue.stopped(run)
+    why = None if done else stopped(run)
     return {
         "done": int(done),
         "missing": int(not done),
         "attempts": len(attempts),
         "step": curve[-1]["step"] if curve else 0,
         "loss": curve[-1]["loss"] if curve else None,
-        "stopped": f"{stopped}; submit it again to go on" if stopped else None,
+        "stopped": f"{why}; submit it again to go on" if why else None,
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from jobs.chain import STAGES
+from jobs.chain import STAGES, at_work, stopped
 from jobs.command import describe
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ def facts(run: Run, recipe: Recipe, *, verify: bool = False) -> dict[str, Any]:
     steps = [row for row in curve if row["kind"] == "step"]
     validations = [row for row in curve if row["kind"] == "validation"]
     scores, samples = run.evaluation / SCORES, run.samples / SAMPLES
-    alive = _alive(run)
     return {
         "run": str(run.root),
         "stages": {s.name: s.census(run, recipe, verify=verify) for s in STAGES},
@@ -32,43 +31,14 @@ def facts(run: Run, recipe: Recipe, *, verify: bool = False) -> dict[str, Any]:
         "last": steps[-1] if steps else None,
         "validation": validations[-1] if validations else None,
         "requeues": [row for row in requeue.recorded(run) if row["requeued"]],
-        "alive": alive,
-        "ended": None if alive else _ended(run),
+        "alive": at_work(run),
+        "ended": stopped(run),
         "scores": read_json(scores) if scores.is_file() else None,
         "samples": read_json(samples) if samples.is_file() else [],
         "export": str(run.export) if run.export.is_dir() else None,
         "tensorboard": str(run.tensorboard) if recipe.tracking.tensorboard else None,
         "mlflow": mlflow.tracking_uri(recipe) if recipe.tracking.mlflow else None,
     }
-
-
-def _alive(run: Run) -> str | None:
-    """What is at work on the run at this moment."""
-    from kit.cluster import launch, local
-    from kit.errors import ClusterError
-
-    try:
-        jobs = launch.alive_jobs(run)
-    except ClusterError as error:
-        return str(error)
-    if jobs:
-        return ", ".join(f"job {job} {state.lower()}" for job, state in jobs.items())
-    return "the local supervisor" if run.root.is_dir() and local.is_supervised(run) else None
-
-
-def _ended(run: Run) -> str | None:
-    """Why the training job stopped for good, if it did so before its last step."""
-    from kit.cluster import requeue
-    from kit.files import read_json
-
-    attempts = run.claimed_attempts()
-    if (reason := requeue.stopped(run)) or not attempts:
-        return reason
-    end = read_json(attempts[-1].end) if attempts[-1].end.is_file() else {}
-    if end.get("outcome") == "done":
-        return None
-    how = f"{end['outcome']} ({end['reason']})" if end else "ended without a word"
-    return f"{how}, and no job is left"
 
 
 def show(found: dict[str, Any]) -> None:

@@ -109,12 +109,17 @@ class Slurm:
             time.sleep(0.1)
 
     def repair(self) -> None:
-        """Start the daemons that are not there, and take nodes that were set down into service."""
+        """End all jobs, take nodes into service that were set down, start the daemons that are gone."""
+        ping = subprocess.run(["scontrol", "ping"], capture_output=True, check=False)
+        if ping.returncode == 0:
+            self.run("scancel", f"--user={os.geteuid()}")
+            for node in ("mdx1", "mdx2"):
+                if re.search(
+                    r" State=\S*(DOWN|DRAIN)", self.run("scontrol", "show", "node", "-o", node)
+                ):
+                    self.run("scontrol", "update", f"nodename={node}", "state=resume")
         self.up()
-        for node in ("mdx1", "mdx2"):
-            state = self.run("sinfo", "--noheader", f"--nodes={node}", "--format=%T").split()[0]
-            if state.startswith(("down", "drain")):
-                self.run("scontrol", "update", f"nodename={node}", "state=resume")
+        self.run("scancel", f"--user={os.geteuid()}")
 
     def up(self) -> None:
         """Start what is missing of the cluster."""

@@ -131,7 +131,7 @@ def test_status_of_the_relay_as_json_is_one_object(desk: Desk) -> None:
         "generate",
     ]  # fmt: skip
     assert found["stages"]["train"] == {
-        "done": 0, "missing": 1, "attempts": 0, "step": 0, "loss": None,
+        "done": 0, "missing": 1, "attempts": 0, "step": 0, "loss": None, "stopped": None,
     }  # fmt: skip
 
 
