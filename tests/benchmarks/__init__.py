@@ -1,0 +1,1 @@
+"""Speeds, as ratios against a named peer in one run: python -m tests.benchmarks.NAME."""

@@ -1,0 +1,238 @@
+"""What the benchmarks share: comparing with a peer in one run, turns for programs, and the command line.
+
+    python -m tests.benchmarks.NAME [--json] [--only WORD] [--data FILE ...]
+
+Each line names what is measured, ours, the peer, both figures, their ratio, the bar, and whether it
+holds; `--json` prints a list of objects with the keys of `Line`. Figures are medians of repetitions
+that were interleaved: ours, the peer, ours, the peer. Exit code 1 where a bar does not hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import operator
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+ROOT = Path(__file__).resolve().parents[2]
+_SIGNS = {"<=": operator.le, ">=": operator.ge}
+_PATIENCE = 300.0  # seconds for a program to come to its first steps
+
+
+@dataclass(frozen=True)
+class Line:
+    """One comparison. `spread` holds the quartiles of the ratios of neighbouring repetitions."""
+
+    name: str
+    unit: str
+    ours: float
+    peer: float
+    peer_name: str
+    ratio: float
+    spread: tuple[float, float]
+    bar: str
+    holds: bool
+
+    def __str__(self) -> str:
+        low, high = self.spread
+        near = "|" in self.bar  # a ratio that is to be all but 1
+        ratio = f"1{self.ratio - 1:+.1e}" if near else f"{self.ratio:.3f}"
+        spread = "" if low == high else f" (quartiles {low:.3f} to {high:.3f})"
+        return (
+            f"{self.name}: ours {_short(self.ours)} {self.unit}, {self.peer_name} {_short(self.peer)} "
+            f"{self.unit}, ratio {ratio}{spread}; "
+            f"{self.bar}: {'holds' if self.holds else 'DOES NOT HOLD'}"
+        )
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a benchmark was asked for on its command line."""
+
+    data: tuple[Path, ...] = ()
+
+
+def compare(
+    name: str, unit: str, ours: Sequence[float], peer: Sequence[float], peer_name: str, bar: str
+) -> Line:
+    """A line from repetitions that were interleaved: `ours[i]` was measured next to `peer[i]`.
+
+    `bar` is a figure, a sign and a limit: `ratio <= 1.03`, `|ratio-1| <= 1e-4`, `ours >= 20`.
+    """
+    assert len(ours) == len(peer)
+    own, other = statistics.median(ours), statistics.median(peer)
+    ratio = own / other
+    figures = {"ours": own, "ratio": ratio, "|ratio-1|": abs(ratio - 1)}
+    pairs = sorted(a / b for a, b in zip(ours, peer, strict=True))
+    quartiles = statistics.quantiles(pairs, n=4) if len(pairs) > 1 else [pairs[0]] * 3
+    figure, sign, limit = bar.split()
+    return Line(
+        name=name,
+        unit=unit,
+        ours=own,
+        peer=other,
+        ratio=ratio,
+        peer_name=peer_name,
+        spread=(quartiles[0], quartiles[2]),
+        bar=bar,
+        holds=bool(_SIGNS[sign](figures[figure], float(limit))),
+    )
+
+
+def interleave(
+    ours: Callable[[], float], peer: Callable[[], float], repetitions: int
+) -> tuple[list[float], list[float]]:
+    """Measure one, the other, the one again: what the machine does meanwhile meets both alike."""
+    pairs = [(ours(), peer()) for _ in range(repetitions)]
+    return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+
+
+@dataclass
+class Program:
+    """The processes of one program, a rank each, and the times at which its steps ended."""
+
+    name: str
+    processes: list[subprocess.Popen[bytes]]
+    ended: Callable[[], list[float]]  # Unix times, one for each step so far
+    began: float = field(default_factory=time.time)
+
+    def wait_for(self, steps: int) -> None:
+        """Wait until it has done so many steps. Raises RuntimeError where it ends before."""
+        deadline = time.monotonic() + _PATIENCE
+        while len(self.ended()) < steps:
+            codes = [process.poll() for process in self.processes]
+            if any(code not in (None, 0) for code in codes) or time.monotonic() > deadline:
+                raise RuntimeError(f"{self.name}: no step {steps}; exit codes {codes}")
+            time.sleep(0.05)
+
+    def pause(self) -> None:
+        """Stop it where it stands."""
+        self._signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let it run."""
+        self._signal(signal.SIGCONT)
+
+    def end(self) -> None:
+        """End it, at once."""
+        self._signal(signal.SIGKILL)
+        for process in self.processes:
+            process.wait()
+
+    def _signal(self, number: int) -> None:
+        for process in self.processes:
+            if process.poll() is None:
+                process.send_signal(number)
+
+
+def take_turns(programs: Sequence[Program], turns: int, steps: int, warm: int) -> list[list[float]]:
+    """Seconds a step of each program, by turn: while one runs, the others are stopped.
+
+    All are brought to `warm` steps beforehand. Of a turn count `steps` steps that lie wholly within
+    it, so that their mean holds all that happens between steps.
+    """
+    for program in programs:
+        program.go_on()
+        program.wait_for(warm)
+        program.pause()
+    found: list[list[float]] = [[] for _ in programs]
+    for _ in range(turns):
+        for program, means in zip(programs, found, strict=True):
+            before = len(program.ended())
+            program.go_on()
+            program.wait_for(before + steps + 1)  # the first was begun in an earlier turn
+            program.pause()
+            inside = program.ended()[before : before + steps + 1]
+            means.append((inside[-1] - inside[0]) / steps)
+    return found
+
+
+@contextlib.contextmanager
+def ranks(
+    name: str,
+    commands: Iterable[tuple[Sequence[str], Mapping[str, str]]],
+    ended: Callable[[], list[float]],
+    folder: Path,
+) -> Iterator[Program]:
+    """Start a program, a command and its environment for each rank; it is ended with the block.
+
+    What the ranks print goes to `folder`, and is shown where the block fails.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    program = Program(name, [], ended)
+    logs = []
+    try:
+        for rank, (command, variables) in enumerate(commands):
+            logs.append(folder / f"{rank}.log")
+            with logs[-1].open("wb") as log:
+                program.processes.append(
+                    subprocess.Popen(
+                        command,
+                        stdin=subprocess.DEVNULL,
+                        stdout=log,
+                        stderr=log,
+                        env=os.environ | variables,
+                        cwd=ROOT,
+                    )
+                )
+        yield program
+    except RuntimeError:
+        for path in logs:
+            print(f"{path}:\n{path.read_text(errors='replace')[-2000:]}", file=sys.stderr)
+        raise
+    finally:
+        program.end()
+
+
+def main(text: str, measures: Mapping[str, Callable[[Options], Iterable[Line]]]) -> int:
+    """Run the measures of a benchmark; returns the exit code. `text` is the module's docstring."""
+    parser = argparse.ArgumentParser(
+        description=text, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", action="store_true", help="print a list of objects")
+    parser.add_argument("--only", metavar="WORD", choices=measures, help=", ".join(measures))
+    parser.add_argument(
+        "--data",
+        metavar="FILE",
+        nargs="+",
+        type=Path,
+        default=[],
+        help="real text, where one is read",
+    )
+    arguments = parser.parse_args()
+    lines: list[Line] = []
+    for name, measure in measures.items():
+        if arguments.only in (None, name):
+            print(f"measuring: {name}", file=sys.stderr, flush=True)
+            for line in measure(Options(tuple(arguments.data))):
+                lines.append(line)
+                if not arguments.json:
+                    print(line, flush=True)
+    if arguments.json:
+        print(json.dumps([asdict(line) for line in lines], ensure_ascii=False, indent=1))
+    return 0 if all(line.holds for line in lines) else 1
+
+
+def _short(value: float) -> str:
+    """A figure in four digits."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+
+
+def read_lines(path: Path) -> list[Any]:
+    """The JSON values of a file that is being written; a last line without its end is left."""
+    if not path.is_file():
+        return []
+    text = path.read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]

@@ -1,0 +1,1 @@
+"""Programs that the kit is measured against, each as its users write it; one process a rank."""

@@ -1,0 +1,95 @@
+"""Runs of the kit to be measured: a workspace from the demo's texts, and the ranks of an attempt.
+
+The ranks are started as the local supervisor starts them: the same command, environment and entry
+point; what is measured is read from the ledger.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from jobs import command as job
+from jobs.chain import TRAIN
+from kit.cluster import launch, submission
+from kit.config import Cluster, read_resolved
+from tests.benchmarks import harness
+from tests.relay import DEMO, command
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from kit.workspace import Run
+
+RANKS = 2
+
+
+def prepare_corpus(folder: Path) -> None:
+    """A workspace with the demo's tokens, made by the stages themselves."""
+    for stage in ("download", "preprocess", "tokenizer", "tokenize"):
+        command(stage, "run", str(DEMO), f"workspace={folder}", "corpus.unit_mb=100")
+
+
+def make(folder: Path, name: str, *overrides: str) -> Run:
+    """A run directory in that workspace, as a submission makes it."""
+    recipe, cluster = job.load(
+        DEMO, [f"workspace={folder}", "corpus.unit_mb=100", f"name={name}", *overrides], "local"
+    )
+    assert cluster.training.ranks == RANKS
+    run = submission.prepare(recipe, cluster)
+    launch.write_local(run.job_logs("train"), "train-0", TRAIN.job(recipe), run, 0)
+    return run
+
+
+@contextmanager
+def attempt(run: Run) -> Iterator[harness.Program]:
+    """The ranks of the next attempt, ended with the block."""
+    cluster = read_resolved(run.cluster, Cluster)
+    number = max((a.number for a in run.claimed_attempts()), default=0) + 1
+    commands = []
+    for rank in range(RANKS):
+        words, variables = launch.local_command(
+            run.job_logs("train"), "train-0", rank, RANKS, number
+        )
+        commands.append((words, variables | launch.job_environment(run, cluster)))
+
+    def ended() -> list[float]:
+        rows = harness.read_lines(run.attempt(number).ledger)
+        return [row["time"] for row in rows if row["kind"] == "step"]
+
+    with harness.ranks("the kit", commands, ended, run.submissions / "benchmark") as program:
+        yield program
+
+
+@contextmanager
+def peer(name: str, output: Path, run: Run) -> Iterator[harness.Program]:
+    """The ranks of a program of tests/benchmarks/peers on a run's recipe.
+
+    It writes the time and the loss of each step to `output`.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {
+        "WORLD_SIZE": str(RANKS),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "OMP_NUM_THREADS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONPATH": os.pathsep.join([str(harness.ROOT), os.environ.get("PYTHONPATH", "")]),
+    }
+    module = f"tests.benchmarks.peers.{name}"
+    words = [sys.executable, "-u", "-m", module, str(run.recipe), str(output)]
+    commands = [
+        (words, common | {"RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank in range(RANKS)
+    ]
+
+    def ended() -> list[float]:
+        return [moment for moment, _ in harness.read_lines(output)]
+
+    with harness.ranks(name, commands, ended, output.with_suffix(".logs")) as program:
+        yield program

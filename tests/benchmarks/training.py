@@ -1,0 +1,168 @@
+"""The training job against a bare DeepSpeed loop, the Hugging Face Trainer, and itself.
+
+    python -m tests.benchmarks.training [--json] [--only WORD]
+
+loop: seconds a step, and the losses; resume: from the start of the processes to the first new step;
+checkpoint: how long a save blocks the loop; batches: tokens a second of the batch function. Two
+ranks on CPUs over gloo with a thread each, or one where ranks do not matter; under ten minutes.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tests.benchmarks import harness, late, runs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kit.workspace import Run
+    from tests.benchmarks.harness import Line, Options
+
+SCALE = 1e6  # a million
+_COMPARED = 50  # steps whose losses are compared
+_STEADY = (  # nothing but steps, at one learning rate, which the Trainer's schedules have as well
+    "training.steps=1000000",
+    "training.validate_every=1000000",
+    "training.checkpoint_every=1000000",
+    "training.precision=fp32",
+    "training.decay=constant",
+    "training.warmup_steps=0",
+    "training.learning_rate=1e-3",
+    "model.dropout=0",
+)
+# A step of about 200 ms on two cores.
+_MODEL = ("model.n_layer=4", "model.n_embd=256", "model.n_positions=128")
+_BATCH = ("training.global_batch=8", "training.micro_batch=2")
+
+
+def loop(_: Options) -> Iterator[Line]:
+    """The kit's loop beside a bare DeepSpeed loop and the Trainer, by turns of a second."""
+    turns, steps = 40, 5
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        folder = Path(name)
+        runs.prepare_corpus(folder)
+        run = runs.make(folder, "loop", *_STEADY, *_MODEL, *_BATCH)
+        outputs = {peer: folder / f"{peer}.jsonl" for peer in ("bare", "trainer")}
+        programs = [stack.enter_context(runs.attempt(run))]
+        programs[0].wait_for(1)
+        programs[0].pause()
+        for peer, output in outputs.items():
+            programs.append(stack.enter_context(runs.peer(peer, output, run)))
+            programs[-1].wait_for(1)
+            programs[-1].pause()
+        # The first steps are not counted: within them the kit imports MLflow, in a thread.
+        ours, bare, trainer = harness.take_turns(programs, turns, steps, warm=_COMPARED)
+        title = "a training step with ledger, TensorBoard and MLflow"
+        yield harness.compare(title, "s", ours, bare, "a bare DeepSpeed loop", "ratio <= 1.03")
+        peer_name = "the Hugging Face Trainer with DeepSpeed"
+        yield harness.compare(title, "s", ours, trainer, peer_name, "ratio <= 1.0")
+        rows = harness.read_lines(run.attempt(1).ledger)
+        losses = [row["loss"] for row in rows if row["kind"] == "step"][:_COMPARED]
+        theirs = [loss for _, loss in harness.read_lines(outputs["trainer"])][:_COMPARED]
+        worst = max(range(_COMPARED), key=lambda step: abs(losses[step] / theirs[step] - 1))
+        yield harness.compare(
+            f"loss at the step of {_COMPARED} where the two differ most ({worst + 1})",
+            "nats", [losses[worst]], [theirs[worst]], peer_name, "|ratio-1| <= 1e-4",
+        )  # fmt: skip
+
+
+def resume(_: Options) -> Iterator[Line]:
+    """The same small run at step 10 and, with the ledger of a long life, at step 1,000,000."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        runs.prepare_corpus(folder)
+        young = late.at_ten(folder)
+        old = late.at_a_million(folder, young)
+
+        def seconds(run: Run) -> float:
+            began = time.time()
+            with runs.attempt(run) as program:
+                program.wait_for(1)
+                first = program.ended()[0]
+            late.forget_last_attempt(run)
+            return first - began
+
+        seconds(young)  # brings the files of the libraries into memory
+        ours, peer = harness.interleave(lambda: seconds(old), lambda: seconds(young), 5)
+        yield harness.compare(
+            "start of the processes to the first new step, resumed at 1,000,000 of 2,000,000",
+            "s", ours, peer, "the same at step 10", "ratio <= 1.1",
+        )  # fmt: skip
+
+
+def batches(_: Options) -> Iterator[Line]:
+    """The batch function beside a shuffling DataLoader without workers, over one memory-mapped file."""
+    import torch
+
+    from kit import tokens
+    from kit.training.batches import Batches
+
+    torch.set_num_threads(1)
+    length, micro_batch, million_tokens = 1024, 8, 200
+    dtype = np.dtype("<u2")
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "train.tokens"
+        chance = np.random.default_rng(0)
+        documents = (chance.integers(50_000, size=10**6) for _ in range(million_tokens))
+        tokens.write(path, documents, dtype)
+        row = tokens.open_row([path], dtype)
+        ours = Batches(row, length, 512, micro_batch, 0, 8, 0)
+        theirs = torch.utils.data.DataLoader(_Memmap(path, length), micro_batch, shuffle=True)
+        micro_batches = 2_000
+        done = [0]
+
+        def kit() -> float:
+            began = time.perf_counter()
+            for _ in range(micro_batches):
+                step, micro = divmod(done[0], ours.accumulation)
+                assert torch.from_numpy(ours.read(step, micro)).shape == (micro_batch, length + 1)
+                done[0] += 1
+            return _rate(began)
+
+        def loader() -> float:
+            batches = iter(theirs)
+            next(batches)  # draws the permutation
+            began = time.perf_counter()
+            for _ in range(micro_batches):
+                assert next(batches).shape == (micro_batch, length + 1)
+            return _rate(began)
+
+        def _rate(began: float) -> float:
+            read = micro_batches * micro_batch * length
+            return read / (time.perf_counter() - began) / SCALE
+
+        kit()  # both find the file in memory
+        measured = harness.interleave(kit, loader, 7)
+        yield harness.compare(
+            f"blocks of {length} tokens in random order from a file of {2 * million_tokens} MB, a rank",
+            "M tokens/s", *measured, "a torch DataLoader over the same file", "ours >= 20",
+        )  # fmt: skip
+
+
+class _Memmap:
+    """A map-style dataset over a token file, as one writes it for a DataLoader."""
+
+    def __init__(self, path: Path, length: int) -> None:
+        self._data = np.memmap(path, dtype="<u2", mode="r")
+        self._length = length
+
+    def __len__(self) -> int:
+        return (len(self._data) - 1) // self._length
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        start = index * self._length
+        return self._data[start : start + self._length + 1].astype(np.int64)
+
+
+MEASURES = {"loop": loop, "resume": resume, "batches": batches}
+
+if __name__ == "__main__":
+    sys.exit(harness.main(__doc__ or "", MEASURES))
