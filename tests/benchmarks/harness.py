@@ -19,7 +19,7 @@ import statistics
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,12 +101,23 @@ def interleave(
 
 @dataclass
 class Program:
-    """The processes of one program, a rank each, and the times at which its steps ended."""
+    """The processes of one program, a rank each, and the file of rows that tells of its steps."""
 
     name: str
     processes: list[subprocess.Popen[bytes]]
-    ended: Callable[[], list[float]]  # Unix times, one for each step so far
-    began: float = field(default_factory=time.time)
+    file: Path
+
+    def rows(self, kind: str) -> list[dict[str, Any]]:
+        """The rows of a kind so far; a last one that is being written is left."""
+        if not self.file.is_file():
+            return []
+        lines = self.file.read_text(encoding="utf-8").splitlines(keepends=True)
+        rows = (json.loads(line) for line in lines if line.endswith("\n"))
+        return [row for row in rows if row["kind"] == kind]
+
+    def ended(self) -> list[float]:
+        """The Unix times at which its steps ended."""
+        return [row["time"] for row in self.rows("step")]
 
     def wait_for(self, steps: int) -> None:
         """Wait until it has done so many steps. Raises RuntimeError where it ends before."""
@@ -137,11 +148,13 @@ class Program:
                 process.send_signal(number)
 
 
-def take_turns(programs: Sequence[Program], turns: int, steps: int, warm: int) -> list[list[float]]:
+def take_turns(
+    programs: Sequence[Program], turns: int, steps: int, warm: int, lead: int = 1
+) -> list[list[float]]:
     """Seconds a step of each program, by turn: while one runs, the others are stopped.
 
-    All are brought to `warm` steps beforehand. Of a turn count `steps` steps that lie wholly within
-    it, so that their mean holds all that happens between steps.
+    All are brought to `warm` steps beforehand. A turn is `lead` steps, the first of which was begun
+    in an earlier turn, and `steps` that count; their mean holds all that happens between steps.
     """
     for program in programs:
         program.go_on()
@@ -152,9 +165,9 @@ def take_turns(programs: Sequence[Program], turns: int, steps: int, warm: int) -
         for program, means in zip(programs, found, strict=True):
             before = len(program.ended())
             program.go_on()
-            program.wait_for(before + steps + 1)  # the first was begun in an earlier turn
+            program.wait_for(before + lead + steps)
             program.pause()
-            inside = program.ended()[before : before + steps + 1]
+            inside = program.ended()[before + lead - 1 :][: steps + 1]
             means.append((inside[-1] - inside[0]) / steps)
     return found
 
@@ -163,7 +176,7 @@ def take_turns(programs: Sequence[Program], turns: int, steps: int, warm: int) -
 def ranks(
     name: str,
     commands: Iterable[tuple[Sequence[str], Mapping[str, str]]],
-    ended: Callable[[], list[float]],
+    rows: Path,
     folder: Path,
 ) -> Iterator[Program]:
     """Start a program, a command and its environment for each rank; it is ended with the block.
@@ -171,7 +184,7 @@ def ranks(
     What the ranks print goes to `folder`, and is shown where the block fails.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    program = Program(name, [], ended)
+    program = Program(name, [], rows)
     logs = []
     try:
         for rank, (command, variables) in enumerate(commands):
@@ -228,11 +241,3 @@ def main(text: str, measures: Mapping[str, Callable[[Options], Iterable[Line]]])
 def _short(value: float) -> str:
     """A figure in four digits."""
     return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
-
-
-def read_lines(path: Path) -> list[Any]:
-    """The JSON values of a file that is being written; a last line without its end is left."""
-    if not path.is_file():
-        return []
-    text = path.read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]

@@ -11,7 +11,8 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from kit.files import file_hash, read_json, write_json
-from tests.benchmarks import harness, runs
+from kit.tracking import ledger
+from tests.benchmarks import runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,7 +56,7 @@ def at_a_million(folder: Path, young: Run) -> Run:
     if young.mlflow_cursor.is_file():
         cursor = read_json(young.mlflow_cursor)
         write_json(run.mlflow_cursor, cursor | {"sent": dict.fromkeys(cursor["sent"], _LATE)})
-    rows = harness.read_lines(young.attempt(1).ledger)
+    rows = list(ledger.rows(young.attempt(1)))
     steps = _LATE // _ATTEMPTS
     for number in range(1, _ATTEMPTS + 1):
         attempt = run.attempt(number)
@@ -63,8 +64,8 @@ def at_a_million(folder: Path, young: Run) -> Run:
         first = (number - 1) * steps
         start = read_json(young.attempt(1).start)
         write_json(attempt.start, start | {"from_step": first})
-        with attempt.ledger.open("w", encoding="utf-8") as ledger:
-            ledger.writelines(_life(rows, number, first, first + steps))
+        with attempt.ledger.open("w", encoding="utf-8") as stream:
+            stream.writelines(_life(rows, number, first, first + steps))
         end = read_json(young.attempt(1).end) | {"outcome": "interrupted", "step": first + steps}
         write_json(attempt.end, end)
     return run

@@ -57,20 +57,15 @@ def attempt(run: Run) -> Iterator[harness.Program]:
         )
         commands.append((words, variables | launch.job_environment(run, cluster)))
 
-    def ended() -> list[float]:
-        rows = harness.read_lines(run.attempt(number).ledger)
-        return [row["time"] for row in rows if row["kind"] == "step"]
-
-    with harness.ranks("the kit", commands, ended, run.submissions / "benchmark") as program:
+    ledger = run.attempt(number).ledger
+    folder = run.submissions / "benchmark"
+    with harness.ranks("the kit", commands, ledger, folder) as program:
         yield program
 
 
 @contextmanager
-def peer(name: str, output: Path, run: Run) -> Iterator[harness.Program]:
-    """The ranks of a program of tests/benchmarks/peers on a run's recipe.
-
-    It writes the time and the loss of each step to `output`.
-    """
+def peer(name: str, output: Path, run: Run, *more: str) -> Iterator[harness.Program]:
+    """The ranks of a program of tests/benchmarks/peers on a run's recipe; its rows go to `output`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -83,13 +78,10 @@ def peer(name: str, output: Path, run: Run) -> Iterator[harness.Program]:
         "PYTHONPATH": os.pathsep.join([str(harness.ROOT), os.environ.get("PYTHONPATH", "")]),
     }
     module = f"tests.benchmarks.peers.{name}"
-    words = [sys.executable, "-u", "-m", module, str(run.recipe), str(output)]
+    words = [sys.executable, "-u", "-m", module, str(run.recipe), str(output), *more]
     commands = [
         (words, common | {"RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank in range(RANKS)
     ]
 
-    def ended() -> list[float]:
-        return [moment for moment, _ in harness.read_lines(output)]
-
-    with harness.ranks(name, commands, ended, output.with_suffix(".logs")) as program:
+    with harness.ranks(name, commands, output, output.with_suffix(".logs")) as program:
         yield program

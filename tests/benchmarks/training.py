@@ -64,9 +64,10 @@ def loop(_: Options) -> Iterator[Line]:
         yield harness.compare(title, "s", ours, bare, "a bare DeepSpeed loop", "ratio <= 1.03")
         peer_name = "the Hugging Face Trainer with DeepSpeed"
         yield harness.compare(title, "s", ours, trainer, peer_name, "ratio <= 1.0")
-        rows = harness.read_lines(run.attempt(1).ledger)
-        losses = [row["loss"] for row in rows if row["kind"] == "step"][:_COMPARED]
-        theirs = [loss for _, loss in harness.read_lines(outputs["trainer"])][:_COMPARED]
+        losses, theirs = (
+            [row["loss"] for row in program.rows("step")[:_COMPARED]]
+            for program in (programs[0], programs[2])
+        )
         worst = max(range(_COMPARED), key=lambda step: abs(losses[step] / theirs[step] - 1))
         yield harness.compare(
             f"loss at the step of {_COMPARED} where the two differ most ({worst + 1})",
@@ -98,6 +99,41 @@ def resume(_: Options) -> Iterator[Line]:
         )  # fmt: skip
 
 
+def save(_: Options) -> Iterator[Line]:
+    """A run that saves every third step, beside a loop that writes, syncs and hashes in the step."""
+    every, turns = 3, 6
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        folder = Path(name)
+        runs.prepare_corpus(folder)
+        # 26.8 M weights in fp32: 4 bytes of weights and 12 of optimizer each.
+        model = ("model.n_layer=8", "model.n_embd=512", "model.n_head=8", "model.n_positions=128")
+        batch = ("training.global_batch=2", "training.micro_batch=1")
+        often = (f"training.checkpoint_every={every}",)
+        run = runs.make(folder, "saves", *_STEADY, *model, *batch, *often)
+        ours = stack.enter_context(runs.attempt(run))
+        ours.wait_for(1)
+        ours.pause()
+        output, target = folder / "bare.jsonl", str(folder / "saved")
+        peer = stack.enter_context(runs.peer("bare", output, run, target))
+        # A pause falls into the middle of a period, not into a save.
+        warm = 2 * every + 1
+        steps = harness.take_turns([ours, peer], turns, every, warm, lead=every)
+        saves = [program.rows("checkpoint") for program in (ours, peer)]
+        count = min(map(len, saves))
+        # The first save of either is no example: memory is allocated, files are new.
+        blocked = [[row["blocked"] for row in rows[1:count]] for rows in saves]
+        megabytes = saves[0][-1]["bytes"] / SCALE
+        peer_name = "the same state written, synced and hashed in the loop"
+        yield harness.compare(
+            f"a checkpoint of {megabytes:.0f} MB keeps the loop",
+            "s", *blocked, peer_name, "ratio <= 0.333",
+        )  # fmt: skip
+        yield harness.compare(
+            f"a step of a run that saves {megabytes:.0f} MB every {every} steps",
+            "s", *steps, peer_name, "ratio <= 1.0",
+        )  # fmt: skip
+
+
 def batches(_: Options) -> Iterator[Line]:
     """The batch function beside a shuffling DataLoader without workers, over one memory-mapped file."""
     import torch
@@ -123,7 +159,8 @@ def batches(_: Options) -> Iterator[Line]:
             began = time.perf_counter()
             for _ in range(micro_batches):
                 step, micro = divmod(done[0], ours.accumulation)
-                assert torch.from_numpy(ours.read(step, micro)).shape == (micro_batch, length + 1)
+                blocks = torch.from_numpy(ours.read(step * ours.global_batch, micro))
+                assert blocks.shape == (micro_batch, length + 1)
                 done[0] += 1
             return _rate(began)
 
@@ -162,7 +199,7 @@ class _Memmap:
         return self._data[start : start + self._length + 1].astype(np.int64)
 
 
-MEASURES = {"loop": loop, "resume": resume, "batches": batches}
+MEASURES = {"loop": loop, "resume": resume, "checkpoint": save, "batches": batches}
 
 if __name__ == "__main__":
     sys.exit(harness.main(__doc__ or "", MEASURES))

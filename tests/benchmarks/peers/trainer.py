@@ -4,16 +4,13 @@
 
 It sees the samples of the kit in the kit's order: accelerate deals micro-batches of a sequential
 sampler to the ranks in turn, as the kit does. A block's labels are the tokens after it, which the
-Trainer takes as `shift_labels`. Rank 0 writes the Unix time and the loss of
-every step to OUTPUT. It runs until it is ended.
+Trainer takes as `shift_labels`. Rank 0 writes a row for every step to OUTPUT. It runs until it is ended.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +23,7 @@ from kit.config import Recipe, read_resolved
 from kit.training.engine import configuration
 from kit.training.model import configuration as model_configuration
 from kit.training.model import special_tokens
+from tests.benchmarks.peers import Rows
 
 _STEPS = 100_000  # it runs until it is ended
 
@@ -51,15 +49,14 @@ class Times(TrainerCallback):
     """The time and the loss of every step."""
 
     def __init__(self, output: str) -> None:
-        self._file = Path(output).open("a", encoding="utf-8")  # noqa: SIM115  as long as the run
+        self._rows = Rows(output)
 
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any
     ) -> None:
-        """Write one line."""
+        """Write a row."""
         if state.is_world_process_zero and logs and "loss" in logs:
-            self._file.write(json.dumps([time.time(), logs["loss"]]) + "\n")
-            self._file.flush()
+            self._rows.add("step", loss=logs["loss"])
 
 
 def main(recipe_file: str, output: str) -> None:
