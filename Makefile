@@ -1,6 +1,7 @@
 # make demo   the whole relay on this machine, in a few minutes; DUMP=path takes a real dump
 # make test   lint, types, and all tests; those of Slurm where its packages are installed
 # make chaos  a run interrupted fifty times at random, held against one that was not; SEED=n, WHERE=--slurm
+# make bench  speeds, as ratios against what one would use instead; the peers go into an environment of their own
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,9 +9,10 @@ DUMP ?=
 SEED ?= 1
 WHERE ?=
 
+BENCHMARKS := $(notdir $(basename $(shell grep -l __main__ tests/benchmarks/*.py)))
 DEMO := $(if $(DUMP),name=demo-dump workspace=work/demo-dump corpus.sources.jawiki.location=$(DUMP) corpus.unit_mb=0.5)
 
-.PHONY: demo test chaos lint lock clean
+.PHONY: demo test chaos bench lint lock clean
 
 demo: $(VENV)/installed
 	$(BIN)/python -m jobs.pipeline run configs/demo.yaml cluster.preempt_at_step=120 $(DEMO)
@@ -22,18 +24,26 @@ test: lint
 chaos: $(VENV)/installed
 	$(BIN)/python -m tests.chaos --interruptions 50 --seed $(SEED) $(WHERE)
 
+bench: $(VENV)-bench/peers
+	failed=0; for name in $(BENCHMARKS); do $(VENV)-bench/bin/python -m tests.benchmarks.$$name || failed=1; done; exit $$failed
+
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 # DeepSpeed's build looks at the torch that is there: torch first, and no isolated build.
-$(VENV)/installed: pyproject.toml requirements.lock
+$(VENV)/installed $(VENV)-bench/installed: pyproject.toml requirements.lock
 	$(PYTHON) -c 'import sys; sys.exit("ekiden needs Python 3.11 or newer; try make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c requirements.lock torch numpy setuptools wheel packaging
-	DS_BUILD_OPS=0 $(BIN)/python -m pip install --quiet --no-build-isolation -r requirements.lock
-	$(BIN)/python -m pip install --quiet --no-build-isolation --no-deps --editable .
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet -c requirements.lock torch numpy setuptools wheel packaging
+	DS_BUILD_OPS=0 $(@D)/bin/python -m pip install --quiet --no-build-isolation -r requirements.lock
+	$(@D)/bin/python -m pip install --quiet --no-build-isolation --no-deps --editable .
+	touch $@
+
+# Not into $(VENV): a run that is under way refuses an environment with other packages than it began with.
+$(VENV)-bench/peers: $(VENV)-bench/installed
+	$(@D)/bin/python -m pip install --quiet -c requirements.lock --no-build-isolation --editable '.[bench]'
 	touch $@
 
 # The newest versions that pyproject.toml allows, as one file.
@@ -47,4 +57,4 @@ lock:
 	rm -rf $(VENV)-lock build
 
 clean:
-	rm -rf $(VENV) work
+	rm -rf $(VENV) $(VENV)-bench work

@@ -120,14 +120,16 @@ class TokenRow:
 
     def slice(self, start: int, stop: int) -> np.ndarray:
         """Tokens [start, stop) as int64, shape [stop - start]; the row may be shorter."""
-        parts = []
+        found = np.empty(max(0, min(stop, len(self)) - start), np.int64)
         at = bisect.bisect_right(self.starts, start) - 1
-        while start < min(stop, len(self)):
-            file, first = self.files[at], self.starts[at]
-            parts.append(file[start - first : stop - first])
+        done = 0
+        while done < len(found):
+            first = start + done - self.starts[at]
+            part = self.files[at][first : first + len(found) - done]
+            found[done : done + len(part)] = part  # one copy, out of the map
+            done += len(part)
             at += 1
-            start = self.starts[at]
-        return np.concatenate(parts).astype(np.int64) if parts else np.empty(0, np.int64)
+        return found
 
     def blocks(self, length: int) -> int:
         """The number of whole blocks of `length` tokens that have a token after them."""
@@ -152,7 +154,8 @@ def open_row(paths: Iterable[Path], dtype: np.dtype[np.unsignedinteger]) -> Toke
         if size % dtype.itemsize:
             raise InputError(f"{path}: {size} bytes are no whole tokens; run jobs.tokenize again")
         if size:
-            files.append(np.memmap(path, dtype=dtype, mode="r"))
+            # A plain array over the map: slicing the subclass costs as much as a block.
+            files.append(np.asarray(np.memmap(path, dtype=dtype, mode="r")))
     return TokenRow(tuple(files), (0, *itertools.accumulate(len(file) for file in files)))
 
 
