@@ -355,10 +355,10 @@ def _last_step(run: Run) -> dict[str, Any]:
 
 def _verdict(run: Run, name: str, reason: str) -> EkidenError:
     """What a job ends with that is neither done nor requeued."""
-    if reason.startswith(requeue.STOPPED):
-        return Interrupted(f"{name}: {reason}; run or submit it again to go on")
     if requeue.mistake(run, name):
         return ClusterError(f"{name}: {reason}")
+    if reason.startswith(requeue.STOPPED):
+        return Interrupted(f"{name}: {reason}; run or submit it again to go on")
     return JobFailed(f"{name}: {reason}; see {run.job_logs(name)}")
 
 

@@ -75,9 +75,7 @@ def work(run: Run, task: int, tasks: int) -> None:  # noqa: ARG001  one task of 
     team.leave()
     watchdog.rest()
     if outcome["outcome"] == "failed":
-        raise TrainingStopped(
-            f"stopped at step {outcome['step']}: {outcome['reason']}; step {outcome['saved']} is saved"
-        )
+        raise TrainingStopped(f"{outcome['reason']}; step {outcome['saved']} is saved")
     if outcome["outcome"] != "done":
         raise Interrupted(
             f"{outcome['reason']} at step {outcome['step']}; step {outcome['saved']} is saved"

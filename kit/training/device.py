@@ -42,6 +42,8 @@ class Device:
         if deterministic:
             # cuBLAS reads it when its first handle is made; 8 buffers of 4 MiB (cuBLAS, 2.1.4).
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            # Of what torch refuses then, the loop does nothing: NLLLoss is refused for images only
+            # (`nll_loss2d`), ours is of [tokens, vocabulary].
             torch.use_deterministic_algorithms(True)
         # A site may show a rank all GPUs of its node, or its own only (--gpus-per-task).
         index = self.local_rank % torch.cuda.device_count()
