@@ -118,7 +118,7 @@ class Loop:
         began = time.monotonic()
         progress, batches = self._progress, self._batches
         self._watchdog.begin(f"step {progress.step + 1}")
-        total = torch.zeros((), dtype=torch.float32)
+        total = torch.zeros((), dtype=torch.float32, device=self._engine.device)
         for micro in range(batches.accumulation):
             if (reason := self._reason()) is not Reason.NONE:
                 return Ending.of(reason)
@@ -126,8 +126,8 @@ class Loop:
             seed = text_hash(f"dropout.{batches.seed}.{first}") >> 1
             blocks = torch.from_numpy(batches.read(progress.sample, micro))
             last = micro == batches.accumulation - 1
-            total += self._engine.micro_batch(blocks, seed, last=last).cpu()
-        loss = self._team.sum(total) / (batches.accumulation * batches.ranks)
+            total += self._engine.micro_batch(blocks, seed, last=last)  # a GPU is not waited for
+        loss = self._team.sum(total.cpu()) / (batches.accumulation * batches.ranks)
         rate = learning_rate(self._training, progress.step, self._steps)
         self._engine.set_learning_rate(rate)
 
