@@ -28,7 +28,7 @@ from .trial import (
     CLUSTER,
     PATIENCE,
     WHOLE,
-    any_process_of,
+    is_on_a_node,
     processes_of,
     submit,
     wait_for_attempt,
@@ -200,9 +200,9 @@ def test_requeues_by_hand_a_lost_node_and_a_new_slurmctld_leave_one_run(
     slurm.run("scontrol", "update", f"nodename={node}", "state=down", "reason=trial")
     slurm.wait(job, restarted(2), timeout=PATIENCE)
     # With a lost node Slurm waits for no process, and cred_expire is short here: a job that starts
-    # where its old batch shell still dies is refused.
+    # where its old step still dies is refused.
     slurm.run("scontrol", "update", f"jobid={job}", "starttime=now+3600")
-    wait_until(lambda: not any_process_of(job), "end of the old processes", PATIENCE)
+    wait_until(lambda: not is_on_a_node(job), "end of the old step", PATIENCE)
     slurm.start_now(job)
     wait_for_attempt(run, 3)
 

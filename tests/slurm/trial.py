@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from kit.files import read_json
 from kit.tracking import ledger
 from kit.workspace import Run, Workspace
 from tests.relay import DEMO, ROOT, command, wait_until
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 CLUSTER = str(ROOT / "sbatch" / "slurm" / "cluster.yaml")
 WHOLE = ("--nodes=2", "--gpus-per-node=8", "--exclusive")  # all there is
@@ -29,29 +25,21 @@ def submit(workspace: Path, *overrides: str, job: str = "pipeline") -> tuple[Run
 def processes_of(job: str, restarts: int = 0) -> dict[int, int]:
     """The process ids of the ranks of one start of a job, by rank: both nodes are this machine."""
     found = {}
-    for pid, program, variables in _processes_of(job):
+    for path in Path("/proc").glob("[0-9]*"):
+        program = _text(path / "cmdline").split("\0")
+        lines = _text(path / "environ").split("\0")
+        variables = dict(line.split("=", 1) for line in lines if "=" in line)
+        start = (variables.get("SLURM_JOB_ID"), variables.get("SLURM_RESTART_COUNT", "0"))
         is_rank = "submitit.core._submit" in program and program[0] != "srun"
-        if is_rank and variables.get("SLURM_RESTART_COUNT", "0") == str(restarts):
-            found[int(variables["SLURM_PROCID"])] = pid
+        if is_rank and start == (job, str(restarts)):
+            found[int(variables["SLURM_PROCID"])] = int(path.name)
     return found
 
 
-def any_process_of(job: str) -> bool:
-    """Whether any start of a job has a process, its batch shell and exit trap with them."""
-    return any(True for _ in _processes_of(job))
-
-
-def _processes_of(job: str) -> Iterator[tuple[int, list[str], dict[str, str]]]:
-    """Process id, command and environment of each process of a job."""
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            program = (path / "cmdline").read_text(errors="replace").split("\0")
-            lines = (path / "environ").read_text(errors="replace").split("\0")
-        except OSError:  # it has just ended
-            continue
-        variables = dict(line.split("=", 1) for line in lines if "=" in line)
-        if variables.get("SLURM_JOB_ID") == job:
-            yield int(path.name), program, variables
+def is_on_a_node(job: str) -> bool:
+    """Whether a node still has a step of a job, its batch script included."""
+    titles = (path / "cmdline" for path in Path("/proc").glob("[0-9]*"))
+    return any(_text(title).startswith(f"slurmstepd: [{job}.") for title in titles)
 
 
 def wait_for_attempt(run: Run, attempt: int, steps: int = 3) -> None:
@@ -62,3 +50,11 @@ def wait_for_attempt(run: Run, attempt: int, steps: int = 3) -> None:
         return sum(row["kind"] == "step" for row in rows) >= steps
 
     wait_until(made, f"{steps} steps of attempt {attempt}", PATIENCE)
+
+
+def _text(path: Path) -> str:
+    """A file of /proc; empty where the process has just ended."""
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
