@@ -14,7 +14,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from jobs.chain import TRAIN
+from jobs.chain import TRAIN, stopped
 from jobs.command import run_here, run_of, submit
 from kit import plan, tokens
 from kit.errors import ClusterError, JobFailed, RunError
@@ -218,7 +218,7 @@ def _wait(run: Run, recipe: Recipe) -> None:
 
     Raises JobFailed where it ended before its last step.
     """
-    from kit.cluster import launch, requeue
+    from kit.cluster import launch
     from kit.tracking import ledger
 
     told, silent = -_PAUSE, 0
@@ -241,8 +241,7 @@ def _wait(run: Run, recipe: Recipe) -> None:
             _say(f"rehearsal: job {job} {state.lower()}, step {step} of {recipe.training.steps}")
         time.sleep(_POLL)
     if not TRAIN.done(run, recipe):
-        rows = requeue.recorded(run)
-        reason = rows[-1]["reason"] if rows else "ended without a word"
+        reason = stopped(run) or "its job ended before it began, as after scancel"
         raise JobFailed(f"{run.root}: {reason}; see {run.job_logs('train')}")
 
 

@@ -22,6 +22,7 @@ _GIVEN = (
     "cluster.training.cpus_per_rank", "cluster.training.memory_gb",
     "cluster.training.warning_seconds", "cluster.environment", "cluster.setup", "cluster.sbatch",
 )  # fmt: skip
+_OF_OTHERS = ("cluster.arrays.", "cluster.single.")  # jobs that are not the training
 
 
 def follow(run: Run, changes: Mapping[str, Any]) -> list[str]:
@@ -58,7 +59,7 @@ def follow(run: Run, changes: Mapping[str, Any]) -> list[str]:
             f"{who} keeps the {', '.join(kept)} that it was submitted with; to change that: {remedy}, "
             "which saves, then submit again"
         )
-    if later := [key for key in changes if key not in _GIVEN]:
+    if later := [key for key in changes if key not in _GIVEN and not key.startswith(_OF_OTHERS)]:
         lines.append(
             f"{who} goes by the new {', '.join(later)} from its next attempt on; sooner: {remedy}, which "
             "saves, then submit again"

@@ -61,14 +61,19 @@ def keys_and_values(run: Run) -> list[tuple[str, Any, Any]]:
 
 
 def test_an_amendment_is_on_record_and_in_effect(submitted: Run) -> None:
-    amend(submitted, "training.steps=30", "training.health.limit=5", "cluster.training.minutes=90")
+    amend(
+        submitted,
+        "training.steps=30",
+        "training.health.loss_spike=3",
+        "cluster.training.minutes=90",
+    )
     assert keys_and_values(submitted) == [
         ("training.steps", 10, 30),
-        ("training.health.limit", 3, 5),
+        ("training.health.loss_spike", None, 3.0),
         ("cluster.training.minutes", 60, 90),
     ]
     assert read_json(submitted.recipe)["training"]["steps"] == 30
-    assert read_json(submitted.recipe)["training"]["health"]["limit"] == 5
+    assert read_json(submitted.recipe)["training"]["health"]["loss_spike"] == 3.0
     assert read_json(submitted.cluster)["training"]["minutes"] == 90
 
 
