@@ -170,7 +170,7 @@ class Run:
         return self.checkpoints / f"step-{step:08d}.attempt-{attempt:04d}"
 
     def universal(self, checkpoint: Path) -> Path:
-        """Where a checkpoint is converted for another number of ranks; removed when it is read."""
+        """A folder to convert a checkpoint in, for another number of ranks; removed when it is read."""
         return self.checkpoints / f".universal-{checkpoint.name}"
 
     def committed_checkpoints(self) -> dict[Path, tuple[int, int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kit import manifest, shards, tokens
+from kit.files import read_json
 from kit.tracking import ledger
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ space in its input. It takes raw text as well, though less surely.
 | tokens | {tokens:,} for training; vocabulary {vocabulary:,} |
 | steps | {steps:,} of {global_batch} blocks: {seen:,} tokens seen |
 | precision | {precision} |
+| begun from | {origin} |
 | attempts | {attempts}, {interruptions} of them interrupted and continued |
 | training loss | {first_loss:.3f} at step {first_step}, {last_loss:.3f} at step {last_step} |
 
@@ -61,7 +63,7 @@ def text(run: Run, recipe: Recipe, scores: dict[str, Any]) -> str:
     """The card of a run, with the scores of `evaluate.scores`."""
     data = tokens.complete(recipe)
     facts = [manifest.read(unit.folder, "jobs.tokenize") for unit in data]
-    curve = [row for row in ledger.canonical(run) if row["kind"] == "step"]
+    curve = [r for r in ledger.canonical(run) if r["kind"] == "step" and r["loss"] is not None]
     attempts = ledger.attempts(run)
     began = next(
         row for attempt in attempts for row in ledger.rows(attempt) if row["kind"] == "attempt"
@@ -77,7 +79,7 @@ def text(run: Run, recipe: Recipe, scores: dict[str, Any]) -> str:
         width=recipe.model.n_embd,
         heads=recipe.model.n_head,
         positions=recipe.model.n_positions,
-        parameters=began["parameters"],
+        parameters=began["parameters"] - _filling(recipe) * recipe.model.n_embd,
         prompt=recipe.release.prompts[0],
         segmenter=f"{recipe.corpus.segmenter}, {recipe.corpus.segmenter_version}",
         sources=", ".join(sorted(recipe.corpus.sources)),
@@ -89,6 +91,7 @@ def text(run: Run, recipe: Recipe, scores: dict[str, Any]) -> str:
         global_batch=recipe.training.global_batch,
         seen=scores["step"] * recipe.training.global_batch * recipe.model.n_positions,
         precision=recipe.training.precision,
+        origin=_origin(run),
         attempts=len(attempts),
         interruptions=len(attempts) - 1,
         first_loss=curve[0]["loss"],
@@ -98,3 +101,20 @@ def text(run: Run, recipe: Recipe, scores: dict[str, Any]) -> str:
         **{key: scores[key] for key in scores if key not in ("step", "dtype")},
         dtype=scores["dtype"],
     )
+
+
+def _filling(recipe: Recipe) -> int:
+    """Rows of the embedding that only fill it up: they are not released."""
+    from kit.training.model import padded
+
+    return (
+        padded(recipe.tokenizer.vocab_size, recipe.model.pad_vocab_to) - recipe.tokenizer.vocab_size
+    )
+
+
+def _origin(run: Run) -> str:
+    """Random weights, or another run's."""
+    if not run.origin.is_file():
+        return "random weights"
+    origin = read_json(run.origin)
+    return f"step {origin['step']} of the run {origin['run'].rsplit('/', 1)[-1]}"

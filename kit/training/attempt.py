@@ -51,6 +51,7 @@ def work(run: Run, task: int, tasks: int) -> None:  # noqa: ARG001  one task of 
     from kit.training.interruption import Interruption
 
     interruption = Interruption()  # before the slow imports: a signal may come at once
+    amended = len(amendments.recorded(run))  # counted first: a later one is the next attempt's
     recipe = read_resolved(run.recipe, Recipe)
     cluster = read_resolved(run.cluster, Cluster)
     place = Place.here()
@@ -60,7 +61,9 @@ def work(run: Run, task: int, tasks: int) -> None:  # noqa: ARG001  one task of 
     from kit.training.loop import Loop
     from kit.training.team import Team
 
-    attempt, store = claim(run, place) if place.rank == 0 else follow(run, place)
+    attempt, store = claim(run, place, amended) if place.rank == 0 else follow(run, place)
+    if read_json(attempt.start)["amendments"] != amended:
+        raise JobFailed("the run was amended while its ranks began; they begin anew")
     rules = recipe.training.health
     watchdog = Watchdog(
         attempt.hang, place.job, place.rank, rules.hang_seconds, rules.start_seconds
@@ -82,8 +85,11 @@ def work(run: Run, task: int, tasks: int) -> None:  # noqa: ARG001  one task of 
         )
 
 
-def claim(run: Run, place: Place) -> tuple[Attempt, Store]:
-    """Rank 0: begin a new attempt. Raises JobFailed where another process claims the same number."""
+def claim(run: Run, place: Place, amended: int) -> tuple[Attempt, Store]:
+    """Rank 0: begin a new attempt, that knows so many amendments.
+
+    Raises JobFailed where another process claims the same number.
+    """
     from torch._C._distributed_c10d import TCPStore
 
     from kit.training import checkpoint
@@ -108,7 +114,7 @@ def claim(run: Run, place: Place) -> tuple[Attempt, Store]:
         "port": store.port,
         "from_step": resumed.step if resumed else 0,
         "checkpoint": resumed.folder.name if resumed else None,
-        "amendments": len(amendments.recorded(run)),
+        "amendments": amended,
         "time": time.time(),
     }
     write_json(attempt.start, start)

@@ -108,8 +108,8 @@ class Book:
 
     def _amendments(self) -> list[dict[str, Any]]:
         """Those that this attempt is the first to know of."""
-        before = self._run.attempt(self._attempt.number - 1).start
-        known = read_json(before).get("amendments", 0) if before.is_file() else 0
+        before = [a for a in ledger.attempts(self._run) if a.number < self._attempt.number]
+        known = read_json(before[-1].start)["amendments"] if before else 0
         return amendments.recorded(self._run)[known : self._start["amendments"]]
 
     def _mfu(self, tokens_per_second: float) -> float | None:

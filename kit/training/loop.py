@@ -354,19 +354,21 @@ class Loop:
             engine = Engine(*arguments, *special)
             engine.load(found.state, found.step)
             return engine
-        universal = self._run.universal(found.folder)
+        place = self._run.universal(found.folder)  # DeepSpeed leaves a file beside what it makes
+        universal = place / checkpoint.STATE
         if self._team.rank == 0:
             print(
                 f"{found.folder}: of {record['ranks']} ranks, goes on with {self._team.ranks}: the order "
                 "of the data and the global batch stay, the last bits of sums do not",
                 flush=True,
             )
-            shutil.rmtree(universal, ignore_errors=True)
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir()
             convert(found.state, universal)
         self._team.barrier()
         engine = Engine(*arguments, *special, universal=True)
         engine.load(universal, found.step)
         self._team.barrier()
         if self._team.rank == 0:
-            shutil.rmtree(universal)
+            shutil.rmtree(place)
         return engine
