@@ -161,7 +161,8 @@ def prune(run: Run, training: Training, attempt: Attempt) -> None:
     if training.keep_every:
         kept |= {c.folder for c in found if c.step and c.step % training.keep_every == 0}
     for path in run.checkpoints.iterdir():
-        numbers = checkpoint_numbers(path.with_name(path.name.removeprefix(".")))
+        name = path.name.removeprefix(".universal-").removeprefix(".")
+        numbers = checkpoint_numbers(path.with_name(name))
         if numbers and path not in kept and numbers[1] <= attempt.number:
             shutil.rmtree(path)
 
