@@ -134,8 +134,16 @@ def canonical(run: Run, after: int = -1) -> list[Row]:
             if row["kind"] == "rollback":
                 _cut(curve, row["to_step"])
             elif row["kind"] in CURVE:
+                # A checkpoint made when its validation was still due, resumed from twice: the
+                # validation stands at the step of the checkpoint, not beyond, and comes again.
+                if curve and _place(curve[-1]) == _place(row):
+                    curve.pop()
                 curve.append(row)
     return [row for row in curve if row["step"] > after]
+
+
+def _place(row: Row) -> tuple[str, int]:
+    return row["kind"], row["step"]
 
 
 def _cut(curve: list[Row], step: int) -> None:

@@ -95,6 +95,14 @@ def test_an_attempt_that_went_no_step_takes_back_what_it_will_do_again(run: Run)
     assert curve(run) == [(step, 1) for step in range(1, 6)]
 
 
+def test_a_validation_that_was_due_at_the_checkpoint_is_there_once(run: Run) -> None:
+    attempt(run, 1, range(1, 4))  # interrupted in the validation of step 3, and saved
+    attempt(run, 2, range(4, 6), validations=(3,))
+    attempt(run, 3, range(4, 9), validations=(3, 6))
+    assert curve(run, "validation") == [(3, 3), (6, 3)]
+    assert curve(run) == [(1, 1), (2, 1), (3, 1), (4, 3), (5, 3), (6, 3), (7, 3), (8, 3)]
+
+
 def test_an_attempt_that_did_not_begin_changes_nothing(run: Run) -> None:
     attempt(run, 1, range(1, 9))
     run.attempt(2).root.mkdir()
