@@ -24,6 +24,7 @@ OVERRIDES = (
     "training.micro_batch=2",
     f"training.validate_every={VALIDATE_EVERY}",
     "training.checkpoint_every=5",
+    "training.save_tries=1000",
     "training.save_pause=1",
     "training.health.hang_seconds=10",
     "training.health.start_seconds=90",

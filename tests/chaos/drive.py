@@ -144,7 +144,8 @@ class Drive:
             self.run, self.place, start, watch, self.dice, self.disk, self.orphans, self.expected
         )
         seen = Counter(phase for _, _, phase in self.struck)
-        goal = min(PHASES, key=lambda phase: (seen[phase], self.dice.random()))
+        goals = [p for p in PHASES if any(p in kind.phases for kind in self.kinds)]
+        goal = min(goals, key=lambda phase: (seen[phase], self.dice.random()))
         kind = self._draw(goal, scene)
         began = time.monotonic()
         if goal != "start-up":

@@ -153,18 +153,16 @@ def _remove(path: Path, dice: random.Random) -> None:
 def _fill(scene: Scene) -> None:
     """Fill the disk, before a save or within one, and wait for a save that fails of it."""
     assert scene.disk is not None
-    if scene.dice.random() < 0.5 and (found := checkpoint.committed(scene.run)):
-        size = sum(file["size"] for file in found[0].record["files"].values())
-        scene.disk.fill(leave=int(1.2 * size))  # enough for a save to begin
-        wait_until(
-            lambda: scene.watch.saving() or not scene.start.alive(), "save", PATIENCE, every=0.002
-        )
-    scene.disk.fill()
 
     def failed() -> bool:
         scene.watch.look()
         return "save_failed" in scene.watch.kinds or not scene.start.alive()
 
+    if scene.dice.random() < 0.5 and (found := checkpoint.committed(scene.run)):
+        size = sum(file["size"] for file in found[0].record["files"].values())
+        scene.disk.fill(leave=int(1.2 * size))  # enough for a save to begin
+        wait_until(lambda: scene.watch.saving() or failed(), "save", PATIENCE, every=0.002)
+    scene.disk.fill()
     wait_until(failed, "save that fails", PATIENCE)
 
 

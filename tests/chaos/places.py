@@ -141,10 +141,8 @@ def small_disk(run: Run, megabytes: int) -> Iterator[SmallDisk | str]:
     try:
         yield SmallDisk(run.checkpoints)
     finally:
-        for _ in range(50):  # a process that is about to end may still be in it
-            if not subprocess.run(["umount", run.checkpoints], check=False).returncode:
-                break
-            time.sleep(0.2)
+        # Lazily: a process that is about to end may still be in it.
+        subprocess.run(["umount", "--lazy", run.checkpoints], check=False)
 
 
 def temporary() -> tempfile.TemporaryDirectory[str]:
