@@ -106,13 +106,20 @@ def claim(run: Run, place: Place, amended: int) -> tuple[Attempt, Store]:
     # One node talks over loopback, whatever its name resolves to.
     host = "127.0.0.1" if place.nodes == 1 else socket.gethostname()
     store = TCPStore(host, 0, place.ranks, is_master=True, wait_for_workers=False)
+    from_step = resumed.step if resumed else 0
+    # One that an earlier attempt did from here, before it died: it stands in the ledger.
+    validated = any(
+        row["kind"] == "validation" and row["step"] == from_step
+        for row in ledger.canonical(run, from_step - 1)
+    )
     start = {
         "job": place.job,
         "ranks": place.ranks,
         "node": socket.gethostname(),
         "host": host,
         "port": store.port,
-        "from_step": resumed.step if resumed else 0,
+        "from_step": from_step,
+        "validated": validated,
         "checkpoint": resumed.folder.name if resumed else None,
         "amendments": amended,
         "time": time.time(),

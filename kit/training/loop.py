@@ -86,6 +86,8 @@ class Loop:
         self._progress = Progress()
         self._saved: int | None = None  # the step of the last committed checkpoint
         self._engine = self._resume(start)
+        if start["validated"]:
+            self._progress.validated = self._progress.step
         self._began = time.monotonic() - self._progress.trained
         self._book: Book | None = None
         self._lookout: Lookout | None = None
