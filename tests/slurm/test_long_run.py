@@ -290,8 +290,9 @@ def test_of_two_attempts_at_once_the_newer_goes_on_and_the_older_counts_for_noth
     for pid in older.values():
         os.kill(pid, signal.SIGCONT)
     wait_until(lambda: not processes_of(job), "end of the older attempt", PATIENCE)
-    wait_until(lambda: len(reasons(run)) == 1, "the older attempt's decision", PATIENCE)
-    assert reasons(run) == ["superseded by a newer attempt"]
+    # Where slurmctld tells the old srun of the lost node, the exit trap comes before the ranks' end.
+    assert set(reasons(run)) <= {"requeued by Slurm", "superseded by a newer attempt"}
+    assert not any(row["requeued"] for row in requeue.recorded(run))
     assert read_json(run.attempt(1).end)["outcome"] == "superseded"
     assert len(list(ledger.rows(run.attempt(1)))) <= begun + 2  # the step that it slept in, its end
     last = max(row["step"] for row in ledger.canonical(run))
