@@ -119,6 +119,15 @@ class Program:
         """The Unix times at which its steps ended."""
         return [row["time"] for row in self.rows("step")]
 
+    def processor_seconds(self) -> float:
+        """The processor time that its processes have had, all threads."""
+        ticks = 0
+        for process in self.processes:
+            stat = Path(f"/proc/{process.pid}/stat").read_text(encoding="utf-8")
+            user, system = stat.rpartition(")")[2].split()[11:13]  # see man proc
+            ticks += int(user) + int(system)
+        return ticks / os.sysconf("SC_CLK_TCK")
+
     def wait_for(self, steps: int) -> None:
         """Wait until it has done so many steps. Raises RuntimeError where it ends before."""
         deadline = time.monotonic() + _PATIENCE
@@ -225,6 +234,7 @@ def main(text: str, measures: Mapping[str, Callable[[Options], Iterable[Line]]])
         help="real text, where one is read",
     )
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # through the blocks that end programs
     lines: list[Line] = []
     for name, measure in measures.items():
         if arguments.only in (None, name):
