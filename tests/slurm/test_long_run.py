@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     Relay = tuple[Run, dict[str, str]]
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1800)]
 
 # Small steps, and more of them than there is time for.
 ENDLESS = (

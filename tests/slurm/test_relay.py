@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from .conftest import Slurm
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1800)]
 
 
 def test_slurms_record_shows_the_preemption_and_the_requeue(
