@@ -372,11 +372,7 @@ from tests.unit.test_checkpoint import Team, Words, training
 
 run, when = Run(Path(sys.argv[1])), sys.argv[2]
 moments = {
-    "when the place is made": ("os.mkdir", ".step-", "/state"),
     "when a file is opened": ("open", ".step-", "model_states.pt"),
-    "when the done-file is named": ("os.rename", "done-0.json", ""),
-    "when the manifest is written": ("open", "checkpoint.json", ""),
-    "when the manifest is named": ("os.rename", "checkpoint.json", ""),
     "at the rename": ("os.rename", "/.step-", ".attempt-0001"),
 }
 event, part, end = moments[when]
@@ -392,17 +388,7 @@ saver.settle(saver.error)
 """
 
 
-@pytest.mark.parametrize(
-    "when",
-    [
-        "when the place is made",
-        "when a file is opened",
-        "when the done-file is named",
-        "when the manifest is written",
-        "when the manifest is named",
-        "at the rename",
-    ],
-)
+@pytest.mark.parametrize("when", ["when a file is opened", "at the rename"])  # all: tests/chaos
 def test_a_killed_save_is_never_resumed(run: Run, root: Path, when: str) -> None:
     begin(run, 1)
     save(run, 1, 50)
