@@ -18,7 +18,7 @@ demo: $(VENV)/installed
 	$(BIN)/python -m jobs.pipeline run configs/demo.yaml cluster.preempt_at_step=120 $(DEMO)
 
 test: lint
-	$(BIN)/python -m pytest -n 2 tests/unit
+	$(BIN)/python -m pytest -n 2 --dist loadgroup tests/unit
 	$(BIN)/python -m pytest -m "not trial" --ignore tests/unit
 
 chaos: $(VENV)/installed

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from tests.unit.conftest import Desk
 
+pytestmark = pytest.mark.xdist_group("deepspeed")  # one worker imports it, not each
+
 SMALL = (
     "tokenizer.vocab_size=50", "model.n_embd=8", "model.n_positions=8", "training.global_batch=2",
     "training.micro_batch=1",
