@@ -21,7 +21,7 @@ import submitit
 
 from kit.cluster import state, submission
 from kit.errors import INTERRUPTED, USER_MISTAKE, ClusterError, EkidenError, Interrupted, RunError
-from kit.files import read_json, write_json
+from kit.files import read_json, spare_output, write_json
 from kit.workspace import Run
 
 if TYPE_CHECKING:
@@ -54,8 +54,13 @@ class Job:
 
 def enter(work: Work, run_root: str, name: str, task: int, tasks: int) -> None:
     """What every process of a job runs. A mistake of the user's ends it in one line, exit code 2."""
+    spare_output()
     run = Run(Path(run_root))
     place = submitit.JobEnvironment()
+    # A result that an earlier start wrote, or half of one: submitit would stumble over it.
+    result = place.paths.result_pickle
+    for stale in (result, result.with_name(f"{result.name}.save_tmp")):
+        stale.unlink(missing_ok=True)
     os.environ |= {
         "RANK": str(place.global_rank),
         "LOCAL_RANK": str(place.local_rank),

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import pytest
@@ -15,7 +16,6 @@ from kit.files import atomic, file_hash, is_temporary, zstd_reader, zstd_writer
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
 KILLED_IN_THE_MIDDLE = """
 import os, signal, sys
@@ -135,3 +135,29 @@ def test_a_hash_is_that_of_the_bytes(tmp_path: Path) -> None:
 
 def test_a_hash_of_text_is_the_same_on_every_machine() -> None:
     assert files.text_hash("駅伝") == 10_442_249_243_099_128_091
+
+
+PRINTS = """
+import sys
+from kit.files import spare_output
+
+if sys.argv[1] == "spared":
+    spare_output()
+for stream in (sys.stdout, sys.stderr):
+    print("a line for the log", file=stream, flush=True)
+    print("駅伝" * 10_000, file=stream, flush=True)
+"""
+
+
+@pytest.mark.parametrize("how", ["spared", "not spared"])
+def test_a_log_on_a_full_disk_is_no_error_to_who_writes_it(root: Path, how: str) -> None:
+    with Path("/dev/full").open("wb") as full:  # a disk with no room left
+        command = [sys.executable, "-c", PRINTS, how]
+        done = subprocess.run(command, cwd=root, stdout=full, stderr=full, check=False)
+    assert (done.returncode == 0) is (how == "spared")
+
+
+def test_a_log_says_what_is_printed(root: Path) -> None:
+    command = [sys.executable, "-c", PRINTS, "spared"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout == done.stderr == "a line for the log\n" + "駅伝" * 10_000 + "\n"
