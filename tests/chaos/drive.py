@@ -146,16 +146,18 @@ class Drive:
         seen = Counter(phase for _, _, phase in self.struck)
         goals = [p for p in PHASES if any(p in kind.phases for kind in self.kinds)]
         goal = min(goals, key=lambda phase: (seen[phase], self.dice.random()))
-        kind = self._draw(goal, scene)
         began = time.monotonic()
         if goal != "start-up":
             self._reach(start, watch)
             self._start_up = time.monotonic() - began
             self._let_run(start, watch, self._slack(number, watch))
+        while (kind := self._draw(goal, scene)) is None and start.alive():
+            self._let_run(start, watch, 1)
+        if kind is not None:
             kind.prepare(scene)
-        phase = self._aim(goal, start, watch)
-        if not start.alive():
-            self._unstruck(start, watch, f"{kind.name}, aimed at {goal}")
+            phase = self._aim(goal, start, watch)
+        if kind is None or not start.alive():
+            self._unstruck(start, watch, f"{kind.name if kind else 'no kind'}, aimed at {goal}")
             return self._interrupt(number, self._fresh_start() or self._early(number))
         kind.strike(scene)
         self.struck.append((start.token, kind.name, phase))
@@ -172,17 +174,17 @@ class Drive:
     def _early(self, number: int) -> Start:
         raise Stuck(f"the run was done after {number - 1} interruptions")
 
-    def _draw(self, goal: str, scene: Scene) -> Kind:
-        """The next kind of the deck that fits; each kind comes once in a deck."""
-        for _ in range(2):
-            for kind in self._deck:
-                if goal in kind.phases and kind.possible(scene):
-                    self._deck.remove(kind)
-                    return kind
+    def _draw(self, goal: str, scene: Scene) -> Kind | None:
+        """The next kind of the deck that fits, None while there is none; each comes once in a deck."""
+        possible = [k for k in self.kinds if goal in k.phases and k.possible(scene)]
+        if possible and not any(kind in self._deck for kind in possible):
             fresh = list(self.kinds)
             self.dice.shuffle(fresh)
             self._deck += fresh
-        raise AssertionError(f"no kind for {goal}")
+        kind = next((kind for kind in self._deck if kind in possible), None)
+        if kind is not None:
+            self._deck.remove(kind)
+        return kind
 
     def _slack(self, number: int, watch: Watch) -> int:
         """Steps before the next strike; none where the run is ahead of its plan."""
