@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,10 +11,10 @@ from kit.files import read_json, write_json
 from kit.tracking import ledger
 from kit.training import checkpoint
 from kit.workspace import Run, Workspace
+from tests.disk import fill, small_disk
 from tests.relay import DEMO, command, curve, final_files, wait_for_step, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 pytestmark = pytest.mark.end_to_end
@@ -156,29 +154,18 @@ def test_a_run_goes_on_with_another_number_of_ranks(workspace: Path, preempted: 
         assert left[key] == pytest.approx(right[key], rel=2**-8)
 
 
-@pytest.fixture
-def small_disk(workspace: Path, preempted: Run) -> Iterator[Run]:
-    """A run whose checkpoints are on a disk that holds four of them."""
-    run = Workspace(workspace).run("small-disk")
-    run.checkpoints.mkdir(parents=True)
-    disk = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(run.checkpoints)]
-    if subprocess.run(disk, check=False, capture_output=True).returncode:
-        pytest.skip("mounting a small disk is not allowed here")
-    yield run
-    subprocess.run(["umount", str(run.checkpoints)], check=True)
+def test_a_full_disk_stops_no_run_that_finds_room_later(workspace: Path, preempted: Run) -> None:
+    checkpoints = Workspace(workspace).run("small-disk").checkpoints
+    checkpoints.mkdir(parents=True)
+    with small_disk(checkpoints, "8m"):  # room for four
+        fill_and_free(workspace)
 
 
-def test_a_full_disk_stops_no_run_that_finds_room_later(
-    workspace: Path, preempted: Run, small_disk: Run
-) -> None:
+def fill_and_free(workspace: Path) -> None:
     rules = ("training.steps=400", "training.save_pause=0.2")
-    train(workspace, "small-disk", *rules, verb="submit")
-    run = small_disk
+    run, _ = train(workspace, "small-disk", *rules, verb="submit")
     wait_until(lambda: bool(run.committed_checkpoints()), "a checkpoint")
-    filler = run.checkpoints / "filler"
-    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as stream:
-        while True:
-            stream.write(bytes(4096))
+    filler = fill(run.checkpoints)
     wait_until(lambda: len(rows(run, "save_failed")) > 1, "failed save")
     assert rows(run, "save_failed")[-1]["reason"] == "No space left on device"
     assert all(found.problem() is None for found in checkpoint.committed(run))

@@ -20,9 +20,10 @@ from kit.files import write_json
 from kit.training import checkpoint
 from kit.training.saver import Saved, Saver
 from kit.workspace import Run
+from tests.disk import small_disk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 
@@ -299,16 +300,6 @@ def test_a_full_disk_is_found_before_a_save(run: Run) -> None:
     assert chosen(run) == (1, 60)
 
 
-@pytest.fixture
-def small_disk(run: Run) -> Iterator[Run]:
-    """A run whose checkpoints are on a disk of 1 MB."""
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(run.checkpoints)]
-    if subprocess.run(command, check=False, capture_output=True).returncode:
-        pytest.skip("mounting a small disk is not allowed here")
-    yield run
-    subprocess.run(["umount", str(run.checkpoints)], check=True)
-
-
 class Big(Words):
     """Two megabytes, and no idea of it."""
 
@@ -318,15 +309,16 @@ class Big(Words):
         return {"mp_rank_00_model_states.pt": {"weights": torch.zeros(500_000)}}
 
 
-def test_a_disk_that_is_full_in_the_middle_of_a_save_fails_that_save_only(small_disk: Run) -> None:
-    begin(small_disk, 1)
-    save(small_disk, 1, 50)
-    saved = save(small_disk, 1, 100, Big())
-    assert saved.reason == "No space left on device"
-    assert names(small_disk) == ["step-00000050.attempt-0001"]
-    assert chosen(small_disk) == (1, 50)
-    assert save(small_disk, 1, 110).error == 0
-    assert chosen(small_disk) == (1, 110)
+def test_a_disk_that_is_full_in_the_middle_of_a_save_fails_that_save_only(run: Run) -> None:
+    begin(run, 1)
+    with small_disk(run.checkpoints, "1m"):
+        save(run, 1, 50)
+        saved = save(run, 1, 100, Big())
+        assert saved.reason == "No space left on device"
+        assert names(run) == ["step-00000050.attempt-0001"]
+        assert chosen(run) == (1, 50)
+        assert save(run, 1, 110).error == 0
+        assert chosen(run) == (1, 110)
 
 
 def test_a_copy_is_not_changed_by_what_the_loop_does_next() -> None:
