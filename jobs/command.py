@@ -158,8 +158,7 @@ def refuse_second(run: Run) -> None:
 
     launch.refuse_second(run)
     if run.root.is_dir():
-        with local.hold(run):
-            return
+        local.refuse_second(run)
 
 
 def refuse_to_disturb(recipe: config.Recipe, stages: Sequence[Stage]) -> None:

@@ -60,6 +60,28 @@ def hold(run: Run) -> Iterator[None]:
         raise RunError(
             f"{run.root}: cannot be made ({error.strerror}); give another workspace="
         ) from None
+    with _locked(run):
+        write_text(run.supervisor, str(os.getpid()))
+        yield
+
+
+def refuse_second(run: Run) -> None:
+    """Raises RunError while a process of this machine is at work on a run."""
+    with _locked(run):
+        return
+
+
+def is_supervised(run: Run) -> bool:
+    """Whether a supervisor is at work on this run."""
+    try:
+        refuse_second(run)
+    except RunError:
+        return True
+    return False
+
+
+@contextmanager
+def _locked(run: Run) -> Iterator[None]:
     # On a local disk: Lustre and NFS may be mounted without locks.
     name = f"ekiden-{os.getuid()}-{text_hash(str(run.root.resolve())):016x}.lock"
     with (Path(tempfile.gettempdir()) / name).open("a", encoding="utf-8") as lock:
@@ -70,7 +92,6 @@ def hold(run: Run) -> Iterator[None]:
             raise RunError(
                 f"{run.root}: process {who} is at work on this run; wait for it, or end it with kill"
             ) from None
-        write_text(run.supervisor, str(os.getpid()))
         yield
 
 
@@ -113,15 +134,6 @@ def supervise(run: Run, say: Callable[[str], None]) -> None:
             say(f"{job['name']}: started, {job['tasks']} task(s)")
             (_train if job["resources"] == "training" else _array)(run, cluster, job, stop, say)
             say(f"{job['name']}: done in {time.monotonic() - began:.0f} s")
-
-
-def is_supervised(run: Run) -> bool:
-    """Whether a supervisor is at work on this run."""
-    try:
-        with hold(run):
-            return False
-    except RunError:
-        return True
 
 
 @dataclass

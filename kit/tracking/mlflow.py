@@ -7,8 +7,10 @@ rollback, steps that MLflow has are not sent again, as it could neither replace 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
+import uuid
 from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,6 +119,8 @@ class _Store:
             os.environ.setdefault(name, value)
         from mlflow.tracking import MlflowClient
 
+        if recipe.tracking.mlflow == "workspace":
+            _make_store(Workspace(Path(recipe.workspace)).mlflow)
         uri = tracking_uri(recipe)
         self._note = run.mlflow_cursor
         self._client = MlflowClient(tracking_uri=uri)
@@ -164,6 +168,20 @@ class _Store:
         self._cursor["sent"] |= {row["kind"]: row["step"] for row in rows}
         self._cursor["sending"] = []
         write_json(self._note, self._cursor)
+
+
+def _make_store(path: Path) -> None:
+    """MLflow's sqlite file, whole or absent: killed while it makes its tables, MLflow never mends them."""
+    if path.is_file():
+        return
+    from mlflow.tracking import MlflowClient
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
+    MlflowClient(tracking_uri=f"sqlite:///{fresh}").search_experiments()
+    with contextlib.suppress(FileExistsError):  # another run of the workspace was quicker
+        os.link(fresh, path)
+    fresh.unlink()
 
 
 def _brief(error: Exception) -> str:

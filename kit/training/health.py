@@ -92,7 +92,8 @@ class Watchdog:
         faulthandler.dump_traceback()
         note = {"job": self._job, "rank": self._rank, "what": self._what, "seconds": seconds}
         try:
-            write_json(self._note, note)
+            if not self._note.exists():  # the first to find it knows best
+                write_json(self._note, note)
         except OSError as error:
             print(f"{self._note}: {error.strerror}", file=sys.stderr)
         sys.stderr.flush()

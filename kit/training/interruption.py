@@ -69,7 +69,7 @@ class Lookout:
 
     def __init__(self, run: Run, attempt: Attempt, interruption: Interruption) -> None:
         self._run, self._interruption = run, interruption
-        self._newer = run.attempt(attempt.number + 1).start
+        self._attempt = attempt.number
         end = os.environ.get("EKIDEN_END_TIME")
         self._end = float(end) if end else None  # Unix time
         self._looked = 0.0
@@ -83,7 +83,8 @@ class Lookout:
             self._interruption.note(Reason.TIME_LIMIT)
         if self._run.stop.exists():
             self._interruption.note(Reason.STOP_FILE)
-        if self._newer.exists():
+        later = (a for a in self._run.claimed_attempts() if a.number > self._attempt)
+        if any(attempt.start.exists() for attempt in later):
             self._interruption.note(Reason.SUPERSEDED)
 
     def save_wanted(self) -> bool:

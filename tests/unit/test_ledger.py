@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -360,3 +362,36 @@ def test_a_publisher_sends_what_is_left_when_it_is_closed(told: Run, store: Reci
     found, metrics = shown_by_mlflow(store)
     assert len(metrics["train/loss"]) == 5
     assert found.info.status == "FINISHED"
+
+
+MAKES_STORE = """
+import sys
+from pathlib import Path
+from kit.tracking import mlflow
+
+path = Path(sys.argv[1])
+seen = 0
+
+def look(event, arguments):
+    global seen
+    if event == "os.link":
+        assert not path.exists()
+        seen += 1
+    elif event == "sqlite3.connect" and str(arguments[0]) == str(path):
+        raise SystemExit("the tables are made in place")
+
+sys.addaudithook(look)
+mlflow._make_store(path)
+assert seen
+"""
+
+
+def test_mlflows_tables_are_made_before_the_store_has_its_name(tmp_path: Path, root: Path) -> None:
+    store = tmp_path / "mlflow.db"
+    subprocess.run([sys.executable, "-c", MAKES_STORE, str(store)], cwd=root, check=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
+    mlflow._make_store(store)  # and are left alone from then on
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{store}")
+    assert [found.name for found in client.search_experiments()] == ["Default"]
