@@ -4,7 +4,8 @@
 
 It sees the samples of the kit in the kit's order: accelerate deals micro-batches of a sequential
 sampler to the ranks in turn, as the kit does. A block's labels are the tokens after it, which the
-Trainer takes as `shift_labels`. Rank 0 writes a row for every step to OUTPUT. It runs until it is ended.
+Trainer takes as `shift_labels`. It draws every step in TensorBoard, as the kit
+does; rank 0 also writes a row for it to OUTPUT. It runs until it is ended.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ def main(recipe_file: str, output: str) -> None:
         remove_unused_columns=False,
         logging_steps=1,
         save_strategy="no",
-        report_to="none",
+        report_to="tensorboard",
         disable_tqdm=True,
         seed=training.seed,
     )
