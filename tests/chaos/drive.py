@@ -14,7 +14,7 @@ from kit.cluster import requeue
 from kit.files import read_json
 from kit.tracking import ledger
 
-from .kinds import UNSUPERVISED, Kind, Scene
+from .kinds import UNDECIDED, Kind, Scene
 from .phases import PHASES, Watch
 from .places import NAME, Place, SmallDisk
 from .processes import Start, starts
@@ -125,14 +125,12 @@ class Drive:
         if not self.submissions:
             return "the beginning"
         token, kind, _ = self.struck[-1]
-        if kind in UNSUPERVISED:
-            return "no supervisor"
         if failure := requeue.mistake(self.run, "train"):
             self._surprise(f"ended as a mistake of the user's: {failure}")
         mine = [row["reason"] for row in requeue.recorded(self.run) if row["job"] == token]
-        if not mine:
+        if not mine and kind not in UNDECIDED:
             self._surprise(f"start {token}, {kind}: nobody decided whether it is requeued")
-        return str(mine[-1]).split(" (")[0] if mine else "nothing"
+        return str(mine[-1]).split(" (")[0] if mine else "no decision"
 
     def _is_done(self) -> bool:
         ends = [attempt.end for attempt in self.run.claimed_attempts() if attempt.end.is_file()]

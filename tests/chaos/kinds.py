@@ -242,7 +242,9 @@ LOCAL = (
     Kind("KILL to supervisor and ranks", _power_cut),
     Kind("KILL to the supervisor", _orphan, stays=True, phases=RUNNING, possible=_alone),
 )
-UNSUPERVISED = ("KILL to supervisor and ranks", "KILL to the supervisor")
+# Nobody may be left to decide over a requeue: after scancel Slurm kills the batch shell, too, when
+# KillWait is over.
+UNDECIDED = ("KILL to supervisor and ranks", "KILL to the supervisor", "scancel")
 SLURM = (
     *EVERYWHERE,
     Kind("preemption", _slurm(OnSlurm.preempt), graceful=True),
