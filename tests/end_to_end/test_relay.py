@@ -36,7 +36,7 @@ def uninterrupted(workspace: Path, preempted: Run) -> Run:
 def test_a_preempted_run_is_requeued_and_done(preempted: Run) -> None:
     ends = [read_json(attempt.end) for attempt in ledger.attempts(preempted)]
     assert [end["outcome"] for end in ends] == ["interrupted", "done"]
-    assert ends[0]["signal"] == "SIGTERM"
+    assert ends[0]["reason"] == "SIGTERM"
     assert 30 <= ends[0]["step"] < 60
     assert read_json(ledger.attempts(preempted)[1].start)["from_step"] == ends[0]["step"]
 

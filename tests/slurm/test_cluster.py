@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.relay import wait_until
+
 if TYPE_CHECKING:
     from .conftest import Slurm
 
@@ -13,8 +15,13 @@ pytestmark = pytest.mark.slurm
 
 
 def test_nodes_are_idle_and_have_eight_gpus(slurm: Slurm) -> None:
-    nodes = slurm.run("sinfo", "--noheader", "--Node", "--partition=low", "--format=%N %G %T")
-    assert nodes.splitlines() == ["mdx1 gpu:a100:8 idle", "mdx2 gpu:a100:8 idle"]
+    def nodes() -> list[str]:
+        show = ("--noheader", "--Node", "--partition=low", "--format=%N %G %T")
+        return slurm.run("sinfo", *show).splitlines()
+
+    # Another test's job may be about to leave.
+    idle = ["mdx1 gpu:a100:8 idle", "mdx2 gpu:a100:8 idle"]
+    wait_until(lambda: nodes() == idle, f"idle nodes, but {nodes()}")
 
 
 def test_every_node_of_a_job_sees_its_gpus(slurm: Slurm) -> None:
