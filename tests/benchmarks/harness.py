@@ -234,7 +234,9 @@ def main(text: str, measures: Mapping[str, Callable[[Options], Iterable[Line]]])
         help="real text, where one is read",
     )
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # through the blocks that end programs
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # under nohup a HUP is ignored
+            signal.signal(number, lambda *_: sys.exit(1))  # through the blocks that end programs
     lines: list[Line] = []
     for name, measure in measures.items():
         if arguments.only in (None, name):
