@@ -79,7 +79,8 @@ class Engine:
 
         The `last` micro-batch of a step is followed by `update`.
         """
-        self._engine.train()
+        if not self._engine.module.training:  # after a validation; it goes through every layer
+            self._engine.train()
         torch.manual_seed(seed)
         loss: Tensor = self._engine(blocks.to(self.device))
         self._engine.backward(loss)

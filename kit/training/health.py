@@ -34,12 +34,14 @@ def problem(health: Health, progress: Progress, loss: float, gradient_norm: floa
         return "gradient not finite"
     if len(progress.losses) < _ENOUGH:
         return None
-    usual = statistics.median(progress.losses)
-    if health.loss_spike is not None and loss > usual + health.loss_spike:
-        return f"loss {loss:.3f}, the median is {usual:.3f}"
-    usual = statistics.median(progress.gradient_norms)
-    if health.gradient_spike is not None and gradient_norm > usual * health.gradient_spike:
-        return f"gradient norm {gradient_norm:.3g}, the median is {usual:.3g}"
+    if health.loss_spike is not None:
+        usual = statistics.median(progress.losses)
+        if loss > usual + health.loss_spike:
+            return f"loss {loss:.3f}, the median is {usual:.3f}"
+    if health.gradient_spike is not None:
+        usual = statistics.median(progress.gradient_norms)
+        if gradient_norm > usual * health.gradient_spike:
+            return f"gradient norm {gradient_norm:.3g}, the median is {usual:.3g}"
     return None
 
 

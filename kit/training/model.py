@@ -109,8 +109,11 @@ class LanguageModel(nn.Module):
         return total / labels.numel()
 
     def _loss(self, hidden: Tensor, labels: Tensor) -> Tensor:
-        # Rows that only fill up the vocabulary have no part in the loss: they are never trained.
-        logits = self.gpt2.lm_head(hidden)[:, : self._vocab_size].float()
+        logits = self.gpt2.lm_head(hidden)
+        if logits.shape[-1] > self._vocab_size:
+            # Rows that only fill up the vocabulary have no part in the loss: they are never trained.
+            logits = logits[:, : self._vocab_size]
+        logits = logits.float()
         return F.cross_entropy(logits, labels, reduction="sum")
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
+from transformers import AutoModelForCausalLM
 
 from kit.cluster import local
+from kit.config import Recipe, read_resolved
 from kit.files import read_json, write_json
+from kit.plan import flops_per_token
 from kit.tracking import ledger
 from kit.training import checkpoint
 from kit.workspace import Run, Workspace
@@ -152,6 +157,53 @@ def test_a_run_goes_on_with_another_number_of_ranks(workspace: Path, preempted: 
         key = "loss" if left["kind"] == "step" else "validation_loss"
         # bf16 activations have 8 bits: sums in another order differ by some of their last.
         assert left[key] == pytest.approx(right[key], rel=2**-8)
+
+
+def test_saves_come_by_time_and_the_last_one_only_if_there_is_time(
+    workspace: Path, preempted: Run
+) -> None:
+    rules = ("training.steps=5000", "training.checkpoint_every=null")
+    run, _ = train(workspace, "by-time", *rules, "cluster.training.accelerator=a100", verb="submit")
+    # The first step's save gives the figures from which the interval follows.
+    wait_until(lambda: bool(rows(run, "checkpoint")), "a checkpoint")
+    stop(run)
+    assert rows(run, "checkpoint")[0]["step"] == 1
+    (begun,) = rows(run, "attempt")
+    for row in rows(run, "step"):
+        work = flops_per_token(begun["parameters"], read_resolved(run.recipe, Recipe).model)
+        assert row["mfu"] == pytest.approx(row["tokens_per_second"] * work / (2 * 312e12))
+        assert row["memory_bytes"] > 0
+
+    # A save that once took an hour is not begun within a grace of a minute.
+    saved = checkpoint.committed(run)[0]
+    write_json(saved.folder / checkpoint.RECORD, {**saved.record, "slowest_save": 3600.0})
+    grace = ("cluster.training.grace_seconds=60", "cluster.training.minutes=100000")
+    train(workspace, "by-time", *rules, *grace, verb="submit")
+    wait_for_step(run, saved.step + 3)
+    os.kill(int(run.supervisor.read_text()), signal.SIGTERM)
+    wait_until(lambda: not local.is_supervised(run), "the run's end")
+    end = end_of(run)
+    assert (end["outcome"], end["reason"]) == ("interrupted", "SIGTERM")
+    assert end["saved"] == saved.step
+    assert checkpoint.committed(run)[0].step == saved.step
+
+
+def test_a_release_is_the_same_whatever_lies_in_the_checkpoint(
+    workspace: Path, preempted: Run
+) -> None:
+    zero3 = workspace / "zero3.json"
+    zero3.write_text('{"zero_optimization": {"stage": 3}}')
+    rules = ("training.steps=8", f"training.deepspeed={zero3}", "model.pad_vocab_to=64")
+    run, _ = train(workspace, "zero3", *rules, "training.validation_blocks=null")
+    where = (str(DEMO), f"workspace={workspace}", "name=zero3", *SMALL, *rules)
+    for job in ("evaluate", "export"):
+        command(job, "run", *where, "training.validation_blocks=null")
+    model = AutoModelForCausalLM.from_pretrained(run.export)
+    assert model.get_input_embeddings().weight.shape == (3000, 32)  # of 3,008 rows in training
+    scores = read_json(run.evaluation / "scores.json")
+    # The same held-out part, but for the tokens after its last whole block; stored as bf16.
+    last = rows(run, "validation")[-1]
+    assert scores["loss"] == pytest.approx(last["validation_loss"], rel=2**-8)
 
 
 def test_a_full_disk_stops_no_run_that_finds_room_later(workspace: Path, preempted: Run) -> None:

@@ -321,6 +321,17 @@ def test_a_disk_that_is_full_in_the_middle_of_a_save_fails_that_save_only(run: R
         assert chosen(run) == (1, 110)
 
 
+def test_a_disk_that_is_read_only_for_a_while_fails_the_saves_of_that_while(run: Run) -> None:
+    begin(run, 1)
+    with small_disk(run.checkpoints, "1m"):
+        save(run, 1, 50)
+        for mode, reason in (("ro", "Read-only file system"), ("rw", "Success")):
+            remount = ["mount", "-o", f"remount,{mode}", str(run.checkpoints)]
+            subprocess.run(remount, check=True)
+            assert save(run, 1, 60).reason == reason
+            assert chosen(run) == (1, 50 if mode == "ro" else 60)
+
+
 def test_a_copy_is_not_changed_by_what_the_loop_does_next() -> None:
     import torch
 

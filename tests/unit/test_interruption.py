@@ -1,0 +1,97 @@
+"""Why an attempt is to end: what a process is told, and what rank 0 sees."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kit.files import write_json
+from kit.training.interruption import Interruption, Lookout, Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kit.workspace import Run
+
+
+@pytest.fixture
+def interruption() -> Iterator[Interruption]:
+    """With the handlers of this process put back afterwards."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR2)}
+    yield Interruption()
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def lookout(run: Run, interruption: Interruption) -> Lookout:
+    run.attempt(1).root.mkdir(exist_ok=True)
+    return Lookout(run, run.attempt(1), interruption)
+
+
+def seen(run: Run, interruption: Interruption, needed: float = 0.0) -> Reason:
+    lookout(run, interruption).look(lambda: needed)
+    return Reason(interruption.received)
+
+
+def test_a_signal_is_noted_and_the_weightier_one_stands(interruption: Interruption) -> None:
+    assert interruption.received is Reason.NONE
+    os.kill(os.getpid(), signal.SIGUSR2)
+    assert interruption.received is Reason.TIME_LIMIT
+    first = interruption.at
+    for number in (signal.SIGTERM, signal.SIGUSR2, signal.SIGTERM):
+        os.kill(os.getpid(), number)
+        assert interruption.received is Reason.SIGTERM
+    assert interruption.at == first
+
+
+def test_rank_0_leaves_as_long_before_the_end_as_it_needs(
+    run: Run, interruption: Interruption, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EKIDEN_END_TIME", str(int(time.time()) + 1000))
+    assert seen(run, interruption, needed=500.0) is Reason.NONE
+    assert seen(run, interruption, needed=1001.0) is Reason.TIME_LIMIT
+
+
+def test_without_a_time_limit_there_is_no_end(run: Run, interruption: Interruption) -> None:
+    assert seen(run, interruption, needed=1e9) is Reason.NONE
+    assert lookout(run, interruption).seconds_left(None) == float("inf")
+
+
+def test_a_grace_counts_from_the_signal(
+    run: Run, interruption: Interruption, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EKIDEN_END_TIME", str(int(time.time()) + 1000))
+    watch = lookout(run, interruption)
+    assert 900 < watch.seconds_left(60) <= 1000
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert 50 < watch.seconds_left(60) <= 60
+    assert 900 < watch.seconds_left(None) <= 1000
+
+
+def test_a_stop_file_is_seen(run: Run, interruption: Interruption) -> None:
+    run.stop.touch()
+    assert seen(run, interruption) is Reason.STOP_FILE
+    assert run.stop.exists()  # until the next submission
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_any_newer_attempt_that_has_begun_supersedes(
+    run: Run, interruption: Interruption, number: int
+) -> None:
+    run.attempt(2).root.mkdir()  # one may have died before it wrote anything
+    assert seen(run, interruption) is Reason.NONE
+    run.attempt(number).root.mkdir(exist_ok=True)
+    write_json(run.attempt(number).start, {})
+    assert seen(run, interruption) is Reason.SUPERSEDED
+
+
+def test_a_wish_for_a_checkpoint_is_met_once(run: Run, interruption: Interruption) -> None:
+    watch = lookout(run, interruption)
+    assert not watch.save_wanted()
+    run.save.touch()
+    assert watch.save_wanted()
+    assert not watch.save_wanted()
