@@ -53,9 +53,6 @@ class Ending:
         return cls(reason.outcome, reason.text)
 
 
-_SKIP = Ending("skip")  # no end: the step counts, without an update
-
-
 class Loop:
     """One attempt's training. Every rank runs the same; the book is rank 0's."""
 
@@ -138,8 +135,10 @@ class Loop:
 
         norm = self._engine.update(lambda norm: bad(norm) is None)
         what = bad(norm)
-        if what is not None and (met := self._meet_bad_step(what)) is not _SKIP:
-            return met
+        if what is not None:
+            counts, ending = self._meet_bad_step(what)
+            if not counts:
+                return ending
         progress.step += 1
         progress.sample += batches.global_batch
         if what is None:
@@ -153,20 +152,20 @@ class Loop:
             )
         return None
 
-    def _meet_bad_step(self, what: str) -> Ending | None:
-        """Do what the recipe says: `_SKIP`, an end, or None where it has gone back."""
+    def _meet_bad_step(self, what: str) -> tuple[bool, Ending | None]:
+        """Do what the recipe says; returns whether the step counts, and the end, if it is one."""
         rules, progress = self._training.health, self._progress
         progress.bad_steps += 1
         action = rules.on_bad_step
         too_many = f"{rules.limit} times in a row" if progress.bad_steps > rules.limit else ""
         if action == "rollback" and not too_many:
-            return self._roll_back(what)
+            return False, self._roll_back(what)
         if self._book:
             done = "stop" if too_many else action
             self._book.add("health", step=progress.step + 1, what=what, action=done)
         if action == "skip" and not too_many:
-            return _SKIP
-        return Ending("failed", f"bad step {progress.step + 1}: {what} {too_many}".strip())
+            return True, None
+        return False, Ending("failed", f"bad step {progress.step + 1}: {what} {too_many}".strip())
 
     def _roll_back(self, what: str) -> Ending | None:
         """Load the last checkpoint on schedule, and pass over the samples since."""
