@@ -31,24 +31,89 @@ class Section(BaseModel):
 
 
 class Source(Section):
-    """One raw text: a Wikipedia dump, or plain text with an empty line between documents."""
+    """One raw text: a Wikipedia dump, plain text with an empty line between documents, or JSON lines."""
 
-    kind: Literal["wikipedia", "plaintext"]
-    location: str = Field(description="path or http(s) URL")
+    kind: Literal["wikipedia", "plaintext", "jsonl"]
+    location: str = Field(
+        description="a path, a folder or a pattern of files; an http(s) URL; or a name: "
+        "jawiki-YYYYMMDD, cc100-ja"
+    )
+    mirrors: list[str] = Field(default=[], description="URLs of the same file, tried in turn")
     sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    sha1: str | None = Field(default=None, pattern="^[0-9a-f]{40}$")
+    index: str | None = Field(
+        default=None, description="wikipedia: the multistream index, a path or URL; not needed"
+    )
+    title: Literal["line", "drop"] = Field(
+        default="line", description="wikipedia: the title is an article's first line, or left out"
+    )
+    text_key: str = Field(default="text", description="jsonl: the key that holds the text")
+
+
+class Normalise(Section):
+    """What neologdn would destroy in running text and mode `default` keeps; `article` keeps none."""
+
+    keep_ranges: bool = Field(default=True, description="the 〜 of 1995〜2001年")
+    keep_url_tildes: bool = Field(default=True, description="the ~ of URLs")
+    keep_accent_spaces: bool = Field(default=True, description="the spaces of café au lait")
+
+
+class Length(Section):
+    """Documents by their characters."""
+
+    min: int = Field(default=0, ge=0)
+    max: int | None = Field(default=None, gt=0)
+
+
+class MinimumShare(Section):
+    """Documents in which something has at least this share."""
+
+    min_share: float = Field(gt=0, le=1)
+
+
+class MaximumShare(Section):
+    """Documents in which something has at most this share."""
+
+    max_share: float = Field(ge=0, lt=1)
+
+
+class Filters(Section):
+    """Which documents are left out; a filter that is null is not used. They count what they remove."""
+
+    length: Length | None = None
+    japanese: MinimumShare | None = Field(
+        default=None, description="kana and kanji, of the characters that are no white space"
+    )
+    symbols: MaximumShare | None = Field(
+        default=None, description="neither letters nor digits, of the same"
+    )
+    repeated_lines: MaximumShare | None = Field(
+        default=None, description="lines that stood in the document before, of its lines"
+    )
+    duplicates: bool = Field(
+        default=False, description="leave out a document that stood in the corpus before"
+    )
 
 
 class Corpus(Section):
     """From raw dumps to shards of segmented documents."""
 
     sources: dict[str, Source]
+    downloads: str | None = Field(
+        default=None, description="a folder for fetched files; null: in the workspace"
+    )
     unit_mb: float = Field(gt=0, description="size of the raw input of one shard, MB")
     tasks: int = Field(gt=0, description="array tasks of jobs.preprocess")
     held_out: float = Field(gt=0, lt=0.5, description="share of documents kept from training")
     mode: Literal["default", "article"] = "default"
+    normalise: Normalise = Normalise()
     segmenter: Literal["auto", "mecab", "jumanpp"] = "auto"
     segmenter_version: str | None = Field(
         default=None, description="set when the recipe is resolved"
+    )
+    filters: Filters = Filters()
+    on_bad_input: Literal["stop", "skip"] = Field(
+        default="stop", description="skip: pass over a bad line, page or document, and count it"
     )
 
     @field_validator("sources")
@@ -291,7 +356,8 @@ class Cluster(Section):
     name: str = Field(pattern=NAME)
     kind: Literal["local", "slurm"]
     device: Literal["cpu", "cuda"] = "cpu"
-    arrays: TaskResources = TaskResources()  # download, preprocess, tokenize
+    network: TaskResources | None = None  # download; null: as arrays
+    arrays: TaskResources = TaskResources()  # preprocess, tokenize
     single: TaskResources = TaskResources()  # tokenizer, evaluate, export, generate
     training: TrainingResources
     environment: dict[str, str] = {}

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from kit.config import Recipe
 
 VERSION = 1  # raise when the same documents come to give other bytes: a golden test watches
-_NO_CAUSE = frozenset({"sources", "unit_mb", "tasks"})  # of a shard's bytes
+_NO_CAUSE = frozenset({"sources", "downloads", "unit_mb", "tasks"})  # of a shard's bytes
 
 SPACE = "▁"  # U+2581
 LINE_END = "␤"  # U+2424
