@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
-from kit.errors import CheckpointError, ClusterError, ConfigError, StageError
+from kit.errors import CheckpointError, ClusterError, StageError
 from kit.files import read_json
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kit.cluster.launch import Job
     from kit.config import Recipe
     from kit.stage import Unit
@@ -23,16 +25,33 @@ class Stage:
     name: str
     module: str
     of_run: bool = False  # its units lie in the run directory, not in the workspace
+    part_of: str | None = None  # the stage whose command does this one as well
+    tasks: Callable[[Recipe], int] | None = None  # of an array
+    applies: Callable[[Recipe], bool] = lambda _: True
+
+    @property
+    def command(self) -> str:
+        """The module of jobs that does it."""
+        return self.part_of or self.name
 
     def job(self, recipe: Recipe) -> Job:
         """The stage as a job. The number of tasks is a figure of the recipe."""
         from kit.cluster.launch import Job
 
-        arrays = {"download": 1, "preprocess": recipe.corpus.tasks, "tokenize": recipe.tokens.tasks}
         work = importlib.import_module(self.module).work
-        if self.name in arrays:
-            return Job(self.name, work, arrays[self.name], "arrays")
+        if self.tasks is not None:
+            resources: Literal["network", "arrays"] = "network" if self is DOWNLOAD else "arrays"
+            return Job(self.name, work, self.tasks(recipe), resources)
         return Job(self.name, work, 1, "training" if self is TRAIN else "single")
+
+    def rest(self, run: Run, recipe: Recipe) -> Job:
+        """The same job, without tasks whose units are done: where nothing before it is made anew."""
+        job = self.job(recipe)
+        if job.tasks == 1:
+            return job
+        states = [unit.state() for unit in self.units(run, recipe)]
+        needed = {i % job.tasks for i, state in enumerate(states) if state != "done"}
+        return replace(job, needed=tuple(sorted(needed)))
 
     def units(self, run: Run, recipe: Recipe) -> list[Unit]:
         """The units of the stage. Raises StageError or CheckpointError while it waits for another."""
@@ -59,12 +78,26 @@ class Stage:
         )
 
 
+def _pass_over_corpus(name: str) -> Stage:
+    """One of the two passes that find duplicates, where the recipe asks for that."""
+    return Stage(
+        name,
+        f"kit.corpus.{name}",
+        part_of="preprocess",
+        tasks=lambda recipe: recipe.corpus.tasks,
+        applies=lambda recipe: recipe.corpus.filters.duplicates,
+    )
+
+
 TRAIN = Stage("train", "kit.training.attempt", of_run=True)
+DOWNLOAD = Stage("download", "kit.corpus.download", tasks=lambda recipe: len(recipe.corpus.sources))
 STAGES = (
-    Stage("download", "kit.corpus.download"),
-    Stage("preprocess", "kit.corpus.preprocess"),
+    DOWNLOAD,
+    _pass_over_corpus("fingerprint"),
+    _pass_over_corpus("deduplicate"),
+    Stage("preprocess", "kit.corpus.preprocess", tasks=lambda recipe: recipe.corpus.tasks),
     Stage("tokenizer", "kit.tokenizer.bpe"),
-    Stage("tokenize", "kit.tokenizer.encode"),
+    Stage("tokenize", "kit.tokenizer.encode", tasks=lambda recipe: recipe.tokens.tasks),
     TRAIN,
     Stage("evaluate", "kit.release.evaluate", of_run=True),
     Stage("export", "kit.release.export", of_run=True),
@@ -72,12 +105,9 @@ STAGES = (
 )
 
 
-def stage_named(name: str) -> Stage:
-    """The stage of that name."""
-    for stage in STAGES:
-        if stage.name == name:
-            return stage
-    raise ConfigError(f"no stage {name}; there are {', '.join(stage.name for stage in STAGES)}")
+def stages_of(recipe: Recipe, command: str | None = None) -> list[Stage]:
+    """The stages of a recipe, in order; with a command: those that it does."""
+    return [s for s in STAGES if s.applies(recipe) and command in (None, s.command)]
 
 
 def at_work(run: Run) -> str | None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from jobs.chain import Stage
     from kit import config
+    from kit.cluster.launch import Job
     from kit.workspace import Run
 
 RecipeFile = Annotated[
@@ -105,20 +106,25 @@ def run_here(
     stages: Sequence[Stage],
     say: Callable[[str], None] = say,
 ) -> None:
-    """Run stages in the foreground: one without ranks in this process, else under a supervisor."""
+    """Run stages in the foreground: those of one command in this process, else under a supervisor.
+
+    Training always has a supervisor.
+    """
     from jobs.chain import TRAIN
     from kit.cluster import local, submission
 
     refuse_second(run_of(recipe))
     refuse_to_disturb(recipe, stages)
-    if len(stages) == 1 and stages[0] is not TRAIN:
+    if TRAIN not in stages and len({stage.command for stage in stages}) == 1:
         with local.hold(run_of(recipe)):
-            stages[0].job(recipe).work(submission.prepare(recipe, cluster), 0, 1)
+            run = submission.prepare(recipe, cluster)
+            for stage in stages:
+                stage.job(recipe).work(run, 0, 1)
         return
     if cluster.kind != "local":
         raise ConfigError(f"cluster {cluster.name}: run works on this machine; use submit")
     run = submission.prepare(recipe, cluster)
-    local.prepare(run, cluster, [stage.job(recipe) for stage in stages])
+    local.prepare(run, cluster, _jobs(run, recipe, stages))
     local.supervise(run, say)
 
 
@@ -137,7 +143,7 @@ def submit(
     if not todo:
         say("nothing to submit: all is done")
         return
-    jobs = [stage.job(recipe) for stage in todo]
+    jobs = _jobs(run_of(recipe), recipe, todo)
     if cluster.kind == "local":
         run = submission.prepare(recipe, cluster)
         local.prepare(run, cluster, jobs)
@@ -150,6 +156,20 @@ def submit(
         for name, job in launch.submit(run, cluster, jobs).items():
             say(f"{name}: job {job}")
     say(f"run directory: {run.root}")
+
+
+def withdraw_broken(recipe: config.Recipe, stages: Sequence[Stage]) -> None:
+    """Read every file of the stages; what is not what its manifest says counts as missing from here on."""
+    from kit import manifest
+
+    run = run_of(recipe)
+    refuse_second(run)
+    for stage in stages:
+        if not stage.of_run and "waits" not in stage.census(run, recipe):
+            for unit in stage.units(run, recipe):
+                if unit.state(verify=True) == "broken":
+                    manifest.withdraw(unit.folder)
+                    say(f"{stage.name}: {unit.name} is damaged, and will be made again")
 
 
 def refuse_second(run: Run) -> None:
@@ -190,14 +210,21 @@ def to_do(recipe: config.Recipe, stages: Sequence[Stage]) -> list[Stage]:
     return rest
 
 
+def _jobs(run: Run, recipe: config.Recipe, stages: Sequence[Stage]) -> list[Job]:
+    """The stages as jobs. Of the first only tasks with something to do; of the others that is not known."""
+    first, *others = stages
+    return [first.rest(run, recipe), *(stage.job(recipe) for stage in others)]
+
+
 def show_dry_run(recipe: config.Recipe, cluster: config.Cluster, stages: Sequence[Stage]) -> None:
     """Say what `run` or `submit` would do."""
-    for stage in to_do(recipe, stages):
-        job = stage.job(recipe)
+    todo = to_do(recipe, stages)
+    jobs = _jobs(run_of(recipe), recipe, todo) if todo else []
+    for stage, job in zip(todo, jobs, strict=True):
         size = (
             f"{cluster.training.ranks} ranks"
             if job.resources == "training"
-            else f"{job.tasks} task(s)"
+            else f"{len(job.sent)} task(s)"
         )
         counts = stage.census(run_of(recipe), recipe)
         print(f"{stage.name}: {size} on {cluster.name}; {describe(counts)}")
@@ -215,11 +242,10 @@ def print_json(value: Any) -> None:
 
 
 def stage_app(name: str, text: str) -> typer.Typer:
-    """The command line of one stage: run, submit, status."""
-    from jobs.chain import stage_named
+    """The command line of one stage, and of the passes that belong to it: run, submit, status."""
+    from jobs.chain import stages_of
 
     app = new_app(text)
-    stage = stage_named(name)
 
     @app.command("run")
     def run_verb(
@@ -227,13 +253,17 @@ def stage_app(name: str, text: str) -> typer.Typer:
         overrides: Overrides = None,
         cluster_name: ClusterName = None,
         dry_run: DryRun = False,
+        verify: Verify = False,
     ) -> None:
         """Do it here and now; training runs on the ranks of a local cluster."""
         recipe, cluster = load(recipe_file, overrides, cluster_name)
+        stages = stages_of(recipe, name)
         if dry_run:
-            show_dry_run(recipe, cluster, [stage])
-        else:
-            run_here(recipe, cluster, [stage])
+            show_dry_run(recipe, cluster, stages)
+            return
+        if verify:
+            withdraw_broken(recipe, stages)
+        run_here(recipe, cluster, stages)
 
     @app.command("submit")
     def submit_verb(
@@ -241,10 +271,17 @@ def stage_app(name: str, text: str) -> typer.Typer:
         overrides: Overrides = None,
         cluster_name: ClusterName = None,
         dry_run: DryRun = False,
+        verify: Verify = False,
     ) -> None:
-        """Send it to the cluster, and return at once."""
+        """Send what is not done of it to the cluster, and return at once."""
         recipe, cluster = load(recipe_file, overrides, cluster_name)
-        (show_dry_run if dry_run else submit)(recipe, cluster, [stage])
+        stages = stages_of(recipe, name)
+        if dry_run:
+            show_dry_run(recipe, cluster, stages)
+            return
+        if verify:
+            withdraw_broken(recipe, stages)
+        submit(recipe, cluster, stages)
 
     @app.command("status")
     def status_verb(
@@ -256,10 +293,15 @@ def stage_app(name: str, text: str) -> typer.Typer:
     ) -> None:
         """What is done, missing, stale or broken."""
         recipe, _ = load(recipe_file, overrides, cluster_name)
-        counts = stage.census(run_of(recipe), recipe, verify=verify)
+        counts = {
+            stage.name: stage.census(run_of(recipe), recipe, verify=verify)
+            for stage in stages_of(recipe, name)
+        }
         if as_json:
-            print_json({"stage": stage.name, **counts})
-        else:
-            print(f"{stage.name}: {describe(counts)}")
+            passes = {key: value for key, value in counts.items() if key != name}
+            print_json({"stage": name, **counts[name], **({"passes": passes} if passes else {})})
+            return
+        for stage, found in counts.items():
+            print(f"{stage}: {describe(found)}")
 
     return app

@@ -6,7 +6,7 @@ python -m jobs.pipeline submit configs/gpt2-xl-ja.yaml --cluster mdx
 
 from __future__ import annotations
 
-from jobs.chain import STAGES
+from jobs.chain import stages_of
 from jobs.command import (
     ClusterName,
     DryRun,
@@ -40,9 +40,9 @@ def run_verb(
 
     recipe, cluster = load(recipe_file, overrides, cluster_name)
     if dry_run:
-        show_dry_run(recipe, cluster, STAGES)
+        show_dry_run(recipe, cluster, stages_of(recipe))
         return
-    if todo := to_do(recipe, STAGES):
+    if todo := to_do(recipe, stages_of(recipe)):
         run_here(recipe, cluster, todo)
     report.show(report.facts(run_of(recipe), recipe))
 
@@ -56,7 +56,7 @@ def submit_verb(
 ) -> None:
     """Send the whole chain to the cluster, and return at once."""
     recipe, cluster = load(recipe_file, overrides, cluster_name)
-    (show_dry_run if dry_run else submit)(recipe, cluster, STAGES)
+    (show_dry_run if dry_run else submit)(recipe, cluster, stages_of(recipe))
 
 
 @app.command("status")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from jobs.chain import STAGES, at_work, stopped
+from jobs.chain import at_work, stages_of, stopped
 from jobs.command import describe
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def facts(run: Run, recipe: Recipe, *, verify: bool = False) -> dict[str, Any]:
     scores, samples = run.evaluation / SCORES, run.samples / SAMPLES
     return {
         "run": str(run.root),
-        "stages": {s.name: s.census(run, recipe, verify=verify) for s in STAGES},
+        "stages": {s.name: s.census(run, recipe, verify=verify) for s in stages_of(recipe)},
         "first": steps[0] if steps else None,
         "last": steps[-1] if steps else None,
         "validation": validations[-1] if validations else None,

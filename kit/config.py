@@ -371,6 +371,12 @@ class Cluster(Section):
         default=None, gt=0, description="local only: a drill, one preemption at this step"
     )
 
+    def resources_of(self, kind: Literal["network", "arrays", "single"]) -> TaskResources:
+        """What one task of a job of that kind gets."""
+        return (
+            self.single if kind == "single" else (kind == "network" and self.network) or self.arrays
+        )
+
 
 SectionT = TypeVar("SectionT", bound=Section)
 

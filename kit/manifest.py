@@ -31,15 +31,13 @@ def causes(
     version: int,
     section: BaseModel | Mapping[str, Any],
     inputs: Mapping[str, Any],
-    leave_out: frozenset[str] = frozenset(),
 ) -> dict[str, Any]:
-    """All that decides the bytes of a stage's outputs; `leave_out` names keys that do not.
+    """All that decides the bytes of a stage's outputs.
 
     `version` is a constant of the stage, raised when the same inputs come to give other bytes.
     """
     plain = dict(section) if not hasattr(section, "model_dump") else section.model_dump(mode="json")
-    kept = {key: value for key, value in plain.items() if key not in leave_out}
-    return {"stage": stage, "version": version, "section": kept, "inputs": dict(inputs)}
+    return {"stage": stage, "version": version, "section": plain, "inputs": dict(inputs)}
 
 
 def state(folder: Path, expected: Mapping[str, Any], *, verify: bool = False) -> State:
@@ -70,10 +68,15 @@ def state(folder: Path, expected: Mapping[str, Any], *, verify: bool = False) ->
 def clear(folder: Path) -> None:
     """Make the folder ready for a stage: no manifest first, then no files; its folders stay."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / MANIFEST).unlink(missing_ok=True)
+    withdraw(folder)
     for path in folder.iterdir():
         if path.is_file():
             path.unlink()
+
+
+def withdraw(folder: Path) -> None:
+    """Have a folder count as not made."""
+    (folder / MANIFEST).unlink(missing_ok=True)
 
 
 def commit(folder: Path, made_from: Mapping[str, Any], **facts: Any) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit import manifest
+from kit import duplicates, manifest
 from kit.errors import InputError, StageError
 from kit.files import zstd_reader, zstd_writer
 from kit.workspace import Workspace
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from kit.config import Recipe
 
 VERSION = 1  # raise when the same documents come to give other bytes: a golden test watches
-_NO_CAUSE = frozenset({"sources", "downloads", "unit_mb", "tasks"})  # of a shard's bytes
+_NO_CAUSE = {"sources", "downloads", "unit_mb", "tasks"}  # of a shard's bytes
+_DECIDES = ("kind", "xxh3", "start", "end", "header_end", "title", "text_key")
 
 SPACE = "▁"  # U+2581
 LINE_END = "␤"  # U+2424
@@ -47,18 +48,40 @@ def expected(recipe: Recipe) -> list[Shard]:
     Raises StageError before the download is complete.
     """
     workspace = Workspace(Path(recipe.workspace))
+    found = pieces(recipe)
+    inputs: list[dict[str, Any]] = [piece_causes(piece) for piece in found]
+    if recipe.corpus.filters.duplicates:
+        lists = duplicates.lists(recipe, [piece["name"] for piece in found])
+        for made_from, digest in zip(inputs, duplicates.digests(lists, len(found)), strict=True):
+            made_from["duplicates"] = digest
+    section = recipe.corpus.model_dump(mode="json", exclude=_NO_CAUSE)
     return [
         Shard(
             piece["name"],
             workspace.shard(piece["name"]),
             piece,
-            manifest.causes(
-                "preprocess", VERSION, recipe.corpus, {piece["name"]: piece["xxh3"]}, _NO_CAUSE
-            ),
+            manifest.causes("preprocess", VERSION, section, made_from),
         )
+        for piece, made_from in zip(found, inputs, strict=True)
+    ]
+
+
+def pieces(recipe: Recipe) -> list[dict[str, Any]]:
+    """The pieces of raw text, in the order of the corpus: as kit/corpus/download.py describes them.
+
+    Raises StageError before the download is complete.
+    """
+    workspace = Workspace(Path(recipe.workspace))
+    return [
+        piece
         for source in sorted(recipe.corpus.sources)
         for piece in manifest.read(workspace.raw(source), "jobs.download")["pieces"]
     ]
+
+
+def piece_causes(piece: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides the documents of a piece."""
+    return {piece["name"]: {key: piece[key] for key in _DECIDES if key in piece}}
 
 
 def complete(recipe: Recipe) -> list[Shard]:
@@ -82,8 +105,7 @@ def writer(path: Path) -> Iterator[Callable[[Sequence[str]], None]]:
     with zstd_writer(path) as stream:
 
         def add(sentences: Sequence[str]) -> None:
-            stream.writelines(f"{sentence}\n" for sentence in sentences)
-            stream.write("\n")
+            stream.write("\n".join(sentences) + "\n\n")
 
         yield add
 
@@ -105,13 +127,9 @@ def read(path: Path) -> Iterator[list[str]]:
         raise InputError(f"{path}: its last document is not closed; run jobs.preprocess again")
 
 
-def join_words(chunks: Sequence[Sequence[str]]) -> str:
-    """A sentence from its space-separated chunks, each segmented into words."""
-    words: list[str] = list(chunks[0])
-    for chunk in chunks[1:]:
-        first, *rest = chunk or [""]
-        words += [SPACE + first, *rest]
-    return " ".join(words)
+def join_words(chunks: Sequence[str]) -> str:
+    """A segmented sentence from what stood between its spaces, each piece as its words or empty."""
+    return f" {SPACE}".join(chunks).lstrip(" ")
 
 
 def plain_text(sentences: Sequence[str]) -> str:

@@ -1,7 +1,10 @@
 """Every path of a workspace and of a run. No other module joins path strings.
 
 WORKSPACE/raw/SOURCE/            what jobs.download brought, cut into units
+          fingerprints/UNIT/     of each document, where duplicates are left out
+          duplicates/BUCKET/     which documents those are
           shards/UNIT/           training and held-out documents of a unit, and their manifest
+          corpus-report/         what each step kept and dropped
           tokenizer/             a folder AutoTokenizer loads
           tokens/UNIT/           token files of a unit
           mlflow.db              where no server is named
@@ -33,6 +36,19 @@ class Workspace:
     def shard(self, unit: str) -> Path:
         """The folder of a unit's documents."""
         return self.root / "shards" / unit
+
+    def fingerprints(self, unit: str) -> Path:
+        """The folder of a unit's fingerprints."""
+        return self.root / "fingerprints" / unit
+
+    def duplicates(self, bucket: int) -> Path:
+        """The folder of one bucket's list of duplicates."""
+        return self.root / "duplicates" / f"{bucket:05d}"
+
+    @property
+    def corpus_report(self) -> Path:
+        """The report on all shards."""
+        return self.root / "corpus-report"
 
     @property
     def tokenizer(self) -> Path:

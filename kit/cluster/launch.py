@@ -49,7 +49,13 @@ class Job:
     name: str
     work: Work
     tasks: int = 1
-    resources: Literal["arrays", "single", "training"] = "single"
+    resources: Literal["network", "arrays", "single", "training"] = "single"
+    needed: tuple[int, ...] | None = None  # the tasks to send; None: all
+
+    @property
+    def sent(self) -> Sequence[int]:
+        """The numbers of the tasks to send."""
+        return range(self.tasks) if self.needed is None else self.needed
 
 
 def enter(work: Work, run_root: str, name: str, task: int, tasks: int) -> None:
@@ -114,7 +120,7 @@ def submit(run: Run, cluster: Cluster, jobs: Sequence[Job]) -> dict[str, str]:
         after = [*ids.values()][-1:]
         executor = submitit.SlurmExecutor(folder=run.job_logs(job.name))
         executor.update_parameters(**_parameters(run, cluster, job, after))
-        arguments = [(job.work, str(run.root), job.name, i, job.tasks) for i in range(job.tasks)]
+        arguments = [(job.work, str(run.root), job.name, i, job.tasks) for i in job.sent]
         try:
             with executor.batch():
                 submitted = [executor.submit(enter, *a) for a in arguments]
@@ -235,7 +241,7 @@ def _parameters(run: Run, cluster: Cluster, job: Job, after: list[str]) -> dict[
         "stderr_to_stdout": True,
     }
     if job.resources != "training":
-        task = cluster.arrays if job.resources == "arrays" else cluster.single
+        task = cluster.resources_of(job.resources)
         sizes = {
             "partition": task.partition,
             "time": task.minutes,

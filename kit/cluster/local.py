@@ -100,9 +100,11 @@ def prepare(run: Run, cluster: Cluster, jobs: Sequence[launch.Job]) -> None:
     with hold(run):
         launch.begin_anew(run, jobs)
         for job in jobs:
-            for task in range(job.tasks):
+            for task in job.sent:
                 launch.write_local(run.job_logs(job.name), f"{job.name}-{task}", job, run, task)
-        todo = [{"name": job.name, "tasks": job.tasks, "resources": job.resources} for job in jobs]
+        todo = [
+            {"name": job.name, "tasks": list(job.sent), "resources": job.resources} for job in jobs
+        ]
         write_json(run.jobs, {"cluster": cluster.name, "time": time.time(), "local": todo})
 
 
@@ -131,7 +133,7 @@ def supervise(run: Run, say: Callable[[str], None]) -> None:
     with hold(run), _Stop() as stop:
         for job in read_json(run.jobs)["local"]:
             began = time.monotonic()
-            say(f"{job['name']}: started, {job['tasks']} task(s)")
+            say(f"{job['name']}: started, {len(job['tasks'])} task(s)")
             (_train if job["resources"] == "training" else _array)(run, cluster, job, stop, say)
             say(f"{job['name']}: done in {time.monotonic() - began:.0f} s")
 
@@ -224,7 +226,7 @@ def _array(
 ) -> None:
     """Run an array job, `arrays.parallel` tasks at a time, failed ones again."""
     name = job["name"]
-    waiting = [(task, 0) for task in range(job["tasks"])]
+    waiting = [(task, 0) for task in job["tasks"]]
     running: list[tuple[int, int, _Task]] = []
     try:
         while waiting or running:

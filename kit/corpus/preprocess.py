@@ -1,98 +1,120 @@
-"""Documents into shards: normalised, split into sentences, segmented, the held-out ones set apart."""
+"""Pieces of raw text into shards, the held-out documents apart, with a manifest that counts each step."""
 
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit import shards, stage
-from kit.config import Recipe, read_resolved
-from kit.corpus import plaintext, sentences, wikipedia
-from kit.corpus.normalise import normalise
-from kit.corpus.segment import segmenter
-from kit.errors import InputError
-from kit.files import file_hash, text_hash
+from kit import duplicates, shards, stage
+from kit.config import Cluster, Recipe, read_resolved
+from kit.corpus import documents, report, segment
+from kit.corpus.faults import Faults
+from kit.corpus.steps import Document, Steps, segmented
+from kit.files import write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
-    from kit.corpus.segment import Segmenter
+    import numpy as np
+
+    from kit.config import Corpus
     from kit.workspace import Run
 
 
-def units(recipe: Recipe) -> list[stage.Unit]:
-    """One unit for each piece of the raw text. Raises StageError before the download is complete."""
+def units(recipe: Recipe, workers: int = 1) -> list[stage.Unit]:
+    """One unit for each piece of the raw text; `workers` processes segment its words.
+
+    Raises StageError before the download is complete, and the passes for duplicates where they are
+    asked for.
+    """
     return [
         stage.Unit(
             shard.name,
             shard.folder,
             shard.causes,
-            functools.partial(_make, recipe, shard.piece),
+            functools.partial(_make, recipe, number, shard, workers),
         )
-        for shard in shards.expected(recipe)
+        for number, shard in enumerate(shards.expected(recipe))
     ]
 
 
 def work(run: Run, task: int, tasks: int) -> None:
-    """What a submitted task runs; the run directory is all it reads."""
-    stage.run("preprocess", units(read_resolved(run.recipe, Recipe)), task, tasks)
+    """What a submitted task runs; the run directory is all it reads. The last one writes the report."""
+    recipe = read_resolved(run.recipe, Recipe)
+    found = units(recipe, read_resolved(run.cluster, Cluster).arrays.cpus)
+    stage.run("preprocess", found, task, tasks)
+    if all(unit.state() == "done" for unit in found):
+        report.make(recipe)
 
 
-def segment_document(
-    lines: list[str], mode: str, words: Segmenter, counts: Counter[str]
-) -> list[str]:
-    """A document's lines as segmented sentences; empty lines are left out, and counted."""
-    out: list[str] = []
-    for line in lines:
-        text, marks = normalise(line, mode)
-        counts["marks_replaced"] += marks
-        if not text:
-            counts["lines_dropped"] += 1
-            continue
-        counts["lines"] += 1
-        counts["characters"] += len(text)
-        counts["bytes"] += len(text.encode()) + 1  # the end of the line is of the text
-        for sentence in sentences.split(text):
-            chunks = [words.words(chunk) if chunk else [] for chunk in sentence.split(" ")]
-            out.append(shards.join_words(chunks))
-        if mode == "default":
-            out[-1] += f" {shards.LINE_END}"
-    return out
+def is_held_out(key: int, share: float) -> bool:
+    """Whether a document is kept from training: a function of its text, whose hash the key is."""
+    return key < share * 2**64
 
 
-def is_held_out(lines: list[str], share: float) -> bool:
-    """Whether a document, as it was extracted, is kept from training: a function of its text."""
-    return text_hash("\n".join(lines)) < share * 2**64
-
-
-def _make(recipe: Recipe, piece: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
+def _make(
+    recipe: Recipe, number: int, shard: shards.Shard, workers: int, folder: Path
+) -> Mapping[str, Any]:
     corpus = recipe.corpus
-    words = segmenter(corpus.segmenter, corpus.segmenter_version)
+    faults = Faults(corpus.on_bad_input)
+    steps = Steps(corpus, _again(recipe, number))
     counts: dict[str, Counter[str]] = {part: Counter() for part in shards.PARTS}
+    examples = report.Examples()
     train, held_out = (shards.part_file(folder, part) for part in shards.PARTS)
-    with shards.writer(train) as add_train, shards.writer(held_out) as add_held_out:
-        for lines in _documents(piece):
-            held = is_held_out(lines, corpus.held_out)
-            count = counts[shards.HELD_OUT if held else shards.TRAIN]
-            document = segment_document(lines, corpus.mode, words, count)
-            if document:
-                (add_held_out if held else add_train)(document)
-                count["documents"] += 1
-                count["sentences"] += len(document)
-                count["words"] += sum(sentence.count(" ") + 1 for sentence in document)
+    with (
+        segment.open(corpus.segmenter, corpus.segmenter_version, workers) as words,
+        shards.writer(train) as add_train,
+        shards.writer(held_out) as add_held_out,
+    ):
+        raw = documents.read(shard.piece, faults, corpus.mode)
+        for document, text in segmented(raw, steps, words):
+            examples.see(document.key, document.raw, text, document.left_out)
+            if document.left_out is not None:
+                steps.dropped(document)
+                continue
+            held = is_held_out(document.key, corpus.held_out)
+            (add_held_out if held else add_train)(text)
+            _count(counts[shards.HELD_OUT if held else shards.TRAIN], document, text)
+        kept_whole = dict(sorted(words.kept_whole.items()))
+    write_json(folder / report.EXAMPLES, examples.chosen())
     return {
         "counts": {part: dict(sorted(count.items())) for part, count in counts.items()},
-        "kept_whole": words.kept_whole,
-        "segmenter": f"{corpus.segmenter} {corpus.segmenter_version}",
+        "steps": {name: dict(sorted(step.items())) for name, step in sorted(steps.counts.items())},
+        "lines_dropped": dict(sorted(steps.lines_dropped.items())),
+        "marks_replaced": steps.marks_replaced,
+        "faults": dict(sorted(faults.counts.items())),
+        "fault_places": dict(sorted(faults.places.items())),
+        "kept_whole": kept_whole,
+        "bytes_in": shard.piece["end"] - shard.piece["start"],
+        "tools": _tools(corpus, shard.piece["kind"]),
     }
 
 
-def _documents(piece: Mapping[str, Any]) -> Iterator[list[str]]:
-    path = Path(piece["path"])
-    if not path.is_file() or file_hash(path, piece["start"], piece["end"]) != piece["xxh3"]:
-        raise InputError(f"{path}: is not what jobs.download found; run jobs.download again")
-    if piece["kind"] == "plaintext":
-        return plaintext.documents(path)
-    return wikipedia.documents(path, piece["header_end"], piece["start"], piece["end"])
+def _tools(corpus: Corpus, kind: str) -> dict[str, str]:
+    """The programs and packages that made the text what it is."""
+    packages = ["neologdn", *(["wikiextractor"] if kind == "wikipedia" else [])]
+    return {"segmenter": f"{corpus.segmenter} {corpus.segmenter_version}"} | {
+        package: importlib.metadata.version(package) for package in packages
+    }
+
+
+def _again(recipe: Recipe, number: int) -> Iterable[int]:
+    """The documents of a unit that stood in the corpus before, where those are to be left out."""
+    if not recipe.corpus.filters.duplicates:
+        return ()
+    names = [piece["name"] for piece in shards.pieces(recipe)]
+    found: np.ndarray[Any, Any] = duplicates.of_unit(duplicates.lists(recipe, names), number)
+    return map(int, found)
+
+
+def _count(count: Counter[str], document: Document, text: Sequence[str]) -> None:
+    joined = "\n".join(document.lines)
+    count["documents"] += 1
+    count["lines"] += len(document.lines)
+    count["sentences"] += len(text)
+    count["words"] += sum(sentence.count(" ") + 1 for sentence in text)
+    count["characters"] += len(joined) - len(document.lines) + 1
+    count["bytes"] += len(joined.encode()) + 1  # the end of a line is of the text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from kit import manifest, shards, stage
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from kit.config import Corpus
     from kit.workspace import Run
 
 VERSION = 1  # raise when the same model comes to write other text
@@ -47,17 +47,17 @@ def generate(export: Path, recipe: Recipe, prompts: Sequence[str]) -> list[str]:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from kit.corpus.segment import segmenter
     from kit.tokenizer.encode import load
 
-    words = segmenter(recipe.corpus.segmenter, recipe.corpus.segmenter_version)
     tokenizer = load(export)
     model = AutoModelForCausalLM.from_pretrained(export).eval()
     texts = []
-    for number, prompt in enumerate(prompts):
+    for number, (prompt, sentences) in enumerate(
+        zip(prompts, _segmented(prompts, recipe.corpus), strict=True)
+    ):
         ids = [
             token
-            for sentence in _segmented(prompt, recipe, words)
+            for sentence in sentences
             for token in tokenizer.encode(sentence, add_special_tokens=False).ids
         ]
         room = recipe.model.n_positions - len(ids)
@@ -75,11 +75,14 @@ def generate(export: Path, recipe: Recipe, prompts: Sequence[str]) -> list[str]:
     return texts
 
 
-def _segmented(prompt: str, recipe: Recipe, words: Any) -> list[str]:
-    """The prompt as sentences of a shard; its last line is left open, to be gone on with."""
-    from kit.corpus.preprocess import segment_document
+def _segmented(prompts: Sequence[str], corpus: Corpus) -> list[list[str]]:
+    """The prompts as sentences of a shard; their last lines are left open, to be gone on with."""
+    from kit.corpus import segment
+    from kit.corpus.steps import segment_document
 
-    sentences = segment_document(prompt.split("\n"), recipe.corpus.mode, words, Counter())
-    if sentences:
-        sentences[-1] = sentences[-1].removesuffix(f" {shards.LINE_END}")
-    return sentences
+    with segment.open(corpus.segmenter, corpus.segmenter_version) as words:
+        found = [segment_document(prompt.split("\n"), corpus, words) for prompt in prompts]
+    for sentences in found:
+        if sentences:
+            sentences[-1] = sentences[-1].removesuffix(f" {shards.LINE_END}")
+    return found

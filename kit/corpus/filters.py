@@ -1,0 +1,56 @@
+"""Filters of documents: each a named step of the recipe, in this order, on the normalised text.
+
+refused_by(["一行目。", "二行目。"], filters)  # None, or the name of the first filter that refuses it
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from kit.config import Filters, Length
+
+# Hiragana, katakana with their half-width forms, kanji with extension A and those beyond U+FFFF, 々〆ー.
+_JAPANESE = re.compile("[々-〇ぁ-ゖゝ-ゟァ-ヺー-ヿㇰ-ㇿ㐀-䶿一-鿿豈-﫿ｦ-ﾟ𠀀-𳿿]+")
+_WORD = re.compile(r"[^\W_]+")  # letters and digits of any script
+_VISIBLE = re.compile(r"\S+")
+
+
+def refused_by(lines: Sequence[str], filters: Filters) -> str | None:
+    """The first filter that leaves out a document of these lines, which are not empty; None keeps it."""
+    for name, refuses in _CHECKS.items():
+        if getattr(filters, name) is not None and refuses(lines, getattr(filters, name)):
+            return name
+    return None
+
+
+def share(pattern: re.Pattern[str], lines: Sequence[str]) -> float:
+    """The characters that match, of those that are no white space: 0 to 1; 0 where there are none."""
+    text = "".join(lines)
+    visible = _characters(_VISIBLE, text)
+    return _characters(pattern, text) / visible if visible else 0.0
+
+
+def repeated(lines: Sequence[str]) -> float:
+    """The share of lines that stood in the document before: 0 to 1."""
+    return 1 - len(set(lines)) / len(lines)
+
+
+def _characters(pattern: re.Pattern[str], text: str) -> int:
+    return sum(map(len, pattern.findall(text)))
+
+
+def _length(lines: Sequence[str], rule: Length) -> bool:
+    characters = sum(map(len, lines))
+    return characters < rule.min or (rule.max is not None and characters > rule.max)
+
+
+_CHECKS: dict[str, Callable[[Sequence[str], Any], bool]] = {
+    "length": _length,
+    "japanese": lambda lines, rule: share(_JAPANESE, lines) < rule.min_share,
+    "symbols": lambda lines, rule: 1 - share(_WORD, lines) > rule.max_share,
+    "repeated_lines": lambda lines, rule: repeated(lines) > rule.max_share,
+}

@@ -1,0 +1,53 @@
+"""The first pass over the corpus for duplicates: a fingerprint of every document of a unit."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import xxhash
+
+from kit import duplicates, manifest, shards, stage
+from kit.config import Recipe, read_resolved
+from kit.corpus import documents
+from kit.corpus.faults import Faults
+from kit.files import atomic
+from kit.workspace import Workspace
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from kit.workspace import Run
+
+VERSION = 1  # raise when the same documents come to have other fingerprints
+
+
+def units(recipe: Recipe) -> list[stage.Unit]:
+    """One unit for each piece of the raw text. Raises StageError before the download is complete."""
+    workspace = Workspace(Path(recipe.workspace))
+    section = {"mode": recipe.corpus.mode, "on_bad_input": recipe.corpus.on_bad_input}
+    return [
+        stage.Unit(
+            piece["name"],
+            workspace.fingerprints(piece["name"]),
+            manifest.causes("fingerprint", VERSION, section, shards.piece_causes(piece)),
+            functools.partial(_make, recipe, piece),
+        )
+        for piece in shards.pieces(recipe)
+    ]
+
+
+def work(run: Run, task: int, tasks: int) -> None:
+    """What a submitted task runs; the run directory is all it reads."""
+    stage.run("fingerprint", units(read_resolved(run.recipe, Recipe)), task, tasks)
+
+
+def _make(recipe: Recipe, piece: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
+    faults = Faults(recipe.corpus.on_bad_input)
+    count = 0
+    with atomic(folder / duplicates.FINGERPRINTS) as out:
+        for lines in documents.read(piece, faults, recipe.corpus.mode):
+            out.write(xxhash.xxh3_128_digest("\n".join(lines).encode()))
+            count += 1
+    return {"documents": count, "faults": dict(sorted(faults.counts.items()))}

@@ -1,0 +1,177 @@
+"""Measures of tests.benchmarks.corpus that run whole units of jobs.preprocess, and its planning."""
+
+from __future__ import annotations
+
+import bz2
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jobs import command
+from kit import manifest, shards, stage
+from kit.corpus import download, report, sentences, wikipedia
+from kit.corpus.normalise import Normaliser
+from kit.files import write_json
+from kit.workspace import MANIFEST, Workspace
+from tests.benchmarks import harness
+from tests.relay import DEMO
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kit.config import Recipe
+    from tests.benchmarks.harness import Line
+
+# A unit of a recipe, made as an array task makes it, the interpreter's start included.
+_UNIT = """
+import sys
+from pathlib import Path
+from kit import stage
+from kit.config import Recipe, read_resolved
+from kit.corpus import preprocess
+stage.run("preprocess", preprocess.units(read_resolved(Path(sys.argv[1]), Recipe)))
+"""
+_MEGABYTE = 1e6
+
+
+def chain(text: Path) -> Iterator[Line]:
+    """Processor time from raw text to a shard, against MeCab alone on the same sentences."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        recipe = _recipe(folder, "plaintext", text)
+        lines = folder / "sentences.txt"
+        _write_sentences(recipe, text, lines)
+        peer = [sys.executable, "-m", "tests.benchmarks.peers.wakati", str(lines), os.devnull]
+        ours, theirs = harness.interleave(
+            lambda: _unit(recipe, folder)[0], lambda: _measured(peer)[0], 3
+        )
+        yield harness.compare(
+            f"processor time of the whole chain, {text.stat().st_size / _MEGABYTE:.0f} MB of text",
+            "s", ours, theirs, "MeCab alone on the same sentences", "ratio <= 1.25",
+        )  # fmt: skip
+
+
+def memory(text: Path) -> Iterator[Line]:
+    """The peak of a task's memory, all its processes one by one, over inputs of one size and four."""
+    dump = next((DEMO.parent / "demo").glob("*.xml.bz2"))
+    with tempfile.TemporaryDirectory() as name:
+        for kind in ("plaintext", "wikipedia"):
+            peaks = []
+            for times in (1, 4):
+                folder = Path(name) / f"{kind}-{times}"
+                folder.mkdir()
+                source = folder / ("dump.xml.bz2" if kind == "wikipedia" else "text.txt")
+                _write_source(source, dump if kind == "wikipedia" else text, times)
+                peaks.append(_unit(_recipe(folder, kind, source), folder)[1])
+            yield harness.compare(
+                f"peak memory of a task, {kind}, an input four times as long",
+                "MB", peaks[1:], peaks[:1], "the shorter input", "ratio <= 1.1",
+            )  # fmt: skip
+
+
+def planning() -> Iterator[Line]:
+    """What is done of 10,000 shards: the whole command, beside that of ten."""
+    with tempfile.TemporaryDirectory() as name:
+        seconds = {}
+        for count in (10, 10_000):
+            folder = Path(name) / str(count)
+            options = _pretend_shards(folder, count)
+            words = ["jobs.preprocess", "status", str(DEMO), f"workspace={folder}", *options]
+            began = time.perf_counter()
+            done = subprocess.run(
+                [sys.executable, "-m", *words], cwd=harness.ROOT, capture_output=True, check=True
+            )
+            seconds[count] = time.perf_counter() - began
+            assert f"preprocess: {count} done" in done.stdout.decode(), done.stdout
+        yield harness.compare(
+            "planning: jobs.preprocess status of 10,000 shards",
+            "s", [seconds[10_000]], [seconds[10]], "the same of ten", "ours <= 2",
+        )  # fmt: skip
+
+
+def _recipe(folder: Path, kind: str, source: Path) -> Recipe:
+    """A recipe over one source in one unit, its raw text at hand."""
+    overrides = [f"workspace={folder}", *_one_source(kind, source)]
+    recipe = command.load(DEMO, overrides, "local")[0]
+    stage.run("download", download.units(recipe))
+    return recipe
+
+
+def _one_source(kind: str, source: Path) -> list[str]:
+    text = f"corpus.sources={{text: {{kind: {kind}, location: {source}}}}}"
+    return [text, "corpus.unit_mb=1000000", "corpus.segmenter=mecab"]
+
+
+def _unit(recipe: Recipe, folder: Path) -> tuple[float, float]:
+    """Make the one unit of a recipe anew: processor seconds, and the peak of memory in MB."""
+    for shard in shards.expected(recipe):
+        manifest.clear(shard.folder)
+    write_json(folder / "recipe.json", recipe.model_dump(mode="json"))
+    return _measured([sys.executable, "-c", _UNIT, str(folder / "recipe.json")])
+
+
+def _measured(words: list[str]) -> tuple[float, float]:
+    """Processor seconds of a command and all it starts, and the largest memory of one process, MB."""
+    process = subprocess.Popen(
+        words, cwd=harness.ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(words[:4])}: exit code {process.returncode}")
+    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+
+
+def _write_sentences(recipe: Recipe, text: Path, path: Path) -> None:
+    """The sentences that the chain gives to its segmenter, one a line."""
+    normaliser = Normaliser(recipe.corpus.mode, recipe.corpus.normalise)
+    with (
+        text.open(encoding="utf-8", newline="\n") as lines,
+        path.open("w", encoding="utf-8") as out,
+    ):
+        for line in lines:
+            for normalised in normaliser.lines([line.rstrip("\r\n")])[0]:
+                out.writelines(f"{sentence}\n" for sentence in sentences.split(normalised))
+
+
+def _write_source(path: Path, source: Path, times: int) -> None:
+    """A source of one piece, its body `times` times over: 5 MB of a text, the streams of a dump."""
+    raw = source.read_bytes()
+    if path.suffix != ".bz2":
+        body = raw[: raw.index(b"\n\n", 5_000_000) + 2]
+        path.write_bytes(body * times)
+        return
+    header_end, ranges = wikipedia.stream_ranges(source, 1)
+    closing = bz2.compress(b"</mediawiki>\n")
+    body = raw[header_end : ranges[-1][0]]
+    path.write_bytes(raw[:header_end] + body * 20 * times + closing)
+
+
+def _pretend_shards(folder: Path, count: int) -> list[str]:
+    """Raw pieces and shards with manifests, as so many units would have left them; no text in them."""
+    options = _one_source("plaintext", DEMO)
+    recipe = command.load(DEMO, [f"workspace={folder}", *options], "local")[0]
+    pieces = [
+        {"name": f"text-{i:05d}", "source": "text", "kind": "plaintext", "path": str(DEMO)}
+        | {"start": i, "end": i + 1, "xxh3": f"{i:032x}"}
+        for i in range(count)
+    ]
+    raw = Workspace(folder).raw("text")
+    raw.mkdir(parents=True)
+    manifest.commit(raw, {}, pieces=pieces)
+    steps = {f"step {i}": {"documents": 1, "lines": 2, "characters": 3} for i in range(6)}
+    files = [*(shards.part_file(raw, part).name for part in shards.PARTS), report.EXAMPLES]
+    outputs = {file: {"size": 0, "xxh3": "0" * 32} for file in files}
+    for shard in shards.expected(recipe):
+        shard.folder.mkdir(parents=True)
+        for file in files:
+            (shard.folder / file).touch()
+        # Not through manifest.commit, which syncs each file: minutes for 10,000.
+        facts = {"causes": shard.causes, "outputs": outputs, "steps": steps}
+        (shard.folder / MANIFEST).write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    return options
