@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+_NAMED = {  # published texts by name: kit/corpus/sources.py knows where they are
+    "wikipedia": r"[a-z][a-z_]*wiki-\d{8}",
+    "plaintext": r"cc100-[A-Za-z]{2,3}([_-][A-Za-z]+)?",
+}
 
 
 class Section(BaseModel):
@@ -399,6 +403,16 @@ def differing_keys(one: Section, other: Section) -> list[str]:
 def is_url(location: str) -> bool:
     """Whether a source's location is to be fetched over the network."""
     return location.startswith(("http://", "https://"))
+
+
+def named_kind(location: str) -> str | None:
+    """The kind of the published text that a location names, as jawiki-20220701; None for no name."""
+    return next((kind for kind, name in _NAMED.items() if re.fullmatch(name, location)), None)
+
+
+def is_remote(location: str) -> bool:
+    """Whether a source's location is no path: a URL, or the name of a published text."""
+    return is_url(location) or named_kind(location) is not None
 
 
 def validate(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from kit.config import Cluster, Recipe, is_url, read_resolved, validate
+from kit.config import Cluster, Recipe, Source, is_remote, named_kind, read_resolved, validate
 from kit.errors import ConfigError
 from kit.files import read_json
 from kit.workspace import Run, Workspace
@@ -29,28 +29,30 @@ _CLUSTER = "cluster."  # the prefix of overrides that are for the cluster
 def load_recipe(path: Path, overrides: list[str]) -> Recipe:
     """The recipe in a YAML file with `section.key=value` overrides (those of `cluster.` are left out).
 
-    Relative paths in the file are relative to the file, those of overrides and `workspace` to the
-    current directory; the result holds absolute paths, and the text of the DeepSpeed file.
-    Of a run directory it is the recipe that stands there, as it is. Raises ConfigError.
+    Relative paths in the file are relative to the file, those of overrides, `workspace` and
+    `corpus.downloads` to the current directory; the result holds absolute paths, and
+    the text of the DeepSpeed file. Of a run directory it is the recipe that stands there, as it is.
+    Raises ConfigError.
     """
     if path.is_dir():
         return _recipe_of(path, overrides)
     tree = _read_yaml(path)
     for source in _section(_section(tree, "corpus"), "sources").values():
-        if isinstance(source, dict) and isinstance(source.get("location"), str):
-            source["location"] = _absolute(source["location"], path.parent)
+        for key in ("location", "index") if isinstance(source, dict) else ():
+            if isinstance(source.get(key), str):
+                source[key] = _absolute(source[key], path.parent)
     training = _section(tree, "training")
     if isinstance(training.get("deepspeed"), str):
         training["deepspeed"] = _absolute(training["deepspeed"], path.parent)
     origin = _override(tree, [o for o in overrides if not o.startswith(_CLUSTER)])
     recipe = validate(Recipe, tree, str(path), origin)
-    absolute = {
-        name: source.model_copy(update={"location": _absolute(source.location, Path.cwd())})
-        for name, source in recipe.corpus.sources.items()
-    }
+    sources = {name: _located(source) for name, source in recipe.corpus.sources.items()}
+    for name, source in sources.items():
+        _refuse_other_kind(name, source, origin, str(path))
+    downloads = recipe.corpus.downloads and _absolute(recipe.corpus.downloads, Path.cwd())
     resolved = {
         "workspace": _absolute(recipe.workspace, Path.cwd()),
-        "corpus": recipe.corpus.model_copy(update={"sources": absolute}),
+        "corpus": recipe.corpus.model_copy(update={"sources": sources, "downloads": downloads}),
     }
     return _with_deepspeed(recipe.model_copy(update=resolved), str(path))
 
@@ -175,7 +177,26 @@ def _section(tree: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _absolute(location: str, base: Path) -> str:
-    return location if is_url(location) else str((base / Path(location).expanduser()).resolve())
+    """A path or pattern as an absolute one; what is to be fetched stays as it is."""
+    return location if is_remote(location) else str((base / Path(location).expanduser()).resolve())
+
+
+def _located(source: Source) -> Source:
+    index = source.index and _absolute(source.index, Path.cwd())
+    return source.model_copy(
+        update={"location": _absolute(source.location, Path.cwd()), "index": index}
+    )
+
+
+def _refuse_other_kind(name: str, source: Source, origin: dict[str, str], place: str) -> None:
+    named = named_kind(source.location)
+    if named not in (None, source.kind):
+        key = f"corpus.sources.{name}"
+        where = origin.get(f"{key}.location", origin.get(f"{key}.kind", place))
+        raise ConfigError(
+            f"{where}: {key}.kind={source.kind!r}: {source.location} is a text of kind {named}; write "
+            f"kind: {named}, or ./{source.location} if a file is meant"
+        )
 
 
 def _with_deepspeed(recipe: Recipe, place: str) -> Recipe:

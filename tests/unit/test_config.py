@@ -52,7 +52,7 @@ def test_a_recipe_of_the_kit_loads(path: Path) -> None:
     assert recipe.name == path.stem
     assert isinstance(recipe.training.deepspeed, dict)
     assert all(
-        config.is_url(source.location) or Path(source.location).is_file()
+        config.is_remote(source.location) or Path(source.location).is_file()
         for source in recipe.corpus.sources.values()
     )
 

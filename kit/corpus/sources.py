@@ -1,0 +1,115 @@
+"""What a source's location means: files at hand, a URL, or a published text by its name.
+
+jawiki-20220701   a dated Wikipedia dump (any XXwiki-YYYYMMDD), with its index and its checksums
+cc100-ja          CC-100 (any cc100-XX), of which no checksums are published
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kit import config
+from kit.errors import InputError
+from kit.files import text_hash
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_WIKIMEDIA = "https://dumps.wikimedia.org/{wiki}/{date}/{wiki}-{date}-{file}"
+_CC100 = "https://data.statmt.org/cc-100/{language}.txt.xz"
+_DUMP = "pages-articles-multistream.xml.bz2"
+_INDEX = "pages-articles-multistream-index.txt.bz2"
+_SUMS = "sha1sums.txt"
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A text to be fetched: its URLs, in the order in which they are tried; and what lies beside it."""
+
+    urls: tuple[str, ...]
+    index: tuple[str, ...] = ()  # of a multistream dump
+    sums: tuple[str, ...] = ()  # lines of a SHA-1 and a file's name
+
+
+@dataclass(frozen=True)
+class Local:
+    """A file at hand, as it was when it was looked at."""
+
+    path: Path
+    size: int
+    mtime_ns: int
+
+
+def remote(source: config.Source) -> Remote | None:
+    """Where a source is fetched from; None for files at hand."""
+    if config.is_url(source.location):
+        return Remote((source.location, *source.mirrors))
+    if config.named_kind(source.location) == "plaintext":
+        language = source.location.removeprefix("cc100-")
+        return Remote((_CC100.format(language=language), *source.mirrors))
+    if config.named_kind(source.location) == "wikipedia":
+        wiki, date = source.location.split("-")
+        urls = (_WIKIMEDIA.format(wiki=wiki, date=date, file=_DUMP), *source.mirrors)
+        return Remote(urls, _beside(urls, wiki, date, _INDEX), _beside(urls, wiki, date, _SUMS))
+    return None
+
+
+def local(name: str, source: config.Source) -> list[Local]:
+    """The files of a path, a folder (all that are in it, however deep) or a pattern, sorted.
+
+    Hidden files are none. Raises InputError where there is no file.
+    """
+    path = Path(source.location)
+    key = f"corpus.sources.{name}.location={source.location}"
+    if path.is_file():
+        found = [source.location]
+    elif path.is_dir():
+        found = sorted(_walk(source.location))
+    else:
+        # pathlib takes no absolute patterns
+        every = glob.glob(source.location, recursive=True)  # noqa: PTH207
+        found = sorted(filter(os.path.isfile, every))
+    if not found:
+        what = "no file in this folder" if path.is_dir() else "no such file"
+        raise InputError(
+            f"{key}: there is {what}; give a path, a folder, a pattern as 'texts/*.txt', a URL, or a "
+            "name as jawiki-20220701 or cc100-ja"
+        )
+    if len(found) > 1 and (source.sha256 or source.sha1):
+        raise InputError(f"{key}: a checksum is that of one file, and these are {len(found)}")
+    return [look(Path(file)) for file in found]
+
+
+def look(path: Path) -> Local:
+    """Size and time of a file."""
+    status = path.stat()
+    return Local(path, status.st_size, status.st_mtime_ns)
+
+
+def fingerprint(files: Sequence[Local]) -> dict[str, int | str]:
+    """What tells these files from others, in few words however many they are."""
+    rows = "\n".join(f"{file.path}\0{file.size}\0{file.mtime_ns}" for file in files)
+    return {
+        "files": len(files),
+        "bytes": sum(file.size for file in files),
+        "fingerprint": f"{text_hash(rows):016x}",
+    }
+
+
+def _beside(urls: Sequence[str], wiki: str, date: str, file: str) -> tuple[str, ...]:
+    return tuple(f"{url.rsplit('/', 1)[0]}/{wiki}-{date}-{file}" for url in urls)
+
+
+def _walk(folder: str) -> Iterator[str]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                yield from _walk(entry.path)
+            elif entry.is_file():
+                yield entry.path
