@@ -1,31 +1,28 @@
-"""Raw text, at hand and cut into units: the first stage.
+"""Raw text, at hand and cut into pieces: the first stage.
 
-A URL is fetched into the workspace (a broken transfer goes on where it stopped), a path is read
-where it is. Units are cut by the size of the input, never by the number of tasks.
+What is remote is fetched (a broken transfer goes on where it stopped), what is at hand is read where
+it is. Pieces are cut by the size of the input, never by the number of tasks; a task of the next
+stage is given nothing but its piece.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-import urllib.error
-import urllib.request
-from http.client import HTTPException
+import functools
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from kit import config, manifest, stage
-from kit.corpus import plaintext, wikipedia
-from kit.errors import InputError, TransferError
-from kit.files import CHUNK, file_hash, text_hash
+from kit.corpus import checksums, pieces, sources, wikipedia
+from kit.corpus.checksums import Sum
+from kit.corpus.fetch import NotThere, fetch, place
+from kit.errors import InputError
 from kit.workspace import Run, Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-VERSION = 1  # raise when the same dump comes to give other units
-_TIMEOUT = 60  # seconds without a byte
+VERSION = 1  # raise when the same texts come to give other pieces
 
 
 def units(recipe: config.Recipe) -> list[stage.Unit]:
@@ -38,109 +35,151 @@ def work(run: Run, task: int, tasks: int) -> None:
     stage.run("download", units(config.read_resolved(run.recipe, config.Recipe)), task, tasks)
 
 
-def _unit(recipe: config.Recipe, name: str, source: config.Source) -> stage.Unit:
-    folder = Workspace(Path(recipe.workspace)).raw(name)
-    inputs: dict[str, Any] = {"location": source.location}
-    if not config.is_url(source.location):
-        path = Path(source.location)
-        if not path.is_file():
-            raise InputError(f"corpus.sources.{name}.location={path}: there is no such file")
-        inputs |= {"size": path.stat().st_size, "mtime_ns": path.stat().st_mtime_ns}
-    section = {"kind": source.kind, "sha256": source.sha256, "unit_mb": recipe.corpus.unit_mb}
+class _Source(stage.Unit):
+    """A unit whose pieces may lie in files that are no outputs: at hand, or fetched."""
 
-    def make(folder: Path) -> Mapping[str, Any]:
-        path = Path(source.location)
-        if config.is_url(source.location):
-            path = fetch(source.location, folder)
-        if source.sha256 is not None and _sha256(path) != source.sha256:
-            if config.is_url(source.location):
-                path.unlink()
-            raise InputError(
-                f"{path}: its SHA-256 is not that of corpus.sources.{name}; get it again"
-            )
-        return {"pieces": _cut(name, source.kind, path, folder, int(recipe.corpus.unit_mb * 1e6))}
+    def state(self, *, verify: bool = False) -> manifest.State:
+        """See stage.Unit; broken as well where such a file is gone, or another."""
+        found = super().state(verify=verify)
+        if found == "done" and not self._are_as_cut(verify):
+            return "broken"
+        return found
 
-    return stage.Unit(name, folder, manifest.causes("download", VERSION, section, inputs), make)
-
-
-def place(url: str, folder: Path) -> Path:
-    """Where `fetch` puts a file. Raises InputError for a URL that names none."""
-    name = Path(urlsplit(url).path).name
-    if not name:
-        raise InputError(f"{url}: names no file; give the address of a dump or text")
-    return folder / f"fetched-{text_hash(url):016x}" / name
-
-
-def fetch(url: str, folder: Path) -> Path:
-    """Bring a file into a folder of its URL's own, going on with a broken transfer if the server can.
-
-    A file that is there is not loaded again. Raises InputError where the server refuses,
-    TransferError where it breaks off.
-    """
-    path = place(url, folder)
-    if path.is_file():
-        return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.transfer")
-    have = partial.stat().st_size if partial.exists() else 0
-    try:
-        whole = _transfer(url, partial, have)
-    except urllib.error.HTTPError as error:
-        whole = have
-        if error.code != 416:
-            kind = TransferError if error.code >= 500 else InputError  # 503 passes, 404 does not
-            raise kind(f"{url}: the server answers {error.code} {error.reason}") from None
-        if error.headers.get("Content-Range") != f"bytes */{have}":  # not: all of it is here
-            partial.unlink()
-            raise TransferError(
-                f"{url}: is another file than the one begun; run jobs.download again"
-            ) from None
-    except (OSError, HTTPException) as error:
-        raise TransferError(
-            f"{url}: the transfer broke off ({error}); run jobs.download again to go on with it"
-        ) from None
-    if whole is not None and partial.stat().st_size != whole:
-        raise TransferError(
-            f"{url}: the transfer ended early; run jobs.download again to go on with it"
+    def _are_as_cut(self, verify: bool) -> bool:
+        rows = manifest.read(self.folder, "jobs.download")["pieces"]
+        rows = [row for row in rows if Path(row["path"]).parent != self.folder]
+        files = {(row["path"], row["size"], row["mtime_ns"]) for row in rows}
+        if not all(map(_is_as_cut, files)):
+            return False
+        return not verify or all(
+            pieces.digest(Path(row["path"]), row["start"], row["end"]) == row["xxh3"]
+            for row in rows
         )
-    partial.replace(path)
-    return path
 
 
-def _transfer(url: str, partial: Path, have: int) -> int | None:
-    """Append to `partial` what is missing; returns the size of the whole, if the server told it."""
-    headers = {"Range": f"bytes={have}-"} if have else {}
-    request = urllib.request.Request(url, headers=headers)  # noqa: S310  http(s) only
-    with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:  # noqa: S310
-        resumed = have if answer.status == 206 else 0
-        with partial.open("ab" if resumed else "wb") as out:
-            while chunk := answer.read(CHUNK):
-                out.write(chunk)
-            out.flush()
-            os.fsync(out.fileno())
-        length = answer.headers.get("Content-Length")
-        return None if length is None else resumed + int(length)
+def _is_as_cut(file: tuple[str, int, int]) -> bool:
+    path, size, mtime_ns = file
+    try:
+        found = sources.look(Path(path))
+    except FileNotFoundError:
+        return False
+    return (found.size, found.mtime_ns) == (size, mtime_ns)
 
 
-def _cut(name: str, kind: str, path: Path, folder: Path, unit_bytes: int) -> list[dict[str, Any]]:
-    common = {"source": name, "kind": kind}
-    if kind == "plaintext":
-        parts = plaintext.split(path, folder, unit_bytes)
-        return [
-            common
-            | {"name": f"{name}-{i:05d}", "path": str(part), "start": 0, "end": part.stat().st_size}
-            | {"header_end": 0, "xxh3": file_hash(part)}
-            for i, part in enumerate(parts)
-        ]
-    header_end, ranges = wikipedia.stream_ranges(path, unit_bytes)
-    return [
-        common
-        | {"name": f"{name}-{i:05d}", "path": str(path), "start": start, "end": end}
-        | {"header_end": header_end, "xxh3": file_hash(path, start, end)}
-        for i, (start, end) in enumerate(ranges)
+def _unit(recipe: config.Recipe, name: str, source: config.Source) -> stage.Unit:
+    """Mirrors and `downloads` are no causes: they do not decide what is read."""
+    folder = Workspace(Path(recipe.workspace)).raw(name)
+    remote = sources.remote(source)
+    files = [] if remote else sources.local(name, source)
+    section: dict[str, Any] = {"unit_mb": recipe.corpus.unit_mb}
+    section |= source.model_dump(exclude=_no_causes(source.kind))
+    inputs: dict[str, Any] = {} if remote else dict(sources.fingerprint(files))
+    if source.index and len(files) > 1:
+        raise InputError(f"corpus.sources.{name}.index: is of one dump, and these are {len(files)}")
+    if source.index and not config.is_url(source.index):
+        inputs["index"] = sources.fingerprint([_index_at_hand(name, source.index)])
+    make = functools.partial(_make, recipe, name, files)
+    causes = manifest.causes("download", VERSION, section, inputs)
+    return _Source(name, folder, causes, make)
+
+
+def _no_causes(kind: str) -> set[str]:
+    others = {"wikipedia": {"text_key"}, "jsonl": {"title", "index"}}
+    return {"mirrors"} | others.get(kind, {"text_key", "title", "index"})
+
+
+def _index_at_hand(name: str, index: str) -> sources.Local:
+    try:
+        return sources.look(Path(index))
+    except FileNotFoundError:
+        raise InputError(
+            f"corpus.sources.{name}.index={index}: there is no such file; it can be left out"
+        ) from None
+
+
+def _make(
+    recipe: config.Recipe, name: str, files: Sequence[sources.Local], folder: Path
+) -> Mapping[str, Any]:
+    source = recipe.corpus.sources[name]
+    downloads = Path(recipe.corpus.downloads) if recipe.corpus.downloads else folder
+    paths = [file.path for file in files]
+    sums = _pinned(name, source)
+    remote = sources.remote(source)
+    if remote:
+        sums = sums or _published(remote.urls[0], remote, downloads)
+        paths = [fetch(remote.urls, place(remote.urls[0], downloads), sums)]
+    elif wrong := checksums.mismatch(paths[0], sums):
+        raise InputError(f"{paths[0]}: {wrong}; get it again, or correct the recipe")
+    index = _index(source, remote, downloads)
+    rows: list[dict[str, Any]] = []
+    for path in paths:
+        rows += _cut(source, path, index, folder, int(recipe.corpus.unit_mb * 1e6), len(rows))
+    named = [
+        {"name": f"{name}-{number:05d}", "source": name, "kind": source.kind} | row
+        for number, row in enumerate(rows)
     ]
+    return {"pieces": named, "checked": {key: value.digest for key, value in sums.items()}}
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def _pinned(name: str, source: config.Source) -> dict[str, Sum]:
+    pinned = {"sha1": source.sha1, "sha256": source.sha256}
+    origin = f"corpus.sources.{name}"
+    return {key: Sum(value, origin) for key, value in pinned.items() if value}
+
+
+def _published(url: str, remote: sources.Remote, downloads: Path) -> dict[str, Sum]:
+    """The checksum that stands beside a named dump; none where there is none."""
+    if not remote.sums:
+        return {}
+    name = url.rsplit("/", 1)[1]
+    try:
+        listed = fetch(remote.sums, place(remote.sums[0], downloads))
+    except NotThere as error:
+        _say(f"{name}: its checksum is not published ({error})")
+        return {}
+    digest = checksums.published(listed, name)
+    if digest is None:
+        listed.unlink()  # of a dump that was still being written
+        _say(f"{name}: no checksum in {remote.sums[0]}")
+        return {}
+    return {"sha1": Sum(digest, remote.sums[0])}
+
+
+def _index(source: config.Source, remote: sources.Remote | None, downloads: Path) -> Path | None:
+    """The index of a dump, fetched if need be; None where none is named or published."""
+    if source.kind != "wikipedia":
+        return None
+    if source.index and not config.is_url(source.index):
+        return Path(source.index)
+    if source.index:
+        return fetch([source.index], place(source.index, downloads))
+    if not remote or not remote.index:
+        return None
+    url = remote.index[0]
+    sums = _published(url, remote, downloads)
+    try:
+        return fetch(remote.index, place(url, downloads), sums)
+    except NotThere as error:
+        _say(f"{source.location}: cut without an index ({error})")
+        return None
+
+
+def _cut(
+    source: config.Source,
+    path: Path,
+    index: Path | None,
+    folder: Path,
+    unit_bytes: int,
+    first: int,
+) -> list[dict[str, Any]]:
+    """The pieces of one file."""
+    if source.kind == "wikipedia":
+        header_end, ranges = wikipedia.stream_ranges(path, unit_bytes, index)
+        facts: dict[str, Any] = {"header_end": header_end, "title": source.title}
+        return [piece | facts for piece in pieces.ranges(path, ranges)]
+    facts = {"text_key": source.text_key} if source.kind == "jsonl" else {}
+    return [piece | facts for piece in pieces.cut(source.kind, path, folder, unit_bytes, first)]
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

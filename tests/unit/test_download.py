@@ -1,212 +1,240 @@
-"""Fetching raw text from a server that is well, slow to recover, or wrong."""
+"""What a source's location means, and what becomes of it: pieces, and the causes they are made from."""
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import hashlib
-import threading
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING
+import lzma
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kit import stage
-from kit.corpus import download
-from kit.errors import InputError
+from kit import manifest, stage
+from kit.config import Source
+from kit.corpus import download, jsonl, plaintext, sources
+from kit.corpus.faults import Faults
+from kit.errors import ConfigError, InputError
 from kit.workspace import MANIFEST
+from tests.unit.server import Server, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.unit.conftest import Desk
 
-BODY = b"".join(f"行 {number}\n\n".encode() for number in range(20_000))  # 200 kB
-
-
-@dataclass
-class Server:
-    """A file server over HTTP whose manners can be changed while it runs."""
-
-    port: int = 0
-    body: bytes = BODY
-    ranges: bool = True  # honours Range
-    cut_after: int | None = None  # closes the connection behind so many bytes of the body
-    chunked: bool = False
-    status: int = 200
-    asked: list[str | None] = field(default_factory=list)  # the Range of each request
-
-    def url(self, name: str = "web.txt") -> str:
-        return f"http://127.0.0.1:{self.port}/pub/{name}"
+BODY = b"".join(f"行 {number}\n\n".encode() for number in range(2_000))
+DATE = "jawiki-20220701"
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
-    state = Server()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            wanted = self.headers.get("Range")
-            state.asked.append(wanted)
-            self.close_connection = True
-            if state.status != 200:
-                self.send_error(state.status)
-                return
-            body, status = state.body, 200
-            if wanted and state.ranges:
-                first = int(wanted.removeprefix("bytes=").rstrip("-"))
-                if first >= len(body):
-                    self.send_response(416)
-                    self.send_header("Content-Range", f"bytes */{len(body)}")
-                    self.send_header("Content-Length", "0")
-                    self.end_headers()
-                    return
-                body, status = body[first:], 206
-            self.send_response(status)
-            if status == 206:
-                self.send_header("Content-Range", f"bytes {first}-{first + len(body) - 1}/*")
-            sent = body if state.cut_after is None else body[: state.cut_after]
-            if state.chunked:
-                self.send_header("Transfer-Encoding", "chunked")
-                self.end_headers()
-                self.wfile.write(f"{len(body):x}\r\n".encode() + sent)
-                if sent == body:
-                    self.wfile.write(b"\r\n0\r\n\r\n")
-            else:
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(sent)
-
-        def log_message(self, *arguments: object) -> None:
-            """Say nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
-        state.port = listening.server_port
-        thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A server that stands for those of the published texts as well, and is not waited for."""
+    with serving() as state:
+        state.body = BODY
+        address = f"http://127.0.0.1:{state.port}/pub"
+        monkeypatch.setattr(sources, "_CC100", address + "/{language}.txt.xz")
+        monkeypatch.setattr(sources, "_WIKIMEDIA", address + "/{wiki}-{date}-{file}")
         yield state
-        listening.shutdown()
-        thread.join()
 
 
-def refusal(url: str, folder: Path) -> str:
-    """The one line that answers a failed fetch; nothing then stands under the file's own name."""
-    with pytest.raises(InputError) as caught:
-        download.fetch(url, folder)
-    assert url in str(caught.value)
-    assert "\n" not in str(caught.value)
-    assert not list(folder.glob("*/web.txt"))
-    return str(caught.value)
+def unit(desk: Desk, name: str, *overrides: str) -> stage.Unit:
+    recipe = desk.recipe(*overrides)
+    return next(unit for unit in download.units(recipe) if unit.name == name)
 
 
-def leave_transfer(server: Server, folder: Path, content: bytes) -> None:
-    """What a task that died has left of a transfer."""
-    path = download.place(server.url(), folder)
-    path.parent.mkdir(parents=True)
-    path.with_name(f"{path.name}.transfer").write_bytes(content)
+def web(desk: Desk, location: object, *overrides: str) -> stage.Unit:
+    return unit(desk, "web", f"corpus.sources.web.location={location}", *overrides)
 
 
-@pytest.mark.parametrize("chunked", [False, True])
-def test_a_file_is_fetched(server: Server, tmp_path: Path, chunked: bool) -> None:
-    server.chunked = chunked
-    path = download.fetch(server.url() + "?mirror=1", tmp_path)
-    assert path == download.place(server.url() + "?mirror=1", tmp_path)
-    assert path.name == "web.txt"
-    assert path.read_bytes() == BODY
-    assert list(path.parent.iterdir()) == [path]
+def pieces(made: stage.Unit) -> list[dict[str, Any]]:
+    stage.run("download", [made])
+    assert made.state(verify=True) == "done"
+    found: list[dict[str, Any]] = manifest.read(made.folder, "jobs.download")["pieces"]
+    return found
 
 
-def test_a_file_that_is_there_is_not_loaded_again(server: Server, tmp_path: Path) -> None:
-    first = download.fetch(server.url(), tmp_path)
-    assert download.fetch(server.url(), tmp_path) == first
-    assert len(server.asked) == 1
+def documents(made: stage.Unit) -> list[list[str]]:
+    read = {"plaintext": plaintext.documents, "jsonl": jsonl.documents}
+    return [text for piece in pieces(made) for text in read[piece["kind"]](piece, Faults("stop"))]
 
 
-def test_a_transfer_that_was_cut_goes_on_where_it_stopped(server: Server, tmp_path: Path) -> None:
-    server.cut_after = 70_000
-    assert "run jobs.download again" in refusal(server.url(), tmp_path)
-    refusal(server.url(), tmp_path)
-    server.cut_after = None
-    assert download.fetch(server.url(), tmp_path).read_bytes() == BODY
-    assert server.asked == [None, "bytes=70000-", "bytes=140000-"]
+def test_a_folder_and_a_pattern_are_their_files_in_sorted_order(desk: Desk) -> None:
+    folder = desk.folder / "texts"
+    for name in ("b/c.txt", "a.txt", ".hidden", "b/.git/x.txt"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(f"{name}\n\nend\n", encoding="utf-8")
+    (folder / "b" / "a.gz").write_bytes(gzip.compress(b"b/a.gz\n"))
+    every = [["a.txt"], ["end"], ["b/a.gz"], ["b/c.txt"], ["end"]]
+    assert documents(web(desk, folder)) == every
+    assert documents(web(desk, folder / "**" / "*.*")) == every
+    assert documents(web(desk, folder / "*.txt")) == every[:2]
+    made = web(desk, folder, "corpus.unit_mb=0.000001")
+    assert [piece["name"] for piece in pieces(made)] == [f"web-{n:05d}" for n in range(5)]
 
 
-def test_a_chunked_transfer_that_was_cut_is_refused(server: Server, tmp_path: Path) -> None:
-    server.chunked, server.cut_after = True, 70_000
-    refusal(server.url(), tmp_path)
-
-
-def test_a_server_that_ignores_ranges_is_read_from_the_start(
-    server: Server, tmp_path: Path
-) -> None:
-    server.ranges, server.cut_after = False, 70_000
-    refusal(server.url(), tmp_path)
-    server.cut_after = None
-    assert download.fetch(server.url(), tmp_path).read_bytes() == BODY
-
-
-def test_a_transfer_that_was_complete_when_the_task_died_is_kept(
-    server: Server, tmp_path: Path
-) -> None:
-    leave_transfer(server, tmp_path, BODY)
-    assert download.fetch(server.url(), tmp_path).read_bytes() == BODY
-    assert server.asked == [f"bytes={len(BODY)}-"]
-
-
-def test_a_partial_file_longer_than_the_servers_is_not_taken_for_whole(
-    server: Server, tmp_path: Path
-) -> None:
-    leave_transfer(server, tmp_path, BODY + b"of an older, longer file")
-    try:
-        found = download.fetch(server.url(), tmp_path).read_bytes()
-    except InputError:
-        assert not download.place(server.url(), tmp_path).exists()
-    else:
-        assert found == BODY
-
-
-@pytest.mark.parametrize("status", [403, 404, 500, 503])
-def test_a_refusal_of_the_server_is_told(server: Server, tmp_path: Path, status: int) -> None:
-    server.status = status
-    assert f"the server answers {status}" in refusal(server.url(), tmp_path)
-
-
-def test_a_server_that_is_not_there_is_told(tmp_path: Path) -> None:
-    assert "broke off" in refusal("http://127.0.0.1:9/pub/web.txt", tmp_path)
-
-
-@pytest.mark.parametrize("name", ["a b.txt", ""])
-def test_a_url_that_names_no_file_is_refused(server: Server, tmp_path: Path, name: str) -> None:
-    refusal(server.url(name) if name else f"http://127.0.0.1:{server.port}/", tmp_path)
-
-
-def download_unit(desk: Desk, server: Server, *overrides: str) -> stage.Unit:
-    recipe = desk.recipe(f"corpus.sources.web.location={server.url()}", *overrides)
-    return next(unit for unit in download.units(recipe) if unit.name == "web")
+def test_own_json_lines_are_a_source(desk: Desk) -> None:
+    (desk.folder / "a.jsonl.gz").write_bytes(gzip.compress('{"本文": "あ\\n\\nい"}\n'.encode()))
+    made = web(
+        desk,
+        desk.folder / "*.jsonl.gz",
+        "corpus.sources.web.kind=jsonl",
+        "corpus.sources.web.text_key=本文",
+    )
+    assert documents(made) == [["あ", "い"]]
 
 
 def test_a_fetched_source_becomes_a_unit_that_is_done(desk: Desk, server: Server) -> None:
-    digest = hashlib.sha256(BODY).hexdigest()
-    unit = download_unit(desk, server, f"corpus.sources.web.sha256={digest}")
-    assert stage.run("download", [unit]) == 1
-    assert unit.state(verify=True) == "done"
-    assert stage.run("download", [unit]) == 0
+    made = web(desk, server.url(), f"corpus.sources.web.sha256={hashlib.sha256(BODY).hexdigest()}")
+    assert len(documents(made)) == 2_000
+    assert stage.run("download", [made]) == 0
     assert len(server.asked) == 1
 
 
 def test_a_file_of_another_sha256_is_refused_and_fetched_anew(desk: Desk, server: Server) -> None:
-    digest = hashlib.sha256(BODY).hexdigest()
-    unit = download_unit(desk, server, f"corpus.sources.web.sha256={digest}")
+    made = web(desk, server.url(), f"corpus.sources.web.sha256={hashlib.sha256(BODY).hexdigest()}")
     server.body = BODY.replace("行 7\n".encode(), "行 8\n".encode(), 1)
     with pytest.raises(InputError, match=r"SHA-256 is not that of corpus\.sources\.web"):
-        stage.run("download", [unit])
-    assert unit.state() == "missing"
-    assert not (unit.folder / MANIFEST).exists()
+        stage.run("download", [made])
+    assert made.state() == "missing"
+    assert not (made.folder / MANIFEST).exists()
     server.body = BODY
-    stage.run("download", [unit])
-    assert unit.state(verify=True) == "done"
+    stage.run("download", [made])
+    assert made.state(verify=True) == "done"
+
+
+def test_a_local_file_of_another_checksum_is_refused_and_stays(desk: Desk) -> None:
+    made = web(desk, desk.web, f"corpus.sources.web.sha1={'0' * 40}")
+    with pytest.raises(
+        InputError, match=r"web\.txt: its SHA-1 is not that of corpus\.sources\.web"
+    ):
+        stage.run("download", [made])
+    assert desk.web.is_file()
+    right = hashlib.sha1(desk.web.read_bytes(), usedforsecurity=False).hexdigest()
+    assert pieces(web(desk, desk.web, f"corpus.sources.web.sha1={right}"))
+
+
+def test_a_checksum_of_several_files_is_refused(desk: Desk) -> None:
+    with pytest.raises(InputError, match="a checksum is that of one file, and these are"):
+        web(desk, desk.folder / "*.*", f"corpus.sources.web.sha1={'0' * 40}")
+
+
+def test_cc100_is_fetched_by_its_name(desk: Desk, server: Server) -> None:
+    server.files = {"ja.txt.xz": lzma.compress(BODY)}
+    assert len(documents(web(desk, "cc100-ja"))) == 2_000
+    assert server.names == ["ja.txt.xz"]
+
+
+@pytest.fixture
+def dump(server: Server, streams: list[bytes]) -> Server:
+    """A server with a dated dump, its index and its checksums."""
+    server.missing = {"none"}
+    server.files = {
+        f"{DATE}-pages-articles-multistream.xml.bz2": b"".join(streams),
+        f"{DATE}-pages-articles-multistream-index.txt.bz2": bz2.compress(b"549:1:a\n"),
+    }
+    server.files[f"{DATE}-sha1sums.txt"] = "".join(
+        f"{hashlib.sha1(body, usedforsecurity=False).hexdigest()}  {name}\n"
+        for name, body in server.files.items()
+    ).encode()
+    return server
+
+
+def test_a_dump_is_fetched_by_its_name_with_index_and_checksums(desk: Desk, dump: Server) -> None:
+    made = unit(desk, "jawiki", f"corpus.sources.jawiki.location={DATE}")
+    found = pieces(made)
+    assert {piece["title"] for piece in found} == {"line"}
+    assert {Path(piece["path"]).name for piece in found} == {
+        f"{DATE}-pages-articles-multistream.xml.bz2"
+    }
+    assert set(dump.names) == set(dump.files)
+    assert len(dump.names) == 3
+    assert manifest.read(made.folder, "")["checked"] == {
+        "sha1": dump.files[f"{DATE}-sha1sums.txt"].decode()[:40]
+    }
+
+
+def test_a_dump_that_is_not_the_published_one_is_refused(desk: Desk, dump: Server) -> None:
+    dump.files[f"{DATE}-pages-articles-multistream.xml.bz2"] += b"!"
+    made = unit(desk, "jawiki", f"corpus.sources.jawiki.location={DATE}")
+    with pytest.raises(InputError, match=r"its SHA-1 is not that of http.*sha1sums\.txt"):
+        stage.run("download", [made])
+
+
+@pytest.mark.parametrize("lacks", ["sha1sums.txt", "pages-articles-multistream-index.txt.bz2"])
+def test_a_dump_may_lack_its_index_or_checksums(
+    desk: Desk, dump: Server, lacks: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    dump.missing = {f"{DATE}-{lacks}"}
+    assert pieces(unit(desk, "jawiki", f"corpus.sources.jawiki.location={DATE}"))
+    said = capfd.readouterr().err
+    assert "not published" in said if lacks == "sha1sums.txt" else "cut without an index" in said
+
+
+def test_a_list_without_the_dump_is_not_kept(desk: Desk, dump: Server) -> None:
+    sums = f"{DATE}-sha1sums.txt"
+    dump.files[sums] = b"of a dump that is still being written\n"
+    made = unit(desk, "jawiki", f"corpus.sources.jawiki.location={DATE}")
+    assert manifest.read(pieces(made) and made.folder, "")["checked"] == {}
+    assert not list(made.folder.rglob(sums))
+
+
+def test_a_dump_that_left_the_main_site_comes_from_a_mirror_with_its_checksums(
+    desk: Desk, dump: Server
+) -> None:
+    with serving() as mirror:
+        mirror.files, dump.missing = dump.files, set(dump.files)
+        url = mirror.url(f"{DATE}-pages-articles-multistream.xml.bz2")
+        mirrors = f"corpus.sources.jawiki.mirrors=[{url}]"
+        made = unit(desk, "jawiki", f"corpus.sources.jawiki.location={DATE}", mirrors)
+        assert pieces(made)
+        assert set(mirror.names) == set(dump.files)
+        assert manifest.read(made.folder, "")["checked"]
+    assert unit(desk, "jawiki", f"corpus.sources.jawiki.location={DATE}").state() == "done"
+
+
+def test_a_folder_of_downloads_serves_several_workspaces(desk: Desk, server: Server) -> None:
+    shared = f"corpus.downloads={desk.folder / 'shared'}"
+    first = pieces(web(desk, server.url(), shared))
+    again = web(desk, server.url(), shared, f"workspace={desk.folder / 'other'}")
+    assert again.state() == "missing"
+    assert pieces(again) == first
+    assert len(server.asked) == 1
+    assert Path(first[0]["path"]).parent.parent == desk.folder / "shared"
+    assert web(desk, server.url()).state() == "done"  # where it lies decides nothing
+
+
+def test_a_fetched_file_that_is_gone_is_broken_and_fetched_again(
+    desk: Desk, server: Server
+) -> None:
+    made = web(desk, server.url())
+    path = Path(pieces(made)[0]["path"])
+    path.unlink()
+    assert made.state() == "broken"
+    assert len(documents(made)) == 2_000
+    os.utime(path, ns=(0, 7))
+    assert made.state() == "broken"
+    assert len(documents(made)) == 2_000
+    assert len(server.asked) == 2
+
+
+def test_of_a_fetched_file_that_was_made_into_parts_the_parts_are_enough(
+    desk: Desk, server: Server
+) -> None:
+    server.files = {"a.gz": gzip.compress(BODY)}
+    made = web(desk, server.url("a.gz"), "corpus.unit_mb=0.005")
+    assert len(pieces(made)) == 4
+    for path in made.folder.glob("*/a.gz"):
+        path.unlink()
+    assert len(documents(made)) == 2_000
+    assert len(server.asked) == 1
+    part = made.folder / "part-00002.txt.zst"
+    raw = bytearray(part.read_bytes())
+    raw[-1] ^= 0xFF
+    part.write_bytes(bytes(raw))
+    assert (made.state(), made.state(verify=True)) == ("done", "broken")
 
 
 def test_a_source_of_another_size_or_time_is_stale(desk: Desk) -> None:
@@ -219,7 +247,80 @@ def test_a_source_of_another_size_or_time_is_stale(desk: Desk) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("override", "state"),
+    [
+        ("corpus.sources.jawiki.title=drop", "stale"),
+        ("corpus.sources.jawiki.index=/nowhere", None),
+        ("corpus.sources.jawiki.text_key=a", "done"),
+        ("corpus.sources.jawiki.mirrors=[https://example.org/a.bz2]", "done"),
+        ("corpus.downloads=/nowhere", "done"),
+        ("corpus.tasks=9", "done"),
+        ("corpus.unit_mb=7", "stale"),
+    ],
+)
+def test_what_decides_the_pieces_is_a_cause(desk: Desk, override: str, state: str | None) -> None:
+    stage.run("download", [unit(desk, "jawiki")])
+    if state is None:
+        with pytest.raises(InputError, match=r"index=/nowhere: there is no such file"):
+            unit(desk, "jawiki", override)
+    else:
+        assert unit(desk, "jawiki", override).state() == state
+
+
+def test_an_index_at_hand_is_a_cause(desk: Desk) -> None:
+    stage.run("download", [unit(desk, "jawiki")])
+    (desk.folder / "index.bz2").write_bytes(b"")
+    with_index = unit(desk, "jawiki", f"corpus.sources.jawiki.index={desk.folder / 'index.bz2'}")
+    assert with_index.state() == "stale"
+
+
 def test_a_missing_source_is_named(desk: Desk) -> None:
     desk.dump.unlink()
     with pytest.raises(InputError, match=r"corpus\.sources\.jawiki\.location=.*no such file"):
         download.units(desk.recipe())
+    desk.dump.mkdir()
+    with pytest.raises(InputError, match=r"no file in this folder; give a path, a folder"):
+        download.units(desk.recipe())
+
+
+def test_a_recipe_keeps_names_and_urls_and_makes_patterns_absolute(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(desk.folder)
+    made = desk.recipe(
+        "corpus.sources.web.location=texts/*.txt",
+        f"corpus.sources.jawiki.location={DATE}",
+        "corpus.sources.jawiki.index=index.bz2",
+        "corpus.downloads=shared",
+    ).corpus
+    assert made.sources["web"].location == str(desk.folder / "texts/*.txt")
+    assert made.sources["jawiki"].location == DATE
+    assert made.sources["jawiki"].index == str(desk.folder / "index.bz2")
+    assert made.downloads == str(desk.folder / "shared")
+    url = "https://example.org/i.bz2"
+    kept = desk.recipe(f"corpus.sources.jawiki.index={url}").corpus.sources["jawiki"]
+    assert kept.index == url
+    assert desk.recipe("corpus.sources.web.location=./cc100-ja").corpus.sources["web"].location == (
+        str(desk.folder / "cc100-ja")
+    )
+
+
+def test_a_published_text_has_its_kind(desk: Desk) -> None:
+    with pytest.raises(ConfigError, match=r"corpus\.sources\.web\.kind='plaintext': jawiki-2022"):
+        desk.recipe(f"corpus.sources.web.location={DATE}")
+    with pytest.raises(
+        ConfigError, match="cc100-ja is a text of kind plaintext; write kind: plain"
+    ):
+        desk.recipe("corpus.sources.jawiki.location=cc100-ja")
+
+
+def test_the_published_texts_are_where_they_are() -> None:
+    dump = sources.remote(Source(kind="wikipedia", location="zh_min_nanwiki-20220701"))
+    assert dump is not None
+    base = "https://dumps.wikimedia.org/zh_min_nanwiki/20220701/zh_min_nanwiki-20220701-"
+    assert dump.urls == (f"{base}pages-articles-multistream.xml.bz2",)
+    assert dump.index == (f"{base}pages-articles-multistream-index.txt.bz2",)
+    assert dump.sums == (f"{base}sha1sums.txt",)
+    text = sources.remote(Source(kind="plaintext", location="cc100-zh-Hans"))
+    assert text == sources.Remote(("https://data.statmt.org/cc-100/zh-Hans.txt.xz",))

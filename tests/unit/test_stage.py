@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import gzip
 from typing import TYPE_CHECKING
 
 import pytest
@@ -145,9 +146,11 @@ def test_a_changed_text_remakes_only_the_units_that_hold_it(desk: Desk) -> None:
 
 
 def test_a_smaller_corpus_leaves_no_part_of_the_larger_one(desk: Desk) -> None:
-    recipe = desk.recipe("corpus.unit_mb=0.001")
+    (desk.folder / "web.gz").write_bytes(gzip.compress(desk.web.read_bytes()))
+    packed = f"corpus.sources.web.location={desk.folder / 'web.gz'}"
+    recipe = desk.recipe("corpus.unit_mb=0.001", packed)
     stage.run("download", download.units(recipe))
-    recipe = desk.recipe("corpus.unit_mb=1")
+    recipe = desk.recipe("corpus.unit_mb=1", packed)
     stage.run("download", download.units(recipe))
     assert [path.name for path in desk.workspace.raw("web").glob("part-*")] == [
         "part-00000.txt.zst"
