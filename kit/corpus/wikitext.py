@@ -60,6 +60,7 @@ _BEFORE = 20  # characters that are looked at before a pair
 _DEPTH = 16  # of parentheses in one another; deeper ones are left as they are
 _SEPARATOR = re.compile(r"([、，；,]|;(?=\s))")
 _ONLY_SEPARATORS = re.compile(r"[\s、，；：,;:]*")
+_NOTHING = " \N{NO-BREAK SPACE}　-–—/・"  # what joins two emptied templates
 _LABEL = re.compile(r"[^\s:：]{1,8}\s*[:：]")  # of 「（英: ）」: a language, and nothing in it
 _SPACES = re.compile(" {2,}")
 # Words behind which a mark in parentheses, or a pair of them, is what is spoken of; and a call.
@@ -171,7 +172,8 @@ def _pair(before: str, opening: str, inside: str, closing: str) -> str:
         return whole  # an emoticon, a call, a tuple: no language template has left it
     first, *rest = _SEPARATOR.split(inside)
     places = [("", first), *zip(rest[::2], rest[1::2], strict=True)]
-    kept = [place for place in places if not _is_emptied(place[1])]
+    nothing = _NOTHING if len(places) > 1 else " "
+    kept = [place for place in places if not _is_emptied(place[1].strip(nothing))]
     if len(kept) == len(places):
         return whole
     left = "".join(mark + text for mark, text in kept)[len(kept[0][0]) :].strip() if kept else ""
@@ -179,4 +181,4 @@ def _pair(before: str, opening: str, inside: str, closing: str) -> str:
 
 
 def _is_emptied(text: str) -> bool:
-    return not text.strip() or _LABEL.fullmatch(text.strip()) is not None
+    return not text or _LABEL.fullmatch(text) is not None
