@@ -31,12 +31,12 @@ from typing import TYPE_CHECKING, cast
 from kit.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
     from types import TracebackType
     from typing import IO, Self
 
 PATIENCE = 300.0  # seconds without a byte in or out; the slowest real page takes a few
-AHEAD = 64  # pages; the program itself takes eleven ahead of what it has written
+AHEAD = 32  # pages; the program itself takes eleven ahead of what it has written
 AHEAD_BYTES = 16 << 20
 LONGEST_ANSWER = 32 << 20  # bytes; JSON makes six bytes of a character of three
 MEMORY = 1 << 30  # bytes of address space: {{padleft:x|999999999}} is a gigabyte
@@ -74,7 +74,7 @@ def texts(
     namespaces: list[str],
     failed: Callable[[Page, str], None],
     patience: float = PATIENCE,
-) -> Iterator[tuple[Page, str]]:
+) -> Generator[tuple[Page, str], None, None]:
     """The text of each page, in the order of the pages.
 
     `failed` is told of a page that the program cannot do, with the reason; the page is passed over
@@ -278,11 +278,12 @@ class _Program:
         """Whether one of its processes is dead: the others would wait for it."""
         if b"Error" in self._messages:  # the mapper, which then waits for the reducer
             return True
-        tasks = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
+        pid = self._process.pid
         try:
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
             return any(
-                Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-                for child in tasks.read_text().split()
+                Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+                for each in [pid, *children]
             )
         except OSError:  # no /proc, or a child that is gone by now: PATIENCE will tell
             return False

@@ -36,8 +36,7 @@ _TAG = re.compile(rf"</?(?:{_TAGS})(?:\s[^<>]*)?/?>", re.IGNORECASE)
 _TEMPLATE = re.compile(r"\{\{[^{}]*\}\}")
 _LINK = re.compile(r"\[\[([^\[\]]*)\]\]")
 _NO_TEXT = re.compile(
-    r"\[\[\s*(?:File|Image|Media|Category|ファイル|画像|メディア|カテゴリ)\s*:[^\[\]]*\]\]",
-    re.IGNORECASE,
+    r"\s*(?:File|Image|Media|Category|ファイル|画像|メディア|カテゴリ)\s*:", re.IGNORECASE
 )
 # https://www.mediawiki.org/wiki/Help:Magic_words, and the names that MediaWiki's Japanese has
 _SWITCHES = (
@@ -98,7 +97,7 @@ def _line(line: str) -> str:
     if "{{" in line:
         line = _inside_out(_TEMPLATE, "", line)
     if "[[" in line:
-        line = _inside_out(_LINK, _label, _NO_TEXT.sub("", line))
+        line = _inside_out(_LINK, _label, line)
     if "__" in line or "＿＿" in line:
         line = _SWITCH.sub("", line)
     line = line.strip()
@@ -119,7 +118,7 @@ def _without_comments(line: str) -> str:
 
 
 def _label(link: re.Match[str]) -> str:
-    return link[1].rpartition("|")[2]
+    return "" if _NO_TEXT.match(link[1]) else link[1].rpartition("|")[2]
 
 
 def _inside_out(

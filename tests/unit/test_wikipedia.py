@@ -1,16 +1,20 @@
-"""Wikipedia dumps: cut between streams, read without what is no article, refused where damaged."""
+"""Wikipedia dumps: read as their articles, whatever the cut; what is broken is told or passed over."""
 
 from __future__ import annotations
 
 import bz2
 import itertools
 import lzma
+import subprocess
+import sys
+import tracemalloc
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
-from kit.corpus import wikipedia
+from kit.corpus import multistream, wikipedia, wikitext
+from kit.corpus.faults import Faults
 from kit.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,13 +29,32 @@ DUMPS = [pytest.param(DEMO, id="demo"), pytest.param(REAL, id="real", marks=real
 UNIT_SIZES = [1, 20_000, 300_000, 10**9]
 
 
-def text_of(path: Path, unit_bytes: int) -> list[list[str]]:
+def pieces_of(path: Path, unit_bytes: int, title: str = "line") -> list[dict[str, Any]]:
     header_end, ranges = wikipedia.stream_ranges(path, unit_bytes)
+    common = {"path": str(path), "header_end": header_end, "title": title}
+    return [common | {"start": start, "end": end} for start, end in ranges]
+
+
+def text_of(
+    path: Path,
+    unit_bytes: int,
+    mode: Literal["default", "article"] = "default",
+    title: str = "drop",
+    faults: Faults | None = None,
+) -> list[list[str]]:
+    met = faults or Faults("stop")
     return [
         document
-        for start, end in ranges
-        for document in wikipedia.documents(path, header_end, start, end)
+        for piece in pieces_of(path, unit_bytes, title)
+        for document in wikipedia.documents(piece, met, mode)
     ]
+
+
+def pack_dump(path: Path, pack: ModuleType, *streams: str | bytes, header: str = "") -> None:
+    """A dump of a header, streams of these texts, and the closing tag."""
+    texts = [header or pack.HEADER, *streams, "</mediawiki>\n"]
+    raw = [text.encode() if isinstance(text, str) else text for text in texts]
+    path.write_bytes(b"".join(map(bz2.compress, raw)))
 
 
 def test_the_demo_dump_is_packed_from_its_articles(pack: ModuleType, root: Path) -> None:
@@ -95,7 +118,7 @@ def test_redirects_templates_and_project_pages_are_no_documents(desk: Desk) -> N
 
 
 def test_a_document_has_neither_tags_nor_empty_lines(desk: Desk) -> None:
-    assert wikipedia.clean("一<br>二\n\n <ref>三</ref> \n<div>\n") == ["一二", "三"]
+    assert wikitext.clean("一<br>二\n\n <ref>三</ref> \n<div>\n") == ["一二", "三"]
     for document in text_of(desk.dump, 10**9):
         assert document
         assert all(line == line.strip() and line for line in document)
@@ -112,8 +135,7 @@ def test_an_entity_that_is_no_character_does_not_stop_the_unit(
     pages = pack.page(1, "実体", 0, None, "壊れた実体&#xD800;がある。") + pack.page(
         2, "次", 0, None, "次の頁も読める。"
     )
-    texts = [pack.HEADER, pages, "</mediawiki>\n"]
-    desk.dump.write_bytes(b"".join(bz2.compress(text.encode()) for text in texts))
+    pack_dump(desk.dump, pack, pages)
     documents = text_of(desk.dump, 1)
     assert documents[-1] == ["次の頁も読める。"]
     for document in documents:
@@ -186,3 +208,208 @@ def test_what_is_no_bz2_file_is_refused(desk: Desk, content: bytes) -> None:
 def test_a_dump_of_one_stream_is_refused(desk: Desk, streams: list[bytes]) -> None:
     desk.dump.write_bytes(bz2.compress(b"".join(map(bz2.decompress, streams))))
     assert "give a multistream dump" in refusal(desk.dump)
+
+
+@pytest.mark.parametrize("unit_bytes", UNIT_SIZES)
+@pytest.mark.parametrize("dump", DUMPS)
+def test_an_index_gives_the_ranges_that_a_scan_gives(dump: Path, unit_bytes: int) -> None:
+    index = dump.with_name(dump.name.replace(".xml.bz2", "-index.txt.bz2"))
+    by_index = wikipedia.stream_ranges(dump, unit_bytes, index)
+    assert by_index == wikipedia.stream_ranges(dump, unit_bytes)
+
+
+@pytest.mark.parametrize("dump", DUMPS)
+def test_article_mode_gives_what_wikiextractor_and_sed_give(dump: Path, tmp_path: Path) -> None:
+    xml = tmp_path / "dump.xml"
+    xml.write_bytes(bz2.decompress(dump.read_bytes()))
+    command = f"{sys.executable} -m wikiextractor.WikiExtractor -q --no-templates -o - {xml}"
+    plain = subprocess.run(
+        f"{command} | sed 's/<[^>]*>//g'", shell=True, capture_output=True, check=True, text=True
+    )
+    lines = [line for line in plain.stdout.split("\n") if line]
+    assert len(lines) > 100
+    documents = text_of(dump, 300_000, "article", "line")
+    assert [line for document in documents for line in document] == lines
+
+
+def test_the_title_is_the_first_line_unless_it_is_dropped(desk: Desk, pack: ModuleType) -> None:
+    pack_dump(
+        desk.dump,
+        pack,
+        pack.page(1, "R&D", 0, None, "研究（）である。"),
+        pack.page(2, "空", 0, None, ""),
+    )
+    assert text_of(desk.dump, 1, "default", "line") == [["R&D", "研究である。"]]
+    assert text_of(desk.dump, 1, "default", "drop") == [["研究である。"]]
+    article = [["R&amp;D", "研究（）である。"], ["空"]]  # as the article's pipeline had it
+    assert text_of(desk.dump, 1, "article", "line") == article
+    assert text_of(desk.dump, 1, "article", "drop") == [["研究（）である。"]]
+
+
+def test_an_article_named_like_a_template_is_an_article(desk: Desk, pack: ModuleType) -> None:
+    name = "Template Method パターン"
+    pack_dump(desk.dump, pack, pack.page(1, name, 0, None, "雛形である。"))
+    assert text_of(desk.dump, 1, "default", "line") == [[name, "雛形である。"]]
+
+
+def test_the_day_of_the_run_does_not_get_into_the_text(desk: Desk, pack: ModuleType) -> None:
+    text = "{{CURRENTYEAR}}年{{ currentmonth }}月{{CURRENTDAY}}日{{CURRENTHOUR}}時、{{CURRENTTIME}}のこと。"
+    page = pack.page(1, "今", 0, None, text)
+    before, _, after = page.partition("<timestamp>")
+    dated = (
+        f"{before}<timestamp>2019-05-07T13:24:35Z</timestamp>{after.partition('</timestamp>')[2]}"
+    )
+    pack_dump(desk.dump, pack, dated)
+    assert text_of(desk.dump, 1) == [["2019年05月07日13時、13:24:35のこと。"]]
+
+
+GOOD = "良い頁である。"
+BROKEN = {
+    "not UTF-8": ("not_utf8", "壊れた頁".encode() + b"\xe3\x81"),
+    "NUL": ("page_malformed", b"a\0b"),
+    "a tag in the text": ("page_malformed", b"a <b> c"),
+    "two revisions": ("page_malformed", b"a</text></revision><revision><text>b"),
+    "too large": ("page_too_large", b"a" * 9000),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_broken_page_is_told_or_passed_over(
+    kind: str, desk: Desk, pack: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wikipedia, "PAGE", 8000)
+    count, text = BROKEN[kind]
+    pages = [pack.page(number, f"題{number}", 0, None, GOOD).encode() for number in (1, 2, 3)]
+    pages[1] = pages[1].replace(GOOD.encode(), text)
+    pack_dump(desk.dump, pack, b"".join(pages))
+    faults = Faults("skip")
+    documents = text_of(desk.dump, 1, title="line", faults=faults)
+    assert documents == [["題1", GOOD], ["題3", GOOD]]
+    assert faults.counts == {count: 1}
+    start = pieces_of(desk.dump, 1)[0]["start"]
+    assert f"{desk.dump}, stream at byte {start}, page '題2'" in faults.places[count][0]
+    assert "corpus.on_bad_input=skip" in refusal(desk.dump)
+
+
+def test_a_page_that_wikiextractor_cannot_do_is_passed_over_with_its_place(
+    desk: Desk, pack: ModuleType
+) -> None:
+    texts = [GOOD, "{{a" * 5000 + "}}" * 5000, GOOD]
+    pages = [pack.page(number, f"題{number}", 0, None, text) for number, text in enumerate(texts)]
+    pack_dump(desk.dump, pack, "".join(pages))
+    faults = Faults("skip")
+    assert [name for name, _ in text_of(desk.dump, 1, title="line", faults=faults)] == [
+        "題0",
+        "題2",
+    ]
+    assert faults.counts == {"page_failed": 1}
+    start = pieces_of(desk.dump, 1)[0]["start"]
+    place = f"{desk.dump}, stream at byte {start}, page '題1': wikiextractor failed: RecursionError"
+    assert place in faults.places["page_failed"][0]
+
+
+def test_a_page_that_its_stream_cuts_is_told(desk: Desk, pack: ModuleType) -> None:
+    page = pack.page(1, "題", 0, None, GOOD)
+    pack_dump(desk.dump, pack, page + page[:-20], page)
+    faults = Faults("skip")
+    assert text_of(desk.dump, 1, faults=faults) == [[GOOD], [GOOD]]
+    assert faults.counts == {"page_malformed": 1}
+
+
+def test_a_page_of_another_namespace_is_no_bad_input_however_large(
+    desk: Desk, pack: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wikipedia, "PAGE", 8000)
+    pack_dump(desk.dump, pack, pack.page(1, "Wikipedia:記録", 4, None, "あ" * 9000))
+    assert text_of(desk.dump, 1) == []
+
+
+def test_strange_text_passes(desk: Desk, pack: ModuleType) -> None:
+    texts = ["か" + "\u3099" * 1_000_000, "日" * 400_000, GOOD]
+    pack_dump(
+        desk.dump, pack, "".join(pack.page(i, "題", 0, None, text) for i, text in enumerate(texts))
+    )
+    assert text_of(desk.dump, 1) == [[text] for text in texts]
+
+
+@pytest.mark.parametrize("unit_bytes", [1, 10**9])
+def test_a_damaged_stream_is_passed_over_whatever_the_cut(
+    unit_bytes: int, desk: Desk, streams: list[bytes]
+) -> None:
+    raw = bytearray(b"".join([streams[0], streams[1], streams[1], streams[2], streams[3]]))
+    start = len(streams[0]) + len(streams[1])
+    raw[start + len(streams[1]) // 2] ^= 0xFF
+    desk.dump.write_bytes(bytes(raw))
+    faults = Faults("skip")
+    titles = [
+        document[0] for document in text_of(desk.dump, unit_bytes, title="line", faults=faults)
+    ]
+    assert titles == ["霧浜県", "灯野川", "駅伝競走"]
+    assert faults.counts == {"stream_damaged": 1}
+    assert f"{desk.dump}: damaged bz2 stream at byte {start} " in faults.places["stream_damaged"][0]
+
+
+def test_a_file_that_was_cut_since_then_is_told(desk: Desk) -> None:
+    piece = pieces_of(desk.dump, 10**9)[0]
+    desk.dump.write_bytes(desk.dump.read_bytes()[: piece["start"] + 50])
+    faults = Faults("skip")
+    assert list(wikipedia.documents(piece, faults, "default")) == []
+    assert f"the bz2 stream at byte {piece['start']} is cut" in faults.places["stream_damaged"][0]
+
+
+def test_what_is_no_page_is_told(desk: Desk, pack: ModuleType) -> None:
+    pack_dump(desk.dump, pack, "<!DOCTYPE x>" + pack.page(1, "題", 0, None, GOOD), "\0" * 10_000)
+    faults = Faults("skip")
+    assert text_of(desk.dump, 1, faults=faults) == [[GOOD]]
+    assert faults.counts == {"page_malformed": 2}
+
+
+@pytest.mark.parametrize("mode", ["default", "article"])
+def test_entities_of_a_document_type_are_neither_expanded_nor_fetched(
+    mode: Literal["default", "article"], desk: Desk, pack: ModuleType
+) -> None:
+    secret = desk.folder / "secret.txt"
+    secret.write_text("秘密である。", encoding="utf-8")
+    bombs = "".join(f'<!ENTITY e{i + 1} "{f"&e{i};" * 10}">' for i in range(9))
+    entities = f'<!ENTITY e0 "笑">{bombs}<!ENTITY file SYSTEM "{secret.as_uri()}">'
+    page = pack.page(1, "題", 0, None, GOOD).replace(GOOD, "&e9;と&file;である。")
+    header = f"<!DOCTYPE mediawiki [{entities}]>\n{pack.HEADER}"
+    pack_dump(desk.dump, pack, page, header=header)
+    escaped = "&amp;" if mode == "article" else "&"
+    assert text_of(desk.dump, 1, mode) == [[f"{escaped}e9;と{escaped}file;である。"]]
+
+
+def test_a_header_without_namespaces_is_refused(desk: Desk, pack: ModuleType) -> None:
+    pack_dump(desk.dump, pack, pack.page(1, "題", 0, None, GOOD), header="<mediawiki>\n")
+    assert "names no namespaces" in refusal(desk.dump)
+
+
+def test_an_empty_range_has_no_documents(desk: Desk) -> None:
+    piece = pieces_of(desk.dump, 1)[0]
+    empty = piece | {"end": piece["start"]}
+    assert list(wikipedia.documents(empty, Faults("stop"), "default")) == []
+
+
+def test_memory_does_not_depend_on_the_range(
+    desk: Desk, pack: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page of 16 MB, then streams of a megabyte, under bounds of 2 MB; and the half of it."""
+    monkeypatch.setattr(multistream, "HELD", 2 << 20)
+    monkeypatch.setattr(wikipedia, "PAGE", 2 << 20)
+    talk = pack.page(2, "Wikipedia:井戸端", 4, None, "あ" * 300_000)
+    page = pack.page(1, "題", 0, None, GOOD)
+    bomb = page.replace(GOOD, "0" * (16 << 20)) + page
+    header, one, last, huge = (
+        bz2.compress(text.encode()) for text in (pack.HEADER, talk + page, "</mediawiki>", bomb)
+    )
+    peaks = []
+    for number in (4, 12):
+        desk.dump.write_bytes(b"".join([header, huge, one * number, last]))
+        tracemalloc.start()
+        try:
+            assert len(text_of(desk.dump, 10**9, faults=Faults("skip"))) == number + 1
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+    assert peaks[1] < 1.2 * peaks[0]
+    assert peaks[1] < 12 << 20
