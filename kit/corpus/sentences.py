@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import re
+from typing import TYPE_CHECKING
 
-_PIECE = re.compile(r"[^。．？！♪…?!]+[。．？！♪…?!]*|[。．？！♪…?!]+")
-_BRACKETS = re.compile(r"[（(）)「“」”]")
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+_MARKS = "。．？！♪…?!"
+_ROUND, _CORNER = ("（(", "）)"), ("「“", "」”")  # what opens, what closes
+_PIECE = re.compile(f"[^{_MARKS}]+[{_MARKS}]*|[{_MARKS}]+")
+_BRACKETS = re.compile(f"[{''.join(_ROUND + _CORNER)}]")
+_FEW = 5000  # characters; line by line is quicker on less
+_MARK = 1  # the kind of a closing mark; greater ones are brackets
 
 
 def split(line: str) -> list[str]:
@@ -17,16 +29,66 @@ def split(line: str) -> list[str]:
     pieces = _PIECE.findall(line)
     if len(pieces) < 2 or not _BRACKETS.search(line):
         return pieces
-    sentences, held = [], ""
+    sentences, held, open_round, open_corner = [], [], 0, 0
     for piece in pieces:
-        held += piece
-        if _count(held, "（(") == _count(held, "）)") and _count(held, "「“") == _count(
-            held, "」”"
-        ):
-            sentences.append(held)
-            held = ""
-    return [*sentences, held] if held else sentences
+        held.append(piece)
+        open_round += _opened(piece, *_ROUND)
+        open_corner += _opened(piece, *_CORNER)
+        if open_round == open_corner == 0:
+            sentences.append("".join(held))
+            held.clear()
+    return [*sentences, "".join(held)] if held else sentences
 
 
-def _count(text: str, marks: str) -> int:
-    return sum(map(text.count, marks))
+def split_lines(lines: Sequence[str]) -> list[list[str]]:
+    """The sentences of each line, as `split` gives them; quicker, for many lines at once."""
+    text = "\n".join(lines)
+    if len(text) < _FEW or text.count("\n") != len(lines) - 1:
+        return [split(line) for line in lines]
+    import numpy as np
+
+    codes = np.frombuffer(f"{text}\n".encode("utf-32-le"), np.uint32)
+    ends = np.flatnonzero(codes == ord("\n"))  # of the lines
+    cuts = _cuts(_kinds()[codes], ends)
+    flat = np.insert(codes[:-1], cuts, ord("\n")).tobytes().decode("utf-32-le").split("\n")
+    until = (np.searchsorted(cuts, ends) + np.arange(1, len(ends) + 1)).tolist()
+    return [
+        flat[start:end] if flat[start] else []
+        for start, end in zip([0, *until], until, strict=False)
+    ]
+
+
+def _cuts(kinds: NDArray[np.uint8], ends: NDArray[np.intp]) -> NDArray[np.intp]:
+    """The places of the characters that begin a sentence within a line."""
+    import numpy as np
+
+    marks = np.flatnonzero(kinds == _MARK)
+    cuts = marks[kinds[marks + 1] != _MARK] + 1
+    owners = np.searchsorted(ends, cuts)
+    inner = cuts != ends[owners]
+    cuts, owners = cuts[inner], owners[inner]
+    brackets = np.flatnonzero(kinds > _MARK)
+    # How many stand open before each bracket, and behind the last; of both sorts in one number, the
+    # corner ones in its lower half. A cut counts where as many are open as before its line.
+    sorts = np.array([0, 0, 1 << 32, -(1 << 32), 1, -1], np.int64)
+    opened = np.concatenate([[0], np.cumsum(sorts[kinds[brackets]])])
+    starts = np.concatenate([[0], ends[:-1]])[owners]
+    outside: NDArray[np.intp] = cuts[
+        opened[np.searchsorted(brackets, cuts)] == opened[np.searchsorted(brackets, starts)]
+    ]
+    return outside
+
+
+@functools.cache
+def _kinds() -> NDArray[np.uint8]:
+    """What each code point is to the splitting; 0: nothing."""
+    import numpy as np
+
+    kinds = np.zeros(0x110000, np.uint8)
+    for kind, characters in enumerate((_MARKS, *_ROUND, *_CORNER), start=_MARK):
+        kinds[list(map(ord, characters))] = kind
+    return kinds
+
+
+def _opened(text: str, opening: str, closing: str) -> int:
+    return sum(map(text.count, opening)) - sum(map(text.count, closing))

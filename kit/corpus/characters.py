@@ -1,0 +1,142 @@
+"""What neologdn 0.5.6 does to a text, worked out for many lines at once with numpy.
+
+neologdn goes through a line character by character. All of its rules but one look at a character and
+its neighbours alone, and can be had from a table of flags over all code points; lines with a character
+of the last kind are named, for neologdn itself. Which rules there are was read from its behaviour on
+every code point; the tests hold the two against each other.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Codes = NDArray[np.uint32]
+    Flags = NDArray[np.uint8]
+
+LATIN = 1  # a space behind it may stay
+OPEN = 2  # a space before it may stay
+VOWEL = 4  # written ー; one of a run stays
+HYPHEN = 8  # written -; left out behind a -
+CHANGED = 16  # written as another character
+SPACE = 32  # one of a run stays, written as a plain one, between LATIN and OPEN
+TILDE = 64  # left out
+HARD = 128  # for neologdn
+_NOTEWORTHY = VOWEL  # a text whose flags are all below it stays as it is
+
+_CODE_POINTS = 0x110000
+TILDES = "~∼∾〜〰～"
+_HYPHENS = "˗֊‐‑‒–⁃⁻₋−"
+_VOWELS = "—―─━ー﹣－ｰ"
+_SPACES = " \u3000"
+_VOICING = "゛゜ﾞﾟ"  # join the kana before
+_BYTE_ORDER = "\ufeff"  # left out where a line, as it was normalised, begins with it
+# White space of any kind; str.isspace and \s of re agree on it.
+_WHITE = "\t\v\f\r\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007"
+_WHITE += "\u2008\u2009\u200a\u2028\u2029\u202f\u205f"
+# CJK symbols, kana, unified ideographs, half-width and full-width forms: no space stays beside them.
+_JAPANESE = ((0x3001, 0x3100), (0x4E00, 0xA000), (0xFF00, 0xFFF0))
+
+_FULL_WIDTH = (
+    "!#$%&()*+,./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[]^_abcdefghijklmnopqrstuvwxyz{|}"
+)
+_OTHER_SIGNS = {"¥": "\\", "‘": "`", "’": "'", "“": '"', "”": '"'}
+_HALF_WIDTH_KANA = (0xFF61, 0xFF9E)  # with punctuation; behind them come the voicing marks
+
+
+class Table:
+    """Flags and what is written, by code point. `latin`: ranges that count as Latin besides ASCII."""
+
+    def __init__(
+        self, *, white: bool, tildes: int = TILDE, latin: Iterable[tuple[int, int]] = ()
+    ) -> None:
+        import numpy as np
+
+        flags = np.full(_CODE_POINTS, OPEN, np.uint8)
+        self.written = np.arange(_CODE_POINTS, dtype=np.uint32)
+        for start, end in _JAPANESE:
+            flags[start:end] = 0
+        for before, after in _changes():
+            self.written[ord(before)] = ord(after)
+            flags[ord(before)] = CHANGED | (flags[ord(after)] & OPEN)
+        for flag, characters in ((HYPHEN, _HYPHENS), (VOWEL, _VOWELS)):
+            flags[_points(characters)] = flag | OPEN | CHANGED
+        self.written[_points(_HYPHENS)] = ord("-")
+        self.written[_points(_VOWELS)] = ord("ー")
+        flags[ord("ー")] = VOWEL | OPEN
+        flags[(self.written < 128) & (self.written != ord("*"))] |= LATIN
+        for start, end in latin:
+            flags[start:end] |= LATIN
+        flags[_points(_SPACES + (_WHITE if white else ""))] = SPACE
+        flags[_points(TILDES)] = tildes
+        flags[_points(_VOICING + _BYTE_ORDER)] = HARD
+        flags[ord("\n")] = 0
+        self.flags = flags
+
+    def normalise(self, text: str) -> tuple[str, list[int]]:
+        """Lines joined by line feeds, normalised, and the numbers of those left to neologdn.
+
+        Takes about twenty bytes of memory for each character. Raises UnicodeEncodeError for a lone
+        surrogate.
+        """
+        import numpy as np
+
+        codes = np.frombuffer(f"\n{text}\n".encode("utf-32-le"), np.uint32)
+        flags = self.flags[codes]
+        if flags.max() < _NOTEWORTHY:
+            return text, []
+        hard = np.flatnonzero(flags & HARD)
+        lines = np.searchsorted(np.flatnonzero(codes == ord("\n")), hard) - 1 if len(hard) else hard
+        codes, flags = _close_gaps(self.written[codes], flags)
+        codes = _shorten_runs(codes, flags)
+        return codes[1:-1].tobytes().decode("utf-32-le"), np.unique(lines).tolist()
+
+
+def _close_gaps(codes: Codes, flags: Flags) -> tuple[Codes, Flags]:
+    """Without spaces and tildes, but for one space of a run that may stay on both its sides."""
+    import numpy as np
+
+    gap = flags & (SPACE | TILDE) != 0
+    places = np.flatnonzero(gap)
+    if not len(places):
+        return codes, flags
+    first, last = places[~gap[places - 1]], places[~gap[places + 1]]
+    # neologdn passes over a tilde as if it were not there: a run of nothing else leaves no space.
+    kinds = np.bitwise_or.reduceat(flags[places], np.searchsorted(places, first))
+    stays = first[
+        (flags[first - 1] & LATIN != 0) & (flags[last + 1] & OPEN != 0) & (kinds & SPACE != 0)
+    ]
+    codes[stays] = ord(" ")
+    gap[stays] = False
+    return codes[~gap], flags[~gap]
+
+
+def _shorten_runs(codes: Codes, flags: Flags) -> Codes:
+    """Without the hyphens and long vowels that stand behind another one."""
+    import numpy as np
+
+    vowels, hyphens = np.flatnonzero(flags & VOWEL), np.flatnonzero(flags & HYPHEN)
+    again = np.concatenate(
+        [
+            vowels[flags[vowels - 1] & VOWEL != 0],
+            hyphens[codes[hyphens - 1] == ord("-")],  # the plain one too, which is no HYPHEN itself
+        ]
+    )
+    return np.delete(codes, again) if len(again) else codes
+
+
+def _changes() -> Iterator[tuple[str, str]]:
+    yield from ((chr(ord(after) + 0xFEE0), after) for after in _FULL_WIDTH)
+    yield from _OTHER_SIGNS.items()
+    for code in range(*_HALF_WIDTH_KANA):
+        yield chr(code), unicodedata.normalize("NFKC", chr(code))
+
+
+def _points(characters: str) -> list[int]:
+    return list(map(ord, characters))
