@@ -6,15 +6,18 @@ import itertools
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kit.corpus.sentences import split
+from kit.corpus.sentences import split, split_lines
+from tests.benchmarks.peers.script import ssplit
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 LINES = st.text(st.sampled_from("あ日aB1 。．？！♪…?!（(）)「“」”『』、.ー"), max_size=40)
+
+LONG = "霧" * 10_000  # fewer characters would be split line by line
 
 
 @pytest.mark.parametrize(
@@ -44,6 +47,7 @@ LINES = st.text(st.sampled_from("あ日aB1 。．？！♪…?!（(）)「“」
 )  # fmt: skip
 def test_a_line_is_split_as_documented(line: str, sentences: list[str]) -> None:
     assert split(line) == sentences
+    assert split_lines([line, LONG, line]) == [sentences, [LONG], sentences]
 
 
 @given(LINES)
@@ -65,6 +69,28 @@ def test_a_line_without_brackets_is_cut_behind_each_run_of_marks_and_nowhere_els
     for sentence in sentences:
         body = sentence.rstrip("".join(marks))
         assert not set(body) & marks
+
+
+@settings(max_examples=200)
+@given(st.lists(LINES))
+def test_lines_together_are_split_as_each_alone(lines: list[str]) -> None:
+    found = [
+        ssplit(line) for line in lines
+    ]  # counts brackets in the whole text held, at each piece
+    assert [split(line) for line in lines] == found
+    assert split_lines(lines) == found
+    assert split_lines([*lines, LONG]) == [*found, [LONG]]
+
+
+def test_a_line_that_holds_a_line_feed_stays_one_line() -> None:
+    assert split_lines(["一つ。\n二つ", LONG]) == [["一つ。", "\n二つ"], [LONG]]
+
+
+def test_a_bracket_that_stays_open_takes_no_longer_for_a_long_line() -> None:
+    # Hours, where each piece means counting anew what was held before.
+    line = "一つ。「" + "文である。" * 400_000
+    assert split(line) == ["一つ。", line[3:]]
+    assert split_lines([line]) == [split(line)]
 
 
 def test_the_demo_is_split_as_textformatting_splits_it(root: Path) -> None:
