@@ -82,7 +82,7 @@ class Table:
     def normalise(self, text: str) -> tuple[str, list[int]]:
         """Lines joined by line feeds, normalised, and the numbers of those left to neologdn.
 
-        Takes about twenty bytes of memory for each character. Raises UnicodeEncodeError for a lone
+        Takes up to sixty bytes of memory for each character. Raises UnicodeEncodeError for a lone
         surrogate.
         """
         import numpy as np
