@@ -1,38 +1,56 @@
 """Word segmentation by MeCab with JumanDIC, or by Juman++ where the recipe was resolved to it.
 
-A segmenter never changes the text: its words, joined, are what it was given. What it would change
-is kept whole.
+    name, version = segment.resolve("auto")
+    with segment.open(name, version, workers=4) as segmenter:
+        for sentences in segmenter.stream(batches): ...
+
+A segmenter never changes the text: its words, joined, are what it was given. What it would change,
+or cannot be given, is kept whole as one word, and counted by reason.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
-import re
+import os
 import shutil
 import subprocess
-from typing import Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, Self
 
 from kit.errors import ClusterError, ConfigError
 
-_JUMANPP_BYTES = 4096  # a longer line gets no answer from Juman++ 2
-_JUMANPP_RUN = re.compile(
-    r"([A-Za-z]{200}|[ァ-ヶー]{200}|[一-龠]{200})"
-)  # its memory grows with the square
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Iterable, Iterator, Sequence
+
+_VERSION_PATIENCE = 60.0  # seconds: jumanpp loads its model for this, from a cold file system
 
 
 class Segmenter(Protocol):
-    """What cuts a run of text without white space into words."""
+    """What cuts text without spaces into words."""
 
-    kept_whole: int
+    kept_whole: Counter[str]  # pieces of text that are one word, by reason
 
-    def words(self, text: str) -> list[str]:
-        """The words of `text`, which is not empty; joined, they are `text`."""
+    def stream(self, batches: Iterable[Sequence[str]]) -> Iterator[list[str]]:
+        """For each batch of chunks the list of their words, joined by single spaces, in order.
+
+        A chunk is not empty and has no plain space or line feed; without the spaces its words are
+        the chunk. Some batches are read ahead. One stream at a time. Raises ClusterError.
+        """
+
+    def close(self) -> None:
+        """End its processes, if it has any."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
 
 
 def resolve(name: str) -> tuple[str, str]:
     """The segmenter that `name` (auto, mecab or jumanpp) means on this machine, and its version.
 
-    Raises ConfigError where jumanpp is asked for by name and not on the PATH.
+    Raises ConfigError where jumanpp is asked for by name and not on the PATH, ClusterError where
+    it does not tell its version.
     """
     jumanpp = shutil.which("jumanpp")
     if name == "jumanpp" and jumanpp is None:
@@ -40,76 +58,60 @@ def resolve(name: str) -> tuple[str, str]:
             "corpus.segmenter=jumanpp: no jumanpp on the PATH; install it, or use mecab"
         )
     if jumanpp is not None and name in ("auto", "jumanpp"):
-        shown = subprocess.run([jumanpp, "--version"], capture_output=True, text=True, check=False)
-        return "jumanpp", (shown.stdout or shown.stderr).strip().split("\n", maxsplit=1)[0]
+        return "jumanpp", _jumanpp_version(jumanpp)
     versions = (
         f"{package} {importlib.metadata.version(package)}" for package in ("fugashi", "jumandic")
     )
     return "mecab", ", ".join(versions)
 
 
-def segmenter(name: str, version: str | None) -> Segmenter:
-    """The segmenter of a resolved recipe. Raises ClusterError on a machine that has another one."""
+def open(  # noqa: A001  segment.open, as in gzip.open
+    name: str, version: str | None, workers: int, cache: Path | None = None
+) -> Segmenter:
+    """The segmenter of a resolved recipe; Juman++ has `workers` processes.
+
+    `cache` is a folder for the mended dictionary of MeCab (144 MB), by default that of the user.
+    Raises ClusterError on a machine that has another segmenter or version, or a broken one.
+    """
     here = resolve(name)
     if version is not None and here != (name, version):
         raise ClusterError(
             f"this machine has {' '.join(here)}, the recipe was resolved to {name} {version}; "
             "install the same on every node"
         )
-    return Jumanpp() if here[0] == "jumanpp" else MeCab()
+    if here[0] == "jumanpp":
+        from kit.corpus.jumanpp import Jumanpp
+
+        return Jumanpp(workers)
+    from kit.corpus.mecab import MeCab
+
+    return MeCab(cache or _user_cache())
 
 
-class MeCab:
-    """MeCab with JumanDIC, in this process."""
-
-    def __init__(self) -> None:
-        import fugashi
-        import jumandic
-
-        self.kept_whole = 0
-        self._tagger = fugashi.GenericTagger(f"-Owakati {jumandic.MECAB_ARGS}")
-
-    def words(self, text: str) -> list[str]:
-        """See Segmenter. Two broken entries of JumanDIC cut inside a character."""
-        try:
-            words = str(self._tagger.parse(text)).split()
-        except UnicodeDecodeError:
-            words = []
-        if "".join(words) == text:
-            return words
-        self.kept_whole += 1
-        return [text]
-
-
-class Jumanpp:
-    """Juman++ 2 over a pipe, a line in and a line out."""
-
-    def __init__(self) -> None:
-        self.kept_whole = 0
-        self._process = subprocess.Popen(
-            ["jumanpp", "--segment"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+def _jumanpp_version(program: str) -> str:
+    """The first line of `jumanpp --version`, which ends with code 1."""
+    try:
+        shown = subprocess.run(
+            [program, "--version"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            timeout=_VERSION_PATIENCE,
         )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ClusterError(
+            f"{program} --version: {error}; mend it, or use corpus.segmenter=mecab"
+        ) from error
+    lines = (shown.stdout or shown.stderr).decode(errors="replace").split("\n")
+    if not lines[0].strip():
+        raise ClusterError(
+            f"{program} --version: no answer (code {shown.returncode}); "
+            "mend it, or use corpus.segmenter=mecab"
+        )
+    return lines[0].strip()
 
-    def words(self, text: str) -> list[str]:
-        """See Segmenter. What Juman++ would swallow or choke on is not sent to it."""
-        raw = text.encode()
-        answer = [text]
-        if len(raw) <= _JUMANPP_BYTES and "\0" not in text and not _JUMANPP_RUN.search(text):
-            assert self._process.stdin is not None
-            assert self._process.stdout is not None
-            self._process.stdin.write(raw + b"\n")
-            self._process.stdin.flush()
-            line = self._process.stdout.readline()
-            if not line:
-                raise ClusterError(f"jumanpp ended (code {self._process.wait()}) at: {text[:60]}")
-            answer = line.decode(errors="replace").split()
-            if "".join(answer) == text:
-                return answer
-        self.kept_whole += 1
-        return [text]
 
-    def __del__(self) -> None:
-        process = getattr(self, "_process", None)
-        if process is not None and process.stdin is not None:
-            process.stdin.close()
-            process.wait()
+def _user_cache() -> Path:
+    """The user's cache folder (XDG Base Directory Specification)."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "ekiden"

@@ -1,0 +1,140 @@
+"""JumanDIC without the entries that cut inside a character.
+
+PyPI's jumandic 1.0.0 holds three words, each twice, that end in the middle of a UTF-8 sequence
+(their source, AuxV.csv of JumanDIC, was once cut so). It ships the compiled dictionary only, so the
+words are taken out of that: `folder(cache)` is a dictionary folder without them. Where nothing is
+broken (another version of the package) it is the package's own.
+
+The format of sys.dic (little-endian), as MeCab 0.996 reads it in dictionary.cpp, dictionary.h and darts.h:
+ten uint32: the file's size XOR 0xef718f77, the version 102, the type, the number of words, the sizes
+of the connection matrix (two), the bytes of the double array, of the words and of the features, 0;
+32 bytes name the character set; then the double array in units of (int32 base, uint32 check), the
+words in 16 bytes each, of which bytes 8 to 12 are the offset of the features, and the features, each
+closed by a NUL. A surface ends in a unit with a negative base, -1 - (first word << 8 | number of
+words). A number of 0 is a surface without words, which MeCab passes over.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import xxhash
+
+from kit.errors import ClusterError
+from kit.files import sync_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_MAGIC, _VERSION, _HEADER = 0xEF718F77, 102, 72
+_SYSTEM = "sys.dic"
+
+
+class _Layout(NamedTuple):
+    """Where the parts of a compiled dictionary begin, in bytes, and how many words it has."""
+
+    words: int
+    number: int
+    features: int
+
+
+def folder(cache: Path) -> Path:
+    """The dictionary folder to use; a mended copy (144 MB) is made in `cache` once, atomically.
+
+    Tasks may ask for it at the same moment. Raises ClusterError where it cannot be written.
+    """
+    import jumandic
+
+    package = Path(jumandic.DICDIR)
+    raw = (package / _SYSTEM).read_bytes()
+    made = cache / f"jumandic-{xxhash.xxh3_64_hexdigest(raw)}"
+    if made.is_dir():
+        return made
+    mended = without_broken(raw)
+    if mended is None:
+        return package
+    try:
+        _make(made, package, mended)
+    except OSError as error:
+        raise ClusterError(
+            f"{made}: a copy of JumanDIC cannot be made there ({error.strerror}); "
+            "make room, or set XDG_CACHE_HOME to a folder that can be written"
+        ) from error
+    return made
+
+
+def without_broken(raw: bytes) -> bytes | None:
+    """A compiled dictionary without its words of broken UTF-8; None where it has none.
+
+    Also where its format is unknown: what comes back damaged is found out sentence by sentence.
+    """
+    layout = _layout(raw)
+    broken = list(_broken_features(raw, layout.features)) if layout else []
+    if not layout or not broken:
+        return None
+    import numpy as np
+
+    words = np.frombuffer(raw, "<u4", layout.number * 4, layout.words).reshape(-1, 4)
+    damaged = np.flatnonzero(np.isin(words[:, 2], broken))
+    mended = bytearray(raw)
+    units = np.frombuffer(mended, "<i4", (layout.words - _HEADER) // 4, _HEADER)[::2]
+    ends = np.flatnonzero(units < 0)
+    first, number = (-1 - units[ends]) >> 8, (-1 - units[ends]) & 0xFF
+    # The words of one surface are neighbours; here they are all broken, or none of them is.
+    hit = ends[np.isin(first, damaged)]
+    if int(number[np.isin(first, damaged)].sum()) != len(damaged):
+        return None
+    units[hit] = -1 - ((-1 - units[hit]) >> 8 << 8)
+    return bytes(mended)
+
+
+def _layout(raw: bytes) -> _Layout | None:
+    header = [int.from_bytes(raw[at : at + 4], "little") for at in range(0, 36, 4)]
+    array, words, features = header[6:]
+    known = (
+        header[0] ^ _MAGIC == len(raw) == _HEADER + array + words + features
+        and header[1] == _VERSION
+        and raw[40:46].lower() == b"utf-8\0"
+    )
+    return _Layout(_HEADER + array, words // 16, _HEADER + array + words) if known else None
+
+
+def _broken_features(raw: bytes, start: int) -> Iterator[int]:
+    """The offsets of the features that are not UTF-8."""
+    at = start
+    while True:
+        try:
+            raw[at:].decode()
+        except UnicodeDecodeError as error:
+            broken = at + error.start
+            yield raw.rfind(b"\0", start - 1, broken) + 1 - start if broken > start else 0
+            at = raw.find(b"\0", broken) + 1 or len(raw)
+        else:
+            return
+
+
+def _make(made: Path, package: Path, system: bytes) -> None:
+    """Make the folder under another name, and rename it: it is whole, or absent."""
+    made.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=".partial-jumandic-", dir=made.parent))
+    try:
+        for path in package.iterdir():
+            if path.name != _SYSTEM:
+                shutil.copyfile(path, temporary / path.name)
+        (temporary / _SYSTEM).write_bytes(system)
+        for path in temporary.iterdir():
+            with path.open("rb") as stream:
+                os.fsync(stream.fileno())
+        sync_directory(temporary)
+        temporary.rename(made)
+        sync_directory(made.parent)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):  # another task was first
+            raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
