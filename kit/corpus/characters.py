@@ -1,9 +1,9 @@
 """What neologdn 0.5.6 does to a text, worked out for many lines at once with numpy.
 
-neologdn goes through a line character by character. All of its rules but one look at a character and
-its neighbours alone, and can be had from a table of flags over all code points; lines with a character
-of the last kind are named, for neologdn itself. Which rules there are was read from its behaviour on
-every code point; the tests hold the two against each other.
+neologdn goes through a line character by character. What it does to one depends on that one and its
+neighbours, and can be had from a table of flags over all code points. Left to neologdn itself are
+lines with voicing marks, which join the kana before them, and with byte order marks. The table was
+read from what neologdn does to every code point; the tests hold the two against each other.
 """
 
 from __future__ import annotations

@@ -28,6 +28,8 @@ class Normaliser:
     every white space is a plain one first, and what `options` names is kept (see kit/corpus/keep.py);
     with all options off that is the only difference. In both, the marks of a shard are then
     replaced. With another version of neologdn than the one worked out, all lines go through it.
+    A second time changes nothing more, but for byte order marks at the head of a line, spaces that
+    marks were replaced by, and in `article` other white space that only a tilde kept from the end.
     """
 
     def __init__(self, mode: str, options: Normalise) -> None:
