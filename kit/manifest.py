@@ -31,13 +31,15 @@ def causes(
     version: int,
     section: BaseModel | Mapping[str, Any],
     inputs: Mapping[str, Any],
+    leave_out: frozenset[str] = frozenset(),
 ) -> dict[str, Any]:
-    """All that decides the bytes of a stage's outputs.
+    """All that decides the bytes of a stage's outputs; `leave_out` names keys that do not.
 
     `version` is a constant of the stage, raised when the same inputs come to give other bytes.
     """
     plain = dict(section) if not hasattr(section, "model_dump") else section.model_dump(mode="json")
-    return {"stage": stage, "version": version, "section": plain, "inputs": dict(inputs)}
+    kept = {key: value for key, value in plain.items() if key not in leave_out}
+    return {"stage": stage, "version": version, "section": kept, "inputs": dict(inputs)}
 
 
 def state(folder: Path, expected: Mapping[str, Any], *, verify: bool = False) -> State:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from kit.corpus import jsonl, plaintext, wikipedia
 
@@ -12,10 +12,14 @@ if TYPE_CHECKING:
     from kit.corpus.faults import Faults
 
 
-def read(piece: Mapping[str, Any], faults: Faults, mode: str) -> Iterator[list[str]]:
+def read(
+    piece: Mapping[str, Any], faults: Faults, mode: Literal["default", "article"]
+) -> Iterator[list[str]]:
     """Each document as its lines, which are not empty. Raises InputError where the raw text is damaged,
     or not what jobs.download found.
     """
     if piece["kind"] == "wikipedia":
         return wikipedia.documents(piece, faults, mode)
-    return (jsonl if piece["kind"] == "jsonl" else plaintext).documents(piece, faults)
+    if piece["kind"] == "jsonl":
+        return jsonl.documents(piece, faults)
+    return plaintext.documents(piece, faults)

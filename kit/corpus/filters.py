@@ -13,8 +13,11 @@ if TYPE_CHECKING:
 
     from kit.config import Filters, Length
 
-# Hiragana, katakana with their half-width forms, kanji with extension A and those beyond U+FFFF, 々〆ー.
-_JAPANESE = re.compile("[々-〇ぁ-ゖゝ-ゟァ-ヺー-ヿㇰ-ㇿ㐀-䶿一-鿿豈-﫿ｦ-ﾟ𠀀-𳿿]+")
+# Hiragana, katakana and their half-width forms, kanji with their extensions, and 々〆〇ー.
+_JAPANESE = re.compile(
+    "[\u3005-\u3007\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff\u3400-\u4dbf"
+    "\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff]+"
+)
 _WORD = re.compile(r"[^\W_]+")  # letters and digits of any script
 _VISIBLE = re.compile(r"\S+")
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit import manifest, shards, stage
 from kit.config import Recipe, read_resolved
 from kit.errors import InputError
 from kit.files import write_json
+from kit.workspace import Run, Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
-    from kit.config import Corpus
-    from kit.workspace import Run
 
 VERSION = 1  # raise when the same model comes to write other text
 SAMPLES = "samples.json"
@@ -53,7 +51,7 @@ def generate(export: Path, recipe: Recipe, prompts: Sequence[str]) -> list[str]:
     model = AutoModelForCausalLM.from_pretrained(export).eval()
     texts = []
     for number, (prompt, sentences) in enumerate(
-        zip(prompts, _segmented(prompts, recipe.corpus), strict=True)
+        zip(prompts, _segmented(prompts, recipe), strict=True)
     ):
         ids = [
             token
@@ -75,12 +73,14 @@ def generate(export: Path, recipe: Recipe, prompts: Sequence[str]) -> list[str]:
     return texts
 
 
-def _segmented(prompts: Sequence[str], corpus: Corpus) -> list[list[str]]:
+def _segmented(prompts: Sequence[str], recipe: Recipe) -> list[list[str]]:
     """The prompts as sentences of a shard; their last lines are left open, to be gone on with."""
     from kit.corpus import segment
     from kit.corpus.steps import segment_document
 
-    with segment.open(corpus.segmenter, corpus.segmenter_version) as words:
+    corpus = recipe.corpus
+    dictionary = Workspace(Path(recipe.workspace)).dictionary
+    with segment.open(corpus.segmenter, corpus.segmenter_version, 1, dictionary) as words:
         found = [segment_document(prompt.split("\n"), corpus, words) for prompt in prompts]
     for sentences in found:
         if sentences:

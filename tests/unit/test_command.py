@@ -282,7 +282,7 @@ def test_duplicates_are_left_out_by_the_one_command(desk: Desk) -> None:
     on = "corpus.filters.duplicates=true"
     text = desk.web.read_text(encoding="utf-8")
     desk.web.write_text(f"{text}\n{text}", encoding="utf-8")
-    done(desk, "jobs.download", "run")
+    done(desk, "jobs.download", "run", on)
     found = json.loads(done(desk, "jobs.preprocess", "status", "--json", on))
     assert "waits" in found
     assert found["passes"]["fingerprint"]["missing"] >= 3

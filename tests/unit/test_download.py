@@ -131,9 +131,10 @@ def test_cc100_is_fetched_by_its_name(desk: Desk, server: Server) -> None:
 def dump(server: Server, streams: list[bytes]) -> Server:
     """A server with a dated dump, its index and its checksums."""
     server.missing = {"none"}
+    index = f"{len(streams[0])}:1:a\n".encode()
     server.files = {
         f"{DATE}-pages-articles-multistream.xml.bz2": b"".join(streams),
-        f"{DATE}-pages-articles-multistream-index.txt.bz2": bz2.compress(b"549:1:a\n"),
+        f"{DATE}-pages-articles-multistream-index.txt.bz2": bz2.compress(index),
     }
     server.files[f"{DATE}-sha1sums.txt"] = "".join(
         f"{hashlib.sha1(body, usedforsecurity=False).hexdigest()}  {name}\n"

@@ -82,7 +82,7 @@ def test_the_first_of_equal_documents_stays(desk: Desk) -> None:
             seen.add(value)
 
 
-@pytest.mark.parametrize("bucket", [1, 7, 40])
+@pytest.mark.parametrize("bucket", [1, 7, 20])
 def test_documents_do_not_depend_on_the_number_of_buckets(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, bucket: int
 ) -> None:

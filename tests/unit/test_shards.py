@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -11,13 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kit import shards
-from kit.corpus.normalise import normalise
-from kit.corpus.preprocess import is_held_out, segment_document
-from kit.corpus.segment import MeCab, resolve
+from kit.config import Corpus, Source
+from kit.corpus import segment
+from kit.corpus.normalise import Normaliser
+from kit.corpus.preprocess import is_held_out
+from kit.corpus.segment import resolve
+from kit.corpus.steps import Steps, segmented
 from kit.errors import InputError
-from kit.files import zstd_reader, zstd_writer
+from kit.files import text_hash, zstd_reader, zstd_writer
 
-MECAB = MeCab()
+SOURCE = Source(kind="plaintext", location="a.txt")
+DEFAULT = Corpus(sources={"a": SOURCE}, unit_mb=1, tasks=1, held_out=0.1, segmenter="mecab")
+ARTICLE = DEFAULT.model_copy(update={"mode": "article"})
+MECAB = segment.open("mecab", None, 1)
 JAPANESE = st.sampled_from(
     "日本語東京都駅伝襷山川あいうえおかきくけこはがのをにカタカナー。、？！…「」（）０１２ＡＢ"
 )
@@ -37,31 +42,42 @@ DOCUMENTS = [
 ]
 
 
+def taken(lines: list[str], corpus: Corpus = DEFAULT) -> tuple[list[str], Steps]:
+    """A document's segmented sentences, and the steps that count."""
+    steps = Steps(corpus)
+    ((_, text),) = segmented([lines], steps, MECAB)
+    return text, steps
+
+
+def normalised(lines: list[str], corpus: Corpus) -> list[str]:
+    return Normaliser(corpus.mode, corpus.normalise).lines(lines)[0]
+
+
 @settings(max_examples=150, deadline=None)
 @given(LINES)
 def test_the_words_of_a_document_give_back_its_normalised_text(lines: list[str]) -> None:
-    counts: Counter[str] = Counter()
-    segmented = segment_document(lines, "default", MECAB, counts)
-    texts = [text for text, _ in (normalise(line, "default") for line in lines) if text]
-    assert shards.plain_text(segmented) == "".join(f"{text}\n" for text in texts)
-    assert counts["characters"] == sum(map(len, texts))
-    assert counts["bytes"] == len("".join(f"{text}\n" for text in texts).encode())
-    assert counts["lines"] == len(texts)
-    assert counts["lines"] + counts["lines_dropped"] == len(lines)
+    found, steps = taken(lines)
+    texts = [text for text in normalised(lines, DEFAULT) if text]
+    assert shards.plain_text(found) == "".join(f"{text}\n" for text in texts)
+    counted = steps.counts.get("normalised", {"characters": 0, "lines": 0})
+    assert counted["characters"] == sum(map(len, texts))
+    assert counted["lines"] == len(texts)
+    assert len(texts) + steps.lines_dropped["empty"] == len(lines)
 
 
 @settings(max_examples=100, deadline=None)
 @given(LINES)
 def test_in_article_mode_the_words_give_back_the_text_without_line_ends(lines: list[str]) -> None:
-    segmented = segment_document(lines, "article", MECAB, Counter())
-    texts = [normalise(line, "article")[0] for line in lines]
-    assert shards.plain_text(segmented) == "".join(texts)
+    found, _ = taken(lines, ARTICLE)
+    assert shards.plain_text(found) == "".join(normalised(lines, ARTICLE))
 
 
 @settings(max_examples=100, deadline=None)
-@given(LINES, st.sampled_from(["default", "article"]))
-def test_a_segmented_sentence_is_one_line_that_is_not_empty(lines: list[str], mode: str) -> None:
-    for sentence in segment_document(lines, mode, MECAB, Counter()):
+@given(LINES, st.sampled_from([DEFAULT, ARTICLE]))
+def test_a_segmented_sentence_is_one_line_that_is_not_empty(
+    lines: list[str], corpus: Corpus
+) -> None:
+    for sentence in taken(lines, corpus)[0]:
         assert sentence
         assert "\n" not in sentence
         assert sentence == sentence.strip(" ")
@@ -73,41 +89,40 @@ def test_a_segmented_sentence_is_one_line_that_is_not_empty(lines: list[str], mo
 def test_a_shard_gives_back_its_documents(documents: list[list[str]]) -> None:
     import tempfile
 
-    segmented = [segment_document(lines, "default", MECAB, Counter()) for lines in documents]
-    segmented = [document for document in segmented if document]
+    found = [document for document, _ in map(taken, documents) if document]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.txt.zst"
         with shards.writer(path) as add:
-            for document in segmented:
+            for document in found:
                 add(document)
-        assert list(shards.read(path)) == segmented
+        assert list(shards.read(path)) == found
 
 
 def test_marks_in_the_text_are_replaced_and_counted() -> None:
-    counts: Counter[str] = Counter()
-    segmented = segment_document(["一▁二▁三", "四␤五", "六"], "default", MECAB, counts)
-    assert counts["marks_replaced"] == 3
-    assert shards.plain_text(segmented) == "一_二_三\n四 五\n六\n"
+    found, steps = taken(["一▁二▁三", "四␤五", "六"])
+    assert steps.marks_replaced == 3
+    assert shards.plain_text(found) == "一_二_三\n四 五\n六\n"
 
 
 def test_a_line_of_marks_alone_leaves_no_empty_line() -> None:
-    counts: Counter[str] = Counter()
-    assert segment_document(["␤", "␤␤", ""], "default", MECAB, counts) == []
-    assert counts["lines_dropped"] == 3
+    found, steps = taken(["␤", "␤␤", ""])
+    assert found == []
+    assert steps.lines_dropped["empty"] == 3
+    assert steps.counts["read"]["documents"] == 1
 
 
 def test_a_space_of_the_text_stands_before_the_word_that_follows_it() -> None:
-    assert shards.join_words([["東京", "都"], ["Linux"]]) == "東京 都 ▁Linux"
-    assert shards.join_words([[], ["a"]]) == "▁a"
-    assert shards.join_words([["a"], [], ["b"]]) == "a ▁ ▁b"
+    assert shards.join_words(["東京 都", "Linux"]) == "東京 都 ▁Linux"
+    assert shards.join_words(["", "a"]) == "▁a"
+    assert shards.join_words(["a", "", "b"]) == "a ▁ ▁b"
 
 
-def test_a_word_that_the_segmenter_would_change_is_kept_whole() -> None:
-    words = MeCab()
-    assert words.words("一\x00二") == ["一\x00二"]
-    assert words.kept_whole == 1
-    assert "".join(words.words("霧浜県の駅伝")) == "霧浜県の駅伝"
-    assert words.kept_whole == 1
+def test_batches_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    documents = [[f"文書{number}。 二文目 です。", "次の行"] for number in range(50)]
+    whole = [text for _, text in segmented(documents, Steps(DEFAULT), MECAB)]
+    for size in (1, 30, 200):
+        monkeypatch.setattr("kit.corpus.steps._BATCH", size)
+        assert [text for _, text in segmented(documents, Steps(DEFAULT), MECAB)] == whole
 
 
 def test_an_unclosed_last_document_is_an_error(tmp_path: Path) -> None:
@@ -148,8 +163,8 @@ def test_these_documents_give_these_bytes(tmp_path: Path) -> None:
         pytest.skip("the golden bytes are those of fugashi 1.5.2 and jumandic 1.0.0")
     with shards.writer(tmp_path / "a.txt.zst") as add:
         for lines in DOCUMENTS:
-            for mode in ("default", "article"):
-                add(segment_document(lines, mode, MECAB, Counter()))
+            for corpus in (DEFAULT, ARTICLE):
+                add(taken(lines, corpus)[0])
     with zstd_reader(tmp_path / "a.txt.zst") as stream:
         text = stream.read()
     assert (
@@ -158,17 +173,25 @@ def test_these_documents_give_these_bytes(tmp_path: Path) -> None:
     ), "other bytes from the same documents: raise VERSION in kit/shards.py, then this hash"
 
 
-def test_whether_a_document_is_held_out_is_a_function_of_its_text() -> None:
-    documents = [[f"文書 {number}", "二行目"] for number in range(2_000)]
-    held = [is_held_out(lines, 0.1) for lines in documents]
-    assert held == [is_held_out(list(lines), 0.1) for lines in documents]
+def keys(texts: list[str]) -> list[int]:
+    return [text_hash(text) for text in texts]
+
+
+def test_a_share_of_the_documents_is_held_out() -> None:
+    held = [is_held_out(key, 0.1) for key in keys([f"文書 {number}" for number in range(2_000)])]
     assert 140 < sum(held) < 260  # 200, give or take four standard deviations
-    assert held != [is_held_out([*lines, "三行目"], 0.1) for lines in documents]
 
 
 def test_a_larger_share_holds_out_the_same_documents_and_more() -> None:
-    documents = [[f"文書 {number}"] for number in range(1_000)]
-    few = {lines[0] for lines in documents if is_held_out(lines, 0.05)}
-    many = {lines[0] for lines in documents if is_held_out(lines, 0.2)}
+    found = keys([f"文書 {number}" for number in range(1_000)])
+    few = {key for key in found if is_held_out(key, 0.05)}
+    many = {key for key in found if is_held_out(key, 0.2)}
     assert few < many
-    assert not any(is_held_out(lines, 0.0) for lines in documents)
+    assert not any(is_held_out(key, 0.0) for key in found)
+
+
+def test_the_same_text_has_the_same_key_wherever_it_stands() -> None:
+    lines = ["文書 1", "二行目"]
+    pairs = segmented([["前"], lines, lines, [*lines, "三行目"]], Steps(DEFAULT), MECAB)
+    first, second, third = [document.key for document, _ in pairs][1:]
+    assert first == second != third
