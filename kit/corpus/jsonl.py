@@ -50,7 +50,9 @@ def _text(record: str, key: str, place: str, faults: Faults) -> str | None:
         return None
     if key not in value:
         keys = ", ".join(map(repr, list(value)[:5]))
-        faults.meet("no_text", f"{place}: has no key {key!r}, but {keys or 'none'}; see text_key")
+        faults.meet(
+            "no_text", f"{place}: has no key {key!r}, but {keys or 'none':.200}; see text_key"
+        )
         return None
     text = value[key]
     if not isinstance(text, str):

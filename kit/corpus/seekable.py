@@ -60,6 +60,9 @@ def _opened(path: Path) -> Iterator[xz.XZFile]:
     try:
         stream = xz.XZFile(path)
     except (XZError, OSError, EOFError) as error:
-        raise InputError(f"{path}: damaged or cut ({error}); get it again") from None
+        raise InputError(
+            f"{path}: damaged or cut: its index should end at byte {path.stat().st_size} ({error}); "
+            "get it again"
+        ) from None
     with stream:
         yield stream

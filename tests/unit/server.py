@@ -35,6 +35,7 @@ class Server:
     total: bool = False  # tells the size of the whole in a Content-Range
     hold: threading.Event | None = None  # a body's second half waits for it
     asked: list[str | None] = field(default_factory=list)  # the Range of each request
+    conditional: list[str | None] = field(default_factory=list)  # their If-Range
     names: list[str] = field(default_factory=list)
 
     def url(self, name: str = "web.txt") -> str:
@@ -91,7 +92,7 @@ def answer(request: BaseHTTPRequestHandler, state: Server) -> None:
         request.end_headers()
         return
     body = whole = state.files.get(name, state.body)
-    condition = request.headers.get("If-Range")
+    state.conditional.append(condition := request.headers.get("If-Range"))
     same = not state.conditions or condition in (None, state.etag, state.last_modified)
     first, status = 0, 200
     if wanted and state.ranges and same:

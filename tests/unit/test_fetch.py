@@ -172,6 +172,7 @@ def test_a_file_that_changed_meanwhile_is_begun_anew(
     setattr(server, header, new)
     server.body = BODY[::-1]
     assert fetch([server.url()], path, patience=SHORT).read_bytes() == BODY[::-1]
+    assert server.conditional == [None, old] if conditions else [None, old, None]
 
 
 def test_a_file_of_another_size_is_begun_anew(server: Server, path: Path) -> None:

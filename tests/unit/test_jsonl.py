@@ -118,3 +118,15 @@ def test_wherever_it_is_cut_each_object_is_read_once(
         again = Faults("skip")
         assert read(found, again) == whole
         assert again.counts == faults.counts
+
+
+def test_at_every_byte_it_may_be_cut(tmp_path: Path) -> None:
+    source = tmp_path / "a.jsonl"
+    text = b'{"text": "a"}\n\n{"text": "b"}\nx\n{"text": "c"}'
+    source.write_bytes(text)
+    facts = cut(source)[0]
+    for middle in range(1, len(text)):
+        faults = Faults("skip")
+        found = [facts | {"end": middle}, facts | {"start": middle}]
+        assert read(found, faults) == [["a"], ["b"], ["c"]]
+        assert faults.counts == {"not_json": 1}

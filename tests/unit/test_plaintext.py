@@ -166,6 +166,16 @@ def test_wherever_a_text_is_cut_each_document_and_fault_is_read_once(
     assert counted(ranges(packed, len(text), cuts), characters=characters) == whole
 
 
+def test_at_every_byte_a_text_may_be_cut(tmp_path: Path) -> None:
+    text = b"a\n\n \nb\xff\n\nc\r\n\r\nd\ne\n\n\nf"
+    source = tmp_path / "a.txt"
+    source.write_bytes(text)
+    whole = counted([at_hand(source, 0, len(text))])
+    assert whole == ([["a"], ["c"], ["d", "e"], ["f"]], {"not_utf8": 1})
+    for cuts in itertools.combinations(range(1, len(text)), 2):
+        assert counted(ranges(source, len(text), set(cuts))) == whole
+
+
 @quickly
 @given(text=TEXTS, unit_bytes=st.integers(1, 20), chunk=st.integers(1, 9))
 def test_parts_joined_are_the_text_however_it_arrives(
@@ -292,10 +302,10 @@ def test_a_document_that_is_too_long_is_passed_over_and_counted(tmp_path: Path) 
     assert faults.counts == {"document_too_long": 1}
 
 
-@kinds
+@pytest.mark.parametrize("suffix", [".txt", ".xz", ".zst"])
 def test_a_line_that_never_ends_takes_no_memory(tmp_path: Path, suffix: str) -> None:
     source = tmp_path / f"a{suffix}"
-    source.write_bytes(PACKERS[suffix](b"one\n\n" + b"x" * 60_000_000 + b"\n\ntwo\n"))
+    source.write_bytes(PACKERS[suffix](b"one\n\n" + b"x" * 50_000_000 + b"\n\ntwo\n"))
     faults = Faults("skip")
     tracemalloc.start()
     found = read(cut(source), faults)
@@ -332,6 +342,14 @@ def test_a_text_of_several_streams_is_read_to_its_end(tmp_path: Path, suffix: st
     pack = PACKERS[suffix]
     source.write_bytes(pack(b"one\n\n") + pack(b"") + pack(b"two\n"))
     assert documents(source) == [["one"], ["two"]]
+
+
+def test_a_stream_may_end_where_a_read_ends(tmp_path: Path) -> None:
+    digits = "".join(random.Random(1).choices("0123456789", k=4_000))
+    heads = (f"{digits[:size]}\n\n".encode() for size in range(500, 4_000))
+    head = next(head for head in heads if len(PACKERS[".zst"](head)) % 256 == 0)
+    (tmp_path / "a.zst").write_bytes(PACKERS[".zst"](head) + PACKERS[".zst"](b"end\n"))
+    assert documents(tmp_path / "a.zst")[-1] == ["end"]
 
 
 @packed
