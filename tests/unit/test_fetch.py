@@ -297,15 +297,23 @@ def test_all_refusals_are_told(server: Server, path: Path) -> None:
         fetch([server.url("one.txt"), server.url("two.txt")], path, RIGHT)
 
 
-def test_a_second_process_leaves_the_file_to_the_first(server: Server, path: Path) -> None:
+def fetch_elsewhere(server: Server, path: Path) -> subprocess.Popen[bytes]:
+    """A process that has begun to fetch, and gets the second half when `server.hold` is set."""
     server.hold = threading.Event()
     code = (
         "import sys; from pathlib import Path; from kit.corpus.fetch import fetch; "
         "fetch([sys.argv[1]], Path(sys.argv[2]))"
     )
-    first = subprocess.Popen([sys.executable, "-c", code, server.url(), str(path)])
-    while not server.asked:
+    process = subprocess.Popen([sys.executable, "-c", code, server.url(), str(path)])
+    partial = path.with_name(f"{path.name}.transfer")
+    while not partial.exists() or not partial.stat().st_size:
         time.sleep(0.01)
+    return process
+
+
+def test_a_second_process_leaves_the_file_to_the_first(server: Server, path: Path) -> None:
+    first = fetch_elsewhere(server, path)
+    assert server.hold is not None
     try:
         with pytest.raises(TransferError, match="another process is fetching it"):
             fetch([server.url()], path)
@@ -314,6 +322,19 @@ def test_a_second_process_leaves_the_file_to_the_first(server: Server, path: Pat
     assert first.wait() == 0
     assert path.read_bytes() == BODY
     assert len(server.asked) == 1
+
+
+def test_what_a_killed_process_had_fetched_is_not_fetched_again(server: Server, path: Path) -> None:
+    server.etag = '"1"'
+    process = fetch_elsewhere(server, path)
+    process.kill()
+    process.wait()
+    assert server.hold is not None
+    server.hold.set()
+    have = path.with_name(f"{path.name}.transfer").stat().st_size
+    assert fetch([server.url()], path).read_bytes() == BODY
+    assert server.asked == [None, f"bytes={have}-"]
+    assert server.conditional == [None, '"1"']
 
 
 def test_a_small_disk_is_refused_before_anything_is_loaded(server: Server, tmp_path: Path) -> None:
