@@ -178,8 +178,8 @@ def _indexed(path: Path, index: Path) -> array[int] | None:
                 f"{index}: no stream begins where it says, so it is of another dump than {path}; "
                 "give the index of the same date"
             )
-        if wrong or len(starts) == 1:
-            return None  # a damaged dump is scanned, and its damage met on reading
+        if len(starts) == 1:
+            return None
         header = Stream(file, 0, starts[1])
         try:
             deque(header, maxlen=0)

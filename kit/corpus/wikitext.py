@@ -64,7 +64,8 @@ _LABEL = re.compile(r"[^\s:：]{1,8}\s*[:：]")  # of 「（英: ）」: a langu
 _SPACES = re.compile(" {2,}")
 # Words behind which a mark in parentheses, or a pair of them, is what is spoken of; and a call.
 _MARKS = re.compile(r"(?:点|コンマ|カンマ|コロン|マーク|記号|符号|演算子|文字|区切り)[」』]?$")
-_BRACKETS = re.compile(r"(?:括弧|かっこ|カッコ|パーレン)[」』]?[（(]?$|[A-Za-z0-9_>\]]$")
+_BRACKETS = re.compile(r"(?:括弧|かっこ|カッコ|パーレン)[」』]?[（(]?$")
+_CALL = re.compile(r"[A-Za-z0-9_>\]]$")
 
 
 def clean(text: str) -> list[str]:
@@ -164,9 +165,12 @@ def _pair(before: str, opening: str, inside: str, closing: str) -> str:
     if opening + closing not in {"（）", "()"}:
         return whole
     marks = inside.strip()
+    if len(marks) < 2 and (_BRACKETS, _MARKS)[len(marks)].search(before):
+        return whole
+    if not marks and opening == "(" and _CALL.search(before):
+        return whole
     if _ONLY_SEPARATORS.fullmatch(marks):
-        word = _MARKS if len(marks) == 1 else _BRACKETS
-        return whole if word.search(before) and len(marks) < 2 else ""
+        return ""
     if opening == "(" and inside.isascii():
         return whole  # an emoticon, a call, a tuple: no language template has left it
     first, *rest = _SEPARATOR.split(inside)

@@ -11,12 +11,16 @@ import textwrap
 import time
 import uuid
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from kit.corpus import extractor
 from kit.corpus.extractor import Page
 from kit.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MAPPER, REDUCER, WORKER = range(3)  # in the order in which they start
 NAMES = ["Template", "ファイル"]
@@ -74,6 +78,23 @@ def test_texts_come_in_the_order_of_the_pages(mark: str) -> None:
     assert gone(mark)
 
 
+@pytest.mark.parametrize(("bound", "value"), [("AHEAD", 3), ("AHEAD_BYTES", 200)])
+def test_few_pages_are_on_their_way(
+    bound: str, value: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extractor, bound, value)
+    taken = 0
+
+    def pages() -> Iterator[Page]:
+        nonlocal taken
+        for taken in range(1, 101):
+            yield page(taken, b"a" * 90)
+
+    for given, _ in enumerate(extractor.texts(pages(), NAMES, refuse)):
+        assert taken - given <= 3
+    assert taken == 100
+
+
 def test_no_page_starts_no_program(mark: str) -> None:
     texts = extractor.texts(iter([]), NAMES, refuse)
     assert list(texts) == []
@@ -107,6 +128,7 @@ def test_a_text_beyond_the_bound_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> 
     assert told == ["page 1"]
 
 
+@pytest.mark.timeout(100)
 @pytest.mark.parametrize(
     ("victim", "blow"),
     [
@@ -121,7 +143,8 @@ def test_a_process_that_dies_or_is_stuck_loses_no_page(
 ) -> None:
     monkeypatch.setattr(extractor, "AHEAD", 4)
     pages = [page(number, b"a" * 30_000) for number in range(60)]
-    texts = extractor.texts(iter(pages), NAMES, refuse, patience=3)
+    patience = 3 if blow == signal.SIGSTOP else extractor.PATIENCE  # a death is seen at once
+    texts = extractor.texts(iter(pages), NAMES, refuse, patience)
     first = next(texts)
     os.kill(running(mark)[victim], blow)
     assert [page.place for page, _ in [first, *texts]] == [page.place for page in pages]

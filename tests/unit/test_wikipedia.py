@@ -401,7 +401,9 @@ def test_memory_does_not_depend_on_the_range(
         desk.dump.write_bytes(b"".join([header, huge, one * number, last]))
         tracemalloc.start()
         try:
-            assert len(text_of(desk.dump, 10**9, faults=Faults("skip"))) == number + 1
+            faults = Faults("skip")
+            assert len(text_of(desk.dump, 10**9, faults=faults)) == number + 1
+            assert faults.counts == {"page_too_large": 1}
             peaks.append(tracemalloc.get_traced_memory()[1])
         finally:
             tracemalloc.stop()
