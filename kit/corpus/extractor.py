@@ -44,8 +44,8 @@ PROCESSES = 1  # workers: a second one is idle where a task has one CPU, and cos
 _PIPE = 1 << 20  # bytes; the largest a user may ask Linux for
 _GLANCE = 1.0  # seconds of silence after which the children are looked at
 _REASON = 2000  # bytes of its messages that are kept
-# The shell limits the memory, leaves a watcher that ends the group when this process dies (kill -9
-# included: the read end of pipe 3 closes), and becomes the program. Its arguments are a list.
+# The shell limits the memory, leaves a watcher that ends the group when this process dies (be it by
+# kill -9: its end of a pipe closes), and becomes the program. What it runs comes as a list.
 _SHELL = (
     'ulimit -v "$1" 2>/dev/null; shift; '
     '(read -r _ <"/dev/fd/$0"; kill -KILL 0) >/dev/null 2>&1 & exec "$@"'
@@ -129,10 +129,10 @@ def _head(namespaces: list[str]) -> bytes:
     """The part of a dump before its pages, made new: what else a header holds is not passed on.
 
     The program drops an article whose title begins with the name of namespace 10, be it only
-    「Template Method パターン」. No article begins with the name and a colon, so it is told that.
+    「Template Method パターン」. So it is told a name with which no title can begin.
     """
     names = "".join(f'<namespace key="">{name}</namespace>\n' for name in namespaces)
-    return f'{names}<namespace key="10">Template:</namespace>\n</siteinfo>\n'.encode()
+    return f'{names}<namespace key="10">></namespace>\n</siteinfo>\n'.encode()
 
 
 class _Failed(Exception):  # noqa: N818  of one page, perhaps
@@ -208,7 +208,7 @@ class _Program:
         again = deque(owed)
         asked = answered = 0
         while True:
-            if not self._out and (again or _room(owed)):
+            if not self._out and not self._stdin.closed and (again or _room(owed)):
                 page = again.popleft() if again else next(pages, None)
                 if page is not None:
                     if len(owed) == asked - answered:
@@ -217,11 +217,15 @@ class _Program:
                     self._out = memoryview(page.xml(asked))
                 elif not owed:
                     return
+                else:
+                    self._stdin.close()  # a page that it leaves out is not waited for
             for answer in self._exchange():
                 answered += 1
                 if answer["id"] != str(answered):
                     raise _Failed(f"wikiextractor left out a page before its page {answer['id']}")
                 yield owed.popleft(), answer["text"]
+            if not owed and self._stdin.closed:
+                return
 
     def _exchange(self) -> list[dict[str, str]]:
         """Wait until something moves, for a second at most; the answers that are whole."""
@@ -293,7 +297,8 @@ class _Program:
             if self._selector.get_key(self._stderr) and self._selector.select(0):
                 os.set_blocking(self._stderr.fileno(), False)
                 self._listen()
-        last = self._messages.decode(errors="replace").strip().rpartition("\n")[2]
+        lines = self._messages.decode(errors="replace").strip().split("\n")
+        last = next((line for line in reversed(lines) if not line.startswith("WARNING")), "")
         return f"wikiextractor failed: {last or 'it was killed, or ended early'}"
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from html import unescape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from kit.corpus import extractor, wikitext
 from kit.corpus.multistream import Damage, Stream, stream_ranges, streams
@@ -43,11 +43,12 @@ _SURROGATE = re.compile("[\ud800-\udfff]")  # an entity such as &#xD800; is no c
 def documents(
     piece: Mapping[str, Any],
     faults: Faults,
-    mode: Literal["default", "article"],
+    mode: str,
     patience: float = extractor.PATIENCE,
 ) -> Iterator[list[str]]:
     """The articles in a range of a dump, each as its lines: the title, unless it is dropped, and text.
 
+    In mode "article" as the article's pipeline had them, else (mode "default") cleaned.
     Only articles (namespace 0), no redirects; in default mode only those that have text. Where the
     dump is damaged, or wikiextractor cannot do a page, that goes through `faults`. Raises InputError
     also for a damaged header, and where wikiextractor is missing or does not work. What comes out

@@ -110,6 +110,15 @@ def test_the_page_at_fault_is_found_and_the_others_are_done(mark: str) -> None:
     assert gone(mark)
 
 
+def test_a_page_that_the_program_leaves_out_is_found(mark: str) -> None:
+    pages = [page(0), Page(">前", b"a", "page 1"), page(2)]
+    told: list[str] = []
+    given = extractor.texts(iter(pages), NAMES, lambda page, why: told.append(page.place))
+    assert [page.place for page, _ in given] == ["page 0", "page 2"]
+    assert told == ["page 1"]
+    assert gone(mark)
+
+
 def test_a_page_that_may_not_be_passed_over_ends_it(mark: str) -> None:
     def stop(page: Page, reason: str) -> None:
         raise InputError(f"{page.place}: {reason}")

@@ -9,12 +9,14 @@ import subprocess
 import sys
 import tracemalloc
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kit.corpus import multistream, wikipedia, wikitext
+from kit.config import Normalise
+from kit.corpus import multistream, segment, sentences, wikipedia, wikitext
 from kit.corpus.faults import Faults
+from kit.corpus.normalise import Normaliser
 from kit.errors import InputError
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ def pieces_of(path: Path, unit_bytes: int, title: str = "line") -> list[dict[str
 def text_of(
     path: Path,
     unit_bytes: int,
-    mode: Literal["default", "article"] = "default",
+    mode: str = "default",
     title: str = "drop",
     faults: Faults | None = None,
 ) -> list[list[str]]:
@@ -133,7 +135,13 @@ def test_an_entity_that_is_no_character_does_not_stop_the_unit(
     pack_dump(desk.dump, pack, pages)
     documents = text_of(desk.dump, 1)
     assert documents[-1] == ["次の頁も読める。"]
-    assert all(line.encode() for document in documents for line in document)
+    normaliser = Normaliser("default", Normalise())
+    with segment.open(*segment.resolve("mecab"), 1) as words:
+        for document in documents + text_of(desk.dump, 1, "article"):
+            lines = normaliser.lines(document)[0]
+            whole = [sentence for line in lines for sentence in sentences.split(line)]
+            (segmented,) = words.stream([whole])
+            assert [text.replace(" ", "") for text in segmented] == whole
 
 
 def refusal(path: Path) -> str:
@@ -240,8 +248,10 @@ def test_the_title_is_the_first_line_unless_it_is_dropped(desk: Desk, pack: Modu
     assert text_of(desk.dump, 1, "article", "drop") == [["研究（）である。"]]
 
 
-def test_an_article_named_like_a_template_is_an_article(desk: Desk, pack: ModuleType) -> None:
-    name = "Template Method パターン"
+@pytest.mark.parametrize("name", ["Template Method パターン", "Template:甲"])
+def test_an_article_named_like_a_template_is_an_article(
+    name: str, desk: Desk, pack: ModuleType
+) -> None:
     pack_dump(desk.dump, pack, pack.page(1, name, 0, None, "雛形である。"))
     assert text_of(desk.dump, 1, "default", "line") == [[name, "雛形である。"]]
 
@@ -360,7 +370,7 @@ def test_what_is_no_page_is_told(desk: Desk, pack: ModuleType) -> None:
 
 @pytest.mark.parametrize("mode", ["default", "article"])
 def test_entities_of_a_document_type_are_neither_expanded_nor_fetched(
-    mode: Literal["default", "article"], desk: Desk, pack: ModuleType
+    mode: str, desk: Desk, pack: ModuleType
 ) -> None:
     secret = desk.folder / "secret.txt"
     secret.write_text("秘密である。", encoding="utf-8")
