@@ -34,6 +34,7 @@ class Case:
 
     what: str  # happened
     open: int = 0
+    faults: int = 0
     solved: bool = False
 
 

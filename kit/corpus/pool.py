@@ -58,6 +58,7 @@ class Pool:
         self.window = workers * _AHEAD
         self._command, self._number, self._memory = command, workers, memory
         self._patience, self._kept_whole = patience, kept_whole
+        self._wait = min(patience / 4, 1.0)  # seconds at most for something to happen
         self._workers: list[Worker] = []
         self._selector = selectors.DefaultSelector()
         self._lines: list[str] = []
@@ -74,7 +75,7 @@ class Pool:
             while len(self._workers) < self._number:
                 self._start_one()
             while any(worker.blocks for worker in self._workers):
-                self._pump(1.0)
+                self._pump(self._wait)
         except BaseException:
             self.close()
             raise
@@ -109,15 +110,16 @@ class Pool:
                 self._answered += 1
             if len(self._requests) <= most:
                 return found
-            self._pump(1.0)
+            self._pump(self._wait)
 
     def drop(self) -> None:
         """Forget what is not answered; processes that are at it are ended."""
         self._lines, self._size = [], 0
         for queue in (self._requests, self._waiting, self._suspects):
             queue.clear()
-        for worker in [worker for worker in self._workers if worker.blocks]:
-            self._end(worker)
+        for worker in list(self._workers):
+            if any(block.request is not _BEHIND for block in worker.blocks):
+                self._end(worker)
 
     def close(self) -> None:
         """End all processes."""
@@ -146,8 +148,8 @@ class Pool:
         begin = time.monotonic()
         if self._selector.select(wait) and wait:
             time.sleep(_GATHER)
-        # A second at most: the machine itself may have been stopped meanwhile.
-        waited = min(time.monotonic() - begin, 1.0) if wait else 0.0
+        # Not more than was meant: the machine itself may have been stopped meanwhile.
+        waited = min(time.monotonic() - begin, wait)
         for worker in list(self._workers):
             worker.waited = worker.waited + waited if worker.blocks else 0.0
             worker.hear()
@@ -200,7 +202,7 @@ class Pool:
 
     def _accept(self, worker: Worker, block: Block, words: list[str]) -> None:
         worker.probing = False
-        if block.request is _BEHIND:
+        if block.request in (_PROBING, _BEHIND):
             return
         worker.fresh = False
         self._in_a_row = 0
@@ -238,6 +240,9 @@ class Pool:
             return
         case = first.case or Case(what)
         case.open -= 1 if first.case else 0
+        case.faults += 1
+        if case.faults > _IN_A_ROW and not case.solved:
+            raise self._error(f"{case.faults} times, with no line at fault, it {what}")
         for block in others:
             block.case = case
         suspects = [*first.cut(good, case), *others]

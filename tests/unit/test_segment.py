@@ -1,0 +1,220 @@
+"""Words: what a segmenter is given, MeCab with a mended dictionary, and which one is meant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import fugashi
+import jumandic as package
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kit.corpus import jumandic, segment
+from kit.corpus.mecab import LONGEST, MeCab
+from kit.corpus.pieces import LONG_RUN, WHITE_SPACE, Piece, cut, has_long_run
+from kit.errors import ClusterError, ConfigError
+from tests import jumanpp
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+BROKEN = "でっ"  # the package's own dictionary has a word of its first four bytes
+TEXTS = st.text(
+    st.one_of(
+        st.sampled_from("日本語東京都あいうえおのはがをカタカナー。、！「」ABcd12"),
+        st.characters(exclude_characters=" \n"),
+        st.sampled_from("\t\r\0\x0b\x0c\x1c\x85\xa0\u2028\u3000\u200b\ufeff\u0301\ud800𠮷"),
+    ),
+    min_size=1,
+    max_size=60,
+)
+
+
+@pytest.fixture(scope="module")
+def mecab() -> MeCab:
+    made = segment.open("mecab", None, 1)
+    assert isinstance(made, MeCab)
+    return made
+
+
+def words(segmenter: segment.Segmenter, *texts: str) -> list[str]:
+    return next(segmenter.stream([texts]))
+
+
+@settings(max_examples=100, deadline=None)
+@given(TEXTS, st.integers(1, 12), st.integers(0, 12))
+def test_pieces_joined_are_the_text_and_short_enough(
+    text: str, longest_run: int, more: int
+) -> None:
+    longest = longest_run + more
+    pieces = list(cut(text, longest, longest_run))
+    assert "".join(piece.text for piece in pieces) == text
+    for piece in pieces:
+        assert piece.text
+        if not piece.kept_whole:
+            assert len(piece.text) <= longest
+            assert not has_long_run(piece.text, longest_run)
+
+
+def test_long_text_is_cut_after_punctuation_else_where_the_characters_change() -> None:
+    assert list(cut("駅伝、です。カタカナ", 8, 8)) == [("駅伝、です。", ""), ("カタカナ", "")]
+    assert list(cut("駅伝ですカタカナ", 6, 6)) == [("駅伝です", ""), ("カタカナ", "")]
+
+
+def test_runs_and_white_space_stay_whole_between_the_pieces() -> None:
+    assert list(cut("東京\u3000\0都aaaaaい", 4, 4)) == [
+        Piece("東京", ""),
+        Piece("\u3000\0", WHITE_SPACE),
+        Piece("都", ""),
+        Piece("aaaaa", LONG_RUN),
+        Piece("い", ""),
+    ]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.lists(TEXTS, max_size=4), max_size=4))
+def test_the_words_of_mecab_are_the_text(mecab: MeCab, batches: list[list[str]]) -> None:
+    answers = list(mecab.stream(batches))
+    assert [[answer.replace(" ", "") for answer in batch] for batch in answers] == batches
+    for answer in (answer for batch in answers for answer in batch):
+        assert all(answer.split(" "))
+
+
+def test_mecab_answers_as_its_tagger_does_where_nothing_is_odd(mecab: MeCab) -> None:
+    tagger = fugashi.GenericTagger(f"-Owakati {package.MECAB_ARGS}")
+    texts = ["霧浜県は海に面した県である。", "Linux6.1を使う", "「はい。いいえ。」と言った！？"]
+    before = mecab.kept_whole.total()
+    assert words(mecab, *texts) == [tagger.parse(text) for text in texts]
+    assert mecab.kept_whole.total() == before
+
+
+def test_a_word_of_half_a_character_is_not_in_the_dictionary(mecab: MeCab) -> None:
+    with pytest.raises(UnicodeDecodeError):
+        fugashi.GenericTagger(f"-Owakati {package.MECAB_ARGS}").parse(BROKEN)
+    assert words(mecab, BROKEN) == ["で っ"]
+
+
+def test_what_comes_back_damaged_is_kept_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jumandic, "without_broken", lambda raw: None)  # as of an unknown format
+    damaged = MeCab(tmp_path)
+    assert words(damaged, "東京都", BROKEN) == ["東京 都", BROKEN]
+    assert damaged.kept_whole == {"changed": 1}
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("東京\t都", WHITE_SPACE),
+        ("一\0二", WHITE_SPACE),
+        ("駅伝\u3000", WHITE_SPACE),
+        ("駅\ud800伝", WHITE_SPACE),
+        ("い" + "a" * LONGEST, LONG_RUN),
+        ("が" + "\u0301" * 1_000_000, LONG_RUN),
+    ],
+)
+def test_what_mecab_would_change_or_choke_on_is_counted(
+    mecab: MeCab, text: str, reason: str
+) -> None:
+    before = mecab.kept_whole[reason]
+    (answer,) = words(mecab, text)
+    assert answer.replace(" ", "") == text
+    assert mecab.kept_whole[reason] == before + 1
+    assert answer.split(" ")[0] != text
+
+
+def test_a_chunk_of_megabytes_takes_no_more_than_a_piece_of_it(mecab: MeCab) -> None:
+    def peak() -> int:
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        return int(status.partition("VmHWM:")[2].split()[0]) // 1024
+
+    sentence = "東京都に行くことができるのであろう。"
+    words(mecab, sentence * 200)
+    before = peak()
+    text = sentence * 15_000  # 0.8 MB: uncut, its lattice takes 400 MB
+    assert words(mecab, text)[0].replace(" ", "") == text
+    assert peak() - before < 100
+
+
+def test_the_mended_dictionary_is_made_once_and_whole(tmp_path: Path) -> None:
+    made = jumandic.folder(tmp_path / "cache")
+    assert jumandic.folder(tmp_path / "cache") == made
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [made.name]
+    assert {path.name for path in made.iterdir()} == {
+        path.name for path in Path(package.DICDIR).iterdir()
+    }
+    before = memoryview(Path(package.DICDIR, "sys.dic").read_bytes()).cast("I")
+    after = memoryview((made / "sys.dic").read_bytes()).cast("I")
+    assert len(before) == len(after)
+    assert sum(a != b for a, b in zip(before, after, strict=True)) == 3
+
+
+def test_the_task_that_comes_second_takes_the_dictionary_of_the_first(tmp_path: Path) -> None:
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package/dicrc").write_text("a")
+    made = tmp_path / "cache/jumandic-1"
+    jumandic._make(made, tmp_path / "package", b"first")
+    jumandic._make(made, tmp_path / "package", b"second")
+    assert (made / "sys.dic").read_bytes() == b"first"
+    assert [path.name for path in made.parent.iterdir()] == [made.name]
+
+
+@pytest.mark.parametrize("damage", [b"", b"\0" * 200, b"MeCab" * 100])
+def test_a_dictionary_of_an_unknown_format_is_used_as_it_is(damage: bytes) -> None:
+    assert jumandic.without_broken(damage) is None
+
+
+def test_a_cache_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ClusterError, match=r"file/jumandic-.*cannot be made.*XDG_CACHE_HOME"):
+        jumandic.folder(tmp_path / "file")
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that is the PATH's first."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    return folder
+
+
+def program(folder: Path, lines: Sequence[str]) -> None:
+    (folder / "jumanpp").write_text("\n".join(["#!/bin/sh", *lines, ""]))
+    (folder / "jumanpp").chmod(0o755)
+
+
+def test_auto_means_jumanpp_where_it_is_and_else_mecab(path: Path) -> None:
+    assert segment.resolve("auto") == segment.resolve("mecab")
+    with pytest.raises(ConfigError, match="no jumanpp on the PATH"):
+        segment.resolve("jumanpp")
+    jumanpp.install(path)
+    assert segment.resolve("auto") == segment.resolve("jumanpp") == ("jumanpp", jumanpp.VERSION)
+    assert segment.resolve("mecab")[1].startswith("fugashi ")
+
+
+def test_a_machine_with_another_version_is_refused(path: Path) -> None:
+    jumanpp.install(path)
+    with segment.open("jumanpp", jumanpp.VERSION, 1) as found:
+        assert words(found, "東京に行く") == ["東京 に 行 く"]
+    with pytest.raises(ClusterError, match=r"resolved to jumanpp 2\.0\.1"):
+        segment.open("jumanpp", "2.0.1", 1)
+    with pytest.raises(ClusterError, match=r"this machine has mecab .* mecab fugashi 9"):
+        segment.open("mecab", "fugashi 9", 1)
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [(["exec sleep 60"], "timed out"), (["exit 3"], r"no answer \(code 3\)")],
+)
+def test_a_jumanpp_that_does_not_tell_its_version_is_refused(
+    path: Path, monkeypatch: pytest.MonkeyPatch, lines: list[str], told: str
+) -> None:
+    monkeypatch.setattr(segment, "_VERSION_PATIENCE", 0.2)
+    program(path, lines)
+    with pytest.raises(ClusterError, match=told):
+        segment.resolve("jumanpp")
