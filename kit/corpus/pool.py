@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 PROBE = "東京都に行く。"
 _PROBING, _BEHIND = Request([PROBE]), Request(["。"])  # are asked by the pool itself
 _BLOCK = 5_000  # characters: some 15 kB, 30 ms of Juman++'s time
-_LOAD = PIPE * 3 // 4  # bytes a process has before it: less than its pipe takes
+# Bytes a process has before it. The pipe takes them, so it works on while nobody attends to it: for
+# 0.3 s, and not longer, since at the end of a stream one process may have all of it left to do.
+_LOAD = PIPE * 5 // 8
 _AHEAD = 64  # blocks a process that may be unanswered, with those that wait for their turn
 _GATHER = 0.002  # seconds; answers come line by line, and are not worth waking up for one by one
 _IN_A_ROW = 100  # faults without an answer in between

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from kit.corpus.block import Block
 
-PIPE = 512 << 10  # bytes: at 0.54 MB/s nearly a second's work; an unprivileged pipe may have 1 MiB
+PIPE = 256 << 10  # bytes: half a second's work at 0.54 MB/s; an unprivileged pipe may have 1 MiB
 _LEAVE = 2.0  # seconds for a process whose input has ended to end as well
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,22 +27,7 @@ if TYPE_CHECKING:
 RATE = 0.54e6  # bytes a second of processor time: Juman++ 2 on one core
 _PROCESSES, _REPETITIONS = 2, 3
 _BYTES = 10e6  # of text in a repetition: about ten seconds
-_WORDS = (
-    "駅伝",
-    "は",
-    "東京",
-    "から",
-    "箱根",
-    "まで",
-    "の",
-    "217.1",
-    "km",
-    "を",
-    "走る",
-    "、",
-    "リレー",
-    "で",
-)
+_WORDS = re.split(" ", "駅伝 は 東京 から 箱根 まで の 217.1 km を 走る 、 リレー で")
 
 
 def pool(options: Options) -> Iterator[Line]:
