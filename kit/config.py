@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
-_NAMED = {  # published texts by name: kit/corpus/sources.py knows where they are
+_NAMED = {  # published texts by name: kit/corpus/raw/sources.py knows where they are
     "wikipedia": r"[a-z][a-z_]*wiki-\d{8}",
     "plaintext": r"cc100-[A-Za-z]{2,3}([_-][A-Za-z]+)?",
 }

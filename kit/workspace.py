@@ -4,7 +4,6 @@ WORKSPACE/raw/SOURCE/            what jobs.download brought, cut into units
           fingerprints/UNIT/     of each document, where duplicates are left out
           duplicates/BUCKET/     which documents those are
           shards/UNIT/           training and held-out documents of a unit, and their manifest
-          dictionary/            MeCab's, without its broken entries
           corpus-report/         what each step kept and dropped
           tokenizer/             a folder AutoTokenizer loads
           tokens/UNIT/           token files of a unit
@@ -45,11 +44,6 @@ class Workspace:
     def duplicates(self, bucket: int) -> Path:
         """The folder of one bucket's list of duplicates."""
         return self.root / "duplicates" / f"{bucket:05d}"
-
-    @property
-    def dictionary(self) -> Path:
-        """A folder for the dictionary of the segmenter, where it has to be mended."""
-        return self.root / "dictionary"
 
     @property
     def corpus_report(self) -> Path:

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit import config, manifest, stage
-from kit.corpus import checksums, pieces, sources, wikipedia
-from kit.corpus.checksums import Sum
-from kit.corpus.fetch import NotThere, fetch, place
+from kit.corpus import wikipedia
+from kit.corpus.raw import checksums, pieces, sources
+from kit.corpus.raw.checksums import Sum
+from kit.corpus.raw.fetch import NotThere, fetch, place
 from kit.errors import InputError
 from kit.workspace import Run, Workspace
 

@@ -6,7 +6,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from kit.corpus.lines import LINE_BYTES, Lines
+from kit.corpus.raw.lines import LINE_BYTES, Lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

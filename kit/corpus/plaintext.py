@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kit.corpus.lines import Lines
+from kit.corpus.raw.lines import Lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit import duplicates, shards, stage
@@ -14,10 +13,10 @@ from kit.corpus import documents, report, segment
 from kit.corpus.faults import Faults
 from kit.corpus.steps import Document, Steps, segmented
 from kit.files import write_json
-from kit.workspace import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
     import numpy as np
 
@@ -66,12 +65,7 @@ def _make(
     examples = report.Examples()
     train, held_out = (shards.part_file(folder, part) for part in shards.PARTS)
     with (
-        segment.open(
-            corpus.segmenter,
-            corpus.segmenter_version,
-            workers,
-            Workspace(Path(recipe.workspace)).dictionary,
-        ) as words,
+        segment.open(corpus.segmenter, corpus.segmenter_version, workers) as words,
         shards.writer(train) as add_train,
         shards.writer(held_out) as add_held_out,
     ):

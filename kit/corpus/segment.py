@@ -14,6 +14,7 @@ import importlib.metadata
 import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -70,7 +71,7 @@ def open(  # noqa: A001  segment.open, as in gzip.open
 ) -> Segmenter:
     """The segmenter of a resolved recipe; Juman++ has `workers` processes.
 
-    `cache` is a folder for the mended dictionary of MeCab (144 MB), by default that of the user.
+    `cache` is a folder for the mended dictionary of MeCab (144 MB), by default one of this machine.
     Raises ClusterError on a machine that has another segmenter or version, or a broken one.
     """
     here = resolve(name)
@@ -80,12 +81,12 @@ def open(  # noqa: A001  segment.open, as in gzip.open
             "install the same on every node"
         )
     if here[0] == "jumanpp":
-        from kit.corpus.jumanpp import Jumanpp
+        from kit.corpus.words.jumanpp import Jumanpp
 
         return Jumanpp(workers)
-    from kit.corpus.mecab import MeCab
+    from kit.corpus.words.mecab import MeCab
 
-    return MeCab(cache or _user_cache())
+    return MeCab(cache or _cache())
 
 
 def _jumanpp_version(program: str) -> str:
@@ -111,7 +112,10 @@ def _jumanpp_version(program: str) -> str:
     return lines[0].strip()
 
 
-def _user_cache() -> Path:
-    """The user's cache folder (XDG Base Directory Specification)."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "ekiden"
+def _cache() -> Path:
+    """A folder of this user's on a local disk: MeCab maps the dictionary into memory from there."""
+    folder = Path(tempfile.gettempdir()) / f"ekiden-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise ClusterError(f"{folder}: belongs to another user; remove it, or set TMPDIR")
+    return folder

@@ -56,8 +56,7 @@ class Steps:
 
     def prepare(self, raw: Sequence[list[str]]) -> list[Document]:
         """Take documents, in the order of the unit, as far as their sentences."""
-        texts, marks = self._normaliser.lines([line for lines in raw for line in lines])
-        self.marks_replaced += marks
+        texts = self._normalised([line for lines in raw for line in lines])
         made = []
         at = 0
         for lines in raw:
@@ -72,6 +71,19 @@ class Steps:
                 self._split(document)
             made.append(document)
         return made
+
+    def _normalised(self, lines: list[str]) -> list[str]:
+        """Normalise lines, not more at a time than a batch: a document may be longer than that."""
+        texts: list[str] = []
+        first = size = 0
+        for last, line in enumerate(lines, 1):
+            size += len(line)
+            if size >= _BATCH or last == len(lines):
+                found, marks = self._normaliser.lines(lines[first:last])
+                texts += found
+                self.marks_replaced += marks
+                first, size = last, 0
+        return texts
 
     def _refused(self, document: Document) -> str | None:
         again = self._number == self._next_again

@@ -12,14 +12,14 @@ from html import unescape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit.corpus import extractor, wikitext
-from kit.corpus.multistream import Damage, Stream, stream_ranges, streams
+from kit.corpus.dump import extractor, wikitext
+from kit.corpus.dump.multistream import Damage, Stream, stream_ranges, streams
 from kit.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from kit.corpus.extractor import Page
+    from kit.corpus.dump.extractor import Page
     from kit.corpus.faults import Faults
 
 __all__ = ["PAGE", "documents", "stream_ranges"]

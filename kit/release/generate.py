@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit import manifest, shards, stage
 from kit.config import Recipe, read_resolved
 from kit.errors import InputError
 from kit.files import write_json
-from kit.workspace import Run, Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from kit.workspace import Run
 
 VERSION = 1  # raise when the same model comes to write other text
 SAMPLES = "samples.json"
@@ -79,8 +80,7 @@ def _segmented(prompts: Sequence[str], recipe: Recipe) -> list[list[str]]:
     from kit.corpus.steps import segment_document
 
     corpus = recipe.corpus
-    dictionary = Workspace(Path(recipe.workspace)).dictionary
-    with segment.open(corpus.segmenter, corpus.segmenter_version, 1, dictionary) as words:
+    with segment.open(corpus.segmenter, corpus.segmenter_version, workers=1) as words:
         found = [segment_document(prompt.split("\n"), corpus, words) for prompt in prompts]
     for sentences in found:
         if sentences:

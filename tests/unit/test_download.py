@@ -14,8 +14,9 @@ import pytest
 
 from kit import manifest, stage
 from kit.config import Source
-from kit.corpus import download, jsonl, plaintext, sources
+from kit.corpus import download, jsonl, plaintext
 from kit.corpus.faults import Faults
+from kit.corpus.raw import sources
 from kit.errors import ConfigError, InputError
 from kit.workspace import MANIFEST
 from tests.unit.server import Server, serving

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kit.corpus import extractor
-from kit.corpus.extractor import Page
+from kit.corpus.dump import extractor
+from kit.corpus.dump.extractor import Page
 from kit.errors import InputError
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def test_nothing_is_left_when_the_reader_leaves(mark: str) -> None:
 def test_nothing_is_left_when_the_reader_is_killed(mark: str) -> None:
     script = """
         import time
-        from kit.corpus import extractor
+        from kit.corpus.dump import extractor
         pages = (extractor.Page("a", b"a" * 9999, "") for _ in range(10**6))
         texts = extractor.texts(pages, ["Template"], print)
         next(texts)

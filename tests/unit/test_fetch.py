@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kit.corpus import fetch as fetching
-from kit.corpus.checksums import Sum
-from kit.corpus.fetch import NotThere, Patience, fetch, place
-from kit.corpus.progress import shown
+from kit.corpus.raw import fetch as fetching
+from kit.corpus.raw.checksums import Sum
+from kit.corpus.raw.fetch import NotThere, Patience, fetch, place
+from kit.corpus.raw.progress import shown
 from kit.errors import InputError, TransferError
 from kit.files import write_json
 from tests.disk import fill, small_disk
@@ -301,7 +301,7 @@ def fetch_elsewhere(server: Server, path: Path) -> subprocess.Popen[bytes]:
     """A process that has begun to fetch, and gets the second half when `server.hold` is set."""
     server.hold = threading.Event()
     code = (
-        "import sys; from pathlib import Path; from kit.corpus.fetch import fetch; "
+        "import sys; from pathlib import Path; from kit.corpus.raw.fetch import fetch; "
         "fetch([sys.argv[1]], Path(sys.argv[2]))"
     )
     process = subprocess.Popen([sys.executable, "-c", code, server.url(), str(path)])

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kit.corpus import jsonl, pieces
+from kit.corpus import jsonl
 from kit.corpus.faults import Faults
-from kit.corpus.lines import LINE_BYTES
+from kit.corpus.raw import pieces
+from kit.corpus.raw.lines import LINE_BYTES
 from kit.errors import InputError
 
 if TYPE_CHECKING:

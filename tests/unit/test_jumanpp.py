@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, settings
 
-from kit.corpus import pool as pool_of
-from kit.corpus.block import Block, Case, Request
-from kit.corpus.jumanpp import Jumanpp
-from kit.corpus.pieces import LONG_RUN, WHITE_SPACE
+from kit.corpus.words import pool as pool_of
+from kit.corpus.words.block import Block, Case, Request
+from kit.corpus.words.cuts import LONG_RUN, WHITE_SPACE
+from kit.corpus.words.jumanpp import Jumanpp
 from kit.errors import ClusterError
 from tests import jumanpp
 from tests.unit.test_segment import TEXTS
@@ -279,7 +279,7 @@ def test_batches_are_read_ahead_but_not_without_bound(program: Path) -> None:
 
 def test_the_processes_end_with_their_parent(program: Path) -> None:
     script = (
-        "import os, signal; from pathlib import Path; from kit.corpus.jumanpp import Jumanpp\n"
+        "import os, signal; from pathlib import Path; from kit.corpus.words.jumanpp import Jumanpp\n"
         f"pool = Jumanpp(2, [{str(program)!r}, '--segment'])\n"
         "print(Path(f'/proc/self/task/{os.getpid()}/children').read_text(), flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)"

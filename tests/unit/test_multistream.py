@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kit.corpus import multistream
+from kit.corpus.dump import multistream
 from kit.corpus.faults import Faults
 from kit.errors import InputError
 

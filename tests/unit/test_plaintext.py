@@ -20,9 +20,10 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kit.corpus import pieces, plaintext
+from kit.corpus import plaintext
 from kit.corpus.faults import Faults
-from kit.corpus.lines import LINE_BYTES
+from kit.corpus.raw import pieces
+from kit.corpus.raw.lines import LINE_BYTES
 from kit.errors import InputError
 from tests.disk import fill, small_disk
 

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kit.corpus import jumandic, segment
-from kit.corpus.mecab import LONGEST, MeCab
-from kit.corpus.pieces import LONG_RUN, WHITE_SPACE, Piece, cut, has_long_run
+from kit.corpus import segment
+from kit.corpus.words import jumandic
+from kit.corpus.words.cuts import LONG_RUN, WHITE_SPACE, Piece, cut, has_long_run
+from kit.corpus.words.mecab import LONGEST, MeCab
 from kit.errors import ClusterError, ConfigError
 from tests import jumanpp
 

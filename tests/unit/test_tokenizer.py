@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,8 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kit import recipes, shards, stage
-from kit.corpus import download, preprocess
-from kit.corpus.segment import MeCab
+from kit.config import Corpus, Source
+from kit.corpus import download, preprocess, segment
+from kit.corpus.steps import segment_document
 from kit.errors import InputError, StageError
 from kit.tokenizer import bpe, encode
 
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
     from tests.unit.conftest import Desk
 
-WORDS = MeCab()
+WORDS = segment.open("mecab", None, 1)
+CORPUS = Corpus(
+    sources={"a": Source(kind="plaintext", location="a.txt")}, unit_mb=1, tasks=1, held_out=0.1
+)
 
 TRAIN_AND_SAVE = """
 import sys
@@ -44,7 +47,7 @@ STRANGE = [
 
 
 def segmented(lines: list[str]) -> list[str]:
-    return preprocess.segment_document(lines, "default", WORDS, Counter())
+    return segment_document(lines, CORPUS, WORDS)
 
 
 def write_shard(path: Path, documents: list[list[str]]) -> Path:

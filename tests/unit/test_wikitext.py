@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kit.corpus.wikitext import clean
+from kit.corpus.dump.wikitext import clean
 
 CLEANED = [
     # entities: wikiextractor escapes once more, and articles hold them twice

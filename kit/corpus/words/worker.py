@@ -21,7 +21,7 @@ from kit.errors import ClusterError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kit.corpus.block import Block
+    from kit.corpus.words.block import Block
 
 PIPE = 256 << 10  # bytes: half a second's work at 0.54 MB/s; an unprivileged pipe may have 1 MiB
 _LEAVE = 2.0  # seconds for a process whose input has ended to end as well

@@ -11,8 +11,8 @@ import shlex
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from kit.corpus import jumandic
-from kit.corpus.cuts import cut
+from kit.corpus.words import jumandic
+from kit.corpus.words.cuts import cut
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit
 
-from kit.corpus import checksums
-from kit.corpus.partial import Known, Partial, put_away
-from kit.corpus.progress import shown
+from kit.corpus.raw import checksums
+from kit.corpus.raw.partial import Known, Partial, put_away
+from kit.corpus.raw.progress import shown
 from kit.errors import InputError, TransferError
 from kit.files import CHUNK, text_hash
 

@@ -6,7 +6,7 @@ import hashlib
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from kit.corpus.progress import shown
+from kit.corpus.raw.progress import shown
 from kit.files import CHUNK
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from kit.corpus import seekable
-from kit.corpus.compression import Unpacked
+from kit.corpus.raw import seekable
+from kit.corpus.raw.compression import Unpacked
 from kit.errors import InputError
 from kit.files import CHUNK, file_hash
 

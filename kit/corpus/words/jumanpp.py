@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections import Counter, deque
 from typing import TYPE_CHECKING, NamedTuple
 
-from kit.corpus.cuts import APART, cut, has_long_run
-from kit.corpus.pool import Pool
+from kit.corpus.words.cuts import APART, cut, has_long_run
+from kit.corpus.words.pool import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

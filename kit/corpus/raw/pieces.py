@@ -3,7 +3,7 @@
 A plain file and an xz file of several blocks are cut into ranges, and nothing is copied. Any other
 compressed file is read once, and copied into zstd parts. Where it is cut depends on the bytes of the
 text and on the size of a piece, on nothing else. No line is looked at here: that is done when a
-piece is read (kit/corpus/lines.py).
+piece is read (kit/corpus/raw/lines.py).
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 
 import zstandard
 
-from kit.corpus import seekable
-from kit.corpus.compression import Unpacked, is_packed
-from kit.corpus.progress import shown
+from kit.corpus.raw import seekable
+from kit.corpus.raw.compression import Unpacked, is_packed
+from kit.corpus.raw.progress import shown
 from kit.errors import InputError
 from kit.files import CHUNK, atomic, file_hash, text_hash
 

@@ -21,8 +21,8 @@ import time
 from collections import Counter, deque
 from typing import TYPE_CHECKING
 
-from kit.corpus.block import Block, Case, Request
-from kit.corpus.worker import PIPE, Worker
+from kit.corpus.words.block import Block, Case, Request
+from kit.corpus.words.worker import PIPE, Worker
 from kit.errors import ClusterError
 
 if TYPE_CHECKING:
