@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kit.workspace import Run
-    from tests.unit.conftest import Desk
+    from tests.conftest import Desk
 
 NO_ROWS: list[dict[str, Any]] = []
 

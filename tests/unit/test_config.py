@@ -16,7 +16,7 @@ from kit.files import write_json
 from kit.recipes import load_cluster, load_recipe
 
 if TYPE_CHECKING:
-    from tests.unit.conftest import Desk
+    from tests.conftest import Desk
 
 RECIPES = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 CLUSTERS = sorted((Path(__file__).parents[2] / "configs/cluster").glob("*.yaml"))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kit.config import Recipe
-    from tests.unit.conftest import Desk
+    from tests.conftest import Desk
 
 FILTER = "corpus.filters.length.min=60"
 

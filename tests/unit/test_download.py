@@ -24,7 +24,7 @@ from tests.unit.server import Server, serving
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.unit.conftest import Desk
+    from tests.conftest import Desk
 
 BODY = b"".join(f"行 {number}\n\n".encode() for number in range(2_000))
 DATE = "jawiki-20220701"

@@ -15,7 +15,7 @@ from kit.files import read_json
 
 if TYPE_CHECKING:
     from kit.config import Recipe
-    from tests.unit.conftest import Desk
+    from tests.conftest import Desk
 
 PASSES = (fingerprint, deduplicate, preprocess)
 ON = "corpus.filters.duplicates=true"

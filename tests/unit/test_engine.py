@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.unit.conftest import Desk
+    from tests.conftest import Desk
 
 pytestmark = pytest.mark.xdist_group("deepspeed")  # one worker imports it, not each
 

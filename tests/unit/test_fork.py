@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kit.workspace import Run
-    from tests.unit.conftest import Desk
+    from tests.conftest import Desk
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from kit.config import Recipe
     from kit.workspace import Attempt
-    from tests.unit.conftest import Desk
+    from tests.conftest import Desk
 
 
 def attempt(

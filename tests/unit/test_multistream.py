@@ -14,7 +14,7 @@ from kit.corpus.faults import Faults
 from kit.errors import InputError
 
 if TYPE_CHECKING:
-    from tests.unit.conftest import Desk
+    from tests.conftest import Desk
 
 DEMO = Path(__file__).parents[2] / "configs/demo/jawiki-demo-pages-articles-multistream.xml.bz2"
 DEMO_INDEX = DEMO.with_name(DEMO.name.replace(".xml.bz2", "-index.txt.bz2"))

@@ -15,7 +15,7 @@ from kit.files import write_json
 
 if TYPE_CHECKING:
     from kit.workspace import Run
-    from tests.unit.conftest import Desk
+    from tests.conftest import Desk
 
 PARAMETERS, BLOCKS = 1_000_000, 500
 

@@ -17,7 +17,7 @@ from kit.tokenizer import bpe, encode
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.unit.conftest import Desk
+    from tests.conftest import Desk
 
 ALL_DONE = {"missing": 0, "stale": 0, "broken": 0}
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from tokenizers import Tokenizer
 
-    from tests.unit.conftest import Desk
+    from tests.conftest import Desk
 
 WORDS = segment.open("mecab", None, 1)
 CORPUS = Corpus(

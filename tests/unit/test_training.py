@@ -15,7 +15,7 @@ from kit.training.batches import Batches, training_batches, validation_blocks
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.unit.conftest import Desk
+    from tests.conftest import Desk
 
 LENGTH = 4
 

@@ -23,10 +23,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import xxhash
-
 from kit.errors import ClusterError
-from kit.files import sync_directory
+from kit.files import sync_directory, text_hash
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,11 +49,13 @@ def folder(cache: Path) -> Path:
     import jumandic
 
     package = Path(jumandic.DICDIR)
-    raw = (package / _SYSTEM).read_bytes()
-    made = cache / f"jumandic-{xxhash.xxh3_64_hexdigest(raw)}"
+    status = (package / _SYSTEM).stat()
+    # Not by its bytes: to read them for every unit of a corpus takes longer than some units do.
+    identity = text_hash(f"{package} {status.st_size} {status.st_mtime_ns}")
+    made = cache / f"jumandic-{identity:016x}"
     if made.is_dir():
         return made
-    mended = without_broken(raw)
+    mended = without_broken((package / _SYSTEM).read_bytes())
     if mended is None:
         return package
     try:
@@ -63,7 +63,7 @@ def folder(cache: Path) -> Path:
     except OSError as error:
         raise ClusterError(
             f"{made}: a copy of JumanDIC cannot be made there ({error.strerror}); "
-            "make room, or set XDG_CACHE_HOME to a folder that can be written"
+            "make room, or set TMPDIR to a folder that can be written"
         ) from error
     return made
 

@@ -23,7 +23,7 @@ from kit.errors import InputError
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from tests.unit.conftest import Desk
+    from tests.conftest import Desk
 
 DEMO = Path(__file__).parents[2] / "configs/demo/jawiki-demo-pages-articles-multistream.xml.bz2"
 REAL = Path(__file__).parents[3] / "shared/data/jawiki-head-multistream.xml.bz2"

@@ -1,4 +1,4 @@
-"""What the unit tests share: texts and a recipe small enough for seconds, and the command line."""
+"""What the tests share: texts and a recipe small enough for seconds, and the command line."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from kit.config import Recipe
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 WEB_DOCUMENTS = 30  # of the demo's: enough for a vocabulary of 1,200
 
 ARTICLES = [

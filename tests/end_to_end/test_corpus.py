@@ -1,0 +1,84 @@
+"""The corpus by its command line: what is not done is made, to the same bytes, and told."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kit.cluster import local
+from kit.files import read_json
+
+if TYPE_CHECKING:
+    from tests.conftest import Desk
+
+pytestmark = pytest.mark.end_to_end
+
+
+def done(desk: Desk, module: str, verb: str, *arguments: str) -> str:
+    """The output of a command that succeeds."""
+    found = desk.run(module, verb, str(desk.recipe_file), *arguments)
+    assert found.returncode == 0, found.stderr
+    return found.stdout
+
+
+def shards_of(desk: Desk) -> dict[str, bytes]:
+    """The bytes of every file of every shard."""
+    folder = desk.workspace.root / "shards"
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_submit_sends_only_tasks_with_something_to_do(desk: Desk) -> None:
+    many = ("corpus.unit_mb=0.002", "corpus.tasks=3")
+    done(desk, "jobs.download", "run", *many)
+    assert "3 task(s)" in done(desk, "jobs.preprocess", "submit", "--dry-run", *many)
+    done(desk, "jobs.preprocess", "run", *many)
+    whole = shards_of(desk)
+    names = sorted({name.split("/")[0] for name in whole})
+    assert len(names) > 4
+    (desk.workspace.shard(names[4]) / "train.txt.zst").unlink()
+    assert "1 broken" in done(desk, "jobs.preprocess", "status", *many)
+    assert "preprocess: 1 task(s)" in done(desk, "jobs.preprocess", "submit", "--dry-run", *many)
+    done(desk, "jobs.preprocess", "submit", *many)
+    run = desk.workspace.run("small")
+    assert [job["tasks"] for job in read_json(run.jobs)["local"]] == [[1]]
+    deadline = time.monotonic() + 60
+    while (shards_of(desk) != whole or local.is_supervised(run)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert shards_of(desk) == whole
+    assert "nothing to submit" in done(desk, "jobs.preprocess", "submit", *many)
+
+
+def test_a_damaged_shard_is_found_by_verify_and_made_again(desk: Desk) -> None:
+    done(desk, "jobs.download", "run")
+    done(desk, "jobs.preprocess", "run")
+    whole = shards_of(desk)
+    victim = next(desk.workspace.root.glob("shards/*/train.txt.zst"))
+    raw = bytearray(victim.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    victim.write_bytes(bytes(raw))
+    assert "broken" not in done(desk, "jobs.preprocess", "status")
+    assert "1 broken" in done(desk, "jobs.preprocess", "status", "--verify")
+    assert f"{victim.parent.name} is damaged" in done(desk, "jobs.preprocess", "run", "--verify")
+    assert shards_of(desk) == whole
+
+
+def test_duplicates_are_left_out_by_the_one_command(desk: Desk) -> None:
+    on = "corpus.filters.duplicates=true"
+    text = desk.web.read_text(encoding="utf-8")
+    desk.web.write_text(f"{text}\n{text}", encoding="utf-8")
+    done(desk, "jobs.download", "run", on)
+    found = json.loads(done(desk, "jobs.preprocess", "status", "--json", on))
+    assert "waits" in found
+    assert found["passes"]["fingerprint"]["missing"] >= 3
+    done(desk, "jobs.preprocess", "run", on)
+    found = json.loads(done(desk, "jobs.preprocess", "status", "--json", on))
+    assert found["missing"] == found["stale"] == 0
+    assert found["passes"]["deduplicate"]["done"] == 1
+    assert "| left out: duplicates |" in done(desk, "jobs.preprocess", "report", on)

@@ -1,0 +1,1 @@
+"""What drives other programs: Juman++, by a stand-in for it, and wikiextractor."""
