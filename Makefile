@@ -1,7 +1,7 @@
 # make demo   the whole relay on this machine, in a few minutes; DUMP=path takes a real dump
 # make test   lint, types, and all tests; those of Slurm where its packages are installed
 # make chaos  a run interrupted fifty times at random, held against one that was not; SEED=n, WHERE=--slurm
-# make bench  speeds, as ratios against what one would use instead; the peers go into an environment of their own
+# make bench  speeds, as ratios against what one would use instead; the peers go into an environment of their own; DUMP=path of a text or dump
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -25,7 +25,7 @@ chaos: $(VENV)/installed
 	$(BIN)/python -m tests.chaos --interruptions 50 --seed $(SEED) $(WHERE)
 
 bench: $(VENV)-bench/peers
-	failed=0; for name in $(BENCHMARKS); do $(VENV)-bench/bin/python -m tests.benchmarks.$$name || failed=1; done; exit $$failed
+	failed=0; for name in $(BENCHMARKS); do $(VENV)-bench/bin/python -m tests.benchmarks.$$name $(if $(DUMP),--data $(DUMP)) || failed=1; done; exit $$failed
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

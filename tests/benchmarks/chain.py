@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import itertools
 import json
 import os
 import subprocess
@@ -19,13 +20,14 @@ from kit.corpus.normalise import Normaliser
 from kit.files import write_json
 from kit.workspace import MANIFEST, Workspace
 from tests.benchmarks import harness
+from tests.benchmarks.text import text as text_of
 from tests.relay import DEMO
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kit.config import Recipe
-    from tests.benchmarks.harness import Line
+    from tests.benchmarks.harness import Line, Options
 
 # A unit of a recipe, made as an array task makes it, the interpreter's start included.
 _UNIT = """
@@ -39,8 +41,12 @@ stage.run("preprocess", preprocess.units(read_resolved(Path(sys.argv[1]), Recipe
 _MEGABYTE = 1e6
 
 
-def chain(text: Path) -> Iterator[Line]:
-    """Processor time from raw text to a shard, against MeCab alone on the same sentences."""
+def chain(options: Options) -> Iterator[Line]:
+    """Processor time from raw text to a shard, against MeCab alone on the same sentences.
+
+    Every sentence of the shard is looked at: its words, joined, have to be the sentence.
+    """
+    text = text_of(options)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         recipe = _recipe(folder, "plaintext", text)
@@ -50,14 +56,20 @@ def chain(text: Path) -> Iterator[Line]:
         ours, theirs = harness.interleave(
             lambda: _unit(recipe, folder)[0], lambda: _measured(peer)[0], 3
         )
+        changed, sentences = _changed(recipe, lines)
+        yield harness.compare(
+            f"of {sentences:,} sentences those whose words, joined, are the sentence",
+            "", [float(sentences - changed)], [float(sentences)], "all", "|ratio-1| <= 0",
+        )  # fmt: skip
         yield harness.compare(
             f"processor time of the whole chain, {text.stat().st_size / _MEGABYTE:.0f} MB of text",
             "s", ours, theirs, "MeCab alone on the same sentences", "ratio <= 1.25",
         )  # fmt: skip
 
 
-def memory(text: Path) -> Iterator[Line]:
-    """The peak of a task's memory, all its processes one by one, over inputs of one size and four."""
+def memory(options: Options) -> Iterator[Line]:
+    """The peak of the largest process of a task, over an input and one four times as long."""
+    text = text_of(options)
     dump = next((DEMO.parent / "demo").glob("*.xml.bz2"))
     with tempfile.TemporaryDirectory() as name:
         for kind in ("plaintext", "wikipedia"):
@@ -74,7 +86,7 @@ def memory(text: Path) -> Iterator[Line]:
             )  # fmt: skip
 
 
-def planning() -> Iterator[Line]:
+def planning(_: Options) -> Iterator[Line]:
     """What is done of 10,000 shards: the whole command, beside that of ten."""
     with tempfile.TemporaryDirectory() as name:
         seconds = {}
@@ -104,7 +116,7 @@ def _recipe(folder: Path, kind: str, source: Path) -> Recipe:
 
 def _one_source(kind: str, source: Path) -> list[str]:
     text = f"corpus.sources={{text: {{kind: {kind}, location: {source}}}}}"
-    return [text, "corpus.unit_mb=1000000", "corpus.segmenter=mecab"]
+    return [text, "corpus.unit_mb=1000000", "corpus.segmenter=mecab", "corpus.held_out=1e-12"]
 
 
 def _unit(recipe: Recipe, folder: Path) -> tuple[float, float]:
@@ -125,6 +137,18 @@ def _measured(words: list[str]) -> tuple[float, float]:
     if process.returncode:
         raise RuntimeError(f"{' '.join(words[:4])}: exit code {process.returncode}")
     return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+
+
+def _changed(recipe: Recipe, path: Path) -> tuple[int, int]:
+    """How many sentences of the one shard are not, without their marks, those in a file; of how many."""
+    (shard,) = shards.complete(recipe)
+    words = itertools.chain.from_iterable(shards.read(shards.part_file(shard.folder, shards.TRAIN)))
+    changed = count = 0
+    with path.open(encoding="utf-8", newline="\n") as lines:
+        for sentence, line in itertools.zip_longest(words, lines, fillvalue=""):
+            count += 1
+            changed += shards.plain_text([sentence]).rstrip("\n") != line.rstrip("\n")
+    return changed, count
 
 
 def _write_sentences(recipe: Recipe, text: Path, path: Path) -> None:

@@ -3,7 +3,9 @@
     python -m tests.benchmarks.corpus [--json] [--only WORD] [--data FILE ...]
 
 script: text normalised and split into sentences, MB of it a second of processor time, against the
-article's script. The text is Debian's Japanese manuals, or plain text files named with --data.
+article's script; chain: processor time from raw text to a shard, against MeCab alone; pool: how busy
+Juman++ processes are kept; memory: the peak of a task; planning: what is done of 10,000 shards. The
+text is Debian's Japanese manuals, or the files named with --data: plain text, or Wikipedia dumps.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ from kit.config import Normalise
 from kit.corpus import sentences
 from kit.corpus.normalise import Normaliser
 from tests.benchmarks import harness
+from tests.benchmarks.chain import chain, memory, planning
 from tests.benchmarks.peers import script as peer
+from tests.benchmarks.pool import pool
 from tests.benchmarks.text import text
 
 if TYPE_CHECKING:
@@ -73,4 +77,15 @@ def _normalise_and_split(source: Path, output: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(harness.main(__doc__ or "", {"script": script}))
+    sys.exit(
+        harness.main(
+            __doc__ or "",
+            {
+                "script": script,
+                "chain": chain,
+                "pool": pool,
+                "memory": memory,
+                "planning": planning,
+            },
+        )
+    )

@@ -13,6 +13,9 @@ import sys
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 
+from kit.corpus import wikipedia
+from kit.corpus.faults import Faults
+from kit.files import file_hash
 from kit.shards import LINE_END, SPACE
 from tests.benchmarks.harness import ROOT
 
@@ -45,7 +48,7 @@ _SIGNS = {r"\-": "-", r"\ ": " ", r"\~": " ", r"\e": "\\", r"\(aq": "'", r"\(lq"
 
 
 def text(options: Options) -> Path:
-    """A text file in UTF-8: 100 MB of manuals, or the plain text of the files given, as they follow.
+    """A text file in UTF-8: 100 MB of manuals, or the text of the files and dumps given, as they follow.
 
     Exits with one line where the packages cannot be fetched.
     """
@@ -54,8 +57,7 @@ def text(options: Options) -> Path:
         path = FOLDER / "data.txt"
         with path.open("w", encoding="utf-8") as out:
             for source in options.data:
-                with source.open(encoding="utf-8", newline="\n") as lines:
-                    out.writelines(line.translate(_MARKS) for line in lines)
+                out.writelines(line.translate(_MARKS) for line in _lines(source))
         return path
     path = FOLDER / "manuals.txt"
     if not path.exists():
@@ -66,6 +68,21 @@ def text(options: Options) -> Path:
                 out.write(pages)
         new.rename(path)
     return path
+
+
+def _lines(source: Path) -> Iterator[str]:
+    """The lines of a text file, or of the articles of a dump, an empty one behind each."""
+    if source.suffix != ".bz2":
+        with source.open(encoding="utf-8", newline="\n") as lines:
+            yield from lines
+        return
+    header_end, ranges = wikipedia.stream_ranges(source, source.stat().st_size)
+    piece = {"path": str(source), "kind": "wikipedia", "title": "line", "header_end": header_end}
+    piece |= {"start": ranges[0][0], "end": ranges[-1][1], "size": source.stat().st_size}
+    piece |= {"mtime_ns": source.stat().st_mtime_ns, "xxh3": ""}
+    piece["xxh3"] = file_hash(source, ranges[0][0], ranges[-1][1])
+    for article in wikipedia.documents(piece, Faults("skip"), "default"):
+        yield from (f"{line}\n" for line in [*article, ""])
 
 
 def _pages() -> Iterator[str]:
