@@ -18,7 +18,7 @@ from kit.files import zstd_reader, zstd_writer
 from kit.workspace import Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from kit.config import Recipe
 
@@ -100,14 +100,19 @@ def part_file(folder: Path, part: str) -> Path:
 
 
 @contextlib.contextmanager
-def writer(path: Path) -> Iterator[Callable[[Sequence[str]], None]]:
-    """Yields a function that adds one document, a sequence of segmented sentences."""
+def writer(path: Path) -> Iterator[Callable[[str], None]]:
+    """Yields a function that adds one document: its segmented sentences, each closed by a line feed."""
     with zstd_writer(path) as stream:
 
-        def add(sentences: Sequence[str]) -> None:
-            stream.write("\n".join(sentences) + "\n\n")
+        def add(document: str) -> None:
+            stream.write(f"{document}\n")
 
         yield add
+
+
+def document(sentences: Iterable[str]) -> str:
+    """A document from its segmented sentences, as `writer` takes it."""
+    return "".join(f"{sentence}\n" for sentence in sentences)
 
 
 def read(path: Path) -> Iterator[list[str]]:
@@ -125,11 +130,6 @@ def read(path: Path) -> Iterator[list[str]]:
                 sentences.append(line.rstrip("\n"))
     if sentences:
         raise InputError(f"{path}: its last document is not closed; run jobs.preprocess again")
-
-
-def join_words(chunks: Sequence[str]) -> str:
-    """A segmented sentence from what stood between its spaces, each piece as its words or empty."""
-    return f" {SPACE}".join(chunks).lstrip(" ")
 
 
 def plain_text(sentences: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from kit.corpus.steps import Document, Steps, segmented
 from kit.files import write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     import numpy as np
@@ -110,11 +110,12 @@ def _again(recipe: Recipe, number: int) -> Iterable[int]:
     return map(int, found)
 
 
-def _count(count: Counter[str], document: Document, text: Sequence[str]) -> None:
+def _count(count: Counter[str], document: Document, text: str) -> None:
     joined = "\n".join(document.lines)
     count["documents"] += 1
     count["lines"] += len(document.lines)
-    count["sentences"] += len(text)
-    count["words"] += sum(sentence.count(" ") + 1 for sentence in text)
+    sentences = text.count("\n")
+    count["sentences"] += sentences
+    count["words"] += text.count(" ") + sentences
     count["characters"] += len(joined) - len(document.lines) + 1
     count["bytes"] += len(joined.encode()) + 1  # the end of a line is of the text

@@ -34,7 +34,7 @@ class Examples:
     def __init__(self) -> None:
         self._found: list[tuple[int, dict[str, Any]]] = []
 
-    def see(self, key: int, raw: Sequence[str], text: Sequence[str], left_out: str | None) -> None:
+    def see(self, key: int, raw: Sequence[str], text: str, left_out: str | None) -> None:
         """Look at a document: its key (64 bits), lines, segmented sentences, why it was left out."""
         rank = key ^ _SALT
         if len(self._found) == _EXAMPLES and rank >= self._found[-1][0]:
@@ -42,7 +42,7 @@ class Examples:
         example = {
             "rank": f"{rank:016x}",
             "before": _head(raw),
-            "after": _head(text),
+            "after": text[:_SHOWN].replace("```", "'''"),
             "left_out": left_out,
         }
         bisect.insort(self._found, (rank, example), key=lambda entry: entry[0])

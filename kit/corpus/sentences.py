@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from typing import TYPE_CHECKING
 
@@ -42,20 +43,32 @@ def split(line: str) -> list[str]:
 
 def split_lines(lines: Sequence[str]) -> list[list[str]]:
     """The sentences of each line, as `split` gives them; quicker, for many lines at once."""
-    text = "\n".join(lines)
-    if len(text) < _FEW or text.count("\n") != len(lines) - 1:
+    if any("\n" in line for line in lines):
         return [split(line) for line in lines]
+    text, counts = cut_lines(lines)
+    flat = iter(text.split("\n"))
+    return [
+        list(itertools.islice(flat, count)) if line else list(itertools.islice(flat, 1))[1:]
+        for line, count in zip(lines, counts, strict=True)
+    ]
+
+
+def cut_lines(lines: Sequence[str]) -> tuple[str, list[int]]:
+    """The sentences of lines without line feeds, one line feed behind each but the last; how many a
+    line has. An empty line has one, which is empty.
+    """
+    text = "\n".join(lines)
+    if len(text) < _FEW:
+        pieces = [split(line) or [""] for line in lines]
+        return "\n".join(itertools.chain.from_iterable(pieces)), list(map(len, pieces))
     import numpy as np
 
     codes = np.frombuffer(f"{text}\n".encode("utf-32-le"), np.uint32)
     ends = np.flatnonzero(codes == ord("\n"))  # of the lines
     cuts = _cuts(_kinds()[codes], ends)
-    flat = np.insert(codes[:-1], cuts, ord("\n")).tobytes().decode("utf-32-le").split("\n")
-    until = (np.searchsorted(cuts, ends) + np.arange(1, len(ends) + 1)).tolist()
-    return [
-        flat[start:end] if flat[start] else []
-        for start, end in zip([0, *until], until, strict=False)
-    ]
+    cut = np.insert(codes[:-1], cuts, ord("\n")).tobytes().decode("utf-32-le")
+    counts: list[int] = (np.diff(np.searchsorted(cuts, ends), prepend=0) + 1).tolist()
+    return cut, counts
 
 
 def _cuts(kinds: NDArray[np.uint8], ends: NDArray[np.intp]) -> NDArray[np.intp]:

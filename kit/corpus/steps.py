@@ -36,13 +36,11 @@ class Document:
     raw: list[str]
     key: int  # a hash of the lines, 64 bits
     lines: list[str] = field(default_factory=list)  # normalised, none of them empty
-    sentences: list[str] = field(default_factory=list)
-    ends: list[int] = field(default_factory=list)  # how many sentences each line has
     left_out: str | None = None
 
 
 class Steps:
-    """The steps from a document's lines to its sentences, and what each of them kept and dropped."""
+    """The steps that change or leave out lines and documents, and what each kept and dropped."""
 
     def __init__(self, corpus: Corpus, again: Iterable[int] = ()) -> None:
         self.counts: dict[str, Counter[str]] = {}
@@ -55,7 +53,7 @@ class Steps:
         self._normaliser = Normaliser(corpus.mode, corpus.normalise)
 
     def prepare(self, raw: Sequence[list[str]]) -> list[Document]:
-        """Take documents, in the order of the unit, as far as their sentences."""
+        """Normalise and filter documents, in the order of the unit."""
         texts = self._normalised([line for lines in raw for line in lines])
         made = []
         at = 0
@@ -67,8 +65,6 @@ class Steps:
             self.lines_dropped["empty"] += len(lines) - len(document.lines)
             self._step("read", lines)
             document.left_out = self._refused(document)
-            if document.left_out is None:
-                self._split(document)
             made.append(document)
         return made
 
@@ -96,12 +92,6 @@ class Steps:
         refused = refused_by(document.lines, self.corpus.filters)
         return refused or ("duplicates" if again else None)
 
-    def _split(self, document: Document) -> None:
-        for line in document.lines:
-            pieces = sentences.split(line)
-            document.sentences += pieces
-            document.ends.append(len(pieces))
-
     def _step(self, name: str, lines: Sequence[str]) -> None:
         step = self.counts.setdefault(name, Counter())
         step["documents"] += 1
@@ -116,49 +106,76 @@ class Steps:
 
 def segmented(
     raw: Iterable[list[str]], steps: Steps, words: Segmenter
-) -> Iterator[tuple[Document, list[str]]]:
-    """Each document with its segmented sentences (none where it was left out), in order."""
-    waiting: deque[list[Document]] = deque()
+) -> Iterator[tuple[Document, str]]:
+    """Each document, in order, with its segmented sentences, each closed by a line feed; where it was
+    left out there are none.
+    """
+    waiting: deque[tuple[list[Document], _Text]] = deque()
+    end = f" {shards.LINE_END}\n" if steps.corpus.mode == "default" else "\n"
 
     def chunks() -> Iterator[list[str]]:
         for batch in _batches(raw):
-            waiting.append(steps.prepare(batch))
-            yield [
-                chunk
-                for document in waiting[-1]
-                for sentence in document.sentences
-                for chunk in sentence.split(" ")
-                if chunk
-            ]
+            documents = steps.prepare(batch)
+            text = _Text.of([d.lines for d in documents if d.left_out is None], end)
+            waiting.append((documents, text))
+            yield [chunk for chunk in text.chunks if chunk]
 
-    end = f" {shards.LINE_END}" if steps.corpus.mode == "default" else ""
     for found in words.stream(chunks()):
-        take = iter(found)
-        for document in waiting.popleft():
-            yield document, _put_together(document, take, end)
+        documents, text = waiting.popleft()
+        segments = iter(text.segmented(found))
+        for document in documents:
+            yield document, next(segments) if document.left_out is None else ""
 
 
 def segment_document(lines: Sequence[str], corpus: Corpus, words: Segmenter) -> list[str]:
     """A text as the sentences of a shard, whatever the filters would say of it."""
     bare = Steps(corpus.model_copy(update={"filters": Filters()}))
     ((_, text),) = segmented([list(lines)], bare, words)
-    return text
+    return text.split("\n")[:-1]
 
 
-def _put_together(document: Document, words: Iterator[str], end: str) -> list[str]:
-    """The segmented sentences of a document from those of its chunks; `end` closes a source line."""
-    made = [
-        shards.join_words([next(words) if chunk else "" for chunk in sentence.split(" ")])
-        if " " in sentence
-        else next(words)
-        for sentence in document.sentences
-    ]
-    if end:
-        last = -1
-        for count in document.ends:
-            last += count
-            made[last] += end
-    return made
+@dataclass(frozen=True)
+class _Text:
+    """Documents as the chunks between their spaces and sentences, some of them empty, and what stands
+    behind each chunk when its words are there.
+    """
+
+    chunks: list[str]
+    separators: list[str]
+    ends: list[int]  # how many chunks there are up to the end of each document
+
+    @classmethod
+    def of(cls, documents: Sequence[Sequence[str]], end: str) -> _Text:
+        """The text of documents, lines that are not empty; `end` closes the last sentence of a line."""
+        if not documents:
+            return cls([], [], [])
+        import numpy as np
+
+        text, counts = sentences.cut_lines([line for lines in documents for line in lines])
+        codes = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+        places = np.flatnonzero((codes == ord(" ")) | (codes == ord("\n")))
+        closes = np.append(codes[places] == ord("\n"), True)  # which chunks end a sentence
+        empty = np.diff(places, prepend=-1, append=len(codes)) == 1
+        last = np.flatnonzero(closes)
+        line_ends = last[np.cumsum(counts) - 1]
+        separators = np.full(len(closes), f" {shards.SPACE}", object)
+        first = np.append(0, last[:-1] + 1)
+        separators[first[empty[first]]] = shards.SPACE  # no word stands before it
+        separators[last] = "\n"
+        separators[line_ends] = end
+        ends = line_ends[np.cumsum([len(lines) for lines in documents]) - 1] + 1
+        return cls(text.replace(" ", "\n").split("\n"), separators.tolist(), ends.tolist())
+
+    def segmented(self, words: Sequence[str]) -> Iterator[str]:
+        """Each document, from the words of the chunks that are not empty."""
+        given = iter(words)
+        row = [""] * (2 * len(self.chunks))
+        row[::2] = [next(given) if chunk else "" for chunk in self.chunks]
+        row[1::2] = self.separators
+        begin = 0
+        for end in self.ends:
+            yield "".join(row[2 * begin : 2 * end])
+            begin = end
 
 
 def _batches(raw: Iterable[list[str]]) -> Iterator[list[list[str]]]:

@@ -15,7 +15,7 @@ from kit.corpus import segment
 from kit.corpus.normalise import Normaliser
 from kit.corpus.preprocess import is_held_out
 from kit.corpus.segment import resolve
-from kit.corpus.steps import Steps, segmented
+from kit.corpus.steps import Steps, _Text, segmented
 from kit.errors import InputError
 from kit.files import text_hash, zstd_reader, zstd_writer
 
@@ -47,7 +47,7 @@ def taken(lines: list[str], corpus: Corpus = DEFAULT) -> tuple[list[str], Steps]
     """A document's segmented sentences, and the steps that count."""
     steps = Steps(corpus)
     ((_, text),) = segmented([lines], steps, MECAB)
-    return text, steps
+    return text.split("\n")[:-1], steps
 
 
 def normalised(lines: list[str], corpus: Corpus) -> list[str]:
@@ -95,7 +95,7 @@ def test_a_shard_gives_back_its_documents(documents: list[list[str]]) -> None:
         path = Path(folder) / "a.txt.zst"
         with shards.writer(path) as add:
             for document in found:
-                add(document)
+                add(shards.document(document))
         assert list(shards.read(path)) == found
 
 
@@ -113,9 +113,16 @@ def test_a_line_of_marks_alone_leaves_no_empty_line() -> None:
 
 
 def test_a_space_of_the_text_stands_before_the_word_that_follows_it() -> None:
-    assert shards.join_words(["東京 都", "Linux"]) == "東京 都 ▁Linux"
-    assert shards.join_words(["", "a"]) == "▁a"
-    assert shards.join_words(["a", "", "b"]) == "a ▁ ▁b"
+    def put(*lines: str) -> str:
+        text = _Text.of([lines], "␤\n")
+        (made,) = text.segmented([f"<{chunk}>" for chunk in text.chunks if chunk])
+        return made
+
+    assert put("東京都 Linux") == "<東京都> ▁<Linux>␤\n"
+    assert put("a! b", "c") == "<a!>\n▁<b>␤\n<c>␤\n"
+    assert put(" a", "a  b") == "▁<a>␤\n<a> ▁ ▁<b>␤\n"
+    assert put("a  b ", " ") == "<a> ▁ ▁<b> ▁␤\n▁␤\n"
+    assert put("長い" * 3000 + " a") == f"<{'長い' * 3000}> ▁<a>␤\n"
 
 
 def test_batches_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,7 +148,7 @@ def test_a_shard_that_is_cut_short_is_an_error(tmp_path: Path, share: float) -> 
     path = tmp_path / "a.txt.zst"
     with shards.writer(path) as add:
         for _ in range(20_000):  # several blocks of zstd
-            add(["".join(letters.choices("あいうえお日本語駅伝 ", k=20))])
+            add("".join(letters.choices("あいうえお日本語駅伝 ", k=20)) + "\n")
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
     with pytest.raises(InputError, match=r"a\.txt\.zst"):
@@ -151,7 +158,7 @@ def test_a_shard_that_is_cut_short_is_an_error(tmp_path: Path, share: float) -> 
 def test_a_damaged_shard_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "a.txt.zst"
     with shards.writer(path) as add:
-        add(["襷 を つなぐ"] * 1000)
+        add("襷 を つなぐ\n" * 1000)
     raw = bytearray(path.read_bytes())
     raw[0] ^= 0xFF
     path.write_bytes(bytes(raw))
@@ -165,7 +172,7 @@ def test_these_documents_give_these_bytes(tmp_path: Path) -> None:
     with shards.writer(tmp_path / "a.txt.zst") as add:
         for lines in DOCUMENTS:
             for corpus in (DEFAULT, ARTICLE):
-                add(taken(lines, corpus)[0])
+                add(shards.document(taken(lines, corpus)[0]))
     with zstd_reader(tmp_path / "a.txt.zst") as stream:
         text = stream.read()
     assert (

@@ -53,7 +53,7 @@ def segmented(lines: list[str]) -> list[str]:
 def write_shard(path: Path, documents: list[list[str]]) -> Path:
     with shards.writer(path) as add:
         for lines in documents:
-            add(segmented(lines))
+            add(shards.document(segmented(lines)))
     return path
 
 
@@ -161,7 +161,7 @@ def test_text_that_looks_like_a_token_is_text_however_often_it_was_trained_on(
     path = desk.folder / "a.txt.zst"
     with shards.writer(path) as add:
         for _ in range(300):
-            add([f"印 {token} の"])
+            add(f"印 {token} の\n")
     tokenizer = bpe.train(desk.recipe("tokenizer.vocab_size=1250"), [path, web])
     tokenizer.encode_special_tokens = True
     *ids, _ = ids_of(tokenizer, [f"印 {token} の"])
@@ -206,7 +206,7 @@ def test_a_limited_alphabet_holds_the_most_frequent_characters(desk: Desk) -> No
     path = desk.folder / "a.txt.zst"
     with shards.writer(path) as add:
         for times, character in enumerate("襷駅伝山川海", 1):
-            add([f"{character} " * times * 3])
+            add(f"{character} " * times * 3 + "\n")
     recipe = desk.recipe("tokenizer.limit_alphabet=4", "tokenizer.vocab_size=263")
     vocabulary = bpe.train(recipe, [path]).get_vocab()
     assert {character for character in "襷駅伝山川海" if character in vocabulary} == set("伝山川海")

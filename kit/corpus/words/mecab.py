@@ -44,7 +44,19 @@ class MeCab:
     def stream(self, batches: Iterable[Sequence[str]]) -> Iterator[list[str]]:
         """See segment.Segmenter."""
         for batch in batches:
-            yield [self._words(text) for text in batch]
+            yield self._all_at_once(batch) or [self._words(text) for text in batch]
+
+    def _all_at_once(self, batch: Sequence[str]) -> list[str] | None:
+        """The words of a batch, or None where a chunk needs a closer look: one check for all is quick."""
+        if not batch or max(map(len, batch)) > LONGEST:
+            return None
+        parse = self._parse
+        try:
+            words: list[str] = [parse(text) for text in batch]
+        except UnicodeError:
+            return None
+        # No chunk holds a line feed, so equal texts are equal line by line.
+        return words if "\n".join(words).replace(" ", "") == "\n".join(batch) else None
 
     def _words(self, text: str) -> str:
         words = self._answer(text) if len(text) <= LONGEST else None
