@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -58,6 +60,21 @@ def main(app: typer.Typer) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILED)
+    except OSError as error:
+        if not (reason := _full_disk(error)):
+            raise
+        print(f"error: {reason}; make room there, and try again", file=sys.stderr)
+        sys.exit(FAILED)
+
+
+def _full_disk(error: OSError) -> str | None:
+    """What is full or read-only, if that is the error; a copied folder has a list of them."""
+    if isinstance(error, shutil.Error):
+        _, target, why = error.args[0][0]
+        return f"{target}: {why}" if f"[Errno {errno.ENOSPC}]" in str(why) else None
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        return f"{error.filename or 'the disk'}: {error.strerror}"
+    return None
 
 
 def load(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kit import manifest
+from kit.errors import JobFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -32,14 +33,21 @@ class Unit:
 
 
 def run(name: str, units: Sequence[Unit], task: int = 0, tasks: int = 1) -> int:
-    """Make the units of one task; returns how many had to be made."""
+    """Make the units of one task; returns how many had to be made. Raises JobFailed for a full disk."""
     todo = [unit for unit in units[task::tasks] if unit.state() != "done"]
     began = time.monotonic()
     for done, unit in enumerate(todo):
         _say(f"{name}: {unit.name} ({done + 1} of {len(todo)}{_time_left(began, done, len(todo))})")
-        manifest.clear(unit.folder)
-        facts = unit.make(unit.folder)
-        manifest.commit(unit.folder, unit.causes, **facts)
+        try:
+            manifest.clear(unit.folder)
+            facts = unit.make(unit.folder)
+            manifest.commit(unit.folder, unit.causes, **facts)
+        except OSError as error:  # a full disk, a file that cannot be read: no bug of ours
+            place = error.filename or unit.folder
+            raise JobFailed(
+                f"{name}: {unit.name}: {place}: {error.strerror or error}; mend that, and run or "
+                "submit it again"
+            ) from error
     if not todo:
         _say(f"{name}: nothing to do, {len(units[task::tasks])} units are done")
     return len(todo)

@@ -1,0 +1,187 @@
+"""Bad input through the commands: one line that says what and where, or passed over and counted."""
+
+from __future__ import annotations
+
+import bz2
+import lzma
+import os
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kit.files import read_json
+from kit.workspace import MANIFEST
+from tests.disk import fill, small_disk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.conftest import Desk
+
+pytestmark = pytest.mark.end_to_end
+
+GOOD = "よい文書である。\n\n"
+ONE_UNIT = "corpus.unit_mb=100"
+
+
+def run(desk: Desk, *overrides: str) -> tuple[int, str]:
+    """Exit code and last line of download and preprocessing; never a traceback."""
+    for job in ("download", "preprocess"):
+        done = desk.run(f"jobs.{job}", "run", str(desk.recipe_file), *overrides)
+        assert "Traceback" not in done.stderr, done.stderr
+        if done.returncode:
+            break
+    return done.returncode, (done.stderr.splitlines() or [""])[-1]
+
+
+def faults(desk: Desk) -> dict[str, int]:
+    """What was passed over, in all shards."""
+    counted: dict[str, int] = {}
+    for path in desk.workspace.root.glob(f"shards/*/{MANIFEST}"):
+        for kind, count in read_json(path)["faults"].items():
+            counted[kind] = counted.get(kind, 0) + count
+    return counted
+
+
+def only(desk: Desk, path: Path, kind: str = "plaintext") -> tuple[str, str]:
+    return f"corpus.sources={{web: {{kind: {kind}, location: {path}}}}}", ONE_UNIT
+
+
+LINES: dict[str, tuple[bytes, str | None]] = {
+    "not UTF-8": (b"abc\x80\n", "not_utf8"),
+    "NUL": ("駅\0伝。\n".encode(), "nul"),
+    "10 MB": ("長".encode() * 3_500_000 + b"\n", "line_too_long"),
+    "a million marks": (("か" + "\u3099" * 1_000_000 + "\n").encode(), None),
+}
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_a_bad_line_ends_the_task_or_is_passed_over_and_counted(desk: Desk, name: str) -> None:
+    line, kind = LINES[name]
+    desk.web.write_bytes(GOOD.encode() * 3 + line + GOOD.encode() * 3)
+    code, said = run(desk, *only(desk, desk.web), "name=stop")
+    if kind is None:  # harmless: 3 MB of marks are a line like another
+        assert (code, faults(desk)) == (0, {})
+        return
+    assert code == 2
+    assert f"{desk.web}, line 7" in said
+    code, said = run(desk, *only(desk, desk.web), "corpus.on_bad_input=skip", "name=skip")
+    assert code == 0, said
+    assert faults(desk) == {kind: 1}
+
+
+def test_a_json_line_that_is_none_is_told_or_passed_over(desk: Desk) -> None:
+    path = desk.folder / "a.jsonl"
+    path.write_text('{"text": "一。"}\n{"text": "\\ud800"}\n{"text": 3}\n[]\n{"text"\n')
+    code, said = run(desk, *only(desk, path, "jsonl"), "name=stop")
+    assert code == 2
+    assert f"{path}, line 2" in said
+    code, said = run(desk, *only(desk, path, "jsonl"), "corpus.on_bad_input=skip", "name=skip")
+    assert code == 0, said
+    assert sum(faults(desk).values()) == 4
+
+
+def test_a_damaged_stream_of_a_dump_is_told_or_passed_over(
+    desk: Desk, streams: list[bytes]
+) -> None:
+    raw = bytearray(b"".join(streams))
+    place = len(streams[0]) + len(streams[1])
+    raw[place + len(streams[2]) // 2] ^= 0xFF
+    desk.dump.write_bytes(bytes(raw))
+    code, said = run(desk, *only(desk, desk.dump, "wikipedia"), "name=stop")
+    assert code == 2
+    assert f"byte {place}" in said
+    skip = (*only(desk, desk.dump, "wikipedia"), "corpus.on_bad_input=skip", "name=skip")
+    code, said = run(desk, *skip)
+    assert code == 0, said
+    assert faults(desk) == {"stream_damaged": 1}
+
+
+def _cut_dump(desk: Desk, streams: list[bytes]) -> Path:
+    desk.dump.write_bytes(b"".join(streams)[:-20])
+    return desk.dump
+
+
+def _wrong_checksum(desk: Desk, _: list[bytes]) -> Path:
+    path = desk.folder / "a.txt.xz"
+    raw = bytearray(lzma.compress(GOOD.encode() * 1000))
+    raw[-40] ^= 0xFF
+    path.write_bytes(bytes(raw))
+    return path
+
+
+def _empty_packed(desk: Desk, _: list[bytes]) -> Path:
+    (desk.folder / "a.txt.gz").touch()
+    return desk.folder / "a.txt.gz"
+
+
+@pytest.mark.parametrize("make", [_cut_dump, _wrong_checksum, _empty_packed])
+@pytest.mark.parametrize("policy", ["stop", "skip"])
+def test_a_damaged_file_is_never_taken_for_a_shorter_one(
+    desk: Desk, streams: list[bytes], make: Callable[[Desk, list[bytes]], Path], policy: str
+) -> None:
+    path = make(desk, streams)
+    kind = "wikipedia" if path == desk.dump else "plaintext"
+    code, said = run(desk, *only(desk, path, kind), f"corpus.on_bad_input={policy}")
+    assert code == 2
+    assert str(path) in said
+
+
+def test_entities_that_a_dump_declares_are_neither_expanded_nor_read(
+    desk: Desk, streams: list[bytes]
+) -> None:
+    secret = desk.folder / "secret"
+    secret.write_text("秘密である。")
+    bomb = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10}">' for n in range(1, 12))
+    head = bz2.decompress(streams[0]).decode()
+    doctype = f'<!DOCTYPE m [<!ENTITY e0 "爆">{bomb}<!ENTITY x SYSTEM "file://{secret}">]>\n'
+    pages = bz2.decompress(streams[1]).decode().replace("海に面した", "&e11;&x;海に面した")
+    parts = [doctype + head, pages, "</mediawiki>\n"]
+    desk.dump.write_bytes(b"".join(bz2.compress(part.encode()) for part in parts))
+    code, said = run(desk, *only(desk, desk.dump, "wikipedia"))
+    assert code == 0, said
+    examples = read_json(next(desk.workspace.root.glob("shards/*/examples.json")))
+    assert examples
+    assert not any("爆爆" in e["before"] or "秘密" in e["before"] for e in examples)
+
+
+def test_an_empty_text_is_a_shard_without_documents(desk: Desk) -> None:
+    desk.web.write_text("")
+    code, said = run(desk, *only(desk, desk.web))
+    assert code == 0, said
+    (made,) = desk.workspace.root.glob(f"shards/*/{MANIFEST}")
+    assert read_json(made)["counts"] == {"train": {}, "held-out": {}}
+
+
+def test_a_full_disk_ends_the_task_in_one_line_and_leaves_nothing_half_written(
+    desk: Desk, tmp_path: Path
+) -> None:
+    chance = random.Random(1)
+    letters = "あいうえおかきくけこさしすせそ日本語駅伝"
+    documents = ["".join(chance.choices(letters, k=60)) + "。\n\n" for _ in range(60_000)]
+    desk.web.write_text("".join(documents), encoding="utf-8")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    words = (str(desk.recipe_file), f"workspace={disk}", *only(desk, desk.web))
+    with small_disk(disk, "16m"):
+        done = desk.run("jobs.download", "run", *words)
+        assert done.returncode == 0, done.stderr
+        filler = fill(disk)
+        done = desk.run("jobs.preprocess", "run", *words)
+        assert done.returncode == 1, done.stderr
+        assert "No space left on device; make room there" in done.stderr
+        assert done.stderr.count("\n") == 1
+        os.truncate(
+            filler, filler.stat().st_size - 3_000_000
+        )  # enough for the code, not for a shard
+        done = desk.run("jobs.preprocess", "run", *words)
+        assert done.returncode == 1, done.stderr
+        assert "Traceback" not in done.stderr
+        assert "No space left on device" in done.stderr.splitlines()[-1]
+        assert not list((disk / "shards").glob(f"*/{MANIFEST}"))
+        assert not list((disk / "shards").rglob(".partial*"))
+        filler.unlink()
+        done = desk.run("jobs.preprocess", "run", *words)
+        assert done.returncode == 0, done.stderr
