@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import platform
 import shutil
 import subprocess
 import tempfile
@@ -74,10 +75,11 @@ def open(  # noqa: A001  segment.open, as in gzip.open
     `cache` is a folder for the mended dictionary of MeCab (144 MB), by default one of this machine.
     Raises ClusterError on a machine that has another segmenter or version, or a broken one.
     """
-    here = resolve(name)
-    if version is not None and here != (name, version):
+    absent = name == "jumanpp" and shutil.which(name) is None
+    here = ("no", "jumanpp on the PATH") if absent else resolve(name)
+    if absent or (version is not None and here != (name, version)):
         raise ClusterError(
-            f"this machine has {' '.join(here)}, the recipe was resolved to {name} {version}; "
+            f"{platform.node()} has {' '.join(here)}, the recipe was resolved to {name} {version}; "
             "install the same on every node"
         )
     if here[0] == "jumanpp":
