@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from typing import TYPE_CHECKING
 
 import neologdn
 
-from kit.config import Normalise
 from kit.corpus import characters, keep
 from kit.shards import LINE_END, SPACE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from kit.config import Normalise
 
 _WORKED_OUT = (0, 5, 6)  # the version of neologdn that kit/corpus/characters.py follows
 _FEW = 150  # characters; neologdn is the quicker one on less
@@ -80,14 +80,3 @@ def _without_marks(lines: list[str]) -> tuple[list[str], int]:
         line.translate(_SUBSTITUTE).strip() if SPACE in line or LINE_END in line else line
         for line in lines
     ], marks
-
-
-def normalise(line: str, mode: str) -> tuple[str, int]:
-    """One line, with all options on, and the number of marks replaced."""
-    lines, marks = _usual(mode).lines([line])
-    return lines[0], marks
-
-
-@functools.cache
-def _usual(mode: str) -> Normaliser:
-    return Normaliser(mode, Normalise())
