@@ -51,7 +51,7 @@ class Stage:
             return job
         states = [unit.state() for unit in self.units(run, recipe)]
         needed = {i % job.tasks for i, state in enumerate(states) if state != "done"}
-        return replace(job, needed=tuple(sorted(needed)))
+        return replace(job, needed=tuple(sorted(needed)) or None)
 
     def units(self, run: Run, recipe: Recipe) -> list[Unit]:
         """The units of the stage. Raises StageError or CheckpointError while it waits for another."""
