@@ -181,12 +181,16 @@ def withdraw_broken(recipe: config.Recipe, stages: Sequence[Stage]) -> None:
 
     run = run_of(recipe)
     refuse_second(run)
-    for stage in stages:
-        if not stage.of_run and "waits" not in stage.census(run, recipe):
-            for unit in stage.units(run, recipe):
-                if unit.state(verify=True) == "broken":
-                    manifest.withdraw(unit.folder)
-                    say(f"{stage.name}: {unit.name} is damaged, and will be made again")
+    broken = [  # of all stages first: one whose predecessor is withdrawn has no units to look at
+        (stage, unit)
+        for stage in stages
+        if not stage.of_run and "waits" not in stage.census(run, recipe)
+        for unit in stage.units(run, recipe)
+        if unit.state(verify=True) == "broken"
+    ]
+    for stage, unit in broken:
+        manifest.withdraw(unit.folder)
+        say(f"{stage.name}: {unit.name} is damaged, and will be made again")
 
 
 def refuse_second(run: Run) -> None:

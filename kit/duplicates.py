@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import xxhash
 
 from kit import manifest
+from kit.errors import StageError
 from kit.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -38,16 +39,18 @@ def buckets(recipe: Recipe, units: Sequence[str]) -> int:
 
 
 def lists(recipe: Recipe, units: Sequence[str]) -> list[np.ndarray[Any, Any]]:
-    """The list of each bucket, memory-mapped. Raises StageError before the second pass is complete."""
+    """The list of each bucket, memory-mapped. Raises StageError where the second pass is not complete."""
     import numpy as np
 
     workspace = Workspace(Path(recipe.workspace))
     found = []
     for bucket in range(buckets(recipe, units)):
-        manifest.read(workspace.duplicates(bucket), "jobs.preprocess")
-        path = workspace.duplicates(bucket) / LIST
-        empty = not path.stat().st_size
-        found.append(np.zeros(0, "<u8") if empty else np.memmap(path, "<u8", "r"))
+        folder = workspace.duplicates(bucket)
+        size = manifest.read(folder, "jobs.preprocess")["outputs"][LIST]["size"]
+        path = folder / LIST
+        if not path.is_file() or path.stat().st_size != size:
+            raise StageError(f"{path}: gone or cut; run jobs.preprocess again")
+        found.append(np.memmap(path, "<u8", "r") if size else np.zeros(0, "<u8"))
     return found
 
 

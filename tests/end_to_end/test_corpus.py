@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from typing import TYPE_CHECKING
 
@@ -66,6 +67,45 @@ def test_a_damaged_shard_is_found_by_verify_and_made_again(desk: Desk) -> None:
     assert "broken" not in done(desk, "jobs.preprocess", "status")
     assert "1 broken" in done(desk, "jobs.preprocess", "status", "--verify")
     assert f"{victim.parent.name} is damaged" in done(desk, "jobs.preprocess", "run", "--verify")
+    assert shards_of(desk) == whole
+
+
+def test_verify_finds_all_damage_at_once_also_behind_a_damaged_pass(desk: Desk) -> None:
+    on = "corpus.filters.duplicates=true"
+    done(desk, "jobs.download", "run", on)
+    done(desk, "jobs.preprocess", "run", on)
+    whole = shards_of(desk)
+    victims = [
+        next(path for path in sorted(desk.workspace.root.glob(pattern)) if path.stat().st_size)
+        for pattern in ("fingerprints/*/*.bin", "shards/*/train.txt.zst")
+    ]
+    for victim in victims:
+        raw = bytearray(victim.read_bytes())
+        raw[len(raw) // 2] ^= 1
+        victim.write_bytes(bytes(raw))
+    assert done(desk, "jobs.preprocess", "run", "--verify", on).count("is damaged") == 2
+    assert shards_of(desk) == whole
+
+
+@pytest.mark.parametrize("size", [None, 0, 5])
+def test_a_list_of_duplicates_that_is_gone_or_cut_is_made_again(
+    desk: Desk, size: int | None
+) -> None:
+    on = "corpus.filters.duplicates=true"
+    text = desk.web.read_text(encoding="utf-8")
+    desk.web.write_text(f"{text}\n{text}", encoding="utf-8")
+    done(desk, "jobs.download", "run", on)
+    done(desk, "jobs.preprocess", "run", on)
+    whole = shards_of(desk)
+    (victim,) = desk.workspace.root.glob("duplicates/*/*.bin")
+    if size is None:
+        victim.unlink()
+    else:
+        os.truncate(victim, size)
+    found = json.loads(done(desk, "jobs.preprocess", "status", "--json", on))
+    assert found["passes"]["deduplicate"]["broken"] == 1
+    assert str(victim) in found["waits"]
+    done(desk, "jobs.preprocess", "run", on)
     assert shards_of(desk) == whole
 
 
