@@ -1,95 +1,222 @@
-"""The corpus as array jobs on a real Slurm, its words by the stand-in for Juman++."""
+"""The corpus on a real Slurm: one chain of arrays, whose tasks die, are damaged, lack their program."""
 
 from __future__ import annotations
 
 import os
+import re
+import signal
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from kit.cluster import requeue
 from kit.files import read_json
-from kit.workspace import Workspace
+from kit.manifest import read
+from kit.workspace import MANIFEST, Run, Workspace
 from tests import jumanpp
-from tests.relay import DEMO, command
-from tests.slurm.trial import CLUSTER, PATIENCE, submit
+from tests.relay import DEMO, ROOT, command, wait_until
+from tests.slurm.trial import CLUSTER, PATIENCE, processes_of, submit
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
-    from .conftest import Slurm
+    from .conftest import Fields, Slurm
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 
-CORPUS = (
-    "corpus.segmenter=jumanpp",
-    "corpus.tasks=3",
-    "corpus.filters.duplicates=true",
-    "corpus.unit_mb=0.02",
-)
-NETWORK = "cluster.network={partition: high, minutes: 5}"
+TASKS = 3
+VICTIM = 1  # the task that is killed
+PASSES = ("fingerprint", "deduplicate", "preprocess")
+SLOW = 'cluster.environment.STAND_IN_BURN="0.00002"'  # seconds a byte: a unit takes about one
 
 
-@pytest.fixture
-def with_jumanpp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The stand-in on the PATH, which sbatch hands on to the tasks; returns the PATH without it."""
-    before = os.environ["PATH"]
-    folder = jumanpp.install(tmp_path / "bin").parent
-    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{before}")
-    return before
+@dataclass(frozen=True)
+class Trial:
+    """A corpus that Slurm made, one of its tasks killed on the way."""
+
+    run: Run
+    workspace: Path
+    overrides: tuple[str, ...]
+    units: list[str]  # in the order of the corpus
+    download: dict[str, str]  # ids of jobs
+    jobs: dict[str, str]
+    half_made: list[str]  # units that were begun and not done when the task was killed
+
+    def shards(self) -> dict[str, bytes]:
+        return shards_of(self.workspace)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Juman++ by its stand-in, for this process, and so for the jobs that it submits."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("jumanpp")
+        jumanpp.install(folder)
+        patch.setenv("PATH", str(folder), prepend=os.pathsep)
+        yield
+
+
+@pytest.fixture(scope="module")
+def trial(slurm: Slurm, stand_in: None, tmp_path_factory: pytest.TempPathFactory) -> Trial:
+    """Download, then preprocess, with a SIGKILL for a task that has a unit done and one begun."""
+    folder = tmp_path_factory.mktemp("corpus")
+    again = folder / "again.txt"  # what the demo has too
+    documents = (ROOT / "configs/demo/web.txt").read_text(encoding="utf-8").split("\n\n")
+    again.write_text("\n\n".join(documents[:20]) + "\n", encoding="utf-8")
+    overrides = (
+        "corpus.sources.again.kind=plaintext",
+        f"corpus.sources.again.location={again}",
+        "corpus.filters.duplicates=true",
+        "corpus.segmenter=jumanpp",
+        "corpus.unit_mb=0.012",
+    )
+    workspace = folder / "slurm"
+    mine = (*overrides, f"corpus.tasks={TASKS}", SLOW, "cluster.network.partition=high")
+    run, download = submit(workspace, *mine, job="download")
+    slurm.wait(download["download"], "COMPLETED", timeout=PATIENCE)
+    for index in elements(slurm, download["download"]):
+        slurm.wait(index, "COMPLETED", timeout=PATIENCE)
+    units = [
+        piece["name"]
+        for source in ("again", "jawiki", "web")
+        for piece in read(Workspace(workspace).raw(source), "jobs.download")["pieces"]
+    ]
+    _, jobs = submit(workspace, *mine, job="preprocess")
+    half_made = kill_in_mid_work(slurm, jobs["preprocess"], workspace, units[VICTIM::TASKS])
+    for task in range(TASKS):
+        ended = slurm.wait(f"{jobs['preprocess']}_{task}", has_ended, timeout=PATIENCE)
+        assert ended["JobState"] == "COMPLETED", ended
+    return Trial(run, workspace, mine, units, download, jobs, half_made)
+
+
+def kill_in_mid_work(slurm: Slurm, job: str, workspace: Path, units: list[str]) -> list[str]:
+    """SIGKILL for the task that makes these units; returns those that it had begun and not ended."""
+    first, second = (Workspace(workspace).shard(unit) for unit in units[:2])
+    wait_until(
+        lambda: (first / MANIFEST).is_file() and second.is_dir(),
+        f"beginning of {second.name}",
+        PATIENCE,
+        every=0.05,
+    )
+    element = slurm.job(f"{job}_{VICTIM}")["JobId"]
+    os.kill(processes_of(element)[0], signal.SIGKILL)
+    folders = [Workspace(workspace).shard(unit) for unit in units]
+    return [f.name for f in folders if f.is_dir() and not (f / MANIFEST).is_file()]
+
+
+def has_ended(job: Fields) -> bool:
+    return job["JobState"] in ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT")
 
 
 def shards_of(workspace: Path) -> dict[str, bytes]:
     """The bytes of every shard, and of its manifest."""
-    files = sorted(workspace.glob("shards/*/*"))
-    return {f"{path.parent.name}/{path.name}": path.read_bytes() for path in files}
+    folder = workspace / "shards"
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.glob("*/*")}
 
 
-def test_a_killed_and_a_damaged_task_are_made_again_to_the_same_bytes(
-    slurm: Slurm, tmp_path: Path, with_jumanpp: str
+def elements(slurm: Slurm, job: str) -> list[str]:
+    """The ids of the elements of an array, as ARRAYID_INDEX; a job of one task is no array."""
+    shown = slurm.run("scontrol", "show", "job", "--oneliner", job)
+    numbers = re.findall(r" ArrayTaskId=(\S+)", shown)
+    assert all(number.isdecimal() for number in numbers), numbers
+    return [f"{job}_{number}" for number in sorted(numbers, key=int)] or [job]
+
+
+def jobs_of(slurm: Slurm, job: str) -> list[Fields]:
+    return [slurm.job(element) for element in elements(slurm, job)]
+
+
+def test_downloads_run_in_the_partition_with_the_network(slurm: Slurm, trial: Trial) -> None:
+    found = jobs_of(slurm, trial.download["download"])
+    assert [job["Partition"] for job in found] == ["high"] * 3  # one a source
+    assert {job["JobState"] for job in found} == {"COMPLETED"}
+
+
+def test_both_passes_for_duplicates_and_the_shards_are_one_chain_of_arrays(
+    slurm: Slurm, trial: Trial
 ) -> None:
-    alone, work = tmp_path / "alone", tmp_path / "work"
+    assert set(trial.jobs) == set(PASSES)
+    found = {name: jobs_of(slurm, job) for name, job in trial.jobs.items()}
+    assert {name: len(jobs) for name, jobs in found.items()} == dict.fromkeys(PASSES, TASKS)
+    assert {job["JobState"] for jobs in found.values() for job in jobs} == {"COMPLETED"}
+    assert {job["Partition"] for jobs in found.values() for job in jobs} == {"low"}
+    for before, after in (PASSES[:2], PASSES[1:]):  # times as Slurm writes them can be compared
+        ends = max(job["EndTime"] for job in found[before])
+        assert min(job["SubmitTime"] for job in found[after]) < ends
+        assert min(job["StartTime"] for job in found[after]) >= ends
+
+
+def test_the_last_task_writes_the_report(trial: Trial) -> None:
+    (table,) = (trial.workspace / "corpus-report").glob("*.md")
+    row = next(r for r in table.read_text().splitlines() if r.startswith("| left out: duplicates"))
+    assert re.search(r"\b20\b", row), row
+
+
+def test_a_task_killed_in_mid_work_is_tried_again_by_itself(slurm: Slurm, trial: Trial) -> None:
+    assert len(trial.half_made) == 1
+    restarts = [job["Restarts"] for job in jobs_of(slurm, trial.jobs["preprocess"])]
+    assert restarts == ["1" if task == VICTIM else "0" for task in range(TASKS)]
+    comment = slurm.job(f"{trial.jobs['preprocess']}_{VICTIM}")["Comment"]
+    assert comment.startswith("ekiden: failed (exit code 137"), comment
+
+
+def test_shards_made_by_slurm_are_those_of_one_task_without_it(
+    trial: Trial, tmp_path: Path
+) -> None:
+    alone = (*(o for o in trial.overrides if not o.startswith("cluster.")), "corpus.tasks=1")
     for job in ("download", "preprocess"):
-        command(job, "run", str(DEMO), f"workspace={alone}", *CORPUS)
-    whole = shards_of(alone)
-    assert len(whole) > 3 * 6
+        command(job, "run", str(DEMO), f"workspace={tmp_path}", *alone)
+    assert len(trial.units) > 2 * TASKS
+    assert {path.split("/")[0] for path in trial.shards()} == set(trial.units)
+    assert trial.shards() == shards_of(tmp_path)
 
-    _, jobs = submit(work, *CORPUS, NETWORK, job="download")
-    slurm.wait(jobs["download"], "COMPLETED", timeout=PATIENCE)
-    assert slurm.job(jobs["download"])["Partition"] == "high"
-    _, jobs = submit(work, *CORPUS, NETWORK, job="preprocess")
-    assert set(jobs) == {"fingerprint", "deduplicate", "preprocess"}
-    element = f"{jobs['preprocess']}_1"
-    slurm.wait(element, "RUNNING", timeout=PATIENCE)
-    slurm.run("scancel", "--signal=KILL", f"{element}.0")
-    for task in range(3):
-        slurm.wait(f"{jobs['preprocess']}_{task}", "COMPLETED", timeout=PATIENCE)
-    assert slurm.job(element)["Restarts"] == "1"
-    assert shards_of(work) == whole
-    assert (Workspace(work).corpus_report / "report.md").is_file()
 
-    victim = sorted(work.glob("shards/*/train.txt.zst"))[4]  # of task 4 % 3
+def test_a_damaged_shard_is_found_by_verify_and_sends_its_task_only(
+    slurm: Slurm, trial: Trial
+) -> None:
+    whole = trial.shards()
+    made = {path: path.stat().st_mtime_ns for path in trial.workspace.glob("shards/*/*")}
+    victim = Workspace(trial.workspace).shard(trial.units[4]) / "train.txt.zst"
     raw = bytearray(victim.read_bytes())
     raw[len(raw) // 2] ^= 1
     victim.write_bytes(bytes(raw))
-    same = (str(DEMO), f"workspace={work}", *CORPUS, NETWORK, "--cluster", CLUSTER)
-    said = command("preprocess", "submit", *same, "--verify")
-    assert f"{victim.parent.name} is damaged" in said
-    jobs = read_json(Workspace(work).run("demo").jobs)["slurm"]
+    here = (str(DEMO), f"workspace={trial.workspace}", *trial.overrides, "--cluster", CLUSTER)
+    assert "nothing to submit" in command("preprocess", "submit", *here)
+    said = command("preprocess", "submit", *here, "--verify")
+    assert f"preprocess: {victim.parent.name} is damaged" in said
+    jobs = read_json(trial.run.jobs)["slurm"]
     assert list(jobs) == ["preprocess"]
-    assert "ArrayTaskId" not in slurm.job(jobs["preprocess"])  # one task is no array
     slurm.wait(jobs["preprocess"], "COMPLETED", timeout=PATIENCE)
-    assert shards_of(work) == whole
+    assert elements(slurm, jobs["preprocess"]) == [jobs["preprocess"]]  # one task
+    assert trial.shards() == whole
+    now = {path: path.stat().st_mtime_ns for path in trial.workspace.glob("shards/*/*")}
+    assert {path.parent for path in made if made[path] != now[path]} == {victim.parent}
+    assert "nothing to submit" in command("preprocess", "submit", *here, "--verify")
 
 
-def test_a_node_without_the_segmenter_of_the_recipe_ends_the_job_in_one_line(
-    slurm: Slurm, tmp_path: Path, with_jumanpp: str
+def test_a_node_without_jumanpp_says_so_in_one_line_and_is_not_tried_again(
+    slurm: Slurm, tmp_path: Path
 ) -> None:
-    small = (*CORPUS, "corpus.filters.duplicates=false", "corpus.tasks=1")
-    command("download", "run", str(DEMO), f"workspace={tmp_path}", *small)
-    without = f"cluster.environment.PATH={with_jumanpp}"
-    run, jobs = submit(tmp_path, *small, without, job="preprocess")
-    job = slurm.wait(jobs["preprocess"], "FAILED", timeout=PATIENCE)
-    assert job["Restarts"] == "0"
-    log = "".join(path.read_text() for path in run.job_logs("preprocess").glob("*.out"))
-    assert "the recipe was resolved to jumanpp" in log
-    assert "Traceback" not in log
+    folders = os.environ["PATH"].split(os.pathsep)
+    elsewhere = os.pathsep.join(f for f in folders if not (Path(f) / "jumanpp").exists())
+    mine = ("corpus.segmenter=jumanpp", "corpus.tasks=2")
+    command("download", "run", str(DEMO), f"workspace={tmp_path}", *mine)
+    run, jobs = submit(tmp_path, *mine, f"cluster.environment.PATH={elsewhere}", job="preprocess")
+    for task in range(2):
+        slurm.wait(f"{jobs['preprocess']}_{task}", has_ended, timeout=PATIENCE)
+    found = jobs_of(slurm, jobs["preprocess"])
+    assert [job["JobState"] for job in found] == ["FAILED", "FAILED"]
+    assert [job["Restarts"] for job in found] == ["0", "0"]
+    logs = [path.read_text() for path in run.job_logs("preprocess").glob("*.out")]
+    assert len(logs) == 2
+    for log in logs:
+        assert "Traceback" not in log
+        told = {line for line in log.splitlines() if "no jumanpp on the PATH" in line}
+        assert len(told) == 1, log
+        assert re.fullmatch(
+            r"preprocess: mdx[12] has .*resolved to jumanpp .*install the same on every node",
+            *told,
+        )
+    assert [row["requeued"] for row in requeue.recorded(run)] == [False, False]
