@@ -62,7 +62,7 @@ def _is_as_cut(file: tuple[str, int, int]) -> bool:
     path, size, mtime_ns = file
     try:
         found = sources.look(Path(path))
-    except FileNotFoundError:
+    except OSError:  # gone, or out of reach: made anew, it says which
         return False
     return (found.size, found.mtime_ns) == (size, mtime_ns)
 
@@ -95,6 +95,10 @@ def _index_at_hand(name: str, index: str) -> sources.Local:
     except FileNotFoundError:
         raise InputError(
             f"corpus.sources.{name}.index={index}: there is no such file; it can be left out"
+        ) from None
+    except OSError as error:
+        raise InputError(
+            f"corpus.sources.{name}.index={index}: {error.strerror}; mend that, or leave it out"
         ) from None
 
 

@@ -286,6 +286,31 @@ def test_a_missing_source_is_named(desk: Desk) -> None:
         download.units(desk.recipe())
 
 
+def test_a_source_that_cannot_be_looked_at_is_named(desk: Desk) -> None:
+    too_long = "a" * 300
+    with pytest.raises(InputError, match=r"corpus\.sources\.web\.location=.*: File name too long"):
+        web(desk, desk.folder / too_long)
+    with pytest.raises(InputError, match=r"jawiki\.index=.*: File name too long; mend that"):
+        unit(desk, "jawiki", f"corpus.sources.jawiki.index={desk.folder / too_long}")
+
+
+def test_a_file_name_that_is_not_utf8_is_refused(desk: Desk) -> None:
+    folder = desk.folder / "texts"
+    folder.mkdir()
+    Path(os.fsdecode(os.fsencode(folder) + b"/a\xff.txt")).write_text("a")
+    with pytest.raises(InputError, match=r"texts/a\\udcff\.txt' is not UTF-8; rename it"):
+        web(desk, folder)
+
+
+def test_a_fetched_file_out_of_reach_is_broken(desk: Desk, server: Server) -> None:
+    made = web(desk, server.url(), f"corpus.downloads={desk.folder / 'shared'}")
+    (piece, *_) = pieces(made)
+    folder = Path(piece["path"]).parent
+    folder.rename(f"{folder}-away")
+    folder.write_text("a file")
+    assert made.state() == "broken"
+
+
 def test_a_recipe_keeps_names_and_urls_and_makes_patterns_absolute(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,18 +61,17 @@ def remote(source: config.Source) -> Remote | None:
 def local(name: str, source: config.Source) -> list[Local]:
     """The files of a path, a folder (all that are in it, however deep) or a pattern, sorted.
 
-    Hidden files are none. Raises InputError where there is no file.
+    Hidden files are none. Raises InputError where there is no file, or what is there cannot be looked at.
     """
     path = Path(source.location)
     key = f"corpus.sources.{name}.location={source.location}"
-    if path.is_file():
-        found = [source.location]
-    elif path.is_dir():
-        found = sorted(_walk(source.location))
-    else:
-        # pathlib takes no absolute patterns
-        every = glob.glob(source.location, recursive=True)  # noqa: PTH207
-        found = sorted(filter(os.path.isfile, every))
+    try:
+        found = _files(source.location)
+        files = [look(Path(file)) for file in found]
+    except OSError as error:
+        raise InputError(
+            f"{key}: {error.filename}: {error.strerror}; mend that, or name other files"
+        ) from None
     if not found:
         what = "no file in this folder" if path.is_dir() else "no such file"
         raise InputError(
@@ -81,7 +80,25 @@ def local(name: str, source: config.Source) -> list[Local]:
         )
     if len(found) > 1 and (source.sha256 or source.sha1):
         raise InputError(f"{key}: a checksum is that of one file, and these are {len(found)}")
-    return [look(Path(file)) for file in found]
+    for file in found:
+        if not _is_utf8(file):  # no manifest could name it
+            raise InputError(f"{key}: the name of the file {file!a} is not UTF-8; rename it")
+    return files
+
+
+def _files(location: str) -> list[str]:
+    if Path(location).is_file():
+        return [location]
+    if Path(location).is_dir():
+        return sorted(_walk(location))
+    # pathlib takes no absolute patterns
+    every = glob.glob(location, recursive=True)  # noqa: PTH207
+    return sorted(filter(os.path.isfile, every))
+
+
+def _is_utf8(name: str) -> bool:
+    """Python makes a surrogate of each other byte of a name."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def look(path: Path) -> Local:
