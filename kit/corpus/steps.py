@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from kit import shards
 from kit.config import Corpus, Filters
@@ -110,21 +110,25 @@ def segmented(
     """Each document, in order, with its segmented sentences, each closed by a line feed; where it was
     left out there are none.
     """
-    waiting: deque[tuple[list[Document], _Text]] = deque()
+    waiting: deque[tuple[list[_Slice], _Text]] = deque()
     end = f" {shards.LINE_END}\n" if steps.corpus.mode == "default" else "\n"
 
     def chunks() -> Iterator[list[str]]:
         for batch in _batches(raw):
-            documents = steps.prepare(batch)
-            text = _Text.of([d.lines for d in documents if d.left_out is None], end)
-            waiting.append((documents, text))
-            yield [chunk for chunk in text.chunks if chunk]
+            for slices in _sliced(steps.prepare(batch)):
+                text = _Text.of([part.lines for part in slices if part.lines], end)
+                waiting.append((slices, text))
+                yield [chunk for chunk in text.chunks if chunk]
 
+    held: list[str] = []  # of the document at hand
     for found in words.stream(chunks()):
-        documents, text = waiting.popleft()
+        slices, text = waiting.popleft()
         segments = iter(text.segmented(found))
-        for document in documents:
-            yield document, next(segments) if document.left_out is None else ""
+        for part in slices:
+            held.append(next(segments) if part.lines else "")
+            if part.is_last:
+                yield part.document, "".join(held)
+                held.clear()
 
 
 def segment_document(lines: Sequence[str], corpus: Corpus, words: Segmenter) -> list[str]:
@@ -132,6 +136,30 @@ def segment_document(lines: Sequence[str], corpus: Corpus, words: Segmenter) -> 
     bare = Steps(corpus.model_copy(update={"filters": Filters()}))
     ((_, text),) = segmented([list(lines)], bare, words)
     return text.split("\n")[:-1]
+
+
+class _Slice(NamedTuple):
+    """Lines of a document that are segmented together; none where it was left out."""
+
+    document: Document
+    lines: Sequence[str]
+    is_last: bool
+
+
+def _sliced(documents: Sequence[Document]) -> Iterator[list[_Slice]]:
+    """Documents in rows of about a batch: what a word takes in memory, a long one has millions of."""
+    row: list[_Slice] = []
+    for document in documents:
+        lines = document.lines if document.left_out is None else []
+        first = size = 0
+        for last, line in enumerate(lines[:-1], 1):
+            size += len(line)
+            if size >= _BATCH:
+                yield [*row, _Slice(document, lines[first:last], False)]
+                row, first, size = [], last, 0
+        row.append(_Slice(document, lines[first:], True))
+    if row:
+        yield row
 
 
 @dataclass(frozen=True)
