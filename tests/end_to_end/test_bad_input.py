@@ -6,12 +6,16 @@ import bz2
 import lzma
 import os
 import random
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
+from kit.corpus.plaintext import DOCUMENT_LINES
 from kit.files import read_json
 from kit.workspace import MANIFEST
+from tests.conftest import ROOT
 from tests.disk import fill, small_disk
 
 if TYPE_CHECKING:
@@ -153,6 +157,52 @@ def test_an_empty_text_is_a_shard_without_documents(desk: Desk) -> None:
     assert code == 0, said
     (made,) = desk.workspace.root.glob(f"shards/*/{MANIFEST}")
     assert read_json(made)["counts"] == {"train": {}, "held-out": {}}
+
+
+def test_a_text_without_blank_lines_is_told_or_passed_over(desk: Desk) -> None:
+    desk.web.write_bytes(
+        GOOD.encode() + "行\n".encode() * (DOCUMENT_LINES + 1) + b"\n" + GOOD.encode()
+    )
+    code, said = run(desk, *only(desk, desk.web), "name=stop")
+    assert code == 2
+    assert "put blank lines between documents" in said
+    code, said = run(desk, *only(desk, desk.web), "corpus.on_bad_input=skip", "name=skip")
+    assert code == 0, said
+    assert faults(desk) == {"document_too_long": 1}
+
+
+@pytest.mark.parametrize("kind", ["plaintext", "wikipedia"])
+def test_a_source_that_vanishes_is_told_whatever_is_passed_over(desk: Desk, kind: str) -> None:
+    path = desk.dump if kind == "wikipedia" else desk.web
+    words = ("run", str(desk.recipe_file), *only(desk, path, kind), "corpus.on_bad_input=skip")
+    assert desk.run("jobs.download", *words).returncode == 0
+    path.unlink()
+    for job, code in (("preprocess", (1, 2)), ("download", (2,))):
+        done = desk.run(f"jobs.{job}", *words)
+        assert done.returncode in code
+        assert "Traceback" not in done.stderr
+        assert str(path) in done.stderr.splitlines()[-1]
+    assert not list(desk.workspace.root.glob(f"shards/*/{MANIFEST}"))
+
+
+def test_a_folder_that_may_not_be_read_is_told(desk: Desk) -> None:
+    folder = desk.folder / "texts"
+    (folder / "closed").mkdir(parents=True)
+    (folder / "a.txt").write_text(GOOD)
+    (folder / "closed").chmod(0)
+    without = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+    if os.geteuid() != 0:
+        without = []
+    elif subprocess.run([*without, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("root reads all, and setpriv cannot take that away here")
+    command = [*without, sys.executable, "-m", "jobs.download", "run", str(desk.recipe_file)]
+    done = subprocess.run(
+        [*command, *only(desk, folder)], cwd=ROOT, check=False, capture_output=True, text=True
+    )
+    (folder / "closed").chmod(0o700)  # or nobody could remove it
+    assert done.returncode == 2
+    assert f"{folder / 'closed'}: Permission denied" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_full_disk_ends_the_task_in_one_line_and_leaves_nothing_half_written(
