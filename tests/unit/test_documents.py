@@ -1,0 +1,42 @@
+"""Documents of a piece: of the file that was cut, and of no other."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from kit import manifest, stage
+from kit.corpus import documents, download
+from kit.corpus.faults import Faults
+from kit.errors import InputError
+
+if TYPE_CHECKING:
+    from tests.conftest import Desk
+
+
+def piece(desk: Desk, name: str) -> dict[str, Any]:
+    """The whole source as one piece."""
+    units = [u for u in download.units(desk.recipe("corpus.unit_mb=100")) if u.name == name]
+    stage.run("download", units)
+    (found,) = manifest.read(units[0].folder, "jobs.download")["pieces"]
+    return dict(found)
+
+
+@pytest.mark.parametrize("name", ["jawiki", "web"])
+def test_another_file_of_the_same_size_is_refused(desk: Desk, name: str) -> None:
+    found = piece(desk, name)
+    os.utime(found["path"], ns=(1, 1))
+    for on_bad_input in ("stop", "skip"):
+        with pytest.raises(InputError, match=r"is not what jobs\.download found"):
+            next(documents.read(found, Faults(on_bad_input), "default"))
+
+
+def test_a_text_that_is_cut_short_while_it_is_read_is_refused(desk: Desk) -> None:
+    desk.web.write_text("文書である。\n\n" * 300_000)
+    found = documents.read(piece(desk, "web"), Faults("skip"), "default")
+    next(found)
+    os.truncate(desk.web, 3_000_000)
+    with pytest.raises(InputError, match=r"is not what jobs\.download found"):
+        list(found)
