@@ -6,6 +6,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from kit.corpus.plaintext import DOCUMENT_LINES
 from kit.corpus.raw.lines import LINE_BYTES, Lines
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ def documents(
     """The documents of a piece, each as its lines that are not empty; a blank line is none.
 
     Raises InputError for what is no text. Faults are those of lines (`not_utf8`, `nul`,
-    `line_too_long`) and `not_json`, `not_an_object`, `no_text`, `text_is_no_string`, `surrogate`; but
-    for a line that is too long within the text, the document is passed over.
+    `line_too_long`) and `not_json`, `not_an_object`, `no_text`, `text_is_no_string`, `surrogate` and
+    `document_too_long`; but for a line that is too long within the text, the document is passed over.
     """
     source = Lines(piece, limit)
     for raw in source:
@@ -67,6 +68,10 @@ def _checked(text: str, key: str, place: str, faults: Faults) -> str | None:
         faults.meet("nul", f"{place}: {key!r} holds NUL; is this a text? Take it out")
     elif _SURROGATE.search(text):
         faults.meet("surrogate", f"{place}: {key!r} holds half a \\u pair; write the text as UTF-8")
+    elif text.count("\n") >= DOCUMENT_LINES:
+        faults.meet(
+            "document_too_long", f"{place}: {key!r} has over {DOCUMENT_LINES} lines; write several"
+        )
     else:
         return text
     return None

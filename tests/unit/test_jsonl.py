@@ -71,6 +71,14 @@ def test_a_bad_object_is_passed_over_and_counted(tmp_path: Path, kind: str, row:
     assert "\n" not in str(caught.value)
 
 
+def test_a_text_of_too_many_lines_is_passed_over(tmp_path: Path) -> None:
+    row = '{"text": "' + "a\\n" * 2**20 + '"}\n'
+    (tmp_path / "a.jsonl").write_text(row + '{"text": "two"}\n', encoding="utf-8")
+    faults = Faults("skip")
+    assert read(cut(tmp_path / "a.jsonl"), faults) == [["two"]]
+    assert faults.counts == {"document_too_long": 1}
+
+
 @pytest.mark.parametrize("row", ["[" * 10**6, '{"text": ' + "9" * 10_000 + "}", "", "\0"])
 def test_what_python_reads_with_pains_is_no_json(tmp_path: Path, row: str) -> None:
     source = tmp_path / "a.jsonl"
