@@ -19,7 +19,8 @@ demo: $(VENV)/installed
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadgroup tests/unit
-	$(BIN)/python -m pytest -m "not trial" --ignore tests/unit
+	$(BIN)/python -m pytest -n 2 --dist loadgroup tests/programs
+	$(BIN)/python -m pytest -m "not trial" --ignore tests/unit --ignore tests/programs
 
 chaos: $(VENV)/installed
 	$(BIN)/python -m tests.chaos --interruptions 50 --seed $(SEED) $(WHERE)

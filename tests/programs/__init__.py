@@ -1,1 +1,1 @@
-"""What drives other programs: Juman++, by a stand-in for it, and wikiextractor."""
+"""What starts programs: the corpus's commands, wikiextractor, and a stand-in for Juman++."""

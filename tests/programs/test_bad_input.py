@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from tests.conftest import Desk
 
-pytestmark = pytest.mark.end_to_end
-
 GOOD = "よい文書である。\n\n"
 ONE_UNIT = "corpus.unit_mb=100"
 

@@ -15,8 +15,6 @@ from kit.files import read_json
 if TYPE_CHECKING:
     from tests.conftest import Desk
 
-pytestmark = pytest.mark.end_to_end
-
 
 def done(desk: Desk, module: str, verb: str, *arguments: str) -> str:
     """The output of a command that succeeds."""
