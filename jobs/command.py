@@ -268,6 +268,21 @@ def stage_app(name: str, text: str) -> typer.Typer:
 
     app = new_app(text)
 
+    def do(
+        act: Callable[[config.Recipe, config.Cluster, Sequence[Stage]], None],
+        recipe: config.Recipe,
+        cluster: config.Cluster,
+        dry_run: bool,
+        verify: bool,
+    ) -> None:
+        stages = stages_of(recipe, name)
+        if dry_run:
+            show_dry_run(recipe, cluster, stages)
+            return
+        if verify:
+            withdraw_broken(recipe, stages)
+        act(recipe, cluster, stages)
+
     @app.command("run")
     def run_verb(
         recipe_file: RecipeFile,
@@ -277,14 +292,7 @@ def stage_app(name: str, text: str) -> typer.Typer:
         verify: Verify = False,
     ) -> None:
         """Do it here and now; training runs on the ranks of a local cluster."""
-        recipe, cluster = load(recipe_file, overrides, cluster_name)
-        stages = stages_of(recipe, name)
-        if dry_run:
-            show_dry_run(recipe, cluster, stages)
-            return
-        if verify:
-            withdraw_broken(recipe, stages)
-        run_here(recipe, cluster, stages)
+        do(run_here, *load(recipe_file, overrides, cluster_name), dry_run, verify)
 
     @app.command("submit")
     def submit_verb(
@@ -295,14 +303,7 @@ def stage_app(name: str, text: str) -> typer.Typer:
         verify: Verify = False,
     ) -> None:
         """Send what is not done of it to the cluster, and return at once."""
-        recipe, cluster = load(recipe_file, overrides, cluster_name)
-        stages = stages_of(recipe, name)
-        if dry_run:
-            show_dry_run(recipe, cluster, stages)
-            return
-        if verify:
-            withdraw_broken(recipe, stages)
-        submit(recipe, cluster, stages)
+        do(submit, *load(recipe_file, overrides, cluster_name), dry_run, verify)
 
     @app.command("status")
     def status_verb(

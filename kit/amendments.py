@@ -16,13 +16,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kit import recipes
-from kit.config import Cluster, Recipe, Section, SectionT, validate
 from kit.errors import ConfigError
 from kit.files import write_text
+from kit.sections import Section, SectionT, validate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from kit.config import Cluster, Recipe
     from kit.workspace import Run
 
 Row = dict[str, Any]
@@ -121,7 +122,7 @@ def propose(run: Run, recipe: Recipe, cluster: Cluster, changes: Sequence[str]) 
 def differences(one: SectionT, other: SectionT) -> dict[str, tuple[Any, Any]]:
     """The values of the keys in which two configurations of one kind differ, by dotted key.
 
-    Unlike `config.differing_keys` a mapping of the user's own names is one value: what was amended
+    Unlike `sections.differing_keys` a mapping of the user's own names is one value: what was amended
     is put back as a whole.
     """
     before, after = _values(one), _values(other)

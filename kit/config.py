@@ -7,31 +7,20 @@ directory.
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from kit.errors import ConfigError
-from kit.files import read_json
 from kit.plan import PEAK_FLOPS
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from kit.sections import Section
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 _NAMED = {  # published texts by name: kit/corpus/raw/sources.py knows where they are
     "wikipedia": r"[a-z][a-z_]*wiki-\d{8}",
     "plaintext": r"cc100-[A-Za-z]{2,3}([_-][A-Za-z]+)?",
 }
-
-
-class Section(BaseModel):
-    """A frozen part of a configuration; a key it does not know is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Source(Section):
@@ -287,7 +276,7 @@ class Release(Section):
 
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     license: str = "other"
-    prompts: list[str] = ["日本の"]
+    prompts: list[str] = Field(default=["日本の"])
     max_new_tokens: int = Field(default=40, gt=0)
     temperature: float = Field(default=0.8, gt=0)
     top_p: float = Field(default=0.95, gt=0, le=1)
@@ -364,7 +353,7 @@ class Cluster(Section):
     arrays: TaskResources = TaskResources()  # preprocess, tokenize
     single: TaskResources = TaskResources()  # tokenizer, evaluate, export, generate
     training: TrainingResources
-    environment: dict[str, str] = {}
+    environment: dict[str, str] = Field(default={})
     setup: list[str] = Field(
         default=[], description="shell lines before the job, such as module load"
     )
@@ -382,24 +371,6 @@ class Cluster(Section):
         )
 
 
-SectionT = TypeVar("SectionT", bound=Section)
-
-
-def read_resolved(path: Path, kind: type[SectionT]) -> SectionT:
-    """A recipe or cluster as it stands in a run directory."""
-    return validate(kind, read_json(path), str(path), {})
-
-
-def differing_keys(one: Section, other: Section) -> list[str]:
-    """The dotted keys in which two configurations differ, as `key: one -> other`."""
-    left, right = (_flat(section.model_dump(mode="json")) for section in (one, other))
-    return [
-        f"{key}: {left.get(key)} -> {right.get(key)}"
-        for key in sorted(left.keys() | right.keys())
-        if left.get(key) != right.get(key)
-    ]
-
-
 def is_url(location: str) -> bool:
     """Whether a source's location is to be fetched over the network."""
     return location.startswith(("http://", "https://"))
@@ -413,51 +384,3 @@ def named_kind(location: str) -> str | None:
 def is_remote(location: str) -> bool:
     """Whether a source's location is no path: a URL, or the name of a published text."""
     return is_url(location) or named_kind(location) is not None
-
-
-def validate(
-    kind: type[SectionT], tree: dict[str, Any], place: str, origin: dict[str, str]
-) -> SectionT:
-    """A tree read from `place` as a configuration; `origin` tells which override a key came from.
-
-    Raises ConfigError, which names the key, its value, and where it came from.
-    """
-    try:
-        return kind.model_validate(tree)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        # The override of the key or of a section around it; or one of a key below it, where the
-        # section as a whole is unknown or does not fit together.
-        around = [origin[k] for k in origin if f"{key}.".startswith(f"{k}.")]
-        below = [origin[k] for k in origin if f"{k}.".startswith(f"{key}.")]
-        where = (around + below[::-1] + [place])[0]
-        if first["type"] == "extra_forbidden":
-            *sections, unknown = (str(part) for part in first["loc"])
-            known = _keys_of(kind, sections)
-            close = difflib.get_close_matches(unknown, known, 1, cutoff=0.5)
-            hint = f"did you mean {close[0]}?" if close else f"allowed: {', '.join(known)}"
-            raise ConfigError(f"{where}: unknown key {key}; {hint}") from None
-        given = first["type"] != "missing" and not isinstance(first["input"], dict)
-        value = f"={first['input']!r:.80}" if given else ""
-        message = first["msg"].removeprefix("Value error, ")
-        at = f"{key}{value}: " if key else ""
-        raise ConfigError(f"{where}: {at}{message[0].lower()}{message[1:]}") from None
-
-
-def _keys_of(kind: type[Section], sections: list[str]) -> list[str]:
-    """The keys allowed in a section of a configuration."""
-    model: Any = kind
-    for section in sections:
-        is_mapping = getattr(model, "__origin__", None) is dict  # its keys are the user's own names
-        model = model.__args__[1] if is_mapping else model.model_fields[section].annotation
-    return sorted(model.model_fields)
-
-
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(tree, dict):
-        return {prefix: tree}
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}.{key}" if prefix else key)
-    return flat

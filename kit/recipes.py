@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from kit.config import Cluster, Recipe, Source, is_remote, named_kind, read_resolved, validate
+from kit.config import Cluster, Recipe, Source, is_remote, named_kind
 from kit.errors import ConfigError
 from kit.files import read_json
+from kit.sections import read_resolved, validate
 from kit.workspace import Run, Workspace
 
 if TYPE_CHECKING:

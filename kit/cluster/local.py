@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from kit.cluster import launch, requeue
 from kit.cluster.state import JobState
-from kit.config import Cluster, read_resolved
+from kit.config import Cluster
 from kit.errors import (
     DONE,
     INTERRUPTED,
@@ -37,6 +37,7 @@ from kit.errors import (
     RunError,
 )
 from kit.files import read_json, text_hash, write_json, write_text
+from kit.sections import read_resolved
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -25,9 +25,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kit.cluster import launch, nodes, state
-from kit.config import Cluster, read_resolved
+from kit.config import Cluster
 from kit.errors import DONE, FAILED, ClusterError
 from kit.files import append_line, read_json
+from kit.sections import read_resolved
 from kit.workspace import Run
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from kit import amendments, config
 from kit.errors import ClusterError, RunError
 from kit.files import file_hash, read_json, sync_directory, text_hash, write_json, write_text
+from kit.sections import differing_keys, read_resolved
 from kit.workspace import Run, Workspace
 
 if TYPE_CHECKING:
@@ -35,9 +36,9 @@ def prepare(recipe: config.Recipe, cluster: config.Cluster) -> Run:
     """
     run = Workspace(Path(recipe.workspace)).run(recipe.name)
     if run.recipe.is_file():
-        own = config.read_resolved(run.recipe, config.Recipe)
+        own = read_resolved(run.recipe, config.Recipe)
         amended = amendments.on_recipe(amendments.recorded(run), own)
-        if differing := config.differing_keys(amended, recipe):
+        if differing := differing_keys(amended, recipe):
             raise RunError(
                 f"{run.root}: made by another recipe ({'; '.join(differing[:3])}); give this one "
                 "another name=, or remove the directory; jobs.train amend changes what may be changed"

@@ -18,6 +18,7 @@ from kit.corpus.raw import checksums, pieces, sources
 from kit.corpus.raw.checksums import Sum
 from kit.corpus.raw.fetch import NotThere, fetch, place
 from kit.errors import InputError
+from kit.sections import read_resolved
 from kit.workspace import Run, Workspace
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def units(recipe: config.Recipe) -> list[stage.Unit]:
 
 def work(run: Run, task: int, tasks: int) -> None:
     """What a submitted task runs; the run directory is all it reads."""
-    stage.run("download", units(config.read_resolved(run.recipe, config.Recipe)), task, tasks)
+    stage.run("download", units(read_resolved(run.recipe, config.Recipe)), task, tasks)
 
 
 class _Source(stage.Unit):

@@ -8,11 +8,12 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from kit import duplicates, shards, stage
-from kit.config import Cluster, Recipe, read_resolved
+from kit.config import Cluster, Recipe
 from kit.corpus import documents, report, segment
 from kit.corpus.faults import Faults
 from kit.corpus.steps import Document, Steps, segmented
 from kit.files import write_json
+from kit.sections import read_resolved
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kit import manifest, shards, stage, tokens
-from kit.config import Recipe, read_resolved
+from kit.config import Recipe
 from kit.errors import CheckpointError
 from kit.files import text_hash, write_json
+from kit.sections import read_resolved
 from kit.tracking import mlflow
 
 if TYPE_CHECKING:

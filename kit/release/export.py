@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit import manifest, stage
-from kit.config import Recipe, read_resolved
+from kit.config import Recipe
 from kit.files import atomic, read_json, write_json, write_text
 from kit.release import card, evaluate
+from kit.sections import read_resolved
 from kit.tracking import ledger
 from kit.workspace import Workspace
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kit import manifest, shards, stage
-from kit.config import Recipe, read_resolved
+from kit.config import Recipe
 from kit.errors import InputError
 from kit.files import write_json
+from kit.sections import read_resolved
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

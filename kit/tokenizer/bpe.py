@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit import manifest, shards, stage, tokens
-from kit.config import Recipe, read_resolved
+from kit.config import Recipe
 from kit.errors import InputError
 from kit.files import write_json
+from kit.sections import read_resolved
 from kit.workspace import Run, Workspace
 
 if TYPE_CHECKING:

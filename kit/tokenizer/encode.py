@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit import manifest, shards, stage, tokens
-from kit.config import Recipe, read_resolved
+from kit.config import Recipe
+from kit.sections import read_resolved
 from kit.tokenizer.bpe import END
 from kit.workspace import Run, Workspace
 

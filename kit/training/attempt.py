@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kit import amendments
-from kit.config import Cluster, Recipe, read_resolved
+from kit.config import Cluster, Recipe
 from kit.errors import Interrupted, JobFailed, TrainingStopped
 from kit.files import read_json, write_json
+from kit.sections import read_resolved
 from kit.tracking import ledger
 
 if TYPE_CHECKING:

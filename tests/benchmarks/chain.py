@@ -34,7 +34,8 @@ _UNIT = """
 import sys
 from pathlib import Path
 from kit import stage
-from kit.config import Recipe, read_resolved
+from kit.config import Recipe
+from kit.sections import read_resolved
 from kit.corpus import preprocess
 stage.run("preprocess", preprocess.units(read_resolved(Path(sys.argv[1]), Recipe)))
 """

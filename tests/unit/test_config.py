@@ -10,10 +10,11 @@ import yaml
 from pydantic import ValidationError
 
 from kit import config
-from kit.config import Cluster, Recipe, differing_keys, read_resolved
+from kit.config import Cluster, Recipe
 from kit.errors import ConfigError
 from kit.files import write_json
 from kit.recipes import load_cluster, load_recipe
+from kit.sections import differing_keys, read_resolved
 
 if TYPE_CHECKING:
     from tests.conftest import Desk

@@ -21,6 +21,8 @@ DOORS = {
     "deepspeed": "kit/training/engine.py",
     "mlflow": "kit/tracking/mlflow.py",
     "neologdn": "kit/corpus/normalise.py",
+    "fugashi": "kit/corpus/words/mecab.py",
+    "xz": "kit/corpus/raw/seekable.py",
 }
 HEAVY = ("torch", "deepspeed", "mlflow", "transformers", "tokenizers", "tensorboard", "numpy")
 JOBS = ("download", "preprocess", "tokenizer", "tokenize", "train", "evaluate", "export",

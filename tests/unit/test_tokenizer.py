@@ -33,7 +33,8 @@ CORPUS = Corpus(
 TRAIN_AND_SAVE = """
 import sys
 from pathlib import Path
-from kit.config import Recipe, read_resolved
+from kit.config import Recipe
+from kit.sections import read_resolved
 from kit.tokenizer import bpe
 recipe = read_resolved(Path(sys.argv[1]), Recipe)
 bpe.save(bpe.train(recipe, [Path(sys.argv[2])]), Path(sys.argv[3]))

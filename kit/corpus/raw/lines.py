@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from kit.corpus.raw import seekable
 from kit.corpus.raw.compression import Unpacked
+from kit.corpus.raw.pieces import OTHER, refuse_changed
 from kit.errors import InputError
 from kit.files import CHUNK, file_hash
 
@@ -118,20 +119,9 @@ class Lines:
         return text.removesuffix("\r")
 
     def _verify(self) -> None:
-        piece = self._piece
-        try:
-            found = self._path.stat()
-            same = found.st_size == piece["size"] and (
-                file_hash(self._path) == piece["xxh3"]
-                if self._is_part
-                else found.st_mtime_ns == piece["mtime_ns"]
-            )
-        except FileNotFoundError:
-            same = False
-        if not same:
-            raise InputError(
-                f"{self._path}: is not what jobs.download found; run jobs.download again"
-            )
+        refuse_changed(self._piece)
+        if self._is_part and file_hash(self._path) != self._piece["xxh3"]:
+            raise InputError(f"{self._path}: {OTHER}")
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[_Text]:

@@ -13,6 +13,7 @@ import contextlib
 import functools
 import itertools
 import re
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 
 import zstandard
@@ -24,8 +25,7 @@ from kit.errors import InputError
 from kit.files import CHUNK, atomic, file_hash, text_hash
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping, Sequence
 
 _REACH = 1 << 10  # bytes of white space in a blank line; a longer one is no place to cut
 _BOUNDARY = {
@@ -33,6 +33,7 @@ _BOUNDARY = {
     "jsonl": re.compile(rb"\n"),
 }
 _COARSE = 4  # pieces that one block of xz may be as large as; with larger ones parts are made
+OTHER = "is not what jobs.download found; run jobs.download again"
 _STEP = 1 << 28  # bytes that are hashed at a time
 _LEVEL = 3  # zstd's default
 
@@ -85,6 +86,20 @@ def _whole(path: Path, size: int, mtime_ns: int) -> str:  # noqa: ARG001  the ca
             hashes.append(file_hash(path, start, end))
             at(end)
     return " ".join(hashes)
+
+
+def refuse_changed(piece: Mapping[str, Any]) -> None:
+    """Raises InputError where the file of a piece is gone, or another than the one that was cut.
+
+    A part is known by its hash, which is looked at when it is read: it may have been copied since.
+    """
+    path = Path(piece["path"])
+    found = path.stat() if path.exists() else None
+    if found is None or (
+        path.suffix != ".zst"
+        and (found.st_size, found.st_mtime_ns) != (piece["size"], piece["mtime_ns"])
+    ):
+        raise InputError(f"{path}: {OTHER}")
 
 
 def _piece(path: Path, start: int, end: int, xxh3: str) -> dict[str, Any]:
