@@ -1,0 +1,58 @@
+"""The memory of a task that makes a shard: within its bound on the longest documents that are taken."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kit.corpus.plaintext import DOCUMENT_CHARACTERS, DOCUMENT_LINES
+from kit.corpus.raw.lines import LINE_BYTES
+from kit.files import read_json
+from kit.workspace import MANIFEST
+from tests.relay import ROOT
+
+if TYPE_CHECKING:
+    from tests.conftest import Desk
+
+BOUND = 500  # MB, as the README says; about a hundred more than was ever seen
+WORDS = "駅伝は 襷をつなぐ。 ab cd "
+
+
+def _of_characters() -> str:
+    line = WORDS * (LINE_BYTES // 100)
+    return "\n".join([line] * (DOCUMENT_CHARACTERS // len(line)))
+
+
+TEXTS = {
+    "as many characters as may be": ("plaintext", _of_characters),
+    "as many lines as may be": ("plaintext", lambda: "日本。\n" * (DOCUMENT_LINES - 1)),
+    "an object of as many lines": (
+        "jsonl",
+        lambda: json.dumps({"text": "日\n" * (DOCUMENT_LINES - 1)}, ensure_ascii=False),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_the_longest_document_stays_within_the_bound(desk: Desk, name: str) -> None:
+    kind, text = TEXTS[name]
+    desk.web.write_text(text() + "\n", encoding="utf-8")
+    source = f"corpus.sources={{web: {{kind: {kind}, location: {desk.web}}}}}"
+    words = [str(desk.recipe_file), source, "corpus.unit_mb=1000"]
+    assert desk.run("jobs.download", "run", *words).returncode == 0
+    job = subprocess.Popen(
+        [sys.executable, "-m", "jobs.preprocess", "run", *words],
+        cwd=ROOT,
+        stderr=subprocess.DEVNULL,
+    )
+    _, status, usage = os.wait4(job.pid, 0)
+    job.returncode = os.waitstatus_to_exitcode(status)
+    assert job.returncode == 0
+    (made,) = desk.workspace.root.glob(f"shards/*/{MANIFEST}")
+    assert read_json(made)["steps"]["read"]["documents"] == 1
+    assert usage.ru_maxrss / 1024 < BOUND
