@@ -27,6 +27,7 @@ class Stage:
     of_run: bool = False  # its units lie in the run directory, not in the workspace
     part_of: str | None = None  # the stage whose command does this one as well
     tasks: Callable[[Recipe], int] | None = None  # of an array
+    resources: Literal["network", "arrays", "single", "training"] = "single"
     applies: Callable[[Recipe], bool] = lambda _: True
 
     @property
@@ -39,10 +40,8 @@ class Stage:
         from kit.cluster.launch import Job
 
         work = importlib.import_module(self.module).work
-        if self.tasks is not None:
-            resources: Literal["network", "arrays"] = "network" if self is DOWNLOAD else "arrays"
-            return Job(self.name, work, self.tasks(recipe), resources)
-        return Job(self.name, work, 1, "training" if self is TRAIN else "single")
+        tasks = 1 if self.tasks is None else self.tasks(recipe)
+        return Job(self.name, work, tasks, self.resources)
 
     def rest(self, run: Run, recipe: Recipe) -> Job:
         """The same job, without tasks whose units are done: where nothing before it is made anew."""
@@ -85,19 +84,48 @@ def _pass_over_corpus(name: str) -> Stage:
         f"kit.corpus.{name}",
         part_of="preprocess",
         tasks=lambda recipe: recipe.corpus.tasks,
+        resources="arrays",
         applies=lambda recipe: recipe.corpus.filters.duplicates,
     )
 
 
-TRAIN = Stage("train", "kit.training.attempt", of_run=True)
-DOWNLOAD = Stage("download", "kit.corpus.download", tasks=lambda recipe: len(recipe.corpus.sources))
+TRAIN = Stage("train", "kit.training.attempt", of_run=True, resources="training")
 STAGES = (
-    DOWNLOAD,
+    Stage(
+        "download",
+        "kit.corpus.download",
+        tasks=lambda recipe: len(recipe.corpus.sources),
+        resources="network",
+    ),
     _pass_over_corpus("fingerprint"),
     _pass_over_corpus("deduplicate"),
-    Stage("preprocess", "kit.corpus.preprocess", tasks=lambda recipe: recipe.corpus.tasks),
-    Stage("tokenizer", "kit.tokenizer.bpe"),
-    Stage("tokenize", "kit.tokenizer.encode", tasks=lambda recipe: recipe.tokens.tasks),
+    Stage(
+        "preprocess",
+        "kit.corpus.preprocess",
+        tasks=lambda recipe: recipe.corpus.tasks,
+        resources="arrays",
+    ),
+    Stage(
+        "count",
+        "kit.tokenizer.count",
+        part_of="tokenizer",
+        tasks=lambda recipe: recipe.tokenizer.tasks,
+        resources="arrays",
+    ),
+    Stage("merge", "kit.tokenizer.merge", part_of="tokenizer"),
+    Stage(
+        "candidates",
+        "kit.tokenizer.candidates",
+        part_of="tokenizer",
+        tasks=lambda recipe: len(recipe.tokenizer.vocabularies()),
+    ),
+    Stage("tokenizer", "kit.tokenizer.choice"),
+    Stage(
+        "tokenize",
+        "kit.tokenizer.encode",
+        tasks=lambda recipe: recipe.tokens.tasks,
+        resources="arrays",
+    ),
     TRAIN,
     Stage("evaluate", "kit.release.evaluate", of_run=True),
     Stage("export", "kit.release.export", of_run=True),

@@ -264,24 +264,7 @@ def print_json(value: Any) -> None:
 
 def stage_app(name: str, text: str) -> typer.Typer:
     """The command line of one stage, and of the passes that belong to it: run, submit, status."""
-    from jobs.chain import stages_of
-
     app = new_app(text)
-
-    def do(
-        act: Callable[[config.Recipe, config.Cluster, Sequence[Stage]], None],
-        recipe: config.Recipe,
-        cluster: config.Cluster,
-        dry_run: bool,
-        verify: bool,
-    ) -> None:
-        stages = stages_of(recipe, name)
-        if dry_run:
-            show_dry_run(recipe, cluster, stages)
-            return
-        if verify:
-            withdraw_broken(recipe, stages)
-        act(recipe, cluster, stages)
 
     @app.command("run")
     def run_verb(
@@ -292,7 +275,7 @@ def stage_app(name: str, text: str) -> typer.Typer:
         verify: Verify = False,
     ) -> None:
         """Do it here and now; training runs on the ranks of a local cluster."""
-        do(run_here, *load(recipe_file, overrides, cluster_name), dry_run, verify)
+        do_stage(name, run_here, *load(recipe_file, overrides, cluster_name), dry_run, verify)
 
     @app.command("submit")
     def submit_verb(
@@ -303,7 +286,34 @@ def stage_app(name: str, text: str) -> typer.Typer:
         verify: Verify = False,
     ) -> None:
         """Send what is not done of it to the cluster, and return at once."""
-        do(submit, *load(recipe_file, overrides, cluster_name), dry_run, verify)
+        do_stage(name, submit, *load(recipe_file, overrides, cluster_name), dry_run, verify)
+
+    add_status(app, name)
+    return app
+
+
+def do_stage(
+    name: str,
+    act: Callable[[config.Recipe, config.Cluster, Sequence[Stage]], None],
+    recipe: config.Recipe,
+    cluster: config.Cluster,
+    dry_run: bool,
+    verify: bool,
+) -> None:
+    """Run or submit a stage with its passes, or say what that would do."""
+    from jobs.chain import stages_of
+
+    stages = stages_of(recipe, name)
+    if dry_run:
+        show_dry_run(recipe, cluster, stages)
+        return
+    if verify:
+        withdraw_broken(recipe, stages)
+    act(recipe, cluster, stages)
+
+
+def add_status(app: typer.Typer, name: str) -> None:
+    """The verb `status` of a stage with its passes."""
 
     @app.command("status")
     def status_verb(
@@ -314,6 +324,8 @@ def stage_app(name: str, text: str) -> typer.Typer:
         as_json: Json = False,
     ) -> None:
         """What is done, missing, stale or broken."""
+        from jobs.chain import stages_of
+
         recipe, _ = load(recipe_file, overrides, cluster_name)
         counts = {
             stage.name: stage.census(run_of(recipe), recipe, verify=verify)
@@ -325,5 +337,3 @@ def stage_app(name: str, text: str) -> typer.Typer:
             return
         for stage, found in counts.items():
             print(f"{stage}: {describe(found)}")
-
-    return app

@@ -1,11 +1,67 @@
-"""Shards into token files.
+"""Shards into token files, and a block of them as text.
 
 python -m jobs.tokenize run configs/demo.yaml
+python -m jobs.tokenize inspect configs/demo.yaml 0
+python -m jobs.tokenize inspect configs/demo.yaml 1000 --sample
 """
 
-from jobs.command import main, stage_app
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
 
-app = stage_app("tokenize", "Shards into token files.")
+import typer
+
+from jobs.command import Json, Overrides, RecipeFile, load, main, print_json, say, stage_app
+from kit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from kit.tokenizer.blocks import Block
+
+app = stage_app("tokenize", "Shards into token files, and a block of them as text.")
+
+# A negative number is an argument, to be refused for what it is.
+_NUMBERS = {"ignore_unknown_options": True}
+
+
+@app.command("inspect", context_settings=_NUMBERS)
+def inspect_verb(
+    recipe_file: RecipeFile,
+    number: Annotated[int, typer.Argument(metavar="BLOCK", help="From 0.")],
+    overrides: Overrides = None,
+    sample: Annotated[
+        bool, typer.Option("--sample", help="The number is a sample's, in the order of the run.")
+    ] = False,
+    held_out: Annotated[
+        bool, typer.Option("--held-out", help="Of the documents kept from training.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show a block of n_positions tokens as text, where it lies, and the token after it."""
+    from kit import shards
+    from kit.tokenizer import blocks
+
+    if sample and held_out:
+        raise ConfigError(
+            "--sample, --held-out: a sample is of the training part; give one of them"
+        )
+    recipe, _ = load(recipe_file, overrides)
+    part = shards.HELD_OUT if held_out else shards.TRAIN
+    found = blocks.of_sample(recipe, number) if sample else blocks.of_number(recipe, number, part)
+    if as_json:
+        print_json(asdict(found))
+    else:
+        _show(found)
+
+
+def _show(found: "Block") -> None:
+    if found.sample is not None:
+        say(f"sample {found.sample} of the run is")
+    say(f"block {found.block} of {found.blocks} of {found.part}, counted from 0")
+    say(
+        f"tokens {found.start:,} to {found.stop - 1:,}, from document {found.document} of {found.shard}"
+    )
+    say(f"\n{found.text}\n")
+    say(f"the token after it: {found.next}")
+
 
 if __name__ == "__main__":
     main(app)

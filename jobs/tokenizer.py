@@ -1,11 +1,117 @@
-"""A BPE tokenizer from the shards.
+"""A tokenizer from the shards: words counted, candidates trained and measured, one of them chosen.
 
 python -m jobs.tokenizer run configs/demo.yaml
+python -m jobs.tokenizer report configs/demo.yaml
+python -m jobs.tokenizer run configs/demo.yaml --pick bpe-3000-1500-lossless
 """
 
-from jobs.command import main, stage_app
+from __future__ import annotations
 
-app = stage_app("tokenizer", "A BPE tokenizer from the shards.")
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jobs.command import (
+    ClusterName,
+    DryRun,
+    Json,
+    Overrides,
+    RecipeFile,
+    Verify,
+    add_status,
+    do_stage,
+    load,
+    main,
+    new_app,
+    print_json,
+    refuse_to_disturb,
+    run_here,
+    say,
+    submit,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from jobs.chain import Stage
+    from kit import config
+
+app = new_app("A tokenizer from the shards: counted, trained, measured, chosen.")
+Pick = Annotated[
+    str | None,
+    typer.Option(
+        help="This candidate is the tokenizer from here on, whatever the rule says; `rule`: the rule again."
+    ),
+]
+
+
+@app.command("run")
+def run_verb(
+    recipe_file: RecipeFile,
+    overrides: Overrides = None,
+    cluster_name: ClusterName = None,
+    pick: Pick = None,
+    dry_run: DryRun = False,
+    verify: Verify = False,
+) -> None:
+    """Do it here and now."""
+    _do(run_here, *load(recipe_file, overrides, cluster_name), pick, dry_run, verify)
+
+
+@app.command("submit")
+def submit_verb(
+    recipe_file: RecipeFile,
+    overrides: Overrides = None,
+    cluster_name: ClusterName = None,
+    pick: Pick = None,
+    dry_run: DryRun = False,
+    verify: Verify = False,
+) -> None:
+    """Send what is not done of it to the cluster, and return at once."""
+    _do(submit, *load(recipe_file, overrides, cluster_name), pick, dry_run, verify)
+
+
+add_status(app, "tokenizer")
+
+
+@app.command("report")
+def report_verb(
+    recipe_file: RecipeFile,
+    overrides: Overrides = None,
+    cluster_name: ClusterName = None,
+    as_json: Json = False,
+) -> None:
+    """The candidates, what was measured of each, and which one is chosen."""
+    from kit.tokenizer import choice
+
+    recipe, _ = load(recipe_file, overrides, cluster_name)
+    text = choice.report(recipe)
+    if as_json:
+        name, reason = choice.chosen(recipe)
+        names = [vocabulary.name for vocabulary in recipe.tokenizer.vocabularies()]
+        found = {name: choice.figures(recipe, name) for name in names}
+        print_json({"candidates": found, "chosen": name, "reason": reason})
+    else:
+        say(text)
+
+
+def _do(
+    act: Callable[[config.Recipe, config.Cluster, Sequence[Stage]], None],
+    recipe: config.Recipe,
+    cluster: config.Cluster,
+    pick: str | None,
+    dry_run: bool,
+    verify: bool,
+) -> None:
+    """As jobs.command has it, with another pick where one is given."""
+    from jobs.chain import stages_of
+    from kit.tokenizer import choice
+
+    if pick is not None and not dry_run:
+        with choice.picking(recipe, pick):
+            refuse_to_disturb(recipe, stages_of(recipe))
+    do_stage("tokenizer", act, recipe, cluster, dry_run, verify)
+
 
 if __name__ == "__main__":
     main(app)

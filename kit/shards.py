@@ -2,7 +2,8 @@
 
 A shard is zstd-compressed UTF-8: one sentence a line, an empty line closes a document, a space
 stands between words. A space of the text itself is `SPACE` before the word that follows it, the end
-of a source line is the word `LINE_END`. Normalisation takes both marks out of the text beforehand.
+of a source line is the word `LINE_END`. For a tokenizer, to which a space is a space, `BOUNDARY` stands
+between words. Normalisation takes the three marks out of the text beforehand.
 """
 
 from __future__ import annotations
@@ -22,14 +23,17 @@ if TYPE_CHECKING:
 
     from kit.config import Recipe
 
-VERSION = 2  # raise when the same documents come to give other bytes: a golden test watches
+VERSION = 3  # raise when the same documents come to give other bytes: a golden test watches
 _NO_CAUSE = frozenset({"sources", "downloads", "unit_mb", "tasks"})  # of a shard's bytes
 _DECIDES = ("kind", "xxh3", "start", "end", "header_end", "title", "text_key")
 
 SPACE = "▁"  # U+2581
 LINE_END = "␤"  # U+2424
+BOUNDARY = "\u2063"  # in place of the space between words, where a space is a space
+MARKS = (SPACE, LINE_END, BOUNDARY)
 TRAIN, HELD_OUT = "train", "held-out"
 PARTS = (TRAIN, HELD_OUT)
+_BLOCK = 1 << 20  # characters
 
 
 @dataclass(frozen=True)
@@ -115,21 +119,34 @@ def document(sentences: Iterable[str]) -> str:
     return "".join(f"{sentence}\n" for sentence in sentences)
 
 
-def read(path: Path) -> Iterator[list[str]]:
-    """The documents of a shard, each a list of segmented sentences.
+def texts(path: Path) -> Iterator[str]:
+    """The documents of a shard as they were given to `writer`: sentences, each closed by a line feed.
 
     Raises InputError where the last document is not closed.
     """
-    sentences: list[str] = []
+    held: list[str] = []  # of a document that began in a block before
     with zstd_reader(path) as stream:
-        for line in stream:
-            if line == "\n":
-                yield sentences
-                sentences = []
-            else:
-                sentences.append(line.rstrip("\n"))
-    if sentences:
+        while block := stream.read(_BLOCK) + stream.readline():  # whole lines
+            at = 0
+            while at < len(block):
+                if not block.startswith("\n", at):
+                    end = block.find("\n\n", at) + 1
+                    if end == 0:
+                        held.append(block[at:])
+                        break
+                    held.append(block[at:end])
+                    at = end
+                yield "".join(held)  # here stands the empty line that closes it
+                held.clear()
+                at += 1
+    if held:
         raise InputError(f"{path}: its last document is not closed; run jobs.preprocess again")
+
+
+def read(path: Path) -> Iterator[list[str]]:
+    """The documents of a shard, each a list of segmented sentences. Raises InputError as `texts`."""
+    for text in texts(path):
+        yield text.split("\n")[:-1]
 
 
 def plain_text(sentences: Sequence[str]) -> str:

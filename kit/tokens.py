@@ -9,25 +9,27 @@ from __future__ import annotations
 
 import bisect
 import itertools
+from array import array
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from kit import manifest, shards
 from kit.errors import InputError, StageError
-from kit.files import atomic, text_hash
+from kit.files import atomic, read_json, text_hash
 from kit.workspace import Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from kit.config import Recipe
 
-TOKENIZER_VERSION = 1  # raise when the same shards come to give another tokenizer
-VERSION = 1  # raise when the same shards and tokenizer come to give other bytes
+TOKENIZER_VERSION = 2  # raise when the same shards come to give other words or another tokenizer
+VERSION = 2  # raise when the same shards and tokenizer come to give other bytes
 
+_NO_CAUSE = frozenset({"tasks", "count_mb"})  # of the tokenizer's bytes
 _ROUNDS = 4  # Luby and Rackoff (1988): four rounds of a random function are a random permutation
 
 
@@ -40,29 +42,49 @@ class Tokens:
     causes: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class Vocabulary:
+    """What a run has to know of its tokenizer: the number of entries, and the ids of `<s>` and `</s>`."""
+
+    size: int
+    begin: int
+    end: int
+
+
+def vocabulary(recipe: Recipe) -> Vocabulary:
+    """That of the workspace's tokenizer. Raises StageError where there is none."""
+    folder = Workspace(Path(recipe.workspace)).tokenizer
+    facts = manifest.read(folder, "jobs.tokenizer").get("vocabulary")
+    if facts is None:
+        raise StageError(f"{folder}: made by an older version; run jobs.tokenizer again")
+    return Vocabulary(**facts)
+
+
 def tokenizer_causes(recipe: Recipe) -> dict[str, Any]:
     """What the tokenizer of a recipe is made from. Raises StageError while a shard is missing."""
     made = shards.complete(recipe)
     inputs = {shard.name: manifest.fingerprint(shard.folder, "jobs.preprocess") for shard in made}
-    return manifest.causes("tokenizer", TOKENIZER_VERSION, recipe.tokenizer, inputs)
+    pick = Workspace(Path(recipe.workspace)).pick
+    if pick.is_file():
+        inputs["pick"] = read_json(pick)["candidate"]
+    return manifest.causes("tokenizer", TOKENIZER_VERSION, recipe.tokenizer, inputs, _NO_CAUSE)
 
 
 def expected(recipe: Recipe) -> list[Tokens]:
     """The token folders of a recipe, made or not, in the order of the corpus.
 
-    Raises StageError while a shard or the tokenizer is missing.
+    Raises StageError while a shard or the tokenizer is missing, or where the tokenizer's files are
+    not those that were made.
     """
     workspace = Workspace(Path(recipe.workspace))
     made = shards.complete(recipe)
-    state = manifest.state(workspace.tokenizer, tokenizer_causes(recipe))
-    if state != "done":
-        raise StageError(f"{workspace.tokenizer}: {state}; run jobs.tokenizer first")
-    vocabulary = manifest.fingerprint(workspace.tokenizer, "jobs.tokenizer")
+    _check_tokenizer(workspace.tokenizer, tokenizer_causes(recipe))
+    tokenizer = manifest.fingerprint(workspace.tokenizer, "jobs.tokenizer")
     found = []
     for shard in made:
         text = manifest.fingerprint(shard.folder, "jobs.preprocess")
         causes = manifest.causes(
-            "tokenize", VERSION, {}, {"tokenizer": vocabulary, shard.name: text}
+            "tokenize", VERSION, {}, {"tokenizer": tokenizer, shard.name: text}
         )
         found.append(Tokens(shard, workspace.tokens(shard.name), causes))
     return found
@@ -74,7 +96,12 @@ def complete(recipe: Recipe) -> list[Tokens]:
     for unit in found:
         state = manifest.state(unit.folder, unit.causes)
         if state != "done":
-            raise StageError(f"{unit.folder}: {state}; run jobs.tokenize first")
+            other = (
+                state == "stale"
+                and _tokenizer_of(unit.folder) != unit.causes["inputs"]["tokenizer"]
+            )
+            what = "made with another tokenizer than the workspace holds now" if other else state
+            raise StageError(f"{unit.folder}: {what}; run jobs.tokenize first")
     return found
 
 
@@ -94,18 +121,32 @@ def dtype_for(vocab_size: int) -> np.dtype[np.unsignedinteger]:
     return np.dtype("<u2") if vocab_size <= 65_535 else np.dtype("<u4")
 
 
-def write(
-    path: Path, documents: Iterable[Sequence[int]], dtype: np.dtype[np.unsignedinteger]
-) -> int:
-    """Write documents to `path`, and their offsets beside it; returns the number of tokens."""
-    offsets = [0]
+def offsets_file(path: Path) -> Path:
+    """The offsets beside a token file."""
+    return path.with_suffix(".offsets")
+
+
+def write(path: Path, documents: Iterable[bytes], dtype: np.dtype[np.unsignedinteger]) -> int:
+    """Write documents of packed tokens to `path`, and their offsets beside it.
+
+    Returns the number of tokens.
+    """
+    starts, size = array("Q"), 0
     with atomic(path) as stream:
-        for ids in documents:
-            stream.write(np.asarray(ids, dtype=dtype).tobytes())
-            offsets.append(offsets[-1] + len(ids))
-    with atomic(path.with_suffix(".offsets")) as stream:
-        stream.write(np.asarray(offsets[:-1], dtype="<u8").tobytes())
-    return offsets[-1]
+        for packed in documents:
+            stream.write(packed)
+            starts.append(size)
+            size += len(packed)
+    with atomic(offsets_file(path)) as stream:
+        stream.write((np.array(starts, "<u8") // dtype.itemsize).tobytes())
+    return size // dtype.itemsize
+
+
+class Place(NamedTuple):
+    """Where a token of a row stands: its file, and the document in it, counted from 0."""
+
+    file: Path
+    document: int
 
 
 @dataclass(frozen=True)
@@ -114,6 +155,7 @@ class TokenRow:
 
     files: tuple[np.ndarray, ...]
     starts: tuple[int, ...]  # the position of each file's first token, then the length of the row
+    paths: tuple[Path, ...] = ()  # of the files, where documents are asked for
 
     def __len__(self) -> int:
         return self.starts[-1]
@@ -131,6 +173,20 @@ class TokenRow:
             at += 1
         return found
 
+    def place(self, position: int) -> Place:
+        """Where the token at a position stands, by the offsets beside its file.
+
+        Raises InputError where they do not belong to the file.
+        """
+        assert 0 <= position < len(self)
+        at = bisect.bisect_right(self.starts, position) - 1
+        path = self.paths[at]
+        offsets = np.fromfile(offsets_file(path), "<u8")
+        document = int(np.searchsorted(offsets, position - self.starts[at], side="right")) - 1
+        if document < 0 or offsets[-1] >= len(self.files[at]):
+            raise InputError(f"{offsets_file(path)}: damaged; run jobs.tokenize again")
+        return Place(path, document)
+
     def blocks(self, length: int) -> int:
         """The number of whole blocks of `length` tokens that have a token after them."""
         return max(0, (len(self) - 1) // length)
@@ -143,20 +199,21 @@ class TokenRow:
 def open_part(units: Iterable[Tokens], part: str, recipe: Recipe) -> TokenRow:
     """One part (`shards.TRAIN` or `HELD_OUT`) of a corpus's tokens as one row."""
     paths = [token_file(unit.folder, part) for unit in units]
-    return open_row(paths, dtype_for(recipe.tokenizer.vocab_size))
+    return open_row(paths, dtype_for(vocabulary(recipe).size))
 
 
 def open_row(paths: Iterable[Path], dtype: np.dtype[np.unsignedinteger]) -> TokenRow:
     """Map token files into memory. Raises InputError for a file that is no row of whole tokens."""
-    files = []
+    files: dict[Path, np.ndarray] = {}
     for path in paths:
         size = path.stat().st_size
         if size % dtype.itemsize:
             raise InputError(f"{path}: {size} bytes are no whole tokens; run jobs.tokenize again")
         if size:
             # A plain array over the map: slicing the subclass costs as much as a block.
-            files.append(np.asarray(np.memmap(path, dtype=dtype, mode="r")))
-    return TokenRow(tuple(files), (0, *itertools.accumulate(len(file) for file in files)))
+            files[path] = np.asarray(np.memmap(path, dtype=dtype, mode="r"))
+    starts = (0, *itertools.accumulate(map(len, files.values())))
+    return TokenRow(tuple(files.values()), starts, tuple(files))
 
 
 def sample_block(sample: int, blocks: int, seed: int) -> int:
@@ -179,3 +236,19 @@ def sample_block(sample: int, blocks: int, seed: int) -> int:
         value = (left << half) | right
         if value < blocks:
             return value
+
+
+def _check_tokenizer(folder: Path, causes: Mapping[str, Any]) -> None:
+    state = manifest.state(folder, causes, verify=True)
+    if state == "broken":
+        raise StageError(
+            f"{folder}: changed since it was made; run jobs.tokenizer run RECIPE --verify, which makes "
+            "it again"
+        )
+    if state != "done":
+        raise StageError(f"{folder}: {state}; run jobs.tokenizer first")
+
+
+def _tokenizer_of(folder: Path) -> Any:
+    """The tokenizer that a folder's tokens were made with, as its manifest names it."""
+    return manifest.read(folder, "jobs.tokenize")["causes"].get("inputs", {}).get("tokenizer")

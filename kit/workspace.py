@@ -5,9 +5,12 @@ WORKSPACE/raw/SOURCE/            what jobs.download brought, cut into units
           duplicates/BUCKET/     which documents those are
           shards/UNIT/           training and held-out documents of a unit, and their manifest
           corpus-report/         what each step kept and dropped
-          tokenizer/             a folder AutoTokenizer loads
+          word-counts/SPACES/GROUP/  how often each word stands in a group of shards
+          words/SPACES/          the same of all of them
+          candidates/NAME/       a tokenizer of the recipe's list, and what was measured of it
+          tokenizer/             the one that was chosen: a folder AutoTokenizer loads
           tokens/UNIT/           token files of a unit
-          mlflow.db              where no server is named
+          mlflow.db, mlartifacts/  where no server is named
           runs/NAME/             a run: its recipe, code, environment, and all it made
 """
 
@@ -49,6 +52,28 @@ class Workspace:
     def corpus_report(self) -> Path:
         """The report on all shards."""
         return self.root / "corpus-report"
+
+    def word_counts(self, spaces: str, group: int) -> Path:
+        """The folder of a group's word counts, for tokenizers that take spaces so."""
+        return self.root / "word-counts" / spaces / f"{group:05d}"
+
+    def words(self, spaces: str) -> Path:
+        """The folder of the word counts of the whole corpus."""
+        return self.root / "words" / spaces
+
+    @property
+    def candidates(self) -> Path:
+        """What was trained and measured to choose from."""
+        return self.root / "candidates"
+
+    def candidate(self, name: str) -> Path:
+        """The folder of one candidate."""
+        return self.candidates / name
+
+    @property
+    def pick(self) -> Path:
+        """A user's choice among the candidates, which stands before the recipe's rule."""
+        return self.candidates / "pick.json"
 
     @property
     def tokenizer(self) -> Path:

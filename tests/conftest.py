@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import importlib
 import importlib.util
 import os
 import subprocess
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from jobs import command
+from jobs import chain, command
+from kit import stage
 from kit.workspace import Run, Workspace
 
 if TYPE_CHECKING:
@@ -70,6 +72,14 @@ class Desk:
     def recipe(self, *overrides: str) -> Recipe:
         """The resolved recipe, as a run directory would hold it."""
         return command.load(self.recipe_file, list(overrides), "local")[0]
+
+    def make(self, recipe: Recipe, last: str) -> None:
+        """The files of all stages up to one, by one task each."""
+        names = [found.name for found in chain.STAGES]
+        for found in chain.STAGES[: names.index(last) + 1]:
+            if found.applies(recipe):
+                module = importlib.import_module(found.module)
+                stage.run(found.name, module.units(recipe))
 
     def write(self, name: str, tree: dict[str, Any]) -> Path:
         """A YAML file in the folder."""
@@ -162,6 +172,39 @@ def desk(tmp_path: Path, streams: list[bytes]) -> Desk:
         },
     )
     return made
+
+
+@pytest.fixture(scope="session")
+def web_texts() -> list[str]:
+    """The head of the demo's web text as documents of a shard."""
+    from kit.config import Corpus, Source
+    from kit.corpus import segment
+    from kit.corpus.steps import segment_document
+
+    corpus = Corpus(
+        sources={"web": Source(kind="plaintext", location="web.txt")},
+        unit_mb=1,
+        tasks=1,
+        held_out=0.1,
+    )
+    text = (ROOT / "configs/demo/web.txt").read_text(encoding="utf-8")
+    documents = [document.split("\n") for document in text.split("\n\n")[:WEB_DOCUMENTS]]
+    with segment.open("mecab", None, 1) as words:
+        found = [segment_document(lines, corpus, words) for lines in documents]
+    return ["".join(f"{sentence}\n" for sentence in sentences) for sentences in found]
+
+
+@pytest.fixture(scope="session")
+def web_words(web_texts: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
+    """How often each word stands in it."""
+    from kit.tokenizer.count import count
+
+    chunks = count(web_texts, "lossless", tmp_path_factory.mktemp("runs"))
+    return {
+        word: number
+        for chunk in chunks
+        for word, number in zip(chunk.words, chunk.counts, strict=True)
+    }
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import neologdn
 
 from kit.corpus import characters, keep
-from kit.shards import LINE_END, SPACE
+from kit.shards import BOUNDARY, LINE_END, MARKS, SPACE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _WORKED_OUT = (0, 5, 6)  # the version of neologdn that kit/corpus/characters.py follows
 _FEW = 150  # characters; neologdn is the quicker one on less
 _WHITE = re.compile(r"\s+")
-_SUBSTITUTE = {ord(SPACE): "_", ord(LINE_END): " "}
+_SUBSTITUTE = {ord(SPACE): "_", ord(LINE_END): " ", ord(BOUNDARY): None}  # the last is invisible
 
 
 class Normaliser:
@@ -73,10 +73,11 @@ class Normaliser:
 
 def _without_marks(lines: list[str]) -> tuple[list[str], int]:
     text = "\n".join(lines)
-    marks = text.count(SPACE) + text.count(LINE_END)
-    if not marks:
+    found = sum(map(text.count, MARKS))
+    if not found:
         return lines, 0
+    marked = [any(mark in line for mark in MARKS) for line in lines]
     return [
-        line.translate(_SUBSTITUTE).strip() if SPACE in line or LINE_END in line else line
-        for line in lines
-    ], marks
+        line.translate(_SUBSTITUTE).strip() if has_marks else line
+        for line, has_marks in zip(lines, marked, strict=True)
+    ], found

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit import manifest, shards, tokens
 from kit.files import read_json
 from kit.tracking import ledger
+from kit.workspace import Workspace
 
 if TYPE_CHECKING:
     from kit.config import Recipe
@@ -31,8 +33,8 @@ from transformers import pipeline
 generator = pipeline("text-generation", model="PATH_OF_THIS_FOLDER")
 print(generator("{prompt}", max_new_tokens=40)[0]["generated_text"])
 ```
-The model saw text normalised by neologdn and segmented into words ({segmenter}); words are separated by a
-space in its input. It takes raw text as well, though less surely.
+The model saw text normalised by neologdn and segmented into words ({segmenter}); {cuts}
+its input. It takes raw text as well, though less surely.
 
 ## Training
 | | |
@@ -57,11 +59,16 @@ space in its input. It takes raw text as well, though less surely.
 It repeats what its sources say, true or not, and nobody has checked it for harmful text.
 The recipe and the curve of the training are in `recipe.json` and `ledger.jsonl`.
 """
+_CUTS = {
+    "lossless": "U+2063, which is not seen, stands between words in",
+    "article": "words are separated by a space in",
+}
 
 
 def text(run: Run, recipe: Recipe, scores: dict[str, Any]) -> str:
     """The card of a run, with the scores of `evaluate.scores`."""
-    data = tokens.complete(recipe)
+    data, vocabulary = tokens.complete(recipe), tokens.vocabulary(recipe)
+    tokenizer = manifest.read(Workspace(Path(recipe.workspace)).tokenizer, "jobs.tokenizer")
     facts = [manifest.read(unit.folder, "jobs.tokenize") for unit in data]
     curve = [r for r in ledger.canonical(run) if r["kind"] == "step" and r["loss"] is not None]
     attempts = ledger.attempts(run)
@@ -79,14 +86,15 @@ def text(run: Run, recipe: Recipe, scores: dict[str, Any]) -> str:
         width=recipe.model.n_embd,
         heads=recipe.model.n_head,
         positions=recipe.model.n_positions,
-        parameters=began["parameters"] - _filling(recipe) * recipe.model.n_embd,
+        parameters=began["parameters"] - _filling(recipe, vocabulary.size) * recipe.model.n_embd,
         prompt=recipe.release.prompts[0],
         segmenter=f"{recipe.corpus.segmenter}, {recipe.corpus.segmenter_version}",
+        cuts=_CUTS[tokenizer["spaces"]],
         sources=", ".join(sorted(recipe.corpus.sources)),
         documents=documents(shards.TRAIN),
         held_out=documents(shards.HELD_OUT),
         tokens=sum(fact["tokens"][shards.TRAIN] for fact in facts),
-        vocabulary=recipe.tokenizer.vocab_size,
+        vocabulary=vocabulary.size,
         steps=scores["step"],
         global_batch=recipe.training.global_batch,
         seen=scores["step"] * recipe.training.global_batch * recipe.model.n_positions,
@@ -103,13 +111,11 @@ def text(run: Run, recipe: Recipe, scores: dict[str, Any]) -> str:
     )
 
 
-def _filling(recipe: Recipe) -> int:
+def _filling(recipe: Recipe, entries: int) -> int:
     """Rows of the embedding that only fill it up: they are not released."""
     from kit.training.model import padded
 
-    return (
-        padded(recipe.tokenizer.vocab_size, recipe.model.pad_vocab_to) - recipe.tokenizer.vocab_size
-    )
+    return padded(entries, recipe.model.pad_vocab_to) - entries
 
 
 def _origin(run: Run) -> str:

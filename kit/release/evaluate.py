@@ -82,7 +82,7 @@ def scores(recipe: Recipe, checkpoint: Checkpoint) -> dict[str, Any]:
     total = total_loss(recipe, checkpoint, held_out)
     predicted = len(held_out) - 1
     loss = total / predicted
-    unigram = unigram_loss(train, held_out, recipe.tokenizer.vocab_size)
+    unigram = unigram_loss(train, held_out, tokens.vocabulary(recipe).size)
     return {
         "step": checkpoint.step,
         "dtype": recipe.release.dtype,
@@ -126,13 +126,10 @@ def load_model(recipe: Recipe, checkpoint: Checkpoint) -> Any:
         raise CheckpointError(
             f"{checkpoint.folder}: {problem}; remove it, and the one before is used"
         )
-    begin, end = model.special_tokens(recipe)
-    config = model.configuration(recipe.model, recipe.tokenizer.vocab_size, end, begin)
-    gpt2 = GPT2LMHeadModel(config)
+    vocabulary = tokens.vocabulary(recipe)
+    gpt2 = GPT2LMHeadModel(model.configuration(recipe.model, vocabulary))
     held = engine.weights(checkpoint.state)
-    missing, unknown = gpt2.load_state_dict(
-        model.released(held, recipe.tokenizer.vocab_size), strict=False
-    )
+    missing, unknown = gpt2.load_state_dict(model.released(held, vocabulary.size), strict=False)
     assert not unknown, unknown
     assert set(missing) <= {"lm_head.weight"}, missing  # tied; ZeRO-3 keeps one of the two
     gpt2.tie_weights()

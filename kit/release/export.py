@@ -16,6 +16,7 @@ from kit.config import Recipe
 from kit.files import atomic, read_json, write_json, write_text
 from kit.release import card, evaluate
 from kit.sections import read_resolved
+from kit.tokenizer import assemble
 from kit.tracking import ledger
 from kit.workspace import Workspace
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from kit.workspace import Run
 
-VERSION = 1  # raise when the same weights come to give another folder
+VERSION = 2  # raise when the same weights come to give another folder
 
 
 def units(run: Run, recipe: Recipe) -> list[stage.Unit]:
@@ -53,10 +54,10 @@ def units(run: Run, recipe: Recipe) -> list[stage.Unit]:
         )
         model.save_pretrained(folder)
         tokenizer = Workspace(Path(recipe.workspace)).tokenizer
-        shutil.copyfile(tokenizer / "tokenizer.json", folder / "tokenizer.json")
-        settings = read_json(tokenizer / "tokenizer_config.json")
+        shutil.copyfile(tokenizer / assemble.FILE, folder / assemble.FILE)
+        settings = read_json(tokenizer / assemble.SETTINGS)
         settings["model_max_length"] = recipe.model.n_positions
-        write_json(folder / "tokenizer_config.json", settings)
+        write_json(folder / assemble.SETTINGS, settings)
         scores = read_json(run.evaluation / evaluate.SCORES)
         write_text(folder / "README.md", card.text(run, recipe, scores))
         write_json(folder / "recipe.json", recipe.model_dump(mode="json"))

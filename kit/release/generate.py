@@ -9,10 +9,13 @@ from kit.config import Recipe
 from kit.errors import InputError
 from kit.files import write_json
 from kit.sections import read_resolved
+from kit.tokenizer import assemble
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    from tokenizers import Tokenizer
 
     from kit.workspace import Run
 
@@ -47,19 +50,15 @@ def generate(export: Path, recipe: Recipe, prompts: Sequence[str]) -> list[str]:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from kit.tokenizer.encode import load
-
-    tokenizer = load(export)
+    tokenizer = assemble.load(export)
+    spaces = _spaces(tokenizer)
     model = AutoModelForCausalLM.from_pretrained(export).eval()
     texts = []
     for number, (prompt, sentences) in enumerate(
         zip(prompts, _segmented(prompts, recipe), strict=True)
     ):
-        ids = [
-            token
-            for sentence in sentences
-            for token in tokenizer.encode(sentence, add_special_tokens=False).ids
-        ]
+        given = assemble.surface(shards.document(sentences), spaces)
+        ids = tokenizer.encode(given, add_special_tokens=False).ids
         room = recipe.model.n_positions - len(ids)
         if not ids or room < 1:
             raise InputError(
@@ -73,6 +72,13 @@ def generate(export: Path, recipe: Recipe, prompts: Sequence[str]) -> list[str]:
         )
         texts.append(tokenizer.decode(made[0].tolist(), skip_special_tokens=True).strip())
     return texts
+
+
+def _spaces(tokenizer: Tokenizer) -> str:
+    """What a space is to a released tokenizer, which its file does not say in so many words."""
+    from tokenizers.pre_tokenizers import Whitespace
+
+    return "article" if isinstance(tokenizer.pre_tokenizer, Whitespace) else "lossless"
 
 
 def _segmented(prompts: Sequence[str], recipe: Recipe) -> list[list[str]]:

@@ -1,4 +1,4 @@
-"""MLflow as a view of the ledger: the only door to it.
+"""MLflow as a view of the ledger, and of the candidates for a tokenizer: the only door to it.
 
 Rows are published in batches by a thread of rank 0; a server that is away slows nothing, and what
 it missed is sent by the next attempt, or by `jobs.evaluate`. A step is published once: after a
@@ -10,23 +10,26 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 import uuid
 from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit.files import read_json, write_json
+from kit.files import file_hash, read_json, write_json
 from kit.tracking import ledger
 from kit.tracking.tensorboard import scalars
 from kit.workspace import Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from kit.config import Recipe
     from kit.workspace import Run
 
-TAG = "ekiden.run"
+TAG, CANDIDATE_TAG = "ekiden.run", "ekiden.candidate"
+_PLOT_TAG = "ekiden.plot"  # the hash of the plot that is shown
+_SQLITE = "sqlite:///"
 _BATCH = 200  # rows of at most five metrics: MLflow takes 1,000 metrics a call
 _PAUSE = 5.0  # seconds between two looks at the ledger
 _PATIENCE = {  # MLflow's own retries would block for minutes
@@ -34,6 +37,7 @@ _PATIENCE = {  # MLflow's own retries would block for minutes
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_ENABLE_ASYNC_LOGGING": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "GIT_PYTHON_REFRESH": "quiet",
 }
 
@@ -103,11 +107,34 @@ def publish(run: Run, recipe: Recipe, status: str) -> str | None:
     return None
 
 
+def publish_candidate(
+    recipe: Recipe,
+    name: str,
+    identity: str,
+    params: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    plot: Path,
+) -> str | None:
+    """Show a candidate for the tokenizer as a run; returns a problem in one line, or None.
+
+    `identity` stands for all that decides the candidate: with the same, a second call changes what
+    differs in the run of the first.
+    """
+    if recipe.tracking.mlflow is None:
+        return None
+    try:
+        client = _client(recipe)
+        _show(client, _run(client, recipe, CANDIDATE_TAG, identity, name, params), metrics, plot)
+    except Exception as error:  # whatever MLflow raises
+        return f"{tracking_uri(recipe)}: {_brief(error)}"
+    return None
+
+
 def tracking_uri(recipe: Recipe) -> str:
     """Where MLflow is: the recipe's server, or the sqlite file of the workspace."""
     assert recipe.tracking.mlflow is not None
     if recipe.tracking.mlflow == "workspace":
-        return f"sqlite:///{Workspace(Path(recipe.workspace)).mlflow}"
+        return f"{_SQLITE}{Workspace(Path(recipe.workspace)).mlflow}"
     return recipe.tracking.mlflow
 
 
@@ -115,15 +142,9 @@ class _Store:
     """A run in MLflow, and the note of how far it has been told."""
 
     def __init__(self, run: Run, recipe: Recipe) -> None:
-        for name, value in _PATIENCE.items():
-            os.environ.setdefault(name, value)
-        from mlflow.tracking import MlflowClient
-
-        if recipe.tracking.mlflow == "workspace":
-            _make_store(Workspace(Path(recipe.workspace)).mlflow)
         uri = tracking_uri(recipe)
         self._note = run.mlflow_cursor
-        self._client = MlflowClient(tracking_uri=uri)
+        self._client = _client(recipe)
         cursor = read_json(self._note) if self._note.is_file() else {}
         if cursor.get("uri") != uri:
             identity = _identity(self._client, run, recipe)
@@ -170,6 +191,16 @@ class _Store:
         write_json(self._note, self._cursor)
 
 
+def _client(recipe: Recipe) -> Any:
+    for name, value in _PATIENCE.items():
+        os.environ.setdefault(name, value)
+    from mlflow.tracking import MlflowClient
+
+    if recipe.tracking.mlflow == "workspace":
+        _make_store(Workspace(Path(recipe.workspace)).mlflow)
+    return MlflowClient(tracking_uri=tracking_uri(recipe))
+
+
 def _make_store(path: Path) -> None:
     """MLflow's sqlite file, whole or absent: killed while it makes its tables, MLflow never mends them."""
     if path.is_file():
@@ -191,21 +222,68 @@ def _brief(error: Exception) -> str:
 
 def _identity(client: Any, run: Run, recipe: Recipe) -> str:
     """MLflow's id for the run, found by the run's own, or made."""
-    from mlflow.entities import Param
-
-    own = read_json(run.identity)["id"]
-    experiment = recipe.tracking.experiment
-    found = client.get_experiment_by_name(experiment)
-    place = found.experiment_id if found else client.create_experiment(experiment)
-    runs = client.search_runs([place], f"tags.`{TAG}` = '{own}'")
-    if runs:
-        return str(runs[0].info.run_id)
-    made = client.create_run(place, tags={TAG: own}, run_name=run.root.name)
     sections = {"model": recipe.model, "training": recipe.training, "tokenizer": recipe.tokenizer}
-    params = [
-        Param(f"{name}.{key}", str(value))
+    params = {
+        f"{name}.{key}": value
         for name, section in sections.items()
         for key, value in section.model_dump(exclude={"deepspeed"}).items()
+    }
+    own = read_json(run.identity)["id"]
+    return str(_run(client, recipe, TAG, own, run.root.name, params).info.run_id)
+
+
+def _run(
+    client: Any, recipe: Recipe, tag: str, identity: str, name: str, params: Mapping[str, Any]
+) -> Any:
+    """MLflow's run with the tag, found or made; parameters that it has stay as they are."""
+    from mlflow.entities import Param
+
+    place = _experiment(client, recipe)
+    found = client.search_runs([place], f"tags.`{tag}` = '{identity}'")
+    run = found[0] if found else client.create_run(place, tags={tag: identity}, run_name=name)
+    missing = [
+        Param(key, str(value)) for key, value in params.items() if key not in run.data.params
     ]
-    client.log_batch(made.info.run_id, params=params)
-    return str(made.info.run_id)
+    if missing:
+        client.log_batch(run.info.run_id, params=missing)
+    return run
+
+
+def _experiment(client: Any, recipe: Recipe) -> str:
+    """The id of the recipe's experiment, found or made; its files lie beside a sqlite store."""
+    from mlflow.exceptions import MlflowException
+
+    name, uri = recipe.tracking.experiment, tracking_uri(recipe)
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        place = None
+        if uri.startswith(_SQLITE):  # else they would lie where the command was typed
+            store = Path(uri.removeprefix(_SQLITE)).absolute()
+            place = str(store.with_name("mlartifacts"))
+        try:
+            return str(client.create_experiment(name, artifact_location=place))
+        except MlflowException:
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    return str(found.experiment_id)  # there from the start, or another task was quicker
+
+
+def _show(client: Any, run: Any, metrics: Mapping[str, float], plot: Path) -> None:
+    """Give a run, as it was found, the metrics and the plot, and end it."""
+    from mlflow.entities import Metric
+
+    identity, now = run.info.run_id, int(time.time() * 1000)
+    fresh = [
+        Metric(key, value, now, 0)
+        for key, value in metrics.items()
+        if run.data.metrics.get(key) != value
+    ]
+    if fresh:
+        client.log_batch(identity, metrics=fresh)
+    digest = file_hash(plot)
+    if run.data.tags.get(_PLOT_TAG) != digest:
+        client.log_artifact(identity, str(plot))
+        client.set_tag(identity, _PLOT_TAG, digest)
+    if run.info.status != "FINISHED":
+        client.set_terminated(identity, "FINISHED")

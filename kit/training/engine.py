@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from kit.config import Recipe
+    from kit.tokens import Vocabulary
     from kit.training.device import Device
 
 # Other top-level keys are set by the recipe, or not known to DeepSpeed, which ignores them silently.
@@ -39,17 +40,16 @@ class Engine:
         recipe: Recipe,
         device: Device,
         accumulation: int,
-        begin: int,
-        end: int,
+        vocabulary: Vocabulary,
         *,
         universal: bool = False,
     ) -> None:
-        """`begin` and `end` are token ids; `universal`: `load` is given what `convert` made."""
+        """`universal`: `load` is given what `convert` made."""
         deepspeed = _import_deepspeed()
         self.device = device.prepare(deterministic=recipe.training.deterministic)
         deepspeed.init_distributed(dist_backend=device.backend, auto_mpi_discovery=False)
         torch.manual_seed(recipe.training.seed)  # the same weights on every rank
-        model = language_model.LanguageModel(recipe, begin, end)
+        model = language_model.LanguageModel(recipe, vocabulary)
         training = recipe.training
         if training.compile:
             model.gpt2.transformer.compile()  # in place: the names of the weights stay

@@ -24,7 +24,7 @@ from kit.training.batches import training_batches, validation_blocks
 from kit.training.book import Book
 from kit.training.engine import Engine, convert
 from kit.training.interruption import Lookout, Reason
-from kit.training.model import learning_rate, special_tokens
+from kit.training.model import learning_rate
 from kit.training.progress import Progress
 from kit.training.saver import Saver
 
@@ -337,12 +337,12 @@ class Loop:
     def _resume(self, start: dict[str, Any]) -> Engine:
         """The engine, with the state of the checkpoint that rank 0 chose."""
         name = start["checkpoint"]
-        arguments = (self._recipe, self._device, self._batches.accumulation)
-        special = special_tokens(self._recipe)
+        vocabulary = tokens.vocabulary(self._recipe)
+        arguments = (self._recipe, self._device, self._batches.accumulation, vocabulary)
         if name is None:
             # To go back to, step 0 must be saved as well.
             self._saved = None if self._training.health.on_bad_step == "rollback" else 0
-            return Engine(*arguments, *special)
+            return Engine(*arguments)
         found = checkpoint.Checkpoint(self._run.checkpoints / name, start["from_step"], 0)
         record = found.record
         if record["data"] != self._fingerprint:
@@ -352,7 +352,7 @@ class Loop:
             )
         self._progress, self._saved = Progress.of(record), found.step
         if record["ranks"] == self._team.ranks:
-            engine = Engine(*arguments, *special)
+            engine = Engine(*arguments)
             engine.load(found.state, found.step)
             return engine
         place = self._run.universal(found.folder)  # DeepSpeed leaves a file beside what it makes
@@ -367,7 +367,7 @@ class Loop:
             place.mkdir()
             convert(found.state, universal)
         self._team.barrier()
-        engine = Engine(*arguments, *special, universal=True)
+        engine = Engine(*arguments, universal=True)
         engine.load(universal, found.step)
         self._team.barrier()
         if self._team.rank == 0:

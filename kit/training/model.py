@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,20 +11,19 @@ import torch.nn.functional as F  # noqa: N812  torch's own name for it
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from kit.workspace import Workspace
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kit.config import Model, Recipe, Training
+    from kit.tokens import Vocabulary
 
 
-def configuration(model: Model, vocab_size: int, end: int, begin: int) -> Any:
-    """The transformers.GPT2Config of a model that is released; `begin` and `end` are token ids."""
+def configuration(model: Model, vocabulary: Vocabulary) -> Any:
+    """The transformers.GPT2Config of a model that is released."""
     from transformers import GPT2Config
 
     return GPT2Config(
-        vocab_size=vocab_size,
+        vocab_size=vocabulary.size,
         n_positions=model.n_positions,
         n_embd=model.n_embd,
         n_layer=model.n_layer,
@@ -33,8 +32,8 @@ def configuration(model: Model, vocab_size: int, end: int, begin: int) -> Any:
         resid_pdrop=model.dropout,
         embd_pdrop=model.dropout,
         attn_pdrop=model.dropout,
-        bos_token_id=begin,
-        eos_token_id=end,
+        bos_token_id=vocabulary.begin,
+        eos_token_id=vocabulary.end,
         attn_implementation=model.attention,
         use_cache=False,
     )
@@ -54,28 +53,16 @@ def released(weights: dict[str, Tensor], vocab_size: int) -> dict[str, Tensor]:
     return named
 
 
-def special_tokens(recipe: Recipe) -> tuple[int, int]:
-    """The ids of `<s>` and `</s>` in the workspace's tokenizer."""
-    from tokenizers import Tokenizer
-
-    folder = Workspace(Path(recipe.workspace)).tokenizer
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    begin, end = (tokenizer.token_to_id(token) for token in ("<s>", "</s>"))
-    assert begin is not None
-    assert end is not None
-    return begin, end
-
-
 class LanguageModel(nn.Module):
     """GPT-2 and the loss of its next tokens."""
 
-    def __init__(self, recipe: Recipe, begin: int, end: int) -> None:
+    def __init__(self, recipe: Recipe, vocabulary: Vocabulary) -> None:
         from transformers import GPT2LMHeadModel
 
         super().__init__()
-        self._vocab_size = recipe.tokenizer.vocab_size
+        self._vocab_size = vocabulary.size
         rows = padded(self._vocab_size, recipe.model.pad_vocab_to)
-        config = configuration(recipe.model, rows, end, begin)
+        config = configuration(recipe.model, replace(vocabulary, size=rows))
         self.gpt2 = GPT2LMHeadModel(config)
         if recipe.model.activation_checkpointing:
             self.gpt2.gradient_checkpointing_enable()

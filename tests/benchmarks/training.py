@@ -3,8 +3,8 @@
     python -m tests.benchmarks.training [--json] [--only WORD]
 
 loop: seconds a step, and the losses; resume: from the start of the processes to the first new step;
-checkpoint: how long a save blocks the loop; batches: tokens a second of the batch function. Two
-ranks on CPUs over gloo with a thread each, or one where ranks do not matter; under ten minutes.
+checkpoint: how long a save blocks the loop. Two ranks on CPUs over gloo with a thread each; under ten
+minutes.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from tests.benchmarks import harness, late, runs
 
@@ -155,72 +153,7 @@ def save(_: Options) -> Iterator[Line]:
         )  # fmt: skip
 
 
-def batches(_: Options) -> Iterator[Line]:
-    """The batch function beside a shuffling DataLoader without workers, over one memory-mapped file."""
-    import torch
-
-    from kit import tokens
-    from kit.training.batches import Batches
-
-    torch.set_num_threads(1)
-    length, micro_batch, million_tokens = 1024, 8, 200
-    dtype = np.dtype("<u2")
-    with tempfile.TemporaryDirectory() as name:
-        path = Path(name) / "train.tokens"
-        chance = np.random.default_rng(0)
-        documents = (chance.integers(50_000, size=10**6) for _ in range(million_tokens))
-        tokens.write(path, documents, dtype)
-        row = tokens.open_row([path], dtype)
-        ours = Batches(row, length, 512, micro_batch, 0, 8, 0)
-        theirs = torch.utils.data.DataLoader(_Memmap(path, length), micro_batch, shuffle=True)
-        micro_batches = 2_000
-        done = [0]
-
-        def kit() -> float:
-            began = time.perf_counter()
-            for _ in range(micro_batches):
-                step, micro = divmod(done[0], ours.accumulation)
-                blocks = torch.from_numpy(ours.read(step * ours.global_batch, micro))
-                assert blocks.shape == (micro_batch, length + 1)
-                done[0] += 1
-            return _rate(began)
-
-        def loader() -> float:
-            batches = iter(theirs)
-            next(batches)  # draws the permutation
-            began = time.perf_counter()
-            for _ in range(micro_batches):
-                assert next(batches).shape == (micro_batch, length + 1)
-            return _rate(began)
-
-        def _rate(began: float) -> float:
-            read = micro_batches * micro_batch * length
-            return read / (time.perf_counter() - began) / SCALE
-
-        kit()  # both find the file in memory
-        measured = harness.interleave(kit, loader, 7)
-        yield harness.compare(
-            f"blocks of {length} tokens in random order from a file of {2 * million_tokens} MB, a rank",
-            "M tokens/s", *measured, "a torch DataLoader over the same file", "ours >= 20",
-        )  # fmt: skip
-
-
-class _Memmap:
-    """A map-style dataset over a token file, as one writes it for a DataLoader."""
-
-    def __init__(self, path: Path, length: int) -> None:
-        self._data = np.memmap(path, dtype="<u2", mode="r")
-        self._length = length
-
-    def __len__(self) -> int:
-        return (len(self._data) - 1) // self._length
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        start = index * self._length
-        return self._data[start : start + self._length + 1].astype(np.int64)
-
-
-MEASURES = {"loop": loop, "resume": resume, "checkpoint": save, "batches": batches}
+MEASURES = {"loop": loop, "resume": resume, "checkpoint": save}
 
 if __name__ == "__main__":
     sys.exit(harness.main(__doc__ or "", MEASURES))

@@ -55,7 +55,9 @@ def may_know(room: str | None) -> set[str]:
     """The rooms that a module of a room (None: of kit itself) may import."""
     if room is None:
         return set()
-    return ROOMS if room == "release" else {"training": {"training", "tracking"}}.get(room, {room})
+    if room == "release":
+        return ROOMS
+    return {room, "tracking"} if room in ("training", "tokenizer") else {room}
 
 
 def test_there_is_something_to_look_at() -> None:

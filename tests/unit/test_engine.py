@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 
 from kit.errors import ConfigError
+from kit.tokens import Vocabulary
 from kit.training.device import Device
 from kit.training.engine import Engine, configuration, weights
 from kit.training.model import LanguageModel, padded, released
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.xdist_group("deepspeed")  # one worker imports it, not each
 
 SMALL = (
-    "tokenizer.vocab_size=50", "model.n_embd=8", "model.n_positions=8", "training.global_batch=2",
-    "training.micro_batch=1",
+    "model.n_embd=8", "model.n_positions=8", "training.global_batch=2", "training.micro_batch=1",
 )  # fmt: skip
+VOCABULARY = Vocabulary(50, begin=1, end=2)
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +42,7 @@ def alone() -> Iterator[None]:
 
 
 def engine(desk: Desk, *overrides: str) -> Engine:
-    return Engine(desk.recipe(*SMALL, *overrides), Device("cpu", 0), 2, 1, 2)
+    return Engine(desk.recipe(*SMALL, *overrides), Device("cpu", 0), 2, VOCABULARY)
 
 
 def blocks(seed: int = 0) -> torch.Tensor:
@@ -153,7 +154,7 @@ def test_rows_that_fill_up_the_vocabulary_are_never_trained_and_cut_off(desk: De
     assert padded(64, 64) == 64
     assert padded(50, None) == 50
     torch.manual_seed(0)
-    model = LanguageModel(recipe, 1, 2)
+    model = LanguageModel(recipe, VOCABULARY)
     model(blocks()).backward()
     rows: Any = model.gpt2.transformer.wte.weight
     assert rows.shape == (64, 8)
@@ -162,7 +163,7 @@ def test_rows_that_fill_up_the_vocabulary_are_never_trained_and_cut_off(desk: De
     cut = released(dict(model.state_dict()), 50)
     assert cut["transformer.wte.weight"].shape == cut["lm_head.weight"].shape == (50, 8)
     torch.manual_seed(0)
-    plain = LanguageModel(desk.recipe(*SMALL), 1, 2)
+    plain = LanguageModel(desk.recipe(*SMALL), VOCABULARY)
     plain.gpt2.load_state_dict(cut)
     assert torch.allclose(model(blocks()), plain(blocks()))
 

@@ -45,7 +45,7 @@ with pytest.MonkeyPatch.context() as patch:
     patch.setattr(neologdn, "VERSION", (0, 5, 7))  # neologdn does every line of another version
     LINE_BY_LINE = [Normaliser("default", options) for options in ALL_OPTIONS]
 LINES = st.lists(st.lists(PIECES, max_size=16).map("".join), max_size=12)
-MARKS = "▁␤"
+MARKS = "▁␤\u2063"
 # Too few lines go to neologdn one by one: with this one behind them they do not.
 LONG = "霧" * 1000
 
@@ -65,7 +65,7 @@ def one(line: str, normaliser: Normaliser = USUAL) -> str:
 def by_neologdn(line: str, *, default: bool = False) -> str:
     text = neologdn.normalize((re.sub(r"\s", " ", line) if default else line).rstrip())
     if set(text) & set(MARKS):
-        text = text.replace("▁", "_").replace("␤", " ").strip()
+        text = text.replace("▁", "_").replace("␤", " ").replace("\u2063", "").strip()
     return str(text)
 
 
@@ -158,7 +158,10 @@ def test_normalising_twice_is_normalising_once(lines: list[str]) -> None:
 def test_marks_of_a_shard_are_replaced_and_counted() -> None:
     for mode in (ARTICLE, USUAL):
         for rest in ([], [LONG]):
-            assert mode.lines(["▁a␤b▁", "␤", "日本", *rest]) == (["_a b_", "", "日本", *rest], 4)
+            assert mode.lines(["▁a␤b▁", "␤", "日\u2063本", *rest]) == (
+                ["_a b_", "", "日本", *rest],
+                5,
+            )
 
 
 def test_a_line_that_holds_a_line_feed_stays_one_line() -> None:

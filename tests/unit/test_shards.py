@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from pathlib import Path
 
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -203,3 +205,28 @@ def test_the_same_text_has_the_same_key_wherever_it_stands() -> None:
     pairs = segmented([["前"], lines, lines, [*lines, "三行目"]], Steps(DEFAULT), MECAB)
     first, second, third = [document.key for document, _ in pairs][1:]
     assert first == second != third
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.lists(st.text("駅a \r\x85\u2028", min_size=1, max_size=5), max_size=4), max_size=6),
+    st.integers(1, 30),
+    st.booleans(),
+)
+def test_the_texts_of_a_shard_are_the_documents_that_were_added(
+    documents: list[list[str]], block: int, closed: bool
+) -> None:
+    texts = [shards.document(sentences) for sentences in documents]
+    whole = "".join(f"{text}\n" for text in texts) + ("" if closed else "一文 。\n")
+    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shards, "_BLOCK", block)
+        path = Path(name) / "a.txt.zst"
+        path.write_bytes(zstandard.compress(whole.encode()))
+        found = shards.texts(path)
+        assert [next(found) for _ in documents] == texts
+        if closed:
+            assert next(found, None) is None
+            assert list(shards.read(path)) == documents
+        else:
+            with pytest.raises(InputError, match=r"a\.txt\.zst: its last document is not closed"):
+                next(found)

@@ -11,14 +11,15 @@ import pytest
 from kit import stage
 from kit.corpus import download, preprocess
 from kit.errors import EkidenError
-from kit.files import read_json
-from kit.tokenizer import bpe, encode
+from kit.tokenizer import candidates, choice, count, encode, merge
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.conftest import Desk
 
+TOKENIZER = (count, merge, candidates, choice)
+CANDIDATES = "tokenizer.candidates=[{algorithm: bpe}, {spaces: article}]"
 ALL_DONE = {"missing": 0, "stale": 0, "broken": 0}
 
 
@@ -33,9 +34,11 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def make(desk: Desk, tasks: int, workspace: str, *, backwards: bool = False) -> Path:
     """Shards and tokens of the desk's corpus, made by arrays of `tasks` tasks."""
-    recipe = desk.recipe(f"workspace={desk.folder / workspace}")
+    recipe = desk.recipe(
+        f"workspace={desk.folder / workspace}", "tokenizer.count_mb=0.005", CANDIDATES
+    )
     stage.run("download", download.units(recipe))
-    for module in (preprocess, bpe, encode):
+    for module in (preprocess, *TOKENIZER, encode):
         order = range(tasks)
         for task in reversed(order) if backwards else order:
             stage.run(module.__name__, module.units(recipe), task, tasks)
@@ -47,8 +50,9 @@ def test_shards_and_tokens_do_not_depend_on_the_number_of_tasks(desk: Desk) -> N
     assert len(list((one / "shards").iterdir())) >= 3
     for tasks, backwards in ((2, False), (3, True)):
         other = make(desk, tasks, f"by{tasks}", backwards=backwards)
-        for folder in ("shards", "tokenizer", "tokens"):
+        for folder in ("shards", "word-counts", "words", "tokenizer", "tokens"):
             assert contents(other / folder) == contents(one / folder)
+    assert len(list((one / "word-counts" / "lossless").iterdir())) >= 2
 
 
 def test_every_unit_belongs_to_one_task(tmp_path: Path) -> None:
@@ -70,10 +74,10 @@ def test_every_unit_belongs_to_one_task(tmp_path: Path) -> None:
 
 def test_running_a_stage_again_makes_nothing(desk: Desk) -> None:
     recipe = desk.recipe()
-    for module in (download, preprocess, bpe, encode):
+    for module in (download, preprocess, *TOKENIZER, encode):
         assert stage.run(module.__name__, module.units(recipe)) > 0
     before = {path: path.stat().st_mtime_ns for path in desk.workspace.root.rglob("*")}
-    for module in (download, preprocess, bpe, encode):
+    for module in (download, preprocess, *TOKENIZER, encode):
         assert stage.run(module.__name__, module.units(recipe)) == 0
         assert ALL_DONE.items() <= stage.census(module.units(recipe), verify=True).items()
     assert {path: path.stat().st_mtime_ns for path in desk.workspace.root.rglob("*")} == before
@@ -124,11 +128,11 @@ def test_a_changed_recipe_makes_stale_what_it_decides_and_nothing_else(
 
 def test_another_vocabulary_makes_tokenizer_and_tokens_stale(desk: Desk) -> None:
     recipe = desk.recipe()
-    for module in (download, preprocess, bpe, encode):
-        stage.run(module.__name__, module.units(recipe))
+    desk.make(recipe, "tokenize")
     changed = desk.recipe("tokenizer.vocab_size=1150")
-    assert stage.census(bpe.units(changed))["stale"] == 1
-    stage.run("tokenizer", bpe.units(changed))
+    assert stage.census(choice.units(changed))["stale"] == 1
+    assert stage.census(merge.units(changed))["done"] == 1
+    desk.make(changed, "tokenizer")
     census = stage.census(encode.units(changed))
     assert census["stale"] == sum(census.values())
 
@@ -166,13 +170,3 @@ def test_a_dump_replaced_behind_the_kits_back_is_not_taken_for_the_old_one(
     desk.dump.write_bytes(b"".join([streams[0], streams[1], bz2.compress(other), streams[3]]))
     with pytest.raises(EkidenError):
         stage.run("preprocess", preprocess.units(recipe))
-
-
-def test_a_longer_context_makes_stale_the_tokenizer_that_states_it(desk: Desk) -> None:
-    recipe = desk.recipe()
-    for module in (download, preprocess, bpe):
-        stage.run(module.__name__, module.units(recipe))
-    changed = desk.recipe("model.n_positions=32")
-    stage.run("tokenizer", bpe.units(changed))
-    config = read_json(desk.workspace.tokenizer / "tokenizer_config.json")
-    assert config.get("model_max_length", 32) == 32

@@ -1,288 +1,288 @@
-"""The tokenizer: its training, what AutoTokenizer makes of it, and that nothing is lost."""
+"""The tokenizer stage: counted, trained, measured, chosen, the same whatever the process."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from kit import recipes, shards, stage
-from kit.config import Corpus, Source
-from kit.corpus import download, preprocess, segment
-from kit.corpus.steps import segment_document
-from kit.errors import InputError, StageError
-from kit.tokenizer import bpe, encode
+from kit import manifest, recipes, shards, stage, tokens
+from kit.corpus import download, preprocess
+from kit.errors import ConfigError, InputError, StageError
+from kit.files import file_hash, read_json, write_json
+from kit.tokenizer import assemble, bpe, candidates, choice, count, counts, merge
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tokenizers import Tokenizer
-
     from tests.conftest import Desk
 
-WORDS = segment.open("mecab", None, 1)
-CORPUS = Corpus(
-    sources={"a": Source(kind="plaintext", location="a.txt")}, unit_mb=1, tasks=1, held_out=0.1
+LIST = (
+    "tokenizer.candidates=[{vocab_size: 1150}, {algorithm: unigram}, "
+    "{spaces: article, vocab_size: 1000}]"
 )
+NAMES = ["bpe-1150-8000-lossless", "unigram-1200-8000-lossless", "bpe-1000-8000-article"]
 
 TRAIN_AND_SAVE = """
 import sys
 from pathlib import Path
 from kit.config import Recipe
 from kit.sections import read_resolved
-from kit.tokenizer import bpe
+from kit.tokenizer import assemble, candidates
 recipe = read_resolved(Path(sys.argv[1]), Recipe)
-bpe.save(bpe.train(recipe, [Path(sys.argv[2])]), Path(sys.argv[3]))
+for vocabulary in recipe.tokenizer.vocabularies():
+    folder = Path(sys.argv[2]) / vocabulary.name
+    folder.mkdir(parents=True)
+    assemble.save(candidates.train(recipe, vocabulary), folder)
 """
-
-STRANGE = [
-    "▁ではない記号㍻と𠮷野家、絵文字🗾👨‍👩‍👧、ภาษาไทย。",
-    "café au lait, naïve — “quotes” <s>印</s> <unk> <0x41> <0xE6>",
-    "  空白 が  二つ 。",
-]
-
-
-def segmented(lines: list[str]) -> list[str]:
-    return segment_document(lines, CORPUS, WORDS)
-
-
-def write_shard(path: Path, documents: list[list[str]]) -> Path:
-    with shards.writer(path) as add:
-        for lines in documents:
-            add(shards.document(segmented(lines)))
-    return path
-
-
-@pytest.fixture(scope="module")
-def web(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A shard of the demo's web text."""
-    text = (root / "configs/demo/web.txt").read_text(encoding="utf-8")
-    documents = [document.split("\n") for document in text.split("\n\n")[:30]]
-    return write_shard(tmp_path_factory.mktemp("web") / "train.txt.zst", documents)
 
 
 @pytest.fixture
-def trained(desk: Desk, web: Path) -> Path:
-    """A folder with a tokenizer of 1,200 entries."""
-    folder = desk.folder / "tokenizer"
-    folder.mkdir()
-    bpe.save(bpe.train(desk.recipe(), [web]), folder)
-    return folder
+def made(desk: Desk) -> Desk:
+    """The desk with three candidates and a tokenizer."""
+    desk.make(desk.recipe(LIST), "tokenizer")
+    return desk
 
 
-def ids_of(tokenizer: Tokenizer, document: list[str]) -> list[int]:
-    (ids,) = encode.encode(tokenizer, [document])
-    return ids
-
-
-def test_a_tokenizer_has_the_entries_the_recipe_asks_for(trained: Path) -> None:
-    tokenizer = encode.load(trained)
+def test_a_tokenizer_has_the_entries_the_recipe_asks_for(desk: Desk) -> None:
+    desk.make(desk.recipe(), "tokenizer")
+    tokenizer = assemble.load(desk.workspace.tokenizer)
     assert tokenizer.get_vocab_size() == 1_200
-    assert [tokenizer.id_to_token(number) for number in range(3)] == list(bpe.SPECIAL)
+    assert [tokenizer.id_to_token(number) for number in range(3)] == list(assemble.SPECIAL)
+    assert tokens.vocabulary(desk.recipe()) == tokens.Vocabulary(1_200, 1, 2)
 
 
-def test_autotokenizer_gives_the_same_tokens_as_the_kit(trained: Path, web: Path) -> None:
+def test_autotokenizer_gives_the_tokens_of_the_token_files(desk: Desk) -> None:
     from transformers import AutoTokenizer
 
-    theirs = AutoTokenizer.from_pretrained(trained)
-    ours = encode.load(trained)
-    assert len(theirs) == 1_200
-    assert theirs.eos_token_id == ours.token_to_id("</s>")
-    assert theirs.bos_token_id == ours.token_to_id("<s>")
-    plain = segmented(["  珍しい字 ㍻ 𠮷 もある。", "二行目。"])
-    for document in [*shards.read(web), plain]:
-        expected = [token for sentence in document for token in theirs(sentence)["input_ids"]]
-        assert ids_of(ours, document) == [*expected, theirs.eos_token_id]
-        assert theirs.decode(expected) == shards.plain_text(document)
+    recipe = desk.recipe()
+    desk.make(recipe, "tokenize")
+    theirs = AutoTokenizer.from_pretrained(desk.workspace.tokenizer)
+    for part in shards.PARTS:
+        expected: list[int] = []
+        for shard in shards.complete(recipe):
+            for text in shards.texts(shards.part_file(shard.folder, part)):
+                ids = theirs(assemble.surface(text, "lossless"))["input_ids"]
+                assert theirs.decode(ids) == shards.plain_text(text.split("\n"))
+                expected += [*ids, theirs.eos_token_id]
+        row = tokens.open_part(tokens.complete(recipe), part, recipe)
+        assert row.slice(0, len(row)).tolist() == expected
 
 
-def test_decoding_gives_back_the_text_of_every_document(trained: Path, web: Path) -> None:
-    tokenizer = encode.load(trained)
-    for document in shards.read(web):
-        *ids, end = ids_of(tokenizer, document)
-        assert end == tokenizer.token_to_id("</s>")
-        assert tokenizer.decode(ids, skip_special_tokens=False) == shards.plain_text(document)
-
-
-def test_characters_outside_the_alphabet_come_back_from_their_bytes(trained: Path) -> None:
-    tokenizer = encode.load(trained)
-    document = segmented(STRANGE)
-    *ids, _ = ids_of(tokenizer, document)
-    assert tokenizer.token_to_id("<unk>") not in ids
-    assert tokenizer.decode(ids, skip_special_tokens=False) == shards.plain_text(document)
-
-
-@pytest.fixture(scope="module")
-def tokenizer(root: Path, web: Path, tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
-    """A tokenizer of the demo's web text, in which text that looks like a token is text."""
-    recipe = recipes.load_recipe(root / "configs/demo.yaml", ["tokenizer.vocab_size=1200"])
-    made = bpe.train(recipe, [web])
-    made.encode_special_tokens = True
-    return made
-
-
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(
-    st.lists(
-        st.text(
-            st.one_of(
-                st.sampled_from("日本の駅伝、。「」 </s>▁␤ab"),
-                st.characters(codec="utf-8", exclude_characters="\n"),
-            ),
-            max_size=20,
-        ),
-        max_size=4,
-    )
-)
-def test_any_text_comes_back_from_its_tokens(tokenizer: Tokenizer, lines: list[str]) -> None:
-    document = segmented(lines)
-    *ids, _ = ids_of(tokenizer, document)
-    assert tokenizer.decode(ids, skip_special_tokens=False) == shards.plain_text(document)
-
-
-def test_text_that_looks_like_a_special_token_is_text(trained: Path) -> None:
-    tokenizer = encode.load(trained)
-    *ids, end = ids_of(tokenizer, segmented(["文書の</s>途中<s>の<unk>印"]))
-    assert not {tokenizer.token_to_id(token) for token in bpe.SPECIAL} & set(ids)
-    assert end == tokenizer.token_to_id("</s>")
-
-
-@pytest.mark.parametrize("token", ["</s>", "<unk>", "<0x41>"])
-def test_text_that_looks_like_a_token_is_text_however_often_it_was_trained_on(
-    desk: Desk, web: Path, token: str
-) -> None:
-    # One word, as a segmenter may leave it, and the most frequent one: its merges come first.
-    path = desk.folder / "a.txt.zst"
-    with shards.writer(path) as add:
-        for _ in range(300):
-            add(f"印 {token} の\n")
-    tokenizer = bpe.train(desk.recipe("tokenizer.vocab_size=1250"), [path, web])
-    tokenizer.encode_special_tokens = True
-    *ids, _ = ids_of(tokenizer, [f"印 {token} の"])
-    assert tokenizer.token_to_id(token) not in ids
-    assert tokenizer.decode(ids, skip_special_tokens=False) == f"印{token}の"
-
-
-def test_every_document_is_closed_and_batches_do_not_show(trained: Path) -> None:
-    tokenizer = encode.load(trained)
-    documents = [segmented([f"文書{number}。", "行。"][: 1 + number % 2]) for number in range(600)]
-    found = list(encode.encode(tokenizer, documents))
-    end = tokenizer.token_to_id("</s>")
-    assert len(found) == 600
-    assert all(ids[-1] == end and end not in ids[:-1] for ids in found)
-    assert found == [ids_of(tokenizer, document) for document in documents]
-
-
-@pytest.mark.parametrize(("limit", "entries"), [(8000, 1200), (150, 700)])
-def test_training_again_gives_the_same_bytes(
-    desk: Desk, web: Path, root: Path, limit: int, entries: int
-) -> None:
-    from kit.files import write_json
-
-    recipe = desk.recipe(f"tokenizer.limit_alphabet={limit}", f"tokenizer.vocab_size={entries}")
-    write_json(desk.folder / "recipe.json", recipe.model_dump(mode="json"))
-    found = []
-    for seed in ("0", "1", "12345"):
-        folder = desk.folder / seed
-        folder.mkdir()
-        arguments = [desk.folder / "recipe.json", web, folder]
+def test_candidates_are_the_same_bytes_in_any_process(made: Desk, root: Path) -> None:
+    write_json(made.folder / "recipe.json", made.recipe(LIST).model_dump(mode="json"))
+    for seed in ("1", "12345"):
         subprocess.run(
-            [sys.executable, "-c", TRAIN_AND_SAVE, *map(str, arguments)],
+            [sys.executable, "-c", TRAIN_AND_SAVE, made.folder / "recipe.json", made.folder / seed],
             cwd=root,
             check=True,
             env=os.environ | {"PYTHONHASHSEED": seed},
         )
-        found.append({path.name: path.read_bytes() for path in folder.iterdir()})
-    assert found[0] == found[1] == found[2]
+        for name in NAMES:
+            for file in (assemble.FILE, assemble.SETTINGS):
+                again = (made.folder / seed / name / file).read_bytes()
+                assert again == (made.workspace.candidate(name) / file).read_bytes()
 
 
-def test_a_limited_alphabet_holds_the_most_frequent_characters(desk: Desk) -> None:
-    path = desk.folder / "a.txt.zst"
-    with shards.writer(path) as add:
-        for times, character in enumerate("襷駅伝山川海", 1):
-            add(f"{character} " * times * 3 + "\n")
-    recipe = desk.recipe("tokenizer.limit_alphabet=4", "tokenizer.vocab_size=263")
-    vocabulary = bpe.train(recipe, [path]).get_vocab()
-    assert {character for character in "襷駅伝山川海" if character in vocabulary} == set("伝山川海")
+def test_this_text_gives_this_tokenizer(
+    root: Path, web_words: dict[str, int], tmp_path: Path
+) -> None:
+    recipe = recipes.load_recipe(
+        root / "configs/demo.yaml", ["tokenizer.vocab_size=1200", "tokenizer.candidates=[]"]
+    )
+    (vocabulary,) = recipe.tokenizer.vocabularies()
+    assemble.save(bpe.train(counts.chunks(web_words), vocabulary, 2), tmp_path)
+    assert file_hash(tmp_path / assemble.FILE)[:16] == "91d1a699db66f363", (
+        "another tokenizer from the same words: raise TOKENIZER_VERSION in kit/tokens.py, then this hash"
+    )
 
 
-def test_without_byte_fallback_a_strange_character_is_unknown(desk: Desk, web: Path) -> None:
-    overrides = ["tokenizer.byte_fallback=false", "tokenizer.vocab_size=1100"]
-    tokenizer = bpe.train(desk.recipe(*overrides), [web])
-    assert "<0x41>" not in tokenizer.get_vocab()
-    assert ids_of(tokenizer, ["ไ"])[0] == tokenizer.token_to_id("<unk>")
+def test_the_candidate_is_chosen_by_what_was_measured(made: Desk) -> None:
+    recipe = made.recipe(LIST)
+    found = {name: choice.figures(recipe, name) for name in NAMES}
+    assert [found[name]["exact"] for name in NAMES[:2]] == [1, 1]
+    best = min(NAMES[:2], key=lambda name: found[name]["bits_per_byte"])
+    facts = manifest.read(made.workspace.tokenizer, "")
+    assert facts["candidate"] == best
+    chosen = (made.workspace.tokenizer / assemble.FILE).read_bytes()
+    assert chosen == (made.workspace.candidate(best) / assemble.FILE).read_bytes()
+    text = choice.report(recipe)
+    assert [line.split(" |")[0].strip("| ") for line in text.splitlines()[2:5]] == [
+        f"{name} *" if name == best else name for name in NAMES
+    ]
+    assert (made.workspace.candidates / choice.PLOT).stat().st_size > 10_000
 
 
-def test_a_vocabulary_larger_than_the_corpus_can_give_is_refused(desk: Desk, web: Path) -> None:
-    with pytest.raises(InputError, match=r"vocab_size=50000: the corpus gives only \d+ entries"):
-        bpe.train(desk.recipe("tokenizer.vocab_size=50000"), [web])
+def test_the_smallest_of_the_candidates_decides_what_a_token_takes(made: Desk) -> None:
+    recipe = made.recipe(
+        LIST, "tokenizer.choose.measure=vocabulary_used", "tokenizer.choose.exact=false"
+    )
+    desk_choice, _ = choice.chosen(recipe)
+    made.make(recipe, "tokenizer")
+    size = int(desk_choice.split("-")[1])
+    assert tokens.vocabulary(recipe).size == size
 
 
-def test_a_vocabulary_smaller_than_its_alphabet_is_refused(desk: Desk, web: Path) -> None:
-    with pytest.raises(InputError, match="special tokens, bytes and alphabet alone are") as caught:
-        bpe.train(desk.recipe("tokenizer.vocab_size=300"), [web])
-    least = int(str(caught.value).split("alone are ")[1].split(";")[0])
-    assert bpe.train(desk.recipe(f"tokenizer.vocab_size={least}"), [web]).get_vocab_size() == least
+def test_a_pick_stands_before_the_rule_until_it_is_taken_back(made: Desk) -> None:
+    def tokenizer() -> str:
+        made.make(recipe, "tokenizer")
+        return str(manifest.read(made.workspace.tokenizer, "")["candidate"])
+
+    recipe = made.recipe(LIST)
+    by_rule = tokenizer()
+    with choice.picking(recipe, NAMES[2]):
+        pass
+    assert tokenizer() == NAMES[2]
+    found = made.run("jobs.tokenizer", "report", str(made.recipe_file), LIST, "--json")
+    shown = json.loads(found.stdout)
+    assert (shown["chosen"], shown["reason"]) == (NAMES[2], "picked by hand")
+    assert list(shown["candidates"]) == NAMES
+    with choice.picking(recipe, "rule"):
+        pass
+    assert tokenizer() == by_rule
 
 
-def test_an_empty_corpus_is_refused(desk: Desk) -> None:
-    with pytest.raises(InputError, match="the corpus is empty"):
-        bpe.train(desk.recipe(), [write_shard(desk.folder / "a.txt.zst", [])])
+def test_a_pick_that_is_no_candidate_is_refused(made: Desk) -> None:
+    found = made.run("jobs.tokenizer", "run", str(made.recipe_file), LIST, "--pick", "bpe")
+    assert found.returncode == 2
+    assert found.stderr == (
+        f"error: --pick bpe: no such candidate; there are {', '.join(NAMES)}, or rule\n"
+    )
+    assert not made.workspace.pick.exists()
 
 
-def tokenizer_of_corpus(desk: Desk, *overrides: str) -> None:
-    """Run the stages up to the tokenizer."""
-    recipe = desk.recipe(*overrides)
-    for module in (download, preprocess, bpe):
-        stage.run(module.__name__, module.units(recipe))
+def test_a_pick_is_refused_while_another_run_is_trained_on_the_tokenizer(made: Desk) -> None:
+    write_json(made.workspace.run("other").attempt(1).start, {"from_step": 0})
+    found = made.run("jobs.tokenizer", "run", str(made.recipe_file), LIST, "--pick", NAMES[2])
+    assert found.returncode == 2
+    assert "tokenizer would be made anew, and other, which is not finished" in found.stderr
+    assert not made.workspace.pick.exists()
+    assert stage.census(choice.units(made.recipe(LIST)))["done"] == 1
+
+
+def test_another_candidate_is_refused_as_well_while_that_run_lasts(made: Desk) -> None:
+    write_json(made.workspace.run("other").attempt(1).start, {"from_step": 0})
+    longer = LIST[:-1] + ", {vocab_size: 1180}]"
+    found = made.run("jobs.tokenizer", "run", str(made.recipe_file), longer)
+    assert found.returncode == 2
+    assert "tokenizer would be made anew" in found.stderr
+
+
+def test_a_pick_of_a_candidate_that_is_gone_is_told(made: Desk) -> None:
+    write_json(made.workspace.pick, {"candidate": "bpe-5-5-article"})
+    with pytest.raises(ConfigError, match="is none of the recipe's candidates; pick another"):
+        made.make(made.recipe(LIST), "tokenizer")
+
+
+def test_a_new_candidate_leaves_the_others_as_they_are(made: Desk) -> None:
+    before = [made.workspace.candidate(name).stat().st_mtime_ns for name in NAMES]
+    recipe = made.recipe(LIST[:-1] + ", {vocab_size: 1180}]")
+    assert stage.run("candidates", candidates.units(recipe)) == 1
+    assert [made.workspace.candidate(name).stat().st_mtime_ns for name in NAMES] == before
+
+
+def test_candidates_are_runs_in_mlflow_with_their_plots(made: Desk) -> None:
+    from mlflow.tracking import MlflowClient
+
+    recipe = made.recipe(LIST)
+    for unit in [*candidates.units(recipe), *candidates.units(recipe)]:
+        assert candidates.publish(recipe, unit) is None
+    client = MlflowClient(f"sqlite:///{made.workspace.mlflow}")
+    experiment = client.get_experiment_by_name(recipe.tracking.experiment)
+    found = client.search_runs([experiment.experiment_id])
+    assert sorted(row.info.run_name for row in found) == sorted(NAMES)
+    for row in found:
+        figures = choice.figures(recipe, row.info.run_name)
+        assert row.data.metrics["bits_per_byte"] == figures["bits_per_byte"]
+        assert [file.path for file in client.list_artifacts(row.info.run_id)] == [candidates.PLOT]
+
+
+def test_a_candidate_the_words_cannot_give_is_named(desk: Desk) -> None:
+    recipe = desk.recipe("tokenizer.candidates=[{vocab_size: 1150}, {vocab_size: 50000}]")
+    desk.make(recipe, "merge")
+    with pytest.raises(
+        InputError,
+        match=r"candidate bpe-50000-8000-lossless: tokenizer.vocab_size=50000: the corpus gives only",
+    ):
+        stage.run("candidates", candidates.units(recipe))
+    assert stage.census(candidates.units(recipe)) == {
+        "done": 1,
+        "missing": 1,
+        "stale": 0,
+        "broken": 0,
+    }
+    with pytest.raises(StageError, match=r"missing; run jobs\.tokenizer first"):
+        stage.run("tokenizer", choice.units(recipe))
+    assert not (desk.workspace.tokenizer / "tokenizer.json").exists()
 
 
 def test_a_corpus_with_nothing_held_out_is_refused(desk: Desk) -> None:
     with pytest.raises(
         InputError, match=r"corpus\.held_out=1e-09: of 33 documents none is held out"
     ):
-        tokenizer_of_corpus(desk, "corpus.held_out=1e-9")
+        desk.make(desk.recipe("corpus.held_out=1e-9"), "count")
 
 
 def test_a_corpus_of_empty_files_is_refused_as_empty(desk: Desk) -> None:
     desk.web.write_text("\n", encoding="utf-8")
     kept = "corpus.sources={web: {kind: plaintext, location: " + str(desk.web) + "}}"
     with pytest.raises(InputError, match="empty"):
-        tokenizer_of_corpus(desk, kept)
+        desk.make(desk.recipe(kept), "count")
 
 
-def test_the_tokenizer_waits_for_every_shard(desk: Desk) -> None:
+def test_counting_waits_for_every_shard_and_for_one_that_vanished(desk: Desk) -> None:
     recipe = desk.recipe()
     stage.run("download", download.units(recipe))
-    with pytest.raises(StageError, match=r"missing; run jobs\.preprocess first"):
-        bpe.units(recipe)
-    stage.run("preprocess", preprocess.units(recipe), task=0, tasks=2)
-    with pytest.raises(StageError, match=r"missing; run jobs\.preprocess first"):
-        bpe.units(recipe)
+    for task in (0, 1):
+        with pytest.raises(StageError, match=r"missing; run jobs\.preprocess first"):
+            count.units(recipe)
+        stage.run("preprocess", preprocess.units(recipe), task, 2)
+    desk.make(recipe, "count")
+    shards.part_file(shards.complete(recipe)[1].folder, shards.TRAIN).unlink()
+    for module in (count, choice):
+        with pytest.raises(StageError, match=r"-0000\d: broken; run jobs\.preprocess first"):
+            module.units(recipe)
+
+
+def test_a_word_count_file_that_vanished_is_made_again(made: Desk) -> None:
+    recipe = made.recipe(LIST)
+    (made.workspace.word_counts("lossless", 0) / counts.COUNTS).unlink()
+    with pytest.raises(StageError, match=r"lossless/00000: broken; run jobs\.tokenizer first"):
+        merge.units(recipe)
+    assert stage.run("count", count.units(recipe)) == 1
+    assert stage.census(merge.units(recipe))["done"] == 2
+
+
+def test_more_word_count_files_than_can_be_merged_are_refused(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(count, "_FILES", 2)
+    recipe = desk.recipe("tokenizer.count_mb=0.001")
+    desk.make(recipe, "preprocess")
+    with pytest.raises(
+        StageError, match=r"count_mb=0\.001: gives \d+ word-count files, and 2 can be"
+    ):
+        count.units(recipe)
 
 
 def test_the_tokenizer_never_sees_what_is_held_out(desk: Desk) -> None:
     recipe = desk.recipe("corpus.held_out=0.4", "tokenizer.vocab_size=1000")
-    for module in (download, preprocess):
-        stage.run(module.__name__, module.units(recipe))
+    desk.make(recipe, "tokenizer")
     parts = {
         part: [
             character
             for shard in shards.complete(recipe)
-            for document in shards.read(shards.part_file(shard.folder, part))
-            for character in "".join(document)
+            for text in shards.texts(shards.part_file(shard.folder, part))
+            for character in text
         ]
         for part in shards.PARTS
     }
     unseen = set(parts[shards.HELD_OUT]) - set(parts[shards.TRAIN])
     assert unseen
-    stage.run("tokenizer", bpe.units(recipe))
-    vocabulary = encode.load(desk.workspace.tokenizer).get_vocab()
+    vocabulary = assemble.load(desk.workspace.tokenizer).get_vocab()
     assert not unseen & set(vocabulary)
+    assert read_json(desk.workspace.tokenizer / "manifest.json")["reason"] == "the only one"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,20 +13,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kit import tokens
-from kit.errors import InputError
+from kit import manifest, shards, tokens
+from kit.errors import InputError, StageError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
+
+    from tests.conftest import Desk
 
 SHORT, LONG = np.dtype("<u2"), np.dtype("<u4")
+
+
+def packed(documents: list[list[int]], dtype: np.dtype) -> list[bytes]:
+    return [np.array(ids, dtype).tobytes() for ids in documents]
 
 
 def row_of(folder: Path, files: list[list[int]], dtype: np.dtype = SHORT) -> tokens.TokenRow:
     """A row over token files of one document each."""
     paths = [folder / f"{number}.tokens" for number in range(len(files))]
     for path, ids in zip(paths, files, strict=True):
-        tokens.write(path, [ids] if ids else [], dtype)
+        tokens.write(path, packed([ids] if ids else [], dtype), dtype)
     return tokens.open_row(paths, dtype)
 
 
@@ -47,22 +55,27 @@ def test_tokens_come_back_as_they_were_written(
     assert size == 3 * dtype.itemsize
 
 
-def test_a_token_too_large_for_its_type_is_never_written(tmp_path: Path) -> None:
-    with pytest.raises(OverflowError):
-        tokens.write(tmp_path / "a.tokens", [[65_536]], SHORT)
+def test_offsets_name_the_first_token_of_each_document(tmp_path: Path) -> None:
+    documents = [[5, 6, 2], [2], [7, 2]]
+    for dtype in (SHORT, LONG):
+        assert tokens.write(tmp_path / "a.tokens", packed(documents, dtype), dtype) == 6
+        offsets = np.fromfile(tmp_path / "a.offsets", "<u8")
+        assert offsets.tolist() == [0, 3, 4]
+
+
+def test_a_file_of_which_a_document_fails_is_not_there(tmp_path: Path) -> None:
+    def documents() -> Iterator[bytes]:
+        yield b"12"
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        tokens.write(tmp_path / "a.tokens", documents(), SHORT)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_offsets_name_the_first_token_of_each_document(tmp_path: Path) -> None:
-    documents = [[5, 6, 2], [2], [7, 2]]
-    assert tokens.write(tmp_path / "a.tokens", documents, SHORT) == 6
-    offsets = np.fromfile(tmp_path / "a.offsets", "<u8")
-    assert offsets.tolist() == [0, 3, 4]
-
-
 def test_these_documents_give_these_bytes(tmp_path: Path) -> None:
-    tokens.write(tmp_path / "a.tokens", [[258, 3, 2], [65_535, 2]], SHORT)
-    tokens.write(tmp_path / "b.tokens", [[258, 3, 2], [65_536, 2]], LONG)
+    tokens.write(tmp_path / "a.tokens", packed([[258, 3, 2], [65_535, 2]], SHORT), SHORT)
+    tokens.write(tmp_path / "b.tokens", packed([[258, 3, 2], [65_536, 2]], LONG), LONG)
     found = {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in tmp_path.iterdir()
     }
@@ -94,6 +107,30 @@ def test_a_row_passes_over_empty_files(tmp_path: Path) -> None:
     row = row_of(tmp_path, [[], [1, 2], [], [3], []])
     assert row.slice(0, 9).tolist() == [1, 2, 3]
     assert len(row_of(tmp_path, [[], []])) == 0
+
+
+@given(st.lists(st.lists(st.lists(st.just(7), min_size=1, max_size=4), max_size=4), max_size=5))
+def test_every_token_knows_its_file_and_document(files: list[list[list[int]]]) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        paths = [Path(name) / f"{number}.tokens" for number in range(len(files))]
+        for path, documents in zip(paths, files, strict=True):
+            tokens.write(path, packed(documents, SHORT), SHORT)
+        row = tokens.open_row(paths, SHORT)
+        expected = [
+            (path, number)
+            for path, documents in zip(paths, files, strict=True)
+            for number, ids in enumerate(documents)
+            for _ in ids
+        ]
+        assert [row.place(position) for position in range(len(row))] == expected
+
+
+def test_offsets_of_another_file_are_refused(tmp_path: Path) -> None:
+    row = row_of(tmp_path, [[1, 2, 3]])
+    for offsets in ([], [0, 3], [1]):
+        (tmp_path / "0.offsets").write_bytes(np.array(offsets, "<u8").tobytes())
+        with pytest.raises(InputError, match=r"0\.offsets: damaged; run jobs\.tokenize again"):
+            row.place(0)
 
 
 def test_a_file_of_half_a_token_is_refused(tmp_path: Path) -> None:
@@ -147,3 +184,29 @@ def test_the_order_is_what_it_has_always_been() -> None:
         [405, 497, 160, 988, 428, 788, 319, 790],
         [14553742, 7178483, 4213368, 13644804],
     ), "another order: runs that are under way would read some blocks twice and others never"
+
+
+def test_a_vocabulary_is_that_of_the_workspaces_tokenizer(desk: Desk) -> None:
+    recipe, folder = desk.recipe(), desk.workspace.tokenizer
+    with pytest.raises(StageError, match=r"tokenizer: not made yet; run jobs\.tokenizer first"):
+        tokens.vocabulary(recipe)
+    folder.mkdir(parents=True)
+    manifest.commit(folder, {})
+    with pytest.raises(StageError, match=r"an older version; run jobs\.tokenizer again"):
+        tokens.vocabulary(recipe)
+    manifest.commit(folder, {}, vocabulary={"size": 70_000, "begin": 2, "end": 1})
+    assert tokens.vocabulary(recipe) == tokens.Vocabulary(70_000, begin=2, end=1)
+
+
+@pytest.mark.parametrize(("size", "dtype"), [(65_535, SHORT), (65_536, LONG)])
+def test_token_files_are_read_as_the_tokenizer_says_and_not_the_recipe(
+    desk: Desk, size: int, dtype: np.dtype
+) -> None:
+    desk.workspace.tokenizer.mkdir(parents=True)
+    facts = {"size": size, "begin": 1, "end": 2}
+    manifest.commit(desk.workspace.tokenizer, {}, vocabulary=facts)
+    recipe, folder = desk.recipe("tokenizer.vocab_size=1200"), desk.workspace.tokens("a")
+    shard = shards.Shard("a", folder, {}, {})
+    tokens.write(tokens.token_file(folder, "train"), packed([[5, 65_535]], dtype), dtype)
+    row = tokens.open_part([tokens.Tokens(shard, folder, {})], "train", recipe)
+    assert row.slice(0, 9).tolist() == [5, 65_535]

@@ -13,8 +13,6 @@ from kit.errors import ConfigError, InputError
 from kit.training.batches import Batches, training_batches, validation_blocks
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.conftest import Desk
 
 LENGTH = 4
@@ -137,10 +135,8 @@ def test_a_learning_rate_is_never_zero_nor_above_its_peak(
     assert all(0 < rate <= 1.0 for rate in found)
 
 
-SMALL = (
-    "tokenizer.vocab_size=50", "model.n_positions=8", "model.dropout=0", "model.n_embd=8",
-    "tokenizer.byte_fallback=false",
-)  # fmt: skip
+SMALL = ("model.n_positions=8", "model.dropout=0", "model.n_embd=8")
+VOCABULARY = tokens.Vocabulary(50, begin=1, end=2)
 
 
 def loss_and_gradients(desk: Desk, *overrides: str) -> tuple[float, list[np.ndarray]]:
@@ -149,7 +145,7 @@ def loss_and_gradients(desk: Desk, *overrides: str) -> tuple[float, list[np.ndar
     from kit.training.model import LanguageModel
 
     torch.manual_seed(0)
-    model = LanguageModel(desk.recipe(*SMALL, *overrides), begin=1, end=2)
+    model = LanguageModel(desk.recipe(*SMALL, *overrides), VOCABULARY)
     blocks = torch.randint(0, 50, (3, 9), generator=torch.Generator().manual_seed(1))
     loss = model(blocks)
     loss.backward()
@@ -183,7 +179,7 @@ def test_a_block_predicts_its_tokens_and_with_lookahead_the_one_after_it(desk: D
     blocks = torch.randint(0, 50, (3, 9), generator=torch.Generator().manual_seed(1))
     for labels, counted in (("lookahead", 8), ("inside", 7)):
         torch.manual_seed(0)
-        model = LanguageModel(desk.recipe(*SMALL, f"training.labels={labels}"), begin=1, end=2)
+        model = LanguageModel(desk.recipe(*SMALL, f"training.labels={labels}"), VOCABULARY)
         logits = model.gpt2(blocks[:, :8]).logits[:, :counted]
         expected = F.cross_entropy(logits.flatten(0, 1), blocks[:, 1 : counted + 1].flatten())
         assert float(model(blocks)) == pytest.approx(float(expected), rel=1e-5)
@@ -196,7 +192,7 @@ def test_weight_decay_is_for_matrices(desk: Desk) -> None:
     from kit.training.model import LanguageModel, parameter_groups
 
     recipe = desk.recipe(*SMALL)
-    model = LanguageModel(recipe, begin=1, end=2)
+    model = LanguageModel(recipe, VOCABULARY)
     decayed, others = parameter_groups(model, recipe.training)
     assert (decayed["weight_decay"], others["weight_decay"]) == (0.1, 0.0)
     assert all(parameter.dim() > 1 for parameter in decayed["params"])
@@ -239,12 +235,10 @@ def test_the_deepspeed_configuration_is_the_file_and_the_recipe(desk: Desk) -> N
     assert found["bf16"] == {"enabled": False}
 
 
-def test_the_special_tokens_are_those_of_the_workspace(desk: Desk, tmp_path: Path) -> None:
-    from tokenizers import Tokenizer, models
+def test_a_models_configuration_has_the_ids_of_the_vocabulary(desk: Desk) -> None:
+    from kit.training.model import LanguageModel
 
-    from kit.training.model import special_tokens
-
-    desk.workspace.tokenizer.mkdir(parents=True)
-    tokenizer = Tokenizer(models.BPE(vocab={"<unk>": 0, "</s>": 1, "<s>": 2}, merges=[]))
-    tokenizer.save(str(desk.workspace.tokenizer / "tokenizer.json"))
-    assert special_tokens(desk.recipe()) == (2, 1)
+    vocabulary = tokens.Vocabulary(50, begin=2, end=1)
+    model = LanguageModel(desk.recipe(*SMALL, "model.pad_vocab_to=32"), vocabulary)
+    config = model.gpt2.config
+    assert (config.vocab_size, config.bos_token_id, config.eos_token_id) == (64, 2, 1)

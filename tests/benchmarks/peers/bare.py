@@ -25,7 +25,7 @@ from kit.config import Recipe
 from kit.files import file_hash
 from kit.sections import read_resolved
 from kit.training.engine import configuration
-from kit.training.model import LanguageModel, parameter_groups, special_tokens
+from kit.training.model import LanguageModel, parameter_groups
 from tests.benchmarks.peers import Rows
 
 
@@ -40,7 +40,7 @@ def main(recipe_file: str, output: str, folder: str | None = None) -> None:
     rank, ranks = torch.distributed.get_rank(), torch.distributed.get_world_size()
     accumulation = training.global_batch // (training.micro_batch * ranks)
     torch.manual_seed(training.seed)
-    model = LanguageModel(recipe, *special_tokens(recipe))
+    model = LanguageModel(recipe, tokens.vocabulary(recipe))
     betas = (training.beta1, training.beta2)
     optimizer = torch.optim.AdamW(
         parameter_groups(model, training), lr=training.learning_rate, betas=betas

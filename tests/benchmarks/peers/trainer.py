@@ -24,7 +24,6 @@ from kit.config import Recipe
 from kit.sections import read_resolved
 from kit.training.engine import configuration
 from kit.training.model import configuration as model_configuration
-from kit.training.model import special_tokens
 from tests.benchmarks.peers import Rows
 
 _STEPS = 100_000  # it runs until it is ended
@@ -93,10 +92,7 @@ def main(recipe_file: str, output: str) -> None:
         seed=training.seed,
     )
     torch.manual_seed(training.seed)
-    special = special_tokens(recipe)
-    model = GPT2LMHeadModel(
-        model_configuration(recipe.model, recipe.tokenizer.vocab_size, special[1], special[0])
-    )
+    model = GPT2LMHeadModel(model_configuration(recipe.model, tokens.vocabulary(recipe)))
     data = Blocks(recipe, _STEPS)
     Trainer(model, arguments, train_dataset=data, callbacks=[Times(output)]).train()
 

@@ -1,0 +1,121 @@
+"""The tokenizers of the recipe's list, each trained from the words and measured: the candidates stage."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kit import manifest, shards, stage, tokens
+from kit.config import Recipe
+from kit.errors import InputError, StageError
+from kit.sections import read_resolved
+from kit.tokenizer import assemble, bpe, count, counts, merge, unigram
+from kit.tokenizer import measure as measures
+from kit.tracking import mlflow
+from kit.workspace import Run, Workspace
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tokenizers import Tokenizer
+
+    from kit.config import Vocabulary
+
+PLOT = "plot.png"
+
+
+def units(recipe: Recipe) -> list[stage.Unit]:
+    """One unit a candidate. Raises StageError while the words are not counted."""
+    workspace = Workspace(Path(recipe.workspace))
+    words = {unit.name: unit for unit in merge.units(recipe)}
+    for unit in words.values():
+        if (state := unit.state()) != "done":
+            raise StageError(f"{unit.folder}: {state}; run jobs.tokenizer first")
+    made = shards.complete(recipe)
+    text = {shard.name: manifest.fingerprint(shard.folder, "jobs.preprocess") for shard in made}
+    found = []
+    for vocabulary in recipe.tokenizer.vocabularies():
+        folder = words[vocabulary.spaces].folder
+        inputs = {"words": manifest.fingerprint(folder, "jobs.tokenizer")} | text
+        section = parameters(recipe, vocabulary)
+        causes = manifest.causes("candidates", tokens.TOKENIZER_VERSION, section, inputs)
+        make = functools.partial(_make, recipe, vocabulary, made)
+        found.append(
+            stage.Unit(vocabulary.name, workspace.candidate(vocabulary.name), causes, make)
+        )
+    return found
+
+
+def work(run: Run, task: int, tasks: int) -> None:
+    """What a submitted task runs; the run directory is all it reads. Each candidate is a run in MLflow."""
+    recipe = read_resolved(run.recipe, Recipe)
+    found = units(recipe)
+    stage.run("candidates", found, task, tasks)
+    for unit in found[task::tasks]:
+        if problem := publish(recipe, unit):
+            print(f"mlflow: {problem}; run jobs.tokenizer again when it is back", file=sys.stderr)
+
+
+def parameters(recipe: Recipe, vocabulary: Vocabulary) -> dict[str, Any]:
+    """All that decides a candidate but the words."""
+    found = vocabulary.model_dump(include=set(type(vocabulary).model_fields))
+    if vocabulary.algorithm == "bpe":
+        found["min_frequency"] = recipe.tokenizer.min_frequency
+    return found
+
+
+def train(recipe: Recipe, vocabulary: Vocabulary) -> Tokenizer:
+    """The candidate's tokenizer. Raises InputError, which names it, where the words cannot give it."""
+    words = counts.read(Workspace(Path(recipe.workspace)).words(vocabulary.spaces))
+    try:
+        if vocabulary.algorithm == "unigram":
+            return unigram.train(words, vocabulary)
+        return bpe.train(words, vocabulary, recipe.tokenizer.min_frequency)
+    except InputError as error:
+        if recipe.tokenizer.candidates:
+            raise InputError(f"candidate {vocabulary.name}: {error}") from None
+        raise
+
+
+def publish(recipe: Recipe, unit: stage.Unit) -> str | None:
+    """Have MLflow show a candidate; returns a problem in one line, or None."""
+    if recipe.tracking.mlflow is None:
+        return None
+    identity = f"{unit.folder.resolve()}:{manifest.fingerprint(unit.folder, 'jobs.tokenizer')}"
+    figures = manifest.read(unit.folder, "jobs.tokenizer")["measures"]
+    section = unit.causes["section"]
+    return mlflow.publish_candidate(
+        recipe, unit.name, identity, section, figures, unit.folder / PLOT
+    )
+
+
+def _make(
+    recipe: Recipe, vocabulary: Vocabulary, made: list[shards.Shard], folder: Path
+) -> Mapping[str, Any]:
+    assemble.save(train(recipe, vocabulary), folder)
+    tokenizer = assemble.load(
+        folder
+    )  # as it will be used: JSON rounds the scores of a Unigram model
+    held_out = itertools.chain.from_iterable(
+        shards.read(shards.part_file(shard.folder, shards.HELD_OUT)) for shard in made
+    )
+    found = measures.measure(
+        tokenizer,
+        vocabulary.spaces,
+        held_out,
+        counts.read(Workspace(Path(recipe.workspace)).words(vocabulary.spaces)),
+        count.documents(made, shards.TRAIN),
+    )
+    measures.plot(found, vocabulary.name, folder / PLOT)
+    return {"measures": found.as_dict(), "vocabulary": vocabulary_of(tokenizer)}
+
+
+def vocabulary_of(tokenizer: Tokenizer) -> dict[str, int]:
+    """What training has to know of a tokenizer: how many entries it has, and which ids are special."""
+    begin, end = (tokenizer.token_to_id(token) for token in (assemble.BEGIN, assemble.END))
+    assert begin is not None
+    assert end is not None
+    return {"size": tokenizer.get_vocab_size(), "begin": begin, "end": end}

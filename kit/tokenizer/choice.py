@@ -1,0 +1,175 @@
+"""The candidate that becomes the tokenizer, by the recipe's rule or a user's pick: the tokenizer stage."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kit import manifest, stage, tokens
+from kit.config import Recipe
+from kit.errors import ConfigError, StageError
+from kit.files import atomic, read_json, write_json, write_text
+from kit.sections import read_resolved
+from kit.tokenizer import assemble, candidates
+from kit.tokenizer import measure as measures
+from kit.workspace import Run, Workspace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from kit.config import Choice
+
+RULE = "rule"  # in place of a candidate's name: the recipe's rule again
+TABLE, PLOT = "report.md", "report.png"
+_LESS_IS_BETTER = ("bits_per_byte", "fertility")
+_COLUMNS = {  # of the table: a measure, its heading, its format
+    "characters_per_token": ("characters a token", ".4f"),
+    "fertility": ("tokens a word", ".4f"),
+    "unknown_rate": ("unknown", ".3%"),
+    "exact": ("exact", ".2%"),
+    "vocabulary_used": ("entries used", ".1%"),
+    "bits_per_byte": ("bits per byte", ".4f"),
+    "tokens_per_second": ("tokens/s", ",.0f"),
+}
+
+
+def units(recipe: Recipe) -> list[stage.Unit]:
+    """The one unit of the stage. Raises StageError while a shard is missing."""
+
+    def make(folder: Path) -> Mapping[str, Any]:
+        for unit in candidates.units(recipe):
+            if (state := unit.state()) != "done":
+                raise StageError(f"{unit.folder}: {state}; run jobs.tokenizer first")
+        name, reason = chosen(recipe)
+        source = Workspace(Path(recipe.workspace)).candidate(name)
+        for file in (assemble.FILE, assemble.SETTINGS):
+            with atomic(folder / file) as out:
+                out.write((source / file).read_bytes())
+        made_from = manifest.read(source, "jobs.tokenizer")
+        return {
+            "candidate": name,
+            "reason": reason,
+            "vocabulary": made_from["vocabulary"],
+            "spaces": made_from["causes"]["section"]["spaces"],
+        }
+
+    folder = Workspace(Path(recipe.workspace)).tokenizer
+    return [stage.Unit("tokenizer", folder, tokens.tokenizer_causes(recipe), make)]
+
+
+def work(run: Run, task: int, tasks: int) -> None:
+    """What a submitted task runs; the run directory is all it reads. It reports on the candidates."""
+    recipe = read_resolved(run.recipe, Recipe)
+    stage.run("tokenizer", units(recipe), task, tasks)
+    if recipe.tokenizer.candidates:
+        print(report(recipe), file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def picking(recipe: Recipe, name: str) -> Iterator[None]:
+    """Have a candidate be the tokenizer from here on, whatever the rule says; `RULE` takes that back.
+
+    Where the block raises, all is as it was. Raises ConfigError for a name that is no candidate's.
+    """
+    names = [vocabulary.name for vocabulary in recipe.tokenizer.vocabularies()]
+    if name not in (*names, RULE):
+        raise ConfigError(
+            f"--pick {name}: no such candidate; there are {', '.join(names)}, or {RULE}"
+        )
+    before = picked(recipe)
+    _write_pick(recipe, name)
+    try:
+        yield
+    except BaseException:
+        _write_pick(recipe, before or RULE)
+        raise
+
+
+def _write_pick(recipe: Recipe, name: str) -> None:
+    path = Workspace(Path(recipe.workspace)).pick
+    if name == RULE:
+        path.unlink(missing_ok=True)
+    else:
+        write_json(path, {"candidate": name})
+
+
+def picked(recipe: Recipe) -> str | None:
+    """The user's pick, if there is one."""
+    path = Workspace(Path(recipe.workspace)).pick
+    return str(read_json(path)["candidate"]) if path.is_file() else None
+
+
+def chosen(recipe: Recipe) -> tuple[str, str]:
+    """The name of the candidate that is to be the tokenizer, and why. Raises ConfigError, StageError."""
+    vocabularies = {v.name: v.vocab_size for v in recipe.tokenizer.vocabularies()}
+    if (name := picked(recipe)) is not None:
+        if name not in vocabularies:
+            raise ConfigError(
+                f"{Workspace(Path(recipe.workspace)).pick}: {name} is none of the recipe's candidates; "
+                f"pick another with jobs.tokenizer run --pick, or --pick {RULE}"
+            )
+        return name, "picked by hand"
+    if len(vocabularies) == 1:
+        return next(iter(vocabularies)), "the only one"
+    found = {name: figures(recipe, name) for name in vocabularies}
+    return by_rule(recipe.tokenizer.choose, vocabularies, found)
+
+
+def by_rule(
+    rule: Choice, sizes: Mapping[str, int], found: Mapping[str, Mapping[str, float]]
+) -> tuple[str, str]:
+    """The candidate that a rule chooses by the sizes and measures of all, and why."""
+    exact = [name for name in sizes if found[name]["exact"] == 1]
+    names = exact if rule.exact and exact else list(sizes)
+    sign = 1 if rule.measure in _LESS_IS_BETTER else -1
+    values = {name: found[name][rule.measure] for name in names}
+    best = min(names, key=lambda name: sign * values[name])
+    near = [
+        name for name in names
+        if sign * (values[name] - values[best]) <= rule.margin * abs(values[best])
+    ]  # fmt: skip
+    name = min(near, key=lambda name: (sizes[name], sign * values[name]))
+    reason = f"{rule.measure} {values[name]:.4f}, the best of {len(names)}"
+    if name != best:
+        reason = (
+            f"{rule.measure} {values[name]:.4f}, the smallest vocabulary within {rule.margin:.1%} of the "
+            f"best, {values[best]:.4f}"
+        )
+    return name, reason + (" that are exact" if len(names) < len(sizes) else "")
+
+
+def figures(recipe: Recipe, name: str) -> dict[str, float]:
+    """What was measured of a candidate. Raises StageError before."""
+    folder = Workspace(Path(recipe.workspace)).candidate(name)
+    found: dict[str, float] = manifest.read(folder, "jobs.tokenizer")["measures"]
+    return found
+
+
+def report(recipe: Recipe) -> str:
+    """The table of all candidates, the chosen one marked; it and a plot are written beside them.
+
+    Raises StageError where one is not measured yet.
+    """
+    vocabularies = recipe.tokenizer.vocabularies()
+    found = {v.name: figures(recipe, v.name) for v in vocabularies}
+    name, reason = chosen(recipe)
+    lines = [
+        f"| candidate | {' | '.join(heading for heading, _ in _COLUMNS.values())} |",
+        f"| --- |{' ---: |' * len(_COLUMNS)}",
+    ]
+    for candidate, measured in found.items():
+        shown = (format(measured[key], style) for key, (_, style) in _COLUMNS.items())
+        lines.append(f"| {candidate}{' *' * (candidate == name)} | {' | '.join(shown)} |")
+    held_out = next(iter(found.values()))
+    lines += [
+        "",
+        f"Measured on {held_out['documents']:,.0f} held-out documents, {held_out['characters']:,.0f} "
+        f"characters. Chosen (*): {name}, {reason}.",
+    ]
+    text = "\n".join(lines) + "\n"
+    folder = Workspace(Path(recipe.workspace)).candidates
+    write_text(folder / TABLE, text)
+    measures.compare([(v, found[v.name]) for v in vocabularies], folder / PLOT)
+    return text

@@ -1,0 +1,43 @@
+"""The word counts of all groups into one: the merge stage."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kit import manifest, stage, tokens
+from kit.config import Recipe
+from kit.errors import StageError
+from kit.sections import read_resolved
+from kit.tokenizer import count, counts
+from kit.workspace import Run, Workspace
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+def units(recipe: Recipe) -> list[stage.Unit]:
+    """One unit for each way to treat spaces. Raises StageError while a group is not counted."""
+    workspace = Workspace(Path(recipe.workspace))
+    counted = count.units(recipe)
+    for unit in counted:
+        if (state := unit.state()) != "done":
+            raise StageError(f"{unit.folder}: {state}; run jobs.tokenizer first")
+    made = []
+    for spaces in count.ways(recipe):
+        folders = [unit.folder for unit in counted if unit.causes["section"]["spaces"] == spaces]
+        inputs = {folder.name: manifest.fingerprint(folder, "jobs.tokenizer") for folder in folders}
+        causes = manifest.causes("merge", tokens.TOKENIZER_VERSION, {"spaces": spaces}, inputs)
+        make = functools.partial(_make, folders)
+        made.append(stage.Unit(spaces, workspace.words(spaces), causes, make))
+    return made
+
+
+def work(run: Run, task: int, tasks: int) -> None:
+    """What a submitted task runs; the run directory is all it reads."""
+    stage.run("merge", units(read_resolved(run.recipe, Recipe)), task, tasks)
+
+
+def _make(folders: Sequence[Path], folder: Path) -> Mapping[str, Any]:
+    return {"words": counts.write(folder, counts.merge(list(map(counts.read, folders))))}

@@ -1,0 +1,270 @@
+"""Candidates in MLflow: one run each, however often and by however many it is published."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from kit.files import write_json
+from kit.tracking import mlflow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from kit.config import Recipe
+    from kit.workspace import Run
+    from tests.conftest import Desk
+
+PARAMS = {"algorithm": "bpe", "vocab_size": 8000, "spaces": "lossless"}
+METRICS = {"fertility": 1.25, "bits_per_byte": 2.5}
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `publish_candidate` sets of the environment ends with the test."""
+    for name in mlflow._PATIENCE:
+        monkeypatch.setenv(name, "x")
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database with its tables, which take a second to make."""
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    mlflow._make_store(path)
+    return path
+
+
+@pytest.fixture
+def store(desk: Desk, empty_store: Path) -> Recipe:
+    """A recipe whose workspace has an empty MLflow database, and a name that URLs do not take."""
+    root = desk.folder / "作業 #1"
+    root.mkdir()
+    shutil.copy(empty_store, root / "mlflow.db")
+    return desk.recipe(f"workspace={root}")
+
+
+@pytest.fixture
+def plot(tmp_path: Path) -> Path:
+    path = tmp_path / "measures.png"
+    path.write_bytes(b"\x89PNG and more")
+    return path
+
+
+def shown(recipe: Recipe) -> tuple[Any, list[Any]]:
+    """The experiment and its runs."""
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(mlflow.tracking_uri(recipe))
+    experiment = client.get_experiment_by_name(recipe.tracking.experiment)
+    return experiment, client.search_runs([experiment.experiment_id])
+
+
+def plots(recipe: Recipe) -> list[Path]:
+    """The plots that lie in the workspace, wherever there."""
+    from pathlib import Path
+
+    return sorted(Path(recipe.workspace).rglob("measures.png"))
+
+
+def test_a_candidate_is_a_finished_run_with_its_plot_in_the_workspace(
+    store: Recipe, plot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert mlflow.publish_candidate(store, "bpe-8000", "0a1b", PARAMS, METRICS, plot) is None
+    _, (found,) = shown(store)
+    assert found.info.run_name == "bpe-8000"
+    assert found.info.status == "FINISHED"
+    assert found.data.tags[mlflow.CANDIDATE_TAG] == "0a1b"
+    assert found.data.params == {"algorithm": "bpe", "vocab_size": "8000", "spaces": "lossless"}
+    assert found.data.metrics == METRICS
+    (copy,) = plots(store)
+    assert copy.read_bytes() == plot.read_bytes()
+    assert not list(elsewhere.iterdir())
+
+
+def test_a_second_call_changes_only_what_differs(store: Recipe, plot: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    for _ in range(2):
+        assert mlflow.publish_candidate(store, "bpe", "0a1b", PARAMS, METRICS, plot) is None
+    (copy,) = plots(store)
+    before, ended = copy.stat().st_ctime_ns, shown(store)[1][0].info.end_time
+    changed = METRICS | {"fertility": 1.5}
+    assert mlflow.publish_candidate(store, "bpe", "0a1b", PARAMS, changed, plot) is None
+    _, (found,) = shown(store)
+    client = MlflowClient(mlflow.tracking_uri(store))
+    history = {
+        key: [metric.value for metric in client.get_metric_history(found.info.run_id, key)]
+        for key in METRICS
+    }
+    assert history == {"fertility": [1.25, 1.5], "bits_per_byte": [2.5]}
+    assert (copy.stat().st_ctime_ns, found.info.end_time) == (before, ended)
+    plot.write_bytes(b"\x89PNG and something else")
+    assert mlflow.publish_candidate(store, "bpe", "0a1b", PARAMS, changed, plot) is None
+    assert [path.read_bytes() for path in plots(store)] == [plot.read_bytes()]
+    assert len(shown(store)[1]) == 1
+
+
+def test_what_a_killed_task_left_out_is_added(store: Recipe, plot: Path) -> None:
+    client = mlflow._client(store)
+    place = mlflow._experiment(client, store)
+    client.create_run(place, tags={mlflow.CANDIDATE_TAG: "0a1b"})
+    assert mlflow.publish_candidate(store, "bpe", "0a1b", PARAMS, METRICS, plot) is None
+    _, (found,) = shown(store)
+    assert (set(found.data.params), found.data.metrics) == (set(PARAMS), METRICS)
+    assert (found.info.status, len(plots(store))) == ("FINISHED", 1)
+
+
+def test_other_candidates_and_the_training_are_runs_of_the_same_experiment(
+    store: Recipe, plot: Path, run: Run
+) -> None:
+    write_json(run.identity, {"id": "0a1b"})  # the id of a run is no candidate's
+    assert mlflow.publish(run, store, "RUNNING") is None
+    for name in ("0a1b", "2c3d"):
+        assert mlflow.publish_candidate(store, name, name, PARAMS, METRICS, plot) is None
+    experiment, runs = shown(store)
+    assert sorted(found.info.run_name for found in runs) == ["0a1b", "2c3d", "run"]
+    assert len(plots(store)) == 2
+    assert experiment.artifact_location.endswith("/mlartifacts")
+
+
+def test_a_sqlite_file_with_a_uri_of_its_own_has_the_plots_beside_it(
+    desk: Desk, empty_store: Path, plot: Path
+) -> None:
+    folder = desk.folder / "own"
+    folder.mkdir()
+    shutil.copy(empty_store, folder / "runs.db")
+    recipe = desk.recipe(f"tracking.mlflow=sqlite:///{folder / 'runs.db'}")
+    assert mlflow.publish_candidate(recipe, "bpe", "0a1b", PARAMS, METRICS, plot) is None
+    assert len(list(folder.rglob("measures.png"))) == 1
+
+
+def test_tasks_that_publish_at_the_same_time_share_an_experiment(
+    store: Recipe, plot: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.tracking import MlflowClient
+
+    together = threading.Barrier(2)
+    create = MlflowClient.create_experiment
+
+    def create_together(*arguments: Any, **keywords: Any) -> Any:
+        together.wait(60)  # none is there for either
+        return create(*arguments, **keywords)
+
+    monkeypatch.setattr(MlflowClient, "create_experiment", create_together)
+    names, problems = ["bpe", "unigram"], []
+
+    def task(name: str) -> None:
+        problems.append(mlflow.publish_candidate(store, name, name, PARAMS, METRICS, plot))
+
+    threads = [threading.Thread(target=task, args=(name,)) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert problems == [None, None]
+    assert sorted(found.info.run_name for found in shown(store)[1]) == names
+
+
+def test_a_server_that_is_away_is_a_problem_in_one_line(desk: Desk, plot: Path) -> None:
+    recipe = desk.recipe("tracking.mlflow=http://127.0.0.1:9")
+    problem = mlflow.publish_candidate(recipe, "bpe", "0a1b", PARAMS, METRICS, plot)
+    assert problem is not None
+    assert problem.startswith("http://127.0.0.1:9: ")
+    assert "\n" not in problem
+
+
+def test_a_plot_that_is_gone_is_a_problem_and_the_run_is_not_finished(
+    store: Recipe, tmp_path: Path
+) -> None:
+    gone = tmp_path / "gone.png"
+    problem = mlflow.publish_candidate(store, "bpe", "0a1b", PARAMS, METRICS, gone)
+    assert problem is not None
+    assert "gone.png" in problem
+    assert shown(store)[1][0].info.status == "RUNNING"
+
+
+def test_nothing_is_published_where_mlflow_is_off(desk: Desk, plot: Path) -> None:
+    recipe = desk.recipe("tracking.mlflow=null")
+    assert mlflow.publish_candidate(recipe, "bpe", "0a1b", PARAMS, METRICS, plot) is None
+    assert not desk.workspace.root.exists()
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Any:
+    """Starts `mlflow server` on a sqlite file of a folder, as the README says; returns its URL."""
+    if importlib.util.find_spec("mlflow.server.fastapi_app") is None:
+        pytest.skip("the extra `mlflow` is not installed")
+    servers = []
+
+    def start(folder: Path) -> str:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        with (tmp_path / "server.log").open("w") as log:
+            servers.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", port,
+                     "--backend-store-uri", "sqlite:///mlflow.db"],
+                    cwd=folder, stdout=log, stderr=log, start_new_session=True,
+                )
+            )  # fmt: skip
+        url = f"http://127.0.0.1:{port}"
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            try:
+                fetch(f"{url}/health")
+            except OSError:
+                time.sleep(0.1)
+            else:
+                return url
+        raise AssertionError((tmp_path / "server.log").read_text())
+
+    yield start
+    for server in servers:
+        os.killpg(server.pid, 15)
+        server.wait()
+
+
+def fetch(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=30) as answer:
+        body: bytes = answer.read()
+    return body
+
+
+@pytest.mark.end_to_end
+def test_a_server_shows_the_plots_of_the_workspace_and_takes_those_it_is_sent(
+    store: Recipe, plot: Path, serve: Callable[[Path], str], desk: Desk, capfd: Any
+) -> None:
+    from pathlib import Path
+
+    assert mlflow.publish_candidate(store, "bpe", "0a1b", PARAMS, METRICS, plot) is None
+    url = serve(Path(store.workspace))
+    remote = desk.recipe(f"tracking.mlflow={url}", "tracking.experiment=sent")
+    for _ in range(2):
+        problem = mlflow.publish_candidate(remote, "bpe", "0a1b", PARAMS, METRICS, plot)
+        assert problem is None
+    for recipe in (store, remote):
+        _, (found,) = shown(recipe)
+        assert found.data.metrics == METRICS
+        run = found.info.run_id
+        listed = json.loads(fetch(f"{url}/ajax-api/2.0/mlflow/artifacts/list?run_id={run}"))
+        assert [file["path"] for file in listed["files"]] == ["measures.png"]
+        assert fetch(f"{url}/get-artifact?path=measures.png&run_uuid={run}") == plot.read_bytes()
+    assert capfd.readouterr().out == ""

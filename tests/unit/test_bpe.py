@@ -1,0 +1,141 @@
+"""Byte-pair encoding from counts: the vocabulary and merges of HF tokenizers' trainer."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Literal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+from kit.config import Vocabulary
+from kit.errors import InputError
+from kit.tokenizer import assemble, bpe, counts
+from kit.tokenizer.count import count
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    Spaces = Literal["lossless", "article"]
+
+
+def model_of(tokenizer: Tokenizer) -> tuple[dict[str, int], list[Any]]:
+    """Vocabulary and merges."""
+    model = json.loads(tokenizer.to_str())["model"]
+    return model["vocab"], model["merges"]
+
+
+def ours(
+    words: Mapping[str, int],
+    size: int,
+    spaces: Spaces = "lossless",
+    least: int = 1,
+    limit: int = 8000,
+) -> Tokenizer:
+    vocabulary = Vocabulary(vocab_size=size, limit_alphabet=limit, spaces=spaces)
+    return bpe.train(counts.chunks(words), vocabulary, least)
+
+
+def theirs(
+    texts: Iterable[str], size: int, spaces: str, cutter: Any, least: int = 1, **more: Any
+) -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = cutter
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        min_frequency=least,
+        special_tokens=list(assemble.first_entries(spaces)),
+        show_progress=False,
+        **more,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+@pytest.mark.parametrize("spaces", ["lossless", "article"])
+@pytest.mark.parametrize("least", [1, 3])
+def test_real_text_gives_the_merges_of_tokenizers(
+    web_texts: list[str], tmp_path: Path, spaces: Spaces, least: int
+) -> None:
+    found = bpe.train(
+        count(web_texts, spaces, tmp_path), Vocabulary(vocab_size=1150, spaces=spaces), least
+    )
+    texts = [assemble.surface(text, spaces) for text in web_texts]
+    peer = theirs(texts, 1150, spaces, assemble.pre_tokenizer(spaces), least)
+    assert model_of(found) == model_of(peer)
+
+
+@settings(deadline=None)
+@given(
+    st.dictionaries(
+        st.text("abc", min_size=1, max_size=9), st.integers(1, 6), min_size=1, max_size=25
+    ),
+    st.integers(1, 4),
+    st.integers(0, 40),
+)
+def test_any_words_give_the_merges_of_tokenizers(
+    words: dict[str, int], least: int, merges: int
+) -> None:
+    texts = [" ".join([word] * number) for word, number in words.items()]
+    size = len(assemble.first_entries("article")) + len(set("".join(words))) + merges
+    peer = theirs(texts, size, "article", pre_tokenizers.WhitespaceSplit(), least)
+    reached = max(4, peer.get_vocab_size())
+    assert model_of(ours(words, reached, "article", least)) == model_of(peer)
+
+
+def test_counts_beyond_32_bits_are_counted(web_words: dict[str, int]) -> None:
+    many = {word: number * 10**10 for word, number in web_words.items()}
+    assert min(many.values()) > 2**32
+    assert model_of(ours(many, 1200)) == model_of(ours(web_words, 1200))
+
+
+def test_of_equally_frequent_characters_those_of_smaller_code_points_stay() -> None:
+    vocabulary = ours({"襷駅伝山川海": 5, "海": 1}, 8, "article", limit=4).get_vocab()
+    alphabet = [*sorted("襷駅伝山川")[:3], "海"]  # the one that stands out, and three of five
+    assert {entry for entry in vocabulary if len(entry) == 1} == set(alphabet)
+
+
+def test_where_the_alphabet_cuts_the_merges_are_still_those_of_tokenizers(
+    web_texts: list[str], web_words: dict[str, int]
+) -> None:
+    frequency: Counter[str] = Counter()
+    for word, number in web_words.items():
+        frequency.update({character: number * word.count(character) for character in set(word)})
+    alphabet = sorted(frequency, key=lambda character: (-frequency[character], character))[:150]
+    texts = [assemble.surface(text, "lossless") for text in web_texts]
+    peer = theirs(
+        texts, 700, "lossless", assemble.pre_tokenizer("lossless"),
+        initial_alphabet=alphabet, limit_alphabet=len(alphabet),
+    )  # fmt: skip
+    assert model_of(ours(web_words, 700, limit=150)) == model_of(peer)
+
+
+def test_one_word_of_a_million_characters_is_trained_on(web_words: dict[str, int]) -> None:
+    words = web_words | {"あい" * 500_000: 1}
+    assert "あい" in ours(words, 1200).get_vocab()
+
+
+def test_no_words_are_refused() -> None:
+    with pytest.raises(InputError, match="the corpus is empty"):
+        ours({}, 300)
+
+
+def test_more_entries_than_the_words_give_are_refused(web_words: dict[str, int]) -> None:
+    with pytest.raises(
+        InputError,
+        match=r"vocab_size=50000: the corpus gives only \d+ entries; ask for \d+ to \d+$",
+    ) as caught:
+        ours(web_words, 50_000)
+    most = int(str(caught.value).rsplit(" ", 1)[1])
+    assert ours(web_words, most).get_vocab_size() == most
+
+
+def test_fewer_entries_than_the_alphabet_are_refused(web_words: dict[str, int]) -> None:
+    with pytest.raises(InputError, match="special tokens, bytes and alphabet alone are") as caught:
+        ours(web_words, 300)
+    least = int(str(caught.value).split("alone are ")[1].split(";")[0])
+    assert ours(web_words, least).get_vocab_size() == least
