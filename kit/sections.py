@@ -5,6 +5,7 @@ line that names the key, its value and where it came from.
 from __future__ import annotations
 
 import difflib
+from types import UnionType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -74,8 +75,11 @@ def _keys_of(kind: type[Section], sections: list[str]) -> list[str]:
     """The keys allowed in a section of a configuration."""
     model: Any = kind
     for section in sections:
-        is_mapping = getattr(model, "__origin__", None) is dict  # its keys are the user's own names
-        model = model.__args__[1] if is_mapping else model.model_fields[section].annotation
+        # The keys of a mapping are the user's own names, those of a list numbers.
+        several = getattr(model, "__origin__", None) in (dict, list)
+        model = model.__args__[-1] if several else model.model_fields[section].annotation
+        if isinstance(model, UnionType):  # a section or None
+            model = next(one for one in model.__args__ if one is not type(None))
     return sorted(model.model_fields)
 
 

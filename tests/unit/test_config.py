@@ -177,6 +177,49 @@ def test_an_unknown_key_of_a_source_is_answered_with_the_nearest(desk: Desk) -> 
     assert "unknown key corpus.sources.web.knd; did you mean kind?" in line
 
 
+@pytest.mark.parametrize(
+    ("override", "answer"),
+    [
+        (
+            "corpus.filters.length={mn: 3}",
+            "unknown key corpus.filters.length.mn; did you mean min?",
+        ),
+        (
+            "tokenizer.candidates=[{vocab: 9}]",
+            "unknown key tokenizer.candidates.0.vocab; did you mean vocab_size?",
+        ),
+        (
+            "tokenizer.candidates=[{}, {algorithm: wordpiece}]",
+            "tokenizer.candidates.1.algorithm='wordpiece': input should be 'bpe' or 'unigram'",
+        ),
+        (
+            "tokenizer.candidates=[{}, {vocab_size: 200}]",
+            "tokenizer: candidates[1]: vocab_size=200: with spaces: lossless it takes 260 entries",
+        ),
+        (
+            "tokenizer.candidates=[{vocab_size: 900}, {}, {vocab_size: 1200}]",
+            "tokenizer: candidates[2]: the same as candidates[1]",
+        ),
+        (
+            "tokenizer.vocab_size=259",
+            "tokenizer: vocab_size=259: with spaces: lossless it takes 260",
+        ),
+    ],
+)
+def test_a_mistake_within_a_list_or_an_optional_section_is_told(
+    desk: Desk, override: str, answer: str
+) -> None:
+    assert mistake(desk, override).startswith(f"override '{override}': {answer}")
+
+
+def test_candidates_are_the_section_but_for_what_they_name(desk: Desk) -> None:
+    recipe = desk.recipe("tokenizer.candidates=[{vocab_size: 900}, {spaces: article}, {}]")
+    assert [vocabulary.name for vocabulary in recipe.tokenizer.vocabularies()] == [
+        "bpe-900-8000-lossless", "bpe-1200-8000-article", "bpe-1200-8000-lossless",
+    ]  # fmt: skip
+    assert len(desk.recipe().tokenizer.vocabularies()) == 1
+
+
 def test_an_unknown_key_of_a_cluster_override_is_answered_as_it_was_typed(desk: Desk) -> None:
     with pytest.raises(ConfigError) as caught:
         load_cluster("local", desk.recipe_file, ["cluster.training.ranks_per_nod=2"])
