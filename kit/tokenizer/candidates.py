@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tokenizers import Tokenizer
 
-    from kit.config import Vocabulary
+    from kit.vocabularies import Vocabulary
 
 PLOT = "plot.png"
 

@@ -19,7 +19,7 @@ from kit.workspace import Run, Workspace
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from kit.config import Choice
+    from kit.vocabularies import Choice
 
 RULE = "rule"  # in place of a candidate's name: the recipe's rule again
 TABLE, PLOT = "report.md", "report.png"

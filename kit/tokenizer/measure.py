@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from tokenizers import Tokenizer
 
-    from kit.config import Vocabulary
     from kit.tokenizer.counts import Chunk
+    from kit.vocabularies import Vocabulary
 
 _DOCUMENTS = 256  # in memory at a time
 _WORDS = 20_000  # encoded together

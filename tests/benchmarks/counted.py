@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kit import shards
-from kit.config import Vocabulary
 from kit.tokenizer import assemble, bpe, counts
 from kit.tokenizer.count import count
+from kit.vocabularies import Vocabulary
 from tests.benchmarks import harness
 from tests.benchmarks.harness import ROOT
 from tests.benchmarks.text import FOLDER
@@ -40,7 +40,7 @@ _TASKS = 8
 _WORDS = 10_000_000
 _TRAIN_ALONE = """
 import json, resource, sys, time
-from kit.config import Vocabulary
+from kit.vocabularies import Vocabulary
 from kit.tokenizer import bpe, counts
 began = time.perf_counter()
 bpe.train(counts.read(Path(sys.argv[1])), Vocabulary(vocab_size=50_000), 1)

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from kit.config import Vocabulary
 from kit.errors import InputError
 from kit.tokenizer import assemble, bpe, counts
 from kit.tokenizer.count import count
+from kit.vocabularies import Vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
