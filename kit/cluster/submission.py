@@ -132,12 +132,14 @@ def _checkout() -> Path:
 
 
 def _snapshot(run: Run) -> Path:
-    """Copy the packages that run into the run directory; the copy is whole or absent."""
+    """Copy the packages that run into the run directory; the copy is whole or absent.
+
+    What numba has compiled comes along: it holds for a file of the same size and time.
+    """
+    passing = shutil.ignore_patterns("*.pyc", "*.pyc.*", "*.tmp.*")  # of Python, and half written
     fresh = run.root.resolve() / f".code-{uuid.uuid4().hex[:8]}"
     for package in _PACKAGES:
-        shutil.copytree(
-            _checkout() / package, fresh / package, ignore=shutil.ignore_patterns("__pycache__")
-        )
+        shutil.copytree(_checkout() / package, fresh / package, ignore=passing)
     content = _content(fresh)
     named = fresh.with_name(f"{run.code.name}-{content}")
     if named.is_dir() and _content(named) == content:
