@@ -40,6 +40,7 @@ _TASKS = 8
 _WORDS = 10_000_000
 _TRAIN_ALONE = """
 import json, resource, sys, time
+from pathlib import Path
 from kit.vocabularies import Vocabulary
 from kit.tokenizer import bpe, counts
 began = time.perf_counter()
@@ -101,7 +102,7 @@ def memory(_: Options) -> Iterator[Line]:
         counts.write(folder, counts.chunks(_synthetic()))
     done = subprocess.run(
         [sys.executable, "-c", _TRAIN_ALONE, str(folder)],
-        cwd=ROOT, capture_output=True, text=True, check=True,
+        cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True,
     )  # fmt: skip
     minutes, gigabytes = json.loads(done.stdout)
     title = f"a vocabulary of 50,000 from {_WORDS:,} distinct words"
