@@ -28,7 +28,7 @@ SPECIAL = UNKNOWN, BEGIN, END = "<unk>", "<s>", "</s>"  # END closes a document
 BYTES = tuple(f"<0x{byte:02X}>" for byte in range(256))
 FILE, SETTINGS = "tokenizer.json", "tokenizer_config.json"
 
-_PIECES = f"<|{LINE_END}|{SPACE}[^{SPACE}{LINE_END}<{BOUNDARY}]*|[^{SPACE}{LINE_END}<{BOUNDARY}]+"
+PIECES = f"<|{LINE_END}|{SPACE}[^{SPACE}{LINE_END}<{BOUNDARY}]*|[^{SPACE}{LINE_END}<{BOUNDARY}]+"
 
 
 def first_entries(spaces: str) -> tuple[str, ...]:
@@ -52,7 +52,7 @@ def pre_tokenizer(spaces: str) -> Any:
 
     if spaces == "article":
         return pre_tokenizers.Whitespace()
-    return pre_tokenizers.Split(Regex(_PIECES), behavior="removed", invert=True)
+    return pre_tokenizers.Split(Regex(PIECES), behavior="removed", invert=True)
 
 
 def from_merges(

@@ -119,10 +119,12 @@ def _counted(files: list[Path], folder: Path, task: int) -> float:
 
 
 def _theirs(text: Path, size: int) -> Tokenizer:
-    from tokenizers import Tokenizer, models, trainers
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = assemble.pre_tokenizer("lossless")
+    # It reads lines with the line feed behind them, which no word of the kit's has.
+    pieces = Regex(assemble.PIECES.replace("[^", "[^\n"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(pieces, behavior="removed", invert=True)
     trainer = trainers.BpeTrainer(
         vocab_size=size,
         min_frequency=1,
