@@ -138,9 +138,9 @@ def test_an_array_task_that_fails_by_itself_is_tried_again(
 
 
 def test_a_mistake_in_a_job_ends_the_chain_and_is_not_retried(slurm: Slurm, tmp_path: Path) -> None:
-    run, jobs = submit(tmp_path, "tokenizer.vocab_size=60000")
-    slurm.wait(jobs["tokenizer"], "FAILED", timeout=PATIENCE)
+    run, jobs = submit(tmp_path, "tokenizer.vocab_size=60000", "tokenizer.candidates=[]")
+    slurm.wait(jobs["candidates"], "FAILED", timeout=PATIENCE)
     slurm.wait(jobs["train"], "CANCELLED", timeout=PATIENCE)
-    assert slurm.job(jobs["tokenizer"])["Restarts"] == "0"
-    log = "".join(path.read_text() for path in (run.submissions / "tokenizer").glob("*.out"))
+    assert slurm.job(jobs["candidates"])["Restarts"] == "0"
+    log = "".join(path.read_text() for path in (run.submissions / "candidates").glob("*.out"))
     assert "tokenizer.vocab_size=60000: the corpus gives only" in log
