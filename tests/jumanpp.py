@@ -82,6 +82,7 @@ class Program:
         self.life = int(os.environ.get("STAND_IN_LIFE", "0"))
         self.burn = float(os.environ.get("STAND_IN_BURN", "0"))
         self.waited, self.first, self.last = 0.0, 0.0, 0.0
+        self.waited_before_last = 0.0  # the wait for the end of the input is none within the text
         self.lines, self.unread = 0, b""
 
     def run(self) -> None:
@@ -115,7 +116,7 @@ class Program:
         while raw:
             self.wait([], [1])
             raw = raw[os.write(1, raw) :]
-        self.last = time.monotonic()
+        self.last, self.waited_before_last = time.monotonic(), self.waited
 
     def wait(self, readable: list[int], writable: list[int]) -> None:
         """Wait for stdin or stdout, and count the time; no wait is what the scheduler takes."""
@@ -172,7 +173,8 @@ class Program:
 
     def log(self, folder: str) -> None:
         """Write down the times, in seconds of the machine's monotonic clock."""
-        row = {"first": self.first, "last": self.last, "waited": self.waited, "lines": self.lines}
+        row = {"first": self.first, "last": self.last, "lines": self.lines}
+        row["waited"] = self.waited_before_last
         Path(folder, f"{os.getpid()}.json").write_text(json.dumps(row))
 
 
