@@ -39,14 +39,15 @@ _ALPHABET = (
 _TASKS = 8
 _WORDS = 10_000_000
 _TRAIN_ALONE = """
-import json, resource, sys, time
+import json, sys, time
 from pathlib import Path
 from kit.vocabularies import Vocabulary
 from kit.tokenizer import bpe, counts
 began = time.perf_counter()
 bpe.train(counts.read(Path(sys.argv[1])), Vocabulary(vocab_size=50_000), 1)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(json.dumps([(time.perf_counter() - began) / 60, peak / 1e6]))
+minutes = (time.perf_counter() - began) / 60
+(peak,) = (row.split()[1] for row in open("/proc/self/status") if row.startswith("VmHWM:"))  # KiB
+print(json.dumps([minutes, int(peak) * 1024 / 1e9]))
 """
 
 
