@@ -340,8 +340,8 @@ class Cluster(Section):
     kind: Literal["local", "slurm"]
     device: Literal["cpu", "cuda"] = "cpu"
     network: TaskResources | None = None  # download; null: as arrays
-    arrays: TaskResources = TaskResources()  # preprocess, tokenize
-    single: TaskResources = TaskResources()  # tokenizer, evaluate, export, generate
+    arrays: TaskResources = TaskResources()  # preprocess, count, tokenize
+    single: TaskResources = TaskResources()  # all others; a task for each candidate
     training: TrainingResources
     environment: dict[str, str] = Field(default={})
     setup: list[str] = Field(
