@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kit.shards import LINE_END
 from kit.tokenizer.assemble import surface
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from tokenizers import Tokenizer
 
@@ -34,6 +35,8 @@ class Table:
     ) -> None:
         """`tokenizer` as assemble.load gives it; `room` is the number of words that are kept."""
         self._tokenizer, self._spaces, self._dtype, self._room = tokenizer, spaces, dtype, room
+        # A piece by itself wherever it stands; in article mode it would cling to other signs.
+        self._mark = tokenizer.token_to_id(LINE_END) if spaces == "lossless" else None
         self._known: dict[str, bytes] = {}
         self._begin()
 
@@ -52,10 +55,29 @@ class Table:
     def _encoded(self, words: list[str]) -> Iterable[tuple[str, bytes]]:
         for start in range(0, len(words), _BATCH):
             batch = words[start : start + _BATCH]
-            given = [surface(word, self._spaces) for word in batch]
-            found = self._tokenizer.encode_batch_fast(given, add_special_tokens=False)
-            for word, encoding in zip(batch, found, strict=True):
-                yield word, np.array(encoding.ids, self._dtype).tobytes()
+            yield from zip(batch, self._joined(batch) or self._one_by_one(batch), strict=True)
+
+    def _joined(self, words: Sequence[str]) -> list[bytes] | None:
+        """The packed ids of words that are encoded as one text, at half the cost.
+
+        A line end behind each tells where its ids end; None where that is no token, or stands in a word.
+        """
+        if self._mark is None:
+            return None
+        text = LINE_END.join([*words, ""])
+        (found,) = self._tokenizer.encode_batch_fast([text], add_special_tokens=False)
+        ids = np.array(found.ids, self._dtype)
+        ends = np.flatnonzero(ids == self._mark)
+        if len(ends) != len(words):
+            return None
+        packed, size = ids.tobytes(), self._dtype.itemsize
+        starts = [0, *(ends[:-1] + 1).tolist()]
+        return [packed[size * a : size * b] for a, b in zip(starts, ends.tolist(), strict=True)]
+
+    def _one_by_one(self, words: Sequence[str]) -> list[bytes]:
+        given = [surface(word, self._spaces) for word in words]
+        found = self._tokenizer.encode_batch_fast(given, add_special_tokens=False)
+        return [np.array(encoding.ids, self._dtype).tobytes() for encoding in found]
 
     def _forget(self, fresh: list[str]) -> None:
         """Of the words just met those that are too long to stay; all, where there is no room for them."""

@@ -108,6 +108,17 @@ def test_the_ids_are_those_of_the_library_on_any_words_and_in_any_room(
         assert ids(table.document(text)) == theirs(tokenizer, spaces, text)
 
 
+def test_a_line_end_within_a_word_or_that_is_no_entry_changes_no_id(
+    tokenizers: dict[str, tuple[Tokenizer, str]],
+) -> None:
+    document = f"駅伝 を{shards.LINE_END}走る {shards.LINE_END}\n日本 の {shards.SPACE}駅伝\n"
+    entries = [*assemble.first_entries("lossless"), *"駅伝を走る日本の"]
+    without = assemble.from_merges(entries, [], "lossless")
+    for tokenizer in (tokenizers["bpe"][0], tokenizers["unigram"][0], without):
+        found = ids(Table(tokenizer, "lossless", SHORT).document(document))
+        assert found == theirs(tokenizer, "lossless", document)
+
+
 def test_a_document_without_a_word_has_no_token(
     tokenizers: dict[str, tuple[Tokenizer, str]],
 ) -> None:
