@@ -8,12 +8,14 @@ from pydantic import Field, model_validator
 
 from kit.sections import Section
 
+_MOST = 2**31 - 1  # entries: ids are signed 32-bit integers in training
+
 
 class Vocabulary(Section):
     """A tokenizer that is trained: which algorithm, how many entries, and what a space is to it."""
 
     algorithm: Literal["bpe", "unigram"] = "bpe"
-    vocab_size: int = Field(gt=3)
+    vocab_size: int = Field(gt=3, le=_MOST)
     limit_alphabet: int = Field(
         default=8000, gt=0, description="the most frequent characters, which are entries"
     )
@@ -33,7 +35,7 @@ class Candidate(Section):
     """One tokenizer of several; what is null is as the section `tokenizer` has it."""
 
     algorithm: Literal["bpe", "unigram"] | None = None
-    vocab_size: int | None = Field(default=None, gt=3)
+    vocab_size: int | None = Field(default=None, gt=3, le=_MOST)
     limit_alphabet: int | None = Field(default=None, gt=0)
     spaces: Literal["lossless", "article"] | None = None
 

@@ -38,10 +38,13 @@ def train(words: Iterable[Chunk], vocabulary: Vocabulary, min_frequency: int) ->
     wanted, least = vocabulary.vocab_size, len(entries)
     if least > wanted:
         raise too_few(wanted, least)
+    symbols, lengths = _symbols(corpus, alphabet, len(first))
+    room = min(wanted, least + len(symbols))  # a merge takes one symbol away, or more
     found = pairs.merge(
-        *_symbols(corpus, alphabet, len(first)),
+        symbols,
+        lengths,
         corpus.counts,
-        *pairs.hash_tokens(*code_points(entries), wanted),
+        *pairs.hash_tokens(*code_points(entries), room),
         least,
         min_frequency,
     )

@@ -77,18 +77,19 @@ def _pieces(corpus: Words, alphabet: Array, wanted: int) -> list[tuple[str, floa
     base = _SMALL if size < _SMALL_ROOM else _LARGE
     filler = chr(base + size)
     text = (corpus.codes + base).astype("<u4").tobytes().decode("utf-32-le")
+    begun = seeds.find(corpus.codes, corpus.lengths, corpus.counts)
     model = io.BytesIO()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "seeds.tsv"
         with file.open("w", encoding="utf-8") as lines:
-            for start, length, count in seeds.find(corpus.codes, corpus.lengths, corpus.counts):
+            for start, length, count in begun:
                 lines.write(f"{text[start : start + length]}\t{count}\n")
         sentencepiece.SentencePieceTrainer.Train(
             sentence_iterator=_lines(text, corpus, filler),
             input_format="tsv",
             model_writer=model,
             model_type="unigram",
-            vocab_size=wanted + 2,  # its own <unk>, and the filler
+            vocab_size=min(wanted, size + len(begun)) + 2,  # its own <unk>, and the filler
             hard_vocab_limit=False,  # the caller counts what came out
             seed_sentencepieces_file=str(file),
             max_sentencepiece_length=seeds.LONGEST,

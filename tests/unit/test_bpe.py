@@ -134,6 +134,13 @@ def test_more_entries_than_the_words_give_are_refused(web_words: dict[str, int])
     assert ours(web_words, most).get_vocab_size() == most
 
 
+def test_entries_by_the_billion_are_refused_as_well(web_words: dict[str, int]) -> None:
+    with pytest.raises(
+        InputError, match=r"vocab_size=2147483647: the corpus gives only \d+ entries"
+    ):
+        ours(web_words, 2**31 - 1)
+
+
 def test_fewer_entries_than_the_alphabet_are_refused(web_words: dict[str, int]) -> None:
     with pytest.raises(InputError, match="special tokens, bytes and alphabet alone are") as caught:
         ours(web_words, 300)

@@ -201,6 +201,10 @@ def test_an_unknown_key_of_a_source_is_answered_with_the_nearest(desk: Desk) -> 
             "tokenizer: candidates[2]: the same as candidates[1]",
         ),
         (
+            "tokenizer.candidates=[{vocab_size: 99999999999}]",
+            "tokenizer.candidates.0.vocab_size=99999999999: input should be less than or equal to 2147",
+        ),
+        (
             "tokenizer.vocab_size=259",
             "tokenizer: vocab_size=259: with spaces: lossless it takes 260",
         ),
