@@ -214,8 +214,7 @@ def refuse_to_disturb(recipe: config.Recipe, stages: Sequence[Stage]) -> None:
     for other in Workspace(Path(recipe.workspace)).runs():
         if other == mine or submission.is_rehearsal(other):
             continue
-        begun = other.attempts.is_dir() or other.origin.is_file()
-        if begun and not (other.export / MANIFEST).is_file():
+        if other.begun and not (other.export / MANIFEST).is_file():
             raise RunError(
                 f"{recipe.workspace}: {stale[0]} would be made anew, and {other.root.name}, which is not "
                 "finished, is trained on it; give another workspace="

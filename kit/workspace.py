@@ -187,6 +187,11 @@ class Run:
         """The attempts of the training job."""
         return self.root / "attempts"
 
+    @property
+    def begun(self) -> bool:
+        """Whether weights of this run are there or being made: from here on its recipe stays."""
+        return self.attempts.is_dir() or self.origin.is_file()
+
     def attempt(self, number: int) -> Attempt:
         """One attempt, counted from 1."""
         return Attempt(self.attempts / f"{number:04d}")

@@ -1,8 +1,9 @@
 """The run directory: all that a submitted job reads.
 
 It is made at the first submission: the resolved recipe and cluster, the code, the list of packages,
-an identity of its own. A later submission must bring the same recipe. Once training has begun, code
-and packages stay as they are, unless `jobs.train amend --code` takes others, on record.
+an identity of its own. A later submission brings its own recipe until training has begun; from then on
+it must be the same, and code and packages stay as they are, unless `jobs.train amend` changes them, on
+record.
 
 `code` is a link to a snapshot named by its content: an attempt that has begun keeps to the snapshot
 that it began with.
@@ -32,15 +33,15 @@ _PACKAGES = ("jobs", "kit")
 def prepare(recipe: config.Recipe, cluster: config.Cluster) -> Run:
     """Make the run directory of a recipe, or check that it is this recipe's.
 
-    Raises RunError where the directory belongs to another recipe.
+    Raises RunError where another recipe is already trained there.
     """
     run = Workspace(Path(recipe.workspace)).run(recipe.name)
-    if run.recipe.is_file():
+    if run.begun and run.recipe.is_file():
         own = read_resolved(run.recipe, config.Recipe)
         amended = amendments.on_recipe(amendments.recorded(run), own)
         if differing := differing_keys(amended, recipe):
             raise RunError(
-                f"{run.root}: made by another recipe ({'; '.join(differing[:3])}); give this one "
+                f"{run.root}: begun with another recipe ({'; '.join(differing[:3])}); give this one "
                 "another name=, or remove the directory; jobs.train amend changes what may be changed"
             )
     lay_out(run, recipe, cluster)

@@ -261,6 +261,18 @@ def test_before_training_begins_a_submission_takes_the_code_of_the_checkout(desk
     assert (run.code / "kit" / "stage.py").read_text(encoding="utf-8")
 
 
+def test_before_training_begins_a_submission_brings_its_own_recipe(desk: Desk) -> None:
+    run = submission.prepare(*command.load(desk.recipe_file))
+    identity = run.identity.read_bytes()
+    changed = command.load(desk.recipe_file, ["tokenizer.vocab_size=1100"])
+    submission.prepare(*changed)
+    assert read_json(run.recipe)["tokenizer"]["vocab_size"] == 1100
+    assert run.identity.read_bytes() == identity
+    run.attempt(1).root.mkdir(parents=True)
+    with pytest.raises(RunError, match=r"tokenizer\.vocab_size: 1100 -> 1200"):
+        submission.prepare(*command.load(desk.recipe_file))
+
+
 def test_an_attempt_that_began_before_does_not_know_of_it(submitted: Run) -> None:
     amend(submitted, "training.steps=30")
     start = read_json(submitted.attempt(1).start)
