@@ -204,19 +204,23 @@ def refuse_second(run: Run) -> None:
 
 def refuse_to_disturb(recipe: config.Recipe, stages: Sequence[Stage]) -> None:
     """Raises RunError where stages would replace files that another run is trained on."""
+    mine = run_of(recipe)
+    stale = [s.name for s in stages if not s.of_run and s.census(mine, recipe).get("stale")]
+    if stale:
+        refuse_unfinished(recipe, stale[0], spare=mine)
+
+
+def refuse_unfinished(recipe: config.Recipe, stage: str, *, spare: Run | None = None) -> None:
+    """Raises RunError where a run but `spare` is trained on what a stage would make anew."""
     from kit.cluster import submission
     from kit.workspace import Workspace
 
-    mine = run_of(recipe)
-    stale = [s.name for s in stages if not s.of_run and s.census(mine, recipe).get("stale")]
-    if not stale:
-        return
-    for other in Workspace(Path(recipe.workspace)).runs():
-        if other == mine or submission.is_rehearsal(other):
+    for run in Workspace(Path(recipe.workspace)).runs():
+        if run == spare or submission.is_rehearsal(run):
             continue
-        if other.begun and not (other.export / MANIFEST).is_file():
+        if run.begun and not (run.export / MANIFEST).is_file():
             raise RunError(
-                f"{recipe.workspace}: {stale[0]} would be made anew, and {other.root.name}, which is not "
+                f"{recipe.workspace}: {stage} would be made anew, and {run.root.name}, which is not "
                 "finished, is trained on it; give another workspace="
             )
 

@@ -24,8 +24,10 @@ from jobs.command import (
     main,
     new_app,
     print_json,
-    refuse_to_disturb,
+    refuse_second,
+    refuse_unfinished,
     run_here,
+    run_of,
     say,
     submit,
 )
@@ -104,13 +106,17 @@ def _do(
     verify: bool,
 ) -> None:
     """As jobs.command has it, with another pick where one is given."""
-    from jobs.chain import stages_of
     from kit.tokenizer import choice
 
-    if pick is not None and not dry_run:
-        with choice.picking(recipe, pick):
-            refuse_to_disturb(recipe, stages_of(recipe))
-    do_stage("tokenizer", act, recipe, cluster, dry_run, verify)
+    changed = pick if pick is not None and choice.differs(recipe, pick) else None
+    if changed is None or dry_run:
+        do_stage("tokenizer", act, recipe, cluster, dry_run, verify)
+        return
+    # First of all: an attempt that begins in between would find a tokenizer that is not its own.
+    refuse_second(run_of(recipe))
+    refuse_unfinished(recipe, "tokenizer")
+    with choice.picking(recipe, changed):
+        do_stage("tokenizer", act, recipe, cluster, dry_run, verify)
 
 
 if __name__ == "__main__":

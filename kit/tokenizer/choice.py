@@ -67,17 +67,25 @@ def work(run: Run, task: int, tasks: int) -> None:
         print(report(recipe), file=sys.stderr, flush=True)
 
 
-@contextlib.contextmanager
-def picking(recipe: Recipe, name: str) -> Iterator[None]:
-    """Have a candidate be the tokenizer from here on, whatever the rule says; `RULE` takes that back.
+def differs(recipe: Recipe, name: str) -> bool:
+    """Whether picking a candidate, or `RULE`, changes anything.
 
-    Where the block raises, all is as it was. Raises ConfigError for a name that is no candidate's.
+    Raises ConfigError for a name that is no candidate's.
     """
     names = [vocabulary.name for vocabulary in recipe.tokenizer.vocabularies()]
     if name not in (*names, RULE):
         raise ConfigError(
             f"--pick {name}: no such candidate; there are {', '.join(names)}, or {RULE}"
         )
+    return name != (picked(recipe) or RULE)
+
+
+@contextlib.contextmanager
+def picking(recipe: Recipe, name: str) -> Iterator[None]:
+    """Have a candidate be the tokenizer from here on, whatever the rule says; `RULE` takes that back.
+
+    Where the block raises, all is as it was.
+    """
     before = picked(recipe)
     _write_pick(recipe, name)
     try:

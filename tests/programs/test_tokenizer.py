@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from jobs import command
 from kit import manifest, recipes, shards, stage, tokens
+from kit.cluster import local
 from kit.corpus import download, preprocess
 from kit.errors import ConfigError, InputError, StageError
 from kit.files import file_hash, read_json, write_json
@@ -155,13 +157,33 @@ def test_a_pick_that_is_no_candidate_is_refused(made: Desk) -> None:
     assert not made.workspace.pick.exists()
 
 
-def test_a_pick_is_refused_while_another_run_is_trained_on_the_tokenizer(made: Desk) -> None:
-    write_json(made.workspace.run("other").attempt(1).start, {"from_step": 0})
+@pytest.mark.parametrize("name", ["other", "small"])
+def test_a_pick_is_refused_while_a_run_is_trained_on_the_tokenizer(made: Desk, name: str) -> None:
+    write_json(made.workspace.run(name).attempt(1).start, {"from_step": 0})
     found = made.run("jobs.tokenizer", "run", str(made.recipe_file), LIST, "--pick", NAMES[2])
     assert found.returncode == 2
-    assert "tokenizer would be made anew, and other, which is not finished" in found.stderr
+    assert f"tokenizer would be made anew, and {name}, which is not finished" in found.stderr
     assert not made.workspace.pick.exists()
     assert stage.census(choice.units(made.recipe(LIST)))["done"] == 1
+
+
+def test_a_pick_is_refused_while_the_run_is_at_work(made: Desk) -> None:
+    recipe = made.recipe(LIST)
+    with local.hold(command.run_of(recipe)):
+        found = made.run("jobs.tokenizer", "run", str(made.recipe_file), LIST, "--pick", NAMES[2])
+    assert found.returncode == 2
+    assert "is at work on this run" in found.stderr
+    assert not made.workspace.pick.exists()
+
+
+def test_a_pick_goes_with_the_command_that_brought_it(made: Desk) -> None:
+    pick = ("--pick", NAMES[2])
+    planned = made.run("jobs.tokenizer", "run", str(made.recipe_file), LIST, *pick, "--dry-run")
+    assert (planned.returncode, made.workspace.pick.exists()) == (0, False)
+    lost = shards.complete(made.recipe(LIST))[0].folder
+    shards.part_file(lost, shards.TRAIN).unlink()
+    failed = made.run("jobs.tokenizer", "run", str(made.recipe_file), LIST, *pick)
+    assert (failed.returncode, made.workspace.pick.exists()) == (2, False)
 
 
 def test_another_candidate_is_refused_as_well_while_that_run_lasts(made: Desk) -> None:
