@@ -80,12 +80,15 @@ def test_a_recipe_that_is_no_utf8_is_a_mistake(desk: Desk) -> None:
     assert "not UTF-8" in refused(desk, "jobs.pipeline", "show")
 
 
-def test_a_run_directory_of_another_recipe_is_a_mistake(desk: Desk) -> None:
+def test_another_recipe_for_a_run_that_is_trained_is_a_mistake(desk: Desk) -> None:
     done(desk, "jobs.download", "run")
-    line = refused(desk, "jobs.download", "run", "training.steps=11")
-    assert "training.steps: 10 -> 11" in line
-    assert read_json(desk.workspace.run("small").recipe)["training"]["steps"] == 10
-    done(desk, "jobs.download", "run", "training.steps=11", "name=other")
+    done(desk, "jobs.download", "run", "training.steps=11")
+    run = desk.workspace.run("small")
+    write_json(run.attempt(1).start, {"from_step": 0})
+    line = refused(desk, "jobs.download", "run")
+    assert "training.steps: 11 -> 10" in line
+    assert read_json(run.recipe)["training"]["steps"] == 11
+    done(desk, "jobs.download", "run", "name=other")
 
 
 @pytest.mark.parametrize(
