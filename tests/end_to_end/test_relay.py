@@ -98,6 +98,8 @@ with torch.no_grad():
         losses.append(torch.nn.functional.cross_entropy(logits, row[start + 1 : start + length + 1]))
 text = pipeline("text-generation", model=folder)("駅伝は", max_new_tokens=8)[0]["generated_text"]
 tokenizer = AutoTokenizer.from_pretrained(folder)
+odd = " 駅伝  を\\n\\n走る。naïve café, </s><unk>\\r\\n👨‍👩‍👧 𠮷 ㍻\\t <0x41>\\n"
+assert tokenizer.decode(tokenizer(odd)["input_ids"]) == odd
 print(json.dumps({"loss": float(torch.stack(losses).mean()), "dtype": str(model.dtype),
                   "text": text, "ids": tokenizer("駅伝 は")["input_ids"]}))
 """
