@@ -7,7 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from kit.files import read_json
+from kit import stage
+from kit.config import Recipe
+from kit.files import read_json, write_json
+from kit.sections import read_resolved
+from kit.tokenizer import choice, encode
 from kit.tracking import ledger
 from kit.workspace import Run, Workspace
 from tests.relay import DEMO, command, curve, final_files
@@ -32,8 +36,8 @@ SMALL = (
 def arguments(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
     """A small recipe over a workspace whose tokens are made."""
     arguments = (str(DEMO), f"workspace={tmp_path_factory.mktemp('amend')}", *SMALL)
-    for stage in ("download", "preprocess", "tokenizer", "tokenize"):
-        command(stage, "run", *arguments)
+    for job in ("download", "preprocess", "tokenizer", "tokenize"):
+        command(job, "run", *arguments)
     return arguments
 
 
@@ -103,3 +107,24 @@ def test_a_rehearsal_says_what_the_whole_run_would_take(
         assert measured[key] > 0, key
     assert whole["attempts"] == 1
     assert whole["disk_bytes"] == 3 * measured["checkpoint_bytes"]
+
+
+def test_a_run_does_not_go_on_with_tokens_of_another_tokenizer(
+    parent: Run, arguments: tuple[str, ...]
+) -> None:
+    recipe = read_resolved(parent.recipe, Recipe)
+    workspace = Workspace(Path(recipe.workspace))
+    names = {vocabulary.name for vocabulary in recipe.tokenizer.vocabularies()}
+    (other,) = names - {read_json(workspace.tokenizer / "manifest.json")["candidate"]}
+    assert "tokenizer would be made anew" in command(
+        "tokenizer", "run", *arguments, "--pick", other, code=2
+    )
+    write_json(workspace.pick, {"candidate": other})  # by hand, it can be done
+    for module in (choice, encode):
+        stage.run(module.__name__, module.units(recipe))
+    command("train", "amend", str(parent.root), "training.steps=30")
+    before = final_files(parent)
+    for job in ("train", "evaluate"):
+        said = command(job, "run", *arguments, code=2)
+        assert "was trained on other tokens than the workspace holds now" in said
+    assert final_files(parent) == before
