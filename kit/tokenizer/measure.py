@@ -149,6 +149,7 @@ def compare(candidates: Iterable[tuple[Vocabulary, Mapping[str, float]]], path: 
     With each candidate come its figures, as `Measures.as_dict` has them.
     """
     found = lines(candidates)
+    sizes = sorted({size for points in found.values() for size, _ in points})
     figure = _figure(len(_COMPARED))
     for axes, (key, label) in zip(
         figure.subplots(1, len(_COMPARED)), _COMPARED.items(), strict=True
@@ -157,6 +158,7 @@ def compare(candidates: Iterable[tuple[Vocabulary, Mapping[str, float]]], path: 
             axes.plot(
                 [size for size, _ in points], [point[key] for _, point in points], "o-", label=kind
             )
+        axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
         axes.set_xlabel("entries")
         axes.set_title(label)
         axes.grid(alpha=0.3)
