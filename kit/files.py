@@ -155,7 +155,10 @@ def zstd_reader(path: Path) -> Iterator[IO[str]]:
             with io.TextIOWrapper(packed, encoding="utf-8", newline="\n") as text:
                 yield text
         except (EOFError, UnicodeDecodeError, zstandard.ZstdError) as error:
-            raise InputError(f"{path}: damaged or cut ({error}); make or get it again") from None
+            raise InputError(
+                f"{path}: damaged or cut ({error}); run the job that made it with --verify, which makes "
+                "it again"
+            ) from None
 
 
 class ZstdReader(io.RawIOBase):
