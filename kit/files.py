@@ -136,9 +136,9 @@ def text_hash(text: str) -> int:
 
 @contextlib.contextmanager
 def zstd_writer(path: Path) -> Iterator[IO[str]]:
-    """Write UTF-8 text into a zstd file, atomically. Equal text gives equal bytes."""
+    """Write UTF-8 text into a zstd file with a checksum, atomically. Equal text gives equal bytes."""
     with atomic(path) as raw:
-        compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL)
+        compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL, write_checksum=True)
         with compressor.stream_writer(raw, closefd=False) as packed:
             text = io.TextIOWrapper(cast("IO[bytes]", packed), encoding="utf-8", newline="\n")
             yield text

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from kit.config import Recipe
 
-TOKENIZER_VERSION = 2  # raise when the same shards come to give other words or another tokenizer
+TOKENIZER_VERSION = 3  # raise when the same shards come to give other words or another tokenizer
 VERSION = 2  # raise when the same shards and tokenizer come to give other bytes
 
 _NO_CAUSE = frozenset({"tasks", "count_mb"})  # of the tokenizer's bytes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 import pytest
 
 from kit import files
+from kit.errors import InputError
 from kit.files import atomic, file_hash, is_temporary, zstd_reader, zstd_writer
 
 if TYPE_CHECKING:
@@ -117,6 +119,24 @@ def test_equal_text_gives_equal_bytes_however_it_is_written(tmp_path: Path) -> N
         for line in lines:
             out.write(line)
     assert (tmp_path / "a.zst").read_bytes() == (tmp_path / "b.zst").read_bytes()
+
+
+def test_a_bit_that_flipped_in_a_zstd_file_is_an_error_or_changes_nothing(tmp_path: Path) -> None:
+    path, text = tmp_path / "a.zst", "襷をつなぐ駅伝の走者 123\n" * 3
+    with zstd_writer(path) as out:
+        out.write(text)
+    whole = path.read_bytes()
+    refused = 0
+    for place, bit in itertools.product(range(len(whole)), range(8)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << bit
+        path.write_bytes(damaged)
+        try:
+            with zstd_reader(path) as stream:
+                assert stream.read() == text
+        except InputError:
+            refused += 1
+    assert refused > 7 * len(whole)
 
 
 def test_an_exception_leaves_no_zstd_file(tmp_path: Path) -> None:
