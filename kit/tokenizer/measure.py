@@ -11,6 +11,7 @@ import itertools
 import math
 import operator
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import IO, TYPE_CHECKING, Any
 
@@ -19,12 +20,12 @@ import numpy as np
 from kit import shards
 from kit.errors import InputError
 from kit.files import atomic
-from kit.tokenizer.assemble import END, UNKNOWN, surface
+from kit.tokenizer.assemble import END, surface
 from kit.tokenizer.table import Table
 from kit.tokens import dtype_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from tokenizers import Tokenizer
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from kit.tokenizer.counts import Chunk
     from kit.vocabularies import Vocabulary
 
-_DOCUMENTS = 256  # in memory at a time
+_CHARACTERS = 1_000_000  # of documents encoded together: some 100 bytes each meanwhile
 _WORDS = 20_000  # encoded together
 _CLASSES = 10.0 ** np.arange(20)  # of words, by how often they stand in the training text
 _COMPARED = {
@@ -56,10 +57,11 @@ class Figures:
     bytes: int  # of the same in UTF-8
     characters_per_token: float
     fertility: float  # tokens per word; ends of lines left out, a space by itself costs its token
-    unknown_rate: float  # share of the tokens
+    unknown_rate: float  # share of the characters that are no entries: <unk>, however many in one
     exact: float  # share of the documents that come back when their tokens are decoded
     vocabulary_used: float  # share of the entries that occur
-    bits_per_byte: float  # by the frequency of tokens and ENDs in the training text, plus one each
+    # By the frequency of tokens and ENDs in the training text, plus one each; and 8 for a byte of <unk>.
+    bits_per_byte: float
     tokens_per_second: float  # how quickly the kit encodes them, with an empty table at first
 
 
@@ -86,13 +88,12 @@ def measure(
 ) -> Measures:
     """Measure a tokenizer on held-out documents, each a list of segmented sentences.
 
-    `words` are the counts of the training text and `documents` is the number of its documents. What
-    article mode loses costs no bits: compare bits per byte among tokenizers that are exact, or treat
-    spaces the same. Raises InputError where nothing is held out.
+    `words` are the counts of the training text and `documents` is the number of its documents. The
+    white space that article mode loses costs no bits: compare bits per byte among tokenizers that are
+    exact, or treat spaces the same. Raises InputError where nothing is held out.
     """
     seen = _HeldOut(tokenizer, spaces)
-    rest = iter(held_out)
-    while batch := list(itertools.islice(rest, _DOCUMENTS)):
+    for batch in _batches(held_out):
         seen.add(batch)
     tokens = int(seen.found.sum())
     if not (seen.words and tokens):
@@ -109,7 +110,7 @@ def measure(
         bytes=seen.bytes,
         characters_per_token=seen.characters / tokens,
         fertility=(tokens - seen.line_end_tokens) / seen.words,
-        unknown_rate=int(seen.found[tokenizer.token_to_id(UNKNOWN)]) / tokens,
+        unknown_rate=seen.unknown / seen.characters,
         exact=seen.exact / seen.documents,
         vocabulary_used=np.count_nonzero(seen.found) / len(seen.found),
         bits_per_byte=_bits(tokenizer, frequencies, documents, seen) / seen.bytes,
@@ -191,7 +192,10 @@ class _HeldOut:
         self._table = Table(tokenizer, spaces, self._dtype)
         self._line_end = len(Table(tokenizer, spaces, self._dtype).document(shards.LINE_END))
         self.found = np.zeros(size, np.int64)  # how often each entry occurs
+        # Characters that are no entries are unknown, or their bytes.
+        self._alphabet = set(tokenizer.get_vocab()) if spaces == "article" else None
         self.documents = self.words = self.characters = self.bytes = self.exact = 0
+        self.unknown = self.unknown_bytes = 0
         self.line_end_tokens = 0
         self.seconds = 0.0
 
@@ -208,6 +212,7 @@ class _HeldOut:
         self.documents += len(documents)
         self.characters += sum(map(len, plain))
         self.bytes += sum(len(text.encode()) for text in plain)
+        self._count_unknown("".join(plain))
         for text in texts:
             self._count_words(text)
 
@@ -220,11 +225,32 @@ class _HeldOut:
             [encoding.ids for encoding in encoded], skip_special_tokens=False
         )
 
+    def _count_unknown(self, text: str) -> None:
+        if self._alphabet is None:
+            return
+        for character, times in Counter(text).items():
+            if character not in self._alphabet and not character.isspace():
+                self.unknown += times
+                self.unknown_bytes += times * len(character.encode())
+
     def _count_words(self, text: str) -> None:
         words = text.replace("\n", " ").split(" ")
         line_ends = words.count(shards.LINE_END)
         self.words += len(words) - line_ends - words.count(shards.SPACE) - words.count("")
         self.line_end_tokens += line_ends * self._line_end // self._dtype.itemsize
+
+
+def _batches(documents: Iterable[Sequence[str]]) -> Iterator[list[Sequence[str]]]:
+    batch: list[Sequence[str]] = []
+    size = 0
+    for document in documents:
+        batch.append(document)
+        size += sum(map(len, document))
+        if size >= _CHARACTERS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def _training(
@@ -250,12 +276,15 @@ def _training(
 
 
 def _bits(tokenizer: Tokenizer, frequencies: np.ndarray, documents: int, seen: _HeldOut) -> float:
-    """The bits of the held-out tokens and ENDs in a unigram model of the training text."""
+    """The bits of the held-out tokens and ENDs in a unigram model of the training text.
+
+    A character that is no entry is written out as well, or the smallest alphabet would be the best.
+    """
     counts, found = frequencies + 1, seen.found.copy()
     end = tokenizer.token_to_id(END)
     counts[end] += documents
     found[end] += seen.documents
-    return -math.fsum(found * np.log2(counts / counts.sum()))
+    return 8 * seen.unknown_bytes - math.fsum(found * np.log2(counts / counts.sum()))
 
 
 def _figure(panels: int) -> Any:

@@ -63,9 +63,23 @@ def test_the_figures_of_an_article_tokenizer_are_those_counted_by_hand() -> None
     # ab a ab b <unk>; ab ab
     assert (found["tokens"], found["words"], found["characters"]) == (7, 7, 15)
     assert found["fertility"] == 1
-    assert found["unknown_rate"] == 1 / 7
+    assert found["unknown_rate"] == 1 / 15
+    # In the training text: a 30, ab 502, ▁ 2, END 4; one more of each of the 8 entries.
+    total = 30 + 502 + 2 + 4 + 8
+    held_out = {31: 1, 503: 4, 5: 2, 1: 2}  # a; ab; END; b, <unk>
+    bits = 8 * 3 - sum(times * math.log2(count / total) for count, times in held_out.items())
+    assert found["bits_per_byte"] == pytest.approx(bits / 17)
     assert found["exact"] == 1 / 2
     assert found["vocabulary_used"] == 4 / 8
+
+
+def test_characters_that_are_left_out_of_the_alphabet_make_no_tokenizer_better() -> None:
+    documents = [["あい うえ"], ["えお ab"]]
+    few, many = (
+        figures("article", documents, letters=f"{known}ab") for known in ("", "あいうえお")
+    )
+    assert (few["unknown_rate"], many["unknown_rate"]) == (6 / 8, 0)
+    assert few["bits_per_byte"] > many["bits_per_byte"]
 
 
 def test_a_line_end_that_is_no_entry_costs_its_bytes_but_no_fertility() -> None:
@@ -90,6 +104,7 @@ def test_measuring_on_no_text_is_a_mistake(documents: list[list[str]]) -> None:
 
 def test_figures_add_up_over_many_documents_and_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "_WORDS", 2)
+    monkeypatch.setattr(measure, "_CHARACTERS", 100)
     words = [f"{'a' * i}b" for i in range(1, 7)]
     chunks = [Chunk(words[:5], [1, 9, 10, 2**40, 3]), Chunk(words[5:], [100])]
     documents = [[word, f"{word} b"] for word in words for _ in range(100)]
