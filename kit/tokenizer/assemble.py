@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kit.files import write_json
+from kit.files import write_json, write_text
 from kit.shards import BOUNDARY, LINE_END, SPACE
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ SPECIAL = UNKNOWN, BEGIN, END = "<unk>", "<s>", "</s>"  # END closes a document
 BYTES = tuple(f"<0x{byte:02X}>" for byte in range(256))
 FILE, SETTINGS = "tokenizer.json", "tokenizer_config.json"
 
+# A `<`; a line end; a space with what follows it; else a run of the rest. BOUNDARY is in none of them: it
+# cuts, and vanishes.
 PIECES = f"<|{LINE_END}|{SPACE}[^{SPACE}{LINE_END}<{BOUNDARY}]*|[^{SPACE}{LINE_END}<{BOUNDARY}]+"
 
 
@@ -39,7 +41,7 @@ def first_entries(spaces: str) -> tuple[str, ...]:
 def surface(text: str, spaces: str) -> str:
     """Segmented text of a shard (sentences, words or whole documents) as the tokenizer takes it.
 
-    No word spans two of what it is cut into: word by word gives the same tokens as all at once.
+    Encoding its words one by one gives the tokens of encoding it whole.
     """
     if spaces == "article":
         return text.replace(SPACE, "").replace(LINE_END, "")
@@ -80,13 +82,14 @@ def from_scores(scores: Sequence[tuple[str, float]], spaces: str) -> Tokenizer:
 
 def save(tokenizer: Tokenizer, folder: Path) -> None:
     """Write the files AutoTokenizer.from_pretrained reads."""
-    tokenizer.save(str(folder / FILE))
+    write_text(folder / FILE, tokenizer.to_str(pretty=True))
     settings: Mapping[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "unk_token": UNKNOWN,
         "bos_token": BEGIN,
         "eos_token": END,
         "pad_token": END,
+        "model_input_names": ["input_ids", "attention_mask"],  # GPT-2 would add types of tokens
         "clean_up_tokenization_spaces": False,
         "split_special_tokens": True,  # text like `</s>` is text; END is for its id
     }

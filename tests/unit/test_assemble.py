@@ -238,6 +238,7 @@ def test_autotokenizer_knows_what_the_special_tokens_are_and_how_many_entries_th
         assert (auto.unk_token_id, auto.bos_token_id, auto.eos_token_id) == (0, 1, 2)
         assert (auto.unk_token, auto.bos_token, auto.eos_token) == assemble.SPECIAL
         assert auto.pad_token_id == 2
+        assert [*auto("駅伝")] == auto.model_input_names == ["input_ids", "attention_mask"]
         assert len(auto) == ours.get_vocab_size() == max(ours.get_vocab().values()) + 1
         assert auto.get_vocab() == ours.get_vocab()
         assert auto.convert_ids_to_tokens([0, 1, 2, first - 1]) == [
