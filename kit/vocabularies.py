@@ -70,7 +70,7 @@ class Tokenizer(Vocabulary):
     count_mb: float = Field(
         default=1000,
         gt=0,
-        description="text of one word-count file, MB; no task has more in memory",
+        description="text of one word-count file, MB; a larger shard is one by itself",
     )
 
     def vocabularies(self) -> list[Vocabulary]:
@@ -84,9 +84,8 @@ class Tokenizer(Vocabulary):
         seen: dict[str, int] = {}
         for number, vocabulary in enumerate(self.vocabularies()):
             place = f"candidates[{number}]: " if self.candidates else ""
-            least = (
-                4 if vocabulary.spaces == "article" else 260
-            )  # 3 special, 256 bytes, a character
+            # 3 special tokens, 256 bytes, a character
+            least = 4 if vocabulary.spaces == "article" else 260
             if vocabulary.vocab_size < least:
                 raise ValueError(
                     f"{place}vocab_size={vocabulary.vocab_size}: with spaces: {vocabulary.spaces} "

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kit.errors import InputError
 from kit.tokenizer import assemble
-from kit.tokenizer.words import Words, code_points, too_few, too_many
+from kit.tokenizer.words import Words, code_points, too_few
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -50,7 +51,10 @@ def train(words: Iterable[Chunk], vocabulary: Vocabulary, min_frequency: int) ->
     )
     merges = _merges(entries, found.tolist())
     if len(entries) < wanted:
-        raise too_many(wanted, least, len(entries))
+        raise InputError(
+            f"tokenizer.vocab_size={wanted}: the corpus gives only {len(entries)} entries; "
+            f"ask for {least} to {len(entries)}"
+        )
     return assemble.from_merges(entries, merges, vocabulary.spaces)
 
 

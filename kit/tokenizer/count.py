@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 _ROOM = (
-    2_000_000  # distinct words in memory, about 0.4 GB; with more they go to disk, and are merged
+    2_000_000  # distinct words in memory, 0.6 GB while they are cut; more go to disk, to be merged
 )
 _BATCH = 10_000  # words that are cut together
 _FILES = 400  # that are merged at once: two open files each, of the 1,024 a process may have

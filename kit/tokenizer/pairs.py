@@ -63,7 +63,7 @@ def merge(
     starts = np.cumsum(lengths) - lengths
     keys, values = _count_pairs(symbols, starts, lengths, counts)
     heap, size, places = _queue(symbols, starts, lengths, keys, values)
-    used, filled = size, len(places)
+    used, filled = size, len(places)  # every pair of the table is on the heap
     ids = _by_hash(hashes, tokens)
     merges = np.empty((len(hashes), 3), np.int64)
     done = 0
@@ -236,8 +236,8 @@ def _queue(
     symbols: Array, starts: Array, lengths: Array, keys: Array, values: Array
 ) -> tuple[Array, int, Array]:
     """The heap of all pairs, its size, and the words of each pair, one pair after the other."""
-    number = np.zeros(len(keys), np.int64)
-    ends = np.zeros(len(keys), np.int64)
+    number = np.zeros(len(keys), np.int64)  # of words, by the pair's place in the table
+    ends = np.zeros(len(keys), np.int64)  # of what is filled of each pair's places
     places = np.empty(0, np.int32)
     for fill in (False, True):  # how many there are comes first
         last = np.full(len(keys), _NONE)

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kit.errors import InputError
 from kit.tokenizer import assemble, seeds
-from kit.tokenizer.words import Words, too_few, too_many
+from kit.tokenizer.words import Words, too_few
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -49,7 +50,10 @@ def train(words: Iterable[Chunk], vocabulary: Vocabulary) -> Tokenizer:
         raise too_few(wanted, least)
     pieces = _pieces(_within(corpus, alphabet), alphabet, wanted - len(first))
     if (found := len(first) + len(pieces)) < wanted:
-        raise too_many(wanted, least, found)
+        raise InputError(  # no range, as in BPE: with fewer asked for, it finds fewer
+            f"tokenizer.vocab_size={wanted}: the corpus gives only {found} entries to Unigram; ask for "
+            f"fewer, {least} at least, or give more text"
+        )
     # What comes first is never found in text, whatever its score: it holds a `<` and more.
     return assemble.from_scores([*((entry, 0.0) for entry in first), *pieces], vocabulary.spaces)
 

@@ -23,7 +23,7 @@ CODES = 0x110000  # of Unicode
 class Words:
     """Words as code points, or ids, one word after the other, and how often they occur."""
 
-    codes: Array  # uint32 [characters]
+    codes: Array  # uint32 [characters]; ranks in an alphabet are int32
     lengths: Array  # int32 [words]
     counts: Array  # int64 [words]
 
@@ -63,12 +63,4 @@ def too_few(wanted: int, least: int) -> InputError:
     return InputError(
         f"tokenizer.vocab_size={wanted}: special tokens, bytes and alphabet alone are {least}; "
         "ask for more, or lower tokenizer.limit_alphabet"
-    )
-
-
-def too_many(wanted: int, least: int, found: int) -> InputError:
-    """The error for a vocabulary that is larger than the words can give."""
-    return InputError(
-        f"tokenizer.vocab_size={wanted}: the corpus gives only {found} entries; "
-        f"ask for {least} to {found}"
     )

@@ -193,7 +193,7 @@ def test_a_word_of_a_million_characters(words: counts.Chunk) -> None:
 def test_a_vocabulary_larger_than_the_corpus_can_give_is_refused() -> None:
     words = chunk({"駅伝": 5, "駅": 3, "山川": 2})
     for wanted in (300, 2**31 - 1):
-        only = rf"vocab_size={wanted}: the corpus gives only 265 entries; ask for 263 to 265"
+        only = rf"vocab_size={wanted}: the corpus gives only 265 entries to Unigram; ask for fewer, 263"
         with pytest.raises(InputError, match=only):
             unigram.train([words], vocabulary(vocab_size=wanted))
     assert unigram.train([words], vocabulary(vocab_size=265)).get_vocab_size() == 265
