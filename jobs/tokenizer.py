@@ -108,8 +108,14 @@ def _do(
     """As jobs.command has it, with another pick where one is given."""
     from kit.tokenizer import choice
 
+    if pick is None:
+        choice.picked(
+            recipe
+        )  # one that is no candidate any more is told before anything is trained
     changed = pick if pick is not None and choice.differs(recipe, pick) else None
     if changed is None or dry_run:
+        if changed is not None:
+            say(f"tokenizer: would be made anew, for --pick {changed}")
         do_stage("tokenizer", act, recipe, cluster, dry_run, verify)
         return
     # First of all: an attempt that begins in between would find a tokenizer that is not its own.

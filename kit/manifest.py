@@ -56,15 +56,27 @@ def state(folder: Path, expected: Mapping[str, Any], *, verify: bool = False) ->
         outputs: dict[str, dict[str, Any]] = found["outputs"]
         if found["causes"] != expected:
             return "stale"
-    except (ValueError, KeyError, TypeError):
+        for name, record in outputs.items():
+            file = folder / name
+            if not file.is_file() or file.stat().st_size != record["size"]:
+                return "broken"
+            if verify and file_hash(file) != record["xxh3"]:
+                return "broken"
+    except (ValueError, KeyError, TypeError, AttributeError):
         return "broken"
-    for name, record in outputs.items():
-        file = folder / name
-        if not file.is_file() or file.stat().st_size != record["size"]:
-            return "broken"
-        if verify and file_hash(file) != record["xxh3"]:
-            return "broken"
     return "done"
+
+
+def verified(folder: Path, remedy: str) -> Path:
+    """The folder itself, whose files are those of its manifest, byte for byte.
+
+    Raises StageError with `remedy` (a command) where they are not.
+    """
+    if state(folder, read(folder, remedy)["causes"], verify=True) != "done":
+        raise StageError(
+            f"{folder}: changed since it was made; run {remedy} run RECIPE --verify, which makes it again"
+        )
+    return folder
 
 
 def clear(folder: Path) -> None:

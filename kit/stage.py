@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kit import manifest
-from kit.errors import JobFailed
+from kit.errors import JobFailed, StageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -51,6 +51,13 @@ def run(name: str, units: Sequence[Unit], task: int = 0, tasks: int = 1) -> int:
     if not todo:
         _say(f"{name}: nothing to do, {len(units[task::tasks])} units are done")
     return len(todo)
+
+
+def require(units: Sequence[Unit], remedy: str) -> None:
+    """Raises StageError with `remedy` (a command) where a unit is not done."""
+    for unit in units:
+        if (state := unit.state()) != "done":
+            raise StageError(f"{unit.folder}: {state}; run {remedy} first")
 
 
 def census(units: Sequence[Unit], *, verify: bool = False) -> dict[str, int]:

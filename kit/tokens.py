@@ -64,10 +64,22 @@ def tokenizer_causes(recipe: Recipe) -> dict[str, Any]:
     """What the tokenizer of a recipe is made from. Raises StageError while a shard is missing."""
     made = shards.complete(recipe)
     inputs = {shard.name: manifest.fingerprint(shard.folder, "jobs.preprocess") for shard in made}
-    pick = Workspace(Path(recipe.workspace)).pick
-    if pick.is_file():
-        inputs["pick"] = read_json(pick)["candidate"]
+    if (name := picked(recipe)) is not None:
+        inputs["pick"] = name
     return manifest.causes("tokenizer", TOKENIZER_VERSION, recipe.tokenizer, inputs, _NO_CAUSE)
+
+
+def picked(recipe: Recipe) -> str | None:
+    """The candidate that a user has picked to be the tokenizer, if one has. Raises StageError."""
+    path = Workspace(Path(recipe.workspace)).pick
+    if not path.is_file():
+        return None
+    try:
+        return str(read_json(path)["candidate"])
+    except (ValueError, KeyError, TypeError):
+        raise StageError(
+            f"{path}: damaged; remove it, and pick again with jobs.tokenizer run --pick"
+        ) from None
 
 
 def expected(recipe: Recipe) -> list[Tokens]:
@@ -239,14 +251,10 @@ def sample_block(sample: int, blocks: int, seed: int) -> int:
 
 
 def _check_tokenizer(folder: Path, causes: Mapping[str, Any]) -> None:
-    state = manifest.state(folder, causes, verify=True)
-    if state == "broken":
-        raise StageError(
-            f"{folder}: changed since it was made; run jobs.tokenizer run RECIPE --verify, which makes "
-            "it again"
-        )
-    if state != "done":
+    state = manifest.state(folder, causes)
+    if state in ("missing", "stale"):
         raise StageError(f"{folder}: {state}; run jobs.tokenizer first")
+    manifest.verified(folder, "jobs.tokenizer")
 
 
 def _tokenizer_of(folder: Path) -> Any:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from kit import manifest, shards, stage, tokens
 from kit.config import Recipe
-from kit.errors import InputError, StageError
+from kit.errors import InputError
+from kit.files import text_hash
 from kit.sections import read_resolved
 from kit.tokenizer import assemble, bpe, count, counts, merge, unigram
 from kit.tokenizer import measure as measures
@@ -18,7 +19,7 @@ from kit.tracking import mlflow
 from kit.workspace import Run, Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from tokenizers import Tokenizer
 
@@ -31,9 +32,7 @@ def units(recipe: Recipe) -> list[stage.Unit]:
     """One unit a candidate. Raises StageError while the words are not counted."""
     workspace = Workspace(Path(recipe.workspace))
     words = {unit.name: unit for unit in merge.units(recipe)}
-    for unit in words.values():
-        if (state := unit.state()) != "done":
-            raise StageError(f"{unit.folder}: {state}; run jobs.tokenizer first")
+    stage.require([*words.values()], "jobs.tokenizer")
     made = shards.complete(recipe)
     text = {shard.name: manifest.fingerprint(shard.folder, "jobs.preprocess") for shard in made}
     found = []
@@ -69,7 +68,7 @@ def parameters(recipe: Recipe, vocabulary: Vocabulary) -> dict[str, Any]:
 
 def train(recipe: Recipe, vocabulary: Vocabulary) -> Tokenizer:
     """The candidate's tokenizer. Raises InputError, which names it, where the words cannot give it."""
-    words = counts.read(Workspace(Path(recipe.workspace)).words(vocabulary.spaces))
+    words = _words(recipe, vocabulary)
     try:
         if vocabulary.algorithm == "unigram":
             return unigram.train(words, vocabulary)
@@ -84,7 +83,8 @@ def publish(recipe: Recipe, unit: stage.Unit) -> str | None:
     """Have MLflow show a candidate; returns a problem in one line, or None."""
     if recipe.tracking.mlflow is None:
         return None
-    identity = f"{unit.folder.resolve()}:{manifest.fingerprint(unit.folder, 'jobs.tokenizer')}"
+    made = manifest.fingerprint(unit.folder, "jobs.tokenizer")
+    identity = f"{text_hash(f'{unit.folder.resolve()}:{made}'):016x}"
     figures = manifest.read(unit.folder, "jobs.tokenizer")["measures"]
     section = unit.causes["section"]
     return mlflow.publish_candidate(
@@ -96,9 +96,8 @@ def _make(
     recipe: Recipe, vocabulary: Vocabulary, made: list[shards.Shard], folder: Path
 ) -> Mapping[str, Any]:
     assemble.save(train(recipe, vocabulary), folder)
-    tokenizer = assemble.load(
-        folder
-    )  # as it will be used: JSON rounds the scores of a Unigram model
+    # As it will be used: JSON rounds the scores of a Unigram model.
+    tokenizer = assemble.load(folder)
     held_out = itertools.chain.from_iterable(
         shards.read(shards.part_file(shard.folder, shards.HELD_OUT)) for shard in made
     )
@@ -106,11 +105,17 @@ def _make(
         tokenizer,
         vocabulary.spaces,
         held_out,
-        counts.read(Workspace(Path(recipe.workspace)).words(vocabulary.spaces)),
+        _words(recipe, vocabulary),
         count.documents(made, shards.TRAIN),
     )
     measures.plot(found, vocabulary.name, folder / PLOT)
     return {"measures": found.as_dict(), "vocabulary": vocabulary_of(tokenizer)}
+
+
+def _words(recipe: Recipe, vocabulary: Vocabulary) -> Iterator[counts.Chunk]:
+    """The words of the training text, as they were merged."""
+    folder = Workspace(Path(recipe.workspace)).words(vocabulary.spaces)
+    return counts.read(manifest.verified(folder, "jobs.tokenizer"))
 
 
 def vocabulary_of(tokenizer: Tokenizer) -> dict[str, int]:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from kit import manifest, stage, tokens
 from kit.config import Recipe
-from kit.errors import ConfigError, StageError
-from kit.files import atomic, read_json, write_json, write_text
+from kit.errors import ConfigError
+from kit.files import atomic, write_json, write_text
 from kit.sections import read_resolved
 from kit.tokenizer import assemble, candidates
 from kit.tokenizer import measure as measures
@@ -39,11 +39,9 @@ def units(recipe: Recipe) -> list[stage.Unit]:
     """The one unit of the stage. Raises StageError while a shard is missing."""
 
     def make(folder: Path) -> Mapping[str, Any]:
-        for unit in candidates.units(recipe):
-            if (state := unit.state()) != "done":
-                raise StageError(f"{unit.folder}: {state}; run jobs.tokenizer first")
         name, reason = chosen(recipe)
         source = Workspace(Path(recipe.workspace)).candidate(name)
+        manifest.verified(source, "jobs.tokenizer")
         for file in (assemble.FILE, assemble.SETTINGS):
             with atomic(folder / file) as out:
                 out.write((source / file).read_bytes())
@@ -62,9 +60,20 @@ def units(recipe: Recipe) -> list[stage.Unit]:
 def work(run: Run, task: int, tasks: int) -> None:
     """What a submitted task runs; the run directory is all it reads. It reports on the candidates."""
     recipe = read_resolved(run.recipe, Recipe)
+    chosen(recipe)  # or it says why not, before the tokenizer that is there goes
     stage.run("tokenizer", units(recipe), task, tasks)
     if recipe.tokenizer.candidates:
         print(report(recipe), file=sys.stderr, flush=True)
+
+
+def picked(recipe: Recipe) -> str | None:
+    """The user's pick, if there is one. Raises ConfigError where the recipe has no such candidate."""
+    if (name := tokens.picked(recipe)) not in (None, *_names(recipe)):
+        raise ConfigError(
+            f"{Workspace(Path(recipe.workspace)).pick}: {name} is none of the recipe's candidates; "
+            f"pick another with jobs.tokenizer run --pick, or --pick {RULE}"
+        )
+    return name
 
 
 def differs(recipe: Recipe, name: str) -> bool:
@@ -72,12 +81,12 @@ def differs(recipe: Recipe, name: str) -> bool:
 
     Raises ConfigError for a name that is no candidate's.
     """
-    names = [vocabulary.name for vocabulary in recipe.tokenizer.vocabularies()]
-    if name not in (*names, RULE):
+    names = [*_names(recipe), RULE]
+    if name not in names:
         raise ConfigError(
-            f"--pick {name}: no such candidate; there are {', '.join(names)}, or {RULE}"
+            f"--pick {name}: no such candidate; there are {', '.join(names[:-1])}, or {RULE}"
         )
-    return name != (picked(recipe) or RULE)
+    return name != (tokens.picked(recipe) or RULE)
 
 
 @contextlib.contextmanager
@@ -86,7 +95,7 @@ def picking(recipe: Recipe, name: str) -> Iterator[None]:
 
     Where the block raises, all is as it was.
     """
-    before = picked(recipe)
+    before = tokens.picked(recipe)
     _write_pick(recipe, name)
     try:
         yield
@@ -95,29 +104,15 @@ def picking(recipe: Recipe, name: str) -> Iterator[None]:
         raise
 
 
-def _write_pick(recipe: Recipe, name: str) -> None:
-    path = Workspace(Path(recipe.workspace)).pick
-    if name == RULE:
-        path.unlink(missing_ok=True)
-    else:
-        write_json(path, {"candidate": name})
-
-
-def picked(recipe: Recipe) -> str | None:
-    """The user's pick, if there is one."""
-    path = Workspace(Path(recipe.workspace)).pick
-    return str(read_json(path)["candidate"]) if path.is_file() else None
-
-
 def chosen(recipe: Recipe) -> tuple[str, str]:
-    """The name of the candidate that is to be the tokenizer, and why. Raises ConfigError, StageError."""
+    """The name of the candidate that is to be the tokenizer, and why.
+
+    Raises ConfigError for a pick that is no candidate, StageError while one is not measured.
+    """
     vocabularies = {v.name: v.vocab_size for v in recipe.tokenizer.vocabularies()}
-    if (name := picked(recipe)) is not None:
-        if name not in vocabularies:
-            raise ConfigError(
-                f"{Workspace(Path(recipe.workspace)).pick}: {name} is none of the recipe's candidates; "
-                f"pick another with jobs.tokenizer run --pick, or --pick {RULE}"
-            )
+    name = picked(recipe)
+    stage.require(candidates.units(recipe), "jobs.tokenizer")
+    if name is not None:
         return name, "picked by hand"
     if len(vocabularies) == 1:
         return next(iter(vocabularies)), "the only one"
@@ -160,9 +155,9 @@ def report(recipe: Recipe) -> str:
 
     Raises StageError where one is not measured yet.
     """
+    name, reason = chosen(recipe)
     vocabularies = recipe.tokenizer.vocabularies()
     found = {v.name: figures(recipe, v.name) for v in vocabularies}
-    name, reason = chosen(recipe)
     lines = [
         f"| candidate | {' | '.join(heading for heading, _ in _COLUMNS.values())} |",
         f"| --- |{' ---: |' * len(_COLUMNS)}",
@@ -181,3 +176,15 @@ def report(recipe: Recipe) -> str:
     write_text(folder / TABLE, text)
     measures.compare([(v, found[v.name]) for v in vocabularies], folder / PLOT)
     return text
+
+
+def _names(recipe: Recipe) -> list[str]:
+    return [vocabulary.name for vocabulary in recipe.tokenizer.vocabularies()]
+
+
+def _write_pick(recipe: Recipe, name: str) -> None:
+    path = Workspace(Path(recipe.workspace)).pick
+    if name == RULE:
+        path.unlink(missing_ok=True)
+    else:
+        write_json(path, {"candidate": name})

@@ -58,7 +58,8 @@ def read(folder: Path) -> Iterator[Chunk]:
             found = np.frombuffer(counts.read(8 * _CHUNK), "<u8")
             if len(words) != len(found):
                 raise InputError(
-                    f"{folder}: {WORDS} and {COUNTS} differ in length; run jobs.tokenizer again"
+                    f"{folder}: {WORDS} and {COUNTS} differ in length; run jobs.tokenizer run RECIPE "
+                    "--verify, which makes them again"
                 )
             if not words:
                 return

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from kit import manifest, stage, tokens
 from kit.config import Recipe
-from kit.errors import StageError
 from kit.sections import read_resolved
 from kit.tokenizer import count, counts
 from kit.workspace import Run, Workspace
@@ -21,9 +20,7 @@ def units(recipe: Recipe) -> list[stage.Unit]:
     """One unit for each way to treat spaces. Raises StageError while a group is not counted."""
     workspace = Workspace(Path(recipe.workspace))
     counted = count.units(recipe)
-    for unit in counted:
-        if (state := unit.state()) != "done":
-            raise StageError(f"{unit.folder}: {state}; run jobs.tokenizer first")
+    stage.require(counted, "jobs.tokenizer")
     made = []
     for spaces in count.ways(recipe):
         folders = [unit.folder for unit in counted if unit.causes["section"]["spaces"] == spaces]
@@ -40,4 +37,5 @@ def work(run: Run, task: int, tasks: int) -> None:
 
 
 def _make(folders: Sequence[Path], folder: Path) -> Mapping[str, Any]:
-    return {"words": counts.write(folder, counts.merge(list(map(counts.read, folders))))}
+    sources = [counts.read(manifest.verified(source, "jobs.tokenizer")) for source in folders]
+    return {"words": counts.write(folder, counts.merge(sources))}

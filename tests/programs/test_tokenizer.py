@@ -194,10 +194,60 @@ def test_another_candidate_is_refused_as_well_while_that_run_lasts(made: Desk) -
     assert "tokenizer would be made anew" in found.stderr
 
 
-def test_a_pick_of_a_candidate_that_is_gone_is_told(made: Desk) -> None:
-    write_json(made.workspace.pick, {"candidate": "bpe-5-5-article"})
+def test_a_pick_of_a_candidate_that_is_gone_is_told_before_anything_is_made(made: Desk) -> None:
+    write_json(made.workspace.pick, {"candidate": NAMES[0]})
+    had = (made.workspace.tokenizer / assemble.FILE).read_bytes()
+    other = "tokenizer.candidates=[{vocab_size: 1180}]"
+    found = made.run("jobs.tokenizer", "run", str(made.recipe_file), other)
+    assert found.returncode == 2
+    assert f"{NAMES[0]} is none of the recipe's candidates; pick another" in found.stderr
+    assert (made.workspace.tokenizer / assemble.FILE).read_bytes() == had
+    assert not made.workspace.candidate("bpe-1180-8000-lossless").exists()
     with pytest.raises(ConfigError, match="is none of the recipe's candidates; pick another"):
-        made.make(made.recipe(LIST), "tokenizer")
+        choice.chosen(made.recipe(other))
+
+
+def test_a_damaged_pick_is_told(made: Desk) -> None:
+    for text in ("{}", "[]", '{"candid'):
+        made.workspace.pick.write_text(text, encoding="utf-8")
+        with pytest.raises(StageError, match=r"pick\.json: damaged; remove it, and pick again"):
+            choice.units(made.recipe(LIST))
+
+
+def test_a_candidate_that_was_changed_does_not_become_the_tokenizer(made: Desk) -> None:
+    path = made.workspace.candidate(NAMES[2]) / assemble.FILE
+    path.write_bytes(path.read_bytes().replace("日".encode(), "曰".encode()))
+    found = made.run("jobs.tokenizer", "run", str(made.recipe_file), LIST, "--pick", NAMES[2])
+    assert found.returncode == 2
+    assert f"{NAMES[2]}: changed since it was made; run jobs.tokenizer run RECIPE --verify" in (
+        found.stderr
+    )
+    assert not made.workspace.pick.exists()
+
+
+def test_stale_candidates_are_not_reported_on(made: Desk) -> None:
+    before = choice.report(made.recipe(LIST))
+    with pytest.raises(
+        StageError, match=r"bpe-1150-8000-lossless: stale; run jobs\.tokenizer first"
+    ):
+        choice.report(made.recipe(LIST, "tokenizer.min_frequency=3"))
+    assert (made.workspace.candidates / choice.TABLE).read_text(encoding="utf-8") == before
+
+
+def test_a_count_that_was_changed_is_noticed_by_whoever_reads_it(made: Desk) -> None:
+    for folder, module, name in (
+        (made.workspace.word_counts("lossless", 0), merge, "lossless"),
+        (made.workspace.words("lossless"), candidates, NAMES[0]),
+    ):
+        path = folder / counts.COUNTS
+        raw = bytearray(path.read_bytes())
+        raw[6] ^= 1
+        path.write_bytes(raw)
+        (unit,) = [unit for unit in module.units(made.recipe(LIST)) if unit.name == name]
+        with pytest.raises(StageError, match="changed since it was made"):
+            unit.make(made.folder)
+        raw[6] ^= 1
+        path.write_bytes(raw)
 
 
 def test_a_new_candidate_leaves_the_others_as_they_are(made: Desk) -> None:

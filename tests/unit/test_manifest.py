@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -81,7 +82,14 @@ def test_an_output_that_is_gone_or_of_another_size_is_broken(folder: Path) -> No
     assert manifest.state(folder, CAUSES) == "broken"
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"causes": {}}', '{"outputs": {}}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{", "[]", "3", '{"causes": {}}', '{"outputs": {}}'),
+        json.dumps({"causes": CAUSES, "outputs": {"cloth": {}}}),
+        json.dumps({"causes": CAUSES, "outputs": [1]}),
+    ],
+)
 def test_a_damaged_manifest_is_broken(folder: Path, text: str) -> None:
     (folder / MANIFEST).write_text(text, encoding="utf-8")
     assert manifest.state(folder, CAUSES) == "broken"
