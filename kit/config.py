@@ -256,6 +256,7 @@ class Tracking(Section):
     tensorboard: bool = True
     mlflow: str | None = Field(
         default="workspace",
+        min_length=1,
         description="a tracking URI; workspace: sqlite in the workspace; null: off",
     )
     experiment: str = "ekiden"
