@@ -109,9 +109,7 @@ def _do(
     from kit.tokenizer import choice
 
     if pick is None:
-        choice.picked(
-            recipe
-        )  # one that is no candidate any more is told before anything is trained
+        choice.picked(recipe)  # one that is no candidate any more is told before the work
     changed = pick if pick is not None and choice.differs(recipe, pick) else None
     if changed is None or dry_run:
         if changed is not None:
