@@ -39,15 +39,13 @@ def units(recipe: Recipe) -> list[stage.Unit]:
     """The one unit of the stage. Raises StageError while a shard is missing."""
 
     def make(folder: Path) -> Mapping[str, Any]:
-        name, reason = chosen(recipe)
-        source = Workspace(Path(recipe.workspace)).candidate(name)
-        manifest.verified(source, "jobs.tokenizer")
+        source, reason = _source(recipe)
         for file in (assemble.FILE, assemble.SETTINGS):
             with atomic(folder / file) as out:
                 out.write((source / file).read_bytes())
         made_from = manifest.read(source, "jobs.tokenizer")
         return {
-            "candidate": name,
+            "candidate": source.name,
             "reason": reason,
             "vocabulary": made_from["vocabulary"],
             "spaces": made_from["causes"]["section"]["spaces"],
@@ -60,7 +58,7 @@ def units(recipe: Recipe) -> list[stage.Unit]:
 def work(run: Run, task: int, tasks: int) -> None:
     """What a submitted task runs; the run directory is all it reads. It reports on the candidates."""
     recipe = read_resolved(run.recipe, Recipe)
-    chosen(recipe)  # or it says why not, before the tokenizer that is there goes
+    _source(recipe)  # or it says why not, before the tokenizer that is there goes
     stage.run("tokenizer", units(recipe), task, tasks)
     if recipe.tokenizer.candidates:
         print(report(recipe), file=sys.stderr, flush=True)
@@ -176,6 +174,13 @@ def report(recipe: Recipe) -> str:
     write_text(folder / TABLE, text)
     measures.compare([(v, found[v.name]) for v in vocabularies], folder / PLOT)
     return text
+
+
+def _source(recipe: Recipe) -> tuple[Path, str]:
+    """The folder of the chosen candidate, as it was made, and why that one."""
+    name, reason = chosen(recipe)
+    folder = Workspace(Path(recipe.workspace)).candidate(name)
+    return manifest.verified(folder, "jobs.tokenizer"), reason
 
 
 def _names(recipe: Recipe) -> list[str]:

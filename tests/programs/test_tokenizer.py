@@ -217,12 +217,14 @@ def test_a_damaged_pick_is_told(made: Desk) -> None:
 def test_a_candidate_that_was_changed_does_not_become_the_tokenizer(made: Desk) -> None:
     path = made.workspace.candidate(NAMES[2]) / assemble.FILE
     path.write_bytes(path.read_bytes().replace("日".encode(), "曰".encode()))
+    had = (made.workspace.tokenizer / assemble.FILE).read_bytes()
     found = made.run("jobs.tokenizer", "run", str(made.recipe_file), LIST, "--pick", NAMES[2])
     assert found.returncode == 2
     assert f"{NAMES[2]}: changed since it was made; run jobs.tokenizer run RECIPE --verify" in (
         found.stderr
     )
     assert not made.workspace.pick.exists()
+    assert (made.workspace.tokenizer / assemble.FILE).read_bytes() == had
 
 
 def test_stale_candidates_are_not_reported_on(made: Desk) -> None:
