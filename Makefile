@@ -17,10 +17,13 @@ DEMO := $(if $(DUMP),name=demo-dump workspace=work/demo-dump corpus.sources.jawi
 demo: $(VENV)/installed
 	$(BIN)/python -m jobs.pipeline run configs/demo.yaml cluster.preempt_at_step=120 $(DEMO)
 
+# By file: one process imports DeepSpeed, and one compiles the merge loop, not each. Slurm's grace and limits are
+# short in its tests: they have the machine to themselves.
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadgroup tests/unit
-	$(BIN)/python -m pytest -n 2 --dist loadgroup tests/programs
-	$(BIN)/python -m pytest -m "not trial" --ignore tests/unit --ignore tests/programs
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/programs
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not trial" tests/end_to_end tests/chaos
+	$(BIN)/python -m pytest -m "not trial" tests/slurm
 
 chaos: $(VENV)/installed
 	$(BIN)/python -m tests.chaos --interruptions 50 --seed $(SEED) $(WHERE)

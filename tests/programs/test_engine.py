@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from tests.conftest import Desk
 
-pytestmark = pytest.mark.xdist_group("deepspeed")  # one worker imports it, not each
-
 SMALL = (
     "model.n_embd=8", "model.n_positions=8", "training.global_batch=2", "training.micro_batch=1",
 )  # fmt: skip

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     Spaces = Literal["lossless", "article"]
 
-pytestmark = pytest.mark.xdist_group("merges")  # one worker compiles the loop, not each
-
 
 def model_of(tokenizer: Tokenizer) -> tuple[dict[str, int], list[Any]]:
     """Vocabulary and merges."""
