@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kit import duplicates, manifest
 from kit.errors import InputError, StageError
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from kit.config import Recipe
+
+    Lines = TypeVar("Lines", bound=Sequence[str])
 
 VERSION = 4  # raise when the same documents come to give other bytes: a golden test watches
 _NO_CAUSE = frozenset({"sources", "downloads", "unit_mb", "tasks"})  # of a shard's bytes
@@ -147,6 +149,20 @@ def read(path: Path) -> Iterator[list[str]]:
     """The documents of a shard, each a list of segmented sentences. Raises InputError as `texts`."""
     for text in texts(path):
         yield text.split("\n")[:-1]
+
+
+def batches(documents: Iterable[Lines], characters: int) -> Iterator[list[Lines]]:
+    """Documents, each a row of lines, in batches that end with the one that reaches so many characters."""
+    batch: list[Lines] = []
+    size = 0
+    for lines in documents:
+        batch.append(lines)
+        size += sum(map(len, lines))
+        if size >= characters:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def plain_text(sentences: Sequence[str]) -> str:

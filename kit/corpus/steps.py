@@ -114,7 +114,7 @@ def segmented(
     end = f" {shards.LINE_END}\n" if steps.corpus.mode == "default" else "\n"
 
     def chunks() -> Iterator[list[str]]:
-        for batch in _batches(raw):
+        for batch in shards.batches(raw, _BATCH):
             for slices in _sliced(steps.prepare(batch)):
                 text = _Text.of([part.lines for part in slices if part.lines], end)
                 waiting.append((slices, text))
@@ -204,16 +204,3 @@ class _Text:
         for end in self.ends:
             yield "".join(row[2 * begin : 2 * end])
             begin = end
-
-
-def _batches(raw: Iterable[list[str]]) -> Iterator[list[list[str]]]:
-    batch: list[list[str]] = []
-    size = 0
-    for lines in raw:
-        batch.append(lines)
-        size += sum(map(len, lines))
-        if size >= _BATCH:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch

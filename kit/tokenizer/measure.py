@@ -25,7 +25,7 @@ from kit.tokenizer.table import Table
 from kit.tokens import dtype_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from tokenizers import Tokenizer
@@ -93,7 +93,7 @@ def measure(
     exact, or treat spaces the same. Raises InputError where nothing is held out.
     """
     seen = _HeldOut(tokenizer, spaces)
-    for batch in _batches(held_out):
+    for batch in shards.batches(held_out, _CHARACTERS):
         seen.add(batch)
     tokens = int(seen.found.sum())
     if not (seen.words and tokens):
@@ -238,19 +238,6 @@ class _HeldOut:
         line_ends = words.count(shards.LINE_END)
         self.words += len(words) - line_ends - words.count(shards.SPACE) - words.count("")
         self.line_end_tokens += line_ends * self._line_end // self._dtype.itemsize
-
-
-def _batches(documents: Iterable[Sequence[str]]) -> Iterator[list[Sequence[str]]]:
-    batch: list[Sequence[str]] = []
-    size = 0
-    for document in documents:
-        batch.append(document)
-        size += sum(map(len, document))
-        if size >= _CHARACTERS:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
 
 
 def _training(
