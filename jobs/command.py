@@ -89,8 +89,39 @@ def load(
     name, version = segment.resolve(recipe.corpus.segmenter)
     resolved = {"segmenter": name, "segmenter_version": version}
     recipe = recipe.model_copy(update={"corpus": recipe.corpus.model_copy(update=resolved)})
+    if not recipe_file.is_dir():  # a run directory has its precision
+        recipe = recipe.model_copy(update={"training": _with_precision(recipe, cluster)})
     rows = amendments.recorded(run_of(recipe))
     return amendments.on_recipe(rows, recipe), amendments.on_cluster(rows, cluster)
+
+
+def _with_precision(recipe: config.Recipe, cluster: config.Cluster) -> config.Training:
+    """The recipe's training in a precision of its own: a run that has begun keeps the one it has."""
+    from kit import config
+    from kit.sections import read_resolved
+    from kit.training import precision
+
+    training, run = recipe.training, run_of(recipe)
+    if training.precision_reason is not None:
+        raise ConfigError(
+            "training.precision_reason: is set when the recipe is resolved; set training.precision"
+        )
+    asked, reason = training.precision, None
+    if run.begun and run.recipe.is_file():
+        own = read_resolved(run.recipe, config.Recipe).training
+        if asked in ("auto", own.precision):
+            asked, reason = own.precision, own.precision_reason
+    if asked == "auto":
+        asked, reason = precision.resolve(cluster)
+    return training.model_copy(update={"precision": asked, "precision_reason": reason})
+
+
+def warn(recipe: config.Recipe, cluster: config.Cluster) -> None:
+    """Say on stderr what will be slow, and need not be."""
+    from kit.training import precision
+
+    if line := precision.warning(recipe.training.precision, cluster):
+        print(f"warning: {line}", file=sys.stderr, flush=True)
 
 
 def read_run(directory: Path) -> tuple[Run, config.Recipe, config.Cluster]:
@@ -132,6 +163,7 @@ def run_here(
 
     refuse_second(run_of(recipe))
     refuse_to_disturb(recipe, stages)
+    _look_ahead(recipe, cluster, stages)
     if TRAIN not in stages and len({stage.command for stage in stages}) == 1:
         with local.hold(run_of(recipe)):
             run = submission.prepare(recipe, cluster)
@@ -160,6 +192,7 @@ def submit(
     if not todo:
         say("nothing to submit: all is done")
         return
+    _look_ahead(recipe, cluster, todo)
     jobs = _jobs(run_of(recipe), recipe, todo)
     if cluster.kind == "local":
         run = submission.prepare(recipe, cluster)
@@ -173,6 +206,19 @@ def submit(
         for name, job in launch.submit(run, cluster, jobs).items():
             say(f"{name}: job {job}")
     say(f"run directory: {run.root}")
+
+
+def _look_ahead(recipe: config.Recipe, cluster: config.Cluster, stages: Sequence[Stage]) -> None:
+    """Find out now what training would find out at its start. Raises ConfigError."""
+    from jobs.chain import TRAIN
+
+    if TRAIN not in stages:
+        return
+    warn(recipe, cluster)
+    if cluster.kind == "local" and cluster.device == "cuda":
+        from kit.training import device
+
+        device.check(recipe.training.precision, cluster.training.ranks_per_node)
 
 
 def withdraw_broken(recipe: config.Recipe, stages: Sequence[Stage]) -> None:
@@ -243,6 +289,7 @@ def _jobs(run: Run, recipe: config.Recipe, stages: Sequence[Stage]) -> list[Job]
 def show_dry_run(recipe: config.Recipe, cluster: config.Cluster, stages: Sequence[Stage]) -> None:
     """Say what `run` or `submit` would do."""
     todo = to_do(recipe, stages)
+    _look_ahead(recipe, cluster, todo)
     jobs = _jobs(run_of(recipe), recipe, todo) if todo else []
     for stage, job in zip(todo, jobs, strict=True):
         size = (

@@ -23,6 +23,7 @@ from jobs.command import (
     show_dry_run,
     submit,
     to_do,
+    warn,
 )
 
 app = new_app("The whole relay: from raw text to a released model.")
@@ -81,6 +82,7 @@ def show_verb(
 ) -> None:
     """The resolved recipe and cluster, as a run directory would hold them."""
     recipe, cluster = load(recipe_file, overrides, cluster_name)
+    warn(recipe, cluster)
     print_json(
         {"recipe": recipe.model_dump(mode="json"), "cluster": cluster.model_dump(mode="json")}
     )

@@ -126,7 +126,8 @@ def measure(run: Run, recipe: Recipe, cluster: Cluster) -> dict[str, Any]:
         "training_tokens": begun["training_tokens"],
         "seconds_a_step": seconds,
         "tokens_per_second": rate,
-        "mfu": accelerator and rate * work / (begun["ranks"] * plan.PEAK_FLOPS[accelerator]),
+        "mfu": accelerator
+        and rate * work / (begun["ranks"] * plan.ACCELERATORS[accelerator].peak_flops),
         "memory_bytes": max(row.get("memory_bytes") or 0 for row in steps) or None,
         "save_seconds": max(row["seconds"] for row in saves),
         "save_blocked_seconds": max(row["blocked"] for row in saves),

@@ -53,7 +53,7 @@ _CHOSEN_AT_SUBMISSION = ("cluster.name", "cluster.kind")
 BOUND = (
     "workspace", "corpus.", "tokenizer.", "tokens.",
     "model.n_layer", "model.n_embd", "model.n_head", "model.n_positions", "model.pad_vocab_to",
-    "training.precision", "training.decay_all",
+    "training.precision", "training.precision_reason", "training.decay_all",
 )  # fmt: skip
 
 

@@ -13,11 +13,12 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from kit.plan import PEAK_FLOPS
+from kit.plan import ACCELERATORS
 from kit.sections import Section
 from kit.vocabularies import Tokenizer  # noqa: TC001  pydantic reads it at run time
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+Precision = Literal["auto", "bf16", "fp16", "fp32"]
 _NAMED = {  # published texts by name: kit/corpus/raw/sources.py knows where they are
     "wikipedia": r"[a-z][a-z_]*wiki-\d{8}",
     "plaintext": r"cc100-[A-Za-z]{2,3}([_-][A-Za-z]+)?",
@@ -203,8 +204,18 @@ class Training(Section):
     beta2: float = Field(default=0.95, ge=0, lt=1)
     epsilon: float = Field(default=1e-8, gt=0)
     clip: float = Field(default=1.0, gt=0, description="bound on the gradient's norm")
-    precision: Literal["bf16", "fp32"] = "bf16"
-    gradient_dtype: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = Field(
+        default="auto",
+        description="auto: bf16 on a GPU that has it, fp16 on one that has not, fp32 on a CPU; resolved "
+        "when the run is submitted",
+    )
+    precision_reason: str | None = Field(
+        default=None, description="why auto is that; set when the recipe is resolved"
+    )
+    gradient_dtype: Literal["fp32", "bf16", "fp16"] = Field(
+        default="fp32",
+        description="in which gradients are accumulated: fp32, or the precision of the training",
+    )
     loss_chunk: int | None = Field(
         default=None,
         gt=0,
@@ -318,14 +329,15 @@ class TrainingResources(Section):
     )
     failures: int = Field(default=3, ge=0, description="crashes without a new checkpoint")
     accelerator: str | None = Field(
-        default=None, description="the device of a rank, by its name in kit/plan.py: for the MFU"
+        default=None,
+        description="the GPU of a rank, by its name in kit/plan.py: for the MFU, and for precision: auto",
     )
 
     @field_validator("accelerator")
     @classmethod
     def _known(cls, accelerator: str | None) -> str | None:
-        if accelerator is not None and accelerator not in PEAK_FLOPS:
-            raise ValueError(f"known are {', '.join(PEAK_FLOPS)}; or leave it out")
+        if accelerator is not None and accelerator not in ACCELERATORS:
+            raise ValueError(f"known are {', '.join(ACCELERATORS)}; or leave it out")
         return accelerator
 
     @property
@@ -354,6 +366,16 @@ class Cluster(Section):
     preempt_at_step: int | None = Field(
         default=None, gt=0, description="local only: a drill, one preemption at this step"
     )
+
+    @model_validator(mode="after")
+    def _a_gpu_for_each_rank(self) -> Cluster:
+        training = self.training
+        if self.device == "cuda" and 0 < training.gpus_per_node < training.ranks_per_node:
+            raise ValueError(
+                f"training.gpus_per_node={training.gpus_per_node} for "
+                f"training.ranks_per_node={training.ranks_per_node}: a rank has a GPU of its own"
+            )
+        return self
 
     def resources_of(self, kind: Literal["network", "arrays", "single"]) -> TaskResources:
         """What one task of a job of that kind gets."""

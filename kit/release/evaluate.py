@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kit import manifest, shards, stage, tokens
-from kit.config import Recipe
+from kit.config import Cluster, Recipe
 from kit.errors import CheckpointError
 from kit.files import text_hash, write_json
 from kit.sections import read_resolved
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from kit.training.checkpoint import Checkpoint
     from kit.workspace import Run
 
-VERSION = 1  # raise when the same weights come to get other scores
+VERSION = 2  # raise when the same weights come to get other scores
 SCORES = "scores.json"
 
 
@@ -40,7 +40,8 @@ def units(run: Run, recipe: Recipe) -> list[stage.Unit]:
     causes = manifest.causes("evaluate", VERSION, {"dtype": recipe.release.dtype}, inputs)
 
     def make(folder: Path) -> Mapping[str, Any]:
-        write_json(folder / SCORES, scores(recipe, chosen))
+        device = read_resolved(run.cluster, Cluster).device
+        write_json(folder / SCORES, scores(recipe, chosen, device))
         return {}
 
     return [stage.Unit("evaluation", run.evaluation, causes, make)]
@@ -71,15 +72,15 @@ def causes_of(recipe: Recipe, checkpoint: Checkpoint) -> dict[str, str]:
     return {"checkpoint": checkpoint.folder.name, "weights": weights, "data": data}
 
 
-def scores(recipe: Recipe, checkpoint: Checkpoint) -> dict[str, Any]:
-    """The scores of a checkpoint's weights; losses are in nats a token."""
+def scores(recipe: Recipe, checkpoint: Checkpoint, device: str) -> dict[str, Any]:
+    """The scores of a checkpoint's weights as they are released; losses are in nats a token."""
     data = tokens.complete(recipe)
     train, held_out = (tokens.open_part(data, part, recipe) for part in shards.PARTS)
     text_bytes = sum(
         manifest.read(unit.folder, "jobs.tokenize")["counts"][shards.HELD_OUT].get("bytes", 0)
         for unit in data
     )
-    total = total_loss(recipe, checkpoint, held_out)
+    total = total_loss(recipe, checkpoint, held_out, device)
     predicted = len(held_out) - 1
     loss = total / predicted
     unigram = unigram_loss(train, held_out, tokens.vocabulary(recipe).size)
@@ -96,12 +97,17 @@ def scores(recipe: Recipe, checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
-def total_loss(recipe: Recipe, checkpoint: Checkpoint, row: tokens.TokenRow) -> float:
-    """The summed loss in nats of every token of a row but its first, read in blocks."""
+def total_loss(recipe: Recipe, checkpoint: Checkpoint, row: tokens.TokenRow, device: str) -> float:
+    """The summed loss in nats of every token of a row but its first, read in blocks.
+
+    The weights are those of the release. A GPU (device cuda, where there is one) computes in their
+    dtype, a CPU in fp32: few have bf16 of their own.
+    """
     import torch
     import torch.nn.functional as F  # noqa: N812  torch's own name for it
 
     model = load_model(recipe, checkpoint)
+    model = model.cuda() if device == "cuda" and torch.cuda.is_available() else model.float()
     length = recipe.model.n_positions
     total = 0.0
     with torch.no_grad():
@@ -113,7 +119,8 @@ def total_loss(recipe: Recipe, checkpoint: Checkpoint, row: tokens.TokenRow) -> 
 
 
 def load_model(recipe: Recipe, checkpoint: Checkpoint) -> Any:
-    """The weights of a checkpoint as a transformers.GPT2LMHeadModel in the dtype of the release.
+    """The weights of a checkpoint as a transformers.GPT2LMHeadModel in the dtype of the release, on
+    the CPU.
 
     Raises CheckpointError where its bytes are not those that were written.
     """
@@ -133,8 +140,7 @@ def load_model(recipe: Recipe, checkpoint: Checkpoint) -> Any:
     assert not unknown, unknown
     assert set(missing) <= {"lm_head.weight"}, missing  # tied; ZeRO-3 keeps one of the two
     gpt2.tie_weights()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return gpt2.to(device=device, dtype=getattr(torch, recipe.release.dtype)).eval()
+    return gpt2.to(getattr(torch, recipe.release.dtype)).eval()
 
 
 def unigram_loss(train: tokens.TokenRow, held_out: tokens.TokenRow, vocab_size: int) -> float:

@@ -42,7 +42,7 @@ def units(run: Run, recipe: Recipe) -> list[stage.Unit]:
     def make(folder: Path) -> Mapping[str, Any]:
         from transformers import GenerationConfig
 
-        model = evaluate.load_model(recipe, chosen).cpu()
+        model = evaluate.load_model(recipe, chosen)
         model.config.use_cache = True
         model.generation_config = GenerationConfig(
             bos_token_id=model.config.bos_token_id,

@@ -2,10 +2,15 @@
 
 Where `limit_alphabet` cuts through characters of one frequency, those of the smaller code points stay:
 BpeTrainer decides that by hash order. A character outside the alphabet is left out of a word, as there.
+
+A small text is given to BpeTrainer itself, once for each time a word occurs: the compiled loop of
+kit/tokenizer/pairs.py, which takes counts, pays for its compilation (20 s on a slow core) only beyond.
 """
 
 from __future__ import annotations
 
+import itertools
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,14 +29,14 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
+_SMALL_TEXT = 1_000_000  # characters: BpeTrainer takes about a second
+
 
 def train(words: Iterable[Chunk], vocabulary: Vocabulary, min_frequency: int) -> Tokenizer:
     """A tokenizer of exactly `vocabulary.vocab_size` entries.
 
     Raises InputError for no words at all, and for more or fewer entries than they can give.
     """
-    from kit.tokenizer import pairs
-
     corpus = Words.of(words)
     alphabet = corpus.alphabet(vocabulary.limit_alphabet)
     first = assemble.first_entries(vocabulary.spaces)
@@ -41,15 +46,11 @@ def train(words: Iterable[Chunk], vocabulary: Vocabulary, min_frequency: int) ->
         raise too_few(wanted, least)
     symbols, lengths = _symbols(corpus, alphabet, len(first))
     room = min(wanted, least + len(symbols))  # a merge takes one symbol away, or more
-    found = pairs.merge(
-        symbols,
-        lengths,
-        corpus.counts,
-        *pairs.hash_tokens(*code_points(entries), room),
-        least,
-        min_frequency,
-    )
-    merges = _merges(entries, found.tolist())
+    by_id = Words(symbols, lengths, corpus.counts)
+    if int(lengths.astype(np.int64) @ corpus.counts) <= _SMALL_TEXT:
+        merges = _merges_by_tokenizers(entries, len(first), by_id, room, min_frequency)
+    else:
+        merges = _merges_by_pairs(entries, by_id, room, min_frequency)
     if len(entries) < wanted:
         raise InputError(
             f"tokenizer.vocab_size={wanted}: the corpus gives only {len(entries)} entries; "
@@ -64,6 +65,55 @@ def _symbols(words: Words, alphabet: Array, first: int) -> tuple[Array, Array]:
     kept = found >= 0
     ends = np.cumsum(kept, dtype=np.int64)[np.cumsum(words.lengths, dtype=np.int64) - 1]
     return found[kept] + np.int32(first), np.diff(ends, prepend=0).astype(np.int32)
+
+
+def _merges_by_tokenizers(
+    entries: list[str], special: int, words: Words, room: int, min_frequency: int
+) -> list[tuple[str, str]]:
+    """The merges up to `room` entries, whose tokens are added to `entries`.
+
+    The first `special` entries are no text. Words are of ids.
+    """
+    from tokenizers import Tokenizer, models, trainers
+
+    text = "".join(entries[symbol] for symbol in words.codes.tolist())
+    starts = (np.cumsum(words.lengths, dtype=np.int64) - words.lengths).tolist()
+    repeated = (
+        itertools.repeat(text[start : start + length], count)
+        for start, length, count in zip(
+            starts, words.lengths.tolist(), words.counts.tolist(), strict=True
+        )
+        if length
+    )
+    tokenizer = Tokenizer(models.BPE())
+    trainer = trainers.BpeTrainer(
+        vocab_size=room,
+        min_frequency=min_frequency,
+        special_tokens=entries[:special],
+        initial_alphabet=entries[special:],
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(itertools.chain.from_iterable(repeated), trainer)
+    model = json.loads(tokenizer.to_str())["model"]
+    entries[:] = sorted(model["vocab"], key=model["vocab"].get)
+    return [(left, right) for left, right in model["merges"]]
+
+
+def _merges_by_pairs(
+    entries: list[str], words: Words, room: int, min_frequency: int
+) -> list[tuple[str, str]]:
+    """The same from counts; `words` are overwritten."""
+    from kit.tokenizer import pairs
+
+    found = pairs.merge(
+        words.codes,
+        words.lengths,
+        words.counts,
+        *pairs.hash_tokens(*code_points(entries), room),
+        len(entries),
+        min_frequency,
+    )
+    return _merges(entries, found.tolist())
 
 
 def _merges(entries: list[str], found: Sequence[Sequence[int]]) -> list[tuple[str, str]]:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 TAG, CANDIDATE_TAG = "ekiden.run", "ekiden.candidate"
 _PLOT_TAG = "ekiden.plot"  # the hash of the plot that is shown
 _SQLITE = "sqlite:///"
-_BATCH = 200  # rows of at most five metrics: MLflow takes 1,000 metrics a call
+_BATCH = 150  # rows of at most six metrics: MLflow takes 1,000 metrics a call
 _PAUSE = 5.0  # seconds between two looks at the ledger
 _PATIENCE = {  # MLflow's own retries would block for minutes
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",

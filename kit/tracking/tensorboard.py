@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from kit.workspace import Run
 
 _SCALARS = {
-    "step": ("loss", "learning_rate", "gradient_norm", "tokens_per_second", "mfu"),
+    "step": ("loss", "learning_rate", "gradient_norm", "loss_scale", "tokens_per_second", "mfu"),
     "validation": ("validation_loss",),
 }
 

@@ -7,6 +7,7 @@ writes `start.json`; the other ranks wait for that file. After the last barrier 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
@@ -15,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from kit import amendments
 from kit.config import Cluster, Recipe
-from kit.errors import Interrupted, JobFailed, TrainingStopped
+from kit.errors import ConfigError, Interrupted, JobFailed, TrainingStopped
 from kit.files import read_json, write_json
 from kit.sections import read_resolved
 from kit.tracking import ledger
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch._C._distributed_c10d import Store
 
     from kit.workspace import Attempt, Run
@@ -62,6 +65,8 @@ def work(run: Run, task: int, tasks: int) -> None:  # noqa: ARG001  one task of 
     from kit.training.loop import Loop
     from kit.training.team import Team
 
+    device = Device(cluster.device, place.local_rank)
+    device.check(recipe.training.precision)
     attempt, store = claim(run, place, amended) if place.rank == 0 else follow(run, place)
     if read_json(attempt.start)["amendments"] != amended:
         raise JobFailed("the run was amended while its ranks began; they begin anew")
@@ -69,9 +74,9 @@ def work(run: Run, task: int, tasks: int) -> None:  # noqa: ARG001  one task of 
     watchdog = Watchdog(
         attempt.hang, place.job, place.rank, rules.hang_seconds, rules.start_seconds
     )
-    device = Device(cluster.device, place.local_rank)
     team = Team.join(device.backend, store, place.rank, place.ranks, interruption)
-    outcome = Loop(run, recipe, cluster, attempt, device, team, watchdog).run()
+    with _memory_suffices(recipe, attempt, place):
+        outcome = Loop(run, recipe, cluster, attempt, device, team, watchdog).run()
     team.barrier()
     if place.rank == 0:
         write_json(attempt.end, {"job": place.job, "time": time.time(), **outcome})
@@ -84,6 +89,25 @@ def work(run: Run, task: int, tasks: int) -> None:  # noqa: ARG001  one task of 
         raise Interrupted(
             f"{outcome['reason']} at step {outcome['step']}; step {outcome['saved']} is saved"
         )
+
+
+@contextlib.contextmanager
+def _memory_suffices(recipe: Recipe, attempt: Attempt, place: Place) -> Iterator[None]:
+    """Raises ConfigError where the GPU's memory ends before the run's first step: it always would."""
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        begun = read_json(attempt.start)["from_step"] > 0
+        if begun or any(row["kind"] == "step" for row in ledger.rows(attempt)):
+            raise
+        said = str(error).split(". ", 1)[0]
+        raise ConfigError(
+            f"training.micro_batch={recipe.training.micro_batch}: too much for the memory of rank "
+            f"{place.rank}'s GPU ({said}); lower it, set training.loss_chunk or "
+            "model.activation_checkpointing=true, or take more ranks"
+        ) from error
 
 
 def claim(run: Run, place: Place, amended: int) -> tuple[Attempt, Store]:

@@ -74,14 +74,14 @@ class Book:
         self,
         progress: Progress,
         figures: dict[str, float],
+        flags: dict[str, bool],
         seconds: float,
         memory_bytes: int,
-        *,
-        skipped: bool,
     ) -> None:
-        """A step that is done; `figures`: loss (nats a token), learning_rate, gradient_norm.
+        """A step that is done; `figures`: loss (nats a token), learning_rate, gradient_norm, loss_scale.
 
-        What is not finite is null in the ledger.
+        What is not finite is null in the ledger. `flags` of a step whose update was left out:
+        `skipped`, a bad one, or `overflow`, its gradient too large for fp16 at that loss scale.
         """
         rate = self._batches.global_batch * self._batches.length / seconds
         if time.monotonic() > self._told + _PAUSE:
@@ -94,7 +94,7 @@ class Book:
             step=progress.step,
             **{name: value if math.isfinite(value) else None for name, value in figures.items()},
             sample=progress.sample,
-            **({"skipped": True} if skipped else {}),
+            **{name: True for name, is_set in flags.items() if is_set},
             seconds=seconds,
             tokens_per_second=rate,
             mfu=self._mfu(rate),
@@ -116,7 +116,7 @@ class Book:
         """The share of the devices' peak that the model's own work takes; null on a CPU."""
         if self._accelerator is None:
             return None
-        peak = plan.PEAK_FLOPS[self._accelerator] * self._batches.ranks
+        peak = plan.ACCELERATORS[self._accelerator].peak_flops * self._batches.ranks
         return tokens_per_second * self._flops / peak
 
     def add(self, kind: str, **fields: Any) -> None:

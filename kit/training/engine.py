@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -14,7 +16,7 @@ from kit.training import model as language_model
 from kit.training.snapshot import HostCopy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from torch import Tensor
@@ -29,7 +31,15 @@ _DEEPSPEED_KEYS = {
     "communication_data_type", "prescale_gradients", "gradient_predivide_factor",
     "wall_clock_breakdown", "memory_breakdown", "comms_logger", "flops_profiler",
 }  # fmt: skip
+_ACCELERATOR = "DS_ACCELERATOR"
 _WHOLE_MODEL = "mp_rank_00_model_states.pt"
+# Dynamic loss scaling of fp16: from 2^16, halved at the second overflow in a row of steps, doubled after a
+# thousand steps without one. DeepSpeed's own defaults, and those of HF's examples.
+_LEAST_SCALE = 1
+_LOSS_SCALE = {
+    "loss_scale": 0, "loss_scale_window": 1000, "initial_scale_power": 16, "hysteresis": 2,
+    "min_loss_scale": _LEAST_SCALE,
+}  # fmt: skip
 
 
 class Engine:
@@ -45,7 +55,7 @@ class Engine:
         universal: bool = False,
     ) -> None:
         """`universal`: `load` is given what `convert` made."""
-        deepspeed = _import_deepspeed()
+        deepspeed = _import_deepspeed(device.kind)
         self.device = device.prepare(deterministic=recipe.training.deterministic)
         deepspeed.init_distributed(dist_backend=device.backend, auto_mpi_discovery=False)
         torch.manual_seed(recipe.training.seed)  # the same weights on every rank
@@ -68,9 +78,13 @@ class Engine:
         if self._engine.optimizer is self._optimizer:  # fp32 without ZeRO: DeepSpeed keeps no norm
             self._engine._config.gradient_clipping = 0.0
             self._optimizer.clip = training.clip
+        if recipe.training.precision == "fp16":
+            # At the smallest scale an overflow is a bad step, and `health` decides.
+            self._scaler.raise_error_at_min_scale = False
         self._copy = _Capture(HostCopy(pinned=device.is_gpu))
         self._engine.checkpoint_engine = self._copy
         self._engine._copy_recovery_script = lambda _: None  # jobs.export is the way to weights
+        self._overflowed = False
         self._accumulation = accumulation
         self._settle = device.settle
 
@@ -93,10 +107,26 @@ class Engine:
 
         Returns that norm: the same on all ranks, not finite where the gradient is not.
         """
+        scale = self.loss_scale
         self._optimizer.accept = lambda: accept(self._norm())
         self._engine.step()
         self._optimizer.accept = None
-        return self._norm()
+        norm = self._norm()
+        self._overflowed = scale is not None and scale > _LEAST_SCALE and not math.isfinite(norm)
+        return norm
+
+    @property
+    def loss_scale(self) -> float | None:
+        """In fp16 the factor of the next loss, which keeps small gradients above zero; else None."""
+        return float(self._scaler.cur_scale) if self._engine.fp16_enabled() else None
+
+    @property
+    def overflowed(self) -> bool:
+        """Whether the last update was left out as the gradient was too large at its loss scale.
+
+        Not where the scale could not be smaller: then the gradient itself is not finite.
+        """
+        return self._overflowed
 
     @torch.no_grad()
     def validate(self, blocks: Tensor) -> Tensor:
@@ -119,7 +149,8 @@ class Engine:
 
     def state_bytes(self) -> int:
         """About the size of a checkpoint: the weights, and three fp32 values of AdamW for each."""
-        return self.parameters() * (12 + (2 if self._engine.bfloat16_enabled() else 4))
+        held: int = self._engine.get_data_types()[0].itemsize
+        return self.parameters() * (12 + held)
 
     def capture(self, step: int) -> dict[str, Any]:
         """This rank's part of the state after `step` full steps, by file name. A collective.
@@ -146,6 +177,11 @@ class Engine:
         self._engine.global_samples = step * self._engine.train_batch_size()
         self._engine.skipped_steps = 0  # the ledger has them
 
+    @property
+    def _scaler(self) -> Any:
+        """DeepSpeed's loss scaler: another object after each load."""
+        return self._engine.optimizer.loss_scaler
+
     def _norm(self) -> float:
         if self._optimizer.clip is not None:
             return self._optimizer.norm
@@ -166,7 +202,18 @@ def configuration(recipe: Recipe, accumulation: int) -> dict[str, Any]:
             raise ConfigError(
                 f"training.deepspeed: {key} is not to be set there; allowed: {allowed}"
             )
+    assert training.precision != "auto"  # resolved when the run is submitted
+    if training.gradient_dtype not in ("fp32", training.precision):
+        raise ConfigError(
+            f"training.gradient_dtype={training.gradient_dtype}: gradients of training.precision="
+            f"{training.precision} are accumulated in fp32 or {training.precision}; give one of them"
+        )
     stage = training.deepspeed.get("zero_optimization", {}).get("stage", 0)
+    if stage == 0 and training.precision == "fp16":
+        raise ConfigError(
+            "training.precision=fp16: the loss scale is kept by ZeRO's optimizer, from stage 1 on; name "
+            "another file as training.deepspeed"
+        )
     if stage == 0 and training.precision == "bf16" and training.gradient_dtype == "fp32":
         raise ConfigError(
             "training.gradient_dtype=fp32: DeepSpeed accumulates bf16 gradients in fp32 from ZeRO stage 1 "
@@ -182,6 +229,7 @@ def configuration(recipe: Recipe, accumulation: int) -> dict[str, Any]:
         "gradient_accumulation_steps": accumulation,
         "gradient_clipping": training.clip,
         "bf16": {"enabled": training.precision == "bf16"},
+        "fp16": {"enabled": training.precision == "fp16", **_LOSS_SCALE},
         "data_types": {"grad_accum_dtype": training.gradient_dtype},
         "zero_allow_untested_optimizer": True,
         **training.deepspeed,
@@ -197,7 +245,13 @@ def convert(state: Path, universal: Path) -> None:
     folders = ["--input_folder", str(state), "--output_folder", str(universal)]
     more = ["--inject_missing_state", "--num_extract_workers", "1", "--num_merge_workers", "1"]
     command = [sys.executable, "-m", module, *folders, *more]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {_ACCELERATOR: "cpu"},  # it moves files; no GPU need be free
+    )
     if done.returncode:
         said = (done.stderr or done.stdout).strip().splitlines()
         raise RuntimeError(f"{module}: {said[-1] if said else done.returncode}")
@@ -208,7 +262,7 @@ def weights(state: Path) -> dict[str, Tensor]:
     if (state / _WHOLE_MODEL).is_file():
         held = torch.load(state / _WHOLE_MODEL, map_location="cpu", weights_only=False)
         return dict(held["module"])
-    _import_deepspeed()
+    _import_deepspeed("cpu")
     from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
 
     return dict(get_fp32_state_dict_from_zero_checkpoint(str(state.parent), tag=state.name))
@@ -262,10 +316,31 @@ def _universal(wanted: bool) -> dict[str, Any]:
     return {"checkpoint": {"load_universal": True}} if wanted else {}
 
 
-def _import_deepspeed() -> Any:
-    """DeepSpeed, without the extension it would compile on a CPU: that serves inference only."""
-    import deepspeed
+def _import_deepspeed(kind: str) -> Any:
+    """DeepSpeed for a device, whatever else the machine has, and without what is not needed here.
+
+    By itself it would take the GPU of any machine that has one, compile an extension on a CPU that
+    serves inference only, and import MLflow for its autotuner.
+    """
+    os.environ[_ACCELERATOR] = kind
+    with _absent("mlflow"):
+        import deepspeed
 
     sys.modules["deepspeed.comm.torch"].build_shm_op = lambda: None  # type: ignore[attr-defined]
+    if kind == "cpu":  # torch computes fp16 on every CPU, where oneDNN cannot, slowly
+        deepspeed.get_accelerator().is_fp16_supported = lambda: True
     deepspeed.logger.setLevel("WARNING")
     return deepspeed
+
+
+@contextlib.contextmanager
+def _absent(module: str) -> Iterator[None]:
+    """Within the block an import of the module fails, if it was not imported before."""
+    hidden = module not in sys.modules
+    if hidden:
+        sys.modules[module] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if hidden:
+            del sys.modules[module]

@@ -9,6 +9,7 @@ that an interruption leaves no trace.
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from dataclasses import dataclass
@@ -133,23 +134,28 @@ class Loop:
         def bad(norm: float) -> str | None:
             return health.problem(self._training.health, progress, loss, norm)
 
+        scale = self._engine.loss_scale
         norm = self._engine.update(lambda norm: bad(norm) is None)
-        what = bad(norm)
+        # In fp16 the loss scale is found by trying: a step that it was too large for is left out, and
+        # no bad one.
+        overflowed = self._engine.overflowed and math.isfinite(loss)
+        what = None if overflowed else bad(norm)
         if what is not None:
             counts, ending = self._meet_bad_step(what)
             if not counts:
                 return ending
         progress.step += 1
         progress.sample += batches.global_batch
-        if what is None:
+        if what is None and not overflowed:
             progress.good_step(loss, norm, self._training.health.window)
         self._last_step = time.monotonic() - began
         self._watchdog.step_ended(self._last_step)
         if self._book:
             figures = {"loss": loss, "learning_rate": rate, "gradient_norm": norm}
-            self._book.step(
-                progress, figures, self._last_step, self._memory, skipped=what is not None
-            )
+            if scale is not None:
+                figures["loss_scale"] = scale
+            flags = {"skipped": what is not None, "overflow": overflowed}
+            self._book.step(progress, figures, flags, self._last_step, self._memory)
         return None
 
     def _meet_bad_step(self, what: str) -> tuple[bool, Ending | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from typing import IO, TYPE_CHECKING, Any, cast
 
@@ -18,7 +19,7 @@ class HostCopy:
     """Copies a state into buffers that are kept from one save to the next.
 
     Tensors that share memory (tied weights) share it in the copy. What is neither a tensor nor a
-    plain container is taken as it is: DeepSpeed's state holds only values there.
+    plain container is copied by itself: DeepSpeed's state holds values there, and objects of values.
     """
 
     def __init__(self, *, pinned: bool) -> None:
@@ -42,7 +43,7 @@ class HostCopy:
                 pairs = [(key, self._copy(f"{place}/{key}", one)) for key, one in value.items()]
                 return type(value)(pairs)
             return type(value)(self._copy(f"{place}/{i}", one) for i, one in enumerate(value))
-        return value
+        return copy.copy(value)  # the loss scaler of fp16 is an object, and goes on to change
 
     def _copy_tensor(self, place: str, value: torch.Tensor) -> torch.Tensor:
         shared = (value.data_ptr(), value.shape, value.stride(), value.dtype)

@@ -7,6 +7,7 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 from transformers import AutoModelForCausalLM
 
 from kit.cluster import local
@@ -53,6 +54,11 @@ def end_of(run: Run, attempt: int = -1) -> dict[str, object]:
 def rows(run: Run, kind: str) -> list[ledger.Row]:
     """The rows of a kind, of all attempts."""
     return [r for a in ledger.attempts(run) for r in ledger.rows(a) if r["kind"] == kind]
+
+
+def native(precision: str) -> bool:
+    """Whether this CPU computes in a precision by itself."""
+    return bool(getattr(torch.ops.mkldnn, f"_is_mkldnn_{precision}_supported")())
 
 
 def stop(run: Run) -> None:
@@ -140,6 +146,33 @@ def test_a_run_that_diverges_is_stopped_and_says_so(workspace: Path, preempted: 
     assert end["saved"] == end["step"]
     assert len(ledger.attempts(run)) == 1
     assert rows(run, "health")[-1]["action"] == "stop"
+
+
+def test_a_run_in_fp16_finds_its_loss_scale_and_is_the_same_when_it_is_interrupted(
+    workspace: Path, preempted: Run
+) -> None:
+    rules = (
+        "training.precision=fp16",
+        "training.learning_rate=0.05",  # so high that gradients overflow now and then
+        "training.clip=100",
+        "training.steps=16",
+        "training.global_batch=4",  # fp16 is slow on a CPU
+        "training.micro_batch=2",
+        "training.validation_blocks=2",
+    )
+    whole, said = train(workspace, "scaled", *rules)
+    assert "warning: training.precision=fp16: this CPU has no native fp16" in said or native("fp16")
+    cut, _ = train(workspace, "scaled-cut", *rules, "cluster.preempt_at_step=6")
+    assert len(ledger.attempts(cut)) == 2
+    assert final_files(cut) == final_files(whole)
+    assert curve(cut) == curve(whole)
+    steps = [row for row in curve(whole) if row["kind"] == "step"]
+    overflows = [row for row in steps if row.get("overflow")]
+    assert overflows
+    assert all(row["gradient_norm"] is None for row in overflows)
+    assert steps[0]["loss_scale"] == 2**16
+    assert steps[-1]["loss_scale"] < 2**16
+    assert not rows(whole, "health")
 
 
 def test_a_run_goes_on_with_another_number_of_ranks(workspace: Path, preempted: Run) -> None:

@@ -60,11 +60,18 @@ def state(one: Engine, at: int, folder: Path) -> dict[str, str]:
     return {name: write(folder / name, s)["xxh3"] for name, s in one.capture(at).items()}
 
 
+# In bf16, as a GPU trains: ZeRO's files hold a master copy beside the model. Of a few hundred weights it is
+# quick on any CPU.
 STAGES = (
     ('{"zero_optimization": {"stage": 0}}', "training.precision=fp32"),
     ('{"zero_optimization": {"stage": 1}}', "training.precision=bf16"),
     ('{"zero_optimization": {"stage": 2}}', "training.precision=bf16"),
     ('{"zero_optimization": {"stage": 3}}', "training.precision=bf16"),
+)
+# What fp16 has besides: the loss scale.
+SCALED = tuple(
+    (f'{{"zero_optimization": {{"stage": {stage}}}}}', "training.precision=fp16")
+    for stage in (1, 2, 3)
 )
 
 
@@ -84,7 +91,7 @@ def test_a_refused_update_changes_nothing_also_as_the_first(
     assert state(taken, 2, tmp_path / "later") != state(refused, 2, tmp_path / "same")
 
 
-@pytest.mark.parametrize(("deepspeed", "precision"), STAGES)
+@pytest.mark.parametrize(("deepspeed", "precision"), STAGES + SCALED)
 def test_a_state_that_is_loaded_goes_on_as_if_it_had_never_left(
     desk: Desk, alone: None, tmp_path: Path, deepspeed: str, precision: str
 ) -> None:
@@ -135,6 +142,51 @@ def test_a_gradient_that_is_not_finite_is_never_applied(
     assert not any(map(math.isfinite, accepted))
 
 
+@pytest.mark.parametrize(("deepspeed", "precision"), SCALED[:2])  # ZeRO-3 shows no whole weights
+def test_a_gradient_too_large_for_its_loss_scale_halves_the_scale_and_updates_nothing(
+    desk: Desk, alone: None, tmp_path: Path, deepspeed: str, precision: str
+) -> None:
+    (desk.folder / "zero2.json").write_text(deepspeed, encoding="utf-8")
+    one = engine(desk, precision)
+    assert one.loss_scale == 2**16
+    assert math.isfinite(step(one, 0))
+    assert not one.overflowed
+    one._scaler.cur_scale = 2.0**40  # no gradient of fp16 fits
+    before = weights_of(one)
+    state(one, 1, tmp_path / "before")
+    scales = []
+    for seed in (2, 4, 6):
+        assert not math.isfinite(step(one, seed))
+        assert one.overflowed
+        scales.append(one.loss_scale)
+    assert scales == [2**40, 2**39, 2**38]  # the first overflow is forgiven: hysteresis 2
+    assert weights_of(one) == before
+    after = state(one, 4, tmp_path / "after")
+
+    other = engine(desk, precision)
+    other.load(tmp_path / "before", 1)
+    for seed in (2, 4, 6):
+        step(other, seed)
+    assert other.loss_scale == 2**38
+    assert state(other, 4, tmp_path / "again") == after
+
+
+def test_at_the_smallest_loss_scale_an_infinite_gradient_is_a_bad_step(
+    desk: Desk, alone: None
+) -> None:
+    one = engine(desk, "training.precision=fp16")
+    one._scaler.cur_scale, one._scaler.cur_hysteresis = 1.0, 1
+    with torch.no_grad():
+        one._engine.module.gpt2.transformer.ln_f.weight.fill_(math.inf)
+    assert not math.isfinite(step(one, 0))
+    assert not one.overflowed
+    assert one.loss_scale == 1
+
+
+def weights_of(one: Engine) -> list[list[float]]:
+    return [value.detach().flatten().tolist() for value in one._engine.module.parameters()]
+
+
 def test_the_weights_of_a_checkpoint_are_the_models(
     desk: Desk, alone: None, tmp_path: Path
 ) -> None:
@@ -169,7 +221,11 @@ def test_rows_that_fill_up_the_vocabulary_are_never_trained_and_cut_off(desk: De
 def test_what_deepspeed_cannot_do_is_refused_before_it_is_asked(desk: Desk) -> None:
     (desk.folder / "zero2.json").write_text('{"zero_optimization": {"stage": 0}}', encoding="utf-8")
     with pytest.raises(ConfigError, match=r"training\.gradient_dtype=fp32: .* take stage 1"):
-        configuration(desk.recipe(), 2)
+        configuration(desk.recipe("training.precision=bf16"), 2)
+    with pytest.raises(ConfigError, match=r"training\.precision=fp16: .* from stage 1 on"):
+        configuration(desk.recipe("training.precision=fp16"), 2)
+    with pytest.raises(ConfigError, match=r"gradient_dtype=bf16: .* give one of them"):
+        configuration(desk.recipe("training.gradient_dtype=bf16"), 2)
     (desk.folder / "zero2.json").write_text('{"zero_optimization": {"stage": 3}}', encoding="utf-8")
     with pytest.raises(ConfigError, match=r"on_bad_step=rollback: .* ZeRO-3"):
         configuration(desk.recipe("training.health.on_bad_step=rollback"), 2)

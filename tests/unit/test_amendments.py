@@ -115,7 +115,7 @@ def test_what_is_for_a_fork_is_refused_and_says_so(submitted: Run, change: str) 
     "change",
     [
         "model.n_layer=2", "corpus.held_out=0.2", "tokenizer.vocab_size=900", "tokens.tasks=3",
-        "workspace=elsewhere", "training.precision=fp32",
+        "workspace=elsewhere", "training.precision=bf16",
     ],
 )  # fmt: skip
 def test_what_binds_a_checkpoint_is_for_a_run_of_its_own(submitted: Run, change: str) -> None:

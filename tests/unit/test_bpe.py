@@ -56,6 +56,27 @@ def theirs(
     return tokenizer
 
 
+@pytest.fixture(autouse=True)
+def no_text_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that is held against BpeTrainer here is the compiled loop's, but where a test says otherwise."""
+    monkeypatch.setattr(bpe, "_SMALL_TEXT", -1)
+
+
+@pytest.mark.parametrize(("limit", "size"), [(150, 520), (8000, 1150)])
+@pytest.mark.parametrize("spaces", ["lossless", "article"])
+def test_a_small_text_gives_the_same_tokenizer_either_way(
+    web_words: dict[str, int],
+    monkeypatch: pytest.MonkeyPatch,
+    spaces: Spaces,
+    limit: int,
+    size: int,
+) -> None:
+    compiled = ours(web_words, size, spaces, 1, limit).to_str()
+    monkeypatch.setattr(bpe, "_SMALL_TEXT", 10**9)
+    monkeypatch.delattr("kit.tokenizer.pairs.merge")  # it is not asked
+    assert ours(web_words, size, spaces, 1, limit).to_str() == compiled
+
+
 @pytest.mark.parametrize("spaces", ["lossless", "article"])
 @pytest.mark.parametrize("least", [1, 3])
 def test_real_text_gives_the_merges_of_tokenizers(
