@@ -1,64 +1,97 @@
-# make demo   the whole relay on this machine, in a few minutes; DUMP=path takes a real dump
-# make test   lint, types, and all tests; those of Slurm where its packages are installed
-# make chaos  a run interrupted fifty times at random, held against one that was not; SEED=n, WHERE=--slurm
-# make bench  speeds, as ratios against what one would use instead; the peers go into an environment of their own; DUMP=path of a text or dump
+# make demo    the whole relay on this machine, in about two minutes; DUMP=path takes a real dump
+# make test    lint, types, and all tests; those of Slurm where its packages are installed
+# make mlflow  MLflow's page over the demo's workspace; STORE=sqlite:///PATH/mlflow.db takes another's
+# make chaos   a run interrupted fifty times at random, held against one that was not; SEED=n, WHERE=--slurm
+# make bench   speeds, as ratios against what one would use instead; DUMP=path of a text or dump
+# make lock    the newest versions that pyproject.toml allows
+# The first of them installs what it needs into .venv; TORCH_INDEX=URL takes torch from there (see the README).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DUMP ?=
 SEED ?= 1
 WHERE ?=
+STORE ?= sqlite:///$(CURDIR)/work/demo/mlflow.db
+TORCH_INDEX ?=
 
 BENCHMARKS := $(notdir $(basename $(shell grep -l __main__ tests/benchmarks/*.py)))
 DEMO := $(if $(DUMP),name=demo-dump workspace=work/demo-dump corpus.sources.jawiki.location=$(DUMP) corpus.unit_mb=0.5)
 
-.PHONY: demo test chaos bench lint lock clean
+.PHONY: help demo test chaos bench lint lock mlflow clean
+
+help:
+	@sed -n 's/^# //p' Makefile
 
 demo: $(VENV)/installed
-	$(BIN)/python -m jobs.pipeline run configs/demo.yaml cluster.preempt_at_step=120 $(DEMO)
+	$(BIN)/python -m jobs.pipeline run configs/demo.yaml cluster.preempt_at_step=60 $(DEMO)
 
 # By file: one process imports DeepSpeed, and one compiles the merge loop, not each. Slurm's grace and limits are
 # short in its tests: they have the machine to themselves.
+PYTEST := $(VENV)-dev/bin/python -m pytest
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests/programs
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not trial" tests/end_to_end tests/chaos
-	$(BIN)/python -m pytest -m "not trial" tests/slurm
+	$(PYTEST) -n 2 --dist loadfile tests/unit
+	$(PYTEST) -n 2 --dist loadfile tests/programs
+	$(PYTEST) -n 2 --dist loadfile -m "not trial" tests/end_to_end tests/chaos
+	$(PYTEST) -m "not trial" tests/slurm
 
-chaos: $(VENV)/installed
-	$(BIN)/python -m tests.chaos --interruptions 50 --seed $(SEED) $(WHERE)
+chaos: $(VENV)-dev/installed
+	$(VENV)-dev/bin/python -m tests.chaos --interruptions 50 --seed $(SEED) $(WHERE)
 
-bench: $(VENV)-bench/peers
+bench: $(VENV)-bench/installed
 	failed=0; for name in $(BENCHMARKS); do $(VENV)-bench/bin/python -m tests.benchmarks.$$name $(if $(DUMP),--data $(DUMP)) || failed=1; done; exit $$failed
 
-lint: $(VENV)/installed
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+mlflow: $(VENV)-mlflow/installed
+	$(VENV)-mlflow/bin/python -m mlflow server --backend-store-uri "$(STORE)"
 
-# DeepSpeed's build looks at the torch that is there: torch first, and no isolated build.
-$(VENV)/installed $(VENV)-bench/installed: pyproject.toml requirements.lock
-	$(PYTHON) -c 'import sys; sys.exit("ekiden needs Python 3.11 or newer; try make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
-	$(PYTHON) -m venv $(@D)
-	$(@D)/bin/python -m pip install --quiet -c requirements.lock torch numpy setuptools wheel packaging
-	DS_BUILD_OPS=0 $(@D)/bin/python -m pip install --quiet --no-build-isolation -r requirements.lock
-	$(@D)/bin/python -m pip install --quiet --no-build-isolation --no-deps --editable .
-	touch $@
+lint: $(VENV)-dev/installed
+	$(VENV)-dev/bin/ruff check .
+	$(VENV)-dev/bin/ruff format --check .
+	$(VENV)-dev/bin/mypy
 
-# Not into $(VENV): a run that is under way refuses an environment with other packages than it began with.
-$(VENV)-bench/peers: $(VENV)-bench/installed
-	$(@D)/bin/python -m pip install --quiet -c requirements.lock --no-build-isolation --editable '.[bench]'
-	touch $@
+# $(call quietly,what it does,command): a line instead of pip's hundreds, which go to a log and are shown after a failure.
+define quietly
+@echo "$(1)"
+@{ $(2) ; } >>$(@D)/install.log 2>&1 || { tail -n 30 $(@D)/install.log; echo "failed: $(1); all that was said: $(@D)/install.log"; exit 1; }
+endef
+PURELIB := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
+PIP := -m pip install --disable-pip-version-check
+# Compiled on all cores afterwards, and without the hundreds of models that are never imported.
+COMPILE := -m compileall -q -j 0 -x '/transformers/models/(?!gpt2/|auto/)|/torch/testing/|/tests?/'
 
-# The newest versions that pyproject.toml allows, as one file.
+# DeepSpeed's build looks at the torch that is there: torch first, and no isolated build. It probes every operator,
+# and fails on a machine with a GPU but no CUDA toolkit, if it is not told that it is built for a CPU; at run time
+# kit/training/engine.py tells it the device.
+$(VENV)/installed: pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit("ekiden needs Python 3.11 or newer; try make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	@echo "installing into $(VENV): some minutes, once"
+	@$(PYTHON) -m venv $(@D)
+	$(call quietly,1 of 4: torch$(if $(TORCH_INDEX), from $(TORCH_INDEX)),$(BIN)/python $(PIP) --no-compile $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c requirements.lock torch numpy setuptools wheel packaging)
+	$(call quietly,2 of 4: DeepSpeed and transformers and all else,DS_ACCELERATOR=cpu DS_BUILD_OPS=0 $(BIN)/python $(PIP) --no-compile --no-build-isolation -r requirements.lock)
+	$(call quietly,3 of 4: this checkout,$(BIN)/python $(PIP) --no-build-isolation --no-deps --editable .)
+	$(call quietly,4 of 4: compiling what is imported,$(BIN)/python $(COMPILE) $(VENV)/lib || true)
+	@touch $@
+
+# Environments on top of $(VENV): what stands there, and more. Not into $(VENV) itself: a run that is under way refuses
+# an environment with other packages than it began with.
+$(VENV)-dev/installed: EXTRA := -r requirements-dev.lock
+$(VENV)-bench/installed: EXTRA := -c requirements.lock -c requirements-dev.lock --no-build-isolation --editable '.[bench]'
+$(VENV)-mlflow/installed: EXTRA := -c requirements.lock -c requirements-dev.lock --no-build-isolation --editable '.[mlflow]'
+$(VENV)-dev/installed $(VENV)-bench/installed $(VENV)-mlflow/installed: $(VENV)/installed requirements-dev.lock
+	@$(BIN)/python -m venv --without-pip $(@D)
+	@echo "import site; site.addsitedir('$$($(BIN)/python $(PURELIB))')" > $$($(@D)/bin/python $(PURELIB))/base.pth
+	$(call quietly,installing into $(@D),$(BIN)/python -m pip --python $(@D)/bin/python install --disable-pip-version-check $(EXTRA))
+	@touch $@
+
 lock:
 	rm -rf $(VENV)-lock build
 	$(PYTHON) -m venv $(VENV)-lock
-	$(VENV)-lock/bin/python -m pip install --quiet torch==2.13.0 numpy setuptools wheel packaging
-	DS_BUILD_OPS=0 $(VENV)-lock/bin/python -m pip install --quiet --no-build-isolation '.[wikipedia,mlflow,dev]'
-	{ echo "# Every package of the project, pinned. Made by: make lock"; \
-	  $(VENV)-lock/bin/python -m pip freeze --all | grep -vE '^(ekiden|pip)( @|==)' | sed 's/+cpu$$//'; } > requirements.lock
+	$(VENV)-lock/bin/python $(PIP) --quiet torch==2.13.0 numpy setuptools wheel packaging
+	DS_ACCELERATOR=cpu DS_BUILD_OPS=0 $(VENV)-lock/bin/python $(PIP) --quiet --no-build-isolation '.[wikipedia]'
+	{ echo "# What the kit needs to run, pinned. Made by: make lock"; $(FREEZE); } > requirements.lock
+	$(VENV)-lock/bin/python $(PIP) --quiet --no-build-isolation -c requirements.lock '.[wikipedia,mlflow,dev]'
+	{ echo "# What its tests need besides, pinned. Made by: make lock"; $(FREEZE) | grep -vxFf requirements.lock; } > requirements-dev.lock
 	rm -rf $(VENV)-lock build
+FREEZE = $(VENV)-lock/bin/python -m pip freeze --all | grep -vE '^(ekiden|pip)( @|==)' | sed 's/+cpu$$//'
 
 clean:
-	rm -rf $(VENV) $(VENV)-bench work
+	rm -rf $(VENV) $(VENV)-dev $(VENV)-bench $(VENV)-mlflow work

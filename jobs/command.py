@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -153,10 +154,10 @@ def run_here(
     cluster: config.Cluster,
     stages: Sequence[Stage],
     say: Callable[[str], None] = say,
-) -> None:
+) -> dict[str, float]:
     """Run stages in the foreground: those of one command in this process, else under a supervisor.
 
-    Training always has a supervisor.
+    Training always has a supervisor. Returns the seconds that each took, by its name.
     """
     from jobs.chain import TRAIN
     from kit.cluster import local, submission
@@ -167,14 +168,17 @@ def run_here(
     if TRAIN not in stages and len({stage.command for stage in stages}) == 1:
         with local.hold(run_of(recipe)):
             run = submission.prepare(recipe, cluster)
+            took = {}
             for stage in stages:
+                began = time.monotonic()
                 stage.job(recipe).work(run, 0, 1)
-        return
+                took[stage.name] = time.monotonic() - began
+        return took
     if cluster.kind != "local":
         raise ConfigError(f"cluster {cluster.name}: run works on this machine; use submit")
     run = submission.prepare(recipe, cluster)
     local.prepare(run, cluster, _jobs(run, recipe, stages))
-    local.supervise(run, say)
+    return local.supervise(run, say)
 
 
 def submit(
@@ -344,7 +348,7 @@ def stage_app(name: str, text: str) -> typer.Typer:
 
 def do_stage(
     name: str,
-    act: Callable[[config.Recipe, config.Cluster, Sequence[Stage]], None],
+    act: Callable[[config.Recipe, config.Cluster, Sequence[Stage]], object],
     recipe: config.Recipe,
     cluster: config.Cluster,
     dry_run: bool,

@@ -43,9 +43,9 @@ def run_verb(
     if dry_run:
         show_dry_run(recipe, cluster, stages_of(recipe))
         return
-    if todo := to_do(recipe, stages_of(recipe)):
-        run_here(recipe, cluster, todo)
-    report.show(report.facts(run_of(recipe), recipe))
+    todo = to_do(recipe, stages_of(recipe))
+    seconds = run_here(recipe, cluster, todo) if todo else {}
+    report.show(report.facts(run_of(recipe), recipe), seconds)
 
 
 @app.command("submit")

@@ -8,6 +8,10 @@ from jobs.chain import at_work, stages_of, stopped
 from jobs.command import describe
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rich.table import Table
+
     from kit.config import Recipe
     from kit.workspace import Run
 
@@ -41,18 +45,12 @@ def facts(run: Run, recipe: Recipe, *, verify: bool = False) -> dict[str, Any]:
     }
 
 
-def show(found: dict[str, Any]) -> None:
-    """Print the report."""
+def show(found: dict[str, Any], seconds: Mapping[str, float] | None = None) -> None:
+    """Print the report; `seconds` are what the stages took that were run just now."""
     from rich.console import Console
-    from rich.table import Table
 
     console = Console(highlight=False, soft_wrap=True)
-    table = Table(title=found["run"], title_justify="left")
-    for heading in ("stage", "units"):
-        table.add_column(heading)
-    for name, counts in found["stages"].items():
-        table.add_row(name, describe(counts))
-    console.print(table)
+    console.print(_stages(found, seconds or {}))
     if found["alive"]:
         console.print(f"at work         {found['alive']}")
     elif found["ended"]:
@@ -85,8 +83,23 @@ def show(found: dict[str, Any]) -> None:
     if found["tensorboard"]:
         console.print(f"TensorBoard:    .venv/bin/tensorboard --logdir {found['tensorboard']}")
     if found["mlflow"]:
-        server = f"--backend-store-uri {found['mlflow']}"
+        store = f"STORE={found['mlflow']}"
         is_file = found["mlflow"].startswith("sqlite:")
-        console.print(
-            f"MLflow:         {'.venv/bin/mlflow server ' + server if is_file else found['mlflow']}"
-        )
+        console.print(f"MLflow:         {'make mlflow ' + store if is_file else found['mlflow']}")
+
+
+def _stages(found: dict[str, Any], seconds: Mapping[str, float]) -> Table:
+    """The stages and their units; what was run just now, and all of it, with its seconds."""
+    from rich.table import Table
+
+    table = Table(title=found["run"], title_justify="left")
+    table.add_column("stage")
+    table.add_column("units")
+    if seconds:
+        table.add_column("seconds", justify="right")
+    for name, counts in found["stages"].items():
+        took = f"{seconds[name]:.1f}" if name in seconds else ""
+        table.add_row(name, describe(counts), took)
+    if seconds:
+        table.add_row("all of them", "", f"{sum(seconds.values()):.1f}")
+    return table

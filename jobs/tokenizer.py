@@ -98,7 +98,7 @@ def report_verb(
 
 
 def _do(
-    act: Callable[[config.Recipe, config.Cluster, Sequence[Stage]], None],
+    act: Callable[[config.Recipe, config.Cluster, Sequence[Stage]], object],
     recipe: config.Recipe,
     cluster: config.Cluster,
     pick: str | None,

@@ -6,7 +6,9 @@ submitit starts one process for each rank and gives it its place. What it pickle
 
 from __future__ import annotations
 
+import atexit
 import ctypes
+import gc
 import os
 import shlex
 import signal
@@ -61,6 +63,9 @@ class Job:
 def enter(work: Work, run_root: str, name: str, task: int, tasks: int) -> None:
     """What every process of a job runs. A mistake of the user's ends it in one line, exit code 2."""
     spare_output()
+    # At its end the interpreter looks for garbage among all that torch and transformers have, for two
+    # seconds: a node is not held for that.
+    atexit.register(gc.freeze)
     run = Run(Path(run_root))
     place = submitit.JobEnvironment()
     # A result that an earlier start wrote, or half of one: submitit would stumble over it.
@@ -168,7 +173,7 @@ def refuse_second(run: Run) -> None:
 
 
 def write_local(folder: Path, job_id: str, job: Job, run: Run, task: int) -> None:
-    """Pickle one task as submitit does, for `local_command` to run."""
+    """Pickle one task as submitit does, for a `LocalPlace` to run."""
     delayed = submitit.core.utils.DelayedSubmission(
         enter, job.work, str(run.root), job.name, task, job.tasks
     )
@@ -177,10 +182,25 @@ def write_local(folder: Path, job_id: str, job: Job, run: Run, task: int) -> Non
     delayed.dump(submitit.core.utils.JobPaths(folder, job_id).submitted_pickle)
 
 
-def local_command(
-    folder: Path, job_id: str, rank: int, ranks: int, restarts: int
-) -> tuple[list[str], dict[str, str]]:
-    """The command and environment of one rank of a local job; a token as of `token`."""
+@dataclass(frozen=True)
+class LocalPlace:
+    """One rank of a local job: where submitit finds its task, and what it runs."""
+
+    folder: Path
+    log: Path
+    token: str  # as of `token`
+    environment: dict[str, str]
+
+    @property
+    def command(self) -> list[str]:
+        """A process of its own for it."""
+        return [sys.executable, "-u", "-m", "submitit.core._submit", str(self.folder)]
+
+
+def local_place(run: Run, job_id: str, rank: int, ranks: int, restarts: int) -> LocalPlace:
+    """The place of a rank in the job of that id, NAME-TASK."""
+    folder = run.job_logs(job_id.rsplit("-", 1)[0])
+    token = f"{job_id}-{_SUPERVISOR}.{restarts}"
     environment = {
         "SUBMITIT_EXECUTOR": "local",
         "SUBMITIT_LOCAL_JOB_ID": job_id,
@@ -189,10 +209,17 @@ def local_command(
         "SUBMITIT_LOCAL_NODEID": "0",
         "SUBMITIT_LOCAL_GLOBALID": str(rank),
         "SUBMITIT_LOCAL_LOCALID": str(rank),
-        "EKIDEN_LOCAL_JOB": f"{job_id}-{_SUPERVISOR}.{restarts}",
+        "EKIDEN_LOCAL_JOB": token,
         "EKIDEN_SUPERVISOR": str(os.getpid()),
     }
-    return [sys.executable, "-u", "-m", "submitit.core._submit", str(folder)], environment
+    return LocalPlace(folder, folder / f"{job_id}_{rank}_log.out", token, environment)
+
+
+def run_local(folder: Path) -> None:
+    """Do in this process what `LocalPlace.command` does in its own; its environment is set."""
+    from submitit.core.submission import process_job
+
+    process_job(folder)
 
 
 def job_environment(run: Run, cluster: Cluster) -> dict[str, str]:

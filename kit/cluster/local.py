@@ -25,11 +25,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit.cluster import launch, requeue
+from kit.cluster.processes import GRACE, InTurn, Processes
 from kit.cluster.state import JobState
 from kit.config import Cluster
 from kit.errors import (
     DONE,
-    INTERRUPTED,
     ClusterError,
     EkidenError,
     Interrupted,
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from kit.workspace import Run
 
 _POLL = 0.1
-_GRACE = 60  # seconds from TERM to KILL, as Slurm's KillWait
 _PAUSE = 10.0  # seconds between two words on how training goes
 _TAIL = 4096  # bytes at the end of a ledger: some rows
 _SURVIVORS = 20  # seconds the ranks may outlive the first that failed
@@ -124,19 +123,39 @@ def start(run: Run) -> int:
     return process.pid
 
 
-def supervise(run: Run, say: Callable[[str], None]) -> None:
-    """Do what was written down, to the end.
+def supervise(run: Run, say: Callable[[str], None]) -> dict[str, float]:
+    """Do what was written down, to the end; returns the seconds that each job took.
 
     Raises Interrupted after a SIGTERM or SIGINT to the supervisor (training is saved first),
     ClusterError after a mistake of the user's, JobFailed where a job fails for good.
     """
     cluster = read_resolved(run.cluster, Cluster)
+    took: dict[str, float] = {}
     with hold(run), _Stop() as stop:
-        for job in read_json(run.jobs)["local"]:
+        for row in _rows(read_json(run.jobs)["local"]):
+            if len(row) > 1:
+                took |= _in_turn(run, cluster, row, stop, say)
+                continue
+            (job,) = row
             began = time.monotonic()
             say(f"{job['name']}: started, {len(job['tasks'])} task(s)")
             (_train if job["resources"] == "training" else _array)(run, cluster, job, stop, say)
-            say(f"{job['name']}: done in {time.monotonic() - began:.0f} s")
+            took[job["name"]] = time.monotonic() - began
+            say(f"{job['name']}: done in {took[job['name']]:.0f} s")
+    return took
+
+
+def _rows(jobs: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """The jobs in order; those of one task that follow each other are one row."""
+    rows: list[list[dict[str, Any]]] = []
+    for in_turn, group in itertools.groupby(jobs, _is_one_task):
+        row = list(group)
+        rows += [row] if in_turn else [[job] for job in row]
+    return rows
+
+
+def _is_one_task(job: dict[str, Any]) -> bool:
+    return job["resources"] != "training" and len(job["tasks"]) == 1
 
 
 @dataclass
@@ -159,82 +178,19 @@ class _Stop:
         self.asked = True
 
 
-@dataclass
-class _Task:
-    """The processes of one task: one, or a rank each."""
-
-    job_id: str
-    token: str
-    processes: list[subprocess.Popen[bytes]]
-
-    @classmethod
-    def launch(
-        cls,
-        run: Run,
-        cluster: Cluster,
-        job_id: str,
-        ranks: int,
-        restarts: int,
-        more: dict[str, str] | None = None,
-    ) -> _Task:
-        folder = run.job_logs(job_id.rsplit("-", 1)[0])
-        processes = []
-        token = ""
-        for rank in range(ranks):
-            command, variables = launch.local_command(folder, job_id, rank, ranks, restarts)
-            token = variables["EKIDEN_LOCAL_JOB"]
-            variables |= launch.job_environment(run, cluster) | (more or {})
-            with (folder / f"{job_id}_{rank}_log.out").open("ab") as log:
-                processes.append(
-                    subprocess.Popen(
-                        command,
-                        stdin=subprocess.DEVNULL,
-                        stdout=log,
-                        stderr=log,
-                        start_new_session=True,  # a Ctrl-C is the supervisor's to pass on
-                        env=os.environ | variables,
-                    )
-                )
-        return cls(job_id, token, processes)
-
-    def signal(self, number: int) -> None:
-        for process in self.processes:
-            if process.poll() is None:
-                process.send_signal(number)
-
-    def end(self) -> None:
-        """TERM, and KILL after the grace time."""
-        self.signal(signal.SIGTERM)
-        deadline = time.monotonic() + _GRACE
-        while self.code() is None and time.monotonic() < deadline:
-            time.sleep(_POLL)
-        self.signal(signal.SIGKILL)
-
-    def code(self) -> int | None:
-        """The highest exit code when all processes have ended; 128 + n for signal n; else None."""
-        codes = [process.poll() for process in self.processes]
-        if any(code is None for code in codes):
-            return None
-        return max(code if code >= 0 else 128 - code for code in codes if code is not None)
-
-    def failed(self) -> bool:
-        """Whether one process has ended otherwise than done or interrupted."""
-        return any(process.poll() not in (None, DONE, INTERRUPTED) for process in self.processes)
-
-
 def _array(
     run: Run, cluster: Cluster, job: dict[str, Any], stop: _Stop, say: Callable[[str], None]
 ) -> None:
     """Run an array job, `arrays.parallel` tasks at a time, failed ones again."""
     name = job["name"]
     waiting = [(task, 0) for task in job["tasks"]]
-    running: list[tuple[int, int, _Task]] = []
+    running: list[tuple[int, int, Processes]] = []
     try:
         while waiting or running:
             while waiting and len(running) < cluster.arrays.parallel:
                 task, restarts = waiting.pop(0)
                 running.append(
-                    (task, restarts, _Task.launch(run, cluster, f"{name}-{task}", 1, restarts))
+                    (task, restarts, Processes.of_task(run, cluster, f"{name}-{task}", 1, restarts))
                 )
             time.sleep(_POLL)
             if stop.asked:
@@ -245,19 +201,47 @@ def _array(
                 if code is None:
                     continue
                 running.remove(entry)
-                decision = requeue.decide_task(
-                    run, cluster, name, process.token, code, JobState("RUNNING")
-                )
                 if code != DONE:
-                    requeue.record(run, process.token, name, decision)
-                if decision.requeue:
-                    say(f"{name}, task {task}: {decision.reason}, again")
+                    _decide(run, cluster, name, process.token, code, say)
                     waiting.append((task, restarts + 1))
-                elif code != DONE:
-                    raise _verdict(run, name, decision.reason)
     finally:
         for _, _, process in running:
             process.end()
+
+
+def _in_turn(
+    run: Run,
+    cluster: Cluster,
+    jobs: Sequence[dict[str, Any]],
+    stop: _Stop,
+    say: Callable[[str], None],
+) -> dict[str, float]:
+    """Run jobs of one task each in one process, after a failure again from that one on."""
+    waiting = [job["name"] for job in jobs]
+    tasks = {job["name"]: f"{job['name']}-{job['tasks'][0]}" for job in jobs}
+    took: dict[str, float] = {}
+    for restarts in itertools.count():
+        began = time.monotonic()
+        say(f"{waiting[0]}: started, 1 task(s)")
+        with InTurn.of_tasks(run, cluster, [tasks[name] for name in waiting], restarts) as process:
+            tokens = dict(zip(waiting, process.tokens, strict=True))
+            code = None
+            while code is None:
+                time.sleep(_POLL)
+                code = process.code()  # first: all that it did before its end is done
+                for _ in range(process.newly_done()):
+                    name, now = waiting.pop(0), time.monotonic()
+                    took[name], began = now - began, now
+                    say(f"{name}: done in {took[name]:.0f} s")
+                    if waiting:
+                        say(f"{waiting[0]}: started, 1 task(s)")
+                if stop.asked:
+                    raise Interrupted(f"{waiting[0]}: stopped; run or submit it again to go on")
+        if not waiting:
+            return took
+        name = waiting[0]
+        _decide(run, cluster, name, tokens[name], code, say)
+    raise AssertionError  # the count has no end
 
 
 def _train(
@@ -272,7 +256,7 @@ def _train(
         ends = time.time() + cluster.training.minutes * 60
         limit = {"EKIDEN_END_TIME": str(int(ends))}
         ranks = cluster.training.ranks
-        task = _Task.launch(run, cluster, f"{name}-0", ranks, restarts, limit)
+        task = Processes.of_task(run, cluster, f"{name}-0", ranks, restarts, limit)
         watch = _Watch(run, task, ends, ends - cluster.training.warning_seconds, drill)
         try:
             slurm = watch.until_the_end(stop, say)
@@ -297,7 +281,7 @@ class _Watch:
     """One attempt of the training job, watched over as slurmctld does."""
 
     run: Run
-    task: _Task
+    task: Processes
     ends: float  # Unix time of the time limit
     warns: float  # Unix time of its warning
     drill: int | None  # the step at which to preempt
@@ -347,12 +331,23 @@ class _Watch:
     def _end_the_rest(self) -> None:
         """KILL after the grace, and of ranks that wait for one that is dead."""
         now = time.monotonic()
-        if self._told_at is not None and now > self._told_at + _GRACE:
+        if self._told_at is not None and now > self._told_at + GRACE:
             self.task.signal(signal.SIGKILL)
         if self.task.failed():
             self._failed_at = self._failed_at or now
             if now > self._failed_at + _SURVIVORS:
                 self.task.signal(signal.SIGKILL)
+
+
+def _decide(
+    run: Run, cluster: Cluster, name: str, token: str, code: int, say: Callable[[str], None]
+) -> None:
+    """A task has failed: on record; raises its verdict where it is not to be tried again."""
+    decision = requeue.decide_task(run, cluster, name, token, code, JobState("RUNNING"))
+    requeue.record(run, token, name, decision)
+    if not decision.requeue:
+        raise _verdict(run, name, decision.reason)
+    say(f"{token.rsplit('-', 1)[0]}: {decision.reason}, again")
 
 
 def _last_step(run: Run) -> dict[str, Any]:

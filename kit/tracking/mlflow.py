@@ -98,6 +98,8 @@ def publish(run: Run, recipe: Recipe, status: str) -> str | None:
     `status` is one of MLflow's: RUNNING, SCHEDULED (waits for its next attempt), FINISHED,
     FAILED, KILLED (stopped by a user).
     """
+    if _is_told(run, recipe, status):
+        return None
     try:
         store = _Store(run, recipe)
         store.send(ledger.canonical(run, store.sent))
@@ -150,6 +152,7 @@ class _Store:
             identity = _identity(self._client, run, recipe)
             cursor = {"uri": uri, "run": identity, "sent": {}, "sending": []}
         self._cursor: dict[str, Any] = cursor
+        self._cursor.pop("status", None)
         self._log(cursor["sending"])  # noted by an attempt that may have died before it was sent
 
     @property
@@ -175,6 +178,8 @@ class _Store:
             self._client.set_terminated(self._cursor["run"], status)
         else:
             self._client.update_run(self._cursor["run"], status=status)
+        self._cursor["status"] = status
+        write_json(self._note, self._cursor)
 
     def _log(self, rows: Sequence[ledger.Row]) -> None:
         from mlflow.entities import Metric
@@ -189,6 +194,21 @@ class _Store:
         self._cursor["sent"] |= {row["kind"]: row["step"] for row in rows}
         self._cursor["sending"] = []
         write_json(self._note, self._cursor)
+
+
+def _is_told(run: Run, recipe: Recipe, status: str) -> bool:
+    """Whether the note says that MLflow has every row and the status: it need not even be imported."""
+    if not run.mlflow_cursor.is_file():
+        return False
+    uri, noted = tracking_uri(recipe), read_json(run.mlflow_cursor)
+    if uri.startswith(_SQLITE) and not Path(uri.removeprefix(_SQLITE)).is_file():
+        return False
+    if (noted["uri"], noted.get("status"), noted["sending"]) != (uri, status, []):
+        return False
+    after = max(noted["sent"].values(), default=0) - 1
+    return all(
+        row["step"] <= noted["sent"].get(row["kind"], -1) for row in ledger.canonical(run, after)
+    )
 
 
 def _client(recipe: Recipe) -> Any:

@@ -319,12 +319,14 @@ def _universal(wanted: bool) -> dict[str, Any]:
 def _import_deepspeed(kind: str) -> Any:
     """DeepSpeed for a device, whatever else the machine has, and without what is not needed here.
 
-    By itself it would take the GPU of any machine that has one, compile an extension on a CPU that
-    serves inference only, and import MLflow for its autotuner.
+    By itself it would take the GPU of any machine that has one, and on a CPU compile an extension that
+    serves inference only. For an autotuner it would import MLflow, and for an optimizer (Muon, whose
+    functions are compiled) torch's compiler: together four seconds of each start.
     """
     os.environ[_ACCELERATOR] = kind
-    with _absent("mlflow"):
+    with _absent("mlflow"), _uncompiled():
         import deepspeed
+        import deepspeed.runtime.zero.muon.original_muon
 
     sys.modules["deepspeed.comm.torch"].build_shm_op = lambda: None  # type: ignore[attr-defined]
     if kind == "cpu":  # torch computes fp16 on every CPU, where oneDNN cannot, slowly
@@ -344,3 +346,14 @@ def _absent(module: str) -> Iterator[None]:
     finally:
         if hidden:
             del sys.modules[module]
+
+
+@contextlib.contextmanager
+def _uncompiled() -> Iterator[None]:
+    """Within the block `@torch.compile` leaves a function as it is."""
+    compiler = torch.compile
+    torch.compile = lambda function=None, **_: function or (lambda given: given)  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        torch.compile = compiler

@@ -53,10 +53,8 @@ def attempt(run: Run) -> Iterator[harness.Program]:
     number = max((a.number for a in run.claimed_attempts()), default=0) + 1
     commands = []
     for rank in range(RANKS):
-        words, variables = launch.local_command(
-            run.job_logs("train"), "train-0", rank, RANKS, number
-        )
-        commands.append((words, variables | launch.job_environment(run, cluster)))
+        place = launch.local_place(run, "train-0", rank, RANKS, number)
+        commands.append((place.command, launch.job_environment(run, cluster) | place.environment))
 
     ledger = run.attempt(number).ledger
     folder = run.submissions / "benchmark"
@@ -75,6 +73,7 @@ def peer(name: str, output: Path, run: Run, *more: str) -> Iterator[harness.Prog
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
         "OMP_NUM_THREADS": "1",
+        "DS_ACCELERATOR": "cpu",  # as the kit has it, also where there is a GPU
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONPATH": os.pathsep.join([str(harness.ROOT), os.environ.get("PYTHONPATH", "")]),
     }
