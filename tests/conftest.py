@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
     from kit.config import Recipe
 
+from tests.speed import VARIABLE, patience, speed
+
 ROOT = Path(__file__).resolve().parents[1]
+TIMEOUT = 600  # seconds on the machine of tests/speed.py, for a test that gives no other
 WEB_DOCUMENTS = 30  # of the demo's: enough for a vocabulary of 1,200
 
 ARTICLES = [
@@ -45,6 +48,24 @@ ARTICLES = [
         "'''駅伝'''は、{{lang|en|relay}}の一つで、襷をつなぐ。\n== 歴史 ==\n古い。",
     ),
 ]
+
+
+def pytest_configure() -> None:
+    """Calibrate once, for this process and those that it starts."""
+    os.environ[VARIABLE] = f"{speed():.3g}"
+
+
+def pytest_report_header() -> str:
+    """Part of pytest's first lines."""
+    return f"speed of this machine: {speed():.2f} ({VARIABLE})"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test has the time that it takes on a machine of this speed."""
+    for item in items:
+        given = item.get_closest_marker("timeout")
+        seconds = given.args[0] if given else TIMEOUT
+        item.add_marker(pytest.mark.timeout(patience(seconds)), append=False)
 
 
 @dataclass(frozen=True)
@@ -161,6 +182,7 @@ def desk(tmp_path: Path, streams: list[bytes]) -> Desk:
             "model": {"n_layer": 1, "n_embd": 16, "n_head": 2, "n_positions": 16},
             "training": {
                 "steps": 10,
+                "precision": "fp32",  # quick on any CPU; what other precisions add has its own tests
                 "global_batch": 8,
                 "micro_batch": 2,
                 "learning_rate": 0.001,

@@ -9,7 +9,8 @@ from kit.files import file_hash
 from kit.tracking import ledger
 from kit.training import checkpoint
 from kit.workspace import Run, Workspace
-from tests.relay import DEMO, command, curve
+from tests.relay import DEMO, FP32, command, curve
+from tests.speed import patience
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,8 +27,10 @@ OVERRIDES = (
     "training.checkpoint_every=5",
     "training.save_tries=1000",
     "training.save_pause=1",
-    "training.health.hang_seconds=10",
-    "training.health.start_seconds=90",
+    f"training.health.hang_seconds={patience(10):.0f}",
+    f"training.health.start_seconds={patience(90):.0f}",
+    "model.dropout=0.1",  # its randomness must leave no trace either
+    FP32,
     "tracking.mlflow=null",
     "tracking.tensorboard=false",
 )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from kit.cluster import requeue
 from kit.files import read_json
 from kit.tracking import ledger
+from tests.speed import patience
 
 from .kinds import UNDECIDED, Kind, Scene
 from .phases import PHASES, Watch
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from .course import Course
 
-PATIENCE = 300.0  # seconds without a new start, or without an end: the run does not go on
+PATIENCE = patience(300)  # seconds without a new start, or without an end: the run does not go on
 RANKS = 2
 _POLL = 0.002
 

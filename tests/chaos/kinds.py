@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 TERM, USR2, KILL, STOP = signal.SIGTERM, signal.SIGUSR2, signal.SIGKILL, signal.SIGSTOP
 RUNNING = PHASES[1:]
-PATIENCE = 120  # seconds, for what takes a few
+PATIENCE = 120  # seconds of the tests' machine, for what takes a few
 
 
 @dataclass

@@ -7,12 +7,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kit.workspace import Run, Workspace
-from tests.relay import DEMO, command
+from tests.relay import DEMO, FP32, command
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-SHORT = ("training.steps=60", "training.checkpoint_every=25", "training.validate_every=20")
+SHORT = (
+    "training.steps=60",
+    "training.checkpoint_every=25",
+    "training.validate_every=20",
+    "model.dropout=0.1",  # its randomness must leave no trace either
+    FP32,
+)
 PREEMPTED_AT = "cluster.preempt_at_step=30"
 
 

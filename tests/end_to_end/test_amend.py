@@ -14,12 +14,13 @@ from kit.sections import read_resolved
 from kit.tokenizer import choice, encode
 from kit.tracking import ledger
 from kit.workspace import Run, Workspace
-from tests.relay import DEMO, command, curve, final_files
+from tests.relay import DEMO, FP32, command, curve, final_files
 
 pytestmark = pytest.mark.end_to_end
 
 # Small enough for a second or so of training: what takes the time is the start of the ranks.
 SMALL = (
+    FP32,
     "model.n_layer=1",
     "model.n_embd=32",
     "model.n_positions=64",

@@ -19,7 +19,7 @@ from kit.tracking import ledger
 from kit.training import checkpoint
 from kit.workspace import Run, Workspace
 from tests.disk import fill, small_disk
-from tests.relay import DEMO, command, curve, final_files, wait_for_step, wait_until
+from tests.relay import DEMO, FP32, command, curve, final_files, wait_for_step, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.end_to_end
 
 SMALL = (
+    FP32,
     "model.n_layer=1",
     "model.n_embd=32",
     "model.n_positions=64",
@@ -137,7 +138,7 @@ def test_bad_steps_are_met_alike_whether_the_run_is_interrupted_or_not(
 
 
 def test_a_run_that_diverges_is_stopped_and_says_so(workspace: Path, preempted: Run) -> None:
-    rules = ("training.steps=40", "training.precision=fp32", "training.learning_rate=1e30")
+    rules = ("training.steps=40", "training.learning_rate=1e30")
     run, said = train(workspace, "diverged", *rules, "training.health.limit=3", code=2)
     assert "bad step" in said
     assert "loss nan 3 times in a row" in said
@@ -148,21 +149,29 @@ def test_a_run_that_diverges_is_stopped_and_says_so(workspace: Path, preempted: 
     assert rows(run, "health")[-1]["action"] == "stop"
 
 
+# Few blocks a step: a CPU without bf16 and fp16 of its own computes in them fifty times as slowly.
+HALF = ("training.global_batch=4", "training.micro_batch=2", "training.validation_blocks=2")
+
+
+def test_a_run_in_bf16_is_the_same_when_it_is_interrupted(workspace: Path, preempted: Run) -> None:
+    rules = ("training.precision=bf16", "training.steps=12", *HALF)
+    whole, said = train(workspace, "bf16", *rules)
+    assert ("warning: training.precision=bf16: this CPU has no native" in said) != native("bf16")
+    cut, _ = train(workspace, "bf16-cut", *rules, "cluster.preempt_at_step=5")
+    assert len(ledger.attempts(cut)) == 2
+    assert final_files(cut) == final_files(whole)
+    assert curve(cut) == curve(whole)
+
+
 def test_a_run_in_fp16_finds_its_loss_scale_and_is_the_same_when_it_is_interrupted(
     workspace: Path, preempted: Run
 ) -> None:
-    rules = (
-        "training.precision=fp16",
-        "training.learning_rate=0.05",  # so high that gradients overflow now and then
-        "training.clip=100",
-        "training.steps=16",
-        "training.global_batch=4",  # fp16 is slow on a CPU
-        "training.micro_batch=2",
-        "training.validation_blocks=2",
-    )
-    whole, said = train(workspace, "scaled", *rules)
-    assert "warning: training.precision=fp16: this CPU has no native fp16" in said or native("fp16")
-    cut, _ = train(workspace, "scaled-cut", *rules, "cluster.preempt_at_step=6")
+    # A learning rate so high that gradients overflow now and then.
+    rates = ("training.learning_rate=0.05", "training.clip=100")
+    rules = ("training.precision=fp16", "training.steps=16", *rates, *HALF)
+    whole, said = train(workspace, "fp16", *rules)
+    assert ("warning: training.precision=fp16: this CPU has no native" in said) != native("fp16")
+    cut, _ = train(workspace, "fp16-cut", *rules, "cluster.preempt_at_step=6")
     assert len(ledger.attempts(cut)) == 2
     assert final_files(cut) == final_files(whole)
     assert curve(cut) == curve(whole)
@@ -189,8 +198,8 @@ def test_a_run_goes_on_with_another_number_of_ranks(workspace: Path, preempted: 
     for left, right in zip(one, other, strict=True):
         assert left.get("sample") == right.get("sample")
         key = "loss" if left["kind"] == "step" else "validation_loss"
-        # bf16 activations have 8 bits: sums in another order differ by some of their last.
-        assert left[key] == pytest.approx(right[key], rel=2**-8)
+        # Sums in another order differ by some of the last of 24 bits, and AdamW makes more of it.
+        assert left[key] == pytest.approx(right[key], rel=1e-4)
 
 
 def test_saves_come_by_time_and_the_last_one_only_if_there_is_time(
@@ -227,13 +236,13 @@ def test_a_release_is_the_same_whatever_lies_in_the_checkpoint(
 ) -> None:
     zero3 = workspace / "zero3.json"
     zero3.write_text('{"zero_optimization": {"stage": 3}}')
-    rules = ("training.steps=8", f"training.deepspeed={zero3}", "model.pad_vocab_to=64")
+    rules = ("training.steps=8", f"training.deepspeed={zero3}", "model.pad_vocab_to=128")
     run, _ = train(workspace, "zero3", *rules, "training.validation_blocks=null")
     where = (str(DEMO), f"workspace={workspace}", "name=zero3", *SMALL, *rules)
     for job in ("evaluate", "export"):
         command(job, "run", *where, "training.validation_blocks=null")
     model = AutoModelForCausalLM.from_pretrained(run.export)
-    assert model.get_input_embeddings().weight.shape == (3000, 32)  # of 3,008 rows in training
+    assert model.get_input_embeddings().weight.shape == (2000, 32)  # of 2,048 rows in training
     scores = read_json(run.evaluation / "scores.json")
     # The same held-out part, but for the tokens after its last whole block; stored as bf16.
     last = rows(run, "validation")[-1]

@@ -16,7 +16,8 @@ from kit.cluster import local, requeue
 from kit.files import read_json
 from kit.tracking import ledger
 from kit.workspace import Run, Workspace
-from tests.relay import DEMO, ROOT, command, curve, final_files, wait_for_step, wait_until
+from tests.relay import DEMO, FP32, ROOT, command, curve, final_files, wait_for_step, wait_until
+from tests.speed import patience
 
 from .conftest import SHORT
 
@@ -163,7 +164,7 @@ def test_a_run_directory_of_another_recipe_is_refused(preempted: Run, workspace:
 def test_a_supervisor_that_is_ended_saves_and_the_next_one_goes_on(
     workspace: Path, preempted: Run
 ) -> None:
-    arguments = (str(DEMO), f"workspace={workspace}", "training.steps=400", "name=stopped")
+    arguments = (str(DEMO), f"workspace={workspace}", FP32, "training.steps=400", "name=stopped")
     command("train", "submit", *arguments)
     run = Workspace(workspace).run("stopped")
     wait_for_step(run, 5)
@@ -183,13 +184,14 @@ def test_a_supervisor_that_is_ended_saves_and_the_next_one_goes_on(
 
 
 def test_a_command_that_is_stopped_saves_and_says_75(workspace: Path, preempted: Run) -> None:
-    arguments = (str(DEMO), f"workspace={workspace}", "training.steps=400", "name=stopped-by-hand")
+    name = ("training.steps=400", "name=stopped-by-hand")
+    arguments = (str(DEMO), f"workspace={workspace}", FP32, *name)
     program = [sys.executable, "-m", "jobs.train", "run", *arguments]
     with subprocess.Popen(program, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         run = Workspace(workspace).run("stopped-by-hand")
         wait_for_step(run, 5)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=120)
+        _, said = process.communicate(timeout=patience(120))
     assert process.returncode == 75
     assert "stopped and saved" in said
     (end,) = (read_json(attempt.end) for attempt in ledger.attempts(run))
@@ -200,7 +202,7 @@ def test_a_time_limit_on_this_machine_requeues_and_a_stop_file_ends_plainly(
     workspace: Path, preempted: Run
 ) -> None:
     limit = ("cluster.training.minutes=1", "cluster.training.warning_seconds=1")
-    name = ("training.steps=20000", "name=limited-here")
+    name = (FP32, "training.steps=20000", "name=limited-here")
     arguments = (str(DEMO), f"workspace={workspace}", *name)
     command("train", "submit", *arguments, *limit, "cluster.training.failures=0")
     run = Workspace(workspace).run("limited-here")
@@ -226,7 +228,8 @@ def test_a_time_limit_on_this_machine_requeues_and_a_stop_file_ends_plainly(
 
 
 def test_ranks_whose_supervisor_is_killed_save_and_leave(workspace: Path, preempted: Run) -> None:
-    arguments = (str(DEMO), f"workspace={workspace}", "training.steps=20000", "name=orphaned")
+    name = ("training.steps=20000", "name=orphaned")
+    arguments = (str(DEMO), f"workspace={workspace}", FP32, *name)
     command("train", "submit", *arguments)
     run = Workspace(workspace).run("orphaned")
     wait_for_step(run, 5)

@@ -19,6 +19,7 @@ import pytest
 
 from kit.files import write_json
 from kit.tracking import mlflow
+from tests.speed import patience
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -226,7 +227,7 @@ def serve(tmp_path: Path) -> Any:
                 )
             )  # fmt: skip
         url = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + patience(120)
         while time.monotonic() < deadline:
             try:
                 fetch(f"{url}/health")

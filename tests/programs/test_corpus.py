@@ -11,6 +11,7 @@ import pytest
 
 from kit.cluster import local
 from kit.files import read_json
+from tests.speed import patience
 
 if TYPE_CHECKING:
     from tests.conftest import Desk
@@ -47,7 +48,7 @@ def test_submit_sends_only_tasks_with_something_to_do(desk: Desk) -> None:
     done(desk, "jobs.preprocess", "submit", *many)
     run = desk.workspace.run("small")
     assert [job["tasks"] for job in read_json(run.jobs)["local"]] == [[1]]
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + patience(60)
     while (shards_of(desk) != whole or local.is_supervised(run)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert shards_of(desk) == whole

@@ -18,6 +18,7 @@ import pytest
 from kit.corpus.dump import extractor
 from kit.corpus.dump.extractor import Page
 from kit.errors import InputError
+from tests import speed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,7 +57,7 @@ def processes(mark: str) -> dict[int, str]:
 
 def gone(mark: str) -> bool:
     """Whether no process with the mark is left; a killed one takes a moment."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + speed.patience(20)
     while processes(mark) and time.monotonic() < end:
         time.sleep(0.02)
     return not processes(mark)
@@ -152,7 +153,9 @@ def test_a_process_that_dies_or_is_stuck_loses_no_page(
 ) -> None:
     monkeypatch.setattr(extractor, "AHEAD", 4)
     pages = [page(number, b"a" * 30_000) for number in range(60)]
-    patience = 3 if blow == signal.SIGSTOP else extractor.PATIENCE  # a death is seen at once
+    patience = (
+        speed.patience(3) if blow == signal.SIGSTOP else extractor.PATIENCE
+    )  # a death is seen at once
     texts = extractor.texts(iter(pages), NAMES, refuse, patience)
     first = next(texts)
     os.kill(running(mark)[victim], blow)

@@ -22,12 +22,13 @@ from kit.corpus.words.cuts import LONG_RUN, WHITE_SPACE
 from kit.corpus.words.jumanpp import Jumanpp
 from kit.errors import ClusterError
 from tests import jumanpp
+from tests.speed import patience
 from tests.unit.test_segment import TEXTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PATIENCE = 1.5  # seconds in which the stand-in surely starts
+PATIENCE = patience(1.5)  # seconds in which the stand-in surely starts
 PLAIN = [f"東京都に行くことが{number}回ある。" for number in range(900)]  # a few blocks
 
 
@@ -289,7 +290,7 @@ def test_the_processes_end_with_their_parent(program: Path) -> None:
     )
     pids = done.stdout.split()
     assert len(pids) == 2
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + patience(20)
     while any(alive(pid) for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not any(alive(pid) for pid in pids)

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.relay import wait_for_step
+from tests.speed import patience
 
 from .trial import PATIENCE, WHOLE, submit
 
@@ -36,7 +37,11 @@ SCRIPTS = Path(__file__).parents[2] / "sbatch" / "slurm"
 PACKAGES = "slurmctld slurmd slurm-client munge slurmdbd mariadb-server"
 # Short, as the tests wait for them: a preempted job has 10 s to save (Slurm adds up to 10 s); what
 # ignores SIGTERM is killed 5 s later; 5 s is the shortest way back into the queue.
-KNOBS = {"EKIDEN_SLURM_GRACE": "10", "EKIDEN_SLURM_KILLWAIT": "5", "EKIDEN_SLURM_CRED_EXPIRE": "5"}
+KNOBS = {
+    "EKIDEN_SLURM_GRACE": f"{patience(10):.0f}",
+    "EKIDEN_SLURM_KILLWAIT": f"{patience(5):.0f}",
+    "EKIDEN_SLURM_CRED_EXPIRE": f"{patience(5):.0f}",
+}
 
 Fields = dict[str, str]
 
@@ -51,10 +56,14 @@ class Slurm:
 
     def run(self, *argv: str) -> str:
         """Standard output of a Slurm command: run("sinfo", "--noheader")."""
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(
+            argv, capture_output=True, text=True, timeout=patience(60), check=False
+        )
         if done.returncode == -signal.SIGPIPE and argv[0] in ("scontrol", "sacct", "sinfo"):
             # A client whose connection a busy slurmctld drops dies of SIGPIPE: asking again is safe.
-            done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+            done = subprocess.run(
+                argv, capture_output=True, text=True, timeout=patience(60), check=False
+            )
         assert done.returncode == 0, f"{' '.join(argv)}: {done.stderr or done.stdout}"
         return done.stdout
 
@@ -81,7 +90,7 @@ class Slurm:
     ) -> Fields:
         """Wait for a JobState, or for a predicate of the job's fields, and return the fields."""
         reached = (lambda job: job["JobState"] == until) if isinstance(until, str) else until
-        end = time.monotonic() + timeout
+        end = time.monotonic() + patience(timeout)
         while not reached(job := self.job(jobid)):
             if time.monotonic() > end:
                 raise TimeoutError(f"job {jobid} after {timeout} s: {job}\n{self.output(jobid)}")
@@ -90,7 +99,7 @@ class Slurm:
 
     def attempts(self, jobid: str, timeout: float = 30) -> list[str]:
         """The state of every attempt in the accounting, the present one last."""
-        end = time.monotonic() + timeout
+        end = time.monotonic() + patience(timeout)
         while True:
             rows = self.run("sacct", "-DXnP", "-j", jobid, "-o", "State").splitlines()
             states = [row.split()[0] for row in rows]  # "CANCELLED by 0"

@@ -7,7 +7,7 @@ from pathlib import Path
 from kit.files import read_json
 from kit.tracking import ledger
 from kit.workspace import Run, Workspace
-from tests.relay import DEMO, ROOT, command, wait_until
+from tests.relay import DEMO, FP32, ROOT, command, wait_until
 
 CLUSTER = str(ROOT / "sbatch" / "slurm" / "cluster.yaml")
 WHOLE = ("--nodes=2", "--gpus-per-node=8", "--exclusive")  # all there is
@@ -16,7 +16,8 @@ PATIENCE = 600  # seconds: a machine with other work takes its time
 
 def submit(workspace: Path, *overrides: str, job: str = "pipeline") -> tuple[Run, dict[str, str]]:
     """Submit to the test cluster; returns the run and the ids of its jobs."""
-    command(job, "submit", str(DEMO), f"workspace={workspace}", *overrides, "--cluster", CLUSTER)
+    where = (f"workspace={workspace}", FP32, "--cluster", CLUSTER)
+    command(job, "submit", str(DEMO), *overrides, *where)
     name = next((o.removeprefix("name=") for o in overrides if o.startswith("name=")), "demo")
     run = Workspace(workspace).run(name)
     return run, read_json(run.jobs)["slurm"]
