@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from kit.files import read_json, write_json
+from tests.conftest import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
     from subprocess import CompletedProcess
 
     from tests.conftest import Desk
+
+
+HEAVY = ("torch", "deepspeed", "mlflow", "transformers", "tokenizers", "tensorboard", "numpy")
+JOBS = ("download", "preprocess", "tokenizer", "tokenize", "train", "evaluate", "export",
+        "generate", "pipeline")  # fmt: skip
 
 
 def mistake(done: CompletedProcess[str]) -> str:
@@ -232,3 +240,15 @@ def test_a_corpus_that_another_unfinished_run_is_trained_on_is_not_made_anew(des
     assert found.returncode == 2
     assert "small, which is not finished, is trained on it" in found.stderr
     assert "tokenizer: 1 done" in done(desk, "jobs.tokenizer", "status")
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_the_help_of_a_job_imports_nothing_heavy(job: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", f"jobs.{job}", "--help"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    loaded = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines()}
+    assert "jobs.command" in loaded
+    assert not loaded & set(HEAVY)
+    assert "Usage" in done.stdout

@@ -1,0 +1,207 @@
+"""A machine with a GPU, pretended: what torch would say of one is put in its place.
+
+No kernel runs here. What is shown is what the kit decides: whether the GPU is taken, which, and what it
+says where it cannot be.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from kit.errors import ConfigError
+from kit.files import append_line, write_json
+from kit.training import device
+from kit.training.attempt import Place, _memory_suffices
+from kit.training.device import Device
+from tests.conftest import ROOT
+
+from .test_command import refused
+
+if TYPE_CHECKING:
+    from kit.workspace import Run
+    from tests.conftest import Desk
+
+
+class Machine:
+    """What torch says of a machine with GPUs."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self._patch = patch
+        self.count, self.name, self.capability = 8, "NVIDIA A100-SXM4-40GB", (8, 0)
+        self.architectures = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_120"]
+        self.available, self.cuda = True, "13.0"
+
+    def put(self) -> None:
+        """Into the place of the real answers."""
+        cuda = torch.cuda
+        self._patch.setattr(torch.version, "cuda", self.cuda)
+        for name, value in {
+            "is_available": lambda: self.available,
+            "device_count": lambda: self.count,
+            "get_device_name": lambda _: self.name,
+            "get_device_capability": lambda _: self.capability,
+            "get_arch_list": lambda: self.architectures,
+            "set_device": self.taken.append,
+            "reset_peak_memory_stats": lambda _: None,
+        }.items():
+            self._patch.setattr(cuda, name, value)
+
+    @property
+    def taken(self) -> list[int]:
+        """The GPUs that were chosen."""
+        return self.__dict__.setdefault("_taken", [])
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    monkeypatch.setenv("LOCAL_RANK", "?")  # put back afterwards
+    return Machine(monkeypatch)
+
+
+def problem(machine: Machine, precision: str = "bf16", gpus: int = 8) -> str:
+    machine.put()
+    with pytest.raises(ConfigError) as caught:
+        device.check(precision, gpus)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_machine_that_can_train_is_no_problem(machine: Machine) -> None:
+    machine.put()
+    device.check("bf16", 8)
+
+
+def test_a_cpu_build_is_told_as_one(machine: Machine) -> None:
+    machine.cuda = None  # type: ignore[assignment]
+    assert "is built for the CPU; install a CUDA build" in problem(machine)
+
+
+def test_a_driver_that_is_too_old_is_told_in_torchs_words(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def init() -> None:
+        raise RuntimeError(
+            "The NVIDIA driver on your system is too old (found version 12020).\nPlease update"
+        )
+
+    machine.available = False
+    monkeypatch.setattr(torch.cuda, "init", init)
+    said = problem(machine)
+    assert "built for CUDA 13.0: The NVIDIA driver on your system is too old (found version" in said
+
+
+def test_more_ranks_than_gpus_are_refused(machine: Machine) -> None:
+    machine.count = 4
+    assert "8 ranks a node, and torch sees 4 GPU(s)" in problem(machine)
+
+
+def test_a_gpu_that_torch_is_not_built_for_is_refused(machine: Machine) -> None:
+    machine.name, machine.capability = "Tesla V100", (7, 0)
+    assert "is built for 7.5 and up; install a build for an older CUDA" in problem(machine, "fp16")
+
+
+def test_bf16_on_a_gpu_without_it_is_refused_and_fp16_is_not(machine: Machine) -> None:
+    machine.name, machine.capability = "Tesla T4", (7, 5)
+    assert "bf16 needs 8.0; give training.precision=fp16" in problem(machine)
+    device.check("fp16", 8)
+
+
+@pytest.mark.parametrize(
+    ("count", "local_rank", "index"), [(8, 3, 3), (1, 3, 0)], ids=["all are seen", "its own is"]
+)
+def test_a_rank_takes_its_own_gpu_and_deepspeed_is_told_which(
+    machine: Machine,
+    monkeypatch: pytest.MonkeyPatch,
+    count: int,
+    local_rank: int,
+    index: int,
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    machine.count = count
+    machine.put()
+    rank = Device("cuda", local_rank)
+    rank.check("bf16")
+    assert rank.prepare(deterministic=False) == torch.device("cuda", index)
+    assert machine.taken == [index]
+    assert os.environ["LOCAL_RANK"] == str(index)
+
+
+def test_without_slurm_one_gpu_is_not_shared_by_two_ranks(machine: Machine) -> None:
+    machine.count = 1
+    machine.put()
+    with pytest.raises(ConfigError, match="2 ranks a node, and torch sees 1 GPU"):
+        Device("cuda", 1).check("bf16")
+
+
+@pytest.mark.skipif(torch.version.cuda is not None, reason="of a CPU build")
+def test_training_on_gpus_with_a_cpu_build_is_refused_in_one_line_before_anything_is_made(
+    desk: Desk,
+) -> None:
+    name = ("--cluster", str(ROOT / "configs/cluster/local-gpu.yaml"))
+    for module in ("jobs.pipeline", "jobs.train"):
+        for verb in (("run",), ("submit",), ("run", "--dry-run")):
+            assert "is built for the CPU" in refused(desk, module, *verb, *name)
+    assert not desk.workspace.root.exists()
+
+
+def test_fewer_gpus_than_ranks_in_the_cluster_file_are_a_mistake(desk: Desk) -> None:
+    sections = {"training": {"ranks_per_node": 8, "gpus_per_node": 4}}
+    path = desk.write("gpus.yaml", {"name": "g", "kind": "slurm", "device": "cuda", **sections})
+    line = refused(desk, "jobs.train", "submit", "--cluster", str(path))
+    assert "a rank has a GPU of its own" in line
+
+
+def test_memory_that_ends_before_the_first_step_is_the_users_mistake_and_later_a_crash(
+    desk: Desk, run: Run
+) -> None:
+    recipe, attempt = desk.recipe(), run.attempt(1)
+    write_json(attempt.start, {"from_step": 0})
+    place = Place("job.0", 3, 8, 3, 1)
+    short = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has ...")
+    with (
+        pytest.raises(ConfigError, match=r"micro_batch=2: .* rank 3's GPU \(CUDA out of memory\)"),
+        _memory_suffices(recipe, attempt, place),
+    ):
+        raise short
+    append_line(attempt.ledger, json.dumps({"kind": "step", "step": 1}))
+    with pytest.raises(torch.OutOfMemoryError), _memory_suffices(recipe, attempt, place):
+        raise short
+
+
+# A rank on a CPU, on a machine whose torch sees a GPU: DeepSpeed by itself would take that.
+_ON_A_CPU = """
+import json, os, sys
+import torch
+torch.cuda.is_available = lambda: True
+torch.cuda.device_count = lambda: 1
+import torch.distributed as dist
+from kit.config import Recipe
+from kit.tokens import Vocabulary
+from kit.training.device import Device
+from kit.training.engine import Engine
+dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+recipe = Recipe.model_validate(json.loads(sys.argv[1]))
+engine = Engine(recipe, Device("cpu", 0), 1, Vocabulary(50, begin=1, end=2))
+loss = engine.micro_batch(torch.zeros(2, 17, dtype=torch.int64), 1, last=True)
+engine.update(lambda norm: True)
+import deepspeed
+print(loss.device, deepspeed.get_accelerator().device_name(), os.environ["DS_ACCELERATOR"])
+"""
+
+
+def test_training_on_a_cpu_leaves_the_gpu_of_the_machine_alone(desk: Desk) -> None:
+    place: dict[str, Any] = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", _ON_A_CPU, desk.recipe().model_dump_json()],
+        cwd=ROOT, capture_output=True, text=True, check=False, env=os.environ | place,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "cpu cpu cpu"

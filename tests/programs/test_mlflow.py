@@ -1,0 +1,176 @@
+"""MLflow shows what the ledger says: every step once, under one identity."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from kit.files import read_json, write_json
+from kit.tracking import ledger, mlflow
+from tests.unit.test_ledger import attempt
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from kit.config import Recipe
+    from kit.workspace import Run
+    from tests.conftest import Desk
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `publish` sets of the environment ends with the test."""
+    for name in mlflow._PATIENCE:
+        monkeypatch.setenv(name, "x")
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database with its tables, which take seconds to make."""
+    from mlflow.tracking import MlflowClient
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def store(desk: Desk, empty_store: Path) -> Recipe:
+    """A recipe whose workspace has an empty MLflow database."""
+    desk.workspace.root.mkdir()
+    shutil.copy(empty_store, desk.workspace.mlflow)
+    return desk.recipe()
+
+
+@pytest.fixture
+def told(run: Run) -> Run:
+    """A run with an identity, as its submission gives it."""
+    write_json(run.identity, {"id": "0123abcd"})
+    return run
+
+
+def shown_by_mlflow(recipe: Recipe) -> tuple[Any, dict[str, list[tuple[int, float]]]]:
+    """The one run of the experiment, and its metrics."""
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(mlflow.tracking_uri(recipe))
+    experiment = client.get_experiment_by_name("ekiden")
+    (found,) = client.search_runs([experiment.experiment_id])
+    metrics = {
+        tag: sorted((m.step, m.value) for m in client.get_metric_history(found.info.run_id, tag))
+        for tag in ("train/loss", "train/validation_loss")
+    }
+    return found, metrics
+
+
+def test_mlflow_shows_each_step_once_under_one_identity(told: Run, store: Recipe) -> None:
+    attempt(told, 1, range(1, 11), validations=(0, 5, 10))
+    assert mlflow.publish(told, store, "RUNNING") is None
+    attempt(told, 2, range(6, 13), validations=(10, 12))
+    for _ in range(2):
+        assert mlflow.publish(told, store, "FINISHED") is None
+    found, metrics = shown_by_mlflow(store)
+    assert [step for step, _ in metrics["train/loss"]] == list(range(1, 13))
+    assert [step for step, _ in metrics["train/validation_loss"]] == [0, 5, 10, 12]
+    assert found.info.status == "FINISHED"
+    assert found.data.tags[mlflow.TAG] == "0123abcd"
+    assert found.data.params["model.n_embd"] == "16"
+
+
+def test_mlflow_finds_its_run_again_without_the_cursor(told: Run, store: Recipe) -> None:
+    attempt(told, 1, range(1, 8))
+    assert mlflow.publish(told, store, "RUNNING") is None
+    told.mlflow_cursor.unlink()
+    assert mlflow.publish(told, store, "SCHEDULED") is None
+    found, metrics = shown_by_mlflow(store)
+    assert [step for step, _ in metrics["train/loss"]] == list(range(1, 8))
+    assert found.info.status == "SCHEDULED"
+
+
+def test_a_step_sent_by_a_killed_attempt_that_did_not_note_it_is_not_shown_twice(
+    told: Run, store: Recipe
+) -> None:
+    attempt(told, 1, range(1, 6))
+    assert mlflow.publish(told, store, "RUNNING") is None
+    noted = read_json(told.mlflow_cursor)
+    with told.attempt(1).ledger.open("a", encoding="utf-8") as out:
+        for step in (6, 7):
+            out.write(f'{{"kind": "step", "attempt": 1, "time": 5.0, "step": {step}, "loss": 1}}\n')
+    sending = list(ledger.rows(told.attempt(1)))[-2:]
+    assert mlflow.publish(told, store, "RUNNING") is None
+    # Killed when the rows were sent, before that was noted.
+    write_json(told.mlflow_cursor, noted | {"sending": sending})
+    attempt(told, 2, range(6, 9))
+    assert mlflow.publish(told, store, "FINISHED") is None
+    _, metrics = shown_by_mlflow(store)
+    times = Counter(step for step, _ in metrics["train/loss"])
+    assert times == Counter(range(1, 9))
+
+
+def test_a_server_that_cannot_be_reached_is_a_problem_and_no_exception(
+    told: Run, desk: Desk
+) -> None:
+    attempt(told, 1, range(1, 3))
+    recipe = desk.recipe("tracking.mlflow=http://127.0.0.1:9")
+    problem = mlflow.publish(told, recipe, "RUNNING")
+    assert problem is not None
+    assert problem.startswith("http://127.0.0.1:9: ")
+    assert "\n" not in problem
+
+
+def test_what_a_server_missed_is_sent_to_the_next(told: Run, store: Recipe, desk: Desk) -> None:
+    attempt(told, 1, range(1, 6))
+    away = desk.recipe("tracking.mlflow=http://127.0.0.1:9")
+    assert mlflow.publish(told, away, "RUNNING") is not None
+    assert not told.mlflow_cursor.exists()
+    assert mlflow.publish(told, store, "FINISHED") is None
+    _, metrics = shown_by_mlflow(store)
+    assert [step for step, _ in metrics["train/loss"]] == [1, 2, 3, 4, 5]
+
+
+def test_a_publisher_sends_what_is_left_when_it_is_closed(told: Run, store: Recipe) -> None:
+    publisher = mlflow.Publisher(told, store)
+    attempt(told, 1, range(1, 6))
+    assert publisher.close("FINISHED", patience=60.0)
+    found, metrics = shown_by_mlflow(store)
+    assert len(metrics["train/loss"]) == 5
+    assert found.info.status == "FINISHED"
+
+
+MAKES_STORE = """
+import sys
+from pathlib import Path
+from kit.tracking import mlflow
+
+path = Path(sys.argv[1])
+seen = 0
+
+def look(event, arguments):
+    global seen
+    if event == "os.link":
+        assert not path.exists()
+        seen += 1
+    elif event == "sqlite3.connect" and str(arguments[0]) == str(path):
+        raise SystemExit("the tables are made in place")
+
+sys.addaudithook(look)
+mlflow._make_store(path)
+assert seen
+"""
+
+
+def test_mlflows_tables_are_made_before_the_store_has_its_name(tmp_path: Path, root: Path) -> None:
+    store = tmp_path / "mlflow.db"
+    subprocess.run([sys.executable, "-c", MAKES_STORE, str(store)], cwd=root, check=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
+    mlflow._make_store(store)  # and are left alone from then on
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{store}")
+    assert [found.name for found in client.search_experiments()] == ["Default"]
