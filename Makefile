@@ -1,9 +1,10 @@
-# make demo    the whole relay on this machine, in about two minutes; DUMP=path takes a real dump
-# make test    lint, types, and all tests; those of Slurm where its packages are installed
-# make mlflow  MLflow's page over the demo's workspace; STORE=sqlite:///PATH/mlflow.db takes another's
-# make chaos   a run interrupted fifty times at random, held against one that was not; SEED=n, WHERE=--slurm
-# make bench   speeds, as ratios against what one would use instead; DUMP=path of a text or dump
-# make lock    the newest versions that pyproject.toml allows
+# make demo       the whole relay on this machine, in about two minutes; DUMP=path takes a real dump
+# make test       lint, types, and all tests; those of Slurm where its packages are installed
+# make test-long  what takes too long for every change
+# make mlflow     MLflow's page over the demo's workspace; STORE=sqlite:///PATH/mlflow.db takes another's
+# make chaos      a run interrupted fifty times at random, held against one that was not; SEED=n, WHERE=--slurm
+# make bench      speeds, as ratios against what one would use instead; DUMP=path of a text or dump
+# make lock       the newest versions that pyproject.toml allows
 # The first of them installs what it needs into .venv; TORCH_INDEX=URL takes torch from there (see the README).
 PYTHON ?= python3
 VENV := .venv
@@ -17,10 +18,10 @@ TORCH_INDEX ?=
 BENCHMARKS := $(notdir $(basename $(shell grep -l __main__ tests/benchmarks/*.py)))
 DEMO := $(if $(DUMP),name=demo-dump workspace=work/demo-dump corpus.sources.jawiki.location=$(DUMP) corpus.unit_mb=0.5)
 
-.PHONY: help demo test chaos bench lint lock mlflow clean
+.PHONY: help demo test test-long chaos bench lint lock mlflow clean
 
 help:
-	@sed -n 's/^# //p' Makefile
+	@sed -n '/^PYTHON/q; s/^# //p' Makefile
 
 demo: $(VENV)/installed
 	$(BIN)/python -m jobs.pipeline run configs/demo.yaml cluster.preempt_at_step=60 $(DEMO)
@@ -33,6 +34,11 @@ test: lint
 	$(PYTEST) -n 2 --dist loadfile tests/programs
 	$(PYTEST) -n 2 --dist loadfile -m "not trial" tests/end_to_end tests/chaos
 	$(PYTEST) -m "not trial" tests/slurm
+
+# What takes too long for every change: all moments of a save, more interruptions, the recipes on eight ranks.
+test-long: lint
+	EKIDEN_TEST_LONG=1 $(PYTEST) -n 2 --dist loadfile tests/chaos
+	$(PYTEST) -m trial tests/slurm
 
 chaos: $(VENV)-dev/installed
 	$(VENV)-dev/bin/python -m tests.chaos --interruptions 50 --seed $(SEED) $(WHERE)

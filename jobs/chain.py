@@ -155,11 +155,11 @@ def stopped(run: Run) -> str | None:
     """Why the training job is not at work any more, where it ended before its last step."""
     from kit.cluster import requeue
 
+    if reason := requeue.stopped(run):  # also of a job that ended before it began an attempt
+        return reason
     attempts = run.claimed_attempts()
     if not attempts:
         return None
-    if reason := requeue.stopped(run):
-        return reason
     end = read_json(attempts[-1].end) if attempts[-1].end.is_file() else {}
     if end.get("outcome") == "done" or at_work(run):
         return None

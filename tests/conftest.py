@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from filelock import FileLock
 
 from jobs import chain, command
 from kit import stage
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from kit.config import Recipe
 
+from tests import relay
 from tests.speed import VARIABLE, patience, speed
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -227,6 +229,19 @@ def web_words(web_texts: list[str], tmp_path_factory: pytest.TempPathFactory) ->
         for chunk in chunks
         for word, number in zip(chunk.words, chunk.counts, strict=True)
     }
+
+
+@pytest.fixture(scope="session")
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with the demo's tokens: made once for all workers, to be copied."""
+    own = tmp_path_factory.getbasetemp()
+    shared = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "tokens-of-the-demo"
+    with FileLock(f"{shared}.lock"):
+        if not shared.is_dir():
+            fresh = shared.with_name(f".{shared.name}")
+            relay.make_tokens(fresh)
+            fresh.rename(shared)
+    return shared
 
 
 @pytest.fixture

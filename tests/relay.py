@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 import time
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "configs" / "demo.yaml"
 # What `auto` is on a CPU, and quick on any: bf16 and fp16 only where they are what is tested.
+LONG = "EKIDEN_TEST_LONG" in os.environ  # make test-long: every case, not one of each kind
 FP32 = "training.precision=fp32"
 
 
@@ -34,6 +37,17 @@ def command(module: str, *arguments: str, code: int = 0) -> str:
     )
     assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout + done.stderr
+
+
+def make_tokens(workspace: Path) -> None:
+    """From the demo's raw texts to its tokens."""
+    for job in ("download", "preprocess", "tokenizer", "tokenize"):
+        command(job, "run", str(DEMO), f"workspace={workspace}", "tracking.mlflow=null")
+
+
+def copy_of(workspace: Path, folder: Path) -> Path:
+    """A workspace of one's own, in a folder that may be there."""
+    return Path(shutil.copytree(workspace, folder, symlinks=True, dirs_exist_ok=True))
 
 
 def wait_until(

@@ -9,7 +9,7 @@ from kit.files import file_hash
 from kit.tracking import ledger
 from kit.training import checkpoint
 from kit.workspace import Run, Workspace
-from tests.relay import DEMO, FP32, command, curve
+from tests.relay import DEMO, FP32, command, curve, make_tokens
 from tests.speed import patience
 
 if TYPE_CHECKING:
@@ -57,8 +57,7 @@ class Course:
 
     def prepare(self) -> None:
         """From the dump to tokens."""
-        for job in ("download", "preprocess", "tokenizer", "tokenize"):
-            command(job, "run", *self.arguments("reference"))
+        make_tokens(self.workspace)
 
     def reference(self) -> Run:
         """Train without an interruption."""

@@ -8,13 +8,13 @@ import sys
 
 import pytest
 
-from tests.relay import ROOT
+from tests.relay import LONG, ROOT
 
 from .phases import PHASES
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1800)]
 
-INTERRUPTIONS = 8
+INTERRUPTIONS = 20 if LONG else 6
 
 
 def test_a_run_interrupted_at_random_ends_as_one_that_was_not() -> None:

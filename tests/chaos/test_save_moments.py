@@ -11,7 +11,7 @@ import pytest
 
 from kit.files import read_json
 from kit.tracking import ledger
-from tests.relay import command
+from tests.relay import LONG, command, copy_of
 
 from .course import Course, differences
 
@@ -36,7 +36,7 @@ class Moment:
     nth: int = 2  # the first save of an attempt succeeds
 
 
-MOMENTS = (
+EVERY_MOMENT = (
     Moment("the staging directory is made", 0, "os.mkdir", r"/\.step-[^/]*$", after=True),
     Moment("the model's file is opened", 0, "open", r"/\.step-[^/]*/.*model_states"),
     Moment("the shard of rank 1 is opened", 1, "open", r"/\.step-[^/]*/.*_rank_1_.*optim_states"),
@@ -45,13 +45,15 @@ MOMENTS = (
     Moment("the rename", 0, "os.rename", r"/step-[^/]*$"),
     Moment("just after the rename", 0, "os.rename", r"/step-[^/]*$", after=True),
 )
+# Each kind of them always: while files are written, when all are, at the rename, after it.
+MOMENTS = EVERY_MOMENT if LONG else (EVERY_MOMENT[1], *EVERY_MOMENT[4:])
 COMMITTED = "just after the rename"
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Run]:
+def runs(tmp_path_factory: pytest.TempPathFactory, tokens: Path) -> tuple[Run, Run]:
     """A run that is killed at every moment, and one that is not."""
-    workspace = tmp_path_factory.mktemp("moments")
+    workspace = copy_of(tokens, tmp_path_factory.mktemp("moments"))
     tiny = (
         "model.n_layer=1",
         "model.n_embd=32",
@@ -66,7 +68,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Run]:
         "tracking.tensorboard=false",
     )
     course = Course(workspace, 2 * EVERY * len(MOMENTS), tiny)
-    course.prepare()
     reference = course.reference()
     run = course.run("killed")
     (workspace / "moments.json").write_text(json.dumps([asdict(moment) for moment in MOMENTS]))

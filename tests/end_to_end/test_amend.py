@@ -16,11 +16,14 @@ from kit.tracking import ledger
 from kit.workspace import Run, Workspace
 from tests.relay import DEMO, FP32, command, curve, final_files
 
+from .conftest import ALONE
+
 pytestmark = pytest.mark.end_to_end
 
 # Small enough for a second or so of training: what takes the time is the start of the ranks.
 SMALL = (
     FP32,
+    *ALONE,
     "model.n_layer=1",
     "model.n_embd=32",
     "model.n_positions=64",
@@ -34,12 +37,9 @@ SMALL = (
 
 
 @pytest.fixture(scope="module")
-def arguments(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+def arguments(workspace: Path) -> tuple[str, ...]:
     """A small recipe over a workspace whose tokens are made."""
-    arguments = (str(DEMO), f"workspace={tmp_path_factory.mktemp('amend')}", *SMALL)
-    for job in ("download", "preprocess", "tokenizer", "tokenize"):
-        command(job, "run", *arguments)
-    return arguments
+    return (str(DEMO), f"workspace={workspace}", *SMALL)
 
 
 @pytest.fixture(scope="module")

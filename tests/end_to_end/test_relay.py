@@ -19,12 +19,17 @@ from kit.workspace import Run, Workspace
 from tests.relay import DEMO, FP32, ROOT, command, curve, final_files, wait_for_step, wait_until
 from tests.speed import patience
 
-from .conftest import SHORT
+from .conftest import ALONE, SHORT
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.end_to_end
+
+
+@pytest.fixture(scope="module")
+def workspace(preempted: Run) -> Path:
+    return preempted.root.parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +207,7 @@ def test_a_time_limit_on_this_machine_requeues_and_a_stop_file_ends_plainly(
     workspace: Path, preempted: Run
 ) -> None:
     limit = ("cluster.training.minutes=1", "cluster.training.warning_seconds=1")
-    name = (FP32, "training.steps=20000", "name=limited-here")
+    name = (FP32, *ALONE, "training.steps=20000", "name=limited-here")
     arguments = (str(DEMO), f"workspace={workspace}", *name)
     command("train", "submit", *arguments, *limit, "cluster.training.failures=0")
     run = Workspace(workspace).run("limited-here")

@@ -7,11 +7,12 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 
 from kit.files import read_json
 from kit.tracking import ledger
 from kit.workspace import Run, Workspace
-from tests.relay import DEMO, command, curve, final_files, wait_for_step
+from tests.relay import DEMO, FP32, command, curve, final_files, wait_for_step
 from tests.slurm.trial import CLUSTER, PATIENCE, processes_of, submit
 
 if TYPE_CHECKING:
@@ -106,6 +107,19 @@ def test_one_dead_rank_ends_the_others_and_the_run_goes_on(
     assert job["Comment"].startswith("ekiden: crash")
     steps = [row["step"] for row in ledger.canonical(run) if row["kind"] == "step"]
     assert steps == list(range(1, 31))
+
+
+@pytest.mark.skipif(torch.version.cuda is not None, reason="of a CPU build")
+def test_gpus_that_torch_cannot_use_end_the_job_in_one_line_and_not_in_requeues(
+    slurm: Slurm, preempted: tuple[Run, dict[str, str]], workspace: Path
+) -> None:
+    overrides = ("name=no-gpu", "cluster.device=cuda")
+    run, jobs = submit(workspace, *overrides, job="train")
+    job = slurm.wait(jobs["train"], "FAILED", timeout=PATIENCE)
+    assert job["Restarts"] == "0"
+    assert not run.claimed_attempts()
+    said = command("train", "status", str(DEMO), f"workspace={workspace}", FP32, *overrides)
+    assert "is built for the CPU; install a CUDA build" in said
 
 
 def test_a_second_live_job_of_a_run_is_refused(
