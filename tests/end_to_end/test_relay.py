@@ -169,7 +169,14 @@ def test_a_run_directory_of_another_recipe_is_refused(preempted: Run, workspace:
 def test_a_supervisor_that_is_ended_saves_and_the_next_one_goes_on(
     workspace: Path, preempted: Run
 ) -> None:
-    arguments = (str(DEMO), f"workspace={workspace}", FP32, "training.steps=400", "name=stopped")
+    arguments = (
+        str(DEMO),
+        f"workspace={workspace}",
+        FP32,
+        *ALONE,
+        "training.steps=400",
+        "name=stopped",
+    )
     command("train", "submit", *arguments)
     run = Workspace(workspace).run("stopped")
     wait_for_step(run, 5)
@@ -189,7 +196,7 @@ def test_a_supervisor_that_is_ended_saves_and_the_next_one_goes_on(
 
 
 def test_a_command_that_is_stopped_saves_and_says_75(workspace: Path, preempted: Run) -> None:
-    name = ("training.steps=400", "name=stopped-by-hand")
+    name = (*ALONE, "training.steps=400", "name=stopped-by-hand")
     arguments = (str(DEMO), f"workspace={workspace}", FP32, *name)
     program = [sys.executable, "-m", "jobs.train", "run", *arguments]
     with subprocess.Popen(program, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
@@ -233,7 +240,7 @@ def test_a_time_limit_on_this_machine_requeues_and_a_stop_file_ends_plainly(
 
 
 def test_ranks_whose_supervisor_is_killed_save_and_leave(workspace: Path, preempted: Run) -> None:
-    name = ("training.steps=20000", "name=orphaned")
+    name = (*ALONE, "training.steps=20000", "name=orphaned")
     arguments = (str(DEMO), f"workspace={workspace}", FP32, *name)
     command("train", "submit", *arguments)
     run = Workspace(workspace).run("orphaned")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +15,7 @@ import torch
 from kit.files import read_json
 from kit.tracking import ledger
 from kit.workspace import Run, Workspace
-from tests.relay import DEMO, FP32, command, curve, final_files, wait_for_step
+from tests.relay import DEMO, FP32, ROOT, command, curve, final_files, wait_for_step
 from tests.slurm.trial import CLUSTER, PATIENCE, processes_of, submit
 
 if TYPE_CHECKING:
@@ -158,3 +161,29 @@ def test_a_mistake_in_a_job_ends_the_chain_and_is_not_retried(slurm: Slurm, tmp_
     assert slurm.job(jobs["candidates"])["Restarts"] == "0"
     log = "".join(path.read_text() for path in (run.submissions / "candidates").glob("*.out"))
     assert "tokenizer.vocab_size=60000: the corpus gives only" in log
+
+
+def test_what_is_edited_after_the_submission_has_no_effect(
+    slurm: Slurm, preempted: tuple[Run, dict[str, str]], workspace: Path, tmp_path: Path
+) -> None:
+    checkout = tmp_path / "checkout"
+    for part in ("jobs", "kit", "configs"):
+        shutil.copytree(ROOT / part, checkout / part)
+    recipe = checkout / "configs" / "demo.yaml"
+    name = (f"workspace={workspace}", "name=edited", "--cluster", CLUSTER)
+    subprocess.run(
+        [sys.executable, "-m", "jobs.train", "submit", recipe, *name], cwd=checkout, check=True
+    )
+    run = Workspace(workspace).run("edited")
+    wait_for_step(run, 20)
+    (job,) = read_json(run.jobs)["slurm"].values()
+    for module in (checkout / "kit").rglob("*.py"):
+        module.write_text("raise SystemExit('the checkout is not what runs')\n")
+    recipe.write_text(recipe.read_text().replace("2.0e-3", "1.0e-3"))
+    slurm.run("scontrol", "requeue", job)
+    slurm.wait(job, lambda found: int(found["Restarts"]) >= 1, timeout=PATIENCE)
+    slurm.start_now(job)
+    slurm.wait(job, "COMPLETED", timeout=PATIENCE)
+    assert len(ledger.attempts(run)) == 2
+    assert final_files(run) == final_files(preempted[0])
+    assert curve(run) == curve(preempted[0])
