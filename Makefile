@@ -1,5 +1,6 @@
 # make demo       the whole relay on this machine, in about two minutes; DUMP=path takes a real dump
 # make test       lint, types, and all tests; those of Slurm where its packages are installed
+# make unit       the tests that need no other program, in a minute
 # make test-long  what takes too long for every change
 # make mlflow     MLflow's page over the demo's workspace; STORE=sqlite:///PATH/mlflow.db takes another's
 # make chaos      a run interrupted fifty times at random, held against one that was not; SEED=n, WHERE=--slurm
@@ -18,7 +19,7 @@ TORCH_INDEX ?=
 BENCHMARKS := $(notdir $(basename $(shell grep -l __main__ tests/benchmarks/*.py)))
 DEMO := $(if $(DUMP),name=demo-dump workspace=work/demo-dump corpus.sources.jawiki.location=$(DUMP) corpus.unit_mb=0.5)
 
-.PHONY: help demo test test-long chaos bench lint lock mlflow clean
+.PHONY: help demo test unit test-long chaos bench lint lock mlflow clean
 
 help:
 	@sed -n '/^PYTHON/q; s/^# //p' Makefile
@@ -26,19 +27,20 @@ help:
 demo: $(VENV)/installed
 	$(BIN)/python -m jobs.pipeline run configs/demo.yaml cluster.preempt_at_step=60 $(DEMO)
 
-# By file: one process imports DeepSpeed, and one compiles the merge loop, not each; each has a Slurm of its own. What
-# Slurm does at a grace or a limit is mostly waiting, which two can do at one time.
-PYTEST := $(VENV)-dev/bin/python -m pytest
+# By file: one process imports DeepSpeed, and one compiles the merge loop, not each; the longest come first. Each worker
+# has a Slurm of its own: what it does at a grace or a limit is mostly waiting, which two can do at one time.
+PYTEST := $(VENV)-dev/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not trial"
 test: lint
-	$(PYTEST) -n 2 --dist loadfile tests/unit
-	$(PYTEST) -n 2 --dist loadfile tests/programs
-	$(PYTEST) -n 2 --dist loadfile -m "not trial" tests/end_to_end tests/chaos
-	$(PYTEST) -n 2 --dist loadfile -m "not trial" tests/slurm
+	$(PYTEST) tests/chaos tests/end_to_end tests/programs tests/unit
+	$(PYTEST) tests/slurm
+
+unit: $(VENV)-dev/installed
+	$(PYTEST) tests/unit
 
 # What takes too long for every change: all moments of a save, more interruptions, the recipes on eight ranks.
 test-long: lint
-	EKIDEN_TEST_LONG=1 $(PYTEST) -n 2 --dist loadfile tests/chaos
-	EKIDEN_TEST_LONG=1 $(PYTEST) tests/slurm
+	EKIDEN_TEST_LONG=1 $(PYTEST) tests/chaos tests/programs
+	EKIDEN_TEST_LONG=1 $(PYTEST) -m "" tests/slurm
 
 chaos: $(VENV)-dev/installed
 	$(VENV)-dev/bin/python -m tests.chaos --interruptions 50 --seed $(SEED) $(WHERE)
@@ -85,7 +87,8 @@ $(VENV)-mlflow/installed: EXTRA := -c requirements.lock -c requirements-dev.lock
 $(VENV)-dev/installed $(VENV)-bench/installed $(VENV)-mlflow/installed: $(VENV)/installed requirements-dev.lock
 	@$(BIN)/python -m venv --without-pip $(@D)
 	@echo "import site; site.addsitedir('$$($(BIN)/python $(PURELIB))')" > $$($(@D)/bin/python $(PURELIB))/base.pth
-	$(call quietly,installing into $(@D),$(BIN)/python -m pip --python $(@D)/bin/python install --disable-pip-version-check $(EXTRA))
+	$(call quietly,installing into $(@D),$(BIN)/python -m pip --python $(@D)/bin/python install --disable-pip-version-check --no-compile $(EXTRA))
+	$(call quietly,compiling it,$(BIN)/python $(COMPILE) $(@D)/lib || true)
 	@touch $@
 
 lock:

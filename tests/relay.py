@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "configs" / "demo.yaml"
 # What `auto` is on a CPU, and quick on any: bf16 and fp16 only where they are what is tested.
-LONG = "EKIDEN_TEST_LONG" in os.environ  # make test-long: every case, not one of each kind
 FP32 = "training.precision=fp32"
 
 

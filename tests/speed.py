@@ -1,4 +1,4 @@
-"""How fast this machine is: what the tests wait for, they wait for longer on a slow one.
+"""How fast this machine is, and how much is asked of it: on a slow one the tests wait for longer.
 
 Calibrated once a session; EKIDEN_TEST_SPEED=0.5 says that it is half as fast as the machine whose
 seconds stand in the tests, one core of an AMD EPYC of 2021 (Zen 3, 2.45 GHz, AVX2).
@@ -10,6 +10,7 @@ import functools
 import os
 import time
 
+LONG = "EKIDEN_TEST_LONG" in os.environ  # make test-long: every case, not one of each kind
 VARIABLE = "EKIDEN_TEST_SPEED"
 _REFERENCE = 0.08  # seconds of `_work` on that core
 _TIMES = 3

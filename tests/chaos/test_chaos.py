@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from tests.relay import LONG, ROOT
+from tests.relay import ROOT
+from tests.speed import LONG
 
 from .phases import PHASES
 

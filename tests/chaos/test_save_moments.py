@@ -11,7 +11,8 @@ import pytest
 
 from kit.files import read_json
 from kit.tracking import ledger
-from tests.relay import LONG, command, copy_of
+from tests.relay import command, copy_of
+from tests.speed import LONG
 
 from .course import Course, differences
 

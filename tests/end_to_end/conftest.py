@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kit.workspace import Run, Workspace
-from tests.relay import DEMO, FP32, command
+from tests.relay import DEMO, FP32, command, copy_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,15 +20,19 @@ SHORT = (
     FP32,
 )
 PREEMPTED_AT = "cluster.preempt_at_step=30"
+# Where nothing depends on two ranks agreeing: half the processes to start.
+ALONE = ("cluster.training.ranks_per_node=1",)
 
 
 @pytest.fixture(scope="session")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("relay")
-
-
-@pytest.fixture(scope="session")
-def preempted(workspace: Path) -> Run:
+def preempted(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A whole relay whose training is preempted once."""
+    workspace = tmp_path_factory.mktemp("relay")
     command("pipeline", "run", str(DEMO), f"workspace={workspace}", *SHORT, PREEMPTED_AT)
     return Workspace(workspace).run("demo")
+
+
+@pytest.fixture(scope="session")
+def workspace(tmp_path_factory: pytest.TempPathFactory, tokens: Path) -> Path:
+    """A workspace whose tokens are made."""
+    return copy_of(tokens, tmp_path_factory.mktemp("tokens"))

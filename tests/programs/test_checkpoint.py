@@ -371,7 +371,7 @@ import os, signal, sys, time
 from pathlib import Path
 from kit.training.saver import Saver
 from kit.workspace import Run
-from tests.unit.test_checkpoint import Team, Words, training
+from tests.programs.test_checkpoint import Team, Words, training
 
 run, when = Run(Path(sys.argv[1])), sys.argv[2]
 moments = {

@@ -14,6 +14,7 @@ from kit.corpus.raw.lines import LINE_BYTES
 from kit.files import read_json
 from kit.workspace import MANIFEST
 from tests.relay import ROOT
+from tests.speed import LONG
 
 if TYPE_CHECKING:
     from tests.conftest import Desk
@@ -44,7 +45,8 @@ TEXTS = {
 }
 
 
-@pytest.mark.parametrize("name", TEXTS)
+# One of them always, all of them in the long run.
+@pytest.mark.parametrize("name", TEXTS if LONG else ["as many lines as may be"])
 def test_the_longest_document_stays_within_the_bound(desk: Desk, name: str) -> None:
     kind, text = TEXTS[name]
     desk.web.write_text(text() + "\n", encoding="utf-8")

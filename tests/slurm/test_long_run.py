@@ -21,7 +21,8 @@ from kit.cluster import requeue
 from kit.files import read_json
 from kit.tracking import ledger
 from kit.workspace import Run
-from tests.relay import DEMO, LONG, command, copy_of, wait_for_step, wait_until
+from tests.relay import DEMO, command, copy_of, wait_for_step, wait_until
+from tests.speed import LONG
 
 from .trial import (
     PATIENCE,
