@@ -17,13 +17,8 @@ class Accelerator:
     peak_flops: float  # dense, in bf16, or in fp16 if it has no bf16; FLOP/s
     capability: float  # CUDA's compute capability
 
-    @property
-    def has_bf16(self) -> bool:
-        """Whether it multiplies bf16 matrices by itself: from Ampere on (CUDA C Programming Guide)."""
-        return self.capability >= BF16_CAPABILITY
 
-
-BF16_CAPABILITY = 8.0
+BF16_CAPABILITY = 8.0  # from which on a GPU has bf16 by itself: Ampere (CUDA C++ Programming Guide)
 # Peaks from NVIDIA's data sheets, without sparsity; capabilities from its list of CUDA GPUs.
 ACCELERATORS = {
     "a100": Accelerator(312e12, 8.0),

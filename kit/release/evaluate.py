@@ -119,8 +119,7 @@ def total_loss(recipe: Recipe, checkpoint: Checkpoint, row: tokens.TokenRow, dev
 
 
 def load_model(recipe: Recipe, checkpoint: Checkpoint) -> Any:
-    """The weights of a checkpoint as a transformers.GPT2LMHeadModel in the dtype of the release, on
-    the CPU.
+    """A checkpoint's weights as a transformers.GPT2LMHeadModel on the CPU, in the dtype of the release.
 
     Raises CheckpointError where its bytes are not those that were written.
     """

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from kit.config import Cluster, Precision
 
+_DTYPES = {"bf16": "bfloat16", "fp16": "float16"}  # torch's names
 _PATIENCE = 30.0  # seconds for nvidia-smi: it wakes every GPU of the node first
 _SIDE = 256  # of the matrices that are multiplied to tell what bf16 costs: some milliseconds
 _TIMES = 3
@@ -60,9 +61,6 @@ def warning(precision: Precision, cluster: Cluster) -> str | None:
         f"training.precision={precision}: this CPU has no native {precision}; a product of two matrices "
         f"takes {times:.0f} times as long as in fp32 here. auto is fp32 on a CPU"
     )
-
-
-_DTYPES = {"bf16": "bfloat16", "fp16": "float16"}
 
 
 def _on_gpu(capability: float, source: str) -> tuple[Precision, str]:

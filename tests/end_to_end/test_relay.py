@@ -158,6 +158,29 @@ def test_a_finished_relay_has_nothing_left_to_do(preempted: Run, workspace: Path
     assert len(ledger.attempts(preempted)) == attempts
 
 
+def test_a_stage_that_fails_is_tried_again_and_those_before_it_are_not(
+    uninterrupted: Run, workspace: Path
+) -> None:
+    # Evaluation, export and samples share a process; the export finds a file in the place of its folder.
+    uninterrupted.export.write_text("in the way")
+    arguments = (str(DEMO), f"workspace={workspace}", *SHORT, "name=uninterrupted")
+    said = command("pipeline", "run", *arguments, code=1)
+    assert said.count("evaluate: done") == 1
+    assert said.count("export-0: failed (exit code 1), again") == 2
+    assert "export: failed 3 times" in said
+    assert "evaluate: evaluation" in log_of(uninterrupted, "evaluate")
+    assert str(uninterrupted.export) in log_of(uninterrupted, "export")
+    uninterrupted.export.unlink()
+    said = command("pipeline", "run", *arguments)
+    assert "evaluate: started" not in said
+    assert (uninterrupted.samples / "samples.json").is_file()
+
+
+def log_of(run: Run, job: str) -> str:
+    """What a job has printed, in all its starts."""
+    return "".join(path.read_text() for path in run.job_logs(job).glob("*.out"))
+
+
 def test_a_run_directory_of_another_recipe_is_refused(preempted: Run, workspace: Path) -> None:
     said = command(
         "train", "run", str(DEMO), f"workspace={workspace}", *SHORT, "training.seed=1", code=2
