@@ -29,7 +29,8 @@ demo: $(VENV)/installed
 
 # By file: one process imports DeepSpeed, and one compiles the merge loop, not each; the longest come first. Each worker
 # has a Slurm of its own: what it does at a grace or a limit is mostly waiting, which two can do at one time.
-PYTEST := $(VENV)-dev/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not trial"
+# Hundreds of commands are started: none compiles the kit anew, whatever the environment says.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(VENV)-dev/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not trial"
 test: lint
 	$(PYTEST) tests/chaos tests/end_to_end tests/programs tests/unit
 	$(PYTEST) tests/slurm
@@ -76,7 +77,7 @@ $(VENV)/installed: pyproject.toml requirements.lock
 	$(call quietly,1 of 4: torch$(if $(TORCH_INDEX), from $(TORCH_INDEX)),$(BIN)/python $(PIP) --no-compile $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c requirements.lock torch numpy setuptools wheel packaging)
 	$(call quietly,2 of 4: DeepSpeed and transformers and all else,DS_ACCELERATOR=cpu DS_BUILD_OPS=0 $(BIN)/python $(PIP) --no-compile --no-build-isolation -r requirements.lock)
 	$(call quietly,3 of 4: this checkout,$(BIN)/python $(PIP) --no-build-isolation --no-deps --editable .)
-	$(call quietly,4 of 4: compiling what is imported,$(BIN)/python $(COMPILE) $(VENV)/lib || true)
+	$(call quietly,4 of 4: compiling what is imported,$(BIN)/python $(COMPILE) $(VENV)/lib jobs kit || true)
 	@touch $@
 
 # Environments on top of $(VENV): what stands there, and more. Not into $(VENV) itself: a run that is under way refuses

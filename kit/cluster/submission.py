@@ -135,9 +135,9 @@ def _checkout() -> Path:
 def _snapshot(run: Run) -> Path:
     """Copy the packages that run into the run directory; the copy is whole or absent.
 
-    What numba has compiled comes along: it holds for a file of the same size and time.
+    What Python and numba have compiled comes along: it holds for a file of the same size and time.
     """
-    passing = shutil.ignore_patterns("*.pyc", "*.pyc.*", "*.tmp.*")  # of Python, and half written
+    passing = shutil.ignore_patterns("*.pyc.*", "*.tmp.*")  # half written
     fresh = run.root.resolve() / f".code-{uuid.uuid4().hex[:8]}"
     for package in _PACKAGES:
         shutil.copytree(_checkout() / package, fresh / package, ignore=passing)
