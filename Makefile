@@ -19,7 +19,7 @@ TORCH_INDEX ?=
 BENCHMARKS := $(notdir $(basename $(shell grep -l __main__ tests/benchmarks/*.py)))
 DEMO := $(if $(DUMP),name=demo-dump workspace=work/demo-dump corpus.sources.jawiki.location=$(DUMP) corpus.unit_mb=0.5)
 
-.PHONY: help demo test unit test-long chaos bench lint lock mlflow clean
+.PHONY: help demo test lint-and-unit slurm unit test-long chaos bench lint lock mlflow clean
 
 help:
 	@sed -n '/^PYTHON/q; s/^# //p' Makefile
@@ -30,18 +30,26 @@ demo: $(VENV)/installed
 # By file: one process imports DeepSpeed, and one compiles the merge loop, not each; the longest come first. Each worker
 # has a Slurm of its own: what it does at a grace or a limit is mostly waiting, which two can do at one time.
 # Hundreds of commands are started: none compiles the kit anew, whatever the environment says.
-PYTEST := PYTHONDONTWRITEBYTECODE= $(VENV)-dev/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not trial"
-test: lint
-	$(PYTEST) tests/chaos tests/end_to_end tests/programs tests/unit
-	$(PYTEST) tests/slurm
+PYTEST := PYTHONDONTWRITEBYTECODE= $(VENV)-dev/bin/python -m pytest --dist loadfile --no-loadscope-reorder
+EACH := -m "not trial and not long"
+test: $(VENV)-dev/installed
+	$(MAKE) --jobs=2 --output-sync=target slurm lint-and-unit
+	$(PYTEST) -n 3 $(EACH) tests/chaos tests/end_to_end tests/programs
+
+# While Slurm waits; it comes first where both want the processor.
+lint-and-unit: $(VENV)-dev/installed
+	nice -n 19 $(MAKE) lint unit
+
+slurm: $(VENV)-dev/installed
+	$(PYTEST) -n 2 $(EACH) tests/slurm
 
 unit: $(VENV)-dev/installed
-	$(PYTEST) tests/unit
+	$(PYTEST) -n 2 tests/unit
 
 # What takes too long for every change: all moments of a save, more interruptions, the recipes on eight ranks.
 test-long: lint
-	EKIDEN_TEST_LONG=1 $(PYTEST) tests/chaos tests/programs
-	EKIDEN_TEST_LONG=1 $(PYTEST) -m "" tests/slurm
+	EKIDEN_TEST_LONG=1 $(PYTEST) -n 2 tests/chaos tests/end_to_end tests/programs
+	EKIDEN_TEST_LONG=1 $(PYTEST) tests/slurm
 
 chaos: $(VENV)-dev/installed
 	$(VENV)-dev/bin/python -m tests.chaos --interruptions 50 --seed $(SEED) $(WHERE)

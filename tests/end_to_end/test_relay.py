@@ -233,6 +233,7 @@ def test_a_command_that_is_stopped_saves_and_says_75(workspace: Path, preempted:
     assert [step for step, _ in run.committed_checkpoints().values()] == [end["step"]]
 
 
+@pytest.mark.long  # a limit is a minute at least; tests/slurm has one of Slurm's
 def test_a_time_limit_on_this_machine_requeues_and_a_stop_file_ends_plainly(
     workspace: Path, preempted: Run
 ) -> None:

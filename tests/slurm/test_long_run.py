@@ -279,6 +279,7 @@ def test_a_stopped_and_a_cancelled_run_say_so_and_the_next_submission_goes_on(
     assert starts(run) == [0, stopped["step"], cancelled["step"]]
 
 
+@pytest.mark.long
 def test_of_two_attempts_at_once_the_newer_goes_on_and_the_older_counts_for_nothing(
     slurm: Slurm, workspace: Path
 ) -> None:
@@ -324,6 +325,7 @@ def attempts_saved(run: Run) -> set[int]:
     return {attempt for _, attempt in run.committed_checkpoints().values()}
 
 
+@pytest.mark.long
 def test_a_slurmctld_that_is_away_as_an_attempt_ends_is_waited_for(
     slurm: Slurm, workspace: Path
 ) -> None:
