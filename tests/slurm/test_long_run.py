@@ -238,6 +238,8 @@ def shown_by_mlflow(run: Run) -> list[int]:
     """The steps of the one MLflow run that has this run's identity; none where it is not there yet."""
     identity = read_json(run.identity)["id"]
     path = run.root.parents[1] / "mlflow.db"
+    if not path.is_file():  # rank 0 makes it, in the background
+        return []
     with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as store:
         found = store.execute(
             "select run_uuid from tags where key = 'ekiden.run' and value = ?", [identity]
