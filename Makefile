@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 DUMP ?=
 SEED ?= 1
 WHERE ?=
-STORE ?= sqlite:///$(CURDIR)/work/demo/mlflow.db
+STORE ?= sqlite:///$(abspath work/demo)/mlflow.db
 TORCH_INDEX ?=
 
 BENCHMARKS := $(notdir $(basename $(shell grep -l __main__ tests/benchmarks/*.py)))
