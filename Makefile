@@ -19,7 +19,7 @@ TORCH_INDEX ?=
 BENCHMARKS := $(notdir $(basename $(shell grep -l __main__ tests/benchmarks/*.py)))
 DEMO := $(if $(DUMP),name=demo-dump workspace=work/demo-dump corpus.sources.jawiki.location=$(DUMP) corpus.unit_mb=0.5)
 
-.PHONY: help demo test lint-and-unit slurm unit test-long chaos bench lint lock mlflow clean
+.PHONY: help demo test slurm besides-slurm unit test-long chaos bench lint lock mlflow clean
 
 help:
 	@sed -n '/^PYTHON/q; s/^# //p' Makefile
@@ -28,20 +28,19 @@ demo: $(VENV)/installed
 	$(BIN)/python -m jobs.pipeline run configs/demo.yaml cluster.preempt_at_step=60 $(DEMO)
 
 # By file: one process imports DeepSpeed, and one compiles the merge loop, not each; the longest come first. Each worker
-# has a Slurm of its own: what it does at a grace or a limit is mostly waiting, which two can do at one time.
-# Hundreds of commands are started: none compiles the kit anew, whatever the environment says.
+# has a Slurm of its own. Hundreds of commands are started: none compiles the kit anew, whatever the environment says.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(VENV)-dev/bin/python -m pytest --dist loadfile --no-loadscope-reorder
 EACH := -m "not trial and not long"
 test: $(VENV)-dev/installed
-	$(MAKE) --jobs=2 --output-sync=target slurm lint-and-unit
-	$(PYTEST) -n 3 $(EACH) tests/chaos tests/end_to_end tests/programs
+	$(MAKE) --jobs=2 --output-sync=target slurm besides-slurm
 
-# While Slurm waits; it comes first where both want the processor.
-lint-and-unit: $(VENV)-dev/installed
-	nice -n 19 $(MAKE) lint unit
-
+# What it does at a grace or a limit is mostly waiting; all else takes the processor meanwhile, and yields it.
 slurm: $(VENV)-dev/installed
 	$(PYTEST) -n 2 $(EACH) tests/slurm
+
+besides-slurm: $(VENV)-dev/installed
+	nice -n 19 $(MAKE) lint
+	nice -n 19 $(PYTEST) -n 3 $(EACH) tests/end_to_end tests/chaos tests/programs tests/unit
 
 unit: $(VENV)-dev/installed
 	$(PYTEST) -n 2 tests/unit
