@@ -5,21 +5,28 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.relay import ROOT
+from tests.relay import ROOT, copy_of
 from tests.speed import LONG
 
 from .phases import PHASES
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1800)]
 
 INTERRUPTIONS = 20 if LONG else 6
 
 
-def test_a_run_interrupted_at_random_ends_as_one_that_was_not() -> None:
-    program = [sys.executable, "-m", "tests.chaos"]
+def test_a_run_interrupted_at_random_ends_as_one_that_was_not(
+    tokens: Path, tmp_path: Path
+) -> None:
+    workspace = copy_of(tokens, tmp_path / "workspace")
+    program = [sys.executable, "-m", "tests.chaos", f"--workspace={workspace}"]
     done = subprocess.run(
         [*program, f"--interruptions={INTERRUPTIONS}", "--seed=4"],
         stdout=subprocess.PIPE,  # its progress goes where pytest's own output goes

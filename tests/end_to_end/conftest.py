@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SHORT = (
-    "training.steps=60",
-    "training.checkpoint_every=25",
-    "training.validate_every=20",
+    "training.steps=40",
+    "training.checkpoint_every=15",
+    "training.validate_every=10",
     "model.dropout=0.1",  # its randomness must leave no trace either
     FP32,
 )
-PREEMPTED_AT = "cluster.preempt_at_step=30"
+PREEMPTED_AT = "cluster.preempt_at_step=20"
 # Where nothing depends on two ranks agreeing: half the processes to start.
 ALONE = ("cluster.training.ranks_per_node=1",)
 
