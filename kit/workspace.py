@@ -183,6 +183,11 @@ class Run:
         return self.submissions / "supervisor.log"
 
     @property
+    def forkserver_log(self) -> Path:
+        """What the process says from which the tasks of this machine are forked."""
+        return self.submissions / "forkserver.log"
+
+    @property
     def attempts(self) -> Path:
         """The attempts of the training job."""
         return self.root / "attempts"

@@ -27,7 +27,7 @@ from kit.files import read_json, spare_output, write_json
 from kit.workspace import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from kit.config import Cluster
 
@@ -41,7 +41,7 @@ _END_TIME = (
 )
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
-_SUPERVISOR = uuid.uuid4().hex[:8]  # no two starts have one token, on any machine
+SUPERVISOR = uuid.uuid4().hex[:8]  # no two starts have one token, on any machine
 
 
 @dataclass(frozen=True)
@@ -197,10 +197,12 @@ class LocalPlace:
         return [sys.executable, "-u", "-m", "submitit.core._submit", str(self.folder)]
 
 
-def local_place(run: Run, job_id: str, rank: int, ranks: int, restarts: int) -> LocalPlace:
-    """The place of a rank in the job of that id, NAME-TASK."""
+def local_place(
+    run: Run, job_id: str, rank: int, ranks: int, restarts: int, more: Mapping[str, str] = {}
+) -> LocalPlace:
+    """The place of a rank in the job of that id, NAME-TASK; `more` are further variables."""
     folder = run.job_logs(job_id.rsplit("-", 1)[0])
-    token = f"{job_id}-{_SUPERVISOR}.{restarts}"
+    token = f"{job_id}-{SUPERVISOR}.{restarts}"
     environment = {
         "SUBMITIT_EXECUTOR": "local",
         "SUBMITIT_LOCAL_JOB_ID": job_id,
@@ -211,6 +213,7 @@ def local_place(run: Run, job_id: str, rank: int, ranks: int, restarts: int) -> 
         "SUBMITIT_LOCAL_LOCALID": str(rank),
         "EKIDEN_LOCAL_JOB": token,
         "EKIDEN_SUPERVISOR": str(os.getpid()),
+        **more,
     }
     return LocalPlace(folder, folder / f"{job_id}_{rank}_log.out", token, environment)
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit.cluster import launch, requeue
-from kit.cluster.processes import GRACE, InTurn, Processes
+from kit.cluster.processes import GRACE, Processes, Starter
 from kit.cluster.state import JobState
 from kit.config import Cluster
 from kit.errors import (
@@ -103,7 +103,13 @@ def prepare(run: Run, cluster: Cluster, jobs: Sequence[launch.Job]) -> None:
             for task in job.sent:
                 launch.write_local(run.job_logs(job.name), f"{job.name}-{task}", job, run, task)
         todo = [
-            {"name": job.name, "tasks": list(job.sent), "resources": job.resources} for job in jobs
+            {
+                "name": job.name,
+                "module": job.work.__module__,
+                "tasks": list(job.sent),
+                "resources": job.resources,
+            }
+            for job in jobs
         ]
         write_json(run.jobs, {"cluster": cluster.name, "time": time.time(), "local": todo})
 
@@ -131,31 +137,24 @@ def supervise(run: Run, say: Callable[[str], None]) -> dict[str, float]:
     """
     cluster = read_resolved(run.cluster, Cluster)
     took: dict[str, float] = {}
-    with hold(run), _Stop() as stop:
-        for row in _rows(read_json(run.jobs)["local"]):
-            if len(row) > 1:
-                took |= _in_turn(run, cluster, row, stop, say)
-                continue
-            (job,) = row
+    with hold(run), _Stop() as stop, _starter(run, cluster, stop) as starter:
+        for job in read_json(run.jobs)["local"]:
             began = time.monotonic()
             say(f"{job['name']}: started, {len(job['tasks'])} task(s)")
-            (_train if job["resources"] == "training" else _array)(run, cluster, job, stop, say)
+            do = _train if job["resources"] == "training" else _array
+            do(run, cluster, job, starter, stop, say)
             took[job["name"]] = time.monotonic() - began
             say(f"{job['name']}: done in {took[job['name']]:.0f} s")
     return took
 
 
-def _rows(jobs: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """The jobs in order; those of one task that follow each other are one row."""
-    rows: list[list[dict[str, Any]]] = []
-    for in_turn, group in itertools.groupby(jobs, _is_one_task):
-        row = list(group)
-        rows += [row] if in_turn else [[job] for job in row]
-    return rows
-
-
-def _is_one_task(job: dict[str, Any]) -> bool:
-    return job["resources"] != "training" and len(job["tasks"]) == 1
+@contextmanager
+def _starter(run: Run, cluster: Cluster, stop: _Stop) -> Iterator[Starter]:
+    starter = Starter(run, cluster, lambda: stop.asked)
+    try:
+        yield starter
+    finally:
+        starter.close()
 
 
 @dataclass
@@ -179,7 +178,12 @@ class _Stop:
 
 
 def _array(
-    run: Run, cluster: Cluster, job: dict[str, Any], stop: _Stop, say: Callable[[str], None]
+    run: Run,
+    cluster: Cluster,
+    job: dict[str, Any],
+    starter: Starter,
+    stop: _Stop,
+    say: Callable[[str], None],
 ) -> None:
     """Run an array job, `arrays.parallel` tasks at a time, failed ones again."""
     name = job["name"]
@@ -189,9 +193,8 @@ def _array(
         while waiting or running:
             while waiting and len(running) < cluster.arrays.parallel:
                 task, restarts = waiting.pop(0)
-                running.append(
-                    (task, restarts, Processes.of_task(run, cluster, f"{name}-{task}", 1, restarts))
-                )
+                started = starter.start(job["module"], f"{name}-{task}", restarts)
+                running.append((task, restarts, started))
             time.sleep(_POLL)
             if stop.asked:
                 raise Interrupted(f"{name}: stopped; run or submit it again to go on")
@@ -209,43 +212,13 @@ def _array(
             process.end()
 
 
-def _in_turn(
+def _train(
     run: Run,
     cluster: Cluster,
-    jobs: Sequence[dict[str, Any]],
+    job: dict[str, Any],
+    starter: Starter,
     stop: _Stop,
     say: Callable[[str], None],
-) -> dict[str, float]:
-    """Run jobs of one task each in one process, after a failure again from that one on."""
-    waiting = [job["name"] for job in jobs]
-    tasks = {job["name"]: f"{job['name']}-{job['tasks'][0]}" for job in jobs}
-    took: dict[str, float] = {}
-    for restarts in itertools.count():
-        began = time.monotonic()
-        say(f"{waiting[0]}: started, 1 task(s)")
-        with InTurn.of_tasks(run, cluster, [tasks[name] for name in waiting], restarts) as process:
-            tokens = dict(zip(waiting, process.tokens, strict=True))
-            code = None
-            while code is None:
-                time.sleep(_POLL)
-                code = process.code()  # first: all that it did before its end is done
-                for _ in range(process.newly_done()):
-                    name, now = waiting.pop(0), time.monotonic()
-                    took[name], began = now - began, now
-                    say(f"{name}: done in {took[name]:.0f} s")
-                    if waiting:
-                        say(f"{waiting[0]}: started, 1 task(s)")
-                if stop.asked:
-                    raise Interrupted(f"{waiting[0]}: stopped; run or submit it again to go on")
-        if not waiting:
-            return took
-        name = waiting[0]
-        _decide(run, cluster, name, tokens[name], code, say)
-    raise AssertionError  # the count has no end
-
-
-def _train(
-    run: Run, cluster: Cluster, job: dict[str, Any], stop: _Stop, say: Callable[[str], None]
 ) -> None:
     """Run the training job, attempt after attempt."""
     name = job["name"]
@@ -256,7 +229,7 @@ def _train(
         ends = time.time() + cluster.training.minutes * 60
         limit = {"EKIDEN_END_TIME": str(int(ends))}
         ranks = cluster.training.ranks
-        task = Processes.of_task(run, cluster, f"{name}-0", ranks, restarts, limit)
+        task = starter.start(job["module"], f"{name}-0", restarts, ranks, limit)
         watch = _Watch(run, task, ends, ends - cluster.training.warning_seconds, drill)
         try:
             slurm = watch.until_the_end(stop, say)

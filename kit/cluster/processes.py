@@ -1,23 +1,20 @@
-"""The processes that the local supervisor starts: the ranks of a job, or the tasks of some jobs in turn."""
+"""The processes that the local supervisor starts: the ranks of a job, or one task."""
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from kit.cluster import launch
+from kit.cluster.forkserver import ForkServer
 from kit.errors import DONE, INTERRUPTED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Mapping, Sequence
 
     from kit.config import Cluster
     from kit.workspace import Run
@@ -26,39 +23,27 @@ _POLL = 0.1
 GRACE = 60  # seconds from TERM to KILL, as Slurm's KillWait
 
 
+class Process(Protocol):
+    """What is asked of a process: a Popen, or a fork."""
+
+    def poll(self) -> int | None:
+        """The exit code once it has ended, -n after signal n; else None."""
+
+    def send_signal(self, number: int, /) -> None:
+        """Send a signal, if it has not ended."""
+
+
 @dataclass
 class Processes:
     """The processes of one task: one, or a rank each."""
 
     token: str
-    processes: list[subprocess.Popen[bytes]]
-
-    @classmethod
-    def of_task(
-        cls,
-        run: Run,
-        cluster: Cluster,
-        job_id: str,
-        ranks: int,
-        restarts: int,
-        more: dict[str, str] | None = None,
-    ) -> Processes:
-        """Start every rank of a task; `more` are variables besides those of every task."""
-        processes = []
-        token = ""
-        for rank in range(ranks):
-            place = launch.local_place(run, job_id, rank, ranks, restarts)
-            token = place.token
-            processes.append(
-                _start(run, cluster, place.command, place.environment | (more or {}), place.log)
-            )
-        return cls(token, processes)
+    processes: Sequence[Process]
 
     def signal(self, number: int) -> None:
         """Send a signal to those that have not ended."""
         for process in self.processes:
-            if process.poll() is None:
-                process.send_signal(number)
+            process.send_signal(number)
 
     def end(self) -> None:
         """TERM, and KILL after the grace time."""
@@ -80,56 +65,41 @@ class Processes:
         return any(process.poll() not in (None, DONE, INTERRUPTED) for process in self.processes)
 
 
-@dataclass
-class InTurn(Processes):
-    """One process that does the tasks of several jobs, one after the other."""
+class Starter:
+    """Starts tasks: by a fork server, or on a machine with GPUs each from its own beginning."""
 
-    tokens: list[str]
-    _told: int  # a pipe: a byte for each task that is done
+    def __init__(self, run: Run, cluster: Cluster, stopped: Callable[[], bool]) -> None:
+        """`stopped`: whether the supervisor was told to stop."""
+        self._run, self._cluster = run, cluster
+        self._server = ForkServer(run, cluster, stopped) if cluster.device == "cpu" else None
 
-    @classmethod
-    @contextlib.contextmanager
-    def of_tasks(
-        cls, run: Run, cluster: Cluster, job_ids: Sequence[str], restarts: int
-    ) -> Iterator[InTurn]:
-        """Start it, and end it with the block."""
-        places = [launch.local_place(run, job_id, 0, 1, restarts) for job_id in job_ids]
-        told, tell = os.pipe()
-        os.set_blocking(told, False)
-        turns = [[str(p.folder), str(p.log), p.environment] for p in places]
-        command = [sys.executable, "-u", "-m", "kit.cluster.turns", str(tell), json.dumps(turns)]
-        process = _start(run, cluster, command, places[0].environment, places[0].log, tell)
-        os.close(tell)
-        made = cls(places[0].token, [process], [place.token for place in places], told)
-        try:
-            yield made
-        finally:
-            made.end()
-            os.close(told)
+    def start(
+        self, module: str, job_id: str, restarts: int, ranks: int = 1, more: Mapping[str, str] = {}
+    ) -> Processes:
+        """Every rank of a task of `module`; `more` are variables besides those of every task."""
+        processes: list[Process] = []
+        for rank in range(ranks):
+            place = launch.local_place(self._run, job_id, rank, ranks, restarts, more)
+            title = f"{job_id}.{restarts}/{rank}"
+            processes.append(
+                self._server.fork(place, module, title) if self._server else self._begin(place)
+            )
+        return Processes(place.token, processes)
 
-    def newly_done(self) -> int:
-        """How many tasks were done since it was last asked."""
-        try:
-            return len(os.read(self._told, 1000))
-        except BlockingIOError:
-            return 0
+    def close(self) -> None:
+        """End the server, if there is one; its tasks go on."""
+        if self._server:
+            self._server.close()
 
-
-def _start(
-    run: Run,
-    cluster: Cluster,
-    command: list[str],
-    variables: dict[str, str],
-    log_file: Path,
-    *kept: int,
-) -> subprocess.Popen[bytes]:
-    with log_file.open("ab") as log:
-        return subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,  # a Ctrl-C is the supervisor's to pass on
-            env=os.environ | launch.job_environment(run, cluster) | variables,
-            pass_fds=kept,
-        )
+    def _begin(self, place: launch.LocalPlace) -> Process:
+        with place.log.open("ab") as log:
+            return subprocess.Popen(
+                place.command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # a Ctrl-C is the supervisor's to pass on
+                env=os.environ
+                | launch.job_environment(self._run, self._cluster)
+                | place.environment,
+            )

@@ -7,6 +7,7 @@ training tokens.
 
 from __future__ import annotations
 
+import importlib
 import math
 import sys
 from typing import TYPE_CHECKING, Any
@@ -95,6 +96,11 @@ def scores(recipe: Recipe, checkpoint: Checkpoint, device: str) -> dict[str, Any
         "unigram_loss": unigram,
         "unigram_perplexity": math.exp(unigram),
     }
+
+
+def preload() -> None:
+    """Import what is slow to import: for the fork server."""
+    importlib.import_module("transformers.models.gpt2.modeling_gpt2")
 
 
 def total_loss(recipe: Recipe, checkpoint: Checkpoint, row: tokens.TokenRow, device: str) -> float:

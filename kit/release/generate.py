@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from kit import manifest, shards, stage
@@ -40,6 +41,15 @@ def units(run: Run, recipe: Recipe) -> list[stage.Unit]:
 def work(run: Run, task: int, tasks: int) -> None:
     """What a submitted task runs; the run directory is all it reads."""
     stage.run("generate", units(run, read_resolved(run.recipe, Recipe)), task, tasks)
+
+
+def preload() -> None:
+    """Import what is slow to import: for the fork server."""
+    for name in (
+        "transformers.models.gpt2.modeling_gpt2",
+        "transformers.models.auto.modeling_auto",
+    ):
+        importlib.import_module(name)
 
 
 def generate(export: Path, recipe: Recipe, prompts: Sequence[str]) -> list[str]:

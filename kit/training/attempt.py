@@ -50,6 +50,13 @@ class Place:
         return cls(os.environ["EKIDEN_JOB"], rank, ranks, local_rank, nodes)
 
 
+def preload() -> None:
+    """Import all that a rank needs: for the fork server, once for all ranks and attempts."""
+    from kit.training import engine, loop  # noqa: F401
+
+    engine.preload()
+
+
 def work(run: Run, task: int, tasks: int) -> None:  # noqa: ARG001  one task of several ranks
     """One attempt. Raises Interrupted where it is to be requeued, or was cancelled."""
     from kit.training.interruption import Interruption

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import math
 import os
 import subprocess
@@ -255,6 +256,13 @@ def convert(state: Path, universal: Path) -> None:
     if done.returncode:
         said = (done.stderr or done.stdout).strip().splitlines()
         raise RuntimeError(f"{module}: {said[-1] if said else done.returncode}")
+
+
+def preload() -> None:
+    """Import what an engine on a CPU needs, and what torch's AdamW imports at its first step."""
+    for name in ("transformers.models.gpt2.modeling_gpt2", "torch._dynamo"):
+        importlib.import_module(name)
+    _import_deepspeed("cpu")
 
 
 def weights(state: Path) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 import time
@@ -63,32 +64,41 @@ class Start:
 
 def starts(run: Run) -> dict[str, Start]:
     """All starts of a run's training job that have a process, by token."""
-    folder = str(run.job_logs("train")).encode()
     found: dict[str, Start] = {}
     for path in Path("/proc").glob("[0-9]*"):
         try:
-            program = (path / "cmdline").read_bytes().split(b"\0")
-            # srun has the same words in its command line, and the variables of rank 0
-            if (
-                folder not in program
-                or b"python" not in Path(os.fsdecode(program[0])).name.encode()
-            ):
+            program = [os.fsdecode(word) for word in (path / "cmdline").read_bytes().split(b"\0")]
+            # srun has the words of a rank in its command line too, and the variables of rank 0
+            if "python" not in Path(program[0]).name:
                 continue
+            place = _forked(path, program, run) or _begun(path, program, run)
             process = Process(int(path.name))
-            variables = dict(
-                entry.split("=", 1)
-                for entry in os.fsdecode((path / "environ").read_bytes()).split("\0")
-                if "=" in entry
-            )
         except OSError:  # it has just ended
             continue
-        if "SUBMITIT_LOCAL_GLOBALID" in variables:
-            rank, token = variables["SUBMITIT_LOCAL_GLOBALID"], variables["EKIDEN_LOCAL_JOB"]
-        elif "SLURM_PROCID" in variables:
-            rank = variables["SLURM_PROCID"]
-            token = f"{variables['SLURM_JOB_ID']}.{variables.get('SLURM_RESTART_COUNT', '0')}"
-        else:
-            continue
-        if process.alive():
-            found.setdefault(token, Start(token, {})).ranks[int(rank)] = process
+        if place is not None and process.alive():
+            token, rank = place
+            found.setdefault(token, Start(token, {})).ranks[rank] = process
     return found
+
+
+def _forked(path: Path, program: list[str], run: Run) -> tuple[str, int] | None:
+    """Token and rank of a process that kit.cluster.forkserver has forked as a rank of this run."""
+    title = re.fullmatch(r"(train-0)\.(\d+)/(\d+)\n", (path / "comm").read_text())
+    if title is None or str(run.root) not in program:
+        return None
+    return f"{title[1]}-{program[-2]}.{title[2]}", int(title[3])
+
+
+def _begun(path: Path, program: list[str], run: Run) -> tuple[str, int] | None:
+    """Token and rank of a process that srun has begun as one."""
+    if str(run.job_logs("train")) not in program:
+        return None
+    variables = dict(
+        entry.split("=", 1)
+        for entry in os.fsdecode((path / "environ").read_bytes()).split("\0")
+        if "=" in entry
+    )
+    if "SLURM_PROCID" not in variables:
+        return None
+    restarts = variables.get("SLURM_RESTART_COUNT", "0")
+    return f"{variables['SLURM_JOB_ID']}.{restarts}", int(variables["SLURM_PROCID"])

@@ -22,9 +22,7 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1800)]
 INTERRUPTIONS = 20 if LONG else 6
 
 
-def test_a_run_interrupted_at_random_ends_as_one_that_was_not(
-    tokens: Path, tmp_path: Path
-) -> None:
+def test_a_run_interrupted_at_random_ends_as_one_that_was_not(tokens: Path, tmp_path: Path) -> None:
     workspace = copy_of(tokens, tmp_path / "workspace")
     program = [sys.executable, "-m", "tests.chaos", f"--workspace={workspace}"]
     done = subprocess.run(

@@ -161,7 +161,7 @@ def test_a_finished_relay_has_nothing_left_to_do(preempted: Run, workspace: Path
 def test_a_stage_that_fails_is_tried_again_and_those_before_it_are_not(
     uninterrupted: Run, workspace: Path
 ) -> None:
-    # Evaluation, export and samples share a process; the export finds a file in the place of its folder.
+    # The export finds a file in the place of its folder.
     uninterrupted.export.write_text("in the way")
     arguments = (str(DEMO), f"workspace={workspace}", *SHORT, "name=uninterrupted")
     said = command("pipeline", "run", *arguments, code=1)

@@ -17,36 +17,53 @@ import threading
 from pathlib import Path
 from typing import Any
 
+_RANK = "SUBMITIT_LOCAL_GLOBALID"
+
 
 def _install(folder: Path) -> None:
-    moments = json.loads((folder / "moments.json").read_text())
-    left = [n for n in range(len(moments)) if not (folder / f"done-{n}").exists()]
-    if not left or moments[left[0]]["rank"] != int(os.environ["SUBMITIT_LOCAL_GLOBALID"]):
-        return
-    number, moment = left[0], moments[left[0]]
-    pattern = re.compile(moment["pattern"])
+    found: list[
+        dict[str, Any] | None
+    ] = []  # the moment at which this process ends, or that it has none
     seen: set[str] = set()
     armed: int | None = None  # the thread whose next event is the moment
 
-    def end() -> None:
+    def end(number: int) -> None:
         os.close(os.open(folder / f"done-{number}", os.O_CREAT | os.O_WRONLY))
         os.kill(os.getpid(), signal.SIGKILL)
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         nonlocal armed
+        if not found:
+            if _RANK not in os.environ:
+                return  # the process from which the ranks are forked
+            found.append(None)  # what `_next` does is an event too
+            found[0] = _next(folder)
+        if (moment := found[0]) is None:
+            return
         if armed == threading.get_ident():
-            armed = None  # what `end` does is an event too
-            end()
-        if event != moment["event"] or not pattern.search(path := _path(event, arguments)):
+            armed = None
+            end(moment["number"])
+        path = _path(event, arguments) if event == moment["event"] else ""
+        if not re.search(moment["pattern"], path):
             return
         seen.add(path)
         if len(seen) == moment["nth"]:
             if moment["after"]:
                 armed = threading.get_ident()
             else:
-                end()
+                end(moment["number"])
 
     sys.addaudithook(hook)
+
+
+def _next(folder: Path) -> dict[str, Any] | None:
+    """The first moment that has not been, if it is one of this rank."""
+    for number, moment in enumerate(json.loads((folder / "moments.json").read_text())):
+        if not (folder / f"done-{number}").exists():
+            return (
+                {"number": number, **moment} if moment["rank"] == int(os.environ[_RANK]) else None
+            )
+    return None
 
 
 def _path(event: str, arguments: tuple[Any, ...]) -> str:

@@ -1,0 +1,177 @@
+"""A fork server: tasks of this machine, forked from a process that has imported what they need.
+
+    python -m kit.cluster.forkserver REPLIES RUN NAME
+
+On a CPU the imports of torch, transformers and DeepSpeed take longer than a short run trains for; here
+they are done once for all ranks, attempts and stages. Each task is a process of its own all the same,
+with its own session, log and environment, and a child of the supervisor. Not for GPUs: a process that
+has woken CUDA cannot hand it on to its forks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import importlib
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kit.cluster import launch
+from kit.errors import Interrupted, JobFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kit.config import Cluster
+    from kit.workspace import Run
+
+_POLL = 0.1
+_PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 15, 36  # linux/prctl.h
+
+
+@dataclass
+class Forked:
+    """A child of this process that another one has forked; as much of a Popen as is needed."""
+
+    pid: int
+    _code: int | None = None
+
+    def poll(self) -> int | None:
+        """The exit code once it has ended, -n after signal n; else None."""
+        if self._code is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self._code = os.waitstatus_to_exitcode(status)
+        return self._code
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, if it has not ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What the server is told of a task."""
+
+    module: str  # its `preload`, if it has one, is called before the fork
+    folder: str
+    log: str
+    environment: dict[str, str]
+    title: str  # JOB.RESTARTS/RANK, as `ps -o comm` shows it; 15 bytes at most
+
+
+class ForkServer:
+    """The supervisor's side. The server starts with the first task, and anew when the code was amended."""
+
+    def __init__(self, run: Run, cluster: Cluster, stopped: Callable[[], bool]) -> None:
+        """`stopped`: whether the supervisor was told to stop, which ends the wait for an import."""
+        self._run, self._cluster, self._stopped = run, cluster, stopped
+        self._code: tuple[str, str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._replies = -1
+
+    def fork(self, place: launch.LocalPlace, module: str, title: str) -> Forked:
+        """Start a task. Raises Interrupted where it is stopped before, JobFailed where the server dies."""
+        request = _Request(module, str(place.folder), str(place.log), place.environment, title)
+        line = f"{json.dumps(asdict(request))}\n".encode()
+        code = (str(self._run.code.resolve()), self._run.environment.read_text(encoding="utf-8"))
+        if self._process is None or self._process.poll() is not None or code != self._code:
+            self.close()
+            self._process, self._code = self._start(), code
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # no reply tells it
+            self._process.stdin.write(line)
+            self._process.stdin.flush()
+        return Forked(self._reply())
+
+    def close(self) -> None:
+        """End the server; what it has forked goes on."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            os.close(self._replies)
+            self._process = None
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 0)
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)  # the forks become our children
+        self._replies, replies = os.pipe()
+        module, run, log = "kit.cluster.forkserver", self._run.root, self._run.forkserver_log
+        command = [sys.executable, "-u", "-m", module, str(replies), str(run), launch.SUPERVISOR]
+        mine = {"EKIDEN_SUPERVISOR": str(os.getpid())}
+        with log.open("ab") as stream:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=stream,
+                stderr=stream,
+                start_new_session=True,
+                env=os.environ | launch.job_environment(self._run, self._cluster) | mine,
+                pass_fds=[replies],
+            )
+        os.close(replies)
+        return process
+
+    def _reply(self) -> int:
+        """The process id of the task asked for, once the server has imported what it needs."""
+        while not select.select([self._replies], [], [], _POLL)[0]:
+            if self._stopped():
+                raise Interrupted("stopped before it began; run or submit it again to go on")
+        said = os.read(self._replies, 20)
+        if not said:
+            raise JobFailed(f"{self._run.forkserver_log}: the fork server died; see there")
+        return int(said)
+
+
+def main(replies: int) -> None:
+    """The server: import and fork as it is asked to, until the supervisor closes the pipe, or dies."""
+    launch.end_with(int(os.environ["EKIDEN_SUPERVISOR"]))
+    for line in sys.stdin:
+        request = _Request(**json.loads(line))
+        _preload(request.module)
+        gc.freeze()  # no collection touches, and so copies, the pages that the forks share
+        if between := os.fork():
+            os.waitpid(between, 0)
+            continue
+        parent = os.getpid()
+        if os.fork():  # by its parent's end the supervisor inherits the task
+            os._exit(0)
+        while os.getppid() == parent:
+            time.sleep(0.001)
+        os.write(replies, str(os.getpid()).encode())
+        os.close(replies)
+        _become(request)
+        launch.run_local(Path(request.folder))
+        return
+
+
+def _preload(module: str) -> None:
+    # What fails here fails in the task again, which says so in its own log.
+    with contextlib.suppress(Exception):
+        getattr(importlib.import_module(module), "preload", lambda: None)()
+
+
+def _become(request: _Request) -> None:
+    """Make this fork the process that the task would have had to itself."""
+    os.setsid()  # a Ctrl-C is the supervisor's to pass on
+    ctypes.CDLL(None).prctl(_PR_SET_NAME, request.title.encode())
+    log = os.open(request.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    null = os.open(os.devnull, os.O_RDONLY)
+    for opened, descriptor in ((null, 0), (log, 1), (log, 2)):
+        os.dup2(opened, descriptor)
+    os.close(log)
+    os.close(null)
+    os.environ |= request.environment
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
