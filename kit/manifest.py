@@ -11,14 +11,15 @@ inputs. Equal causes and outputs of the recorded sizes mean done; `verify` reads
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
+from kit.defaults import Given, alike
 from kit.errors import StageError
 from kit.files import file_hash, is_temporary, read_json, text_hash, write_json
 from kit.workspace import MANIFEST
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from pydantic import BaseModel
@@ -35,10 +36,14 @@ def causes(
 ) -> dict[str, Any]:
     """All that decides the bytes of a stage's outputs; `leave_out` names keys that do not.
 
-    `version` is a constant of the stage, raised when the same inputs come to give other bytes.
+    Of a section of the recipe only what differs from its defaults is a cause, so that a key which is
+    new, and which nobody sets, makes nothing stale. `version` is a constant of the stage, raised when
+    the same inputs come to give other bytes, and with every change of a default of the section.
     """
-    plain = dict(section) if not hasattr(section, "model_dump") else section.model_dump(mode="json")
-    kept = {key: value for key, value in plain.items() if key not in leave_out}
+    if isinstance(section, Mapping):
+        kept = section if not leave_out else {k: section[k] for k in section if k not in leave_out}
+    else:
+        kept = Given(section, leave_out)
     return {"stage": stage, "version": version, "section": kept, "inputs": dict(inputs)}
 
 
@@ -54,7 +59,7 @@ def state(folder: Path, expected: Mapping[str, Any], *, verify: bool = False) ->
     try:
         found = read_json(path)
         outputs: dict[str, dict[str, Any]] = found["outputs"]
-        if found["causes"] != expected:
+        if not agree(expected, found["causes"]):
             return "stale"
         for name, record in outputs.items():
             file = folder / name
@@ -65,6 +70,11 @@ def state(folder: Path, expected: Mapping[str, Any], *, verify: bool = False) ->
     except (ValueError, KeyError, TypeError, AttributeError):
         return "broken"
     return "done"
+
+
+def agree(expected: Mapping[str, Any], found: Any) -> bool:
+    """Whether the causes on record are these; a record of an older version may hold defaults."""
+    return bool(expected == found or expected == alike(expected, found))
 
 
 def verified(folder: Path, remedy: str) -> Path:

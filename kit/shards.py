@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kit import duplicates, manifest
+from kit.defaults import Given
 from kit.errors import InputError, StageError
 from kit.files import zstd_reader, zstd_writer
 from kit.workspace import Workspace
@@ -60,13 +61,13 @@ def expected(recipe: Recipe) -> list[Shard]:
         lists = duplicates.lists(recipe, [piece["name"] for piece in found])
         for made_from, digest in zip(inputs, duplicates.digests(lists, len(found)), strict=True):
             made_from["duplicates"] = digest
-    section = recipe.corpus.model_dump(mode="json")
+    section = Given(recipe.corpus, _NO_CAUSE)  # once for all shards
     return [
         Shard(
             piece["name"],
             workspace.shard(piece["name"]),
             piece,
-            manifest.causes("preprocess", VERSION, section, made_from, _NO_CAUSE),
+            manifest.causes("preprocess", VERSION, section, made_from),
         )
         for piece, made_from in zip(found, inputs, strict=True)
     ]

@@ -79,6 +79,10 @@ class Tokenizer(Vocabulary):
         given = [candidate.model_dump(exclude_none=True) for candidate in self.candidates]
         return [Vocabulary(**(own | changes)) for changes in given or [{}]]
 
+    def named(self, name: str) -> Vocabulary:
+        """The candidate of that name, which there is."""
+        return next(one for one in self.vocabularies() if one.name == name)
+
     @model_validator(mode="after")
     def _possible(self) -> Tokenizer:
         seen: dict[str, int] = {}

@@ -17,6 +17,7 @@ from kit.corpus import wikipedia
 from kit.corpus.raw import checksums, pieces, sources
 from kit.corpus.raw.checksums import Sum
 from kit.corpus.raw.fetch import NotThere, fetch, place
+from kit.defaults import Given
 from kit.errors import InputError
 from kit.sections import read_resolved
 from kit.workspace import Run, Workspace
@@ -73,8 +74,7 @@ def _unit(recipe: config.Recipe, name: str, source: config.Source) -> stage.Unit
     folder = Workspace(Path(recipe.workspace)).raw(name)
     remote = sources.remote(source)
     files = [] if remote else sources.local(name, source)
-    section: dict[str, Any] = {"unit_mb": recipe.corpus.unit_mb}
-    section |= source.model_dump(exclude=_no_causes(source.kind))
+    section = Given(source, _no_causes(source.kind), {"unit_mb": recipe.corpus.unit_mb})
     inputs: dict[str, Any] = {} if remote else dict(sources.fingerprint(files))
     if source.index and len(files) > 1:
         raise InputError(f"corpus.sources.{name}.index: is of one dump, and these are {len(files)}")
@@ -85,9 +85,9 @@ def _unit(recipe: config.Recipe, name: str, source: config.Source) -> stage.Unit
     return _Source(name, folder, causes, make)
 
 
-def _no_causes(kind: str) -> set[str]:
+def _no_causes(kind: str) -> frozenset[str]:
     others = {"wikipedia": {"text_key"}, "jsonl": {"title", "index"}}
-    return {"mirrors"} | others.get(kind, {"text_key", "title", "index"})
+    return frozenset({"mirrors"} | others.get(kind, {"text_key", "title", "index"}))
 
 
 def _index_at_hand(name: str, index: str) -> sources.Local:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from kit import manifest, shards, stage, tokens
 from kit.config import Recipe
+from kit.defaults import Given
 from kit.errors import InputError
 from kit.files import text_hash
 from kit.sections import read_resolved
@@ -39,7 +40,7 @@ def units(recipe: Recipe) -> list[stage.Unit]:
     for vocabulary in recipe.tokenizer.vocabularies():
         folder = words[vocabulary.spaces].folder
         inputs = {"words": manifest.fingerprint(folder, "jobs.tokenizer")} | text
-        section = parameters(recipe, vocabulary)
+        section = Given(vocabulary, also=_of_bpe(recipe, vocabulary))
         causes = manifest.causes("candidates", tokens.TOKENIZER_VERSION, section, inputs)
         make = functools.partial(_make, recipe, vocabulary, made)
         found.append(
@@ -59,11 +60,8 @@ def work(run: Run, task: int, tasks: int) -> None:
 
 
 def parameters(recipe: Recipe, vocabulary: Vocabulary) -> dict[str, Any]:
-    """All that decides a candidate but the words."""
-    found = vocabulary.model_dump(include=set(type(vocabulary).model_fields))
-    if vocabulary.algorithm == "bpe":
-        found["min_frequency"] = recipe.tokenizer.min_frequency
-    return found
+    """All that decides a candidate but the words, by name."""
+    return vocabulary.model_dump(mode="json") | _of_bpe(recipe, vocabulary)
 
 
 def train(recipe: Recipe, vocabulary: Vocabulary) -> Tokenizer:
@@ -86,9 +84,16 @@ def publish(recipe: Recipe, unit: stage.Unit) -> str | None:
     made = manifest.fingerprint(unit.folder, "jobs.tokenizer")
     identity = f"{text_hash(f'{unit.folder.resolve()}:{made}'):016x}"
     figures = manifest.read(unit.folder, "jobs.tokenizer")["measures"]
-    section = unit.causes["section"]
+    section = parameters(recipe, recipe.tokenizer.named(unit.name))
     return mlflow.publish_candidate(
         recipe, unit.name, identity, section, figures, unit.folder / PLOT
+    )
+
+
+def _of_bpe(recipe: Recipe, vocabulary: Vocabulary) -> dict[str, int]:
+    """What the section `tokenizer` decides of a candidate that merges pairs."""
+    return (
+        {"min_frequency": recipe.tokenizer.min_frequency} if vocabulary.algorithm == "bpe" else {}
     )
 
 

@@ -48,7 +48,7 @@ def units(recipe: Recipe) -> list[stage.Unit]:
             "candidate": source.name,
             "reason": reason,
             "vocabulary": made_from["vocabulary"],
-            "spaces": made_from["causes"]["section"]["spaces"],
+            "spaces": recipe.tokenizer.named(source.name).spaces,
         }
 
     folder = Workspace(Path(recipe.workspace)).tokenizer

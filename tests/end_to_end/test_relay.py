@@ -13,9 +13,12 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from kit.cluster import local, requeue
+from kit.config import Recipe, Release
 from kit.files import read_json
+from kit.release import evaluate, export, generate
 from kit.tracking import ledger
 from kit.workspace import Run, Workspace
+from tests.later import later
 from tests.relay import DEMO, FP32, ROOT, command, curve, final_files, wait_for_step, wait_until
 from tests.speed import patience
 
@@ -276,3 +279,13 @@ def test_ranks_whose_supervisor_is_killed_save_and_leave(workspace: Path, preemp
     assert [step for step, _ in run.committed_checkpoints().values()] == [end["step"]]
     said = command("pipeline", "status", *arguments)
     assert "interrupted (SIGTERM); submit it again to go on" in said
+
+
+def test_a_key_that_is_new_and_not_set_leaves_a_release_done(preempted: Run) -> None:
+    recipe = Recipe.model_validate(read_json(preempted.recipe))
+    newer = later(Release).model_validate(recipe.release.model_dump())
+    for release, state in ((newer, "done"), (Release(dtype="float32"), "stale")):
+        now = recipe.model_copy(update={"release": release})
+        units = [*evaluate.units(preempted, now), *export.units(preempted, now)]
+        units += generate.units(preempted, now)
+        assert [unit.state() for unit in units] == [state] * 3

@@ -1,0 +1,138 @@
+"""Records of sections: what has its default is not in them, and an older record may hold it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from pydantic import Field
+
+from kit import config, shards, tokens
+from kit.config import Filters, Length, Normalise, Source
+from kit.corpus import download
+from kit.defaults import Given, alike
+from kit.release import export, generate
+from kit.sections import Section
+from kit.vocabularies import Candidate, Choice, Tokenizer
+from tests.later import later
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Yarn(Section):
+    wool: int = 1
+    dye: str | None = None
+    tags: list[str] = Field(default_factory=list)
+
+
+class Loom(Section):
+    threads: int
+    yarn: Yarn = Yarn(wool=2)
+    spare: Yarn | None = None
+    shelf: dict[str, Yarn] = Field(default={})
+    basket: list[Yarn] = Field(default=[])
+
+
+FULL = {"wool": 1, "dye": None, "tags": []}
+
+
+def test_what_has_its_default_is_left_out_however_it_came_about() -> None:
+    assert Given(Loom(threads=1)) == {"threads": 1}
+    assert Given(Loom(threads=1, yarn=Yarn(wool=2), spare=None, basket=[])) == {"threads": 1}
+
+
+def test_sections_within_sections_are_told_by_what_they_set() -> None:
+    made = Loom(
+        threads=1, yarn=Yarn(dye="red"), spare=Yarn(), shelf={"a": Yarn()}, basket=[Yarn(wool=4)]
+    )
+    assert Given(made) == {
+        "threads": 1,
+        "yarn": {"dye": "red"},  # its wool is not the one of Loom's default, and Yarn's own
+        "spare": {},  # there, and as it comes: not null
+        "shelf": {"a": {}},
+        "basket": [{"wool": 4}],
+    }
+
+
+def test_a_record_with_every_default_reads_as_one_without() -> None:
+    given = Given(Loom(threads=1, spare=Yarn()), frozenset({"basket"}))
+    found = {
+        "threads": 1,
+        "yarn": {"wool": 2, "dye": None, "tags": []},
+        "spare": FULL,
+        "shelf": {},
+        "basket": [FULL],
+    }
+    assert alike({"section": given}, {"section": found}) == {"section": given}
+    assert alike({"inputs": {"a": {"section": given}}}, {"inputs": {"a": {"section": found}}}) == {
+        "inputs": {"a": {"section": given}}
+    }
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        {"threads": 2},
+        {"threads": 1, "yarn": {"wool": 1}},
+        {"threads": 1, "spare": FULL},
+        {"threads": 1, "unknown": None},
+        {"threads": 1, "basket": [FULL]},
+        {},
+    ],
+)
+def test_a_record_that_says_something_else_differs(found: Mapping[str, object]) -> None:
+    given = Given(Loom(threads=1))
+    assert alike(given, found) != given
+
+
+@pytest.mark.parametrize("kind", [Loom, Yarn], ids=lambda kind: kind.__name__)
+def test_a_key_that_is_new_and_not_set_changes_no_record(kind: type[Section]) -> None:
+    made = kind.model_validate({"threads": 1, "spare": {}} if kind is Loom else {"wool": 5})
+    assert Given(later(kind).model_validate(made.model_dump())) == Given(made)
+
+
+# What the recorded keys mean where they are left out. A default that changes makes other files from the
+# same record: raise the VERSION of every stage that has the section, then write the new default here.
+VERSIONS = {
+    "download": (download.VERSION, 1),
+    "preprocess": (shards.VERSION, 4),
+    "tokenizer": (tokens.TOKENIZER_VERSION, 3),
+    "export": (export.VERSION, 2),
+    "generate": (generate.VERSION, 2),
+}
+DEFAULTS = {
+    Source: {"mirrors": [], "sha256": None, "sha1": None, "index": None, "title": "line",
+             "text_key": "text"},
+    config.Corpus: {"downloads": None, "mode": "default", "segmenter": "auto",
+                    "segmenter_version": None, "on_bad_input": "stop"},
+    Normalise: {"keep_ranges": True, "keep_url_tildes": True, "keep_accent_spaces": True},
+    Length: {"min": 0, "max": None},
+    Filters: {"length": None, "japanese": None, "symbols": None, "repeated_lines": None,
+              "duplicates": False},
+    Tokenizer: {"algorithm": "bpe", "limit_alphabet": 8000, "spaces": "lossless", "min_frequency": 2,
+                "candidates": [], "tasks": 1, "count_mb": 1000.0},
+    Candidate: {"algorithm": None, "vocab_size": None, "limit_alphabet": None, "spaces": None},
+    Choice: {"measure": "bits_per_byte", "margin": 0.0, "exact": True},
+    config.Release: {"dtype": "bfloat16", "license": "other", "prompts": ["日本の"],
+                     "max_new_tokens": 40, "temperature": 0.8, "top_p": 0.95, "seed": 0},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", DEFAULTS, ids=lambda kind: kind.__name__)
+def test_a_default_changes_with_the_version_of_its_stage_alone(kind: type[Section]) -> None:
+    found = {
+        name: field.get_default(call_default_factory=True)
+        for name, field in kind.model_fields.items()
+        if not field.is_required()
+    }
+    plain = {name: value for name, value in found.items() if not isinstance(value, Section)}
+    assert plain == DEFAULTS[kind], "raise the VERSION of its stages, as kit/manifest.py says"
+
+
+@pytest.mark.parametrize("stage", VERSIONS)
+def test_the_defaults_above_are_those_of_the_version(stage: str) -> None:
+    version, of_the_defaults = VERSIONS[stage]
+    assert version == of_the_defaults, (
+        "look through the defaults above, then write its version here"
+    )
