@@ -32,6 +32,8 @@ _DEEPSPEED_KEYS = {
     "communication_data_type", "prescale_gradients", "gradient_predivide_factor",
     "wall_clock_breakdown", "memory_breakdown", "comms_logger", "flops_profiler",
 }  # fmt: skip
+# AdamW's, of a group of parameters; its learning rate is set before each update.
+_HYPERPARAMETERS = ("betas", "eps", "weight_decay")
 _ACCELERATOR = "DS_ACCELERATOR"
 _WHOLE_MODEL = "mp_rank_00_model_states.pt"
 # Dynamic loss scaling of fp16: from 2^16, halved at the second overflow in a row of steps, doubled after a
@@ -71,11 +73,15 @@ class Engine:
             eps=training.epsilon,
             fused=device.is_gpu or None,
         )
+        self._hyperparameters = [
+            {key: group[key] for key in _HYPERPARAMETERS} for group in self._optimizer.param_groups
+        ]
         self._engine, *_ = deepspeed.initialize(
             model=model,
             optimizer=self._optimizer,
             config=configuration(recipe, accumulation) | _universal(universal),
         )
+        self._clip = training.clip
         if self._engine.optimizer is self._optimizer:  # fp32 without ZeRO: DeepSpeed keeps no norm
             self._engine._config.gradient_clipping = 0.0
             self._optimizer.clip = training.clip
@@ -166,10 +172,37 @@ class Engine:
         return self._copy.taken()
 
     def load(self, folder: Path, step: int) -> None:
-        """Read a checkpoint of `step` full steps. A collective."""
+        """Read a checkpoint of `step` full steps. A collective.
+
+        Weights, moments and the loss scale are the checkpoint's, all else is the recipe's.
+        """
         path, _ = self._engine.load_checkpoint(str(folder.parent), tag=folder.name)
         assert path is not None, folder
+        self._keep_to_recipe()
+        if self._engine.load_universal_checkpoint():
+            self._part_counters()
         self._count(step)  # by the accumulation of this world size
+
+    def _keep_to_recipe(self) -> None:
+        """Put back what DeepSpeed takes from a checkpoint though the recipe says it.
+
+        A fork's recipe may say something else; and from a universal checkpoint ZeRO-3 gives every
+        group the weight decay of the first.
+        """
+        optimizer = self._engine.optimizer
+        for group, own in zip(optimizer.param_groups, self._hyperparameters, strict=True):
+            group.update(own)
+        if hasattr(optimizer, "clip_grad"):  # ZeRO's, and bf16's without ZeRO
+            optimizer.clip_grad = self._clip
+
+    def _part_counters(self) -> None:
+        """Give each group a step counter of its own.
+
+        From a universal checkpoint ZeRO-3 (DeepSpeed 0.19.8) gives all of them one tensor, which each
+        group's update would advance: AdamW's bias correction would be that of another step.
+        """
+        for held in self._optimizer.state.values():
+            held["step"] = held["step"].clone()
 
     def _count(self, step: int) -> None:
         """Set DeepSpeed's counters, which are in a checkpoint, to `step` full steps."""

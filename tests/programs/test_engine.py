@@ -39,8 +39,9 @@ def alone() -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def engine(desk: Desk, *overrides: str) -> Engine:
-    return Engine(desk.recipe(*SMALL, *overrides), Device("cpu", 0), 2, VOCABULARY)
+def engine(desk: Desk, *overrides: str, universal: bool = False) -> Engine:
+    recipe = desk.recipe(*SMALL, *overrides)
+    return Engine(recipe, Device("cpu", 0), 2, VOCABULARY, universal=universal)
 
 
 def blocks(seed: int = 0) -> torch.Tensor:
@@ -109,6 +110,65 @@ def test_a_state_that_is_loaded_goes_on_as_if_it_had_never_left(
     other.load(tmp_path / "state", 2)
     step(other, 4)
     assert state(other, 3, tmp_path / "other") == expected
+
+
+# What AdamW and the clipping do otherwise than the recipe of `desk` has it.
+OTHERS = (
+    "training.weight_decay=0.5", "training.beta1=0.5", "training.beta2=0.6",
+    "training.epsilon=1e-3", "training.clip=0.01",
+)  # fmt: skip
+
+
+def after_two_steps(one: Engine, folder: Path) -> dict[str, str]:
+    step(one, 0)
+    step(one, 2)
+    return state(one, 2, folder)
+
+
+@pytest.mark.parametrize(("deepspeed", "precision"), STAGES + SCALED)
+def test_the_recipe_holds_after_a_load_and_not_the_settings_of_the_checkpoint(
+    desk: Desk, alone: None, tmp_path: Path, deepspeed: str, precision: str
+) -> None:
+    (desk.folder / "zero2.json").write_text(deepspeed, encoding="utf-8")
+    state(engine(desk, precision), 0, tmp_path / "state")
+    fork = engine(desk, precision, *OTHERS)
+    fork.load(tmp_path / "state", 0)
+    fresh = after_two_steps(engine(desk, precision, *OTHERS), tmp_path / "fresh")
+    assert after_two_steps(fork, tmp_path / "fork") == fresh
+
+
+@pytest.mark.parametrize(("deepspeed", "precision"), STAGES[1:])  # all that has another world size
+def test_the_recipe_holds_after_a_load_for_another_world_size(
+    desk: Desk, alone: None, tmp_path: Path, deepspeed: str, precision: str
+) -> None:
+    (desk.folder / "zero2.json").write_text(deepspeed, encoding="utf-8")
+    after_two_steps(engine(desk, precision), tmp_path / "state")
+    universal(tmp_path / "state", tmp_path / "universal")
+    expected = third_step(engine(desk, precision, *OTHERS), tmp_path / "state")
+    moved = third_step(engine(desk, precision, *OTHERS, universal=True), tmp_path / "universal")
+    assert moved.keys() == expected.keys()
+    for name, value in expected.items():
+        assert torch.equal(moved[name], value), name
+
+
+def third_step(one: Engine, loaded: Path) -> dict[str, torch.Tensor]:
+    """The weights after a step on from a state of two."""
+    one.load(loaded, 2)
+    step(one, 4)
+    folder = loaded.with_name(f"after-{loaded.name}")
+    state(one, 3, folder)
+    return weights(folder)
+
+
+def universal(made: Path, folder: Path) -> None:
+    """As `engine.convert` does, in this process."""
+    from deepspeed.checkpoint import ds_to_universal
+
+    given = ["--input_folder", str(made), "--output_folder", str(folder)]
+    more = ["--inject_missing_state", "--num_extract_workers", "1", "--num_merge_workers", "1"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["ds_to_universal", *given, *more])
+        ds_to_universal.main(ds_to_universal.parse_arguments())
 
 
 def test_a_captured_state_leaves_out_an_unfinished_step(
