@@ -8,7 +8,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from kit import amendments, recipes
+from kit import amendments, recipes, schedule
 from kit.cluster import submission
 from kit.errors import CheckpointError, ConfigError, RunError
 from kit.files import read_json, sync_directory, write_json
@@ -22,13 +22,31 @@ if TYPE_CHECKING:
     from kit.config import Cluster, Recipe
     from kit.training.checkpoint import Checkpoint
 
+# What says how the learning rate goes, which `decay` says too.
+_OF_A_BRANCH = (
+    "training.steps", "training.epochs", "training.learning_rate", "training.warmup_steps",
+    "training.decay", "training.decay_share",
+)  # fmt: skip
 
-def begin(parent: Run, recipe: Recipe, cluster: Cluster, step: int, changes: Sequence[str]) -> Run:
+
+def begin(
+    parent: Run,
+    recipe: Recipe,
+    cluster: Cluster,
+    step: int,
+    changes: Sequence[str],
+    decay: int | None = None,
+    how: str | None = None,
+) -> Run:
     """Make the run `name=` of `changes` from the parent's checkpoint of a step: whole, or not at all.
 
+    With `decay` the learning rate comes down over so many steps from where it is, and the run ends. `how`
+    it goes on otherwise: CONTINUE or ANEW of kit/amendments.py; None: as the changes ask.
     Nothing of the parent changes; files of its checkpoint are linked where the file system can, as
     nobody writes into them. Raises ConfigError, RunError, CheckpointError.
     """
+    if decay is not None:
+        changes = [*changes, *_branch(changes, step, decay, how)]
     its = recipes.changed_recipe(recipe, changes)
     # A drill that the parent had is not the fork's.
     its_cluster = recipes.changed_cluster(
@@ -40,6 +58,7 @@ def begin(parent: Run, recipe: Recipe, cluster: Cluster, step: int, changes: Seq
     if run.root.exists():
         raise RunError(f"{run.root}: is there already; give another name=")
     origin = _checkpoint(parent, step)
+    pieces = _schedule(parent, recipe, its, step, decay, how)
     staging = Run(run.root.with_name(f".fork-{uuid.uuid4().hex[:8]}"))
     try:
         submission.lay_out(staging, its, its_cluster)
@@ -56,7 +75,7 @@ def begin(parent: Run, recipe: Recipe, cluster: Cluster, step: int, changes: Seq
             "checkpoint": origin.folder.name,
             "changes": {key: {"old": old, "new": new} for key, (old, new) in other.items()},
             "time": time.time(),
-        }
+        } | pieces
         write_json(staging.origin, record)
         staging.root.rename(run.root)
     except BaseException:
@@ -64,6 +83,41 @@ def begin(parent: Run, recipe: Recipe, cluster: Cluster, step: int, changes: Seq
         raise
     sync_directory(run.root.parent)
     return run
+
+
+def _branch(changes: Sequence[str], step: int, decay: int, how: str | None) -> list[str]:
+    """The changes that make a decayed branch. Raises ConfigError where something contradicts it."""
+    if step == 0:
+        raise ConfigError(f"--decay {decay}: at step 0 there is no learning rate to decay from")
+    given = [change.partition("=")[0] for change in changes]
+    other = [key for key in given if key in _OF_A_BRANCH] + ([f"--schedule {how}"] if how else [])
+    if other:
+        raise ConfigError(
+            f"--decay {decay}: the learning rate goes from where it is at step {step} to its minimum at "
+            f"step {step + decay}; leave {', '.join(other)} out, or fork without --decay"
+        )
+    return [f"training.steps={step + decay}", "training.decay=wsd", "training.decay_share=1"]
+
+
+def _schedule(
+    parent: Run, recipe: Recipe, its: Recipe, step: int, decay: int | None, how: str | None
+) -> dict[str, Any]:
+    """The pieces of the fork's learning rate, for its record; none where its recipe says it all."""
+    rows = amendments.recorded(parent)
+    # What no attempt of the parent knows yet is the fork's from its first step on.
+    attempts = [*schedule.starts(parent), schedule.Start(step, len(rows))]
+    ends, first = amendments.ends(recipe), schedule.origin(parent)
+    old = schedule.derive(recipe.training, rows, attempts, ends, first)
+    if decay is not None:
+        new = old.decayed(step, decay)
+    else:
+        new = schedule.forked(old, its.training, step, amendments.steps_over(its), how)
+    if new.pieces != old.pieces and new.pieces[-1].rate == 0:
+        raise ConfigError(
+            f"--at {step}: the learning rate has come down to 0 there, and steps at 0 would train nothing; "
+            "fork an earlier checkpoint, or give --schedule anew"
+        )
+    return {} if new.is_whole else {"schedule": schedule.record(new)}
 
 
 def _refuse(changes: dict[str, tuple[Any, Any]]) -> None:

@@ -7,7 +7,7 @@ python -m jobs.train fork work/demo/runs/demo --at 100 name=slower training.lear
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -31,6 +31,14 @@ Changes = Annotated[
     list[str] | None,
     typer.Argument(metavar="[section.key=value ...]", help="What is to change."),
 ]
+Schedule = Annotated[
+    Literal["continue", "anew"] | None,
+    typer.Option(
+        "--schedule",
+        help="Of another end: the learning rate goes on from where it is (as without this option), or is "
+        "that of the new end from step 0, and jumps.",
+    ),
+]
 
 app = stage_app("train", "The long training job: ZeRO, checkpoints, requeued until it is done.")
 
@@ -42,21 +50,26 @@ def amend_verb(
     code: Annotated[
         bool, typer.Option("--code", help="Take the code and packages of this checkout.")
     ] = False,
+    schedule: Schedule = None,
 ) -> None:
     """Change what may be changed in mid-run; on record, for the attempts to come."""
+    from jobs import outlook
     from kit import amendments
     from kit.cluster import submission, update
 
     if not changes and not code:
         raise ConfigError("amend: name what is to change, as training.steps=200, or give --code")
     run, recipe, cluster = read_run(directory)
-    amendment = amendments.propose(run, recipe, cluster, changes or [])
+    amendment = amendments.propose(run, recipe, cluster, changes or [], schedule)
+    found = outlook.look(run, recipe, amendment)
     rows = submission.amend(run, amendment, code=code)
     for row in rows:
         if row["key"] == amendments.ENVIRONMENT:
             print(f"environment: {', '.join(row['old'])} -> {', '.join(row['new'])}")
         else:
             print(f"{row['key']}: {row['old']} -> {row['new']}")
+    for line in outlook.lines(found) if found else ():
+        print(line)
     for line in update.follow(run, {row["key"]: row["new"] for row in rows}):
         print(line)
     if not rows:
@@ -71,13 +84,24 @@ def fork_verb(
         list[str],
         typer.Argument(metavar="name=NEW [section.key=value ...]", help="What is to be other."),
     ],
+    decay: Annotated[
+        int | None,
+        typer.Option(
+            "--decay",
+            metavar="N",
+            min=1,
+            help="Decay the learning rate from where it is over N steps, which end the new run.",
+        ),
+    ] = None,
+    schedule: Schedule = None,
 ) -> None:
     """Begin a new run from a checkpoint of another one, with other settings."""
     from jobs import fork
 
     run, recipe, cluster = read_run(directory)
-    made = fork.begin(run, recipe, cluster, step, changes)
-    print(f"{made.root}: begins with step {step} of {run.root.name}; to start it:")
+    made = fork.begin(run, recipe, cluster, step, changes, decay, schedule)
+    ends = f", decays over {decay} steps" if decay else ""
+    print(f"{made.root}: begins with step {step} of {run.root.name}{ends}; to start it:")
     print(f"python -m jobs.train submit {made.root}")
 
 

@@ -2,10 +2,12 @@
 
     {"time": ..., "key": "training.steps", "old": 160, "new": 200}
 
-A key of the cluster has the name of its cluster beside it; `code` has the hashes of the two
-snapshots, `environment` the packages that differ. The record is written first: `recipe.json` and
-`cluster.json` follow it, and whoever reads a recipe anew puts the record on top of it again, so that
-the recipe's file need not be changed and a crash between the two files is made good.
+A key of the cluster has the name of its cluster beside it. A key of the run's end has a `schedule`: with
+`continue` the learning rate goes on from where it is, with `anew` it is that of the new end from step 0
+(kit/schedule.py). `code` has the hashes of the two snapshots, `environment` the packages that differ. The
+record is written first: `recipe.json` and `cluster.json` follow it, and whoever reads a recipe anew puts
+the record on top of it again, so that the recipe's file need not be changed and a crash between the two
+files is made good.
 """
 
 from __future__ import annotations
@@ -21,9 +23,9 @@ from kit.files import write_text
 from kit.sections import Section, SectionT, validate
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from kit.config import Cluster, Recipe
+    from kit.config import Cluster, Recipe, Training
     from kit.workspace import Run
 
 Row = dict[str, Any]
@@ -31,6 +33,7 @@ Row = dict[str, Any]
 CLUSTER = "cluster."
 CODE, ENVIRONMENT = "code", "environment"
 END = ("training.steps", "training.epochs")
+CONTINUE, ANEW = "continue", "anew"
 # None of them changes what was already computed, or the samples of a step to come. A name with a dot
 # at its end is a section.
 MAY_CHANGE = (
@@ -100,12 +103,22 @@ def on_cluster(rows: Sequence[Row], cluster: Cluster) -> Cluster:
     return _on_top([{**row, "key": row["key"].removeprefix(CLUSTER)} for row in mine], cluster)
 
 
-def propose(run: Run, recipe: Recipe, cluster: Cluster, changes: Sequence[str]) -> Amendment:
-    """What `key=value ...` make of a run. Raises ConfigError where one may not be; writes nothing."""
+def propose(
+    run: Run,
+    recipe: Recipe,
+    cluster: Cluster,
+    changes: Sequence[str],
+    schedule: str | None = None,
+) -> Amendment:
+    """What `key=value ...` make of a run. Raises ConfigError where one may not be; writes nothing.
+
+    `schedule`: CONTINUE, which None is too, or ANEW.
+    """
     after = (recipes.changed_recipe(recipe, changes), recipes.changed_cluster(cluster, changes))
     now = time.time()
     rows = [
         {"time": now, "key": key, "old": old, "new": new}
+        | ({"schedule": schedule or CONTINUE} if key in END else {})
         for key, (old, new) in differences(recipe, after[0]).items()
     ] + [
         {"time": now, "key": f"{CLUSTER}{key}", "old": old, "new": new, "cluster": cluster.name}
@@ -116,6 +129,11 @@ def propose(run: Run, recipe: Recipe, cluster: Cluster, changes: Sequence[str]) 
     _refuse_uneven_ranks(*after)
     if any(row["key"] in END for row in rows):
         _refuse_past_end(run, after[0])
+    elif schedule is not None:
+        raise ConfigError(
+            f"--schedule {schedule}: the run's end is not amended; give another training.steps or "
+            "training.epochs with it"
+        )
     return Amendment(*after, rows)
 
 
@@ -127,6 +145,11 @@ def differences(one: SectionT, other: SectionT) -> dict[str, tuple[Any, Any]]:
     """
     before, after = _values(one), _values(other)
     return {key: (before[key], after[key]) for key in before if before[key] != after[key]}
+
+
+def ends(recipe: Recipe) -> Callable[[Training], int]:
+    """Of other settings over the recipe's tokens: the last step, as `steps_over` has it."""
+    return lambda training: steps_over(recipe.model_copy(update={"training": training}))
 
 
 def steps_over(recipe: Recipe) -> int:

@@ -197,7 +197,16 @@ class Training(Section):
     learning_rate: float = Field(gt=0)
     minimum_learning_rate: float = Field(default=0.0, ge=0)
     warmup_steps: int = Field(default=0, ge=0)
-    decay: Literal["cosine", "linear", "constant"] = "cosine"
+    decay: Literal["cosine", "linear", "constant", "wsd"] = Field(
+        default="cosine",
+        description="wsd: the peak is held, and the last steps decay: for a run whose end is not known",
+    )
+    decay_share: float | None = Field(
+        default=None, gt=0, le=1, description="wsd: the last share of all steps decays; null: 0.1"
+    )
+    decay_shape: Literal["linear", "cosine", "1-sqrt"] | None = Field(
+        default=None, description="wsd: how it decays; null: 1-sqrt"
+    )
     weight_decay: float = Field(default=0.1, ge=0)
     decay_all: bool = Field(default=False, description="decay norms and biases too")
     beta1: float = Field(default=0.9, ge=0, lt=1)
@@ -247,6 +256,11 @@ class Training(Section):
     def _has_an_end(self) -> Training:
         if self.steps is None and self.epochs is None:
             raise ValueError("give steps or epochs")
+        for key, value in (("decay_share", self.decay_share), ("decay_shape", self.decay_shape)):
+            if value is not None and self.decay != "wsd":
+                raise ValueError(
+                    f"{key}={value} is for decay: wsd, and decay is {self.decay}; leave it out, or null"
+                )
         if self.global_batch % self.micro_batch:
             raise ValueError(
                 f"global_batch={self.global_batch} is no multiple of micro_batch={self.micro_batch}"

@@ -18,8 +18,8 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kit import amendments, config
-from kit.errors import ClusterError, RunError
+from kit import amendments, config, schedule
+from kit.errors import ClusterError, ConfigError, RunError
 from kit.files import file_hash, read_json, sync_directory, text_hash, write_json, write_text
 from kit.sections import differing_keys, read_resolved
 from kit.workspace import Run, Workspace
@@ -83,9 +83,12 @@ def amend(run: Run, amendment: Amendment, *, code: bool = False) -> list[Row]:
     """Put an amendment on record, then into effect for the attempts to come; returns what changed.
 
     With `code` also the checkout's code and this environment's packages. A crash leaves nothing, or a
-    record that the next submission (of code: the same amendment again) puts into effect.
+    record that the next submission (of code: the same amendment again) puts into effect. Raises
+    ConfigError where the run's code does not know what the amendment says.
     """
     rows = list(amendment.rows)
+    if not code:
+        _refuse_code_that_jumps(run, rows)
     fresh, packages = None, [""]
     if code:
         now, before = time.time(), run.code.resolve()
@@ -122,6 +125,18 @@ def check_environment(run: Run) -> None:
             f"{run.environment}: this node's packages differ ({', '.join(some)}); "
             "install the same on every node"
         )
+
+
+def _refuse_code_that_jumps(run: Run, rows: list[Row]) -> None:
+    """A run begun by an earlier version has code whose schedule is always that of the whole run."""
+    known = Path(schedule.__file__).resolve().relative_to(_checkout())
+    for row in rows:
+        continues = row.get("schedule") == amendments.CONTINUE
+        if continues and run.code.is_dir() and not (run.code / known).is_file():
+            raise ConfigError(
+                f"{row['key']}: with the code that {run.root} keeps the learning rate would jump; give "
+                "--code, to take this checkout's, or --schedule anew, to let it jump"
+            )
 
 
 def _lines(texts: list[str]) -> str:

@@ -62,8 +62,10 @@ def work(run: Run, task: int, tasks: int) -> None:  # noqa: ARG001  one task of 
     from kit.training.interruption import Interruption
 
     interruption = Interruption()  # before the slow imports: a signal may come at once
-    amended = len(amendments.recorded(run))  # counted first: a later one is the next attempt's
-    recipe = read_resolved(run.recipe, Recipe)
+    rows = amendments.recorded(run)  # counted first: a later one is the next attempt's
+    amended = len(rows)
+    # A crash may have left the record alone.
+    recipe = amendments.on_recipe(rows, read_resolved(run.recipe, Recipe))
     cluster = read_resolved(run.cluster, Cluster)
     place = Place.here()
 

@@ -6,7 +6,7 @@ import math
 import time
 from typing import TYPE_CHECKING, Any
 
-from kit import amendments, plan
+from kit import amendments, plan, schedule
 from kit.files import read_json
 from kit.tracking import ledger, mlflow
 from kit.tracking.tensorboard import EventFile
@@ -51,14 +51,15 @@ class Book:
         if recipe.tracking.mlflow is not None:
             self._publisher = mlflow.Publisher(run, recipe)
 
-    def begin(self, steps: int, parameters: int) -> None:
+    def begin(self, rates: schedule.Schedule, parameters: int) -> None:
         """The attempt's first row: what it sets out to do."""
-        self._steps = steps
+        self._steps = rates.end
         self._flops = plan.flops_per_token(parameters, self._model)
         self.add(
             "attempt",
             step=self._start["from_step"],
-            steps=steps,
+            steps=rates.end,
+            schedule=schedule.record(rates),
             parameters=parameters,
             training_tokens=len(self._batches.row),
             ranks=self._batches.ranks,

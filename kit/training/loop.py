@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from kit import plan, shards, tokens
+from kit import plan, schedule, shards, tokens
 from kit.errors import CheckpointError
 from kit.files import read_json, text_hash
 from kit.training import checkpoint, health
@@ -25,7 +25,6 @@ from kit.training.batches import training_batches, validation_blocks
 from kit.training.book import Book
 from kit.training.engine import Engine, convert
 from kit.training.interruption import Lookout, Reason
-from kit.training.model import learning_rate
 from kit.training.progress import Progress
 from kit.training.saver import Saver
 
@@ -78,7 +77,10 @@ class Loop:
         train_row, self._held_out = (tokens.open_part(data, p, recipe) for p in shards.PARTS)
         self._batches = training_batches(recipe, train_row, team.rank, team.ranks)
         self._held_out_blocks = validation_blocks(recipe, self._held_out)
-        self._steps = self._training.steps_over(self._batches.blocks)
+        self._schedule = schedule.of_run(
+            run, self._training, lambda t: t.steps_over(self._batches.blocks), attempt.number
+        )
+        self._steps = self._schedule.end
         self._fingerprint = tokens.fingerprint(data)
         start = read_json(attempt.start)
         self._progress = Progress()
@@ -92,7 +94,7 @@ class Loop:
         if team.rank == 0:
             self._lookout = Lookout(run, attempt, team.interruption)
             self._book = Book(run, recipe, cluster, attempt, start, self._batches)
-            self._book.begin(self._steps, self._engine.parameters())
+            self._book.begin(self._schedule, self._engine.parameters())
         sync = self._book.sync if self._book else lambda: None
         self._saver = Saver(run, attempt, self._training, team, sync)
         self._memory = 0  # bytes: the greatest peak of a rank
@@ -128,7 +130,7 @@ class Loop:
             last = micro == batches.accumulation - 1
             total += self._engine.micro_batch(blocks, seed, last=last)  # a GPU is not waited for
         loss = self._team.sum(total.cpu()) / (batches.accumulation * batches.ranks)
-        rate = learning_rate(self._training, progress.step, self._steps)
+        rate = self._schedule.rate(progress.step)
         self._engine.set_learning_rate(rate)
 
         def bad(norm: float) -> str | None:

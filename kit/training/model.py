@@ -1,8 +1,7 @@
-"""GPT-2 by transformers, its loss, and its learning rate."""
+"""GPT-2 by transformers, and its loss."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -116,20 +115,3 @@ def parameter_groups(model: nn.Module, training: Training) -> list[dict[str, Any
         {"params": others, "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
-
-
-def learning_rate(training: Training, step: int, steps: int) -> float:
-    """The learning rate of step `step` (from 0) of `steps`: linear warm-up, then the decay.
-
-    The first step has 1/warmup_steps of the peak, not 0; the last step of the run ends the decay.
-    """
-    if step < training.warmup_steps:
-        return training.learning_rate * (step + 1) / training.warmup_steps
-    gone = (step - training.warmup_steps + 1) / max(1, steps - training.warmup_steps)
-    falling = {
-        "constant": 1.0,
-        "linear": 1.0 - gone,
-        "cosine": 0.5 * (1.0 + math.cos(math.pi * gone)),
-    }[training.decay]
-    low = training.minimum_learning_rate
-    return low + (training.learning_rate - low) * falling

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -92,47 +91,6 @@ def test_validation_reads_what_there_is_at_most(desk: Desk) -> None:
     assert validation_blocks(few, row(3)) == 2
     many = desk.recipe("model.n_positions=4", "training.validation_blocks=9")
     assert validation_blocks(many, row(3)) == 3
-
-
-def rates(desk: Desk, *overrides: str, steps: int = 10) -> list[float]:
-    from kit.training.model import learning_rate
-
-    settings = [
-        "training.learning_rate=1.0",
-        "training.minimum_learning_rate=0.1",
-        "training.warmup_steps=2",
-    ]
-    training = desk.recipe(*settings, *overrides).training
-    return [learning_rate(training, step, steps) for step in range(steps)]
-
-
-def test_the_learning_rate_warms_up_from_above_zero_and_ends_at_its_minimum(desk: Desk) -> None:
-    found = rates(desk)
-    assert found[:2] == [0.5, 1.0]
-    assert found[-1] == pytest.approx(0.1)
-    assert found[2] < 1.0
-    assert found[1:] == sorted(found[1:], reverse=True)
-    middle = 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * 4 / 8))
-    assert found[5] == pytest.approx(middle)
-
-
-def test_a_linear_decay_falls_by_the_same_every_step(desk: Desk) -> None:
-    found = rates(desk, "training.decay=linear")
-    assert np.diff(found[1:]) == pytest.approx([-0.9 / 8] * 8)
-    assert found[-1] == pytest.approx(0.1)
-
-
-def test_a_constant_rate_stays_after_warming_up(desk: Desk) -> None:
-    assert rates(desk, "training.decay=constant") == [0.5] + [1.0] * 9
-
-
-@pytest.mark.parametrize("warmup", [0, 1, 9, 10, 100])
-@pytest.mark.parametrize("decay", ["cosine", "linear", "constant"])
-def test_a_learning_rate_is_never_zero_nor_above_its_peak(
-    desk: Desk, warmup: int, decay: str
-) -> None:
-    found = rates(desk, f"training.warmup_steps={warmup}", f"training.decay={decay}")
-    assert all(0 < rate <= 1.0 for rate in found)
 
 
 SMALL = ("model.n_positions=8", "model.dropout=0", "model.n_embd=8")

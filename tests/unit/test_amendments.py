@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import math
+import shutil
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -40,16 +44,16 @@ def whole(desk: Desk) -> Run:
     return run
 
 
-def amend(run: Run, *changes: str, code: bool = False) -> None:
-    train.amend_verb(run.root, list(changes), code)
+def amend(run: Run, *changes: str, code: bool = False, schedule: Any = None) -> None:
+    train.amend_verb(run.root, list(changes), code, schedule)
 
 
-def refused(run: Run, *changes: str) -> str:
+def refused(run: Run, *changes: str, schedule: Any = None) -> str:
     """The one line of an amendment that is refused, and changes nothing."""
     before = {path: path.read_bytes() for path in (run.recipe, run.cluster)}
     rows = amendments.recorded(run)
     with pytest.raises(ConfigError) as caught:
-        amend(run, *changes)
+        amend(run, *changes, schedule=schedule)
     assert {path: path.read_bytes() for path in before} == before
     assert amendments.recorded(run) == rows
     assert "\n" not in str(caught.value)
@@ -287,7 +291,7 @@ def test_a_run_whose_end_was_put_off_is_not_done(desk: Desk, submitted: Run) -> 
     assert chain.TRAIN.done(submitted, recipe)
     amend(submitted, "training.keep=3")
     assert chain.TRAIN.done(submitted, recipe)
-    amend(submitted, "training.steps=30")
+    amend(submitted, "training.steps=30", schedule="anew")
     assert not chain.TRAIN.done(submitted, recipe)
 
 
@@ -324,3 +328,81 @@ def test_a_job_in_slurm_without_slurm_is_said_to_be_unknown(
 
 def test_without_a_live_job_there_is_nothing_to_say(submitted: Run) -> None:
     assert update.follow(submitted, {"cluster.training.minutes": 90}) == []
+
+
+def trained(run: Run, steps: int, ended: bool = True) -> None:
+    """Its first attempt has done so many steps, of two seconds each, and saved the last one."""
+    rows = [{"kind": "step", "step": n, "seconds": 2.0} for n in range(1, steps + 1)]
+    run.attempt(1).ledger.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    run.checkpoint(steps if ended else 2, 1).mkdir(parents=True)
+    if ended:
+        write_json(run.attempt(1).end, {"outcome": "stopped", "step": steps})
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_an_amended_end_is_told_before_and_after(
+    submitted: Run, capsys: pytest.CaptureFixture[str], ended: bool
+) -> None:
+    trained(submitted, 5, ended)
+    began = time.time()
+    amend(submitted, "training.steps=905")
+    lines = capsys.readouterr().out.splitlines()
+    # Of half a cosine over 10 steps from 0.001 the sixth has this; the new one begins in its middle.
+    was = 0.001 * (1 + math.cos(math.pi * 6 / 10)) / 2
+    assert lines[:4] == [
+        "training.steps: 10 -> 905",
+        "steps left after step 5: 5 -> 900",
+        f"learning rate of step 6: {was:.3g} -> 0.0005",
+        "learning rate of the last step: 0 at step 10 -> 0 at step 905",
+    ]
+    said, dates = lines[4].split(": ", 1)
+    assert said == "arrival, at 2 s a step"
+    one, other = (time.strptime(date, "%Y-%m-%d %H:%M %Z") for date in dates.split(" -> "))
+    assert time.mktime(one) == pytest.approx(began + 10, abs=61)
+    assert time.mktime(other) == pytest.approx(began + 1800, abs=61)
+    assert len(lines) == 5
+
+
+def test_a_schedule_anew_says_by_how_much_it_jumps(
+    submitted: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained(submitted, 5)
+    amend(submitted, "training.steps=30", schedule="anew")
+    now = 0.001 * (1 + math.cos(math.pi * 6 / 30)) / 2
+    assert (
+        f"the learning rate jumps from 0.0005 at step 5 to {now:.3g} at step 6, by {now - 0.0005:.3g}\n"
+        in capsys.readouterr().out
+    )
+    assert amendments.recorded(submitted)[0]["schedule"] == "anew"
+
+
+def test_an_amendment_that_leaves_the_end_alone_says_nothing_of_rates(
+    submitted: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    amend(submitted, "training.keep=3")
+    assert capsys.readouterr().out == "training.keep: 2 -> 3\n"
+    assert "schedule" not in amendments.recorded(submitted)[0]
+
+
+def test_a_schedule_without_another_end_is_refused(submitted: Run) -> None:
+    for changes in (["training.keep=3"], ["training.steps=10"]):
+        line = refused(submitted, *changes, schedule="anew")
+        assert line.startswith(
+            "--schedule anew: the run's end is not amended; give another training.st"
+        )
+
+
+def test_a_finished_run_is_not_trained_on_at_a_rate_of_zero(submitted: Run) -> None:
+    trained(submitted, 10)
+    assert refused(submitted, "training.steps=30").startswith(
+        "training.steps=30: the learning rate has come down to 0 at step 10, and steps at 0 would train "
+        "nothing; give --schedule anew"
+    )
+
+
+def test_the_code_of_an_earlier_version_is_not_left_to_jump(whole: Run) -> None:
+    shutil.rmtree(whole.code / "kit" / "__pycache__", ignore_errors=True)
+    (whole.code / "kit" / "schedule.py").unlink()
+    assert "give --code" in refused(whole, "training.steps=30")
+    amend(whole, "training.steps=30", code=True)
+    assert (whole.code / "kit" / "schedule.py").is_file()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -40,8 +41,8 @@ def parent(desk: Desk) -> Run:
     return run
 
 
-def fork(parent: Run, step: int, *changes: str) -> Run:
-    train.fork_verb(parent.root, step, list(changes))
+def fork(parent: Run, step: int, *changes: str, **options: Any) -> Run:
+    train.fork_verb(parent.root, step, list(changes), **options)
     names = [c.removeprefix("name=") for c in changes if c.startswith("name=")]
     return type(parent)(parent.root.with_name(names[-1]))
 
@@ -78,7 +79,7 @@ def test_a_fork_has_the_checkpoint_the_changes_and_its_origin(parent: Run) -> No
 def test_a_fork_says_how_it_is_started_and_is_submitted_as_it_stands(
     parent: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = fork(parent, 10, "name=on", "training.steps=20")
+    made = fork(parent, 5, "name=on", "training.steps=20")
     assert f"python -m jobs.train submit {made.root}\n" in capsys.readouterr().out
     recipe, cluster = command.load(made.root)
     assert submission.prepare(recipe, cluster) == made
@@ -177,3 +178,68 @@ def test_a_drill_of_the_parent_is_not_the_forks(parent: Run) -> None:
     cluster = read_json(parent.cluster)
     write_json(parent.cluster, cluster | {"preempt_at_step": 5})
     assert read_json(fork(parent, 5, "name=on").cluster)["preempt_at_step"] is None
+
+
+def test_a_fork_with_its_parents_schedule_has_no_record_of_one(parent: Run) -> None:
+    for number, change in enumerate(("training.seed=3", "training.learning_rate=0.5")):
+        assert "schedule" not in read_json(fork(parent, 5, f"name=on{number}", change).origin)
+
+
+def test_a_longer_fork_goes_on_from_the_rate_of_its_parent(parent: Run) -> None:
+    had = 0.001 * (1 + math.cos(math.pi * 5 / 10)) / 2
+    (piece,) = read_json(fork(parent, 5, "name=on", "training.steps=20").origin)["schedule"][1:]
+    assert piece == {"step": 5, "end": 20, "rate": pytest.approx(had)}
+    anew = fork(parent, 5, "name=anew", "training.steps=20", schedule="anew")
+    assert "schedule" not in read_json(anew.origin)
+
+
+def test_a_fork_has_what_its_parent_was_amended_to(parent: Run) -> None:
+    train.amend_verb(parent.root, ["training.steps=20"], schedule="anew")
+    assert read_json(fork(parent, 5, "name=on").origin)["schedule"] == [
+        {"step": 0, "end": 10, "rate": None},
+        {"step": 5, "end": 20, "rate": None},
+    ]
+
+
+def test_a_decayed_branch_ends_after_so_many_steps(
+    parent: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = files_of(parent.root)
+    made = fork(parent, 5, "name=on", "training.decay_shape=linear", decay=3)
+    assert (
+        "begins with step 5 of small, decays over 3 steps; to start it:" in capsys.readouterr().out
+    )
+    assert files_of(parent.root) == before
+    training = read_json(made.recipe)["training"]
+    keys = ("steps", "decay", "decay_share", "decay_shape")
+    assert [training[key] for key in keys] == [8, "wsd", 1.0, "linear"]
+    had = 0.001 * (1 + math.cos(math.pi * 5 / 10)) / 2
+    assert read_json(made.origin)["schedule"][-1] == {
+        "step": 5,
+        "end": 8,
+        "rate": pytest.approx(had),
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "said"),
+    [
+        (["training.steps=30"], {}, "leave training.steps out"),
+        (["training.learning_rate=1"], {}, "leave training.learning_rate out"),
+        ([], {"schedule": "anew"}, "leave --schedule anew out"),
+    ],
+)
+def test_what_contradicts_a_decayed_branch_is_refused(
+    parent: Run, changes: list[str], options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"^--decay 3: .*{said}"):
+        fork(parent, 5, "name=on", *changes, decay=3, **options)
+    assert list(parent.root.parent.iterdir()) == [parent.root]
+
+
+def test_nothing_is_forked_to_train_at_a_rate_of_zero(parent: Run) -> None:
+    for options in ({"decay": 3}, {"schedule": "continue"}):
+        changes = [] if "decay" in options else ["training.steps=20"]
+        with pytest.raises(ConfigError, match=r"^--at 10: the learning rate has come down to 0"):
+            fork(parent, 10, "name=on", *changes, **options)
+    assert fork(parent, 10, "name=on", "training.steps=20", schedule="anew").recipe.is_file()
