@@ -112,10 +112,10 @@ def _schedule(
         new = old.decayed(step, decay)
     else:
         new = schedule.forked(old, its.training, step, amendments.steps_over(its), how)
-    if new.pieces != old.pieces and new.pieces[-1].rate == 0:
+    if new.is_spent:
         raise ConfigError(
-            f"--at {step}: the learning rate has come down to 0 there, and steps at 0 would train nothing; "
-            "fork an earlier checkpoint, or give --schedule anew"
+            f"--at {step}: {schedule.SPENT.format(step=step)}; fork an earlier checkpoint, or give "
+            "--schedule anew, which lets it jump"
         )
     return {} if new.is_whole else {"schedule": schedule.record(new)}
 

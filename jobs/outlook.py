@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kit import amendments, schedule
-from kit.errors import ConfigError
+from kit.errors import ConfigError, StageError
 from kit.tracking import ledger
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Outlook:
 
 
 def look(run: Run, recipe: Recipe, amendment: Amendment) -> Outlook | None:
-    """The outlook of a run whose recipe that is; None where the amendment leaves its end alone.
+    """The outlook of a run whose recipe that is; None where its end stays, or is not known yet.
 
     Raises ConfigError where all steps to come would have a learning rate of 0.
     """
@@ -46,12 +46,15 @@ def look(run: Run, recipe: Recipe, amendment: Amendment) -> Outlook | None:
         return schedule.derive(its.training, rows, known, amendments.ends(its), first)
 
     rows = amendments.recorded(run)
-    before, after = then(recipe, rows), then(amendment.recipe, [*rows, *amendment.rows])
-    if before.end <= step < after.end and after.rate(step) == 0:
+    try:
+        before, after = then(recipe, rows), then(amendment.recipe, [*rows, *amendment.rows])
+    except StageError:  # epochs of tokens that are not made yet
+        return None
+    if after.is_spent:
         key, new = of_the_end[0]["key"], of_the_end[0]["new"]
         raise ConfigError(
-            f"{key}={new}: the learning rate has come down to 0 at step {step}, and steps at 0 would train "
-            "nothing; give --schedule anew, which lets it jump, or fork an earlier checkpoint"
+            f"{key}={new}: {schedule.SPENT.format(step=step)}; give --schedule anew, which lets it jump, "
+            "or fork an earlier checkpoint"
         )
     anew = any(row["schedule"] == amendments.ANEW for row in of_the_end)
     return Outlook(step, before, after, anew, _seconds(run, step))

@@ -124,6 +124,8 @@ def propose(
         {"time": now, "key": f"{CLUSTER}{key}", "old": old, "new": new, "cluster": cluster.name}
         for key, (old, new) in differences(cluster, after[1]).items()
     ]
+    if schedule == ANEW and not any(row["key"] in END for row in rows):
+        rows += [_once_more(recipe, key, now) for key in END if _names(changes, key)]
     for row in rows:
         _refuse_key(run, row["key"], row["new"])
     _refuse_uneven_ranks(*after)
@@ -131,7 +133,7 @@ def propose(
         _refuse_past_end(run, after[0])
     elif schedule is not None:
         raise ConfigError(
-            f"--schedule {schedule}: the run's end is not amended; give another training.steps or "
+            f"--schedule {schedule}: the run's end is not amended; give training.steps or "
             "training.epochs with it"
         )
     return Amendment(*after, rows)
@@ -160,6 +162,16 @@ def steps_over(recipe: Recipe) -> int:
 
     row = tokens.open_part(tokens.complete(recipe), shards.TRAIN, recipe)
     return recipe.training.steps_over(row.blocks(recipe.model.n_positions))
+
+
+def _names(changes: Sequence[str], key: str) -> bool:
+    return any(change.partition("=")[0] == key for change in changes)
+
+
+def _once_more(recipe: Recipe, key: str, now: float) -> Row:
+    """The end that the run has already, now with the schedule of that from step 0."""
+    value = getattr(recipe.training, key.removeprefix("training."))
+    return {"time": now, "key": key, "old": value, "new": value, "schedule": ANEW}
 
 
 def _on_top(rows: Sequence[Row], section: SectionT) -> SectionT:

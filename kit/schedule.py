@@ -40,6 +40,8 @@ _SHAPES: dict[str, Callable[[float], float]] = {
     "cosine": lambda gone: 0.5 * (1.0 + math.cos(math.pi * gone)),
     "1-sqrt": lambda gone: 1.0 - math.sqrt(gone),
 }
+# Why nothing is trained on from there.
+SPENT = "the learning rate has come down to 0 at step {step}, and steps at 0 would train nothing"
 # In a fork those ask for another curve from step 0; with these it goes on from the rate it has.
 _ANEW = ("learning_rate", "warmup_steps")
 _SHAPING = ("minimum_learning_rate", "decay", "decay_share", "decay_shape")
@@ -72,6 +74,12 @@ class Schedule:
     def is_whole(self) -> bool:
         """Whether it is the recipe's own, from step 0 to its end."""
         return self.pieces == (Piece(0, self.end),)
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether it goes on from a rate of 0: no step to come would train anything."""
+        last = self.pieces[-1]
+        return last.rate == 0 and last.step < last.end
 
     def rate(self, step: int) -> float:
         """The learning rate of the step that follows `step` full steps.
@@ -137,9 +145,19 @@ class Start:
 
 
 def of_run(run: Run, training: Training, ends: Ends, attempt: int) -> Schedule:
-    """The schedule by which an attempt trains, `training` being the run's settings with its amendments."""
+    """The schedule by which an attempt trains, `training` being the run's settings with its amendments.
+
+    Raises ConfigError where a run that was done with a rate of 0 would only now learn of its new end.
+    """
     rows = amendments.recorded(run)
-    return derive(training, rows, starts(run, attempt), ends, origin(run))
+    found = derive(training, rows, starts(run, attempt), ends, origin(run))
+    if found.is_spent:
+        step, end = found.pieces[-1].step, found.end
+        raise ConfigError(
+            f"training.steps={end}: {SPENT.format(step=step)}; python -m jobs.train amend {run.root} "
+            f"training.steps={end} --schedule anew lets it jump; or fork an earlier checkpoint"
+        )
+    return found
 
 
 def derive(

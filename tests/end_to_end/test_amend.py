@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -29,11 +30,13 @@ SMALL = (
     "model.n_positions=64",
     "training.micro_batch=16",
     "training.steps=20",
+    "training.warmup_steps=5",
     "training.validate_every=10",
     "training.checkpoint_every=10",
     "tracking.mlflow=null",
     "tracking.tensorboard=false",
 )
+PEAK, LOW = 2e-3, 2e-4  # of the demo's recipe
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +52,51 @@ def parent(arguments: tuple[str, ...]) -> Run:
     return Workspace(Path(arguments[1].removeprefix("workspace="))).run("demo")
 
 
-def fork(parent: Run, name: str, *changes: str) -> Run:
-    """A fork of step 10, trained to its end as its command says."""
+def fork(parent: Run, name: str, *changes: str, amended: str | None = None) -> Run:
+    """A fork of step 10, amended where asked, and trained to its end as its command says."""
     said = command("train", "fork", str(parent.root), "--at", "10", f"name={name}", *changes)
     made = Run(parent.root.with_name(name))
     assert f"python -m jobs.train submit {made.root}" in said
+    if amended:
+        command("train", "amend", str(made.root), amended)
     command("train", "run", str(made.root))
     return made
+
+
+def rates(run: Run) -> dict[int, float]:
+    """The learning rate of each step, by the ledger."""
+    rows = ledger.canonical(run)
+    return {row["step"]: row["learning_rate"] for row in rows if row["kind"] == "step"}
+
+
+def half_cosine(gone: float) -> float:
+    """What it leaves of a rate, by Loshchilov and Hutter."""
+    return (1 + math.cos(math.pi * gone)) / 2
+
+
+def test_the_ledger_has_the_rates_of_a_warm_up_and_a_cosine(parent: Run) -> None:
+    expected = {step: PEAK * step / 5 for step in range(1, 6)}
+    expected |= {5 + n: LOW + (PEAK - LOW) * half_cosine(n / 15) for n in range(1, 16)}
+    assert rates(parent) == pytest.approx(expected)
+
+
+def test_a_decayed_branch_comes_down_from_the_rate_of_its_trunk(parent: Run) -> None:
+    before = final_files(parent)
+    made = fork(parent, "branch", "--decay", "4")
+    had = rates(parent)[10]
+    expected = {10 + n: LOW + (had - LOW) * (1 - math.sqrt(n / 4)) for n in range(1, 5)}
+    assert rates(made) == pytest.approx(expected)
+    assert read_json(made.attempt(1).end)["outcome"] == "done"
+    assert final_files(parent) == before
+
+
+def test_an_amendment_in_the_middle_of_a_decay_does_not_move_the_rate(parent: Run) -> None:
+    made = fork(parent, "longer", "training.decay=linear", amended="training.steps=26")
+    had = rates(parent)[10]
+    expected = {10 + n: had - (had - LOW) * n / 16 for n in range(1, 17)}
+    assert rates(made) == pytest.approx(expected)
+    (begun,) = (row for row in ledger.rows(made.attempt(1)) if row["kind"] == "attempt")
+    assert begun["schedule"][-1] == {"step": 10, "end": 26, "rate": had}
 
 
 def test_a_fork_with_the_same_settings_is_its_parent_bit_for_bit(parent: Run) -> None:
@@ -66,14 +107,14 @@ def test_a_fork_with_the_same_settings_is_its_parent_bit_for_bit(parent: Run) ->
 
 
 def test_a_fork_with_another_learning_rate_goes_its_own_way(parent: Run) -> None:
-    made = fork(parent, "slower", "training.learning_rate=1e-3")
+    made = fork(parent, "slower", "training.learning_rate=1e-3", "training.decay=constant")
+    assert rates(made) == dict.fromkeys(range(11, 21), 1e-3)
     assert final_files(made) != final_files(parent)
     first, other = (
         next(row for row in curve(run) if row["kind"] == "step" and row["step"] == 11)
         for run in (made, parent)
     )
     assert first["loss"] == other["loss"]  # of the weights that they share
-    assert first["learning_rate"] < other["learning_rate"]
 
 
 def test_an_amended_run_goes_on_from_the_unchanged_recipe(
@@ -81,9 +122,13 @@ def test_an_amended_run_goes_on_from_the_unchanged_recipe(
 ) -> None:
     said = command("train", "amend", str(parent.root), "training.steps=24", "release.seed=7")
     assert "training.steps: 20 -> 24" in said
+    assert "steps left after step 20: 0 -> 4" in said
+    assert "learning rate of step 21: none -> 0.0002" in said
     command("train", "run", *arguments)
     steps = [row["step"] for row in ledger.canonical(parent) if row["kind"] == "step"]
     assert steps == list(range(1, 25))
+    # It had come down to its minimum, and stays there.
+    assert list(rates(parent).values())[-5:] == pytest.approx([LOW] * 5)
     assert read_json(parent.attempt(2).start)["from_step"] == 20
     rows = [row for row in ledger.rows(parent.attempt(2)) if row["kind"] == "amendment"]
     assert [(row["key"], row["old"], row["new"]) for row in rows] == [

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from jobs import chain, command, train
-from kit import amendments
+from kit import amendments, schedule
 from kit.cluster import launch, submission, update
 from kit.errors import ClusterError, ConfigError, RunError
 from kit.files import read_json, write_json
@@ -384,12 +384,41 @@ def test_an_amendment_that_leaves_the_end_alone_says_nothing_of_rates(
     assert "schedule" not in amendments.recorded(submitted)[0]
 
 
-def test_a_schedule_without_another_end_is_refused(submitted: Run) -> None:
-    for changes in (["training.keep=3"], ["training.steps=10"]):
-        line = refused(submitted, *changes, schedule="anew")
+def test_a_schedule_without_an_end_is_refused(submitted: Run) -> None:
+    for how, change in (("anew", "training.keep=3"), ("continue", "training.steps=10")):
+        line = refused(submitted, change, schedule=how)
         assert line.startswith(
-            "--schedule anew: the run's end is not amended; give another training.st"
+            f"--schedule {how}: the run's end is not amended; give training.steps"
         )
+
+
+def test_an_end_that_was_amended_may_have_its_schedule_anew(submitted: Run) -> None:
+    trained(submitted, 5)
+    amend(submitted, "training.steps=30")
+    amend(submitted, "training.steps=30", schedule="anew")
+    assert keys_and_values(submitted) == [("training.steps", 10, 30), ("training.steps", 30, 30)]
+    write_json(submitted.attempt(2).start, {"from_step": 5, "amendments": 2})
+    training = command.read_run(submitted.root)[1].training
+    found = schedule.of_run(submitted, training, lambda its: its.steps_over(0), 2)
+    assert found.pieces == (schedule.Piece(0, 10), schedule.Piece(5, 30))
+
+
+def test_an_attempt_that_would_train_at_a_rate_of_zero_says_so(submitted: Run) -> None:
+    # Amended while its last steps were made: the attempt after them is the first to know.
+    amend(submitted, "training.steps=30")
+    write_json(submitted.attempt(2).start, {"from_step": 10, "amendments": 1})
+    training = command.read_run(submitted.root)[1].training
+    with pytest.raises(ConfigError, match=r"training\.steps=30 --schedule anew lets it jump"):
+        schedule.of_run(submitted, training, lambda its: its.steps_over(0), 2)
+
+
+def test_epochs_of_tokens_that_are_not_made_yet_have_no_outlook(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe, cluster = command.load(desk.recipe_file, ["training.steps=null", "training.epochs=2"])
+    run = submission.prepare(recipe, cluster)
+    amend(run, "training.epochs=3")
+    assert capsys.readouterr().out == "training.epochs: 2.0 -> 3.0\n"
 
 
 def test_a_finished_run_is_not_trained_on_at_a_rate_of_zero(submitted: Run) -> None:
