@@ -85,8 +85,7 @@ def load(
     from kit import amendments, recipes
     from kit.corpus import segment
 
-    recipe = recipes.load_recipe(recipe_file, overrides or [])
-    cluster = recipes.load_cluster(cluster_name, recipe_file, overrides or [])
+    recipe, cluster = recipes.load(recipe_file, overrides or [], cluster_name)
     name, version = segment.resolve(recipe.corpus.segmenter)
     resolved = {"segmenter": name, "segmenter_version": version}
     recipe = recipe.model_copy(update={"corpus": recipe.corpus.model_copy(update=resolved)})

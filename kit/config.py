@@ -30,14 +30,16 @@ class Source(Section):
 
     kind: Literal["wikipedia", "plaintext", "jsonl"]
     location: str = Field(
-        description="a path, a folder or a pattern of files; an http(s) URL; or a name: "
-        "jawiki-YYYYMMDD, cc100-ja"
+        description="a path, a folder or a pattern of files, relative as `workspace`; an http(s) URL; or a "
+        "name: jawiki-YYYYMMDD, cc100-ja"
     )
     mirrors: list[str] = Field(default=[], description="URLs of the same file, tried in turn")
     sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
     sha1: str | None = Field(default=None, pattern="^[0-9a-f]{40}$")
     index: str | None = Field(
-        default=None, description="wikipedia: the multistream index, a path or URL; not needed"
+        default=None,
+        description="wikipedia: the multistream index, a path relative as `workspace` or a URL; not "
+        "needed",
     )
     title: Literal["line", "drop"] = Field(
         default="line", description="wikipedia: the title is an article's first line, or left out"
@@ -95,7 +97,8 @@ class Corpus(Section):
 
     sources: dict[str, Source]
     downloads: str | None = Field(
-        default=None, description="a folder for fetched files; null: in the workspace"
+        default=None,
+        description="a folder for fetched files, relative as `workspace`; null: in the workspace",
     )
     unit_mb: float = Field(gt=0, description="size of the raw input of one shard, MB")
     tasks: int = Field(gt=0, description="array tasks of jobs.preprocess")
@@ -249,7 +252,8 @@ class Training(Section):
     )
     health: Health = Health()
     deepspeed: str | dict[str, Any] = Field(
-        description="a DeepSpeed JSON file; the resolved recipe holds it"
+        description="a DeepSpeed JSON file, relative as `workspace`, or one of the kit's by name: zero2, "
+        "zero2-offload; the resolved recipe holds it"
     )
 
     @model_validator(mode="after")
@@ -303,7 +307,11 @@ class Recipe(Section):
     """All that defines a run but the machines it runs on."""
 
     name: str = Field(pattern=NAME)
-    workspace: str
+    workspace: str = Field(
+        min_length=1,
+        description="the folder of all that is made; a relative path is relative to the recipe's file, of "
+        "an override to the current directory",
+    )
     corpus: Corpus
     tokenizer: Tokenizer
     tokens: Tokens

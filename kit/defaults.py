@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from types import UnionType
-from typing import Any, NamedTuple, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_origin
 
-from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
+
+from kit.fields import alternatives, is_section
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 
 class Given(dict[str, Any]):
@@ -83,17 +86,12 @@ def _fields(kind: type[BaseModel]) -> dict[str, _Field]:
 
 def _reduced(annotation: Any, value: Any) -> Any:
     """A value of a field without defaults: a section, or sections in a mapping or a list."""
-    several = get_origin(annotation) in (Union, UnionType)
-    for kind in get_args(annotation) if several else (annotation,):
+    for kind in alternatives(annotation):
         container = get_origin(kind)
         if isinstance(value, list) and container is list:
             return [_reduced(get_args(kind)[0], item) for item in value]
         if isinstance(value, dict) and container is dict:
             return {key: _reduced(get_args(kind)[1], item) for key, item in value.items()}
-        if isinstance(value, dict) and container is None and _is_section(kind):
+        if isinstance(value, dict) and is_section(kind):
             return without_defaults(kind, value)
     return value
-
-
-def _is_section(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, BaseModel)

@@ -16,7 +16,12 @@ class EkidenError(Exception):
 
 
 class ConfigError(EkidenError):
-    """A recipe, a cluster file or an override that cannot be meant."""
+    """A recipe, a cluster file or an override that cannot be meant; several mistakes are a line each."""
+
+    def __str__(self) -> str:
+        if len(self.args) == 1:
+            return str(self.args[0])
+        return "\n  ".join([f"{len(self.args)} mistakes", *map(str, self.args)])
 
 
 class InputError(EkidenError):

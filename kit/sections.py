@@ -1,20 +1,30 @@
-"""What the sections of every configuration have: they are typed and frozen, and a mistake is told in one
+"""What the sections of every configuration have: they are typed and frozen, and each mistake is told in one
 line that names the key, its value and where it came from.
 """
 
 from __future__ import annotations
 
 import difflib
-from types import UnionType
+from types import NoneType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from kit.errors import ConfigError
+from kit.fields import alternatives, dotted_keys, field_at, keys_of, type_at
 from kit.files import read_json
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
+
+    from pydantic_core import ErrorDetails
+
+_NEARLY, _LIKE = (
+    0.8,
+    0.5,
+)  # how much alike, by difflib: a slip of the finger, and perhaps another word
+_SUGGESTED = 3  # keys of one name in other sections
 
 
 class Section(BaseModel):
@@ -42,45 +52,76 @@ def differing_keys(one: Section, other: Section) -> list[str]:
 
 
 def validate(
-    kind: type[SectionT], tree: dict[str, Any], place: str, origin: dict[str, str]
+    kind: type[SectionT],
+    tree: dict[str, Any],
+    place: str,
+    origin: dict[str, str],
+    others: Sequence[str] = (),
 ) -> SectionT:
     """A tree read from `place` as a configuration; `origin` tells which override a key came from.
 
-    Raises ConfigError, which names the key, its value, and where it came from.
+    `others` are the dotted keys of all configurations that an override may be for. Raises ConfigError,
+    with a line for each mistake: the key, its value, where it came from, and what is allowed.
     """
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        # The override of the key or of a section around it; or one of a key below it, where the
-        # section as a whole is unknown or does not fit together.
-        around = [origin[k] for k in origin if f"{key}.".startswith(f"{k}.")]
-        below = [origin[k] for k in origin if f"{k}.".startswith(f"{key}.")]
-        where = (around + below[::-1] + [place])[0]
-        if first["type"] == "extra_forbidden":
-            *sections, unknown = (str(part) for part in first["loc"])
-            known = _keys_of(kind, sections)
-            close = difflib.get_close_matches(unknown, known, 1, cutoff=0.5)
-            hint = f"did you mean {close[0]}?" if close else f"allowed: {', '.join(known)}"
-            raise ConfigError(f"{where}: unknown key {key}; {hint}") from None
-        given = first["type"] != "missing" and not isinstance(first["input"], dict)
-        value = f"={first['input']!r:.80}" if given else ""
-        message = first["msg"].removeprefix("Value error, ")
-        at = f"{key}{value}: " if key else ""
-        raise ConfigError(f"{where}: {at}{message[0].lower()}{message[1:]}") from None
+        lines: dict[
+            tuple[str, ...], str
+        ] = {}  # one for each key, also where several types are allowed
+        for problem in error.errors():
+            keys = _keys_of_location(kind, problem["loc"])
+            where = _where(keys, origin)
+            known = others if where else [*dotted_keys(kind)]
+            lines.setdefault((*keys,), f"{where or place}: {_line(kind, keys, problem, known)}")
+        raise ConfigError(*lines.values()) from None
 
 
-def _keys_of(kind: type[Section], sections: list[str]) -> list[str]:
-    """The keys allowed in a section of a configuration."""
-    model: Any = kind
-    for section in sections:
-        # The keys of a mapping are the user's own names, those of a list numbers.
-        several = getattr(model, "__origin__", None) in (dict, list)
-        model = model.__args__[-1] if several else model.model_fields[section].annotation
-        if isinstance(model, UnionType):  # a section or None
-            model = next(one for one in model.__args__ if one is not type(None))
-    return sorted(model.model_fields)
+def _keys_of_location(kind: type[Section], location: tuple[int | str, ...]) -> list[str]:
+    """The keys that lead to a value, without the type that pydantic names where several are allowed."""
+    keys: list[str] = []
+    for part in map(str, location):
+        types = [one for one in alternatives(type_at(kind, keys)) if one is not NoneType]
+        if len(types) > 1:
+            break
+        keys.append(part)
+    return keys
+
+
+def _where(keys: list[str], origin: dict[str, str]) -> str | None:
+    """The override of the key or of a section around it; or one of a key below it, where the section as
+    a whole is unknown or does not fit together.
+    """
+    key = ".".join(keys)
+    around = [origin[k] for k in origin if f"{key}.".startswith(f"{k}.")]
+    below = [origin[k] for k in origin if f"{k}.".startswith(f"{key}.")]
+    return next(iter(around + below[::-1]), None)
+
+
+def _line(kind: type[Section], keys: list[str], problem: ErrorDetails, known: Sequence[str]) -> str:
+    key = ".".join(keys)
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key {key}; {_hint(kind, keys, known)}"
+    message = problem["msg"].removeprefix("Value error, ")
+    message = f"{message[0].lower()}{message[1:]}"
+    if problem["type"] == "missing":
+        field = field_at(kind, keys)
+        return f"{key}: {message}" + (
+            f" ({field.description})" if field and field.description else ""
+        )
+    given = problem["input"]
+    value = "" if isinstance(given, dict | BaseModel) else f"={given!r:.80}"
+    return f"{key}{value}: {message}" if key else message
+
+
+def _hint(kind: type[Section], keys: list[str], known: Sequence[str]) -> str:
+    """What an unknown key may have been meant to be: one like it, or one of its name in another section."""
+    *sections, unknown = keys
+    here = keys_of(type_at(kind, sections))
+    near = difflib.get_close_matches(unknown, here, 1, cutoff=_NEARLY)
+    near = near or [key for key in known if key.rsplit(".", 1)[-1] == unknown][:_SUGGESTED]
+    near = near or difflib.get_close_matches(unknown, here, 1, cutoff=_LIKE)
+    return f"did you mean {' or '.join(near)}?" if near else f"allowed: {', '.join(here)}"
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:

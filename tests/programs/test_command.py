@@ -55,6 +55,16 @@ def test_an_unknown_key_is_a_mistake(desk: Desk) -> None:
     assert "did you mean arrays?" in refused(desk, "jobs.train", "status", "cluster.array=3")
 
 
+def test_several_mistakes_are_a_line_each(desk: Desk) -> None:
+    found = desk.run("jobs.pipeline", "show", str(desk.recipe_file), "steps=3", "cluster.steps=3")
+    assert found.returncode == 2
+    assert found.stderr.splitlines() == [
+        "error: 2 mistakes",
+        "  override 'steps=3': unknown key steps; did you mean training.steps?",
+        "  override 'cluster.steps=3': unknown key steps; did you mean training.steps?",
+    ]
+
+
 def test_a_missing_recipe_is_a_mistake(desk: Desk) -> None:
     desk.recipe_file.unlink()
     assert "there is no such file" in refused(desk, "jobs.pipeline", "run")

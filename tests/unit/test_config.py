@@ -13,7 +13,7 @@ from kit import config
 from kit.config import Cluster, Recipe
 from kit.errors import ConfigError
 from kit.files import write_json
-from kit.recipes import load_cluster, load_recipe
+from kit.recipes import load, load_cluster, load_recipe
 from kit.sections import differing_keys, read_resolved
 
 if TYPE_CHECKING:
@@ -75,6 +75,43 @@ def test_relative_paths_are_relative_to_the_recipe(desk: Desk) -> None:
     assert recipe.corpus.sources["jawiki"].location == str(desk.dump)
 
 
+def test_every_path_of_a_file_is_relative_to_it_wherever_you_are(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (desk.folder / "elsewhere").mkdir()
+    (desk.folder / "index.txt").touch()
+    change(desk, "workspace", "w")
+    change(desk, "corpus.downloads", "../d")
+    change(desk, "corpus.sources.jawiki.index", "index.txt")
+    monkeypatch.chdir(desk.folder / "elsewhere")
+    recipe = load_recipe(Path("../small.yaml"), [])
+    assert recipe.workspace == str(desk.folder / "w")
+    assert recipe.corpus.downloads == str(desk.folder.parent / "d")
+    assert recipe.corpus.sources["jawiki"].index == str(desk.folder / "index.txt")
+    assert recipe.training.deepspeed == {"zero_optimization": {"stage": 2}}
+
+
+def test_a_workspace_that_was_meant_for_the_current_directory_is_not_begun_elsewhere(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (desk.folder / "here/w").mkdir(parents=True)
+    monkeypatch.chdir(desk.folder / "here")
+    change(desk, "workspace", "w")
+    assert "write workspace: here/w, or make the former" in mistake(desk)
+    assert desk.recipe("workspace=w").workspace == str(desk.folder / "here/w")
+    (desk.folder / "w").mkdir()
+    assert desk.recipe().workspace == str(desk.folder / "w")
+
+
+def test_a_workspace_may_have_the_name_of_a_published_text(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(desk.folder)
+    recipe = desk.recipe("workspace=jawiki-20220701", "corpus.downloads=cc100-ja")
+    assert recipe.workspace == str(desk.folder / "jawiki-20220701")
+    assert recipe.corpus.downloads == str(desk.folder / "cc100-ja")
+
+
 def test_paths_of_overrides_are_relative_to_the_current_directory(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,6 +169,151 @@ def test_what_yaml_would_turn_into_something_else_is_text(
 )
 def test_numbers_are_numbers(desk: Desk, text: str, value: float) -> None:
     assert desk.recipe(f"training.epsilon={text}").training.epsilon == value
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a #1",
+        "#1",
+        "2024",
+        "20240101_01",
+        "1e3",
+        "[a",
+        "- a",
+        "a: b",
+        "{a}",
+        "true",
+        "~",
+        '"a"',
+        " a ",
+    ],
+)
+def test_a_text_is_what_the_shell_hands_over(desk: Desk, text: str) -> None:
+    recipe = desk.recipe(
+        f"workspace=/data/{text}", f"tracking.experiment={text}", f"release.license={text}",
+        f"corpus.sources.jawiki.index={desk.folder}/{text}", f"corpus.downloads={desk.folder}/{text}",
+    )  # fmt: skip
+    assert recipe.workspace == str(Path(f"/data/{text}"))
+    assert recipe.tracking.experiment == recipe.release.license == text
+    assert recipe.corpus.sources["jawiki"].index == recipe.corpus.downloads
+    assert recipe.corpus.downloads == str(desk.folder / text)
+    cluster = load_cluster("local", desk.recipe_file, [f"cluster.environment.A={text}"])
+    assert cluster.environment == {"A": text}
+
+
+@pytest.mark.parametrize("name", ["2024", "20240101_01", "1e3"])
+def test_a_name_may_be_a_number(desk: Desk, name: str) -> None:
+    assert desk.recipe(f"name={name}").name == name
+    text = desk.recipe_file.read_text(encoding="utf-8")
+    desk.recipe_file.write_text(text.replace("name: small", f"name: {name}"), encoding="utf-8")
+    assert desk.recipe().name == name
+
+
+def test_text_of_a_file_stands_as_it_was_written(desk: Desk) -> None:
+    append(
+        desk, "release:\n  license: 012\n  prompts: [2024, 1_0, no, 2.50, '#1', null-a]  # some\n"
+    )
+    release = desk.recipe().release
+    assert release.license == "012"
+    assert release.prompts == ["2024", "1_0", "no", "2.50", "#1", "null-a"]
+    path = desk.write("c.yaml", {"name": 7, "kind": "local", "training": {"ranks_per_node": 1}})
+    path.write_text(path.read_text() + "environment: {A: 1_0, 2: true}\n", encoding="utf-8")
+    cluster = load_cluster(str(path), desk.recipe_file, [])
+    assert cluster.name == "7"
+    assert cluster.environment == {"A": "1_0", "2": "true"}
+
+
+def test_a_list_is_yaml_without_comments(desk: Desk) -> None:
+    recipe = desk.recipe("release.prompts=[a #b, '#c', 2024, #d]")
+    assert recipe.release.prompts == ["a #b", "#c", "2024", "#d"]
+    assert "steps='3 # or 4'" in mistake(desk, "training.steps=3 # or 4")
+
+
+def test_a_key_stands_in_a_file_once(desk: Desk) -> None:
+    append(desk, "name: other\n")
+    assert "not YAML (the key name is there twice)" in mistake(desk)
+
+
+def test_an_element_of_a_list_is_overridden_by_its_index(desk: Desk) -> None:
+    change(desk, "tokenizer.candidates", [{"vocab_size": 900}, {"spaces": "article"}])
+    recipe = desk.recipe("tokenizer.candidates.1.vocab_size=4000", "release.prompts.0=駅伝")
+    assert [v.name for v in recipe.tokenizer.vocabularies()] == [
+        "bpe-900-8000-lossless", "bpe-4000-8000-article",
+    ]  # fmt: skip
+    assert recipe.release.prompts == ["駅伝"]
+    for index in ("2", "-1", "first"):
+        line = mistake(desk, f"tokenizer.candidates.{index}.vocab_size=4000")
+        assert f"tokenizer.candidates has no element {index}; its elements are 0 to 1" in line
+    assert "release.prompts has no element 1;" in mistake(desk, "release.prompts.1=a")
+    assert "corpus.sources.web.mirrors is empty" in mistake(desk, "corpus.sources.web.mirrors.0=a")
+
+
+@pytest.mark.parametrize(
+    ("override", "hint"),
+    [
+        ("steps=3", "did you mean training.steps?"),
+        ("training.loss_spike=3", "did you mean training.health.loss_spike?"),
+        ("seed=3", "did you mean training.seed or release.seed?"),
+        ("ranks_per_node=2", "did you mean cluster.training.ranks_per_node?"),
+        ("cluster.steps=2", "did you mean training.steps?"),
+        ("location=x", "did you mean corpus.sources.NAME.location?"),
+    ],
+)
+def test_a_key_of_another_section_is_answered_with_that_section(
+    desk: Desk, override: str, hint: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(desk.recipe_file, [override], "local")
+    assert str(caught.value).startswith(f"override '{override}': unknown key ")
+    assert str(caught.value).endswith(f"; {hint}")
+
+
+def test_all_mistakes_are_told_at_once(desk: Desk) -> None:
+    change(desk, "tokens", {"task": 2})
+    change(desk, "model.n_layer", "many")
+    with pytest.raises(ConfigError) as caught:
+        load(
+            desk.recipe_file,
+            ["training.step=3", "corpus.held_out=2", "tokens", "release.prompts.7=a",
+             "cluster.arrays.parallel=0"],
+            "local",
+        )  # fmt: skip
+    file = desk.recipe_file
+    assert str(caught.value).split("\n  ") == [
+        "8 mistakes",
+        "override 'tokens': write section.key=value",
+        "override 'release.prompts.7=a': release.prompts has no element 7; its elements are 0 to 0",
+        "override 'corpus.held_out=2': corpus.held_out=2: input should be less than 0.5",
+        f"{file}: tokens.tasks: field required (array tasks of jobs.tokenize)",
+        f"{file}: unknown key tokens.task; did you mean tasks?",
+        f"{file}: model.n_layer='many': input should be a valid integer, unable to parse string as an "
+        "integer",
+        "override 'training.step=3': unknown key training.step; did you mean steps?",
+        "override 'cluster.arrays.parallel=0': arrays.parallel=0: input should be greater than 0",
+    ]
+
+
+def test_a_deepspeed_file_of_the_kit_is_named_from_any_recipe(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(desk.folder)
+    found = desk.recipe("training.deepspeed=zero2-offload").training.deepspeed
+    assert isinstance(found, dict)
+    assert found["zero_optimization"]["offload_optimizer"] == {"device": "cpu"}
+    change(desk, "training.deepspeed", "zero2")
+    assert desk.recipe().training.deepspeed != {"zero_optimization": {"stage": 2}}
+    (desk.folder / "deepspeed").mkdir()
+    (desk.folder / "deepspeed/zero2.json").write_text("{}", encoding="utf-8")  # the recipe's own
+    assert desk.recipe().training.deepspeed == {}
+    assert "one of zero2, zero2-offload" in mistake(desk, "training.deepspeed=zero4")
+
+
+def test_a_cluster_of_the_kit_is_named_from_any_recipe(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(desk.folder)
+    assert load_cluster("mdx", desk.recipe_file, []).kind == "slurm"
 
 
 def test_null_and_true_keep_their_meaning(desk: Desk) -> None:
@@ -340,7 +522,9 @@ def test_an_unknown_cluster_is_answered_with_the_known(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(desk.folder)
-    with pytest.raises(ConfigError, match=r"--cluster mdy: .*known clusters: local;"):
+    with pytest.raises(
+        ConfigError, match=r"--cluster mdy: .*known clusters: local, local-gpu, mdx;"
+    ):
         load_cluster("mdy", desk.recipe_file, [])
 
 
