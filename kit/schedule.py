@@ -180,7 +180,7 @@ def derive(
             training = _with(training, at_once)
             anew = at_once[0].get("schedule", amendments.ANEW) == amendments.ANEW
             schedule = _amended(schedule, attempt.step, ends(training), anew=anew)
-        known = max(known, attempt.amendments)
+        known = attempt.amendments
     return replace(schedule, training=training)
 
 

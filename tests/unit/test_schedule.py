@@ -194,6 +194,12 @@ def test_an_attempt_that_dies_and_starts_again_leaves_one_curve(again: int) -> N
     assert rates(twice) == rates(once)
 
 
+def test_an_attempt_that_counted_before_the_one_before_it_changes_nothing() -> None:
+    # Its job looked at the record, was slow, and claimed its number after another job's.
+    found = derived(settings(60), on(20, 30, 60), (0, 0), (4, 2), (6, 0), (8, 2))
+    assert rates(found) == rates(derived(settings(60), on(20, 30, 60), (0, 0), (4, 2)))
+
+
 def test_another_amendment_from_an_earlier_step_takes_the_place_of_the_first() -> None:
     found = derived(settings(60), on(20, 30, 60), (0, 0), (12, 1), (6, 2))
     assert rates(found) == rates(derived(settings(60), on(20, 60), (0, 0), (6, 1)))
@@ -247,7 +253,7 @@ def test_no_amendment_moves_the_rate_by_more_than_a_step_does(
         attempts.append((at, len(lengths) - 1))
         training = training.model_copy(update={"steps": end})
         after = derived(training, on(*lengths), *attempts)
-        assert rates(after)[:at] == rates(before)[:at]
+        assert all(after.rate(step) == before.rate(step) for step in range(known, at))
         had = before.rate(at - 1)
         most = (had - min(low, had)) * first_fall(training, end - at)
         assert abs(after.rate(at) - had) <= (1 / warmup if at < warmup else most) + 1e-9
