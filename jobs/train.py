@@ -4,6 +4,7 @@ python -m jobs.train run configs/demo.yaml
 python -m jobs.train rehearse configs/gpt2-xl-ja.yaml --cluster mdx
 python -m jobs.train amend work/demo/runs/demo training.steps=200
 python -m jobs.train fork work/demo/runs/demo --at 100 name=slower training.learning_rate=1e-3
+python -m jobs.train fork work/demo/runs/demo --at 100 --decay 40 name=branch
 """
 
 from pathlib import Path

@@ -113,26 +113,25 @@ class Schedule:
         return replace(self, pieces=(*before, piece))
 
     def _rate(self, piece: Piece, step: int) -> float:
-        training = self.training
-        begin, top, low = (
-            training.warmup_steps,
-            training.learning_rate,
-            training.minimum_learning_rate,
-        )
-        if piece.rate is None:
-            if step < begin:
-                return top * (step + 1) / begin
-        else:
-            begin, top = piece.step, piece.rate
-            low = min(low, top)  # one cut short in its warm-up may not have come so far
-        shape: str = training.decay
+        peak, low = self.training.learning_rate, self.training.minimum_learning_rate
+        warmup = self.training.warmup_steps
+        if piece.rate is not None:
+            # A branch out of the warm-up may begin below the minimum.
+            return self._falling(step, piece.step, piece.end, piece.rate, min(low, piece.rate))
+        if step < warmup:
+            return peak * (step + 1) / warmup
+        return self._falling(step, warmup, piece.end, peak, low)
+
+    def _falling(self, step: int, begin: int, end: int, top: float, low: float) -> float:
+        """From `top`, which step `begin` had, to `low` at step `end`."""
+        shape: str = self.training.decay
         if shape == "wsd":
-            share = training.decay_share or DECAY_SHARE
-            begin = max(begin, piece.end - max(1, round(share * piece.end)))
-            shape = training.decay_shape or DECAY_SHAPE
+            share = self.training.decay_share or DECAY_SHARE
+            begin = max(begin, end - max(1, round(share * end)))
+            shape = self.training.decay_shape or DECAY_SHAPE
         if step < begin:
             return top
-        gone = min(1.0, (step - begin + 1) / max(1, piece.end - begin))
+        gone = min(1.0, (step - begin + 1) / max(1, end - begin))
         return low + (top - low) * _SHAPES[shape](gone)
 
 
