@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from kit.cluster.launch import Job
     from kit.config import Recipe
-    from kit.stage import Unit
+    from kit.stage import Tally, Unit
     from kit.workspace import Run
 
 
@@ -136,6 +136,14 @@ STAGES = (
 def stages_of(recipe: Recipe, command: str | None = None) -> list[Stage]:
     """The stages of a recipe, in order; with a command: those that it does."""
     return [s for s in STAGES if s.applies(recipe) and command in (None, s.command)]
+
+
+def tally(run: Run, recipe: Recipe, name: str) -> Tally:
+    """The units of a stage, to be counted while others make them."""
+    from kit.stage import Tally
+
+    (found,) = (stage for stage in STAGES if stage.name == name)
+    return Tally(found.units(run, recipe))
 
 
 def at_work(run: Run) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kit import log, quantities
 from kit.errors import FAILED, ConfigError, EkidenError, RunError
 from kit.workspace import MANIFEST
 
@@ -152,13 +154,13 @@ def run_here(
     recipe: config.Recipe,
     cluster: config.Cluster,
     stages: Sequence[Stage],
-    say: Callable[[str], None] = say,
+    say: Callable[[str], None] = log.info,
 ) -> dict[str, float]:
     """Run stages in the foreground: those of one command in this process, else under a supervisor.
 
     Training always has a supervisor. Returns the seconds that each took, by its name.
     """
-    from jobs.chain import TRAIN
+    from jobs.chain import TRAIN, tally
     from kit.cluster import local, submission
 
     refuse_second(run_of(recipe))
@@ -177,7 +179,7 @@ def run_here(
         raise ConfigError(f"cluster {cluster.name}: run works on this machine; use submit")
     run = submission.prepare(recipe, cluster)
     local.prepare(run, cluster, _jobs(run, recipe, stages))
-    return local.supervise(run, say)
+    return local.supervise(run, say, functools.partial(tally, run, recipe))
 
 
 def submit(
@@ -296,9 +298,9 @@ def show_dry_run(recipe: config.Recipe, cluster: config.Cluster, stages: Sequenc
     jobs = _jobs(run_of(recipe), recipe, todo) if todo else []
     for stage, job in zip(todo, jobs, strict=True):
         size = (
-            f"{cluster.training.ranks} ranks"
+            quantities.count(cluster.training.ranks, "rank")
             if job.resources == "training"
-            else f"{len(job.sent)} task(s)"
+            else quantities.count(len(job.sent), "task")
         )
         counts = stage.census(run_of(recipe), recipe)
         print(f"{stage.name}: {size} on {cluster.name}; {describe(counts)}")

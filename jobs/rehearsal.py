@@ -9,16 +9,16 @@ from __future__ import annotations
 import math
 import shutil
 import statistics
-import sys
 import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
 from jobs.chain import TRAIN, stopped
 from jobs.command import run_here, run_of, submit
-from kit import plan, tokens
+from kit import log, plan, tokens
 from kit.errors import ClusterError, JobFailed, RunError
 from kit.files import read_json
+from kit.quantities import count, duration, size
 
 if TYPE_CHECKING:
     from kit.config import Cluster, Recipe
@@ -63,9 +63,9 @@ def rehearse(recipe: Recipe, cluster: Cluster, steps: int) -> dict[str, Any]:
     run.root.mkdir(parents=True, exist_ok=True)
     submission.identify(run, rehearsed.name, rehearsal_of=recipe.name)
     if here.kind == "local":
-        run_here(rehearsed, here, [TRAIN], _say)
+        run_here(rehearsed, here, [TRAIN], log.info)
     else:
-        submit(rehearsed, here, [TRAIN], _say)
+        submit(rehearsed, here, [TRAIN], log.info)
         _wait(run, rehearsed)
     return report(run, recipe, cluster)
 
@@ -185,7 +185,10 @@ def show(found: dict[str, Any]) -> None:
     measured, total = found["measured"], found["whole"]
     mfu, memory, attempts = measured["mfu"], measured["memory_bytes"], total["attempts"]
     rate = f"{measured['tokens_per_second']:,.0f} tokens/s"
-    save, waits = _time(measured["save_seconds"]), _time(measured["save_blocked_seconds"])
+    save, waits = (duration(measured[f"save_{key}seconds"]) for key in ("", "blocked_"))
+    steps, ranks = count(measured["steps"], "step"), count(measured["ranks"], "rank")
+    minutes = count(total["time_limit_minutes"], "minute")
+    checkpoints = count(total["checkpoints_kept"], "checkpoint")
     spent = {
         "steps": total["step_hours"],
         "saves": total["save_hours"],
@@ -195,20 +198,20 @@ def show(found: dict[str, Any]) -> None:
     intervals = (total["checkpoint_interval_seconds"], total["computed_interval_seconds"])
     lines = {
         "rehearsal": found["rehearsal"],
-        "measured over": f"{measured['steps']} steps on {measured['ranks']} ranks, without the first",
+        "measured over": f"{steps} on {ranks}, without the first",
         "a step": f"{measured['seconds_a_step']:.3f} s, {rate}",
         "MFU": f"{mfu:.1%}" if mfu else "not known: cluster.training.accelerator names no device",
-        "memory": f"{_bytes(memory)} of a rank at its peak" if memory else "not known",
-        "a save": f"{save}, in {waits} of which training waits; {_bytes(measured['checkpoint_bytes'])}",
-        "a validation": _time(measured["validation_seconds"]),
-        "a start": _time(measured["start_seconds"]),
+        "memory": f"{size(memory)} of a rank at its peak" if memory else "not known",
+        "a save": f"{save}, in {waits} of which training waits; {size(measured['checkpoint_bytes'])}",
+        "a validation": duration(measured["validation_seconds"]),
+        "a start": duration(measured["start_seconds"]),
         "the whole run": f"{total['steps']:,} steps, {total['tokens']:,} tokens",
-        "takes": f"{_time(total['days'] * 86_400)}, waiting in the queue aside",
-        "of which": ", ".join(f"{name} {_time(hours * 3600)}" for name, hours in spent.items()),
-        "attempts": f"{attempts or 'none comes far enough'}, of {total['time_limit_minutes']} minutes each",
-        "checkpoints": "one in {}; by Young and Daly in {}".format(*map(_time, intervals)),
-        "disk": f"{_bytes(total['disk_bytes'])} for {total['checkpoints_kept']} checkpoints and one being "
-        f"written; {_bytes(total['disk_free_bytes'])} are free",
+        "takes": f"{duration(total['days'] * 86_400)}, waiting in the queue aside",
+        "of which": ", ".join(f"{name} {duration(hours * 3600)}" for name, hours in spent.items()),
+        "attempts": f"{attempts or 'none comes far enough'}, of {minutes} each",
+        "checkpoints": "one in {}; by Young and Daly in {}".format(*map(duration, intervals)),
+        "disk": f"{size(total['disk_bytes'])} for {checkpoints} and one being "
+        f"written; {size(total['disk_free_bytes'])} are free",
     }
     for name, text in lines.items():
         print(f"{name:<15} {text}")
@@ -231,7 +234,7 @@ def _wait(run: Run, recipe: Recipe) -> None:
             silent += 1
             if silent > _TRIES:
                 raise
-            _say(f"rehearsal: {error}; again in {_POLL:.0f} s")
+            log.warning(f"rehearsal: {error}; again in {_POLL:.0f} s")
             alive = None
         if alive == {}:
             break
@@ -239,7 +242,9 @@ def _wait(run: Run, recipe: Recipe) -> None:
             told = time.monotonic()
             job, state = next(iter(alive.items()))
             step = max((row["step"] for row in ledger.canonical(run)), default=0)
-            _say(f"rehearsal: job {job} {state.lower()}, step {step} of {recipe.training.steps}")
+            log.info(
+                f"rehearsal: job {job} {state.lower()}, step {step:,} of {recipe.training.steps:,}"
+            )
         time.sleep(_POLL)
     if not TRAIN.done(run, recipe):
         reason = stopped(run) or "its job ended before it began, as after scancel"
@@ -248,25 +253,3 @@ def _wait(run: Run, recipe: Recipe) -> None:
 
 def _of(rows: list[Row], kind: str) -> list[Row]:
     return [row for row in rows if row["kind"] == kind]
-
-
-def _time(seconds: float) -> str:
-    """As people read it."""
-    for unit, size in (("days", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:,.1f} {unit}"
-    return f"{seconds:.2f} s"
-
-
-def _bytes(size: float) -> str:
-    """As people read it: in units of a thousand."""
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:,.1f} GB"
-
-
-def _say(text: str) -> None:
-    """On stderr: what stdout gets is the report alone."""
-    print(text, file=sys.stderr, flush=True)

@@ -5,13 +5,15 @@ Task i of n makes the units i, i+n, ... that are not done: what comes out does n
 
 from __future__ import annotations
 
-import sys
+import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kit import manifest
+from kit import log, manifest, quantities
 from kit.errors import JobFailed, StageError
+from kit.progress import shown
+from kit.workspace import MANIFEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -36,20 +38,17 @@ def run(name: str, units: Sequence[Unit], task: int = 0, tasks: int = 1) -> int:
     """Make the units of one task; returns how many had to be made. Raises JobFailed for a full disk."""
     todo = [unit for unit in units[task::tasks] if unit.state() != "done"]
     began = time.monotonic()
-    for done, unit in enumerate(todo):
-        _say(f"{name}: {unit.name} ({done + 1} of {len(todo)}{_time_left(began, done, len(todo))})")
-        try:
-            manifest.clear(unit.folder)
-            facts = unit.make(unit.folder)
-            manifest.commit(unit.folder, unit.causes, **facts)
-        except OSError as error:  # a full disk, a file that cannot be read: no bug of ours
-            place = error.filename or unit.folder
-            raise JobFailed(
-                f"{name}: {unit.name}: {place}: {error.strerror or error}; mend that, and run or "
-                "submit it again"
-            ) from error
+    with shown(name, len(todo), "unit", every=math.inf) as at:
+        for done, unit in enumerate(todo):
+            at(done, unit.name)
+            if not log.is_terminal():
+                left = _time_left(began, done, len(todo))
+                log.info(f"{name}: {unit.name} ({done + 1:,} of {len(todo):,}{left})")
+            _make(name, unit)
     if not todo:
-        _say(f"{name}: nothing to do, {len(units[task::tasks])} units are done")
+        done_units = units[task::tasks]
+        are = "is" if len(done_units) == 1 else "are"
+        log.info(f"{name}: nothing to do, {quantities.count(len(done_units), 'unit')} {are} done")
     return len(todo)
 
 
@@ -68,12 +67,43 @@ def census(units: Sequence[Unit], *, verify: bool = False) -> dict[str, int]:
     return counts
 
 
+class Tally:
+    """How many of a stage's units are done, while other processes make them: a look at few files."""
+
+    def __init__(self, units: Sequence[Unit]) -> None:
+        """The units as they stand before the work."""
+        self.total = len(units)
+        self._todo = [(unit, _made(unit)) for unit in units if unit.state() != "done"]
+
+    def done(self) -> int:
+        """How many are done by now. One that was stale or broken counts when it has been made again."""
+        self._todo = [(u, before) for u, before in self._todo if _made(u) in (None, before)]
+        return self.total - len(self._todo)
+
+
+def _made(unit: Unit) -> int | None:
+    """When a unit's manifest was written, which comes last; None without one."""
+    try:
+        return (unit.folder / MANIFEST).stat().st_mtime_ns
+    except OSError:
+        return None
+
+
+def _make(name: str, unit: Unit) -> None:
+    try:
+        manifest.clear(unit.folder)
+        facts = unit.make(unit.folder)
+        manifest.commit(unit.folder, unit.causes, **facts)
+    except OSError as error:  # a full disk, a file that cannot be read: no bug of ours
+        place = error.filename or unit.folder
+        raise JobFailed(
+            f"{name}: {unit.name}: {place}: {error.strerror or error}; mend that, and run or "
+            "submit it again"
+        ) from error
+
+
 def _time_left(began: float, done: int, total: int) -> str:
     if not done:
         return ""
     seconds = (time.monotonic() - began) / done * (total - done)
-    return f", {seconds:.0f} s left"
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    return f", {quantities.duration(seconds)} left"

@@ -12,6 +12,7 @@ import gc
 import os
 import shlex
 import signal
+import socket
 import sys
 import time
 import uuid
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import submitit
 
+from kit import log
 from kit.cluster import state, submission
 from kit.errors import INTERRUPTED, USER_MISTAKE, ClusterError, EkidenError, Interrupted, RunError
 from kit.files import read_json, spare_output, write_json
@@ -85,18 +87,20 @@ def enter(work: Work, run_root: str, name: str, task: int, tasks: int) -> None:
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     if not os.environ.get("EKIDEN_END_TIME", "").isdecimal():  # NONE: there is no limit
         os.environ.pop("EKIDEN_END_TIME", None)
+    log.set_place("")
+    log.info(f"{name}: job {os.environ['EKIDEN_JOB']} on {socket.gethostname()}")
     try:
         if "EKIDEN_SUPERVISOR" in os.environ:
             end_with(int(os.environ["EKIDEN_SUPERVISOR"]))
         submission.check_environment(run)
         work(run, task, tasks)
     except Interrupted as interrupted:
-        print(f"{name}: {interrupted}", flush=True)
+        log.info(f"{name}: {interrupted}")
         sys.exit(INTERRUPTED)
     except EkidenError as error:
         if error.exit_code == USER_MISTAKE:
             write_json(run.mistake(name), {"job": token(), "message": str(error)})
-        print(f"{name}: {error}", file=sys.stderr, flush=True)
+        log.error(f"{name}: {error}")
         sys.exit(error.exit_code)
 
 
@@ -235,6 +239,7 @@ def job_environment(run: Run, cluster: Cluster) -> dict[str, str]:
         "PYTHONSAFEPATH": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "OMP_NUM_THREADS": "1",
+        "SUBMITIT_LOG_LEVEL": "WARNING",  # that it loads a pickle is no news
         **cluster.environment,
     }
 

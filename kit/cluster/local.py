@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import fcntl
 import itertools
-import json
 import os
 import signal
 import subprocess
@@ -24,7 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit.cluster import launch, requeue
+from kit import log
+from kit.cluster import launch, requeue, view
 from kit.cluster.processes import GRACE, Processes, Starter
 from kit.cluster.state import JobState
 from kit.config import Cluster
@@ -43,11 +43,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from types import FrameType
 
+    from kit.stage import Tally
     from kit.workspace import Run
 
+    Count = Callable[[str], Tally | None]
+
 _POLL = 0.1
-_PAUSE = 10.0  # seconds between two words on how training goes
-_TAIL = 4096  # bytes at the end of a ledger: some rows
 _SURVIVORS = 20  # seconds the ranks may outlive the first that failed
 
 
@@ -129,9 +130,12 @@ def start(run: Run) -> int:
     return process.pid
 
 
-def supervise(run: Run, say: Callable[[str], None]) -> dict[str, float]:
+def supervise(
+    run: Run, say: Callable[[str], None], count: Count = lambda _: None
+) -> dict[str, float]:
     """Do what was written down, to the end; returns the seconds that each job took.
 
+    `count` gives the units of a job, by its name, at the moment when it starts; None: it has none.
     Raises Interrupted after a SIGTERM or SIGINT to the supervisor (training is saved first),
     ClusterError after a mistake of the user's, JobFailed where a job fails for good.
     """
@@ -140,11 +144,14 @@ def supervise(run: Run, say: Callable[[str], None]) -> dict[str, float]:
     with hold(run), _Stop() as stop, _starter(run, cluster, stop) as starter:
         for job in read_json(run.jobs)["local"]:
             began = time.monotonic()
-            say(f"{job['name']}: started, {len(job['tasks'])} task(s)")
-            do = _train if job["resources"] == "training" else _array
-            do(run, cluster, job, starter, stop, say)
+            say(view.started(job["name"], len(job["tasks"])))
+            if job["resources"] == "training":
+                _train(run, cluster, job, starter, stop, say)
+            else:
+                with view.units(job["name"], count(job["name"])) as look:
+                    _array(run, cluster, job, starter, stop, say, look)
             took[job["name"]] = time.monotonic() - began
-            say(f"{job['name']}: done in {took[job['name']]:.0f} s")
+            say(view.done(job["name"], took[job["name"]]))
     return took
 
 
@@ -184,6 +191,7 @@ def _array(
     starter: Starter,
     stop: _Stop,
     say: Callable[[str], None],
+    look: Callable[[], None],
 ) -> None:
     """Run an array job, `arrays.parallel` tasks at a time, failed ones again."""
     name = job["name"]
@@ -196,6 +204,7 @@ def _array(
                 started = starter.start(job["module"], f"{name}-{task}", restarts)
                 running.append((task, restarts, started))
             time.sleep(_POLL)
+            look()
             if stop.asked:
                 raise Interrupted(f"{name}: stopped; run or submit it again to go on")
             for entry in list(running):
@@ -266,21 +275,19 @@ class _Watch:
 
     def until_the_end(self, stop: _Stop, say: Callable[[str], None]) -> JobState:
         """Wait for the end of the attempt; returns what Slurm would say of the job."""
-        spoke = time.monotonic()
-        while self.task.code() is None:
-            time.sleep(_POLL)
-            if time.monotonic() > spoke + _PAUSE and (row := _last_step(self.run)):
-                spoke = time.monotonic()
-                loss = "not finite" if row["loss"] is None else f"{row['loss']:.3f}"
-                say(f"train: step {row['step']}, loss {loss}")
-            if self.drill is not None and _last_step(self.run).get("step", 0) >= self.drill:
-                say(f"train: preempted at step {_last_step(self.run)['step']}")
-                self.drill, self._preempted = None, True
-                self._tell()
-            if stop.asked:
-                self._tell()
-            self._keep_the_limit()
-            self._end_the_rest()
+        with view.Training(self.run, self.task.log, self.task.log_begin, say) as training:
+            while self.task.code() is None:
+                time.sleep(_POLL)
+                row = view.last_step(self.run)
+                training.look(row)
+                if self.drill is not None and row.get("step", 0) >= self.drill:
+                    say(f"train: preempted at step {row['step']:,}")
+                    self.drill, self._preempted = None, True
+                    self._tell()
+                if stop.asked:
+                    self._tell()
+                self._keep_the_limit()
+                self._end_the_rest()
         if self._killed_at_limit:
             return JobState("COMPLETING", reason="TimeLimit")
         return JobState("RUNNING", preempted=self._preempted)
@@ -323,19 +330,6 @@ def _decide(
     say(f"{token.rsplit('-', 1)[0]}: {decision.reason}, again")
 
 
-def _last_step(run: Run) -> dict[str, Any]:
-    """The last step's row in the ledger of the newest attempt; empty before there is one."""
-    ledgers = [a.ledger for a in run.claimed_attempts() if a.ledger.is_file()]
-    if not ledgers:
-        return {}
-    with ledgers[-1].open("rb") as stream:
-        stream.seek(max(0, ledgers[-1].stat().st_size - _TAIL))
-        lines = stream.read().splitlines(keepends=True)
-    whole = (line for line in reversed(lines) if line.startswith(b"{") and line.endswith(b"}\n"))
-    rows = (json.loads(line) for line in whole)
-    return next((row for row in rows if row["kind"] == "step"), {})
-
-
 def _verdict(run: Run, name: str, reason: str) -> EkidenError:
     """What a job ends with that is neither done nor requeued."""
     if requeue.mistake(run, name):
@@ -350,9 +344,9 @@ def main(run_root: str) -> int:
     from kit.workspace import Run
 
     try:
-        supervise(Run(Path(run_root)), lambda text: print(text, flush=True))
+        supervise(Run(Path(run_root)), log.info)
     except EkidenError as error:
-        print(f"error: {error}", flush=True)
+        log.error(f"error: {error}")
         return error.exit_code
     return DONE
 

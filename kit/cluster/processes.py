@@ -15,6 +15,7 @@ from kit.errors import DONE, INTERRUPTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from kit.config import Cluster
     from kit.workspace import Run
@@ -39,6 +40,8 @@ class Processes:
 
     token: str
     processes: Sequence[Process]
+    log: Path  # of the first of them
+    log_begin: int  # bytes that stood in it before
 
     def signal(self, number: int) -> None:
         """Send a signal to those that have not ended."""
@@ -78,13 +81,18 @@ class Starter:
     ) -> Processes:
         """Every rank of a task of `module`; `more` are variables besides those of every task."""
         processes: list[Process] = []
-        for rank in range(ranks):
-            place = launch.local_place(self._run, job_id, rank, ranks, restarts, more)
+        places = [
+            launch.local_place(self._run, job_id, rank, ranks, restarts, more)
+            for rank in range(ranks)
+        ]
+        log = places[0].log
+        begin = log.stat().st_size if log.is_file() else 0
+        for rank, place in enumerate(places):
             title = f"{job_id}.{restarts}/{rank}"
             processes.append(
                 self._server.fork(place, module, title) if self._server else self._begin(place)
             )
-        return Processes(place.token, processes)
+        return Processes(places[0].token, processes, log, begin)
 
     def close(self) -> None:
         """End the server, if there is one; its tasks go on."""

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from kit import log, quantities
 from kit.cluster import launch, nodes, state
 from kit.config import Cluster
 from kit.errors import DONE, FAILED, ClusterError
@@ -143,7 +144,7 @@ def record(run: Run, job: str, name: str, decision: Decision, where: Sequence[st
     try:
         append_line(run.requeues, json.dumps(row, ensure_ascii=False))
     except OSError as error:  # a full disk may be why the job ended: it is requeued all the same
-        print(f"{run.requeues}: not written ({error.strerror})", flush=True)
+        log.warning(f"{run.requeues}: not written ({error.strerror})")
 
 
 def recorded(run: Run) -> list[dict[str, Any]]:
@@ -190,7 +191,7 @@ def main(run_root: str, name: str, exit_code: int) -> int:
     if name == "train" or exit_code != DONE:
         where = _patiently(lambda: nodes.names(os.environ["SLURM_JOB_NODELIST"]))
         record(run, token, name, decision, where)
-    print(f"{name}: {decision.reason}{', requeued' if decision.requeue else ''}", flush=True)
+    log.info(f"{name}: {decision.reason}{', requeued' if decision.requeue else ''}")
     if decision.requeue:
         _requeue(job_id, decision.reason)
         if name == "train" and decision.reason.startswith((CRASH, HANG)):
@@ -206,7 +207,7 @@ def _patiently(ask: Callable[[], T]) -> T:
         try:
             return ask()
         except ClusterError as error:
-            print(f"requeue: {error}; again in {_PAUSE} s", flush=True)
+            log.warning(f"requeue: {error}; again in {_PAUSE} s")
             time.sleep(_PAUSE)
     return ask()
 
@@ -218,7 +219,7 @@ def _requeue(job_id: str, reason: str) -> None:
     try:
         state.slurm("scontrol", "update", f"jobid={job_id}", comment)
     except ClusterError as error:  # a site may not allow it: it is only a word
-        print(f"requeue: {error}", flush=True)
+        log.warning(f"requeue: {error}")
     _patiently(lambda: state.slurm("scontrol", "requeue", job_id))
 
 
@@ -231,10 +232,11 @@ def _exclude(run: Run, job_id: str, needed: int) -> None:
     try:
         excluded = nodes.exclude(job_id, failures, needed)
     except ClusterError as error:  # the run goes on, if on a node that may fail again
-        print(f"requeue: no node excluded ({error})", flush=True)
+        log.warning(f"requeue: no node excluded ({error})")
         return
     for node in excluded:
-        print(f"train: {node} excluded, {failures[node]} failures of this run", flush=True)
+        failed = quantities.count(failures[node], "failure")
+        log.warning(f"train: {node} excluded, {failed} of this run")
 
 
 def _end(run: Run, job: str) -> dict[str, Any] | None:

@@ -8,11 +8,10 @@ stage is given nothing but its piece.
 from __future__ import annotations
 
 import functools
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit import config, manifest, stage
+from kit import config, log, manifest, stage
 from kit.corpus import wikipedia
 from kit.corpus.raw import checksums, pieces, sources
 from kit.corpus.raw.checksums import Sum
@@ -141,12 +140,12 @@ def _published(url: str, remote: sources.Remote, downloads: Path) -> dict[str, S
     try:
         listed = fetch(remote.sums, place(remote.sums[0], downloads))
     except NotThere as error:
-        _say(f"{name}: its checksum is not published ({error})")
+        log.warning(f"{name}: its checksum is not published ({error})")
         return {}
     digest = checksums.published(listed, name)
     if digest is None:
         listed.unlink()  # of a dump that was still being written
-        _say(f"{name}: no checksum in {remote.sums[0]}")
+        log.warning(f"{name}: no checksum in {remote.sums[0]}")
         return {}
     return {"sha1": Sum(digest, remote.sums[0])}
 
@@ -166,7 +165,7 @@ def _index(source: config.Source, remote: sources.Remote | None, downloads: Path
     try:
         return fetch(remote.index, place(url, downloads), sums)
     except NotThere as error:
-        _say(f"{source.location}: cut without an index ({error})")
+        log.warning(f"{source.location}: cut without an index ({error})")
         return None
 
 
@@ -185,7 +184,3 @@ def _cut(
         return [piece | facts for piece in pieces.ranges(path, ranges)]
     facts = {"text_key": source.text_key} if source.kind == "jsonl" else {}
     return [piece | facts for piece in pieces.cut(source.kind, path, folder, unit_bytes, first)]
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

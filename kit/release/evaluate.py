@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import importlib
 import math
-import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kit import manifest, shards, stage, tokens
+from kit import log, manifest, shards, stage, tokens
 from kit.config import Cluster, Recipe
 from kit.errors import CheckpointError
 from kit.files import text_hash, write_json
+from kit.progress import shown
 from kit.sections import read_resolved
 from kit.tracking import mlflow
 
@@ -53,7 +53,7 @@ def work(run: Run, task: int, tasks: int) -> None:
     recipe = read_resolved(run.recipe, Recipe)
     stage.run("evaluate", units(run, recipe), task, tasks)
     if recipe.tracking.mlflow is not None and (problem := mlflow.publish(run, recipe, "FINISHED")):
-        print(f"mlflow: {problem}; run jobs.evaluate again when it is back", file=sys.stderr)
+        log.warning(f"mlflow: {problem}; run jobs.evaluate again when it is back")
 
 
 def causes_of(recipe: Recipe, checkpoint: Checkpoint) -> dict[str, str]:
@@ -116,8 +116,9 @@ def total_loss(recipe: Recipe, checkpoint: Checkpoint, row: tokens.TokenRow, dev
     model = model.cuda() if device == "cuda" and torch.cuda.is_available() else model.float()
     length = recipe.model.n_positions
     total = 0.0
-    with torch.no_grad():
+    with torch.no_grad(), shown("evaluate", len(row) - 1, "token") as at:
         for start in range(0, len(row) - 1, length):
+            at(start)
             block = torch.from_numpy(row.slice(start, start + length + 1)).to(model.device)
             logits = model(block[None, :-1]).logits[0].float()
             total += float(F.cross_entropy(logits, block[1:], reduction="sum"))
@@ -131,9 +132,11 @@ def load_model(recipe: Recipe, checkpoint: Checkpoint) -> Any:
     """
     import torch
     from transformers import GPT2LMHeadModel
+    from transformers.utils import logging
 
     from kit.training import engine, model
 
+    logging.disable_progress_bar()
     if problem := checkpoint.problem():
         raise CheckpointError(
             f"{checkpoint.folder}: {problem}; remove it, and the one before is used"

@@ -59,7 +59,9 @@ def generate(export: Path, recipe: Recipe, prompts: Sequence[str]) -> list[str]:
     """
     import torch
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     tokenizer = assemble.load(export)
     spaces = _spaces(tokenizer)
     # On the CPU, few of which have bf16 of their own.

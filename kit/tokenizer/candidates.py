@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import functools
 import itertools
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit import manifest, shards, stage, tokens
+from kit import log, manifest, shards, stage, tokens
 from kit.config import Recipe
 from kit.defaults import Given
 from kit.errors import InputError
@@ -56,7 +55,7 @@ def work(run: Run, task: int, tasks: int) -> None:
     stage.run("candidates", found, task, tasks)
     for unit in found[task::tasks]:
         if problem := publish(recipe, unit):
-            print(f"mlflow: {problem}; run jobs.tokenizer again when it is back", file=sys.stderr)
+            log.warning(f"mlflow: {problem}; run jobs.tokenizer again when it is back")
 
 
 def parameters(recipe: Recipe, vocabulary: Vocabulary) -> dict[str, Any]:

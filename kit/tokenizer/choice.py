@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit import manifest, stage, tokens
+from kit import log, manifest, stage, tokens
 from kit.config import Recipe
 from kit.errors import ConfigError
 from kit.files import atomic, write_json, write_text
@@ -61,7 +60,7 @@ def work(run: Run, task: int, tasks: int) -> None:
     _source(recipe)  # or it says why not, before the tokenizer that is there goes
     stage.run("tokenizer", units(recipe), task, tasks)
     if recipe.tokenizer.candidates:
-        print(report(recipe), file=sys.stderr, flush=True)
+        log.info(f"tokenizer: the candidates\n{report(recipe)}")
 
 
 def picked(recipe: Recipe) -> str | None:

@@ -13,6 +13,7 @@ import threading
 import time
 from typing import IO, TYPE_CHECKING, Any
 
+from kit import log
 from kit.files import read_json
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Ledger:
             self._write(line)
         except OSError as error:
             if not self._told:
-                print(f"{self._path}: {error.strerror}; rows wait in memory", flush=True)
+                log.warning(f"{self._path}: {error.strerror}; rows wait in memory")
             self._told = True
         return row
 

@@ -16,6 +16,7 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kit import log
 from kit.files import file_hash, read_json, write_json
 from kit.tracking import ledger
 from kit.tracking.tensorboard import scalars
@@ -86,7 +87,7 @@ class Publisher:
                     store.set_status(self._status)
             except Exception as error:  # whatever MLflow raises, training goes on
                 if not told:
-                    print(f"mlflow: {_brief(error)}; the rows are sent later", flush=True)
+                    log.warning(f"mlflow: {_brief(error)}; the rows are sent later")
                     told = True
             if last:
                 return
@@ -216,6 +217,8 @@ def _client(recipe: Recipe) -> Any:
         os.environ.setdefault(name, value)
     from mlflow.tracking import MlflowClient
 
+    made = ("Creating initial MLflow database tables", "Updating database tables")
+    log.leave_out("mlflow.store.db.utils", *made)
     if recipe.tracking.mlflow == "workspace":
         _make_store(Workspace(Path(recipe.workspace)).mlflow)
     return MlflowClient(tracking_uri=tracking_uri(recipe))

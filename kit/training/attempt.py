@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kit import amendments
+from kit import amendments, log
 from kit.config import Cluster, Recipe
 from kit.errors import ConfigError, Interrupted, JobFailed, TrainingStopped
 from kit.files import read_json, write_json
@@ -68,6 +68,10 @@ def work(run: Run, task: int, tasks: int) -> None:  # noqa: ARG001  one task of 
     recipe = amendments.on_recipe(rows, read_resolved(run.recipe, Recipe))
     cluster = read_resolved(run.cluster, Cluster)
     place = Place.here()
+    log.set_place(f"rank {place.rank}", quiet=place.rank > 0)
+    if place.rank == 0:
+        log.set_place(f"attempt {_next(run).number} rank 0")
+    log.info("importing torch")
 
     from kit.training.device import Device
     from kit.training.health import Watchdog
@@ -77,6 +81,7 @@ def work(run: Run, task: int, tasks: int) -> None:  # noqa: ARG001  one task of 
     device = Device(cluster.device, place.local_rank)
     device.check(recipe.training.precision)
     attempt, store = claim(run, place, amended) if place.rank == 0 else follow(run, place)
+    log.set_place(f"attempt {attempt.number} rank {place.rank}", quiet=place.rank > 0)
     if read_json(attempt.start)["amendments"] != amended:
         raise JobFailed("the run was amended while its ranks began; they begin anew")
     rules = recipe.training.health
@@ -129,7 +134,7 @@ def claim(run: Run, place: Place, amended: int) -> tuple[Attempt, Store]:
     from kit.training import checkpoint
 
     run.attempts.mkdir(parents=True, exist_ok=True)
-    attempt = run.attempt(max((a.number for a in run.claimed_attempts()), default=0) + 1)
+    attempt = _next(run)
     try:
         attempt.root.mkdir()
     except FileExistsError:
@@ -160,6 +165,10 @@ def claim(run: Run, place: Place, amended: int) -> tuple[Attempt, Store]:
     }
     write_json(attempt.start, start)
     return attempt, store
+
+
+def _next(run: Run) -> Attempt:
+    return run.attempt(max((a.number for a in run.claimed_attempts()), default=0) + 1)
 
 
 def follow(run: Run, place: Place) -> tuple[Attempt, Store]:

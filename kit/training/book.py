@@ -6,10 +6,11 @@ import math
 import time
 from typing import TYPE_CHECKING, Any
 
-from kit import amendments, plan, schedule
+from kit import amendments, log, plan, schedule
 from kit.files import read_json
 from kit.tracking import ledger, mlflow
 from kit.tracking.tensorboard import EventFile
+from kit.training.journal import Journal
 
 if TYPE_CHECKING:
     from kit.config import Cluster, Recipe
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from kit.training.progress import Progress
     from kit.workspace import Attempt, Run
 
-_PAUSE = 60.0  # seconds between two lines in the log
+_PAUSE = 60.0  # seconds until TensorBoard's files are tried again
 _MLFLOW_STATUS = {
     "done": "FINISHED", "interrupted": "SCHEDULED", "stopped": "KILLED", "failed": "FAILED",
     "superseded": None,  # a newer attempt is running
@@ -39,9 +40,8 @@ class Book:
     ) -> None:
         self._model, self._batches, self._start = recipe.model, batches, start
         self._accelerator = cluster.training.accelerator
-        self._steps = 0
         self._flops = 0.0  # of a token
-        self._told = 0.0
+        self._journal = Journal()
         self._run, self._attempt = run, attempt
         self._rows = ledger.Ledger(attempt)
         self._draws = recipe.tracking.tensorboard
@@ -53,7 +53,6 @@ class Book:
 
     def begin(self, rates: schedule.Schedule, parameters: int) -> None:
         """The attempt's first row: what it sets out to do."""
-        self._steps = rates.end
         self._flops = plan.flops_per_token(parameters, self._model)
         self.add(
             "attempt",
@@ -85,11 +84,6 @@ class Book:
         `skipped`, a bad one, or `overflow`, its gradient too large for fp16 at that loss scale.
         """
         rate = self._batches.global_batch * self._batches.length / seconds
-        if time.monotonic() > self._told + _PAUSE:
-            self._told = time.monotonic()
-            left = (self._steps - progress.step) * seconds
-            at = f"step {progress.step} of {self._steps}, loss {figures['loss']:.3f}"
-            print(f"{at}, {rate:,.0f} tokens/s, {left / 3600:.1f} h left at this rate", flush=True)
         self.add(
             "step",
             step=progress.step,
@@ -123,6 +117,7 @@ class Book:
     def add(self, kind: str, **fields: Any) -> None:
         """Another row."""
         row = self._rows.add(kind, **fields)
+        self._journal.add(row)
         if self._draws:
             self._draw(row)
         if self._publisher:
@@ -139,7 +134,7 @@ class Book:
         try:
             self._rows.close()
         except OSError as error:
-            print(f"ledger: {error.strerror}; its last rows are lost", flush=True)
+            log.warning(f"ledger: {error.strerror}; its last rows are lost")
         if self._events:
             self._events.close()
         status = _MLFLOW_STATUS[outcome["outcome"]]
@@ -160,7 +155,7 @@ class Book:
             else:
                 self._events.add(row)
         except OSError as error:
-            print(f"{self._run.tensorboard}: {error.strerror}; drawn again later", flush=True)
+            log.warning(f"{self._run.tensorboard}: {error.strerror}; drawn again later")
             self._events = None
             self._redraw_at = time.monotonic() + _PAUSE
 

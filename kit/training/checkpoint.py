@@ -9,11 +9,11 @@ so that an older attempt that still lives on a lost node can neither overwrite n
 from __future__ import annotations
 
 import shutil
-import sys
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from kit import log
 from kit.errors import CheckpointError
 from kit.files import file_hash, read_json
 from kit.tracking import ledger
@@ -36,6 +36,12 @@ class Checkpoint:
     folder: Path
     step: int
     attempt: int
+
+    @property
+    def origin(self) -> str:
+        """The step and who saved it: a fork's first one comes from another run."""
+        by = f"attempt {self.attempt}" if self.attempt else "the run that this one is a fork of"
+        return f"step {self.step:,} of {by}"
 
     @property
     def record(self) -> dict[str, Any]:
@@ -90,6 +96,14 @@ def committed(run: Run) -> list[Checkpoint]:
     return sorted(chosen, key=lambda c: (c.attempt, c.step), reverse=True)
 
 
+def named(run: Run, name: str) -> Checkpoint:
+    """The committed checkpoint of a folder's name."""
+    folder = run.checkpoints / name
+    numbers = checkpoint_numbers(folder)
+    assert numbers is not None, folder
+    return Checkpoint(folder, *numbers)
+
+
 def newest(run: Run) -> Checkpoint | None:
     """The checkpoint to resume from: the first of `committed` that verifies.
 
@@ -97,14 +111,13 @@ def newest(run: Run) -> Checkpoint | None:
     has no checkpoint yet; raises CheckpointError where it had some, and none verifies.
     """
     for checkpoint in committed(run):
+        log.info(f"verifying the checkpoint of {checkpoint.origin}")
         problem = checkpoint.problem()
         if problem is None:
             return checkpoint
         aside = checkpoint.folder.with_name(f"broken-{checkpoint.folder.name}-{time.time_ns()}")
         checkpoint.folder.rename(aside)
-        print(
-            f"checkpoint {checkpoint.folder}: {problem}; put aside as {aside.name}", file=sys.stderr
-        )
+        log.warning(f"checkpoint {checkpoint.folder}: {problem}; put aside as {aside.name}")
     broken = sorted(run.checkpoints.glob("broken-*"))
     if broken:
         raise CheckpointError(

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
+from kit import log, quantities
 from kit.files import write_json
 
 if TYPE_CHECKING:
@@ -90,14 +91,15 @@ class Watchdog:
                 self._end(seconds)
 
     def _end(self, seconds: float) -> None:
-        print(f"rank {self._rank}: {self._what}: no end after {seconds:.0f} s", file=sys.stderr)
+        passed = quantities.duration(seconds)
+        log.error(f"{self._what} has not ended after {passed}; the stacks of all threads follow")
         faulthandler.dump_traceback()
         note = {"job": self._job, "rank": self._rank, "what": self._what, "seconds": seconds}
         try:
             if not self._note.exists():  # the first to find it knows best
                 write_json(self._note, note)
         except OSError as error:
-            print(f"{self._note}: {error.strerror}", file=sys.stderr)
+            log.error(f"{self._note}: {error.strerror}")
         sys.stderr.flush()
         time.sleep(_COMPANY)
         os._exit(1)

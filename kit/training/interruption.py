@@ -13,6 +13,8 @@ import time
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+from kit import log
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
@@ -82,6 +84,8 @@ class Lookout:
         if self._end is not None and time.time() + seconds_needed() > self._end:
             self._interruption.note(Reason.TIME_LIMIT)
         if self._run.stop.exists():
+            if self._interruption.received < Reason.STOP_FILE:
+                log.info("the file STOP is there: training saves and ends")
             self._interruption.note(Reason.STOP_FILE)
         later = (a for a in self._run.claimed_attempts() if a.number > self._attempt)
         if any(attempt.start.exists() for attempt in later):
@@ -92,6 +96,7 @@ class Lookout:
         if not self._run.save.exists():
             return False
         self._run.save.unlink(missing_ok=True)
+        log.info("the file SAVE was there: a checkpoint is made")
         return True
 
     def seconds_left(self, grace: float | None) -> float:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from kit import plan, schedule, shards, tokens
+from kit import log, plan, quantities, schedule, shards, tokens
 from kit.errors import CheckpointError
 from kit.files import read_json, text_hash
 from kit.training import checkpoint, health
@@ -280,7 +280,6 @@ class Loop:
             self._failed_saves += 1
             self._retry_at = time.monotonic() + self._training.save_pause
             if self._book:
-                print(f"checkpoint of step {saved.step} failed: {saved.reason}", flush=True)
                 self._book.add("save_failed", step=saved.step, reason=saved.reason)
             return
         self._saved, self._failed_saves, self._retry_at = saved.step, 0, None
@@ -298,6 +297,8 @@ class Loop:
 
     def _leave(self, ending: Ending) -> dict[str, Any]:
         """Save what is not, as far as there is time; a save in flight ends first."""
+        if ending.outcome != "done":
+            log.info(f"leaving after step {self._progress.step:,}: {ending.reason}")
         if ending.outcome != "superseded":
             self._wait_for_save()
             ending = self._save_at_last(ending)
@@ -342,6 +343,10 @@ class Loop:
         slowest = self._progress.slowest_save or self._resources.warning_seconds
         return 1.5 * slowest + 2.0 * self._last_step + _EXIT
 
+    @property
+    def _compiles(self) -> str:
+        return "; the first step builds the model's kernels" if self._training.compile else ""
+
     def _resume(self, start: dict[str, Any]) -> Engine:
         """The engine, with the state of the checkpoint that rank 0 chose."""
         name = start["checkpoint"]
@@ -350,8 +355,9 @@ class Loop:
         if name is None:
             # To go back to, step 0 must be saved as well.
             self._saved = None if self._training.health.on_bad_step == "rollback" else 0
+            log.info(f"importing DeepSpeed and transformers, building the model{self._compiles}")
             return Engine(*arguments)
-        found = checkpoint.Checkpoint(self._run.checkpoints / name, start["from_step"], 0)
+        found = checkpoint.named(self._run, name)
         record = found.record
         if record["data"] != self._fingerprint:
             raise CheckpointError(
@@ -359,17 +365,20 @@ class Loop:
                 "them, or begin a new run under another name"
             )
         self._progress, self._saved = Progress.of(record), found.step
+        log.info(f"importing DeepSpeed and transformers, building the model{self._compiles}")
+        log.info(f"loading the checkpoint of {found.origin}")
         if record["ranks"] == self._team.ranks:
             engine = Engine(*arguments)
             engine.load(found.state, found.step)
+            log.info(f"resumes from {found.origin}")
             return engine
         place = self._run.universal(found.folder)  # DeepSpeed leaves a file beside what it makes
         universal = place / checkpoint.STATE
         if self._team.rank == 0:
-            print(
-                f"{found.folder}: of {record['ranks']} ranks, goes on with {self._team.ranks}: the order "
-                "of the data and the global batch stay, the last bits of sums do not",
-                flush=True,
+            log.info(
+                f"{found.folder}: of {quantities.count(record['ranks'], 'rank')}, goes on with "
+                f"{self._team.ranks}: the order of the data and the global batch stay, the last bits of "
+                "sums do not"
             )
             shutil.rmtree(place, ignore_errors=True)
             place.mkdir()
@@ -380,4 +389,5 @@ class Loop:
         self._team.barrier()
         if self._team.rank == 0:
             shutil.rmtree(place)
+        log.info(f"resumes from {found.origin}")
         return engine

@@ -15,6 +15,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from kit import log
 from kit.files import read_json, sync_directory, write_json
 from kit.training import checkpoint
 from kit.training.snapshot import write
@@ -194,7 +195,7 @@ class Saver:
                 else:
                     checkpoint.prune(self._run, self._training, self._attempt)
             except OSError as problem:
-                print(f"{self._run.checkpoints}: not pruned ({problem.strerror})", flush=True)
+                log.warning(f"{self._run.checkpoints}: not pruned ({problem.strerror})")
 
         self._cleaner = threading.Thread(target=work, daemon=True, name="cleaner")
         self._cleaner.start()

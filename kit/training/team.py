@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
 
+from kit import log
 from kit.training.interruption import Reason
 
 if TYPE_CHECKING:
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
     from kit.training.interruption import Interruption
+
+_ARRIVED = "ekiden/arrived"  # the store's count of ranks
+_PATIENCE = 300.0  # seconds; after that torch waits, and says whom it misses
+_POLL, _SILENCE = 0.1, 30.0  # seconds: between two looks, and between two lines
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,7 @@ class Team:
         cls, backend: str, store: Store, rank: int, ranks: int, interruption: Interruption
     ) -> Team:
         """Meet the other ranks at the store; the default group is of `backend`."""
+        _gather(store, rank, ranks)
         dist.init_process_group(backend, store=store, rank=rank, world_size=ranks)
         return cls(rank, ranks, interruption, dist.new_group(backend="gloo"))
 
@@ -68,3 +75,15 @@ class Team:
         said = [value]
         dist.broadcast_object_list(said, src=0, group=self.control, device=torch.device("cpu"))
         return said[0]
+
+
+def _gather(store: Store, rank: int, ranks: int) -> None:
+    """Be counted; rank 0 waits for the others, and says how many are there."""
+    arrived = store.add(_ARRIVED, 1)
+    began, said = time.monotonic(), (0, 0.0)  # how many, and when
+    while rank == 0 and arrived < ranks and (now := time.monotonic()) < began + _PATIENCE:
+        if arrived != said[0] or now > said[1] + _SILENCE:
+            said = arrived, now
+            log.info(f"waiting for ranks: {arrived:,} of {ranks:,} are there")
+        time.sleep(_POLL)
+        arrived = store.add(_ARRIVED, 0)

@@ -103,7 +103,7 @@ def test_a_step_without_end_leaves_its_stacks_and_ends_the_process(
 ) -> None:
     done = start(tmp_path / "hang.json", root, "hang")
     assert done.returncode == 1
-    assert "rank 3: step 8: no end" in done.stderr
+    assert "step 8 has not ended after" in done.stderr
     assert "in wait_for_ever" in done.stderr
     note = read_json(tmp_path / "hang.json")
     assert (note["job"], note["rank"], note["what"]) == ("job.0", 3, "step 8")

@@ -105,7 +105,7 @@ def test_a_report_is_printed_with_its_units(
     lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines() if line)
     assert lines["attempts"] == "5, of 1440 minutes each"
     assert lines["memory"] == "3 MB of a rank at its peak"
-    assert lines["takes"].startswith("4.4 days")
+    assert lines["takes"].startswith("4 d 9 h, ")
     assert lines["disk"].startswith("6.0 GB for 5 checkpoints")
 
 

@@ -6,8 +6,8 @@ import hashlib
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from kit.corpus.raw.progress import shown
 from kit.files import CHUNK
+from kit.progress import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

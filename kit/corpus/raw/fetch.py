@@ -11,7 +11,6 @@ import dataclasses
 import email.utils
 import http.client
 import re
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -19,11 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit
 
+from kit import log
 from kit.corpus.raw import checksums
 from kit.corpus.raw.partial import Known, Partial, put_away
-from kit.corpus.raw.progress import shown
 from kit.errors import InputError, TransferError
 from kit.files import CHUNK, text_hash
+from kit.progress import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -81,7 +81,7 @@ def _is_there(path: Path, sums: Mapping[str, checksums.Sum]) -> bool:
         return False
     wrong = checksums.mismatch(path, sums)
     if wrong is not None:
-        _say(f"{path}: {wrong}; put away as {put_away(path, path).name}, and fetched again")
+        log.warning(f"{path}: {wrong}; put away as {put_away(path, path).name}, and fetched again")
     return wrong is None
 
 
@@ -111,7 +111,7 @@ def _bring(
         if not pauses:
             raise TransferError(f"{broken}; run jobs.download again to go on with it")
         pause = max(pauses.pop(0), min(broken.wait, patience.longest))
-        _say(f"{broken}; trying again in {pause:.3g} s")
+        log.warning(f"{broken}; trying again in {pause:.3g} s")
         time.sleep(pause)
 
 
@@ -252,7 +252,7 @@ def _copy(
     # http.client stops at the length that was told. The connection, which is to be closed behind the
     # body, tells whether it was the true one.
     source = answer if end is None else answer.fp
-    with shown(Path(urlsplit(url).path).name, whole, start) as at:
+    with shown(Path(urlsplit(url).path).name, whole, begin=start) as at:
         while end is None or done < end:
             chunk = source.read1(CHUNK if end is None else min(CHUNK, end - done))
             if not chunk:
@@ -298,7 +298,3 @@ class _Broken(Exception):  # noqa: N818
     def __init__(self, message: str, wait: float = 0) -> None:
         super().__init__(message)
         self.wait = wait
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

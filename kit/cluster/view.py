@@ -1,0 +1,133 @@
+"""What the local supervisor shows of the jobs that it runs: units that are done, and how training goes.
+
+Jobs write into files of their own. Units are counted by their manifests, steps come from the ledger,
+and what else rank 0 says is passed on from its log.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from kit import quantities
+from kit.progress import Pace, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from kit.progress import At
+    from kit.stage import Tally
+    from kit.workspace import Attempt, Run
+
+_PAUSE = 10.0  # seconds between two lines on how training goes
+_SHARE = 20  # a look at the units of a stage takes a twentieth of the time at most
+_TAIL = 4096  # bytes at the end of a ledger: some rows
+# Its steps are shown from the ledger; how the job ended the supervisor says itself.
+_TOLD = re.compile(rb"\S+ \S+ attempt \d+ rank 0: (?!step |train: )(.*)\n")
+
+
+def started(name: str, tasks: int) -> str:
+    """A job begins."""
+    return f"{name}: started, {quantities.count(tasks, 'task')}"
+
+
+def done(name: str, seconds: float) -> str:
+    """A job has ended well."""
+    return f"{name}: done in {quantities.duration(seconds)}"
+
+
+@contextmanager
+def units(name: str, tally: Tally | None) -> Iterator[Callable[[], None]]:
+    """Show how many units of a job are done; yields a function to call again and again."""
+    if tally is None:
+        yield lambda: None
+        return
+    due = 0.0
+    with shown(name, tally.total, "unit", tally.done()) as at:
+
+        def look() -> None:
+            nonlocal due
+            if (began := time.monotonic()) >= due:
+                at(tally.done())
+                now = time.monotonic()
+                due = now + max(1.0, _SHARE * (now - began))
+
+        yield look
+
+
+class Training:
+    """One attempt as rank 0 tells it: a bar of its steps, a line for each of its other events."""
+
+    def __init__(self, run: Run, log: Path, read: int, say: Callable[[str], None]) -> None:
+        """`log`: rank 0's, whose first `read` bytes are of earlier attempts."""
+        self._run, self._log, self._read, self._say = run, log, read, say
+        self._before = _key(last_step(run))
+        self._stack = ExitStack()
+        self._at: At | None = None
+        self._pace = Pace(0, 0.0)  # of steps
+
+    def __enter__(self) -> Training:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.look(last_step(self._run))
+        self._stack.close()
+
+    def look(self, row: dict[str, Any]) -> None:
+        """Show what is new; `row`: of `last_step`."""
+        if row and _key(row) != self._before:
+            self._before = _key(row)
+            self._show(row)
+        self._pass_on()
+
+    def _show(self, row: dict[str, Any]) -> None:
+        loss = "not finite" if row["loss"] is None else f"{row['loss']:.3f}"
+        now, tokens = time.monotonic(), row["tokens_per_second"] * row["seconds"]
+        if self._at is None:
+            self._pace = Pace(row["step"], now)
+            steps = _steps(self._run.attempt(row["attempt"]))
+            bar = shown("train", steps, "step", row["step"], every=_PAUSE)
+            self._at = self._stack.enter_context(bar)
+        self._pace.add(row["step"], now)
+        self._at(row["step"], f"loss {loss}, {self._pace.per_second * tokens:,.0f} tokens/s")
+
+    def _pass_on(self) -> None:
+        if not self._log.is_file():  # the rank has not begun
+            return
+        with self._log.open("rb") as stream:
+            stream.seek(self._read)
+            said = stream.read()
+        said = said[: said.rfind(b"\n") + 1]
+        self._read += len(said)
+        for line in said.splitlines(keepends=True):
+            if match := _TOLD.fullmatch(line):
+                self._say(f"train: {match[1].decode(errors='replace')}")
+
+
+def last_step(run: Run) -> dict[str, Any]:
+    """The last step's row in the ledger of the newest attempt; empty before there is one."""
+    ledgers = [a.ledger for a in run.claimed_attempts() if a.ledger.is_file()]
+    if not ledgers:
+        return {}
+    with ledgers[-1].open("rb") as stream:
+        stream.seek(max(0, ledgers[-1].stat().st_size - _TAIL))
+        lines = stream.read().splitlines(keepends=True)
+    whole = (line for line in reversed(lines) if line.startswith(b"{") and line.endswith(b"}\n"))
+    rows = (json.loads(line) for line in whole)
+    return next((row for row in rows if row["kind"] == "step"), {})
+
+
+def _key(row: dict[str, Any]) -> tuple[int, int] | None:
+    return (row["attempt"], row["step"]) if row else None
+
+
+def _steps(attempt: Attempt) -> int | None:
+    """How many steps the run has, by the first row of an attempt's ledger."""
+    with attempt.ledger.open("rb") as stream:
+        line = stream.readline()
+    steps: int | None = json.loads(line).get("steps") if line.endswith(b"}\n") else None
+    return steps
