@@ -150,7 +150,7 @@ def _checkout() -> Path:
 def _snapshot(run: Run) -> Path:
     """Copy the packages that run into the run directory; the copy is whole or absent.
 
-    What Python and numba have compiled comes along: it holds for a file of the same size and time.
+    What Python has compiled comes along: it holds for a file of the same size and time.
     """
     passing = shutil.ignore_patterns("*.pyc.*", "*.tmp.*")  # half written
     fresh = run.root.resolve() / f".code-{uuid.uuid4().hex[:8]}"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -103,7 +104,7 @@ def _merges_by_pairs(
     entries: list[str], words: Words, room: int, min_frequency: int
 ) -> list[tuple[str, str]]:
     """The same from counts; `words` are overwritten."""
-    from kit.tokenizer import pairs
+    from kit.tokenizer import compiled, pairs
 
     found = pairs.merge(
         words.codes,
@@ -113,6 +114,7 @@ def _merges_by_pairs(
         len(entries),
         min_frequency,
     )
+    compiled.publish(Path(pairs.__file__))
     return _merges(entries, found.tolist())
 
 

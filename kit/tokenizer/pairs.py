@@ -12,22 +12,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numba
 import numpy as np
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from kit.tokenizer.compiled import compiled
 
+if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 _NONE = np.int64(-1)  # a free place of the table
 _MIX = np.int64(-7046029254386353131)  # 2^64 over the golden ratio: Knuth's multiplicative hash
 _BASE = np.int64(6364136223846793005)  # odd; of the polynomial that hashes a token's characters
 
-_compiled: Callable[[Callable[..., Any]], Callable[..., Any]] = numba.njit(cache=True)
 
-
-@_compiled
+@compiled
 def hash_tokens(codes: Array, lengths: Array, room: int) -> tuple[Array, Array]:
     """Hashes of tokens from their code points, one after the other, and the factors that join them.
 
@@ -44,7 +41,7 @@ def hash_tokens(codes: Array, lengths: Array, room: int) -> tuple[Array, Array]:
     return hashes, powers
 
 
-@_compiled
+@compiled
 def merge(
     symbols: Array,
     lengths: Array,
@@ -92,7 +89,7 @@ def merge(
     return merges[:done]
 
 
-@_compiled
+@compiled
 def _pop(heap: Array, size: int, keys: Array, values: Array) -> tuple[int, int, int, int, int]:
     """Take off the pair that is most frequent as of now: its row, and the heap's size; count 0 for none."""
     while size > 0:
@@ -108,7 +105,7 @@ def _pop(heap: Array, size: int, keys: Array, values: Array) -> tuple[int, int, 
     return 0, 0, 0, 0, 0
 
 
-@_compiled
+@compiled
 def _replace_in_all(
     words: Array,
     merged: Array,
@@ -145,7 +142,7 @@ def _replace_in_all(
     return keys, values, used, fresh[:found], where[:found]
 
 
-@_compiled
+@compiled
 def _replace(
     text: Array, merged: Array, count: int, keys: Array, values: Array, fresh: Array
 ) -> tuple[int, int, int]:
@@ -180,7 +177,7 @@ def _replace(
     return to, found, added
 
 
-@_compiled
+@compiled
 def _enqueue(
     pairs: Array,
     where: Array,
@@ -216,7 +213,7 @@ def _enqueue(
     return heap, size, places, filled
 
 
-@_compiled
+@compiled
 def _count_pairs(
     symbols: Array, starts: Array, lengths: Array, counts: Array
 ) -> tuple[Array, Array]:
@@ -231,7 +228,7 @@ def _count_pairs(
     return keys, values
 
 
-@_compiled
+@compiled
 def _queue(
     symbols: Array, starts: Array, lengths: Array, keys: Array, values: Array
 ) -> tuple[Array, int, Array]:
@@ -264,7 +261,7 @@ def _queue(
     return heap, size, places
 
 
-@_compiled
+@compiled
 def _push(heap: Array, size: int, count: int, pair: int, begin: int, number: int) -> Array:
     """Add a row (count, pair, first and number of its words); returns the heap, which may have moved."""
     if size == len(heap):
@@ -277,7 +274,7 @@ def _push(heap: Array, size: int, count: int, pair: int, begin: int, number: int
     return heap
 
 
-@_compiled
+@compiled
 def _drop_top(heap: Array, size: int) -> None:
     """Take the first row off a heap of `size` rows."""
     last = heap[size - 1].copy()
@@ -295,12 +292,12 @@ def _drop_top(heap: Array, size: int) -> None:
     heap[at] = last
 
 
-@_compiled
+@compiled
 def _comes_first(count: int, pair: int, row: Array) -> bool:
     return count > row[0] or (count == row[0] and pair < row[1])  # type: ignore[no-any-return]
 
 
-@_compiled
+@compiled
 def _slot(keys: Array, pair: int) -> int:
     """Where a pair stands in the table, or would."""
     mask = len(keys) - 1
@@ -310,7 +307,7 @@ def _slot(keys: Array, pair: int) -> int:
     return at  # type: ignore[return-value]
 
 
-@_compiled
+@compiled
 def _add(keys: Array, values: Array, pair: int, amount: int) -> int:
     """Add to the count of a pair; returns 1 for one that is new to the table, else 0."""
     slot = _slot(keys, pair)
@@ -320,7 +317,7 @@ def _add(keys: Array, values: Array, pair: int, amount: int) -> int:
     return int(is_new)
 
 
-@_compiled
+@compiled
 def _doubled(keys: Array, values: Array) -> tuple[Array, Array]:
     """The table with twice the room."""
     more_keys, more_values = np.full(2 * len(keys), _NONE), np.zeros(2 * len(keys), np.int64)
@@ -331,7 +328,7 @@ def _doubled(keys: Array, values: Array) -> tuple[Array, Array]:
     return more_keys, more_values
 
 
-@_compiled
+@compiled
 def _by_hash(hashes: Array, tokens: int) -> Array:
     """Token ids in an open hash table, by the hash of their characters."""
     size = 1024
@@ -343,7 +340,7 @@ def _by_hash(hashes: Array, tokens: int) -> Array:
     return ids
 
 
-@_compiled
+@compiled
 def _place_of(ids: Array, hashes: Array, wanted: int) -> int:
     """Where the token with a hash stands in the table of ids, or would."""
     at = wanted & (len(ids) - 1)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,6 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
+from jobs import command
+from kit.cluster import submission
 from kit.errors import InputError
 from kit.tokenizer import assemble, bpe, counts
 from kit.tokenizer.count import count
@@ -19,6 +24,9 @@ from kit.vocabularies import Vocabulary
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
+
+    from kit.workspace import Run
+    from tests.conftest import Desk
 
     Spaces = Literal["lossless", "article"]
 
@@ -167,3 +175,35 @@ def test_fewer_entries_than_the_alphabet_are_refused(web_words: dict[str, int]) 
         ours(web_words, 300)
     least = int(str(caught.value).split("alone are ")[1].split(";")[0])
     assert ours(web_words, least).get_vocab_size() == least
+
+
+# What a task of a run does: the kit comes from the run's snapshot of the code.
+_MERGE = """
+import sys
+from pathlib import Path
+from kit.tokenizer import bpe, counts, pairs
+from kit.vocabularies import Vocabulary
+bpe._SMALL_TEXT = 0
+bpe.train(counts.chunks({"ab": 3, "abc": 2, "bc": 1}), Vocabulary(vocab_size=263), 1)
+assert Path(pairs.__file__).is_relative_to(sys.argv[1]), pairs.__file__
+for function in (pairs.merge, pairs.hash_tokens):
+    print(sum(function.stats.cache_hits.values()), sum(function.stats.cache_misses.values()))
+"""
+
+
+def merge_in(run: Run) -> list[str]:
+    """Hits and misses of numba's cache, of the two functions that are called."""
+    done = subprocess.run(
+        [sys.executable, "-c", _MERGE, str(run.root.resolve())],
+        capture_output=True, text=True, check=True,
+        env=os.environ | {"PYTHONPATH": str(run.code.resolve()), "PYTHONSAFEPATH": "1"},
+    )  # fmt: skip
+    return done.stdout.splitlines()
+
+
+def test_another_run_compiles_nothing(desk: Desk) -> None:
+    runs = [
+        submission.prepare(*command.load(desk.recipe_file, [f"name={n}"])) for n in ("one", "two")
+    ]
+    merge_in(runs[0])  # compiles, where nobody has before
+    assert merge_in(runs[1]) == ["1 0", "1 0"]
