@@ -127,7 +127,7 @@ def _bars(out: IO[str]) -> Iterator[Progress]:
     said = TextColumn("{task.fields[said]}", markup=False)
     columns = (name, BarColumn(bar_width=12), said)
     console = Console(file=getattr(out, "rich_proxied_file", out))
-    with Progress(*columns, console=console, transient=True) as bars:
+    with Progress(*columns, console=console, transient=True, refresh_per_second=4) as bars:
         _open.append(bars)
         try:
             yield bars

@@ -79,7 +79,9 @@ def decide_training(
         return Decision(False, "cancelled")
     failures = _failures_without_progress(run, job)
     if failures > cluster.training.failures:
-        text = f"{failures} times without a new checkpoint (exit code {exit_code})"
+        text = (
+            f"{quantities.count(failures, 'time')} without a new checkpoint (exit code {exit_code})"
+        )
         return Decision(False, f"{hang or CRASH}, {text}")
     return Decision(True, hang or f"{CRASH} (exit code {exit_code})")
 
@@ -102,7 +104,9 @@ def decide_task(
         row["reason"].startswith(FAILURE) and _job(row["job"]) == _job(job) for row in recorded(run)
     )
     if failures > cluster.arrays.retries:
-        return Decision(False, f"{FAILURE} {failures} times (exit code {exit_code})")
+        return Decision(
+            False, f"{FAILURE} {quantities.count(failures, 'time')} (exit code {exit_code})"
+        )
     return Decision(True, f"{FAILURE} (exit code {exit_code})")
 
 

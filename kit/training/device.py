@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import torch
 
+from kit import quantities
 from kit.errors import ConfigError
 from kit.plan import BF16_CAPABILITY
 
@@ -92,7 +93,8 @@ def check(precision: str, gpus: int) -> None:
         )
     if (count := torch.cuda.device_count()) < gpus:
         raise ConfigError(
-            f"device: cuda: {gpus} ranks a node, and torch sees {count} GPU(s) "
+            f"device: cuda: {quantities.count(gpus, 'rank')} a node, and torch sees "
+            f"{quantities.count(count, 'GPU')} "
             f"(CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES', 'not set')}); a rank has a "
             "GPU of its own: lower cluster.training.ranks_per_node, or ask for more GPUs"
         )

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from kit import log, plan, quantities, schedule, shards, tokens
+from kit import log, plan, schedule, shards, tokens
 from kit.errors import CheckpointError
 from kit.files import read_json, text_hash
+from kit.quantities import count
 from kit.training import checkpoint, health
 from kit.training.batches import training_batches, validation_blocks
 from kit.training.book import Book
@@ -165,7 +166,9 @@ class Loop:
         rules, progress = self._training.health, self._progress
         progress.bad_steps += 1
         action = rules.on_bad_step
-        too_many = f"{rules.limit} times in a row" if progress.bad_steps > rules.limit else ""
+        too_many = (
+            f"{count(rules.limit, 'time')} in a row" if progress.bad_steps > rules.limit else ""
+        )
         if action == "rollback" and not too_many:
             return False, self._roll_back(what)
         if self._book:
@@ -187,7 +190,10 @@ class Loop:
             return Ending("failed", f"bad step {bad.step + 1}: {what}; no checkpoint to go back to")
         times = self._rollbacks[found.step] = self._rollbacks.get(found.step, 0) + 1
         if times > rules.limit:
-            return Ending("failed", f"{what}: gone back to step {found.step} {rules.limit} times")
+            return Ending(
+                "failed",
+                f"{what}: gone back to step {found.step} {count(rules.limit, 'time')}",
+            )
         self._engine.load(found.state, found.step)
         self._progress = Progress.of(found.record)
         end = bad.sample + self._batches.global_batch
@@ -236,7 +242,7 @@ class Loop:
             if step != self._saved:
                 self._begin_save()
         if self._failed_saves >= self._training.save_tries:
-            return Ending("failed", f"{self._failed_saves} saves failed, one after the other")
+            return Ending("failed", f"{count(self._failed_saves, 'save')} failed in a row")
         return None
 
     def _wishes_to_save(self) -> bool:
@@ -324,7 +330,7 @@ class Loop:
             if self._failed_saves and ending.outcome != "done":
                 break
         if ending.outcome == "done" and self._progress.step != self._saved:
-            return Ending("failed", f"{tries} saves failed, the last step's too")
+            return Ending("failed", f"{count(tries, 'save')} failed, the last step's too")
         return ending
 
     def _time_for_save(self) -> bool:
@@ -376,7 +382,7 @@ class Loop:
         universal = place / checkpoint.STATE
         if self._team.rank == 0:
             log.info(
-                f"{found.folder}: of {quantities.count(record['ranks'], 'rank')}, goes on with "
+                f"{found.folder}: of {count(record['ranks'], 'rank')}, goes on with "
                 f"{self._team.ranks}: the order of the data and the global batch stay, the last bits of "
                 "sums do not"
             )

@@ -21,6 +21,7 @@ SHORT = (
 )
 PREEMPTED_AT = "cluster.preempt_at_step=20"
 # Where nothing depends on two ranks agreeing: half the processes to start.
+SAID = "said.txt"  # what the command of `preempted` said, in its workspace
 ALONE = ("cluster.training.ranks_per_node=1",)
 
 
@@ -28,7 +29,8 @@ ALONE = ("cluster.training.ranks_per_node=1",)
 def preempted(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A whole relay whose training is preempted once."""
     workspace = tmp_path_factory.mktemp("relay")
-    command("pipeline", "run", str(DEMO), f"workspace={workspace}", *SHORT, PREEMPTED_AT)
+    said = command("pipeline", "run", str(DEMO), f"workspace={workspace}", *SHORT, PREEMPTED_AT)
+    (workspace / SAID).write_text(said)
     return Workspace(workspace).run("demo")
 
 

@@ -86,6 +86,10 @@ def test_a_users_files_save_and_stop_and_the_next_submission_goes_on(workspace: 
     wait_until(lambda: len(ledger.attempts(run)) == 2, "second attempt")
     assert read_json(ledger.attempts(run)[1].start)["from_step"] == end["saved"]
     stop(run)
+    log = (run.submissions / "train" / "train-0_0_log.out").read_text()
+    assert "attempt 1 rank 0: the file SAVE was there: a checkpoint is made" in log
+    assert log.count("attempt 1 rank 0: the file STOP is there: training saves and ends") == 1
+    assert f"attempt 2 rank 0: resumes from step {end['saved']} of attempt 1" in log
 
 
 def test_an_older_attempt_leaves_when_a_newer_one_has_begun(workspace: Path) -> None:

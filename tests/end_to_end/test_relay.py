@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from tests.later import later
 from tests.relay import DEMO, FP32, ROOT, command, curve, final_files, wait_for_step, wait_until
 from tests.speed import patience
 
-from .conftest import ALONE, SHORT
+from .conftest import ALONE, SAID, SHORT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -177,6 +178,57 @@ def test_a_stage_that_fails_is_tried_again_and_those_before_it_are_not(
     said = command("pipeline", "run", *arguments)
     assert "evaluate: started" not in said
     assert (uninterrupted.samples / "samples.json").is_file()
+
+
+CLOCK = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
+
+
+def test_a_log_has_a_clock_an_attempt_and_a_rank_in_every_line_and_no_words_of_libraries(
+    preempted: Run,
+) -> None:
+    ranks = r"((attempt \d )?rank \d: .+|train: job \S+ on \S+)"
+    for line in log_of(preempted, "train").splitlines():
+        assert re.fullmatch(f"{CLOCK} {ranks}", line), line
+    for job in ("preprocess", "evaluate", "export", "generate"):
+        assert log_of(preempted, job)
+        for line in log_of(preempted, job).splitlines():
+            assert re.fullmatch(f"{CLOCK} {job}: .+", line), line
+
+
+def test_training_says_what_it_does(preempted: Run) -> None:
+    saved = read_json(ledger.attempts(preempted)[0].end)["step"]
+    log = log_of(preempted, "train")
+    expected = [
+        "attempt 1 rank 0: importing torch",
+        r"attempt 1 rank 0: training begins at step 0: 2 ranks, [\d,]+ parameters, [\d,]+ tokens",
+        r"attempt 1 rank 0: step 1 of 60, loss \d\.\d{3}, [\d,]+ tokens/s, .+ left",
+        r"attempt 1 rank 0: validation at step 20: loss \d\.\d{3} in .+ s",
+        rf"attempt 1 rank 0: leaving after step {saved}: SIGTERM",
+        rf"attempt 1 rank 0: checkpoint of step {saved}: [\d.]+ MB in .+ s, training waited .+ s",
+        rf"attempt 1 rank 0: train: SIGTERM at step {saved}; step {saved} is saved",
+        rf"attempt 2 rank 0: verifying the checkpoint of step {saved} of attempt 1",
+        rf"attempt 2 rank 0: loading the checkpoint of step {saved} of attempt 1",
+        rf"attempt 2 rank 0: resumes from step {saved} of attempt 1",
+        rf"attempt 2 rank 0: step {saved + 1} of 60, .+ left",
+        r"attempt 2 rank 0: step 60 of 60, loss \d\.\d{3}, [\d,]+ tokens/s",
+        "attempt 2 rank 0: finished after step 60",
+    ]
+    for line in expected:
+        assert re.search(rf"^{CLOCK} {line}$", log, re.MULTILINE), line
+    steps = re.findall(r"rank 0: step (\d+) of 60", log)
+    assert len(set(steps)) == len(steps)
+
+
+def test_the_command_tells_each_step_once_and_what_training_says(
+    preempted: Run, workspace: Path
+) -> None:
+    said = (workspace / SAID).read_text()
+    saved = read_json(ledger.attempts(preempted)[0].end)["step"]
+    steps = re.findall(r"train: (\d+) of 60 steps, ", said)
+    assert len(set(steps)) == len(steps)
+    assert f"train: resumes from step {saved} of attempt 1\n" in said
+    assert re.search(rf"^{CLOCK} evaluate: done in .+ s$", said, re.MULTILINE)
+    assert re.search(rf"^{CLOCK} download: started, 2 tasks$", said, re.MULTILINE)
 
 
 def log_of(run: Run, job: str) -> str:

@@ -100,7 +100,7 @@ def test_a_driver_that_is_too_old_is_told_in_torchs_words(
 
 def test_more_ranks_than_gpus_are_refused(machine: Machine) -> None:
     machine.count = 4
-    assert "8 ranks a node, and torch sees 4 GPU(s)" in problem(machine)
+    assert "8 ranks a node, and torch sees 4 GPUs" in problem(machine)
 
 
 def test_a_gpu_that_torch_is_not_built_for_is_refused(machine: Machine) -> None:
