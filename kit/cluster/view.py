@@ -93,7 +93,8 @@ class Training:
             bar = shown("train", steps, "step", row["step"], every=_PAUSE)
             self._at = self._stack.enter_context(bar)
         self._pace.add(row["step"], now)
-        self._at(row["step"], f"loss {loss}, {self._pace.per_second * tokens:,.0f} tokens/s")
+        rate = self._pace.per_second * tokens
+        self._at(row["step"], f"loss {loss}" + (f", {rate:,.0f} tokens/s" if rate else ""))
 
     def _pass_on(self) -> None:
         if not self._log.is_file():  # the rank has not begun

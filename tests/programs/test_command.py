@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -83,7 +84,7 @@ def test_a_dump_that_is_none_is_a_mistake(desk: Desk) -> None:
     assert found.returncode == 2
     assert "Traceback" not in found.stderr
     progress, line = found.stderr.splitlines()
-    assert progress == "download: jawiki (1 of 2)"
+    assert re.fullmatch(r"\S+ \d\d:\d\d:\d\d download: jawiki \(1 of 2\)", progress)
     assert "not a bz2 file" in line
 
 

@@ -103,7 +103,7 @@ def test_a_report_is_printed_with_its_units(
 ) -> None:
     rehearsal.show(report)
     lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines() if line)
-    assert lines["attempts"] == "5, of 1440 minutes each"
+    assert lines["attempts"] == "5, of 1,440 minutes each"
     assert lines["memory"] == "3 MB of a rank at its peak"
     assert lines["takes"].startswith("4 d 9 h, ")
     assert lines["disk"].startswith("6.0 GB for 5 checkpoints")
@@ -126,7 +126,7 @@ def test_a_limit_too_short_for_a_start_and_a_save_gets_nowhere(
     report = rehearsal.report(run, *loaded)
     assert report["whole"]["attempts"] is None
     rehearsal.show(report)
-    assert "none comes far enough, of 1 minutes each" in capsys.readouterr().out
+    assert "none comes far enough, of 1 minute each" in capsys.readouterr().out
 
 
 def test_attempts_too_short_to_measure_are_said_to_be(desk: Desk, run: Run) -> None:
