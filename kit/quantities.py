@@ -32,12 +32,12 @@ def duration(seconds: float) -> str:
 
 
 def size(number: float) -> str:
-    """Bytes, in units of a thousand: `812 B`, `1.2 GB`."""
+    """Bytes, in units of a thousand and three digits: `812 B`, `1.2 GB`."""
     for unit in ("B", "kB", "MB", "GB"):
-        if round(number, 1) < 1000:
-            return _figure(number, unit)
+        if number < 999.5:  # beyond, it is rounded to the next unit's 1
+            return f"{number:.3g} {unit}"
         number /= 1000
-    return f"{number:,.1f} TB"
+    return f"{number:,.0f} TB" if number >= 999.5 else f"{number:.3g} TB"
 
 
 def rate(per_second: float, noun: str) -> str:
@@ -56,10 +56,6 @@ def rate(per_second: float, noun: str) -> str:
 def _two(large: int, small: int, large_unit: str, small_unit: str) -> str:
     tail = f" {small} {small_unit}" if small else ""
     return f"{large:,} {large_unit}{tail}"
-
-
-def _figure(number: float, unit: str) -> str:
-    return f"{number:.0f} B" if unit == "B" else f"{number:.1f} {unit}"
 
 
 def _short(number: float) -> str:

@@ -15,6 +15,7 @@ import ctypes
 import gc
 import importlib
 import json
+import math
 import os
 import select
 import subprocess
@@ -24,6 +25,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kit import log
 from kit.cluster import launch
 from kit.errors import Interrupted, JobFailed
 
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from kit.workspace import Run
 
 _POLL = 0.1
+_SILENCE = 2.0  # seconds after which a wait is told
 _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 15, 36  # linux/prctl.h
 
 
@@ -91,7 +94,7 @@ class ForkServer:
         with contextlib.suppress(BrokenPipeError):  # no reply tells it
             self._process.stdin.write(line)
             self._process.stdin.flush()
-        return Forked(self._reply())
+        return Forked(self._reply(title))
 
     def close(self) -> None:
         """End the server; what it has forked goes on."""
@@ -121,9 +124,13 @@ class ForkServer:
         os.close(replies)
         return process
 
-    def _reply(self) -> int:
+    def _reply(self, title: str) -> int:
         """The process id of the task asked for, once the server has imported what it needs."""
+        due = time.monotonic() + _SILENCE
         while not select.select([self._replies], [], [], _POLL)[0]:
+            if time.monotonic() > due:
+                due = math.inf
+                log.info(f"{title.split('-', maxsplit=1)[0]}: waiting for imports")
             if self._stopped():
                 raise Interrupted("stopped before it began; run or submit it again to go on")
         said = os.read(self._replies, 20)

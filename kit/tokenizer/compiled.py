@@ -78,8 +78,13 @@ def _folders(source: Path) -> tuple[Path, Path]:
     base = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     folder = Path(base).expanduser() / "ekiden" / "numba"
     own = folder / f".{name}-{uuid.uuid4().hex[:8]}"
-    atexit.register(shutil.rmtree, own, ignore_errors=True)
+    atexit.register(_leave, own, os.getpid())
     return folder / name, own
+
+
+def _leave(own: Path, process: int) -> None:
+    if os.getpid() == process:  # not of a fork
+        shutil.rmtree(own, ignore_errors=True)
 
 
 class ByContent(caching.InTreeCacheLocator):

@@ -8,14 +8,13 @@ import math
 import os
 import subprocess
 import sys
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from kit import log
 from kit.errors import ConfigError
 from kit.training import model as language_model
+from kit.training import noise
 from kit.training.snapshot import HostCopy
 
 if TYPE_CHECKING:
@@ -374,13 +373,7 @@ def _import_deepspeed(kind: str) -> Any:
     sys.modules["deepspeed.comm.torch"].build_shm_op = lambda: None  # type: ignore[attr-defined]
     if kind == "cpu":  # torch computes fp16 on every CPU, where oneDNN cannot, slowly
         deepspeed.get_accelerator().is_fp16_supported = lambda: True
-    deepspeed.logger.setLevel("WARNING")
-    # _GuardedAdamW is AdamW itself, which ZeRO knows.
-    log.leave_out(deepspeed.logger.name, "You are using ZeRO with an untested optimizer")
-    for function in ("all_gather_into_tensor", "reduce_scatter_tensor"):  # DeepSpeed calls them so
-        renamed = rf"`torch\.distributed\.{function}` is deprecated"
-        warnings.filterwarnings("ignore", renamed, FutureWarning)
-    return deepspeed
+    return noise.leave_out(deepspeed)
 
 
 @contextlib.contextmanager

@@ -378,7 +378,7 @@ def test_a_log_has_a_line_a_minute_with_rate_and_time_left(tmp_path: Path) -> No
         with shown("quick", 10, out=log, every=60) as at:
             at(10)
     line = (tmp_path / "log").read_text()
-    assert line.startswith("ja.txt.xz: 25.0 MB of 100.0 MB, ")
+    assert line.startswith("ja.txt.xz: 25 MB of 100 MB, ")
     assert line.endswith(" left\n")
     assert line.count("\n") == 1
 
@@ -392,7 +392,7 @@ def test_a_terminal_has_a_bar_with_rate_and_time_left() -> None:
         while line := screen.readline():
             text += line
     assert "ja.txt.xz" in text
-    assert "50.0 MB of 100.0 MB" in text
+    assert "50 MB of 100 MB" in text
 
 
 def test_the_pauses_grow() -> None:

@@ -52,10 +52,12 @@ def test_a_duration_has_the_two_units_that_say_something(seconds: float, text: s
     [
         (0, "0 B"),
         (812, "812 B"),
-        (999.97, "1.0 kB"),
+        (999.97, "1 kB"),
         (10_700_000, "10.7 MB"),
         (1.2e9, "1.2 GB"),
-        (3e16, "30,000.0 TB"),
+        (999_700_000, "1 GB"),
+        (429_000_000, "429 MB"),
+        (3e16, "30,000 TB"),
     ],
 )
 def test_a_size_is_in_units_of_a_thousand(number: float, text: str) -> None:

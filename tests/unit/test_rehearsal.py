@@ -106,7 +106,7 @@ def test_a_report_is_printed_with_its_units(
     assert lines["attempts"] == "5, of 1,440 minutes each"
     assert lines["memory"] == "3 MB of a rank at its peak"
     assert lines["takes"].startswith("4 d 9 h, ")
-    assert lines["disk"].startswith("6.0 GB for 5 checkpoints")
+    assert lines["disk"].startswith("6 GB for 5 checkpoints")
 
 
 def test_a_recipe_that_says_when_to_save_is_reckoned_by_it(desk: Desk, run: Run) -> None:
