@@ -6,7 +6,7 @@ import importlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from kit.errors import CheckpointError, ClusterError, StageError
+from kit.errors import CheckpointError, ClusterError, EkidenError, StageError
 from kit.files import read_json
 
 if TYPE_CHECKING:
@@ -138,12 +138,15 @@ def stages_of(recipe: Recipe, command: str | None = None) -> list[Stage]:
     return [s for s in STAGES if s.applies(recipe) and command in (None, s.command)]
 
 
-def tally(run: Run, recipe: Recipe, name: str) -> Tally:
-    """The units of a stage, to be counted while others make them."""
+def tally(run: Run, recipe: Recipe, name: str) -> Tally | None:
+    """The units of a stage, to be counted while others make them; None where its tasks say why not."""
     from kit.stage import Tally
 
     (found,) = (stage for stage in STAGES if stage.name == name)
-    return Tally(found.units(run, recipe))
+    try:
+        return Tally(found.units(run, recipe))
+    except EkidenError:
+        return None
 
 
 def at_work(run: Run) -> str | None:

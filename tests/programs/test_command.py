@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -86,6 +87,20 @@ def test_a_dump_that_is_none_is_a_mistake(desk: Desk) -> None:
     progress, line = found.stderr.splitlines()
     assert re.fullmatch(r"\S+ \d\d:\d\d:\d\d download: jawiki \(1 of 2\)", progress)
     assert "not a bz2 file" in line
+
+
+def test_a_stage_on_a_terminal_has_a_bar_and_no_clock(desk: Desk) -> None:
+    outer, inner = os.openpty()
+    with os.fdopen(inner, "w") as terminal, os.fdopen(outer) as screen:
+        program = [sys.executable, "-m", "jobs.download", "run", str(desk.recipe_file)]
+        subprocess.run(program, cwd=ROOT, stderr=terminal, check=True)
+        terminal.close()
+        text = ""
+        with contextlib.suppress(OSError):  # the end of a terminal
+            while line := screen.readline():
+                text += line
+    assert re.search(r"download .*1 of 2 units, .*/\w+, .* left, web", text)
+    assert not re.search(r"\d\d:\d\d:\d\d download", text)
 
 
 def test_an_unknown_cluster_is_a_mistake(desk: Desk) -> None:
