@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 import yaml
 from filelock import FileLock
@@ -54,6 +55,9 @@ ARTICLES = [
 
 def pytest_configure() -> None:
     """Calibrate once, for this process and those that it starts."""
+    # An example takes longer beside other tests; how long a test may take, its time-out says.
+    hypothesis.settings.register_profile("ekiden", deadline=None)
+    hypothesis.settings.load_profile("ekiden")
     os.environ[VARIABLE] = f"{speed():.3g}"
 
 
