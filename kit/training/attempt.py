@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import sys
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -71,7 +72,8 @@ def work(run: Run, task: int, tasks: int) -> None:  # noqa: ARG001  one task of 
     log.set_place(f"rank {place.rank}", quiet=place.rank > 0)
     if place.rank == 0:
         log.set_place(f"attempt {_next(run).number} rank 0")
-    log.info("importing torch")
+    if "torch" not in sys.modules:
+        log.info("importing torch")
 
     from kit.training.device import Device
     from kit.training.health import Watchdog

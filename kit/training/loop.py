@@ -361,7 +361,7 @@ class Loop:
         if name is None:
             # To go back to, step 0 must be saved as well.
             self._saved = None if self._training.health.on_bad_step == "rollback" else 0
-            log.info(f"importing DeepSpeed and transformers, building the model{self._compiles}")
+            log.info(f"building the model and DeepSpeed's engine{self._compiles}")
             return Engine(*arguments)
         found = checkpoint.named(self._run, name)
         record = found.record
@@ -371,7 +371,7 @@ class Loop:
                 "them, or begin a new run under another name"
             )
         self._progress, self._saved = Progress.of(record), found.step
-        log.info(f"importing DeepSpeed and transformers, building the model{self._compiles}")
+        log.info(f"building the model and DeepSpeed's engine{self._compiles}")
         log.info(f"loading the checkpoint of {found.origin}")
         if record["ranks"] == self._team.ranks:
             engine = Engine(*arguments)

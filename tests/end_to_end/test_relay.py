@@ -199,7 +199,7 @@ def test_training_says_what_it_does(preempted: Run) -> None:
     saved = read_json(ledger.attempts(preempted)[0].end)["step"]
     log = log_of(preempted, "train")
     expected = [
-        "attempt 1 rank 0: importing torch",
+        "attempt 1 rank 0: building the model and DeepSpeed's engine",
         r"attempt 1 rank 0: training begins at step 0: 2 ranks, [\d,]+ parameters, [\d,]+ tokens",
         r"attempt 1 rank 0: step 1 of 60, loss \d\.\d{3}, [\d,]+ tokens/s, .+ left",
         r"attempt 1 rank 0: validation at step 20: loss \d\.\d{3} in .+ s",
