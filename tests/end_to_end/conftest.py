@@ -20,8 +20,8 @@ SHORT = (
     FP32,
 )
 PREEMPTED_AT = "cluster.preempt_at_step=20"
-# Where nothing depends on two ranks agreeing: half the processes to start.
 SAID = "said.txt"  # what the command of `preempted` said, in its workspace
+# Where nothing depends on two ranks agreeing: half the processes to start.
 ALONE = ("cluster.training.ranks_per_node=1",)
 
 

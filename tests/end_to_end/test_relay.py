@@ -201,21 +201,21 @@ def test_training_says_what_it_does(preempted: Run) -> None:
     expected = [
         "attempt 1 rank 0: building the model and DeepSpeed's engine",
         r"attempt 1 rank 0: training begins at step 0: 2 ranks, [\d,]+ parameters, [\d,]+ tokens",
-        r"attempt 1 rank 0: step 1 of 60, loss \d\.\d{3}, [\d,]+ tokens/s, .+ left",
-        r"attempt 1 rank 0: validation at step 20: loss \d\.\d{3} in .+ s",
+        r"attempt 1 rank 0: step 1 of 40, loss \d\.\d{3}, [\d,]+ tokens/s, .+ left",
+        r"attempt 1 rank 0: validation at step 10: loss \d\.\d{3} in .+",
         rf"attempt 1 rank 0: leaving after step {saved}: SIGTERM",
-        rf"attempt 1 rank 0: checkpoint of step {saved}: [\d.]+ MB in .+ s, training waited .+ s",
+        rf"attempt 1 rank 0: checkpoint of step {saved}: [\d.]+ MB in .+, training waited .+",
         rf"attempt 1 rank 0: train: SIGTERM at step {saved}; step {saved} is saved",
         rf"attempt 2 rank 0: verifying the checkpoint of step {saved} of attempt 1",
         rf"attempt 2 rank 0: loading the checkpoint of step {saved} of attempt 1",
         rf"attempt 2 rank 0: resumes from step {saved} of attempt 1",
-        rf"attempt 2 rank 0: step {saved + 1} of 60, .+ left",
-        r"attempt 2 rank 0: step 60 of 60, loss \d\.\d{3}, [\d,]+ tokens/s",
-        "attempt 2 rank 0: finished after step 60",
+        rf"attempt 2 rank 0: step {saved + 1} of 40, .+ left",
+        r"attempt 2 rank 0: step 40 of 40, loss \d\.\d{3}, [\d,]+ tokens/s",
+        "attempt 2 rank 0: finished after step 40",
     ]
     for line in expected:
         assert re.search(rf"^{CLOCK} {line}$", log, re.MULTILINE), line
-    steps = re.findall(r"rank 0: step (\d+) of 60", log)
+    steps = re.findall(r"rank 0: step (\d+) of 40", log)
     assert len(set(steps)) == len(steps)
 
 
@@ -224,10 +224,10 @@ def test_the_command_tells_each_step_once_and_what_training_says(
 ) -> None:
     said = (workspace / SAID).read_text()
     saved = read_json(ledger.attempts(preempted)[0].end)["step"]
-    steps = re.findall(r"train: (\d+) of 60 steps, ", said)
+    steps = re.findall(r"train: (\d+) of 40 steps, ", said)
     assert len(set(steps)) == len(steps)
     assert f"train: resumes from step {saved} of attempt 1\n" in said
-    assert re.search(rf"^{CLOCK} evaluate: done in .+ s$", said, re.MULTILINE)
+    assert re.search(rf"^{CLOCK} evaluate: done in .+$", said, re.MULTILINE)
     assert re.search(rf"^{CLOCK} download: started, 2 tasks$", said, re.MULTILINE)
 
 
