@@ -48,19 +48,19 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def publish(source: Path) -> None:
     """Have others find what this process has compiled of a source. To be called when it has run."""
-    found, own = _folders(source)
-    if not own.is_dir():
-        return
-    try:
-        for path in own.iterdir():
+    # RuntimeError: no home directory. OSError: it was there, another process was
+    # quicker, or the disk is full; ours goes at exit.
+    with contextlib.suppress(RuntimeError, OSError):
+        found, own = _folders(source.resolve())
+        if not (files := list(own.iterdir())):
+            return
+        for path in files:
             with path.open("rb") as file:
                 os.fsync(file)
         sync_directory(own)
         own.rename(found)
         sync_directory(found.parent)
         _tidy(found.parent)
-    except OSError:  # another process was quicker, or the disk is full: ours goes at exit
-        return
 
 
 def _tidy(folder: Path) -> None:
