@@ -148,7 +148,7 @@ def supervise(
             if job["resources"] == "training":
                 _train(run, cluster, job, starter, stop, say)
             else:
-                with view.units(job["name"], count(job["name"])) as look:
+                with view.units(run, job["name"], count(job["name"])) as look:
                     _array(run, cluster, job, starter, stop, say, look)
             took[job["name"]] = time.monotonic() - began
             say(view.done(job["name"], took[job["name"]]))

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 _PAUSE = 10.0  # seconds between two lines on how training goes
 _SHARE = 20  # a look at the units of a stage takes a twentieth of the time at most
-_TAIL = 4096  # bytes at the end of a ledger: some rows
+_TAIL = 4096  # bytes at the end of a ledger or log: some rows
+_LINE = re.compile(rb"\d{4}-\d\d-\d\d [\d:]{8} (.*)\n")
 # Its steps are shown from the ledger; how the job ended the supervisor says itself.
 _TOLD = re.compile(rb"\S+ \S+ attempt \d+ rank 0: (?!step |train: )(.*)\n")
 
@@ -41,22 +42,34 @@ def done(name: str, seconds: float) -> str:
 
 
 @contextmanager
-def units(name: str, tally: Tally | None) -> Iterator[Callable[[], None]]:
-    """Show how many units of a job are done; yields a function to call again and again."""
+def units(run: Run, name: str, tally: Tally | None) -> Iterator[Callable[[], None]]:
+    """Show how many units of a job are done, and what a task said last; yields what has to be called."""
     if tally is None:
         yield lambda: None
         return
-    due = 0.0
+    due, begun = 0.0, time.time()
     with shown(name, tally.total, "unit", tally.done()) as at:
 
         def look() -> None:
             nonlocal due
             if (began := time.monotonic()) >= due:
-                at(tally.done())
+                at(tally.done(), _last_words(run.job_logs(name), name, begun))
                 now = time.monotonic()
                 due = now + max(1.0, _SHARE * (now - began))
 
         yield look
+
+
+def _last_words(logs: Path, name: str, since: float) -> str:
+    """The last line of the tasks' logs, without its clock; nothing of what is older than `since`."""
+    ages = {log: log.stat().st_mtime for log in logs.glob("*.out")}
+    newest = max(ages, key=lambda log: ages[log], default=None)
+    if newest is None or ages[newest] < since:
+        return ""
+    lines = _tail(newest).splitlines(keepends=True)
+    line = next((line for line in reversed(lines) if line.endswith(b"\n")), b"")
+    match = _LINE.fullmatch(line)
+    return match[1].decode(errors="replace").removeprefix(f"{name}: ") if match else ""
 
 
 class Training:
@@ -114,12 +127,16 @@ def last_step(run: Run) -> dict[str, Any]:
     ledgers = [a.ledger for a in run.claimed_attempts() if a.ledger.is_file()]
     if not ledgers:
         return {}
-    with ledgers[-1].open("rb") as stream:
-        stream.seek(max(0, ledgers[-1].stat().st_size - _TAIL))
-        lines = stream.read().splitlines(keepends=True)
+    lines = _tail(ledgers[-1]).splitlines(keepends=True)
     whole = (line for line in reversed(lines) if line.startswith(b"{") and line.endswith(b"}\n"))
     rows = (json.loads(line) for line in whole)
     return next((row for row in rows if row["kind"] == "step"), {})
+
+
+def _tail(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        stream.seek(max(0, path.stat().st_size - _TAIL))
+        return stream.read()
 
 
 def _key(row: dict[str, Any]) -> tuple[int, int] | None:

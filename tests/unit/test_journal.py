@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from kit import stage
 from kit.cluster import view
+from kit.stage import Tally
 from kit.training.journal import Journal, said, step
+from tests.unit.test_log import on_terminal, unit
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from kit.workspace import Attempt, Run
 
 
@@ -119,3 +126,24 @@ def test_the_supervisor_tells_a_step_once_and_passes_on_what_rank_0_says(
     assert told == ["train: importing torch"]
     (line,) = capsys.readouterr().err.splitlines()
     assert line.endswith(" train: 9 of 1,200 steps, loss 3.214")
+
+
+def test_the_supervisor_shows_the_units_of_a_job_and_what_a_task_said_last(
+    run: Run, tmp_path: Path
+) -> None:
+    units = [unit(tmp_path, name) for name in ("a", "b")]
+    logs = run.job_logs("any")
+    logs.mkdir(parents=True)
+    (logs / "any-1_0_log.out").write_text("2026-11-28 01:02:03 any: of an earlier day\n")
+    os.utime(logs / "any-1_0_log.out", (0, 0))
+    tally = Tally(units)
+    stage.run("any", units[:1])
+
+    def work() -> None:
+        with view.units(run, "any", tally) as look:
+            look()
+
+    assert "an earlier day" not in on_terminal(work)
+    (logs / "any-0_0_log.out").write_text("2026-11-28 01:02:03 any: b.txt: 2 MB of 9 MB\nnot yet")
+    os.utime(logs / "any-0_0_log.out", (2e9, 2e9))
+    assert re.search(r"any .*1 of 2 units.*, b\.txt: 2 MB of 9 MB\b", on_terminal(work))
