@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import json
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kit import log, quantities
-from kit.errors import FAILED, ConfigError, EkidenError, RunError
+from kit.errors import FAILED, ConfigError, EkidenError, InputError, RunError
 from kit.workspace import MANIFEST
 
 if TYPE_CHECKING:
@@ -93,8 +94,20 @@ def load(
     recipe = recipe.model_copy(update={"corpus": recipe.corpus.model_copy(update=resolved)})
     if not recipe_file.is_dir():  # a run directory has its precision
         recipe = recipe.model_copy(update={"training": _with_precision(recipe, cluster)})
+    _refuse_broken_links(recipe)
     rows = amendments.recorded(run_of(recipe))
     return amendments.on_recipe(rows, recipe), amendments.on_cluster(rows, cluster)
+
+
+def _refuse_broken_links(recipe: config.Recipe) -> None:
+    """Raises ConfigError for a link of the workspace, or of the run, that leads nowhere."""
+    from kit import places
+    from kit.workspace import Workspace
+
+    workspace, run = Workspace(Path(recipe.workspace)), run_of(recipe)
+    raw = [workspace.raw(name) for name in recipe.corpus.sources]
+    inside = run.root.iterdir() if run.root.is_dir() else ()
+    places.refuse_broken_links([*workspace.folders, *raw, run.root, *inside])
 
 
 def _with_precision(recipe: config.Recipe, cluster: config.Cluster) -> config.Training:
@@ -134,6 +147,7 @@ def read_run(directory: Path) -> tuple[Run, config.Recipe, config.Cluster]:
         raise ConfigError(f"{directory}: there is no such run directory; see WORKSPACE/runs")
     recipe = recipes.load_recipe(directory, [])
     cluster = recipes.load_cluster(None, directory, [])
+    _refuse_broken_links(recipe)
     rows = amendments.recorded(run := run_of(recipe))
     return run, amendments.on_recipe(rows, recipe), amendments.on_cluster(rows, cluster)
 
@@ -256,9 +270,33 @@ def refuse_second(run: Run) -> None:
 def refuse_to_disturb(recipe: config.Recipe, stages: Sequence[Stage]) -> None:
     """Raises RunError where stages would replace files that another run is trained on."""
     mine = run_of(recipe)
+    _refuse_other_texts(mine, recipe)
     stale = [s.name for s in stages if not s.of_run and s.census(mine, recipe).get("stale")]
     if stale:
         refuse_unfinished(recipe, stale[0], spare=mine)
+
+
+def _refuse_other_texts(run: Run, recipe: config.Recipe) -> None:
+    """Raises RunError where other texts lie where the recipe says that those of the run lie now."""
+    from kit import config
+    from kit.corpus import download
+    from kit.sections import read_resolved
+
+    if not (run.begun and run.recipe.is_file()):
+        return
+    own = read_resolved(run.recipe, config.Recipe).corpus.sources
+    for name, source in recipe.corpus.sources.items():
+        if name not in own or source.location == own[name].location:
+            continue
+        corpus = recipe.corpus.model_copy(update={"sources": {name: source}})
+        with contextlib.suppress(InputError):  # not there: who needs it says so
+            (unit,) = download.units(recipe.model_copy(update={"corpus": corpus}))
+            if unit.state() == "stale":
+                raise RunError(
+                    f"corpus.sources.{name}.location={source.location}: is of another size or time than "
+                    f"the text that {run.root} was begun with; bring that one, with its time (cp -p), or "
+                    "give another name= and workspace="
+                )
 
 
 def refuse_unfinished(recipe: config.Recipe, stage: str, *, spare: Run | None = None) -> None:

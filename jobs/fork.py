@@ -69,7 +69,7 @@ def begin(
                 f"{origin.folder}: was removed by its run just now; fork a newer one"
             ) from None
         record = {
-            "run": str(parent.root),
+            "run": parent.root.name,
             "id": read_json(parent.identity)["id"],
             "step": step,
             "checkpoint": origin.folder.name,

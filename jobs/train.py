@@ -7,6 +7,7 @@ python -m jobs.train fork work/demo/runs/demo --at 100 name=slower training.lear
 python -m jobs.train fork work/demo/runs/demo --at 100 --decay 40 name=branch
 """
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -103,7 +104,7 @@ def fork_verb(
     made = fork.begin(run, recipe, cluster, step, changes, decay, schedule)
     ends = f", decays over {decay} steps" if decay else ""
     print(f"{made.root}: begins with step {step} of {run.root.name}{ends}; to start it:")
-    print(f"python -m jobs.train submit {made.root}")
+    print(shlex.join(["python", "-m", "jobs.train", "submit", str(made.root)]))
 
 
 @app.command("rehearse")

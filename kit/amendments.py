@@ -13,6 +13,7 @@ files is made good.
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -215,8 +216,9 @@ def _refuse_key(run: Run, key: str, new: Any) -> None:
     if is_of(key, BOUND):
         way = "for this key begin a run of another name= and workspace=, from step 0"
     else:
-        change = "" if key == "name" else f" {key}={new}"
-        way = f"the rest is for a new run: python -m jobs.train fork {run.root} --at STEP name=NEW{change}"
+        change = [] if key == "name" else [f"{key}={new}"]
+        fork = ["fork", str(run.root), "--at", "STEP", "name=NEW", *change]
+        way = f"the rest is for a new run: python -m jobs.train {shlex.join(fork)}"
     raise ConfigError(f"{key}: is not to be changed in mid-run; what may: {allowed}; {way}")
 
 

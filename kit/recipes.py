@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from kit.sections import Section
 
 _CLUSTER = "cluster."  # the prefix of overrides that are for the cluster
+# Where a text lies, which may change in mid-run: see kit/places.py.
+_PLACE = re.compile(r"corpus\.(downloads|sources\.[^=]+\.(location|index))=")
 
 
 def load(path: Path, overrides: list[str], cluster: str | None) -> tuple[Recipe, Cluster]:
@@ -105,7 +107,7 @@ def changed_cluster(cluster: Cluster, overrides: Sequence[str]) -> Cluster:
 
 
 def _recipe_of(path: Path, overrides: Sequence[str]) -> Recipe:
-    """The recipe of a run directory, which no override changes."""
+    """The recipe of a run directory; overrides may say where its texts lie now, and nothing else."""
     run = Run(path)
     if not run.recipe.is_file():
         raise ConfigError(
@@ -113,7 +115,7 @@ def _recipe_of(path: Path, overrides: Sequence[str]) -> Recipe:
             "recipe, as configs/demo.yaml, or a folder of WORKSPACE/runs"
         )
     for override in overrides:
-        if not override.startswith(_CLUSTER):
+        if not (override.startswith(_CLUSTER) or _PLACE.match(override)):
             raise ConfigError(
                 f"override '{override}': the recipe of a run directory stands; see jobs.train amend "
                 "and fork"
@@ -122,9 +124,10 @@ def _recipe_of(path: Path, overrides: Sequence[str]) -> Recipe:
     own = Workspace(Path(recipe.workspace)).run(recipe.name).root
     if own.resolve() != path.resolve():
         raise ConfigError(
-            f"{path}: its recipe says it is {own}; bring it back there, or name the recipe's file"
+            f"{path}: is not where a run of its name belongs, WORKSPACE/runs/{recipe.name}; bring it back "
+            f"to {own}, or name the recipe's file"
         )
-    return recipe
+    return changed_recipe(recipe, overrides)
 
 
 def _read_yaml(path: Path, kind: type[Section]) -> dict[str, Any]:

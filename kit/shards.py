@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from kit import duplicates, manifest
+from kit import duplicates, manifest, places
 from kit.defaults import Given
 from kit.errors import InputError, StageError
 from kit.files import zstd_reader, zstd_writer
@@ -78,11 +78,14 @@ def pieces(recipe: Recipe) -> list[dict[str, Any]]:
 
     Raises StageError before the download is complete.
     """
-    workspace = Workspace(Path(recipe.workspace))
+    workspace, downloads = Workspace(Path(recipe.workspace)), recipe.corpus.downloads
     return [
         piece
-        for source in sorted(recipe.corpus.sources)
-        for piece in manifest.read(workspace.raw(source), "jobs.download")["pieces"]
+        for name, source in sorted(recipe.corpus.sources.items())
+        for folder in [workspace.raw(name)]
+        for piece in places.pieces(
+            manifest.read(folder, "jobs.download"), folder, source.location, downloads
+        )
     ]
 
 

@@ -32,6 +32,20 @@ class Workspace:
 
     root: Path
 
+    @property
+    def folders(self) -> list[Path]:
+        """The folders right below it, made or not."""
+        names = (
+            "raw",
+            "fingerprints",
+            "duplicates",
+            "shards",
+            "corpus-report",
+            "word-counts",
+            "words",
+        )
+        return [self.root / name for name in (*names, "candidates", "tokenizer", "tokens", "runs")]
+
     def raw(self, source: str) -> Path:
         """The folder of a source's raw files."""
         return self.root / "raw" / source

@@ -263,7 +263,7 @@ def _parameters(run: Run, cluster: Cluster, job: Job, after: list[str]) -> dict[
     setup = [
         *cluster.setup,
         # The snapshot of the moment when the job starts, not of the submission.
-        f"export PYTHONPATH=$(readlink -f {shlex.quote(str(run.code))})",
+        f'export PYTHONPATH="$(readlink -f {shlex.quote(str(run.code))})"',
         *(f"export {name}={shlex.quote(value)}" for name, value in variables.items()),
         *([_END_TIME] if job.resources == "training" else []),
         "trap : TERM  # the shell waits for srun, then decides: see kit/cluster/requeue.py",

@@ -8,16 +8,17 @@ stage is given nothing but its piece.
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
-from kit import config, log, manifest, stage
+from kit import config, log, manifest, places, stage
 from kit.corpus import wikipedia
 from kit.corpus.raw import checksums, pieces, sources
 from kit.corpus.raw.checksums import Sum
 from kit.corpus.raw.fetch import NotThere, fetch, place
 from kit.defaults import Given
-from kit.errors import InputError
+from kit.errors import InputError, StageError
 from kit.sections import read_resolved
 from kit.workspace import Run, Workspace
 
@@ -37,18 +38,26 @@ def work(run: Run, task: int, tasks: int) -> None:
     stage.run("download", units(read_resolved(run.recipe, config.Recipe)), task, tasks)
 
 
+@dataclass(frozen=True)
 class _Source(stage.Unit):
     """A unit whose pieces may lie in files that are no outputs: at hand, or fetched."""
+
+    location: str
+    downloads: str | None
+    noted: Mapping[str, Any]  # its causes where the text lay when it was cut, which decides nothing
 
     def state(self, *, verify: bool = False) -> manifest.State:
         """See stage.Unit; broken as well where such a file is gone, or another."""
         found = super().state(verify=verify)
+        if found == "stale" and self.noted != self.causes:
+            found = manifest.state(self.folder, self.noted, verify=verify)
         if found == "done" and not self._are_as_cut(verify):
             return "broken"
         return found
 
     def _are_as_cut(self, verify: bool) -> bool:
-        rows = manifest.read(self.folder, "jobs.download")["pieces"]
+        found = manifest.read(self.folder, "jobs.download")
+        rows = places.pieces(found, self.folder, self.location, self.downloads)
         rows = [row for row in rows if Path(row["path"]).parent != self.folder]
         files = {(row["path"], row["size"], row["mtime_ns"]) for row in rows}
         if not all(map(_is_as_cut, files)):
@@ -73,15 +82,55 @@ def _unit(recipe: config.Recipe, name: str, source: config.Source) -> stage.Unit
     folder = Workspace(Path(recipe.workspace)).raw(name)
     remote = sources.remote(source)
     files = [] if remote else sources.local(name, source)
-    section = Given(source, _no_causes(source.kind), {"unit_mb": recipe.corpus.unit_mb})
-    inputs: dict[str, Any] = {} if remote else dict(sources.fingerprint(files))
     if source.index and len(files) > 1:
         raise InputError(f"corpus.sources.{name}.index: is of one dump, and these are {len(files)}")
-    if source.index and not config.is_url(source.index):
-        inputs["index"] = sources.fingerprint([_index_at_hand(name, source.index)])
+    index = [_index_at_hand(name, source.index)] if _is_path(source.index) else []
+    causes = functools.partial(_causes, recipe.corpus.unit_mb, source, files, index)
     make = functools.partial(_make, recipe, name, files)
-    causes = manifest.causes("download", VERSION, section, inputs)
-    return _Source(name, folder, causes, make)
+    downloads = recipe.corpus.downloads
+    noted = causes(_noted(folder))
+    return _Source(name, folder, causes({}), make, source.location, downloads, noted)
+
+
+def _causes(
+    unit_mb: float,
+    source: config.Source,
+    files: Sequence[sources.Local],
+    index: Sequence[sources.Local],
+    noted: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The causes of a source's pieces, with the paths that are `noted` in place of those of now."""
+    inputs: dict[str, Any] = {}
+    place: dict[str, str] = {}
+    for key, found in (("location", files), ("index", index)):
+        if not found:
+            continue
+        now = getattr(source, key)
+        was = noted.get(key) or now
+        place[key] = was
+        told = sources.fingerprint([_at(file, *places.heads(now, was)) for file in found])
+        inputs |= told if key == "location" else {key: told}
+    there = source.model_copy(update=place)
+    section = Given(there, _no_causes(source.kind), {"unit_mb": unit_mb})
+    return manifest.causes("download", VERSION, section, inputs)
+
+
+def _at(file: sources.Local, now: str, was: str) -> sources.Local:
+    """A file as it was in the folder where it lay."""
+    return replace(file, path=Path(places.moved(str(file.path), now, was)))
+
+
+def _noted(folder: Path) -> Mapping[str, Any]:
+    """The source as the manifest of its pieces has it; empty where there is none."""
+    try:
+        found: Mapping[str, Any] = manifest.read(folder, "jobs.download")["causes"]["section"]
+    except (StageError, KeyError, TypeError):
+        return {}
+    return found
+
+
+def _is_path(index: str | None) -> TypeGuard[str]:
+    return bool(index) and not config.is_url(str(index))
 
 
 def _no_causes(kind: str) -> frozenset[str]:

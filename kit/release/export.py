@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit import manifest, stage
+from kit import manifest, places, stage
 from kit.config import Recipe
 from kit.files import atomic, read_json, write_json, write_text
 from kit.release import card, evaluate
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from kit.workspace import Run
 
-VERSION = 2  # raise when the same weights come to give another folder
+VERSION = 3  # raise when the same weights come to give another folder
 
 
 def units(run: Run, recipe: Recipe) -> list[stage.Unit]:
@@ -60,7 +60,7 @@ def units(run: Run, recipe: Recipe) -> list[stage.Unit]:
         write_json(folder / assemble.SETTINGS, settings)
         scores = read_json(run.evaluation / evaluate.SCORES)
         write_text(folder / "README.md", card.text(run, recipe, scores))
-        write_json(folder / "recipe.json", recipe.model_dump(mode="json"))
+        write_json(folder / "recipe.json", places.released(recipe.model_dump(mode="json")))
         with atomic(folder / "ledger.jsonl", "w") as out:
             out.writelines(json.dumps(row) + "\n" for row in ledger.canonical(run))
         return {}

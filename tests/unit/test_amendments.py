@@ -311,7 +311,7 @@ def test_no_override_changes_the_recipe_of_a_run_directory(submitted: Run) -> No
 
 def test_a_run_directory_elsewhere_is_no_run(submitted: Run, tmp_path: Path) -> None:
     moved = submitted.root.rename(tmp_path / "moved")
-    with pytest.raises(ConfigError, match="bring it back there"):
+    with pytest.raises(ConfigError, match="bring it back to"):
         command.load(moved)
 
 

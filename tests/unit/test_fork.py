@@ -67,7 +67,7 @@ def test_a_fork_has_the_checkpoint_the_changes_and_its_origin(parent: Run) -> No
     assert (made.code / "kit" / "stage.py").is_file()
     assert made.environment.is_file()
     origin = read_json(made.origin)
-    assert origin["run"] == str(parent.root)
+    assert origin["run"] == parent.root.name
     assert origin["id"] == read_json(parent.identity)["id"]
     assert (origin["step"], origin["checkpoint"]) == (5, "step-00000005.attempt-0001")
     assert origin["changes"] == {
