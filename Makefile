@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 DUMP ?=
 SEED ?= 1
 WHERE ?=
-STORE ?= sqlite:///$(abspath work/demo)/mlflow.db
+export STORE ?= sqlite:///$(abspath work/demo)/mlflow.db
 TORCH_INDEX ?=
 
 BENCHMARKS := $(notdir $(basename $(shell grep -l __main__ tests/benchmarks/*.py)))
@@ -58,7 +58,8 @@ bench: $(VENV)-bench/installed
 	failed=0; for name in $(BENCHMARKS); do $(VENV)-bench/bin/python -m tests.benchmarks.$$name $(if $(DUMP),--data $(DUMP)) || failed=1; done; exit $$failed
 
 mlflow: $(VENV)-mlflow/installed
-	$(VENV)-mlflow/bin/python -m mlflow server --backend-store-uri "$(STORE)"
+	@echo "the training runs: http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning"
+	$(VENV)-mlflow/bin/python -m mlflow server --backend-store-uri "$$STORE"
 
 lint: $(VENV)-dev/installed
 	$(VENV)-dev/bin/ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from jobs.chain import at_work, stages_of, stopped
@@ -42,6 +43,7 @@ def facts(run: Run, recipe: Recipe, *, verify: bool = False) -> dict[str, Any]:
         "export": str(run.export) if run.export.is_dir() else None,
         "tensorboard": str(run.tensorboard) if recipe.tracking.tensorboard else None,
         "mlflow": mlflow.tracking_uri(recipe) if recipe.tracking.mlflow else None,
+        "mlflow_page": mlflow.page(run, recipe) if recipe.tracking.mlflow else None,
     }
 
 
@@ -79,20 +81,28 @@ def show(found: dict[str, Any], seconds: Mapping[str, float] | None = None) -> N
         console.print(f"it writes       {sample['text']!r}", markup=False)
     console.print()
     if found["export"]:
-        console.print(f"the model:      {found['export']}")
+        console.print(f"the model:      {found['export']}", markup=False)
     if found["tensorboard"]:
-        console.print(f"TensorBoard:    .venv/bin/tensorboard --logdir {found['tensorboard']}")
+        command = shlex.join([".venv/bin/tensorboard", "--logdir", found["tensorboard"]])
+        console.print(f"TensorBoard:    {command}", markup=False)
     if found["mlflow"]:
-        store = f"STORE={found['mlflow']}"
-        is_file = found["mlflow"].startswith("sqlite:")
-        console.print(f"MLflow:         {'make mlflow ' + store if is_file else found['mlflow']}")
+        for line in _ways_to_mlflow(found["mlflow"], found["mlflow_page"] or ""):
+            console.print(f"MLflow:         {line}", markup=False)
+
+
+def _ways_to_mlflow(uri: str, page: str) -> list[str]:
+    """What opens MLflow on the run: an address, or for a sqlite file a command and an address."""
+    if uri.startswith("sqlite"):
+        return [shlex.join(["make", "mlflow", f"STORE={uri}"]), f"http://127.0.0.1:5000{page}"]
+    return [f"{uri.rstrip('/')}{page}" if uri.startswith("http") else uri]
 
 
 def _stages(found: dict[str, Any], seconds: Mapping[str, float]) -> Table:
     """The stages and their units; what was run just now, and all of it, with its seconds."""
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=found["run"], title_justify="left")
+    table = Table(title=Text(found["run"]), title_justify="left")
     table.add_column("stage")
     table.add_column("units")
     if seconds:

@@ -252,6 +252,7 @@ def _train(
         if decision.reason == "done":
             return
         say(f"{name}: {decision.reason}{', requeued' if decision.requeue else ''}")
+        requeue.show_end(run, decision)
         if stop.asked:
             raise Interrupted(f"{name}: stopped and saved; run or submit it again to go on")
         if not decision.requeue:

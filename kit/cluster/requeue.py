@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from kit import log, quantities
 from kit.cluster import launch, nodes, state
-from kit.config import Cluster
+from kit.config import Cluster, Recipe
 from kit.errors import DONE, FAILED, ClusterError
 from kit.files import append_line, read_json
 from kit.sections import read_resolved
@@ -39,6 +39,7 @@ T = TypeVar("T")
 
 CRASH, HANG, FAILURE, STOPPED = "crash", "hang", "failed", "stopped"
 _BY_SLURM, _SUPERSEDED = "requeued by Slurm", "superseded by a newer attempt"
+_CANCELLED = "cancelled"
 _RESUMABLE = ("download", "preprocess", "tokenize")
 _TRIES, _PAUSE = 240, 15  # times and seconds: an hour of a slurmctld that does not answer
 _REQUEUE_TAKES = 60  # seconds at the most until Slurm ends the shell of a job it has requeued
@@ -76,7 +77,7 @@ def decide_training(
     if (near and hang is None) or (own is not None and own["reason"] == "time limit"):
         return Decision(True, "time limit")
     if own is not None:
-        return Decision(False, "cancelled")
+        return Decision(False, _CANCELLED)
     failures = _failures_without_progress(run, job)
     if failures > cluster.training.failures:
         text = (
@@ -119,7 +120,7 @@ def _ended_by_slurm(job: str, slurm: state.JobState) -> Decision | None:
         return None
     if slurm.reason == "TimeLimit":
         return Decision(True, "time limit")
-    return Decision(False, "cancelled")
+    return Decision(False, _CANCELLED)
 
 
 def _job(token: str) -> str:
@@ -149,6 +150,19 @@ def record(run: Run, job: str, name: str, decision: Decision, where: Sequence[st
         append_line(run.requeues, json.dumps(row, ensure_ascii=False))
     except OSError as error:  # a full disk may be why the job ended: it is requeued all the same
         log.warning(f"{run.requeues}: not written ({error.strerror})")
+
+
+def show_end(run: Run, decision: Decision) -> None:
+    """Have MLflow show a training job that ended for good: no attempt knows whether it was the last."""
+    recipe = read_resolved(run.recipe, Recipe)
+    over = not (decision.requeue or decision.reason in ("done", _BY_SLURM, _SUPERSEDED))
+    if not over or recipe.tracking.mlflow is None or not run.mlflow_cursor.is_file():
+        return
+    from kit.tracking import mlflow
+
+    by_user = decision.reason == _CANCELLED or decision.reason.startswith(STOPPED)
+    if problem := mlflow.publish(run, recipe, "KILLED" if by_user else "FAILED"):
+        log.warning(f"mlflow: {problem}")
 
 
 def recorded(run: Run) -> list[dict[str, Any]]:
@@ -196,6 +210,8 @@ def main(run_root: str, name: str, exit_code: int) -> int:
         where = _patiently(lambda: nodes.names(os.environ["SLURM_JOB_NODELIST"]))
         record(run, token, name, decision, where)
     log.info(f"{name}: {decision.reason}{', requeued' if decision.requeue else ''}")
+    if name == "train":
+        show_end(run, decision)
     if decision.requeue:
         _requeue(job_id, decision.reason)
         if name == "train" and decision.reason.startswith((CRASH, HANG)):

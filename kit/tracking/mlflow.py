@@ -3,12 +3,16 @@
 Rows are published in batches by a thread of rank 0; a server that is away slows nothing, and what
 it missed is sent by the next attempt, or by `jobs.evaluate`. A step is published once: after a
 rollback, steps that MLflow has are not sent again, as it could neither replace nor remove them.
+
+The ledger is the truth: what was moved to the trash there is taken out of it, and what is gone is made
+anew. Parameters cannot change there: one that was amended is a tag, `amended.KEY`, beside its first value.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 import time
 import uuid
@@ -18,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from kit import log
 from kit.files import file_hash, read_json, write_json
-from kit.tracking import ledger
+from kit.tracking import ledger, sqlite
 from kit.tracking.tensorboard import scalars
 from kit.workspace import Workspace
 
@@ -30,7 +34,9 @@ if TYPE_CHECKING:
 
 TAG, CANDIDATE_TAG = "ekiden.run", "ekiden.candidate"
 _PLOT_TAG = "ekiden.plot"  # the hash of the plot that is shown
-_SQLITE = "sqlite:///"
+_AMENDED_TAG = "amended."  # before the name of a parameter
+# By it the page shows training runs; without it some versions show traces of language models.
+_KIND = {"mlflow.experimentKind": "custom_model_development"}
 _BATCH = 150  # rows of at most six metrics: MLflow takes 1,000 metrics a call
 _PAUSE = 5.0  # seconds between two looks at the ledger
 _PATIENCE = {  # MLflow's own retries would block for minutes
@@ -86,6 +92,7 @@ class Publisher:
                 if last:
                     store.set_status(self._status)
             except Exception as error:  # whatever MLflow raises, training goes on
+                store = None  # a user may have deleted the run: it is looked for anew
                 if not told:
                     log.warning(f"mlflow: {_brief(error)}; the rows are sent later")
                     told = True
@@ -137,22 +144,37 @@ def tracking_uri(recipe: Recipe) -> str:
     """Where MLflow is: the recipe's server, or the sqlite file of the workspace."""
     assert recipe.tracking.mlflow is not None
     if recipe.tracking.mlflow == "workspace":
-        return f"{_SQLITE}{Workspace(Path(recipe.workspace)).mlflow}"
+        return sqlite.uri_of(Workspace(Path(recipe.workspace)).mlflow)
     return recipe.tracking.mlflow
+
+
+def page(run: Run, recipe: Recipe) -> str | None:
+    """The address of the run's experiment behind that of MLflow's page; None before MLflow has it.
+
+    Without `workflowType` the page opens on what it has for traces of language models.
+    """
+    cursor = _noted(run, recipe)
+    if "experiment" not in cursor:
+        return None
+    return f"/#/experiments/{cursor['experiment']}/runs?workflowType=machine_learning"
 
 
 class _Store:
     """A run in MLflow, and the note of how far it has been told."""
 
     def __init__(self, run: Run, recipe: Recipe) -> None:
-        uri = tracking_uri(recipe)
         self._note = run.mlflow_cursor
         self._client = _client(recipe)
-        cursor = read_json(self._note) if self._note.is_file() else {}
-        if cursor.get("uri") != uri:
-            identity = _identity(self._client, run, recipe)
-            cursor = {"uri": uri, "run": identity, "sent": {}, "sending": []}
-        self._cursor: dict[str, Any] = cursor
+        cursor = _noted(run, recipe)
+        info = _identity(self._client, run, recipe)
+        if cursor.get("run") != info.run_id:
+            if cursor.get("sent"):
+                _say(
+                    f"{tracking_uri(recipe)}: {run.root.name} is not there any more, and is made anew"
+                )
+            cursor = {"run": info.run_id, "sent": {}, "sending": []}
+        where = {"uri": recipe.tracking.mlflow, "experiment": info.experiment_id}
+        self._cursor: dict[str, Any] = cursor | where
         self._cursor.pop("status", None)
         self._log(cursor["sending"])  # noted by an attempt that may have died before it was sent
 
@@ -198,18 +220,32 @@ class _Store:
 
 
 def _is_told(run: Run, recipe: Recipe, status: str) -> bool:
-    """Whether the note says that MLflow has every row and the status: it need not even be imported."""
-    if not run.mlflow_cursor.is_file():
+    """Whether a sqlite file has every row and the status: MLflow need not even be imported."""
+    noted, store = _noted(run, recipe), _sqlite_file(recipe)
+    if store is None or "experiment" not in noted or not sqlite.has_run(store, noted["run"]):
         return False
-    uri, noted = tracking_uri(recipe), read_json(run.mlflow_cursor)
-    if uri.startswith(_SQLITE) and not Path(uri.removeprefix(_SQLITE)).is_file():
-        return False
-    if (noted["uri"], noted.get("status"), noted["sending"]) != (uri, status, []):
+    if (noted.get("status"), noted["sending"]) != (status, []):
         return False
     after = max(noted["sent"].values(), default=0) - 1
     return all(
         row["step"] <= noted["sent"].get(row["kind"], -1) for row in ledger.canonical(run, after)
     )
+
+
+def _noted(run: Run, recipe: Recipe) -> dict[str, Any]:
+    """How far MLflow has been told, where that is the recipe's MLflow; else empty."""
+    cursor: dict[str, Any] = read_json(run.mlflow_cursor) if run.mlflow_cursor.is_file() else {}
+    where = str(cursor.get("uri"))
+    # An earlier version noted the path, which is another where the workspace was moved.
+    is_own = recipe.tracking.mlflow == "workspace" and where.startswith("sqlite:")
+    return cursor if is_own or where == recipe.tracking.mlflow else {}
+
+
+def _sqlite_file(recipe: Recipe) -> Path | None:
+    """The sqlite file that MLflow is, if it is one."""
+    if recipe.tracking.mlflow == "workspace":
+        return Workspace(Path(recipe.workspace)).mlflow
+    return sqlite.file_of(tracking_uri(recipe))
 
 
 def _client(recipe: Recipe) -> Any:
@@ -220,7 +256,9 @@ def _client(recipe: Recipe) -> Any:
     made = ("Creating initial MLflow database tables", "Updating database tables")
     log.leave_out("mlflow.store.db.utils", *made)
     if recipe.tracking.mlflow == "workspace":
-        _make_store(Workspace(Path(recipe.workspace)).mlflow)
+        store = Workspace(Path(recipe.workspace)).mlflow
+        _make_store(store)
+        sqlite.bring_artifacts(store)
     return MlflowClient(tracking_uri=tracking_uri(recipe))
 
 
@@ -232,7 +270,7 @@ def _make_store(path: Path) -> None:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
-    MlflowClient(tracking_uri=f"sqlite:///{fresh}").search_experiments()
+    MlflowClient(tracking_uri=sqlite.uri_of(fresh)).search_experiments()
     with contextlib.suppress(FileExistsError):  # another run of the workspace was quicker
         os.link(fresh, path)
     fresh.unlink()
@@ -243,8 +281,12 @@ def _brief(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
-def _identity(client: Any, run: Run, recipe: Recipe) -> str:
-    """MLflow's id for the run, found by the run's own, or made."""
+def _say(text: str) -> None:
+    print(f"mlflow: {text}", file=sys.stderr, flush=True)
+
+
+def _identity(client: Any, run: Run, recipe: Recipe) -> Any:
+    """MLflow's `info` of the run, found by the run's own id, or made."""
     sections = {"model": recipe.model, "training": recipe.training, "tokenizer": recipe.tokenizer}
     params = {
         f"{name}.{key}": value
@@ -252,44 +294,65 @@ def _identity(client: Any, run: Run, recipe: Recipe) -> str:
         for key, value in section.model_dump(exclude={"deepspeed"}).items()
     }
     own = read_json(run.identity)["id"]
-    return str(_run(client, recipe, TAG, own, run.root.name, params).info.run_id)
+    return _run(client, recipe, TAG, own, run.root.name, params).info
 
 
 def _run(
     client: Any, recipe: Recipe, tag: str, identity: str, name: str, params: Mapping[str, Any]
 ) -> Any:
-    """MLflow's run with the tag, found or made; parameters that it has stay as they are."""
-    from mlflow.entities import Param
+    """MLflow's run with the tag: found, taken out of the trash, or made; with these parameters."""
+    from mlflow.entities import Param, RunTag
 
     place = _experiment(client, recipe)
-    found = client.search_runs([place], f"tags.`{tag}` = '{identity}'")
-    run = found[0] if found else client.create_run(place, tags={tag: identity}, run_name=name)
-    missing = [
-        Param(key, str(value)) for key, value in params.items() if key not in run.data.params
-    ]
-    if missing:
-        client.log_batch(run.info.run_id, params=missing)
+    run = _found(client, place, f"tags.`{tag}` = '{identity}'")
+    if run is None:
+        run = client.create_run(place, tags={tag: identity}, run_name=name)
+    has, tags = run.data.params, run.data.tags
+    told = {key: str(value) for key, value in params.items()}
+    missing = [Param(key, value) for key, value in told.items() if key not in has]
+    shown = {key: tags.get(f"{_AMENDED_TAG}{key}", has.get(key, told[key])) for key in told}
+    other = [RunTag(f"{_AMENDED_TAG}{key}", told[key]) for key in told if shown[key] != told[key]]
+    if missing or other:
+        client.log_batch(run.info.run_id, params=missing, tags=other)
     return run
+
+
+def _found(client: Any, place: str, wanted: str) -> Any:
+    """A run of an experiment, taken out of the trash if it lies there; None where there is none."""
+    from mlflow.entities import ViewType
+
+    if found := client.search_runs([place], wanted, max_results=1):
+        return found[0]
+    if found := client.search_runs([place], wanted, ViewType.DELETED_ONLY, max_results=1):
+        client.restore_run(found[0].info.run_id)
+        _say(f"{found[0].info.run_name}: was in the trash, and is taken out of it")
+        return found[0]
+    return None
 
 
 def _experiment(client: Any, recipe: Recipe) -> str:
     """The id of the recipe's experiment, found or made; its files lie beside a sqlite store."""
     from mlflow.exceptions import MlflowException
 
-    name, uri = recipe.tracking.experiment, tracking_uri(recipe)
+    name, store = recipe.tracking.experiment, _sqlite_file(recipe)
     found = client.get_experiment_by_name(name)
     if found is None:
-        place = None
-        if uri.startswith(_SQLITE):  # else they would lie where the command was typed
-            store = Path(uri.removeprefix(_SQLITE)).absolute()
-            place = str(store.with_name("mlartifacts"))
+        # Without it they would lie where the command was typed.
+        place = None if store is None else sqlite.artifacts_of(store)
         try:
-            return str(client.create_experiment(name, artifact_location=place))
+            return str(client.create_experiment(name, artifact_location=place, tags=_KIND))
         except MlflowException:
             found = client.get_experiment_by_name(name)
             if found is None:
                 raise
-    return str(found.experiment_id)  # there from the start, or another task was quicker
+    identity = str(found.experiment_id)  # there from the start, or another task was quicker
+    if found.lifecycle_stage == "deleted":  # its name is not free
+        client.restore_experiment(identity)
+        _say(f"the experiment {name} was in the trash, and is taken out of it with its runs")
+    for key, value in _KIND.items():
+        if key not in found.tags:
+            client.set_experiment_tag(identity, key, value)
+    return identity
 
 
 def _show(client: Any, run: Any, metrics: Mapping[str, float], plot: Path) -> None:

@@ -52,7 +52,7 @@ def may_know(room: str | None) -> set[str]:
         return set()
     if room == "release":
         return ROOMS
-    return {room, "tracking"} if room in ("training", "tokenizer") else {room}
+    return {room, "tracking"} if room in ("training", "tokenizer", "cluster") else {room}
 
 
 def test_there_is_something_to_look_at() -> None:
