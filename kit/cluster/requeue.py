@@ -154,9 +154,11 @@ def record(run: Run, job: str, name: str, decision: Decision, where: Sequence[st
 
 def show_end(run: Run, decision: Decision) -> None:
     """Have MLflow show a training job that ended for good: no attempt knows whether it was the last."""
-    recipe = read_resolved(run.recipe, Recipe)
     over = not (decision.requeue or decision.reason in ("done", _BY_SLURM, _SUPERSEDED))
-    if not over or recipe.tracking.mlflow is None or not run.mlflow_cursor.is_file():
+    if not over or not run.mlflow_cursor.is_file():
+        return
+    recipe = read_resolved(run.recipe, Recipe)
+    if recipe.tracking.mlflow is None:
         return
     from kit.tracking import mlflow
 
@@ -210,14 +212,14 @@ def main(run_root: str, name: str, exit_code: int) -> int:
         where = _patiently(lambda: nodes.names(os.environ["SLURM_JOB_NODELIST"]))
         record(run, token, name, decision, where)
     log.info(f"{name}: {decision.reason}{', requeued' if decision.requeue else ''}")
-    if name == "train":
-        show_end(run, decision)
     if decision.requeue:
         _requeue(job_id, decision.reason)
         if name == "train" and decision.reason.startswith((CRASH, HANG)):
             _exclude(run, job_id, cluster.training.nodes)
         # The requeue ends this shell: leaving before it, the job would count as failed.
         signal.sigtimedwait({signal.SIGTERM}, _REQUEUE_TAKES)
+    elif name == "train":
+        show_end(run, decision)
     return DONE if decision.reason == "done" else FAILED
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import threading
 import time
 import uuid
@@ -44,6 +43,9 @@ _PATIENCE = {  # MLflow's own retries would block for minutes
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_ENABLE_ASYNC_LOGGING": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    # A sqlite file that is removed is noticed: a connection that stays open would write on into it.
+    "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "GIT_PYTHON_REFRESH": "quiet",
 }
@@ -79,25 +81,32 @@ class Publisher:
         told = False
         while True:
             last = self._closing.wait(_PAUSE)
-            try:
-                if store is None:
-                    found = _Store(self._run, self._recipe)
-                    found.send(ledger.canonical(self._run, found.sent))
-                    found.set_status("RUNNING")
-                    store = found
-                waiting = list(self._rows)
-                store.send(waiting)
-                for _ in waiting:
-                    self._rows.popleft()
-                if last:
-                    store.set_status(self._status)
-            except Exception as error:  # whatever MLflow raises, training goes on
-                store = None  # a user may have deleted the run: it is looked for anew
-                if not told:
-                    log.warning(f"mlflow: {_brief(error)}; the rows are sent later")
-                    told = True
+            # Twice: a user may have deleted the run in the meantime, which is then looked for anew.
+            for known in [store, None] if store else [None]:
+                try:
+                    store = self._send(known, last)
+                    break
+                except Exception as error:  # whatever MLflow raises, training goes on
+                    store, problem = None, error
+            if store is None and not told:
+                log.warning(f"mlflow: {_brief(problem)}; the rows are sent later")
+                told = True
             if last:
                 return
+
+    def _send(self, known: _Store | None, last: bool) -> _Store:
+        """Send the rows that wait, at first with all that MLflow has not got."""
+        store = known or _Store(self._run, self._recipe)
+        if known is None:
+            store.send(ledger.canonical(self._run, store.sent))
+            store.set_status("RUNNING")
+        waiting = list(self._rows)
+        store.send(waiting)
+        for _ in waiting:
+            self._rows.popleft()
+        if last:
+            store.set_status(self._status)
+        return store
 
 
 def publish(run: Run, recipe: Recipe, status: str) -> str | None:
@@ -264,13 +273,18 @@ def _client(recipe: Recipe) -> Any:
 
 def _make_store(path: Path) -> None:
     """MLflow's sqlite file, whole or absent: killed while it makes its tables, MLflow never mends them."""
-    if path.is_file():
+    if path.is_file() and path.stat().st_size:
         return
     from mlflow.tracking import MlflowClient
 
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
     MlflowClient(tracking_uri=sqlite.uri_of(fresh)).search_experiments()
+    if (
+        path.is_file() and not path.stat().st_size
+    ):  # as sqlite leaves it in place of one that was removed
+        fresh.replace(path)
+        return
     with contextlib.suppress(FileExistsError):  # another run of the workspace was quicker
         os.link(fresh, path)
     fresh.unlink()
@@ -282,7 +296,7 @@ def _brief(error: Exception) -> str:
 
 
 def _say(text: str) -> None:
-    print(f"mlflow: {text}", file=sys.stderr, flush=True)
+    log.warning(f"mlflow: {text}")
 
 
 def _identity(client: Any, run: Run, recipe: Recipe) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from pathlib import Path
 
 import pytest
@@ -136,6 +137,29 @@ def test_an_amended_run_goes_on_from_the_unchanged_recipe(
         ("release.seed", 0, 7),
     ]
     assert "nothing to submit" in command("train", "submit", *arguments)
+
+
+def test_a_run_goes_on_in_a_workspace_that_moved(parent: Run, tmp_path: Path) -> None:
+    was, now = parent.root.parents[1], tmp_path / "scratch 2" / "it's here"
+    now.parent.mkdir()
+    was.rename(now)
+    run = Workspace(now).run(parent.root.name)
+    try:
+        changes = ("training.steps=26", "tracking.tensorboard=true")
+        command("train", "amend", str(run.root), *changes)
+        said = command("pipeline", "run", str(run.root))
+        assert shlex.join([".venv/bin/tensorboard", "--logdir", str(run.tensorboard)]) in said
+        assert read_json(run.recipe)["workspace"] == str(now)
+        stages = json.loads(command("pipeline", "status", str(run.root), "--json"))["stages"]
+        assert all(found["done"] and not found["missing"] for found in stages.values())
+        assert not any(found.get(bad) for found in stages.values() for bad in ("stale", "broken"))
+        assert stages["train"]["step"] == 26
+        recipe = (str(DEMO), f"workspace={now}", *SMALL)
+        assert "nothing to submit" in command("pipeline", "submit", *recipe)
+        for file in run.export.iterdir():
+            assert not any(str(place).encode() in file.read_bytes() for place in (was, now)), file
+    finally:
+        now.rename(was)
 
 
 def test_a_rehearsal_says_what_the_whole_run_would_take(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -286,6 +288,9 @@ def test_a_command_that_is_stopped_saves_and_says_75(workspace: Path, preempted:
     assert "stopped and saved" in said
     (end,) = (read_json(attempt.end) for attempt in ledger.attempts(run))
     assert [step for step, _ in run.committed_checkpoints().values()] == [end["step"]]
+    with contextlib.closing(sqlite3.connect(workspace / "mlflow.db")) as database:
+        (row,) = database.execute("SELECT status FROM runs WHERE name = ?", (run.root.name,))
+    assert row == ("KILLED",)
 
 
 @pytest.mark.long  # a limit is a minute at least; tests/slurm has one of Slurm's

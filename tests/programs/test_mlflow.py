@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from kit.cluster import requeue
 from kit.files import read_json, write_json
 from kit.tracking import ledger, mlflow
+from tests.relay import wait_until
+from tests.speed import patience
 from tests.unit.test_ledger import attempt
 
 if TYPE_CHECKING:
@@ -141,6 +144,152 @@ def test_a_publisher_sends_what_is_left_when_it_is_closed(told: Run, store: Reci
     found, metrics = shown_by_mlflow(store)
     assert len(metrics["train/loss"]) == 5
     assert found.info.status == "FINISHED"
+
+
+def client_of(recipe: Recipe) -> Any:
+    from mlflow.tracking import MlflowClient
+
+    return MlflowClient(mlflow.tracking_uri(recipe))
+
+
+def test_a_deleted_run_is_taken_out_of_the_trash_and_goes_on(
+    told: Run, store: Recipe, capfd: pytest.CaptureFixture[str]
+) -> None:
+    attempt(told, 1, range(1, 4))
+    assert mlflow.publish(told, store, "FINISHED") is None
+    before, _ = shown_by_mlflow(store)
+    client_of(store).delete_run(before.info.run_id)
+    attempt(told, 2, range(4, 6))
+    capfd.readouterr()
+    assert mlflow.publish(told, store, "FINISHED") is None
+    after, metrics = shown_by_mlflow(store)
+    assert after.info.run_id == before.info.run_id
+    assert [step for step, _ in metrics["train/loss"]] == [1, 2, 3, 4, 5]
+    assert capfd.readouterr().err.count("out of it\n") == 1
+
+
+def test_a_run_deleted_under_a_publishers_hands_has_all_rows_at_its_end(
+    told: Run, store: Recipe
+) -> None:
+    attempt(told, 1, range(1, 4))
+    publisher = mlflow.Publisher(told, store)
+    wait_until(told.mlflow_cursor.is_file, "first rows", seconds=60)
+    wait_until(lambda: read_json(told.mlflow_cursor).get("status") == "RUNNING", "status")
+    client_of(store).delete_run(read_json(told.mlflow_cursor)["run"])
+    publisher.add({"kind": "step", "attempt": 1, "time": 5.0, "step": 4, "loss": 1.0})
+    assert publisher.close("FINISHED", patience=patience(60))
+    found, metrics = shown_by_mlflow(store)
+    assert [step for step, _ in metrics["train/loss"]] == [1, 2, 3, 4]
+    assert found.info.status == "FINISHED"
+
+
+def test_a_deleted_experiment_comes_back_with_its_runs(told: Run, store: Recipe) -> None:
+    attempt(told, 1, range(1, 4))
+    assert mlflow.publish(told, store, "FINISHED") is None
+    before, _ = shown_by_mlflow(store)
+    client_of(store).delete_experiment(before.info.experiment_id)
+    attempt(told, 2, range(4, 6))
+    assert mlflow.publish(told, store, "FINISHED") is None
+    after, metrics = shown_by_mlflow(store)
+    assert after.info.run_id == before.info.run_id
+    assert [step for step, _ in metrics["train/loss"]] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("left", [None, b""], ids=["gone", "empty"])
+def test_a_view_that_was_removed_is_made_anew_from_the_ledger(
+    told: Run, store: Recipe, desk: Desk, left: bytes | None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    attempt(told, 1, range(1, 4), validations=(2,))
+    assert mlflow.publish(told, store, "FINISHED") is None
+    desk.workspace.mlflow.unlink()
+    if left is not None:  # as sqlite leaves it where a process still writes
+        desk.workspace.mlflow.write_bytes(left)
+    capfd.readouterr()
+    assert mlflow.publish(told, store, "FINISHED") is None
+    found, metrics = shown_by_mlflow(store)
+    assert [step for step, _ in metrics["train/loss"]] == [1, 2, 3]
+    assert [step for step, _ in metrics["train/validation_loss"]] == [2]
+    assert found.info.status == "FINISHED"
+    assert capfd.readouterr().err.count("made anew\n") == 1
+
+
+def test_an_amended_parameter_is_a_tag_beside_its_first_value(told: Run, store: Recipe) -> None:
+    def shown(steps: int) -> tuple[str, str | None]:
+        training = store.training.model_copy(update={"steps": steps})
+        amended = store.model_copy(update={"training": training})
+        assert mlflow.publish(told, amended, "RUNNING") is None
+        told.mlflow_cursor.unlink()  # of the next attempt nothing is taken for told
+        data = shown_by_mlflow(amended)[0].data
+        return data.params["training.steps"], data.tags.get("amended.training.steps")
+
+    assert shown(10) == ("10", None)
+    assert shown(24) == ("10", "24")
+    assert shown(10) == ("10", "10")
+
+
+def test_a_training_that_was_cancelled_is_killed_and_one_that_gave_up_has_failed(
+    told: Run, store: Recipe
+) -> None:
+    attempt(told, 1, range(1, 4))
+    assert mlflow.publish(told, store, "SCHEDULED") is None
+    write_json(told.recipe, store.model_dump(mode="json"))
+    statuses = []
+    for again, reason in [
+        (True, "preemption"),
+        (False, "requeued by Slurm"),
+        (False, "cancelled"),
+        (False, "crash, 4 times without a new checkpoint (exit code 1)"),
+    ]:
+        requeue.show_end(told, requeue.Decision(again, reason))
+        statuses.append(shown_by_mlflow(store)[0].info.status)
+    assert statuses == ["SCHEDULED", "SCHEDULED", "KILLED", "FAILED"]
+
+
+def test_a_workspace_of_any_name_has_its_database_and_its_plots_in_it(
+    told: Run, desk: Desk, empty_store: Path
+) -> None:
+    root = desk.folder / "odd" / "a?b %20c#d'e"
+    root.mkdir(parents=True)
+    recipe = desk.recipe().model_copy(update={"workspace": str(root)})
+    plot = desk.folder / "measures.png"
+    plot.write_bytes(b"PNG")
+    attempt(told, 1, range(1, 4))
+    assert mlflow.publish(told, recipe, "FINISHED") is None
+    assert mlflow.publish_candidate(recipe, "bpe", "0a1b", {}, {"fertility": 1.0}, plot) is None
+    assert [path.name for path in root.parent.iterdir()] == [root.name]
+    assert sorted(path.name for path in root.iterdir()) == ["mlartifacts", "mlflow.db"]
+    assert len(list(root.rglob("measures.png"))) == 1
+
+
+def test_a_workspace_that_moved_is_the_same_view_with_its_plots(
+    told: Run, store: Recipe, desk: Desk
+) -> None:
+    plot = desk.folder / "measures.png"
+    plot.write_bytes(b"PNG")
+    attempt(told, 1, range(1, 4))
+    assert mlflow.publish(told, store, "FINISHED") is None
+    assert mlflow.publish_candidate(store, "bpe", "0a1b", {}, {"fertility": 1.0}, plot) is None
+    noted = read_json(told.mlflow_cursor)
+    now = desk.workspace.root.rename(desk.folder / "another place")
+    moved = store.model_copy(update={"workspace": str(now)})
+    attempt(told, 2, range(4, 6))
+    assert mlflow.publish(told, moved, "FINISHED") is None
+    assert read_json(told.mlflow_cursor)["run"] == noted["run"]
+    client = client_of(moved)
+    runs = client.search_runs([noted["experiment"]])
+    assert len(runs) == 2
+    (candidate,) = (run for run in runs if run.info.run_id != noted["run"])
+    assert [file.path for file in client.list_artifacts(candidate.info.run_id)] == ["measures.png"]
+
+
+def test_the_address_opens_the_training_runs(told: Run, store: Recipe) -> None:
+    assert mlflow.page(told, store) is None
+    assert mlflow.publish(told, store, "RUNNING") is None
+    experiment = client_of(store).get_experiment_by_name("ekiden")
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+    assert mlflow.page(told, store) == (
+        f"/#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning"
+    )
 
 
 MAKES_STORE = """

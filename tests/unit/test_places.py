@@ -1,0 +1,173 @@
+"""A workspace that moved: everything in it is found where it lies now, and nothing is stale."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from jobs import chain, command
+from kit import places, shards
+from kit.cluster import submission
+from kit.config import Recipe
+from kit.corpus import download
+from kit.errors import ConfigError, RunError
+from kit.files import read_json, write_json
+from kit.sections import read_resolved
+from kit.workspace import Run, Workspace
+
+if TYPE_CHECKING:
+    from tests.conftest import Desk
+
+
+@pytest.fixture
+def made(desk: Desk) -> Run:
+    """A run that has begun, over a text that is read where it lies and one that is cut into parts."""
+    packed = desk.folder / "web.txt.gz"
+    packed.write_bytes(gzip.compress(desk.web.read_bytes()))
+    recipe, cluster = command.load(desk.recipe_file, [f"corpus.sources.web.location={packed}"])
+    desk.make(recipe, "download")
+    run = submission.prepare(recipe, cluster)
+    run.attempt(1).root.mkdir(parents=True)
+    return run
+
+
+def move(made: Run, desk: Desk) -> Run:
+    """The whole desk, its texts too, under another name; the run at its new place."""
+    now = desk.folder.rename(desk.folder.with_name(f"{desk.folder.name}, elsewhere"))
+    return Run(now / made.root.relative_to(desk.folder))
+
+
+def states(recipe: Recipe) -> set[str]:
+    return {unit.state(verify=True) for unit in download.units(recipe)}
+
+
+def test_a_workspace_that_moved_with_its_texts_is_done_as_before(made: Run, desk: Desk) -> None:
+    before = shards.pieces(read_resolved(made.recipe, Recipe))
+    run = move(made, desk)
+    now = run.root.parents[2]
+    overrides = [f"workspace={now / 'work'}", f"corpus.sources.web.location={now / 'web.txt.gz'}"]
+    recipe, _ = command.load(now / desk.recipe_file.name, overrides)
+    assert states(recipe) == {"done"}
+    pieces = shards.pieces(recipe)
+    assert {Path(piece["path"]).parent for piece in pieces} == {now, now / "work" / "raw" / "web"}
+    assert [piece["xxh3"] for piece in pieces] == [piece["xxh3"] for piece in before]
+    assert {**chain.STAGES[0].census(run, recipe)}["done"] == 2
+
+    command.refuse_to_disturb(recipe, chain.STAGES[:1])
+    submission.prepare(recipe, command.load(now / desk.recipe_file.name)[1])
+    assert command.load(run.root)[0] == recipe
+
+
+def test_a_run_directory_is_read_as_of_where_it_lies(made: Run, desk: Desk) -> None:
+    was = read_json(made.recipe)
+    run = move(made, desk)
+    (recipe, cluster), workspace = command.load(run.root), run.root.parents[1]
+    assert Workspace(Path(recipe.workspace)).run("small") == run
+    assert read_json(run.recipe) == was
+    # Its texts lay outside: they are said to be gone, and where they lie now can be told.
+    assert "no such file" in chain.STAGES[0].census(run, recipe)["waits"]
+    now = [f"corpus.sources.web.location={workspace.parent / 'web.txt.gz'}"]
+    now.append(f"corpus.sources.jawiki.location={workspace.parent / 'dump.xml.bz2'}")
+    assert states(command.load(run.root, now)[0]) == {"done"}
+    with pytest.raises(ConfigError, match="recipe of a run directory stands"):
+        command.load(run.root, ["corpus.sources.web.text_key=body"])
+    assert submission.prepare(recipe, cluster) == run
+    assert read_json(run.recipe)["workspace"] == str(workspace)
+
+
+def test_texts_that_lie_in_the_workspace_follow_it(made: Run, desk: Desk) -> None:
+    inside = desk.workspace.root / "texts"
+    inside.mkdir()
+    shutil.copy2(desk.web, inside / "a.txt")
+    write = [f"corpus.sources.web.location={inside}/*.txt", f"corpus.downloads={inside}"]
+    recipe = desk.recipe(*write)
+    desk.make(recipe, "download")
+    write_json(made.recipe, recipe.model_dump(mode="json"))
+    run = Run(desk.workspace.root.rename(desk.folder / "w 2") / "runs" / "small")
+    read = read_resolved(run.recipe, Recipe)
+    assert read.corpus.sources["web"].location == f"{desk.folder}/w 2/texts/*.txt"
+    assert read.corpus.downloads == f"{desk.folder}/w 2/texts"
+    assert states(read) == {"done"}
+
+
+def test_another_text_in_the_place_of_the_first_is_refused(made: Run, desk: Desk) -> None:
+    other = desk.folder / "other.txt.gz"
+    other.write_bytes(gzip.compress(b"not the text that was cut\n"))
+    recipe, _ = command.load(made.root, [f"corpus.sources.web.location={other}"])
+    for stages in (chain.STAGES[:1], (chain.TRAIN,)):
+        with pytest.raises(RunError, match="of another size or time"):
+            command.refuse_to_disturb(recipe, stages)
+
+
+def test_a_linked_run_directory_belongs_to_the_workspace_that_links_it(
+    made: Run, desk: Desk
+) -> None:
+    aside = made.root.rename(desk.folder / "aside")
+    made.root.symlink_to(aside)
+    recipe = read_resolved(made.recipe, Recipe)
+    assert recipe.workspace == str(desk.workspace.root)
+    assert command.load(made.root)[0] == recipe
+
+
+@pytest.mark.parametrize("name", ["raw/web", "tokens", "runs/small/checkpoints"])
+def test_a_link_that_leads_nowhere_is_named_with_what_to_do(
+    made: Run, desk: Desk, name: str
+) -> None:
+    link = desk.workspace.root / name
+    if link.is_dir():
+        shutil.rmtree(link)
+    link.symlink_to("/gone/with the old disk")
+    for load in (command.load, command.read_run):
+        with pytest.raises(ConfigError, match=f"ln -sfn PLACE {link}") as told:
+            load(made.root)
+        assert f"{link}: is a link to /gone/with the old disk" in str(told.value)
+
+
+def test_what_was_fetched_is_found_in_the_workspace_or_among_the_downloads(tmp_path: Path) -> None:
+    def path_of(downloads: Path | None) -> str:
+        row = {"path": "/old/raw/ja/fetched-0123456789abcdef/ja.txt"}
+        found = {"causes": {"section": {"location": "https://host/ja.txt"}}, "pieces": [row]}
+        (piece,) = places.pieces(
+            found, tmp_path / "ja", "https://host/ja.txt", downloads and str(downloads)
+        )
+        return str(piece["path"])
+
+    assert path_of(None) == "/old/raw/ja/fetched-0123456789abcdef/ja.txt"  # as it was noted
+    for folder, downloads in ((tmp_path / "dl", tmp_path / "dl"), (tmp_path / "ja", None)):
+        file = folder / "fetched-0123456789abcdef" / "ja.txt"
+        file.parent.mkdir(parents=True)
+        file.touch()
+        assert path_of(downloads) == str(file)
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "expected"),
+    [
+        ("/a/x/t.txt", "/b/t.txt", ("/a/x", "/b")),
+        ("/a/*.txt", "/b/c/*.txt", ("/a", "/b/c")),
+        ("/a/t", "/a/u", ("/a/t", "/a/u")),
+        ("/t", "/b/t", ("", "/b")),
+        ("/a", "/a", ("", "")),
+    ],
+)
+def test_two_paths_differ_up_to_the_end_that_they_share(
+    was: str, now: str, expected: tuple[str, str]
+) -> None:
+    assert places.heads(was, now) == expected
+    assert places.moved(was, *expected) == now
+
+
+def test_a_path_that_only_begins_alike_has_not_moved() -> None:
+    assert places.moved("/work/demo-2/x", "/work/demo", "/new") == "/work/demo-2/x"
+
+
+def test_a_released_recipe_holds_no_path(made: Run, desk: Desk) -> None:
+    recipe = desk.recipe(f"tracking.mlflow=sqlite:///{desk.folder}/own.db")
+    told = str(places.released(recipe.model_dump(mode="json")))
+    assert os.sep not in told.replace("http://", "")
+    assert "dump.xml.bz2" in told
