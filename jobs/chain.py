@@ -53,7 +53,10 @@ class Stage:
         return replace(job, needed=tuple(sorted(needed)) or None)
 
     def units(self, run: Run, recipe: Recipe) -> list[Unit]:
-        """The units of the stage. Raises StageError or CheckpointError while it waits for another."""
+        """The units of the stage. Raises StageError or CheckpointError while it waits for another.
+
+        Raises InputError where a text at hand is gone.
+        """
         module: Any = importlib.import_module(self.module)
         found: list[Unit] = module.units(run, recipe) if self.of_run else module.units(recipe)
         return found

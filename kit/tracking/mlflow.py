@@ -36,6 +36,7 @@ _PLOT_TAG = "ekiden.plot"  # the hash of the plot that is shown
 _AMENDED_TAG = "amended."  # before the name of a parameter
 # By it the page shows training runs; without it some versions show traces of language models.
 _KIND = {"mlflow.experimentKind": "custom_model_development"}
+_LONGEST = 6000  # characters of a parameter: MLflow cuts it there
 _BATCH = 150  # rows of at most six metrics: MLflow takes 1,000 metrics a call
 _PAUSE = 5.0  # seconds between two looks at the ledger
 _PATIENCE = {  # MLflow's own retries would block for minutes
@@ -178,9 +179,7 @@ class _Store:
         info = _identity(self._client, run, recipe)
         if cursor.get("run") != info.run_id:
             if cursor.get("sent"):
-                _say(
-                    f"{tracking_uri(recipe)}: {run.root.name} is not there any more, and is made anew"
-                )
+                _say(f"{tracking_uri(recipe)}: {run.root.name} is not there any more; made anew")
             cursor = {"run": info.run_id, "sent": {}, "sending": []}
         where = {"uri": recipe.tracking.mlflow, "experiment": info.experiment_id}
         self._cursor: dict[str, Any] = cursor | where
@@ -280,9 +279,7 @@ def _make_store(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
     MlflowClient(tracking_uri=sqlite.uri_of(fresh)).search_experiments()
-    if (
-        path.is_file() and not path.stat().st_size
-    ):  # as sqlite leaves it in place of one that was removed
+    if path.is_file() and not path.stat().st_size:  # sqlite's, in place of one that was removed
         fresh.replace(path)
         return
     with contextlib.suppress(FileExistsError):  # another run of the workspace was quicker
@@ -322,7 +319,7 @@ def _run(
     if run is None:
         run = client.create_run(place, tags={tag: identity}, run_name=name)
     has, tags = run.data.params, run.data.tags
-    told = {key: str(value) for key, value in params.items()}
+    told = {key: str(value)[:_LONGEST] for key, value in params.items()}
     missing = [Param(key, value) for key, value in told.items() if key not in has]
     shown = {key: tags.get(f"{_AMENDED_TAG}{key}", has.get(key, told[key])) for key in told}
     other = [RunTag(f"{_AMENDED_TAG}{key}", told[key]) for key in told if shown[key] != told[key]]
