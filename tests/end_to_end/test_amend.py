@@ -6,6 +6,7 @@ import json
 import math
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -19,6 +20,9 @@ from kit.workspace import Run, Workspace
 from tests.relay import DEMO, FP32, command, curve, final_files
 
 from .conftest import ALONE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 pytestmark = pytest.mark.end_to_end
 
@@ -118,48 +122,50 @@ def test_a_fork_with_another_learning_rate_goes_its_own_way(parent: Run) -> None
     assert first["loss"] == other["loss"]  # of the weights that they share
 
 
-def test_an_amended_run_goes_on_from_the_unchanged_recipe(
-    parent: Run, arguments: tuple[str, ...]
+@pytest.fixture
+def moved(parent: Run, tmp_path: Path) -> Iterator[Run]:
+    """The same run in a workspace that was moved; it is brought back for the tests that follow."""
+    was, now = parent.root.parents[1], tmp_path / "scratch 2" / "it's here"
+    now.parent.mkdir()
+    was.rename(now)
+    yield Workspace(now).run(parent.root.name)
+    now.rename(was)
+
+
+def test_an_amended_run_goes_on_from_the_unchanged_recipe_in_a_workspace_that_moved(
+    moved: Run,
 ) -> None:
-    said = command("train", "amend", str(parent.root), "training.steps=24", "release.seed=7")
+    changes = ("training.steps=24", "release.seed=7", "tracking.tensorboard=true")
+    said = command("train", "amend", str(moved.root), *changes)
     assert "training.steps: 20 -> 24" in said
     assert "steps left after step 20: 0 -> 4" in said
     assert "learning rate of step 21: none -> 0.0002" in said
+    arguments = (str(DEMO), f"workspace={moved.root.parents[1]}", *SMALL)
     command("train", "run", *arguments)
-    steps = [row["step"] for row in ledger.canonical(parent) if row["kind"] == "step"]
+    steps = [row["step"] for row in ledger.canonical(moved) if row["kind"] == "step"]
     assert steps == list(range(1, 25))
     # It had come down to its minimum, and stays there.
-    assert list(rates(parent).values())[-5:] == pytest.approx([LOW] * 5)
-    assert read_json(parent.attempt(2).start)["from_step"] == 20
-    rows = [row for row in ledger.rows(parent.attempt(2)) if row["kind"] == "amendment"]
+    assert list(rates(moved).values())[-5:] == pytest.approx([LOW] * 5)
+    assert read_json(moved.attempt(2).start)["from_step"] == 20
+    rows = [row for row in ledger.rows(moved.attempt(2)) if row["kind"] == "amendment"]
     assert [(row["key"], row["old"], row["new"]) for row in rows] == [
         ("training.steps", 20, 24),
+        ("tracking.tensorboard", False, True),
         ("release.seed", 0, 7),
     ]
     assert "nothing to submit" in command("train", "submit", *arguments)
 
 
-def test_a_run_goes_on_in_a_workspace_that_moved(parent: Run, tmp_path: Path) -> None:
-    was, now = parent.root.parents[1], tmp_path / "scratch 2" / "it's here"
-    now.parent.mkdir()
-    was.rename(now)
-    run = Workspace(now).run(parent.root.name)
-    try:
-        changes = ("training.steps=26", "tracking.tensorboard=true")
-        command("train", "amend", str(run.root), *changes)
-        said = command("pipeline", "run", str(run.root))
-        assert shlex.join([".venv/bin/tensorboard", "--logdir", str(run.tensorboard)]) in said
-        assert read_json(run.recipe)["workspace"] == str(now)
-        stages = json.loads(command("pipeline", "status", str(run.root), "--json"))["stages"]
-        assert all(found["done"] and not found["missing"] for found in stages.values())
-        assert not any(found.get(bad) for found in stages.values() for bad in ("stale", "broken"))
-        assert stages["train"]["step"] == 26
-        recipe = (str(DEMO), f"workspace={now}", *SMALL)
-        assert "nothing to submit" in command("pipeline", "submit", *recipe)
-        for file in run.export.iterdir():
-            assert not any(str(place).encode() in file.read_bytes() for place in (was, now)), file
-    finally:
-        now.rename(was)
+def test_a_relay_goes_on_to_its_end_in_a_workspace_that_moved(parent: Run, moved: Run) -> None:
+    said = command("pipeline", "run", str(moved.root))
+    assert shlex.join([".venv/bin/tensorboard", "--logdir", str(moved.tensorboard)]) in said
+    workspaces = [run.root.parents[1] for run in (parent, moved)]
+    assert read_json(moved.recipe)["workspace"] == str(workspaces[1])
+    stages = json.loads(command("pipeline", "status", str(moved.root), "--json"))["stages"]
+    assert all(found["done"] and not found["missing"] for found in stages.values())
+    assert not any(found.get(bad) for found in stages.values() for bad in ("stale", "broken"))
+    for file in moved.export.iterdir():
+        assert not any(str(place).encode() in file.read_bytes() for place in workspaces), file
 
 
 def test_a_rehearsal_says_what_the_whole_run_would_take(
