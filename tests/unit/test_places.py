@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gzip
 import os
+import shlex
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from jobs import chain, command
+from jobs import chain, command, report
 from kit import places, shards
 from kit.cluster import submission
 from kit.config import Recipe
@@ -78,6 +79,19 @@ def test_a_run_directory_is_read_as_of_where_it_lies(made: Run, desk: Desk) -> N
         command.load(run.root, ["corpus.sources.web.text_key=body"])
     assert submission.prepare(recipe, cluster) == run
     assert read_json(run.recipe)["workspace"] == str(workspace)
+
+
+def test_the_commands_of_a_report_are_quoted(
+    made: Run, desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = move(made, desk)
+    run.tensorboard.mkdir()
+    report.show(report.facts(run, command.load(run.root)[0]))
+    said = capsys.readouterr().out
+    assert shlex.join([".venv/bin/tensorboard", "--logdir", str(run.tensorboard)]) in said
+    assert (
+        shlex.join(["make", "mlflow", f"STORE=sqlite:///{run.root.parents[1]}/mlflow.db"]) in said
+    )
 
 
 def test_texts_that_lie_in_the_workspace_follow_it(made: Run, desk: Desk) -> None:
