@@ -101,16 +101,16 @@ def _causes(
 ) -> dict[str, Any]:
     """The causes of a source's pieces, with the paths that are `noted` in place of those of now."""
     inputs: dict[str, Any] = {}
-    place: dict[str, str] = {}
+    lay: dict[str, str] = {}
     for key, found in (("location", files), ("index", index)):
         if not found:
             continue
         now = getattr(source, key)
         was = noted.get(key) or now
-        place[key] = was
+        lay[key] = was
         told = sources.fingerprint([_at(file, *places.heads(now, was)) for file in found])
         inputs |= told if key == "location" else {key: told}
-    there = source.model_copy(update=place)
+    there = source.model_copy(update=lay)
     section = Given(there, _no_causes(source.kind), {"unit_mb": unit_mb})
     return manifest.causes("download", VERSION, section, inputs)
 
