@@ -127,8 +127,8 @@ def test_a_fork_with_another_learning_rate_goes_its_own_way(parent: Run) -> None
 
 
 @pytest.fixture
-def moved(parent: Run, tmp_path: Path) -> Iterator[Run]:
-    """The same run in a workspace that was moved; it is brought back for the tests that follow."""
+def moved(parent: Run, same: Run, tmp_path: Path) -> Iterator[Run]:
+    """The parent, and beside it its fork, in a workspace that was moved and is brought back later."""
     was, now = parent.root.parents[1], tmp_path / "scratch 2" / "it's here"
     now.parent.mkdir()
     was.rename(now)
