@@ -46,7 +46,6 @@ _PATIENCE = {  # MLflow's own retries would block for minutes
     "MLFLOW_DISABLE_TELEMETRY": "true",
     # A sqlite file that is removed is noticed: a connection that stays open would write on into it.
     "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool",
-    "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "GIT_PYTHON_REFRESH": "quiet",
 }
@@ -262,7 +261,7 @@ def _client(recipe: Recipe) -> Any:
     from mlflow.tracking import MlflowClient
 
     made = ("Creating initial MLflow database tables", "Updating database tables")
-    log.leave_out("mlflow.store.db.utils", *made)
+    log.leave_out("mlflow.store.db.utils", *made, "Create SQLAlchemy engine with pool options")
     if recipe.tracking.mlflow == "workspace":
         store = Workspace(Path(recipe.workspace)).mlflow
         _make_store(store)
