@@ -6,7 +6,7 @@ import importlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from kit.errors import CheckpointError, ClusterError, EkidenError, InputError, StageError
+from kit.errors import CheckpointError, ClusterError, EkidenError, StageError
 from kit.files import read_json
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Stage:
             return _training(run)
         try:
             return stage.census(self.units(run, recipe), verify=verify)
-        except (StageError, CheckpointError, InputError) as error:
+        except (StageError, CheckpointError) as error:
             return {"waits": str(error)}
 
     def done(self, run: Run, recipe: Recipe) -> bool:

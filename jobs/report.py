@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.chain import at_work, stages_of, stopped
 from jobs.command import describe
+from kit.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from rich.table import Table
 
+    from jobs.chain import Stage
     from kit.config import Recipe
     from kit.workspace import Run
 
@@ -31,7 +33,7 @@ def facts(run: Run, recipe: Recipe, *, verify: bool = False) -> dict[str, Any]:
     scores, samples = run.evaluation / SCORES, run.samples / SAMPLES
     return {
         "run": str(run.root),
-        "stages": {s.name: s.census(run, recipe, verify=verify) for s in stages_of(recipe)},
+        "stages": {s.name: _census(s, run, recipe, verify) for s in stages_of(recipe)},
         "first": steps[0] if steps else None,
         "last": steps[-1] if steps else None,
         "validation": validations[-1] if validations else None,
@@ -45,6 +47,14 @@ def facts(run: Run, recipe: Recipe, *, verify: bool = False) -> dict[str, Any]:
         "mlflow": mlflow.tracking_uri(recipe) if recipe.tracking.mlflow else None,
         "mlflow_page": mlflow.page(run, recipe) if recipe.tracking.mlflow else None,
     }
+
+
+def _census(stage: Stage, run: Run, recipe: Recipe, verify: bool) -> dict[str, Any]:
+    """As the stage has it; a text that is gone is no reason to tell nothing of the others."""
+    try:
+        return stage.census(run, recipe, verify=verify)
+    except InputError as error:
+        return {"waits": str(error)}
 
 
 def show(found: dict[str, Any], seconds: Mapping[str, float] | None = None) -> None:

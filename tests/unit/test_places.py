@@ -71,7 +71,7 @@ def test_a_run_directory_is_read_as_of_where_it_lies(made: Run, desk: Desk) -> N
     assert Workspace(Path(recipe.workspace)).run("small") == run
     assert read_json(run.recipe) == was
     # Its texts lay outside: they are said to be gone, and where they lie now can be told.
-    assert "no such file" in chain.STAGES[0].census(run, recipe)["waits"]
+    assert "no such file" in report.facts(run, recipe)["stages"]["download"]["waits"]
     now = [f"corpus.sources.web.location={workspace.parent / 'web.txt.gz'}"]
     now.append(f"corpus.sources.jawiki.location={workspace.parent / 'dump.xml.bz2'}")
     assert states(command.load(run.root, now)[0]) == {"done"}
