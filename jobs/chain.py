@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import statistics
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from kit.errors import CheckpointError, ClusterError, EkidenError, StageError
+from kit.errors import CheckpointError, EkidenError, InputError, StageError
 from kit.files import read_json
 
 if TYPE_CHECKING:
@@ -14,8 +15,11 @@ if TYPE_CHECKING:
 
     from kit.cluster.launch import Job
     from kit.config import Recipe
-    from kit.stage import Tally, Unit
+    from kit.relay.standing import Standing
+    from kit.stage import Survey, Tally, Unit
     from kit.workspace import Run
+
+_RATE_OVER = 20  # steps
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,17 @@ class Stage:
             return stage.census(self.units(run, recipe), verify=verify)
         except (StageError, CheckpointError) as error:
             return {"waits": str(error)}
+
+    def survey(self, run: Run, recipe: Recipe, *, verify: bool = False) -> Survey:
+        """The same, with what is wrong with some units, and why."""
+        from kit import stage
+
+        if self is TRAIN:
+            return stage.Survey(_training(run))
+        try:
+            return stage.survey(self.units(run, recipe), verify=verify)
+        except (StageError, CheckpointError, InputError) as error:
+            return stage.Survey({}, waits=str(error))
 
     def done(self, run: Run, recipe: Recipe) -> bool:
         """Whether nothing is left to do."""
@@ -152,17 +167,19 @@ def tally(run: Run, recipe: Recipe, name: str) -> Tally | None:
         return None
 
 
-def at_work(run: Run) -> str | None:
-    """What is at work on the run at this moment, or why that is not known."""
-    from kit.cluster import launch, local
+def standings(
+    run: Run, recipe: Recipe, command: str | None = None, *, verify: bool = False
+) -> list[Standing]:
+    """Where the stages stand, with a command up to its last one. `verify` reads every byte of its own."""
+    from kit.relay import fate, standing
 
-    try:
-        jobs = launch.alive_jobs(run)
-    except ClusterError as error:
-        return str(error)
-    if jobs:
-        return ", ".join(f"job {job} {state.lower()}" for job, state in jobs.items())
-    return "the local supervisor" if run.root.is_dir() and local.is_supervised(run) else None
+    asked = stages_of(recipe, command)
+    stages = stages_of(recipe)
+    surveys = {
+        one.name: one.survey(run, recipe, verify=verify and one in asked)
+        for one in stages[: stages.index(asked[-1]) + 1]
+    }
+    return standing.of_chain(fate.read(run), surveys)
 
 
 def stopped(run: Run) -> str | None:
@@ -175,31 +192,48 @@ def stopped(run: Run) -> str | None:
     if not attempts:
         return None
     end = read_json(attempts[-1].end) if attempts[-1].end.is_file() else {}
-    if end.get("outcome") == "done" or at_work(run):
+    if end.get("outcome") == "done":
         return None
     # No decision was written down: the exit trap, or the supervisor, was killed before it came to it.
     return f"{end['outcome']} ({end['reason']})" if end else "it ended without a word"
 
 
-def _training(run: Run) -> dict[str, Any]:
-    """Where training stands: one unit, done with its last step, if that was not put off since."""
+def training(run: Run, recipe: Recipe) -> dict[str, Any]:
+    """How far training is: attempts, the last step, of how many, saved up to which; loss, median tokens a
+    second of the last `_RATE_OVER` steps, Unix time of the last one.
+    """
+    from kit import amendments
+    from kit.tracking import ledger
+
+    steps = [row for row in ledger.canonical(run) if row["kind"] == "step"]
+    last = steps[-1] if steps else {}
+    rates = [rate for row in steps[-_RATE_OVER:] if (rate := row.get("tokens_per_second"))]
+    try:
+        total = amendments.steps_over(recipe)
+    except EkidenError:  # it depends on tokens that are not made yet
+        total = None
+    return {
+        "attempts": len(ledger.attempts(run)),
+        "step": last.get("step", 0),
+        "steps": total,
+        "saved": max((step for step, _ in run.committed_checkpoints().values()), default=None),
+        "loss": last.get("loss"),
+        "tokens_per_second": statistics.median(rates) if rates else None,
+        "last_step": last.get("time"),
+    }
+
+
+def _training(run: Run) -> dict[str, int]:
+    """Training as one unit, done with its last step, if that was not put off since."""
     from kit import amendments
     from kit.tracking import ledger
 
     attempts = ledger.attempts(run)
-    curve = [row for row in ledger.canonical(run) if row["kind"] == "step"]
     ends = [read_json(attempt.end) for attempt in attempts if attempt.end.is_file()]
     last = [end["step"] for end in ends if end["outcome"] == "done"]
-    done = bool(last) and any(step == last[-1] for step, _ in run.committed_checkpoints().values())
+    made = {step for step, _ in run.committed_checkpoints().values()}
+    done = bool(last) and last[-1] in made
     if done:
         amended = amendments.since(run, read_json(attempts[-1].start))
         done = not any(row["key"] in amendments.END for row in amended)
-    why = None if done else stopped(run)
-    return {
-        "done": int(done),
-        "missing": int(not done),
-        "attempts": len(attempts),
-        "step": curve[-1]["step"] if curve else 0,
-        "loss": curve[-1]["loss"] if curve else None,
-        "stopped": f"{why}; submit it again to go on" if why else None,
-    }
+    return {"done": int(done), "missing": int(not done)}

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import json
-import os
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -15,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from jobs import ending
 from kit import log, quantities
-from kit.errors import FAILED, ConfigError, EkidenError, InputError, RunError
+from kit.errors import ConfigError, InputError, RunError
 from kit.workspace import MANIFEST
 
 if TYPE_CHECKING:
@@ -56,29 +54,8 @@ def new_app(text: str) -> typer.Typer:
 
 def main(app: typer.Typer) -> None:
     """Run a command line; a user's mistake is one line on stderr and its exit code."""
-    try:
+    with ending.in_order():
         app()
-    except EkidenError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(FAILED)
-    except OSError as error:
-        if not (reason := _full_disk(error)):
-            raise
-        print(f"error: {reason}; make room there, and try again", file=sys.stderr)
-        sys.exit(FAILED)
-
-
-def _full_disk(error: OSError) -> str | None:
-    """What is full or read-only, if that is the error; a copied folder has a list of them."""
-    if isinstance(error, shutil.Error):
-        _, target, why = error.args[0][0]
-        return f"{target}: {why}" if f"[Errno {errno.ENOSPC}]" in str(why) else None
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-        return f"{error.filename or 'the disk'}: {error.strerror}"
-    return None
 
 
 def load(
@@ -175,22 +152,29 @@ def run_here(
     Training always has a supervisor. Returns the seconds that each took, by its name.
     """
     from jobs.chain import TRAIN, tally
-    from kit.cluster import local, submission
+    from kit.cluster import announced, launch, local, submission
 
+    alone = TRAIN not in stages and len({stage.command for stage in stages}) == 1
+    if cluster.kind != "local" and not alone:
+        raise ConfigError(f"cluster {cluster.name}: run works on this machine; use submit")
     refuse_second(run_of(recipe))
     refuse_to_disturb(recipe, stages)
     _look_ahead(recipe, cluster, stages)
-    if TRAIN not in stages and len({stage.command for stage in stages}) == 1:
+    refuse_early(recipe, stages[0])
+    if alone:
         with local.hold(run_of(recipe)):
             run = submission.prepare(recipe, cluster)
+            jobs = [stage.job(recipe) for stage in stages]
+            launch.begin_anew(run, jobs)
+            announced.announce(run, cluster, jobs)
             took = {}
-            for stage in stages:
+            for stage, job in zip(stages, jobs, strict=True):
                 began = time.monotonic()
-                stage.job(recipe).work(run, 0, 1)
+                kept = f"{stage.name} ends, its units that are done are kept"
+                with announced.on_record(run, stage.name), ending.keeping(kept):
+                    job.work(run, 0, 1)
                 took[stage.name] = time.monotonic() - began
         return took
-    if cluster.kind != "local":
-        raise ConfigError(f"cluster {cluster.name}: run works on this machine; use submit")
     run = submission.prepare(recipe, cluster)
     local.prepare(run, cluster, _jobs(run, recipe, stages))
     return local.supervise(run, say, functools.partial(tally, run, recipe))
@@ -212,6 +196,7 @@ def submit(
         say("nothing to submit: all is done")
         return
     _look_ahead(recipe, cluster, todo)
+    refuse_early(recipe, todo[0])
     jobs = _jobs(run_of(recipe), recipe, todo)
     if cluster.kind == "local":
         run = submission.prepare(recipe, cluster)
@@ -220,7 +205,8 @@ def submit(
         say(f"{run.root}: process {process} is at work; see {run.supervisor_log}")
         return
     launch.check(cluster)
-    with local.hold(run_of(recipe)):
+    kept = "the jobs that were sent are cancelled"
+    with local.hold(run_of(recipe)), ending.keeping(kept):
         run = submission.prepare(recipe, cluster)
         for name, job in launch.submit(run, cluster, jobs).items():
             say(f"{name}: job {job}")
@@ -265,6 +251,17 @@ def refuse_second(run: Run) -> None:
     launch.refuse_second(run)
     if run.root.is_dir():
         local.refuse_second(run)
+
+
+def refuse_early(recipe: config.Recipe, stage: Stage) -> None:
+    """Raises StageError, CheckpointError or InputError where what a stage reads is not there yet."""
+    from jobs.chain import TRAIN
+    from kit import tokens
+
+    if stage is TRAIN:
+        tokens.complete(recipe)
+    else:
+        stage.units(run_of(recipe), recipe)
 
 
 def refuse_to_disturb(recipe: config.Recipe, stages: Sequence[Stage]) -> None:
@@ -416,17 +413,15 @@ def add_status(app: typer.Typer, name: str) -> None:
         verify: Verify = False,
         as_json: Json = False,
     ) -> None:
-        """What is done, missing, stale or broken."""
-        from jobs.chain import stages_of
+        """What is done, missing, stale or broken; what became of its job, and what to type next."""
+        from jobs import standing
 
         recipe, _ = load(recipe_file, overrides, cluster_name)
-        counts = {
-            stage.name: stage.census(run_of(recipe), recipe, verify=verify)
-            for stage in stages_of(recipe, name)
-        }
+        words = standing.words_of(recipe_file, overrides, cluster_name)
+        stages = standing.facts(run_of(recipe), recipe, words, name, verify=verify)
         if as_json:
-            passes = {key: value for key, value in counts.items() if key != name}
-            print_json({"stage": name, **counts[name], **({"passes": passes} if passes else {})})
+            passes = {key: value for key, value in stages.items() if key != name}
+            print_json({"stage": name, **stages[name], **({"passes": passes} if passes else {})})
             return
-        for stage, found in counts.items():
-            print(f"{stage}: {describe(found)}")
+        for stage, found in stages.items():
+            print(f"{stage}: {standing.headline(found)}", *standing.details(found), sep="\n")

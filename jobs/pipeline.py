@@ -37,7 +37,7 @@ def run_verb(
     dry_run: DryRun = False,
 ) -> None:
     """Run all that is not done on this machine, in the foreground, and report."""
-    from jobs import report
+    from jobs import report, standing
 
     recipe, cluster = load(recipe_file, overrides, cluster_name)
     if dry_run:
@@ -45,7 +45,8 @@ def run_verb(
         return
     todo = to_do(recipe, stages_of(recipe))
     seconds = run_here(recipe, cluster, todo) if todo else {}
-    report.show(report.facts(run_of(recipe), recipe), seconds)
+    words = standing.words_of(recipe_file, overrides, cluster_name)
+    report.show(report.facts(run_of(recipe), recipe, words), seconds)
 
 
 @app.command("submit")
@@ -69,10 +70,11 @@ def status_verb(
     as_json: Json = False,
 ) -> None:
     """Where the relay stands."""
-    from jobs import report
+    from jobs import report, standing
 
     recipe, _ = load(recipe_file, overrides, cluster_name)
-    facts = report.facts(run_of(recipe), recipe, verify=verify)
+    words = standing.words_of(recipe_file, overrides, cluster_name)
+    facts = report.facts(run_of(recipe), recipe, words, verify=verify)
     (print_json if as_json else report.show)(facts)
 
 

@@ -13,6 +13,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
+from jobs import ending
 from jobs.chain import TRAIN, stopped
 from jobs.command import run_here, run_of, submit
 from kit import log, plan, tokens
@@ -62,11 +63,16 @@ def rehearse(recipe: Recipe, cluster: Cluster, steps: int) -> dict[str, Any]:
     replace(run)
     run.root.mkdir(parents=True, exist_ok=True)
     submission.identify(run, rehearsed.name, rehearsal_of=recipe.name)
-    if here.kind == "local":
-        run_here(rehearsed, here, [TRAIN], log.info)
-    else:
-        submit(rehearsed, here, [TRAIN], log.info)
-        _wait(run, rehearsed)
+    try:
+        if here.kind == "local":
+            run_here(rehearsed, here, [TRAIN], log.info)
+        else:
+            submit(rehearsed, here, [TRAIN], log.info)
+            with ending.keeping("its job goes on; scancel ends it"):
+                _wait(run, rehearsed)
+    finally:
+        if not run.jobs.is_file():  # refused: nothing was begun
+            shutil.rmtree(run.root)
     return report(run, recipe, cluster)
 
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from jobs.chain import at_work, stages_of, stopped
-from jobs.command import describe
-from kit.errors import InputError
+from jobs import standing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from rich.table import Table
 
@@ -18,43 +16,49 @@ if TYPE_CHECKING:
     from kit.config import Recipe
     from kit.workspace import Run
 
+_AFTER_ANOTHER = ("queued", "cancelled", "stale", "unknown")  # as a stage before it has it
 
-def facts(run: Run, recipe: Recipe, *, verify: bool = False) -> dict[str, Any]:
-    """All that `show` prints, as plain values."""
+
+def facts(
+    run: Run, recipe: Recipe, words: Sequence[str], *, verify: bool = False
+) -> dict[str, Any]:
+    """All that `show` prints, as plain values; `words` as in `standing.facts`."""
     from kit.cluster import requeue
     from kit.files import read_json
+    from kit.relay import fate
     from kit.release.evaluate import SCORES
     from kit.release.generate import SAMPLES
-    from kit.tracking import ledger, mlflow
+    from kit.tracking import ledger
 
     curve = ledger.canonical(run)
     steps = [row for row in curve if row["kind"] == "step"]
     validations = [row for row in curve if row["kind"] == "validation"]
+    stages = standing.facts(run, recipe, words, verify=verify)
+    alive = [f"{s['job']} {s['state']}" for s in stages.values() if s["state"] in fate.ALIVE]
     scores, samples = run.evaluation / SCORES, run.samples / SAMPLES
     return {
         "run": str(run.root),
-        "stages": {s.name: _census(s, run, recipe, verify) for s in stages_of(recipe)},
+        "stages": stages,
         "first": steps[0] if steps else None,
         "last": steps[-1] if steps else None,
         "validation": validations[-1] if validations else None,
         "requeues": [row for row in requeue.recorded(run) if row["requeued"]],
-        "alive": at_work(run),
-        "ended": stopped(run),
+        "alive": ", ".join(dict.fromkeys(alive)) or None,
         "scores": read_json(scores) if scores.is_file() else None,
         "samples": read_json(samples) if samples.is_file() else [],
         "export": str(run.export) if run.export.is_dir() else None,
-        "tensorboard": str(run.tensorboard) if recipe.tracking.tensorboard else None,
-        "mlflow": mlflow.tracking_uri(recipe) if recipe.tracking.mlflow else None,
-        "mlflow_page": mlflow.page(run, recipe) if recipe.tracking.mlflow else None,
+        "tensorboard": str(run.tensorboard) if run.tensorboard.is_dir() else None,
+        **_mlflow(run, recipe),
     }
 
 
-def _census(stage: Stage, run: Run, recipe: Recipe, verify: bool) -> dict[str, Any]:
-    """As the stage has it; a text that is gone is no reason to tell nothing of the others."""
-    try:
-        return stage.census(run, recipe, verify=verify)
-    except InputError as error:
-        return {"waits": str(error)}
+def _mlflow(run: Run, recipe: Recipe) -> dict[str, str | None]:
+    """Where MLflow has the run, and its page there; None where it has nothing of it yet."""
+    from kit.tracking import mlflow
+
+    if not recipe.tracking.mlflow or not run.attempts.is_dir():
+        return {"mlflow": None, "mlflow_page": None}
+    return {"mlflow": mlflow.tracking_uri(recipe), "mlflow_page": mlflow.page(run, recipe)}
 
 
 def show(found: dict[str, Any], seconds: Mapping[str, float] | None = None) -> None:
@@ -63,10 +67,14 @@ def show(found: dict[str, Any], seconds: Mapping[str, float] | None = None) -> N
 
     console = Console(highlight=False, soft_wrap=True)
     console.print(_stages(found, seconds or {}))
-    if found["alive"]:
-        console.print(f"at work         {found['alive']}")
-    elif found["ended"]:
-        console.print(f"stopped         {found['ended']}; submit it again to go on")
+    for name, stage in found["stages"].items():
+        if _is_told(name, found["stages"]):
+            text = "\n".join(
+                [f"{name}: {stage['state']}", *standing.details(stage, commands=False)]
+            )
+            console.print(text, markup=False)
+    if commands := [stage["next"] for stage in found["stages"].values() if stage["next"]]:
+        console.print(f"next            {commands[0]}", markup=False)
     first, last = found["first"], found["last"]
     if first and last:
         console.print(
@@ -107,6 +115,15 @@ def _ways_to_mlflow(uri: str, page: str) -> list[str]:
     return [f"{uri.rstrip('/')}{page}" if uri.startswith("http") else uri]
 
 
+def _is_told(name: str, stages: Mapping[str, Any]) -> bool:
+    """Whether a stage has lines of its own below the table: where the chain stands, and what went wrong."""
+    stage = stages[name]
+    if stage["state"] in ("done", "waiting", "not begun"):
+        return False
+    first = next(one for one in stages if stages[one]["state"] != "done")
+    return bool(name == first or stage["faults"] or stage["state"] not in _AFTER_ANOTHER)
+
+
 def _stages(found: dict[str, Any], seconds: Mapping[str, float]) -> Table:
     """The stages and their units; what was run just now, and all of it, with its seconds."""
     from rich.table import Table
@@ -115,11 +132,15 @@ def _stages(found: dict[str, Any], seconds: Mapping[str, float]) -> Table:
     table = Table(title=Text(found["run"]), title_justify="left")
     table.add_column("stage")
     table.add_column("units")
+    table.add_column("state")
     if seconds:
         table.add_column("seconds", justify="right")
-    for name, counts in found["stages"].items():
+    for name, stage in found["stages"].items():
         took = f"{seconds[name]:.1f}" if name in seconds else ""
-        table.add_row(name, describe(counts), took)
+        state = stage["state"]
+        if state in _AFTER_ANOTHER and not _is_told(name, found["stages"]):
+            state = f"{state}: {stage['reason']}"
+        table.add_row(name, standing.progress(stage), state, *([took] if seconds else ()))
     if seconds:
-        table.add_row("all of them", "", f"{sum(seconds.values()):.1f}")
+        table.add_row("all of them", "", "", f"{sum(seconds.values()):.1f}")
     return table

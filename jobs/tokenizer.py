@@ -24,6 +24,7 @@ from jobs.command import (
     main,
     new_app,
     print_json,
+    refuse_early,
     refuse_second,
     refuse_unfinished,
     run_here,
@@ -106,6 +107,7 @@ def _do(
     verify: bool,
 ) -> None:
     """As jobs.command has it, with another pick where one is given."""
+    from jobs.chain import stages_of
     from kit.tokenizer import choice
 
     if pick is None:
@@ -119,6 +121,7 @@ def _do(
     # First of all: an attempt that begins in between would find a tokenizer that is not its own.
     refuse_second(run_of(recipe))
     refuse_unfinished(recipe, "tokenizer")
+    refuse_early(recipe, stages_of(recipe, "tokenizer")[0])
     with choice.picking(recipe, changed):
         do_stage("tokenizer", act, recipe, cluster, dry_run, verify)
 

@@ -11,6 +11,8 @@ inputs. Equal causes and outputs of the recorded sizes mean done; `verify` reads
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 State = Literal["done", "missing", "stale", "broken"]
+
+_NAMED = 4  # causes told by name
+_SHOWN = 60  # characters of a value
+_NOT_SET = "not set"
 
 
 def causes(
@@ -75,6 +81,21 @@ def state(folder: Path, expected: Mapping[str, Any], *, verify: bool = False) ->
 def agree(expected: Mapping[str, Any], found: Any) -> bool:
     """Whether the causes on record are these; a record of an older version may hold defaults."""
     return bool(expected == found or expected == alike(expected, found))
+
+
+def difference(folder: Path, expected: Mapping[str, Any], *, verify: bool = False) -> str | None:
+    """Why `state` calls a folder stale or broken, in words; None where it is done or missing."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        return None
+    try:
+        found = read_json(path)
+        if not agree(expected, found["causes"]):
+            return _other_causes(alike(expected, found["causes"]), expected)
+        wrong = (_damage(folder / n, r, verify=verify) for n, r in found["outputs"].items())
+        return next((text for text in wrong if text), None)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return f"{MANIFEST} cannot be read"
 
 
 def verified(folder: Path, remedy: str) -> Path:
@@ -129,3 +150,53 @@ def fingerprint(folder: Path, remedy: str) -> str:
     """One string for a folder's outputs, to stand among the inputs of the next stage."""
     outputs = read(folder, remedy)["outputs"]
     return f"{text_hash(repr(sorted((name, o['xxh3']) for name, o in outputs.items()))):016x}"
+
+
+def _other_causes(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
+    """The causes that differ: at most a handful by name, then a count."""
+    texts = []
+    if found["version"] != expected["version"]:
+        texts.append(f"version {found['version']} -> {expected['version']} of the stage")
+    texts += [
+        f"{key}: {old} -> {new}"
+        for key, old, new in _changes(found["section"], expected["section"])
+    ]
+    inputs = _changes(found["inputs"], expected["inputs"])
+    told = [f"{key} {old} -> {new}" for key, old, new in inputs if not _is_hash(old, new)]
+    texts += [f"input changed: {text}" for text in told or [key for key, _, _ in inputs]]
+    more = len(texts) - _NAMED
+    return "; ".join(texts[:_NAMED]) + (f"; and {more} more" if more > 0 else "")
+
+
+def _changes(found: Any, expected: Any, at: str = "") -> list[tuple[str, str, str]]:
+    """Where two trees differ: dotted key, old and new value as JSON has it, `not set` without one."""
+    if not (isinstance(found, dict) and isinstance(expected, dict)):
+        return [] if found == expected else [(at, _shown(found), _shown(expected))]
+    return [
+        change
+        for key in dict.fromkeys([*found, *expected])
+        for change in _changes(
+            found.get(key, _NOT_SET), expected.get(key, _NOT_SET), f"{at}.{key}" if at else key
+        )
+    ]
+
+
+def _shown(value: Any) -> str:
+    text = value if value is _NOT_SET else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def _is_hash(*values: str) -> bool:
+    """Whether both are hashes, which say nothing to a reader."""
+    return all(re.fullmatch(r'"[0-9a-f]{16,64}"', value) for value in values)
+
+
+def _damage(file: Path, record: Mapping[str, Any], *, verify: bool) -> str | None:
+    """What is wrong with an output; None if nothing."""
+    if not file.is_file():
+        return f"{file.name} is gone"
+    if (size := file.stat().st_size) != record["size"]:
+        return f"{file.name}: {size} bytes, {record['size']} in its manifest"
+    if verify and file_hash(file) != record["xxh3"]:
+        return f"{file.name}: bytes differ from its manifest"
+    return None

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+NAMED = 5  # units told by name; of more there is a count
+
 
 @dataclass(frozen=True)
 class Unit:
@@ -32,6 +34,34 @@ class Unit:
     def state(self, *, verify: bool = False) -> manifest.State:
         """Whether it has to be made."""
         return manifest.state(self.folder, self.causes, verify=verify)
+
+    def why(self, *, verify: bool = False) -> str | None:
+        """Why it is stale or broken, in words; None where it is neither."""
+        return manifest.difference(self.folder, self.causes, verify=verify)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A unit that is stale or broken, and why."""
+
+    unit: str
+    state: manifest.State
+    why: str
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What there is of a stage: how many units are in each state, and what is wrong with some of them."""
+
+    counts: Mapping[str, int]  # with the four keys of `census`; empty while the units are not known
+    faults: Sequence[Fault] = ()  # the first that are stale or broken
+    begun: Sequence[str] = ()  # units that were begun and not finished
+    waits: str | None = None  # why the units are not known
+
+    @property
+    def complete(self) -> bool:
+        """Whether all is done; not so of a stage whose units are not known."""
+        return 0 < self.counts.get("done", 0) == sum(self.counts.values())
 
 
 def run(name: str, units: Sequence[Unit], task: int = 0, tasks: int = 1) -> int:
@@ -65,6 +95,21 @@ def census(units: Sequence[Unit], *, verify: bool = False) -> dict[str, int]:
     for unit in units:
         counts[unit.state(verify=verify)] += 1
     return counts
+
+
+def survey(units: Sequence[Unit], *, verify: bool = False) -> Survey:
+    """The same with what is wrong with the first `NAMED` units that are stale or broken."""
+    counts = {"done": 0, "missing": 0, "stale": 0, "broken": 0}
+    faults: list[Fault] = []
+    begun = []
+    for unit in units:
+        state = unit.state(verify=verify)
+        counts[state] += 1
+        if state == "missing" and unit.folder.is_dir():
+            begun.append(unit.name)
+        if state in ("stale", "broken") and len(faults) < NAMED:
+            faults.append(Fault(unit.name, state, unit.why(verify=verify) or state))
+    return Survey(counts, faults, begun)
 
 
 class Tally:

@@ -16,6 +16,7 @@ import socket
 import sys
 import time
 import uuid
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -29,7 +30,7 @@ from kit.files import read_json, spare_output, write_json
 from kit.workspace import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from kit.config import Cluster
 
@@ -121,28 +122,49 @@ def token() -> str:
 def submit(run: Run, cluster: Cluster, jobs: Sequence[Job]) -> dict[str, str]:
     """Send jobs to Slurm, each after the one before; returns their ids.
 
-    Raises ClusterError where Slurm does not answer or refuses.
+    Raises ClusterError where Slurm does not answer or refuses; then, and after a signal, those that
+    were sent are cancelled.
     """
     begin_anew(run, jobs)
+    began = time.time()  # the first may have ended when the last is sent
     ids: dict[str, str] = {}
-    for job in jobs:
-        after = [*ids.values()][-1:]
-        executor = submitit.SlurmExecutor(folder=run.job_logs(job.name))
-        executor.update_parameters(**_parameters(run, cluster, job, after))
-        arguments = [(job.work, str(run.root), job.name, i, job.tasks) for i in job.sent]
-        try:
-            with executor.batch():
-                submitted = [executor.submit(enter, *a) for a in arguments]
-        except submitit.core.utils.FailedJobError as error:
-            _cancel(list(ids.values()))
-            reason = str(error).strip().splitlines()[-1]
-            raise ClusterError(
-                f"cluster {cluster.name}: sbatch refuses {job.name}: {reason}"
-            ) from None
-        ids[job.name] = submitted[0].job_id.split("_")[0]
-        # At once: a chain that is broken off here is still known, and refuses a second one.
-        write_json(run.jobs, {"cluster": cluster.name, "time": time.time(), "slurm": ids})
+    try:
+        for job in jobs:
+            with _undisturbed():  # a job that sbatch has taken is known by its id
+                ids[job.name] = _send(run, cluster, job, [*ids.values()][-1:])
+                # At once: a chain that is broken off here is still known, and refuses a second one.
+                known = {"cluster": cluster.name, "time": began, "slurm": ids}
+                write_json(run.jobs, known)
+    except BaseException:
+        _cancel([*ids.values()])
+        raise
     return ids
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Have Ctrl-C and SIGTERM wait until the end of the block."""
+    signals = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+
+
+def _send(run: Run, cluster: Cluster, job: Job, after: list[str]) -> str:
+    """Send one job to Slurm, after those of the ids; returns its id. Raises ClusterError."""
+    executor = submitit.SlurmExecutor(folder=run.job_logs(job.name))
+    executor.update_parameters(**_parameters(run, cluster, job, after))
+    arguments = [(job.work, str(run.root), job.name, i, job.tasks) for i in job.sent]
+    try:
+        with executor.batch():
+            submitted = [executor.submit(enter, *a) for a in arguments]
+    except submitit.core.utils.FailedJobError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise ClusterError(f"cluster {cluster.name}: sbatch refuses {job.name}: {reason}") from None
+    identity: str = submitted[0].job_id.split("_")[0]
+    return identity
 
 
 def begin_anew(run: Run, jobs: Sequence[Job]) -> None:

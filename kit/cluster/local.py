@@ -24,19 +24,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit import log
-from kit.cluster import launch, requeue, view
+from kit.cluster import announced, launch, requeue, view
 from kit.cluster.processes import GRACE, Processes, Starter
 from kit.cluster.state import JobState
 from kit.config import Cluster
-from kit.errors import (
-    DONE,
-    ClusterError,
-    EkidenError,
-    Interrupted,
-    JobFailed,
-    RunError,
-)
-from kit.files import read_json, text_hash, write_json, write_text
+from kit.errors import DONE, ClusterError, EkidenError, Interrupted, JobFailed, RunError
+from kit.files import read_json, text_hash, write_text
 from kit.sections import read_resolved
 
 if TYPE_CHECKING:
@@ -50,6 +43,8 @@ if TYPE_CHECKING:
 
 _POLL = 0.1
 _SURVIVORS = 20  # seconds the ranks may outlive the first that failed
+_UNITS = "the tasks at work are ended, the units that are done are kept"
+_SAVED = f"the training saves its last full step and ends, in {GRACE} s at the most"
 
 
 @contextmanager
@@ -63,7 +58,10 @@ def hold(run: Run) -> Iterator[None]:
         ) from None
     with _locked(run):
         write_text(run.supervisor, str(os.getpid()))
-        yield
+        try:
+            yield
+        finally:  # where this file is left behind, its process was killed
+            run.supervisor.unlink(missing_ok=True)
 
 
 def refuse_second(run: Run) -> None:
@@ -103,16 +101,7 @@ def prepare(run: Run, cluster: Cluster, jobs: Sequence[launch.Job]) -> None:
         for job in jobs:
             for task in job.sent:
                 launch.write_local(run.job_logs(job.name), f"{job.name}-{task}", job, run, task)
-        todo = [
-            {
-                "name": job.name,
-                "module": job.work.__module__,
-                "tasks": list(job.sent),
-                "resources": job.resources,
-            }
-            for job in jobs
-        ]
-        write_json(run.jobs, {"cluster": cluster.name, "time": time.time(), "local": todo})
+        announced.announce(run, cluster, jobs)
 
 
 def start(run: Run) -> int:
@@ -127,6 +116,8 @@ def start(run: Run) -> int:
             start_new_session=True,
             env=os.environ | {"PYTHONPATH": str(run.code), "PYTHONSAFEPATH": "1"},
         )
+    if process.poll() is None:  # it holds the run as soon as Python has started
+        write_text(run.supervisor, str(process.pid))
     return process.pid
 
 
@@ -144,12 +135,14 @@ def supervise(
     with hold(run), _Stop() as stop, _starter(run, cluster, stop) as starter:
         for job in read_json(run.jobs)["local"]:
             began = time.monotonic()
+            stop.keeps = _SAVED if job["resources"] == "training" else _UNITS
             say(view.started(job["name"], len(job["tasks"])))
-            if job["resources"] == "training":
-                _train(run, cluster, job, starter, stop, say)
-            else:
-                with view.units(run, job["name"], count(job["name"])) as look:
-                    _array(run, cluster, job, starter, stop, say, look)
+            with announced.on_record(run, job["name"]):
+                if job["resources"] == "training":
+                    _train(run, cluster, job, starter, stop, say)
+                else:
+                    with view.units(run, job["name"], count(job["name"])) as look:
+                        _array(run, cluster, job, starter, stop, say, look)
             took[job["name"]] = time.monotonic() - began
             say(view.done(job["name"], took[job["name"]]))
     return took
@@ -169,6 +162,7 @@ class _Stop:
     """Whether the supervisor itself was told to stop."""
 
     asked: bool = False
+    keeps: str = _UNITS  # what is ended and what is kept
     _before: dict[int, Any] = field(default_factory=dict)
 
     def __enter__(self) -> _Stop:
@@ -181,6 +175,8 @@ class _Stop:
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        if not self.asked:  # by the system call: the signal may have come within a print
+            os.write(2, f"stopping ({signal.Signals(number).name}): {self.keeps}\n".encode())
         self.asked = True
 
 

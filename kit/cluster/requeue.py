@@ -33,13 +33,12 @@ from kit.sections import read_resolved
 from kit.workspace import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 T = TypeVar("T")
 
-CRASH, HANG, FAILURE, STOPPED = "crash", "hang", "failed", "stopped"
+CRASH, HANG, FAILURE, STOPPED, CANCELLED = "crash", "hang", "failed", "stopped", "cancelled"
 _BY_SLURM, _SUPERSEDED = "requeued by Slurm", "superseded by a newer attempt"
-_CANCELLED = "cancelled"
 _RESUMABLE = ("download", "preprocess", "tokenize")
 _TRIES, _PAUSE = 240, 15  # times and seconds: an hour of a slurmctld that does not answer
 _REQUEUE_TAKES = 60  # seconds at the most until Slurm ends the shell of a job it has requeued
@@ -77,7 +76,7 @@ def decide_training(
     if (near and hang is None) or (own is not None and own["reason"] == "time limit"):
         return Decision(True, "time limit")
     if own is not None:
-        return Decision(False, _CANCELLED)
+        return Decision(False, CANCELLED)
     failures = _failures_without_progress(run, job)
     if failures > cluster.training.failures:
         text = (
@@ -120,7 +119,7 @@ def _ended_by_slurm(job: str, slurm: state.JobState) -> Decision | None:
         return None
     if slurm.reason == "TimeLimit":
         return Decision(True, "time limit")
-    return Decision(False, _CANCELLED)
+    return Decision(False, CANCELLED)
 
 
 def _job(token: str) -> str:
@@ -162,7 +161,7 @@ def show_end(run: Run, decision: Decision) -> None:
         return
     from kit.tracking import mlflow
 
-    by_user = decision.reason == _CANCELLED or decision.reason.startswith(STOPPED)
+    by_user = decision.reason == CANCELLED or decision.reason.startswith(STOPPED)
     if problem := mlflow.publish(run, recipe, "KILLED" if by_user else "FAILED"):
         log.warning(f"mlflow: {problem}")
 
@@ -179,6 +178,11 @@ def recorded(run: Run) -> list[dict[str, Any]]:
     return rows
 
 
+def is_of_last_start(row: Mapping[str, Any]) -> bool:
+    """Whether a decision is on the last start of its job, not on one that a newer start has replaced."""
+    return row["reason"] not in (_BY_SLURM, _SUPERSEDED)
+
+
 def stopped(run: Run) -> str | None:
     """Why the training job that was submitted last ended before its last step, if it did."""
     jobs = read_json(run.jobs) if run.jobs.is_file() else {}
@@ -187,9 +191,7 @@ def stopped(run: Run) -> str | None:
     rows = [
         row
         for row in recorded(run)
-        if row["name"] == "train"
-        and row["time"] > since
-        and row["reason"] not in (_BY_SLURM, _SUPERSEDED)  # of an older start than the last
+        if row["name"] == "train" and row["time"] > since and is_of_last_start(row)
     ]
     if not rows or rows[-1]["requeued"] or rows[-1]["reason"] == "done":
         return None

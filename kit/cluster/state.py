@@ -30,6 +30,23 @@ class JobState:
     seconds_left: float | None = None  # to the time limit, or to the end of the grace time
 
 
+@dataclass(frozen=True)
+class Element:
+    """A job, or an element of an array, as squeue shows it; ended ones for MinJobAge, 300 s by default."""
+
+    job: str  # as its logs are named: ID, or ARRAY_INDEX
+    state: str  # PENDING, RUNNING, FAILED, CANCELLED ...
+    reason: str  # Slurm's word for why it waits or ended: Resources, DependencyNeverSatisfied ...
+    submitted: float | None  # Unix times
+    started: float | None
+    ended: float | None  # of one that has not: where its time limit ends
+
+    @property
+    def alive(self) -> bool:
+        """Whether it is still to run, or running."""
+        return self.state in _ALIVE
+
+
 def slurm(*command: str) -> str:
     """The output of a command of Slurm's. Raises ClusterError where it is missing or fails."""
     if shutil.which(command[0]) is None:
@@ -65,6 +82,27 @@ def live(ids: list[str]) -> dict[str, str]:
             if known in ids and status in _ALIVE:
                 found[known] = status
     return found
+
+
+def queue(ids: list[str]) -> dict[str, list[Element]]:
+    """All that squeue knows of the jobs, by id. Raises ClusterError without Slurm."""
+    shown = slurm("squeue", "--noheader", "--states=all", "--format=%A|%F|%K|%T|%V|%S|%e|%r")
+    found: dict[str, list[Element]] = {}
+    for line in shown.splitlines():
+        job, array, index, status, *times, reason = line.split("|", 7)
+        if array in ids:
+            name = f"{array}_{index}" if index.isdecimal() else job
+            element = Element(name, status, reason.strip(), *map(_unix, times))
+            found.setdefault(array, []).append(element)
+    return found
+
+
+def _unix(time: str) -> float | None:
+    """A time as Slurm writes it, which is that of this machine; None for N/A."""
+    try:
+        return datetime.fromisoformat(time).timestamp()
+    except ValueError:
+        return None
 
 
 def own_id() -> str:

@@ -55,6 +55,17 @@ class _Source(stage.Unit):
             return "broken"
         return found
 
+    def why(self, *, verify: bool = False) -> str | None:
+        """See stage.Unit; names the first such file."""
+        if told := super().why(verify=verify):
+            return told
+        rows = manifest.read(self.folder, "jobs.download")["pieces"]
+        for row in rows:
+            file = (row["path"], row["size"], row["mtime_ns"])
+            if Path(row["path"]).parent != self.folder and not _is_as_cut(file):
+                return f"{row['path']}: gone, or changed since it was cut into units"
+        return "a raw file: bytes differ from its manifest"
+
     def _are_as_cut(self, verify: bool) -> bool:
         found = manifest.read(self.folder, "jobs.download")
         rows = places.pieces(found, self.folder, self.location, self.downloads)

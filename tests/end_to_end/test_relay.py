@@ -285,6 +285,7 @@ def test_a_command_that_is_stopped_saves_and_says_75(workspace: Path, preempted:
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=patience(120))
     assert process.returncode == 75
+    assert said.startswith("stopping (SIGINT): the training saves its last full step")
     assert "stopped and saved" in said
     (end,) = (read_json(attempt.end) for attempt in ledger.attempts(run))
     assert [step for step, _ in run.committed_checkpoints().values()] == [end["step"]]
@@ -313,7 +314,7 @@ def test_a_time_limit_on_this_machine_requeues_and_a_stop_file_ends_plainly(
     wait_until(lambda: not local.is_supervised(run), "the supervisor's end")
     assert requeue.recorded(run)[-1]["reason"] == "stopped: STOP file"
     said = command("train", "status", *arguments)
-    assert "stopped: STOP file; submit it again to go on" in said
+    assert "; stopped\n  reason STOP file" in said
     attempts = len(ledger.attempts(run))
     command("train", "submit", *arguments)
     wait_until(lambda: len(ledger.attempts(run)) > attempts, "next attempt")
@@ -335,7 +336,8 @@ def test_ranks_whose_supervisor_is_killed_save_and_leave(workspace: Path, preemp
     assert (end["outcome"], end["reason"]) == ("interrupted", "SIGTERM")
     assert [step for step, _ in run.committed_checkpoints().values()] == [end["step"]]
     said = command("pipeline", "status", *arguments)
-    assert "interrupted (SIGTERM); submit it again to go on" in said
+    assert "train: interrupted\n  reason process" in said
+    assert "was killed, or its machine went down" in said
 
 
 def test_a_key_that_is_new_and_not_set_leaves_a_release_done(preempted: Run) -> None:

@@ -72,7 +72,7 @@ def test_a_missing_recipe_is_a_mistake(desk: Desk) -> None:
     assert "there is no such file" in refused(desk, "jobs.pipeline", "run")
 
 
-@pytest.mark.parametrize("verb", ["run", "submit", "status"])
+@pytest.mark.parametrize("verb", ["run", "submit"])
 def test_a_missing_dump_is_a_mistake(desk: Desk, verb: str) -> None:
     desk.dump.unlink()
     line = refused(desk, "jobs.download", verb)
@@ -156,7 +156,10 @@ def test_status_as_json_is_one_object(desk: Desk) -> None:
     assert not desk.workspace.root.exists()
     done(desk, "jobs.download", "run")
     after = json.loads(done(desk, "jobs.download", "status", "--json"))
-    assert after == {"stage": "download", "done": 2, "missing": 0, "stale": 0, "broken": 0}
+    assert after == {
+        "stage": "download", "done": 2, "missing": 0, "stale": 0, "broken": 0, "state": "done",
+        **dict.fromkeys(("reason", "since", "unit", "job", "log", "next")), "tail": [], "faults": [],
+    }  # fmt: skip
     waiting = json.loads(done(desk, "jobs.preprocess", "status", "--json"))
     assert waiting["done"] == 0
     assert waiting["missing"] >= 3
@@ -168,9 +171,20 @@ def test_status_of_the_relay_as_json_is_one_object(desk: Desk) -> None:
         "download", "preprocess", "count", "merge", "candidates", "tokenizer", "tokenize", "train",
         "evaluate", "export", "generate",
     ]  # fmt: skip
+    assert {stage["state"] for stage in found["stages"].values()} == {"not begun"}
+    submit = f"python -m jobs.pipeline submit {desk.recipe_file}"
+    assert {stage["next"] for stage in found["stages"].values()} == {submit}
+    unknown = ("reason", "since", "unit", "job", "log")
+    of_training = ("saved", "loss", "tokens_per_second", "last_step")
     assert found["stages"]["train"] == {
-        "done": 0, "missing": 1, "attempts": 0, "step": 0, "loss": None, "stopped": None,
+        "done": 0, "missing": 1, "state": "not begun", "tail": [], "faults": [], "next": submit,
+        "attempts": 0, "step": 0, "steps": 10, **dict.fromkeys((*unknown, *of_training)),
     }  # fmt: skip
+    assert found["tensorboard"] is None
+    shown = done(desk, "jobs.pipeline", "status")
+    assert submit in shown
+    assert "TensorBoard" not in shown
+    assert "mlflow" not in shown.lower()
 
 
 def test_status_with_verify_finds_a_flipped_byte(desk: Desk) -> None:

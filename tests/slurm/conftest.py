@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.relay import wait_for_step
+from tests.relay import command, wait_for_step
 from tests.speed import patience
 
 from .trial import PATIENCE, WHOLE, submit
@@ -42,6 +42,8 @@ KNOBS = {
     "EKIDEN_SLURM_KILLWAIT": f"{patience(5):.0f}",
     "EKIDEN_SLURM_CRED_EXPIRE": f"{patience(5):.0f}",
 }
+
+WAITING = "waiting.json"  # the status of the training while it waits after its preemption
 
 Fields = dict[str, str]
 
@@ -188,8 +190,10 @@ def preempted(slurm: Slurm, workspace: Path) -> tuple[Run, dict[str, str]]:
     """The whole relay, its training preempted by a job of a higher partition."""
     run, jobs = submit(workspace)
     wait_for_step(run, 40)
-    high = slurm.submit("sleep 1", "--partition=high", *WHOLE)
-    slurm.wait(high, "COMPLETED", timeout=PATIENCE)
+    high = slurm.submit("sleep 600", "--partition=high", *WHOLE)
+    slurm.wait(high, "RUNNING", timeout=PATIENCE)
+    (workspace / WAITING).write_text(command("train", "status", str(run.root), "--json"))
+    slurm.run("scancel", high)
     slurm.wait(jobs["generate"], "COMPLETED", timeout=PATIENCE)
     return run, jobs
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from kit.files import read_json
 from kit.tracking import ledger
 from kit.workspace import Run, Workspace
 from tests.relay import DEMO, FP32, ROOT, command, curve, final_files, wait_for_step
+from tests.slurm.conftest import WAITING
 from tests.slurm.trial import CLUSTER, PATIENCE, processes_of, submit
 
 if TYPE_CHECKING:
@@ -24,6 +26,15 @@ if TYPE_CHECKING:
     from .conftest import Slurm
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1800)]
+
+
+def stages_of(workspace: Path, *overrides: str) -> dict[str, Any]:
+    """What `jobs.pipeline status` says of each stage."""
+    arguments = (str(DEMO), f"workspace={workspace}", *overrides, FP32, "--cluster", CLUSTER)
+    stages: dict[str, Any] = json.loads(command("pipeline", "status", *arguments, "--json"))[
+        "stages"
+    ]
+    return stages
 
 
 def test_slurms_record_shows_the_preemption_and_the_requeue(
@@ -36,6 +47,19 @@ def test_slurms_record_shows_the_preemption_and_the_requeue(
     assert job["Comment"] == "ekiden: preemption, requeued"
     if slurm.accounting:
         assert slurm.attempts(jobs["train"]) == ["REQUEUED", "COMPLETED"]
+
+
+def test_while_it_waits_after_the_preemption_the_status_says_so(
+    preempted: tuple[Run, dict[str, str]], workspace: Path
+) -> None:
+    _, jobs = preempted
+    found = json.loads((workspace / WAITING).read_text())
+    assert (found["state"], found["job"]) == ("queued", f"job {jobs['train']}")
+    assert found["reason"].startswith("requeued after preemption; Slurm: ")
+    assert found["since"] > 0
+    assert found["saved"] == found["step"] >= 40
+    assert found["steps"] == 100
+    assert found["next"] == f"squeue --start --jobs={jobs['train']}"
 
 
 def test_every_job_of_the_chain_ran_once_but_training(
@@ -161,6 +185,27 @@ def test_a_mistake_in_a_job_ends_the_chain_and_is_not_retried(slurm: Slurm, tmp_
     assert slurm.job(jobs["candidates"])["Restarts"] == "0"
     log = "".join(path.read_text() for path in (run.submissions / "candidates").glob("*.out"))
     assert "tokenizer.vocab_size=60000: the corpus gives only" in log
+    stages = stages_of(tmp_path, "tokenizer.vocab_size=60000", "tokenizer.candidates=[]")
+    failed = stages["candidates"]
+    assert (failed["state"], failed["job"]) == ("failed", f"job {jobs['candidates']}")
+    assert failed["reason"].startswith("tokenizer.vocab_size=60000: the corpus gives only")
+    assert any(failed["reason"] in line for line in failed["tail"])
+    assert failed["log"].endswith(f"{jobs['candidates']}_0_log.out")
+    assert {stages[name]["state"] for name in ("train", "evaluate")} == {"cancelled"}
+    assert "candidates did not end well before it" in stages["train"]["reason"]
+    assert "jobs.pipeline submit" in failed["next"]
+
+
+def test_a_chain_that_its_user_cancelled_says_so(slurm: Slurm, tmp_path: Path) -> None:
+    _, jobs = submit(tmp_path, "cluster.sbatch.begin=now+3600")
+    stages = stages_of(tmp_path)
+    assert stages["download"]["state"] == "queued"
+    assert stages["download"]["reason"] == "Slurm: BeginTime"
+    assert stages["train"]["reason"] == "Slurm: Dependency"
+    slurm.run("scancel", *jobs.values())
+    stages = stages_of(tmp_path)
+    assert {stage["state"] for stage in stages.values()} == {"cancelled"}
+    assert "Slurm: CANCELLED" in stages["download"]["reason"]
 
 
 def test_what_is_edited_after_the_submission_has_no_effect(

@@ -69,6 +69,50 @@ def test_another_cause_makes_a_folder_stale(folder: Path, causes: dict[str, obje
     assert manifest.state(folder, causes) == "stale"
 
 
+@pytest.mark.parametrize(
+    ("causes", "why"),
+    [
+        (("weave", 2, {"threads": 3}, {"wool": "abc"}), "version 1 -> 2 of the stage"),
+        (("weave", 1, {"threads": 4}, {"wool": "abc"}), "threads: 3 -> 4"),
+        (("weave", 1, {"threads": 3, "loom": {"wide": True}}, {"wool": "abc"}),
+         'loom: not set -> {"wide": true}'),
+        (("weave", 1, {"threads": 3}, {"wool": {"size": 900}}),
+         'input changed: wool "abc" -> {"size": 900}'),
+        (("weave", 1, dict.fromkeys("abcdef", 1), {"wool": "abc"}),
+         "threads: 3 -> not set; a: not set -> 1; b: not set -> 1; c: not set -> 1; and 3 more"),
+    ],
+)  # fmt: skip
+def test_a_stale_folder_says_which_cause_changed(
+    folder: Path, causes: tuple[str, int, dict[str, object], dict[str, object]], why: str
+) -> None:
+    assert manifest.difference(folder, manifest.causes(*causes)) == why
+
+
+def test_of_hashes_it_is_said_that_they_changed_and_not_from_what_to_what(folder: Path) -> None:
+    made = manifest.causes("weave", 1, {}, {"wool": {"size": 812, "xxh3": "0" * 16}})
+    manifest.commit(folder, made)
+    other = manifest.causes("weave", 1, {}, {"wool": {"size": 900, "xxh3": "1" * 16}})
+    assert manifest.difference(folder, other) == "input changed: wool.size 812 -> 900"
+    other = manifest.causes("weave", 1, {}, {"wool": {"size": 812, "xxh3": "1" * 16}})
+    assert manifest.difference(folder, other) == "input changed: wool.xxh3"
+    assert manifest.difference(folder, made) is None
+
+
+def test_a_broken_folder_says_which_file_is_how(folder: Path) -> None:
+    (folder / "cloth").write_bytes(b"0123456780")
+    assert manifest.difference(folder, CAUSES) is None
+    told = manifest.difference(folder, CAUSES, verify=True)
+    assert told == "cloth: bytes differ from its manifest"
+    (folder / "cloth").write_bytes(b"012345678")
+    assert manifest.difference(folder, CAUSES) == "cloth: 9 bytes, 10 in its manifest"
+    (folder / "cloth").unlink()
+    assert manifest.difference(folder, CAUSES) == "cloth is gone"
+    (folder / MANIFEST).write_text("{", encoding="utf-8")
+    assert manifest.difference(folder, CAUSES) == f"{MANIFEST} cannot be read"
+    (folder / MANIFEST).unlink()
+    assert manifest.difference(folder, CAUSES) is None
+
+
 def test_a_key_that_decides_nothing_is_no_cause() -> None:
     one = manifest.causes("weave", 1, {"threads": 3, "tasks": 1}, {}, frozenset({"tasks"}))
     other = manifest.causes("weave", 1, {"threads": 3, "tasks": 9}, {}, frozenset({"tasks"}))

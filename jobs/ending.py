@@ -1,0 +1,84 @@
+"""How a command ends: its exit code, one line for a mistake, and a word at once after Ctrl-C."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from kit.errors import FAILED, INTERRUPTED, EkidenError, Interrupted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+_keeps = ["nothing is left half done"]  # of the innermost block last
+
+
+class Stop(BaseException):
+    """The user ends the command. No Exception: only what cleans up is to see it."""
+
+
+@contextmanager
+def in_order() -> Iterator[None]:
+    """Turn an error or a signal in the block into a line on stderr and the exit code of its kind."""
+    _listen()
+    try:
+        yield
+    except Interrupted as interrupted:
+        _leave(str(interrupted), INTERRUPTED)
+    except EkidenError as error:
+        _leave(f"error: {error}", error.exit_code)
+    except Stop as stop:
+        _leave(f"interrupted ({stop}); run the same command again to go on", INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILED)
+    except OSError as error:
+        if not (reason := _full_disk(error)):
+            raise
+        _leave(f"error: {reason}; make room there, and try again", FAILED)
+
+
+@contextmanager
+def keeping(text: str) -> Iterator[None]:
+    """Say so, if the user ends the block: what is ended, and what is kept."""
+    _keeps.append(text)
+    try:
+        yield
+    finally:
+        _keeps.pop()
+
+
+def _leave(line: str, code: int) -> None:
+    print(line, file=sys.stderr)
+    sys.exit(code)
+
+
+def _listen() -> None:
+    """Have SIGINT and SIGTERM raise Stop, each once: the next one ends the process where it is."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, _handle)
+
+
+def _handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    signal.signal(number, signal.SIG_DFL)
+    name = signal.Signals(number).name
+    # By the system call: the signal may have come within a print.
+    os.write(2, f"stopping ({name}): {_keeps[-1]}\n".encode())
+    raise Stop(name)
+
+
+def _full_disk(error: OSError) -> str | None:
+    """What is full or read-only, if that is the error; a copied folder has a list of them."""
+    if isinstance(error, shutil.Error):
+        _, target, why = error.args[0][0]
+        return f"{target}: {why}" if f"[Errno {errno.ENOSPC}]" in str(why) else None
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        return f"{error.filename or 'the disk'}: {error.strerror}"
+    return None

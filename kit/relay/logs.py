@@ -1,0 +1,60 @@
+"""The logs of a job's tasks, as submitit names them, and their last lines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+_TAIL = 1 << 16  # bytes at the end of a log
+_WIDTH = 500  # characters of a line
+_TRACEBACK = b"Traceback (most recent call last)"
+
+
+def of_task(folder: Path, task: str) -> Path | None:
+    """The log of a task, ID or ARRAY_INDEX on Slurm, NAME-TASK here; None before there is one.
+
+    Of several ranks that of the first with a traceback, else the first.
+    """
+    ranks = sorted(folder.glob(f"{task}_*_log.out"), key=lambda path: (len(path.name), path.name))
+    if len(ranks) < 2:
+        return ranks[0] if ranks else None
+    return next((path for path in ranks if _TRACEBACK in _end(path)), ranks[0])
+
+
+def newest(folder: Path, job: str | None = None, since: float = 0.0) -> Path | None:
+    """The log that was written last, of a job or of all, if that was after a Unix time."""
+    pattern = "*_log.out" if job is None else f"{job}_*_log.out"
+    found = {path: path.stat().st_mtime for path in folder.glob(pattern)}
+    last = max(found, key=found.__getitem__, default=None)
+    return last if last is not None and found[last] >= since else None
+
+
+def last_lines(log: Path, count: int = 5) -> list[str]:
+    """The last lines of a log that are not empty."""
+    lines = [line.rstrip() for line in _text(log).splitlines() if line.strip()]
+    return [line[:_WIDTH] for line in lines[-count:]]
+
+
+def last_named(log: Path, names: Sequence[str]) -> str | None:
+    """Which of some names a log has last; None where it has none of them."""
+    text = _text(log)
+    places = {name: text.rfind(name) for name in names}
+    last = max(names, key=lambda name: places[name], default=None)
+    return last if last is not None and places[last] >= 0 else None
+
+
+def _text(log: Path) -> str:
+    return _end(log).decode("utf-8", errors="replace")
+
+
+def _end(log: Path) -> bytes:
+    """The end of a log; empty where it is gone."""
+    try:
+        with log.open("rb") as stream:
+            stream.seek(max(0, log.stat().st_size - _TAIL))
+            return stream.read()
+    except FileNotFoundError:
+        return b""

@@ -1,0 +1,237 @@
+"""What `status` says after each kind of end, and how a command ends that its user ends."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from typer.testing import CliRunner
+
+from kit.errors import EkidenError
+from kit.files import write_json
+from tests.conftest import ROOT
+from tests.relay import wait_until
+from tests.speed import patience
+from tests.unit.server import serving
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from click.testing import Result
+
+    from tests.conftest import Desk
+
+JOBS = sorted(path.stem for path in (ROOT / "jobs").glob("*.py") if "__main__" in path.read_text())
+OTHER_KEYS = ("state", "reason", "since", "unit", "job", "log", "tail", "faults", "next")
+
+
+@pytest.fixture(autouse=True)
+def _ctrl_c() -> None:
+    """Of the commands too, where pytest runs in the background of a shell, without it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def ask(module: str, *arguments: str) -> Result:
+    """A command line in this process, for what starts no other one."""
+    app = importlib.import_module(f"jobs.{module}").app
+    return CliRunner().invoke(app, arguments)
+
+
+def shown(desk: Desk, module: str, *arguments: str) -> str:
+    """What `status` prints."""
+    found = ask(module, "status", str(desk.recipe_file), *arguments)
+    assert found.exit_code == 0, found.output
+    return found.stdout
+
+
+def status(desk: Desk, module: str, *arguments: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(shown(desk, module, *arguments, "--json"))
+    return found
+
+
+def interrupted(
+    line: str, module: str, *arguments: str, ready: Callable[[], bool] = lambda: True
+) -> str:
+    """What a command says to a Ctrl-C that comes when it has said `line`; its exit code is 75."""
+    command = [sys.executable, "-u", "-m", f"jobs.{module}", *arguments]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        before = next((text for text in process.stdout if line in text), None)
+        assert before is not None
+        wait_until(ready, "what is to be interrupted", every=0.02)
+        os.killpg(process.pid, signal.SIGINT)
+        after = process.communicate(timeout=patience(60))[0]
+    assert process.returncode == 75, after
+    assert after.startswith("stopping (SIGINT): ")
+    assert "Traceback" not in after
+    return after
+
+
+def test_a_failed_chain_names_stage_unit_reason_log_and_command(desk: Desk) -> None:
+    desk.web.write_bytes("駅伝\n".encode("euc-jp"))
+    told = desk.run("jobs.pipeline", "run", str(desk.recipe_file))
+    assert told.returncode == 2
+    found = status(desk, "pipeline")["stages"]
+    assert {name: stage["state"] for name, stage in found.items()} == {
+        "download": "done", "preprocess": "failed", **dict.fromkeys(list(found)[2:], "waiting"),
+    }  # fmt: skip
+    failed = found["preprocess"]
+    assert failed["reason"] in told.stderr
+    assert f"{desk.web}, line 1: byte 1" in failed["reason"]
+    assert failed["unit"] == "web-00000"
+    log = desk.workspace.run("small").job_logs("preprocess")
+    assert failed["log"].startswith(str(log))
+    assert failed["reason"] in failed["tail"][-1]
+    assert failed["since"] > 0
+    again = f"python -m jobs.pipeline submit {desk.recipe_file}"
+    assert failed["next"] == again
+    assert found["train"]["reason"] == "preprocess, before it, failed"
+
+    lines = shown(desk, "preprocess")
+    for text in ("; failed", f"reason {failed['reason']}", "unit   web-00000", f"log    {log}",
+                 f"next   python -m jobs.preprocess submit {desk.recipe_file}"):  # fmt: skip
+        assert text in lines
+
+
+def test_what_is_stale_or_broken_says_why_and_what_follows_sees_it(desk: Desk) -> None:
+    desk.make(desk.recipe(), "preprocess")
+    assert status(desk, "preprocess")["state"] == "done"
+    (fault, *_) = status(desk, "preprocess", "corpus.held_out=0.2")["faults"]
+    assert fault["why"] == "held_out: 0.1 -> 0.2"
+
+    shard = next(desk.workspace.root.glob("shards/web-*/train.txt.zst"))
+    raw = bytearray(shard.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    shard.write_bytes(bytes(raw))
+    found = status(desk, "preprocess", "--verify")
+    assert found["state"] == "broken"
+    assert found["faults"] == [
+        {"unit": shard.parent.name, "state": "broken",
+         "why": "train.txt.zst: bytes differ from its manifest"},
+    ]  # fmt: skip
+    assert found["next"].endswith("--verify")
+
+    size = desk.web.stat().st_size
+    with desk.web.open("a", encoding="utf-8") as text:
+        text.write("\n最後に加えた一行。\n")
+    (fault,) = status(desk, "download")["faults"]
+    assert fault["unit"] == "web"
+    total = desk.web.stat().st_size
+    assert f"input changed: bytes {size} -> {total}" in fault["why"]
+    found = status(desk, "preprocess")
+    assert (found["state"], found["reason"]) == ("stale", "download, before it, is stale")
+    assert found["next"] == f"python -m jobs.download submit {desk.recipe_file}"
+    tokens = status(desk, "tokenize")
+    assert tokens["state"] == "waiting"
+    assert set(OTHER_KEYS) <= set(tokens)
+
+
+def test_a_text_that_is_gone_is_told_and_the_status_of_the_rest_goes_on(desk: Desk) -> None:
+    desk.dump.unlink()
+    stages = status(desk, "pipeline")["stages"]
+    assert stages["download"]["state"] == "broken"
+    assert "corpus.sources.jawiki.location=" in stages["download"]["reason"]
+    assert (stages["train"]["state"], stages["train"]["reason"]) == (
+        "waiting", "download, before it, is broken",
+    )  # fmt: skip
+
+
+def test_ctrl_c_in_a_transfer_keeps_what_came_and_says_75(desk: Desk) -> None:
+    with serving() as server:
+        server.body, server.hold = desk.web.read_bytes(), threading.Event()
+        source = f"corpus.sources.web.location={server.url()}"
+        arguments = ("run", str(desk.recipe_file), source)
+        in_transfer = {"ready": lambda: bool(server.asked)}
+        after = interrupted("download: web", "download", *arguments, **in_transfer)
+        assert "download ends, its units that are done are kept" in after
+        found = status(desk, "download", source)
+        assert (found["state"], found["unit"]) == ("cancelled", "web")
+        server.hold.set()
+        desk.make(desk.recipe(source), "download")
+    assert status(desk, "download", source)["state"] == "done"
+
+
+def test_ctrl_c_in_a_stage_and_in_a_chain_keeps_units_and_says_75(desk: Desk) -> None:
+    desk.make(desk.recipe(), "download")
+    after = interrupted("(1 of", "preprocess", "run", str(desk.recipe_file))
+    assert "preprocess ends, its units that are done are kept" in after
+    found = status(desk, "preprocess")
+    assert found["state"] == "cancelled"
+    assert found["missing"] >= 1
+    arguments = ("pipeline", "run", str(desk.recipe_file))
+    after = interrupted("preprocess: started", *arguments)
+    assert "the tasks at work are ended, the units that are done are kept" in after
+    assert "run or submit it again to go on" in after
+    assert status(desk, "pipeline")["stages"]["preprocess"]["state"] == "cancelled"
+
+
+def test_ctrl_c_while_slurm_does_not_answer_says_75(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs, asked = desk.folder / "bin", desk.folder / "asked"
+    programs.mkdir()
+    (programs / "squeue").write_text(f"#!/bin/sh\ntouch {asked}\nexec sleep 600\n")
+    (programs / "squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs), prepend=os.pathsep)
+    write_json(desk.workspace.run("small").jobs, {"slurm": {"train": "17"}, "time": 0.0})
+    command = [sys.executable, "-m", "jobs.train", "status", str(desk.recipe_file)]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        wait_until(asked.exists, "question to squeue")
+        process.send_signal(signal.SIGINT)
+        _, after = process.communicate(timeout=patience(60))
+    assert process.returncode == 75, after
+    assert after.startswith("stopping (SIGINT): ")
+    assert "Traceback" not in after
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [
+        *[(job, (verb, "RECIPE")) for job in JOBS if job not in ("download", "pipeline")
+          for verb in ("run", "submit")],
+        *[(job, (verb, "RECIPE", "corpus.sources.web.location=gone.txt"))
+          for job in ("download", "pipeline") for verb in ("run", "submit")],
+        ("preprocess", ("report", "RECIPE")), ("tokenizer", ("report", "RECIPE")),
+        ("tokenizer", ("run", "RECIPE", "--pick", "PICK")),
+        ("tokenizer", ("run", "RECIPE", "--pick", "none")),
+        ("tokenize", ("inspect", "RECIPE", "0")), ("generate", ("text", "RECIPE", "--prompt", "a")),
+        ("train", ("rehearse", "RECIPE")), ("train", ("amend", "work/runs/small", "training.steps=3")),
+        ("train", ("fork", "work/runs/small", "--at", "3", "name=b")),
+        ("pipeline", ("show", "RECIPE", "training.steps=-1")),
+    ],
+)  # fmt: skip
+def test_bad_input_is_told_before_anything_is_made(
+    desk: Desk, module: str, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = files_of(desk.folder)
+    pick = desk.recipe().tokenizer.vocabularies()[0].name
+    placed = {"RECIPE": str(desk.recipe_file), "PICK": pick}
+    given = [placed.get(one, one) for one in arguments]
+    found = ask(module, *given)
+    assert isinstance(found.exception, EkidenError), found.output
+    assert found.exception.exit_code == 2
+    assert files_of(desk.folder) == before
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_every_command_ends_with_the_exit_codes_of_all(job: str) -> None:
+    assert (
+        (ROOT / "jobs" / f"{job}.py")
+        .read_text()
+        .endswith('if __name__ == "__main__":\n    main(app)\n')
+    )
+
+
+def files_of(folder: Path) -> set[Path]:
+    return set(folder.rglob("*"))

@@ -1,0 +1,226 @@
+"""Where stages stand, from what a run directory and the queue say."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from kit.cluster import local, requeue
+from kit.cluster.state import Element
+from kit.files import write_json
+from kit.relay import fate, standing
+from kit.stage import Fault, Survey
+
+if TYPE_CHECKING:
+    from kit.workspace import Run
+
+DONE, NONE = Survey({"done": 2, "missing": 0}), Survey({"done": 0, "missing": 2})
+HALF = Survey({"done": 1, "missing": 1}, begun=["web-00001"])
+WAITS = Survey({}, waits="raw/web: not made yet; run jobs.download first")
+CHAIN = {"download": DONE, "preprocess": HALF, "tokenizer": WAITS}
+JOBS = {"download": "17", "preprocess": "18", "tokenizer": "19"}
+
+
+def element(job: str, state: str, reason: str = "None", **times: float) -> Element:
+    known = {"submitted": None, "started": None, "ended": None} | times
+    return Element(job, state, reason, **known)
+
+
+def on_slurm(run: Run, *elements: Element, silent: str | None = None) -> fate.Submission:
+    """The chain of JOBS, and what squeue says of it."""
+    queue: dict[str, list[Element]] = {}
+    for one in elements:
+        queue.setdefault(one.job.split("_")[0], []).append(one)
+    return fate.Submission(run, 0.0, JOBS, {}, None, requeue.recorded(run), queue, silent, None)
+
+
+def stand(submission: fate.Submission, **surveys: Survey) -> dict[str, standing.Standing]:
+    return {one.name: one for one in standing.of_chain(submission, CHAIN | surveys)}
+
+
+def decided(run: Run, name: str, job: str, reason: str, *, requeued: bool = False) -> None:
+    requeue.record(run, job, name, requeue.Decision(requeued, reason))
+
+
+def log(run: Run, name: str, file: str, *lines: str) -> str:
+    path = run.job_logs(name) / f"{file}_log.out"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return str(path)
+
+
+def announced(run: Run, *names: str, begun: str | None = None, node: str | None = None) -> None:
+    """What a process of this machine was to do."""
+    jobs: list[dict[str, Any]] = [
+        {"name": name, "tasks": [0], "resources": "single"} for name in names
+    ]
+    for job in jobs:
+        if job["name"] == begun:
+            job["begun"] = time.time()
+    here = {"node": node} if node else {}
+    write_json(run.jobs, {"cluster": "local", "time": time.time() - 5, "local": jobs, **here})
+
+
+def test_a_task_that_failed_for_good_names_its_unit_its_log_and_the_last_lines(run: Run) -> None:
+    path = log(
+        run, "preprocess", "18_1_0", "preprocess: web-00001 (1 of 1)", "Traceback ...", "OSError"
+    )
+    log(run, "preprocess", "18_0_0", "preprocess: web-00000 (1 of 1)")
+    decided(run, "preprocess", "18_1.2", "failed 3 times (exit code 1)")
+    found = stand(on_slurm(run, element("19", "CANCELLED", "DependencyNeverSatisfied", ended=9.0)))
+    failed = found["preprocess"]
+    assert (failed.state, failed.unit, failed.job) == ("failed", "web-00001", "job 18_1")
+    assert failed.reason == "failed 3 times (exit code 1)"
+    assert str(failed.log) == path
+    assert failed.tail[-2:] == ["Traceback ...", "OSError"]
+    assert failed.since is not None
+    after = found["tokenizer"]
+    assert (after.state, after.since) == ("cancelled", 9.0)
+    assert after.reason == (
+        "preprocess did not end well before it (Slurm: CANCELLED, DependencyNeverSatisfied)"
+    )
+
+
+def test_a_mistake_is_the_reason_in_its_own_words(run: Run) -> None:
+    write_json(run.mistake("preprocess"), {"job": "18_0.0", "message": "web.txt: not UTF-8"})
+    log(run, "preprocess", "18_0_0", "preprocess: web.txt: not UTF-8")
+    failed = stand(on_slurm(run))["preprocess"]
+    assert (failed.state, failed.reason) == ("failed", "web.txt: not UTF-8")
+    assert failed.tail == ["preprocess: web.txt: not UTF-8"]
+
+
+def test_a_job_that_waits_after_a_preemption_says_so_with_slurms_reason(run: Run) -> None:
+    decided(run, "preprocess", "18_0.0", "preemption", requeued=True)
+    found = stand(on_slurm(run, element("18_0", "PENDING", "BeginTime", submitted=3.0)))
+    waiting = found["preprocess"]
+    assert (waiting.state, waiting.job) == ("queued", "job 18_0")
+    assert waiting.reason == "requeued after preemption; Slurm: BeginTime"
+    assert waiting.since == pytest.approx(time.time(), abs=60)
+
+
+def test_a_job_in_the_queue_or_at_work_says_since_when(run: Run) -> None:
+    queue = (
+        element("18_0", "RUNNING", started=5.0, submitted=1.0),
+        element("18", "PENDING", "Resources", submitted=1.0),
+        element("19", "PENDING", "Dependency", submitted=2.0),
+    )
+    found = stand(on_slurm(run, *queue))
+    assert (found["preprocess"].state, found["preprocess"].since) == ("running", 5.0)
+    assert found["preprocess"].reason == "at work, tasks that wait: Slurm: Resources"
+    after = found["tokenizer"]
+    assert (after.state, after.reason, after.since) == ("queued", "Slurm: Dependency", 2.0)
+
+
+def test_a_chain_that_slurm_has_forgotten_was_cancelled_before_it_began(run: Run) -> None:
+    found = stand(on_slurm(run), preprocess=NONE)
+    assert found["preprocess"].state == "cancelled"
+    assert "gone from Slurm's queue before it began" in str(found["preprocess"].reason)
+    assert found["tokenizer"].reason == "preprocess did not end well before it"
+
+
+def test_a_job_that_ended_well_says_nothing_of_what_became_stale_since(run: Run) -> None:
+    for task in ("18_0", "18_1"):
+        log(run, "preprocess", f"{task}_0", "done")
+        for name in (f"{task}_submitted.pkl", f"{task}_0_result.pkl"):
+            (run.job_logs("preprocess") / name).touch()
+    stale = Survey(
+        {"done": 0, "missing": 0, "stale": 2}, [Fault("a", "stale", "held_out: 0.1 -> 0.2")]
+    )
+    assert stand(on_slurm(run), preprocess=stale)["preprocess"].state == "stale"
+    (run.job_logs("preprocess") / "18_1_0_result.pkl").unlink()
+    ended = stand(on_slurm(run))["preprocess"]
+    assert (ended.state, ended.job) == ("failed", "job 18")
+    assert "without a word" in str(ended.reason)
+
+
+def test_a_job_of_another_number_is_not_taken_for_it(run: Run) -> None:
+    log(run, "preprocess", "180_0", "another job's")
+    assert stand(on_slurm(run))["preprocess"].log is None
+
+
+def test_without_an_answer_of_slurms_a_state_is_unknown(run: Run) -> None:
+    found = stand(on_slurm(run, silent="squeue: no answer in 60 s"))
+    assert (found["download"].state, found["preprocess"].state) == ("done", "unknown")
+    assert found["preprocess"].reason == "squeue: no answer in 60 s"
+
+
+@pytest.mark.parametrize(
+    ("reason", "state", "told"),
+    [
+        ("cancelled", "cancelled", "by its user"),
+        ("stopped: STOP file", "stopped", "STOP file"),
+        ("crash, 4 times without a new checkpoint (exit code 1)", "failed", "crash, 4 times"),
+    ],
+)
+def test_the_word_for_how_training_ended(run: Run, reason: str, state: str, told: str) -> None:
+    announced(run, "train", begun="train")
+    decided(run, "train", "train-0-abcdef12.0", reason)
+    found = standing.of_chain(fate.read(run), {"train": NONE})[0]
+    assert found.state == state
+    assert told in str(found.reason)
+
+
+def test_an_end_of_an_earlier_submission_is_not_the_end_of_this_one(run: Run) -> None:
+    decided(run, "train", "17.0", "cancelled")
+    time.sleep(0.01)
+    write_json(run.jobs, {"cluster": "local", "time": time.time(), "local": [{"name": "train"}]})
+    assert standing.of_chain(fate.read(run), {"train": NONE})[0].state == "not begun"
+
+
+def test_a_killed_process_of_this_machine_is_told_as_one(run: Run) -> None:
+    announced(run, "preprocess", "tokenizer", begun="preprocess")
+    path = log(run, "preprocess", "preprocess-0_0", "preprocess: web-00001 (1 of 1)")
+    run.supervisor.write_text("4194305")  # beyond the kernel's greatest process id
+    found = stand(fate.read(run))
+    assert (found["preprocess"].state, found["preprocess"].job) == (
+        "interrupted",
+        "process 4194305",
+    )
+    assert "was killed, or its machine went down" in str(found["preprocess"].reason)
+    assert (found["preprocess"].unit, str(found["preprocess"].log)) == ("web-00001", path)
+    assert found["tokenizer"].reason == "preprocess, before it, was interrupted"
+
+
+def test_a_process_of_another_machine_is_not_taken_for_dead(run: Run) -> None:
+    announced(run, "preprocess", begun="preprocess", node="another")
+    run.supervisor.write_text("4194305")
+    assert stand(fate.read(run))["preprocess"].state == "unknown"
+
+
+def test_a_process_at_work_has_one_stage_and_a_queue(run: Run) -> None:
+    announced(run, "preprocess", "tokenizer", begun="preprocess")
+    with local.hold(run):
+        found = stand(fate.read(run))
+    assert (found["preprocess"].state, found["preprocess"].job) == (
+        "running",
+        f"process {os.getpid()}",
+    )
+    assert (found["tokenizer"].state, found["tokenizer"].reason) == ("queued", "after preprocess")
+    assert not run.supervisor.exists()
+    assert stand(fate.read(run))["preprocess"].state == "incomplete"
+
+
+def test_what_is_done_is_stale_behind_a_stage_that_is_not(run: Run) -> None:
+    stale = Survey({"done": 1, "missing": 0, "stale": 1}, [Fault("web", "stale", "bytes 3 -> 4")])
+    found = stand(fate.read(run), download=stale, preprocess=DONE, train=DONE)
+    assert found["download"].state == "stale"
+    assert (found["preprocess"].state, found["preprocess"].reason) == (
+        "stale", "download, before it, is stale",
+    )  # fmt: skip
+    assert found["train"].state == "done"  # it keeps to the tokens it began with
+
+
+def test_before_anything_ran_nothing_is_begun(run: Run) -> None:
+    found = stand(fate.read(run), download=NONE, preprocess=WAITS)
+    assert {one.state for one in found.values()} == {"not begun"}
+
+
+def test_of_several_ranks_the_log_is_that_of_the_one_that_raised(run: Run) -> None:
+    log(run, "train", "17_0", "waits for the others")
+    raised = log(run, "train", "17_1", "Traceback (most recent call last)", "KeyError: 3")
+    decided(run, "train", "17.0", "crash, 4 times without a new checkpoint (exit code 1)")
+    found = standing.of_chain(fate.read(run), {"train": NONE})[0]
+    assert str(found.log) == raised
