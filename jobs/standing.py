@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.chain import STAGES, TRAIN, stages_of, standings, training
 from jobs.command import describe
+from kit.quantities import duration
 from kit.relay import fate
 
 if TYPE_CHECKING:
@@ -125,9 +126,4 @@ def _when(moment: float) -> str:
 
 
 def _ago(moment: float) -> str:
-    """As people say it."""
-    seconds = max(0.0, time.time() - moment)
-    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit} ago"
-    return f"{seconds:.0f} s ago"
+    return f"{duration(time.time() - moment)} ago"
