@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from jobs.chain import Stage
     from kit.config import Recipe
     from kit.workspace import Run
 
