@@ -20,7 +20,7 @@ from kit.corpus.raw.fetch import NotThere, fetch, place
 from kit.defaults import Given
 from kit.errors import InputError, StageError
 from kit.sections import read_resolved
-from kit.workspace import Run, Workspace
+from kit.workspace import MANIFEST, Run, Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -133,6 +133,8 @@ def _at(file: sources.Local, now: str, was: str) -> sources.Local:
 
 def _noted(folder: Path) -> Mapping[str, Any]:
     """The source as the manifest of its pieces has it; empty where there is none."""
+    if not (folder / MANIFEST).is_file():
+        return {}
     try:
         found: Mapping[str, Any] = manifest.read(folder, "jobs.download")["causes"]["section"]
     except (StageError, KeyError, TypeError):
