@@ -71,7 +71,8 @@ def test_a_run_directory_is_read_as_of_where_it_lies(made: Run, desk: Desk) -> N
     assert Workspace(Path(recipe.workspace)).run("small") == run
     assert read_json(run.recipe) == was
     # Its texts lay outside: they are said to be gone, and where they lie now can be told.
-    assert "no such file" in report.facts(run, recipe)["stages"]["download"]["waits"]
+    download_now = report.facts(run, recipe, [str(run.root)])["stages"]["download"]
+    assert "no such file" in str(download_now)
     now = [f"corpus.sources.web.location={workspace.parent / 'web.txt.gz'}"]
     now.append(f"corpus.sources.jawiki.location={workspace.parent / 'dump.xml.bz2'}")
     assert states(command.load(run.root, now)[0]) == {"done"}
@@ -86,7 +87,7 @@ def test_the_commands_of_a_report_are_quoted(
 ) -> None:
     run = move(made, desk)
     run.tensorboard.mkdir()
-    report.show(report.facts(run, command.load(run.root)[0]))
+    report.show(report.facts(run, command.load(run.root)[0], [str(run.root)]))
     said = capsys.readouterr().out
     assert shlex.join([".venv/bin/tensorboard", "--logdir", str(run.tensorboard)]) in said
     assert (
