@@ -59,10 +59,19 @@ def main(app: typer.Typer) -> None:
 
 
 def load(
-    recipe_file: Path, overrides: list[str] | None = None, cluster_name: str | None = None
+    recipe_file: Path,
+    overrides: list[str] | None = None,
+    cluster_name: str | None = None,
+    *,
+    refuse: bool = True,
 ) -> tuple[config.Recipe, config.Cluster]:
-    """The recipe and cluster of a command line, resolved on this machine, as amended in mid-run."""
+    """The recipe and cluster of a command line, resolved on this machine, as amended in mid-run.
+
+    Raises RunError where its run was begun with another recipe; `refuse` is off for a command that
+    only looks, or is about the workspace.
+    """
     from kit import amendments, recipes
+    from kit.cluster import begun
     from kit.corpus import segment
 
     recipe, cluster = recipes.load(recipe_file, overrides or [], cluster_name)
@@ -73,7 +82,20 @@ def load(
         recipe = recipe.model_copy(update={"training": _with_precision(recipe, cluster)})
     _refuse_broken_links(recipe)
     rows = amendments.recorded(run_of(recipe))
-    return amendments.on_recipe(rows, recipe), amendments.on_cluster(rows, cluster)
+    recipe = amendments.on_recipe(rows, recipe)
+    if refuse:
+        begun.refuse_other(recipe)
+    return recipe, amendments.on_cluster(rows, cluster)
+
+
+def tell_differences(recipe: config.Recipe) -> list[str]:
+    """Say on stderr what a recipe that is looked at has otherwise than its run; returns it."""
+    from kit.cluster import begun
+
+    if lines := begun.differences(recipe):
+        what = f"{run_of(recipe).root}: was begun with another recipe ({begun.shown(lines)})"
+        print(f"warning: {what}; shown is that run", file=sys.stderr, flush=True)
+    return lines
 
 
 def _refuse_broken_links(recipe: config.Recipe) -> None:
@@ -416,12 +438,14 @@ def add_status(app: typer.Typer, name: str) -> None:
         """What is done, missing, stale or broken; what became of its job, and what to type next."""
         from jobs import standing
 
-        recipe, _ = load(recipe_file, overrides, cluster_name)
+        recipe, _ = load(recipe_file, overrides, cluster_name, refuse=False)
+        differing = tell_differences(recipe)
         words = standing.words_of(recipe_file, overrides, cluster_name)
         stages = standing.facts(run_of(recipe), recipe, words, name, verify=verify)
         if as_json:
             passes = {key: value for key, value in stages.items() if key != name}
-            print_json({"stage": name, **stages[name], **({"passes": passes} if passes else {})})
+            more = {"passes": passes, "differs": differing}
+            print_json({"stage": name, **stages[name], **{k: v for k, v in more.items() if v}})
             return
         for stage, found in stages.items():
             print(f"{stage}: {standing.headline(found)}", *standing.details(found), sep="\n")

@@ -22,6 +22,7 @@ from jobs.command import (
     run_of,
     show_dry_run,
     submit,
+    tell_differences,
     to_do,
     warn,
 )
@@ -72,9 +73,10 @@ def status_verb(
     """Where the relay stands."""
     from jobs import report, standing
 
-    recipe, _ = load(recipe_file, overrides, cluster_name)
+    recipe, _ = load(recipe_file, overrides, cluster_name, refuse=False)
     words = standing.words_of(recipe_file, overrides, cluster_name)
     facts = report.facts(run_of(recipe), recipe, words, verify=verify)
+    facts["differs"] = tell_differences(recipe)
     (print_json if as_json else report.show)(facts)
 
 
@@ -83,7 +85,8 @@ def show_verb(
     recipe_file: RecipeFile, overrides: Overrides = None, cluster_name: ClusterName = None
 ) -> None:
     """The resolved recipe and cluster, as a run directory would hold them."""
-    recipe, cluster = load(recipe_file, overrides, cluster_name)
+    recipe, cluster = load(recipe_file, overrides, cluster_name, refuse=False)
+    tell_differences(recipe)
     warn(recipe, cluster)
     print_json(
         {"recipe": recipe.model_dump(mode="json"), "cluster": cluster.model_dump(mode="json")}

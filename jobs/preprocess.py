@@ -16,7 +16,7 @@ def report_verb(
     """What each step kept and dropped, with a plot and ten documents before and after."""
     from kit.corpus import report
 
-    recipe, _ = load(recipe_file, overrides, cluster_name)
+    recipe, _ = load(recipe_file, overrides, cluster_name, refuse=False)
     folder = report.make(recipe)
     say((folder / report.TABLE).read_text(encoding="utf-8"))
     say(f"{folder / report.TABLE}, {folder / report.PLOT}")

@@ -43,7 +43,7 @@ def inspect_verb(
         raise ConfigError(
             "--sample, --held-out: a sample is of the training part; give one of them"
         )
-    recipe, _ = load(recipe_file, overrides)
+    recipe, _ = load(recipe_file, overrides, refuse=sample)
     part = shards.HELD_OUT if held_out else shards.TRAIN
     found = blocks.of_sample(recipe, number) if sample else blocks.of_number(recipe, number, part)
     if as_json:

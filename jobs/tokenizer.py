@@ -87,7 +87,7 @@ def report_verb(
     """The candidates, what was measured of each, and which one is chosen."""
     from kit.tokenizer import choice
 
-    recipe, _ = load(recipe_file, overrides, cluster_name)
+    recipe, _ = load(recipe_file, overrides, cluster_name, refuse=False)
     text = choice.report(recipe)
     if as_json:
         name, reason = choice.chosen(recipe)

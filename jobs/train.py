@@ -118,7 +118,7 @@ def rehearse_verb(
     """Run some steps of the real recipe, and say what the whole run would take."""
     from jobs import rehearsal
 
-    recipe, cluster = load(recipe_file, overrides, cluster_name)
+    recipe, cluster = load(recipe_file, overrides, cluster_name, refuse=False)
     found = rehearsal.rehearse(recipe, cluster, steps)
     (print_json if as_json else rehearsal.show)(found)
 

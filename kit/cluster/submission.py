@@ -18,13 +18,14 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kit import amendments, config, schedule
-from kit.errors import ClusterError, ConfigError, RunError
+from kit import amendments, schedule
+from kit.cluster import begun
+from kit.errors import ClusterError, ConfigError
 from kit.files import file_hash, read_json, sync_directory, text_hash, write_json, write_text
-from kit.sections import differing_keys, read_resolved
 from kit.workspace import Run, Workspace
 
 if TYPE_CHECKING:
+    from kit import config
     from kit.amendments import Amendment, Row
 
 _PACKAGES = ("jobs", "kit")
@@ -36,14 +37,7 @@ def prepare(recipe: config.Recipe, cluster: config.Cluster) -> Run:
     Raises RunError where another recipe is already trained there.
     """
     run = Workspace(Path(recipe.workspace)).run(recipe.name)
-    if run.begun and run.recipe.is_file():
-        own = read_resolved(run.recipe, config.Recipe)
-        amended = amendments.on_recipe(amendments.recorded(run), own)
-        if differing := differing_keys(amended, recipe):
-            raise RunError(
-                f"{run.root}: begun with another recipe ({'; '.join(differing[:3])}); give this one "
-                "another name=, or remove the directory; jobs.train amend changes what may be changed"
-            )
+    begun.refuse_other(recipe)
     lay_out(run, recipe, cluster)
     return run
 

@@ -1,0 +1,136 @@
+"""A run that has begun, and a command line that asks for another recipe."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from typer.testing import CliRunner
+
+from jobs import command, evaluate, export, generate, pipeline, preprocess, tokenize, train
+from kit.errors import RunError
+from kit.files import read_json, write_json
+
+if TYPE_CHECKING:
+    import typer
+
+    from kit.workspace import Run
+    from tests.conftest import Desk
+
+
+@pytest.fixture
+def finished(desk: Desk) -> Run:
+    """The run of the small recipe after its last step."""
+    recipe, cluster = command.load(desk.recipe_file)
+    run = command.run_of(recipe)
+    write_json(run.recipe, recipe.model_dump(mode="json"))
+    write_json(run.cluster, cluster.model_dump(mode="json"))
+    write_json(run.identity, {"id": "0123", "name": "small"})
+    write_json(run.attempt(1).start, {"from_step": 0, "amendments": 0})
+    write_json(run.attempt(1).end, {"outcome": "done", "step": 10})
+    write_json(run.checkpoint(10, 1) / "checkpoint.json", {"step": 10, "files": {}})
+    return run
+
+
+def said(app: typer.Typer, *arguments: str) -> str:
+    """What a command prints, on both streams; its error is raised."""
+    done = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
+    return done.output
+
+
+TEXT = ("--prompt", "霧浜県の")
+# Every command that would do something for the run, or show something as its.
+ACTS = [
+    (pipeline.app, "run"), (pipeline.app, "submit"), (pipeline.app, "run", "--dry-run"),
+    (pipeline.app, "submit", "--dry-run"), (train.app, "run"), (train.app, "submit"),
+    (train.app, "submit", "--dry-run"), (evaluate.app, "run"), (evaluate.app, "run", "--verify"),
+    (evaluate.app, "submit"), (export.app, "run"), (export.app, "submit"),
+    (generate.app, "run"), (generate.app, "submit"), (generate.app, "text", *TEXT),
+    (preprocess.app, "submit"), (tokenize.app, "inspect", "3", "--sample"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("acts", ACTS, ids=lambda acts: f"{acts[0].info.help[:20]}-{acts[1:]}")
+def test_a_command_for_a_begun_run_with_other_settings_is_refused(
+    desk: Desk, finished: Run, acts: tuple[typer.Typer, ...]
+) -> None:
+    app, verb, *more = acts
+    with pytest.raises(RunError) as refused:
+        said(app, str(verb), str(desk.recipe_file), *map(str, more), "model.n_layer=4")
+    line = str(refused.value)
+    assert line == (
+        f"{finished.root}: was begun with another recipe (model.n_layer: 1 -> 4); for a run of its own "
+        "add name=small-2; what jobs.train amend and fork may change, they say"
+    )
+
+
+def test_the_same_recipe_is_what_it_was(desk: Desk, finished: Run) -> None:
+    assert said(train.app, "submit", str(desk.recipe_file)) == "nothing to submit: all is done\n"
+    assert "all is done" in said(train.app, "submit", str(finished.root))
+
+
+def test_what_may_be_amended_says_how(desk: Desk, finished: Run) -> None:
+    changes = ("training.steps=20", "release.prompts=[駅伝は, 今日は]")
+    with pytest.raises(RunError) as refused:
+        said(train.app, "submit", str(desk.recipe_file), *changes)
+    amend = (
+        f"to change this run: python -m jobs.train amend {finished.root} training.steps=20 "
+        """'release.prompts=["駅伝は", "今日は"]'; for a run of its own add name=small-2"""
+    )
+    assert amend in str(refused.value)
+    given = ["training.steps=20", 'release.prompts=["駅伝は", "今日は"]']
+    assert "training.steps: 10 -> 20" in said(train.app, "amend", str(finished.root), *given)
+    # Amended, the unchanged file and the changed one are the run's.
+    for more in ((), changes):
+        assert "train: 2 ranks" in said(
+            train.app, "submit", str(desk.recipe_file), *more, "--dry-run"
+        )
+
+
+def test_the_name_to_give_is_one_that_is_free_and_a_corpus_wants_a_workspace(
+    desk: Desk, finished: Run
+) -> None:
+    (finished.root.parent / "small-2").mkdir()
+    with pytest.raises(RunError, match=r"add name=small-3 and another workspace=; "):
+        said(pipeline.app, "run", str(desk.recipe_file), "tokenizer.vocab_size=900")
+
+
+def test_no_more_than_three_differences_fit_into_the_line(desk: Desk, finished: Run) -> None:
+    changes = [f"training.{key}=0.5" for key in ("beta1", "beta2", "clip", "weight_decay")]
+    with pytest.raises(RunError, match=r"training\.clip: 1\.0 -> 0\.5; and 1 more\)"):
+        said(train.app, "run", str(desk.recipe_file), *changes)
+
+
+@pytest.mark.parametrize("app", [pipeline.app, train.app], ids=["pipeline", "train"])
+def test_a_status_says_what_differs(desk: Desk, finished: Run, app: typer.Typer) -> None:
+    asked = ("status", str(desk.recipe_file), "training.learning_rate=5e-4", "--json")
+    done = CliRunner().invoke(app, asked, catch_exceptions=False)
+    assert done.stderr == (
+        f"warning: {finished.root}: was begun with another recipe (training.learning_rate: 0.001 -> "
+        "0.0005); shown is that run\n"
+    )
+    found = json.loads(done.stdout)
+    assert found["differs"] == ["training.learning_rate: 0.001 -> 0.0005"]
+    same = CliRunner().invoke(app, ("status", str(desk.recipe_file), "--json"))
+    assert same.stderr == ""
+    assert not json.loads(same.stdout).get("differs")
+
+
+def test_show_resolves_what_was_asked_and_says_what_differs(desk: Desk, finished: Run) -> None:
+    done = CliRunner().invoke(pipeline.app, ("show", str(desk.recipe_file), "model.n_layer=4"))
+    assert json.loads(done.stdout)["recipe"]["model"]["n_layer"] == 4
+    assert "model.n_layer: 1 -> 4" in done.stderr
+
+
+def test_a_run_that_has_not_begun_takes_another_recipe(desk: Desk) -> None:
+    shown = said(train.app, "submit", str(desk.recipe_file), "model.n_layer=4", "--dry-run")
+    assert "train: 2 ranks" in shown
+
+
+def test_a_refused_command_leaves_the_run_as_it_is(desk: Desk, finished: Run) -> None:
+    before = sorted(finished.root.rglob("*"))
+    with pytest.raises(RunError):
+        said(evaluate.app, "run", str(desk.recipe_file), "training.seed=1", "--verify")
+    assert sorted(finished.root.rglob("*")) == before
+    assert read_json(finished.recipe)["training"]["seed"] == 0
