@@ -70,7 +70,7 @@ class Stage:
         from kit import stage
 
         if self is TRAIN:
-            return _training(run)
+            return _training(run) | (_damaged(run) if verify else {})
         try:
             return stage.census(self.units(run, recipe), verify=verify)
         except (StageError, CheckpointError) as error:
@@ -221,6 +221,13 @@ def training(run: Run, recipe: Recipe) -> dict[str, Any]:
         "tokens_per_second": statistics.median(rates) if rates else None,
         "last_step": last.get("time"),
     }
+
+
+def _damaged(run: Run) -> dict[str, int]:
+    """How many committed checkpoints have other bytes than were written."""
+    from kit.training import checkpoint
+
+    return {"broken": sum(one.problem() is not None for one in checkpoint.committed(run))}
 
 
 def _training(run: Run) -> dict[str, int]:

@@ -116,10 +116,6 @@ def _with_precision(recipe: config.Recipe, cluster: config.Cluster) -> config.Tr
     from kit.training import precision
 
     training, run = recipe.training, run_of(recipe)
-    if training.precision_reason is not None:
-        raise ConfigError(
-            "training.precision_reason: is set when the recipe is resolved; set training.precision"
-        )
     asked, reason = training.precision, None
     if run.begun and run.recipe.is_file():
         own = read_resolved(run.recipe, config.Recipe).training
@@ -149,6 +145,13 @@ def read_run(directory: Path) -> tuple[Run, config.Recipe, config.Cluster]:
     _refuse_broken_links(recipe)
     rows = amendments.recorded(run := run_of(recipe))
     return run, amendments.on_recipe(rows, recipe), amendments.on_cluster(rows, cluster)
+
+
+def refuse_cluster_keys(overrides: Sequence[str] | None) -> None:
+    """Raises ConfigError for an override of the cluster, where a command has no use of one."""
+    for override in overrides or ():
+        if override.startswith("cluster."):
+            raise ConfigError(f"override '{override}': this command uses no cluster; leave it out")
 
 
 def run_of(recipe: config.Recipe) -> Run:
@@ -250,6 +253,7 @@ def _look_ahead(recipe: config.Recipe, cluster: config.Cluster, stages: Sequence
 
 def withdraw_broken(recipe: config.Recipe, stages: Sequence[Stage]) -> None:
     """Read every file of the stages; what is not what its manifest says counts as missing from here on."""
+    from jobs.chain import TRAIN
     from kit import manifest
 
     run = run_of(recipe)
@@ -257,7 +261,7 @@ def withdraw_broken(recipe: config.Recipe, stages: Sequence[Stage]) -> None:
     broken = [  # of all stages first: one whose predecessor is withdrawn has no units to look at
         (stage, unit)
         for stage in stages
-        if not stage.of_run and "waits" not in stage.census(run, recipe)
+        if stage is not TRAIN and "waits" not in stage.census(run, recipe)
         for unit in stage.units(run, recipe)
         if unit.state(verify=True) == "broken"
     ]

@@ -2,14 +2,23 @@
 
 python -m jobs.generate run configs/demo.yaml
 python -m jobs.generate text configs/demo.yaml --prompt 霧浜県の
+python -m jobs.generate text work/demo/runs/demo --prompt 霧浜県の release.temperature=0.5
 """
 
 from typing import Annotated
 
 import typer
 
-from jobs.command import Overrides, RecipeFile, load, main, run_of, stage_app
-from kit.errors import StageError
+from jobs.command import (
+    Overrides,
+    RecipeFile,
+    load,
+    main,
+    refuse_cluster_keys,
+    run_of,
+    stage_app,
+)
+from kit.errors import ConfigError, StageError
 from kit.workspace import MANIFEST
 
 app = stage_app("generate", "Text from the released model: the recipe's prompts, or yours.")
@@ -21,10 +30,22 @@ def text_verb(
     prompt: Annotated[list[str], typer.Option("--prompt", help="Raw text; may be given again.")],
     overrides: Overrides = None,
 ) -> None:
-    """Continue a prompt, and print plain text."""
-    from kit.release.generate import generate
+    """Continue a prompt, and print plain text: as the recipe, or its overrides, say."""
+    from kit import recipes
+    from kit.cluster import begun
+    from kit.release.generate import SETTINGS, generate
 
-    recipe, _ = load(recipe_file, overrides)
+    refuse_cluster_keys(overrides)
+    settings = [one for one in overrides or [] if one.partition("=")[0] in SETTINGS]
+    others = [one for one in overrides or [] if one not in settings]
+    if recipe_file.is_dir() and others:
+        raise ConfigError(
+            f"override '{others[0]}': of a run directory only what decides this text may be given: "
+            f"{', '.join(SETTINGS)}"
+        )
+    recipe, _ = load(recipe_file, others, refuse=False)
+    begun.refuse_other(recipe, spare=SETTINGS)
+    recipe = recipes.changed_recipe(recipe, settings)
     export = run_of(recipe).export
     if not (export / MANIFEST).is_file():
         raise StageError(f"{export}: not made yet; run jobs.export first")

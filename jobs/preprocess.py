@@ -4,19 +4,26 @@ python -m jobs.preprocess run configs/demo.yaml
 python -m jobs.preprocess report configs/demo.yaml
 """
 
-from jobs.command import ClusterName, Overrides, RecipeFile, load, main, say, stage_app
+from jobs.command import (
+    Overrides,
+    RecipeFile,
+    load,
+    main,
+    refuse_cluster_keys,
+    say,
+    stage_app,
+)
 
 app = stage_app("preprocess", "Raw text into shards of segmented documents.")
 
 
 @app.command("report")
-def report_verb(
-    recipe_file: RecipeFile, overrides: Overrides = None, cluster_name: ClusterName = None
-) -> None:
+def report_verb(recipe_file: RecipeFile, overrides: Overrides = None) -> None:
     """What each step kept and dropped, with a plot and ten documents before and after."""
     from kit.corpus import report
 
-    recipe, _ = load(recipe_file, overrides, cluster_name, refuse=False)
+    refuse_cluster_keys(overrides)
+    recipe, _ = load(recipe_file, overrides, refuse=False)
     folder = report.make(recipe)
     say((folder / report.TABLE).read_text(encoding="utf-8"))
     say(f"{folder / report.TABLE}, {folder / report.PLOT}")

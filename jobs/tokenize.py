@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.command import Json, Overrides, RecipeFile, load, main, print_json, say, stage_app
+from jobs.command import (
+    Json,
+    Overrides,
+    RecipeFile,
+    load,
+    main,
+    print_json,
+    refuse_cluster_keys,
+    say,
+    stage_app,
+)
 from kit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -43,6 +53,7 @@ def inspect_verb(
         raise ConfigError(
             "--sample, --held-out: a sample is of the training part; give one of them"
         )
+    refuse_cluster_keys(overrides)
     recipe, _ = load(recipe_file, overrides, refuse=sample)
     part = shards.HELD_OUT if held_out else shards.TRAIN
     found = blocks.of_sample(recipe, number) if sample else blocks.of_number(recipe, number, part)

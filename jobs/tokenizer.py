@@ -24,6 +24,7 @@ from jobs.command import (
     main,
     new_app,
     print_json,
+    refuse_cluster_keys,
     refuse_early,
     refuse_second,
     refuse_unfinished,
@@ -81,13 +82,13 @@ add_status(app, "tokenizer")
 def report_verb(
     recipe_file: RecipeFile,
     overrides: Overrides = None,
-    cluster_name: ClusterName = None,
     as_json: Json = False,
 ) -> None:
     """The candidates, what was measured of each, and which one is chosen."""
     from kit.tokenizer import choice
 
-    recipe, _ = load(recipe_file, overrides, cluster_name, refuse=False)
+    refuse_cluster_keys(overrides)
+    recipe, _ = load(recipe_file, overrides, refuse=False)
     text = choice.report(recipe)
     if as_json:
         name, reason = choice.chosen(recipe)

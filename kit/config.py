@@ -33,7 +33,10 @@ class Source(Section):
         description="a path, a folder or a pattern of files, relative as `workspace`; an http(s) URL; or a "
         "name: jawiki-YYYYMMDD, cc100-ja"
     )
-    mirrors: list[str] = Field(default=[], description="URLs of the same file, tried in turn")
+    mirrors: list[str] = Field(
+        default=[],
+        description="URLs of the same file, tried in turn; of a location that is fetched",
+    )
     sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
     sha1: str | None = Field(default=None, pattern="^[0-9a-f]{40}$")
     index: str | None = Field(
@@ -98,7 +101,8 @@ class Corpus(Section):
     sources: dict[str, Source]
     downloads: str | None = Field(
         default=None,
-        description="a folder for fetched files, relative as `workspace`; null: in the workspace",
+        description="a folder for fetched files, relative as `workspace`; null: in the workspace. Only "
+        "where one is fetched",
     )
     unit_mb: float = Field(gt=0, description="size of the raw input of one shard, MB")
     tasks: int = Field(gt=0, description="array tasks of jobs.preprocess")
@@ -169,7 +173,9 @@ class Health(Section):
     gradient_spike: float | None = Field(
         default=None, gt=1, description="times the median of the last gradient norms"
     )
-    window: int = Field(default=100, gt=9, description="steps whose median is meant")
+    window: int = Field(
+        default=100, gt=9, description="steps whose median is meant; with one of the spikes"
+    )
     limit: int = Field(
         default=10,
         gt=0,
@@ -187,7 +193,7 @@ class Training(Section):
     """The long job. A step is one update of the weights from `global_batch` blocks."""
 
     steps: int | None = Field(
-        default=None, gt=0, description="stands before epochs where both are given"
+        default=None, gt=0, description="or epochs; an override of one takes the place of the other"
     )
     epochs: float | None = Field(default=None, gt=0)
     global_batch: int = Field(gt=0, description="blocks of a step, over all ranks")
@@ -198,7 +204,9 @@ class Training(Section):
         description="inside: a block predicts its own tokens only, as run_clm does",
     )
     learning_rate: float = Field(gt=0)
-    minimum_learning_rate: float = Field(default=0.0, ge=0)
+    minimum_learning_rate: float = Field(
+        default=0.0, ge=0, description="at the end of the decay; not with decay: constant"
+    )
     warmup_steps: int = Field(default=0, ge=0)
     decay: Literal["cosine", "linear", "constant", "wsd"] = Field(
         default="cosine",
@@ -234,7 +242,10 @@ class Training(Section):
         description="tokens whose logits exist at a time; null: all of a micro-batch",
     )
     compile: bool = Field(default=False, description="torch.compile; needs a compiler on the node")
-    deterministic: bool = Field(default=False, description="deterministic kernels on a GPU")
+    deterministic: bool = Field(
+        default=False,
+        description="deterministic kernels on a GPU; a CPU's are always, so that one recipe serves both",
+    )
     validate_every: int = Field(gt=0, description="steps")
     validation_blocks: int | None = Field(default=None, gt=0, description="null: the held-out part")
     checkpoint_every: int | None = Field(
@@ -288,7 +299,9 @@ class Tracking(Section):
         min_length=1,
         description="a tracking URI; workspace: sqlite in the workspace; null: off",
     )
-    experiment: str = "ekiden"
+    experiment: str = Field(
+        default="ekiden", description="its name in MLflow; not with mlflow: null"
+    )
 
 
 class Release(Section):
@@ -322,11 +335,16 @@ class Recipe(Section):
 
 
 class TaskResources(Section):
-    """What one task of a job without ranks gets."""
+    """What one task of a job without ranks gets.
+
+    With kind: local that is cpus, parallel and retries of the section arrays, for all such jobs.
+    """
 
     partition: str | None = None
-    cpus: int = Field(default=1, gt=0)
-    gpus: int = Field(default=0, ge=0)
+    cpus: int = Field(default=1, gt=0, description="of arrays also: processes of Juman++ a task")
+    gpus: int = Field(
+        default=0, ge=0, description="what Slurm is asked for; used only with device: cuda"
+    )
     memory_gb: float | None = Field(default=None, gt=0)
     minutes: int = Field(default=60, gt=0)
     parallel: int = Field(default=2, gt=0, description="tasks at a time")
@@ -339,7 +357,9 @@ class TrainingResources(Section):
     partition: str | None = None
     nodes: int = Field(default=1, gt=0)
     ranks_per_node: int = Field(gt=0)
-    gpus_per_node: int = Field(default=0, ge=0)
+    gpus_per_node: int = Field(
+        default=0, ge=0, description="Slurm only, as are partition and memory_gb"
+    )
     cpus_per_rank: int = Field(default=1, gt=0)
     memory_gb: float | None = Field(default=None, gt=0)
     minutes: int = Field(default=60, gt=0, description="time limit of one attempt")
@@ -374,16 +394,16 @@ class Cluster(Section):
     name: str = Field(pattern=NAME)
     kind: Literal["local", "slurm"]
     device: Literal["cpu", "cuda"] = "cpu"
-    network: TaskResources | None = None  # download; null: as arrays
+    network: TaskResources | None = None  # download; null: as arrays. Slurm only
     arrays: TaskResources = TaskResources()  # preprocess, count, tokenize
-    single: TaskResources = TaskResources()  # all others; a task for each candidate
+    single: TaskResources = TaskResources()  # all others; a task for each candidate. Slurm only
     training: TrainingResources
     environment: dict[str, str] = Field(default={})
     setup: list[str] = Field(
-        default=[], description="shell lines before the job, such as module load"
+        default=[], description="Slurm only: shell lines before the job, such as module load"
     )
     sbatch: dict[str, str] = Field(
-        default={}, description="more options of sbatch, such as account"
+        default={}, description="Slurm only: more options of sbatch, such as account"
     )
     preempt_at_step: int | None = Field(
         default=None, gt=0, description="local only: a drill, one preemption at this step"

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic_core import to_jsonable_python
 
-from kit import presets, written
+from kit import effects, presets, written
 from kit.config import Cluster, Recipe, Source, is_remote, named_kind
 from kit.errors import ConfigError
 from kit.fields import dotted_keys, field_at, takes, type_at
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from kit.sections import Section
 
 _CLUSTER = "cluster."  # the prefix of overrides that are for the cluster
+_EITHER = (("training.steps", "training.epochs"), ("training.epochs", "training.steps"))
 # Where a text lies, which may change in mid-run: see kit/places.py.
 _PLACE = re.compile(r"corpus\.(downloads|sources\.[^=]+\.(location|index))=")
 
@@ -96,14 +97,14 @@ def load_cluster(name: str | None, recipe: Path, overrides: list[str]) -> Cluste
 def changed_recipe(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
     """A resolved recipe with the overrides that are not for the cluster. Raises ConfigError."""
     tree = recipe.model_dump(mode="json")
-    changed, origin = _overridden(Recipe, tree, "recipe", _of_recipe(overrides))
+    changed, origin = _overridden(Recipe, tree, None, _of_recipe(overrides))
     return _with_deepspeed(changed, origin.get("training.deepspeed", "recipe"), Path("configs"))
 
 
 def changed_cluster(cluster: Cluster, overrides: Sequence[str]) -> Cluster:
     """A resolved cluster with the overrides of `cluster.`. Raises ConfigError."""
     tree = cluster.model_dump(mode="json")
-    return _overridden(Cluster, tree, "cluster", _of_cluster(overrides))[0]
+    return _overridden(Cluster, tree, None, _of_cluster(overrides))[0]
 
 
 def _recipe_of(path: Path, overrides: Sequence[str]) -> Recipe:
@@ -160,11 +161,12 @@ def _of_cluster(overrides: Sequence[str]) -> list[str]:
 
 
 def _overridden(
-    kind: type[SectionT], tree: dict[str, Any], place: str, overrides: Sequence[str]
+    kind: type[SectionT], tree: dict[str, Any], place: str | None, overrides: Sequence[str]
 ) -> tuple[SectionT, dict[str, str]]:
     """A tree with overrides as a configuration, and which override each dotted key came from.
 
-    Raises ConfigError with all mistakes of both.
+    Without a `place`, a file, the tree is a configuration that was resolved before. Raises ConfigError with
+    all mistakes of both.
     """
     origin: dict[str, str] = {}
     mistakes = []
@@ -179,13 +181,17 @@ def _overridden(
             mistakes.append(f"override '{override}': {mistake}")
         else:
             origin[key] = f"override '{override}'"
+    for key, other in _EITHER:  # on the command line one takes the other's place
+        if key in origin and other not in origin:
+            _section(tree, "training").pop(other.removeprefix("training."), None)
     _make_absolute(tree, Path.cwd())
     try:
-        found = validate(kind, tree, place, origin, _every_key())
+        found = validate(kind, tree, place or kind.__name__.lower(), origin, _every_key())
     except ConfigError as error:
         mistakes += error.args
     if mistakes:
         raise ConfigError(*mistakes)
+    effects.refuse(effects.idle(found), tree, origin, place)
     return found, origin
 
 

@@ -42,6 +42,7 @@ _END_TIME = (
     "export EKIDEN_END_TIME=${SLURM_JOB_END_TIME:-$(SLURM_TIME_FORMAT=%s timeout 60 "
     "squeue --noheader --jobs=$SLURM_JOB_ID --format=%e)}"
 )
+RESOURCES = "EKIDEN_RESOURCES"  # of a Slurm job: the section of the cluster file, for the exit trap
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 SUPERVISOR = uuid.uuid4().hex[:8]  # no two starts have one token, on any machine
@@ -268,7 +269,7 @@ def job_environment(run: Run, cluster: Cluster) -> dict[str, str]:
 
 def _parameters(run: Run, cluster: Cluster, job: Job, after: list[str]) -> dict[str, Any]:
     """submitit's parameters for a job."""
-    variables = job_environment(run, cluster)
+    variables = {RESOURCES: job.resources, **job_environment(run, cluster)}
     if "PYTHONPATH" not in cluster.environment:
         variables.pop("PYTHONPATH")
     more: dict[str, Any] = {"requeue": True, "kill-on-invalid-dep": "yes", **cluster.sbatch}

@@ -22,7 +22,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from kit import log, quantities
 from kit.cluster import launch, nodes, state
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 T = TypeVar("T")
+Resources = Literal["network", "arrays", "single"]
 
 CRASH, HANG, FAILURE, STOPPED, CANCELLED = "crash", "hang", "failed", "stopped", "cancelled"
 _BY_SLURM, _SUPERSEDED = "requeued by Slurm", "superseded by a newer attempt"
@@ -87,9 +88,15 @@ def decide_training(
 
 
 def decide_task(
-    run: Run, cluster: Cluster, name: str, job: str, exit_code: int, slurm: state.JobState
+    run: Run,
+    cluster: Cluster,
+    name: str,
+    job: str,
+    exit_code: int,
+    slurm: state.JobState,
+    resources: Resources = "arrays",
 ) -> Decision:
-    """The decision for a task of an array job."""
+    """The decision for a task of an array job, which has its retries from that section of the cluster."""
     if exit_code == DONE:
         return Decision(False, "done")
     if failure := mistake(run, name):
@@ -103,7 +110,7 @@ def decide_task(
     failures = 1 + sum(
         row["reason"].startswith(FAILURE) and _job(row["job"]) == _job(job) for row in recorded(run)
     )
-    if failures > cluster.arrays.retries:
+    if failures > cluster.resources_of(resources).retries:
         return Decision(
             False, f"{FAILURE} {quantities.count(failures, 'time')} (exit code {exit_code})"
         )
@@ -207,7 +214,9 @@ def main(run_root: str, name: str, exit_code: int) -> int:
     run = Run(Path(run_root))
     cluster = read_resolved(run.cluster, Cluster)
     job_id, token = state.own_id(), launch.token()
-    decide = decide_training if name == "train" else functools.partial(decide_task, name=name)
+    resources = os.environ.get(launch.RESOURCES, "arrays")  # not set by an earlier version
+    of_task = functools.partial(decide_task, name=name, resources=cast("Resources", resources))
+    decide = decide_training if name == "train" else of_task
     slurm = _patiently(lambda: state.job(job_id))
     decision = decide(run=run, cluster=cluster, job=token, exit_code=exit_code, slurm=slurm)
     if name == "train" or exit_code != DONE:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from kit import manifest, shards, stage
 from kit.config import Recipe
-from kit.errors import InputError
+from kit.errors import InputError, StageError
 from kit.files import write_json
 from kit.sections import read_resolved
 from kit.tokenizer import assemble
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 VERSION = 2  # raise when the same model comes to write other text
 SAMPLES = "samples.json"
+# What of a recipe decides the text that an export writes after a prompt.
+SETTINGS = (
+    "release.temperature", "release.top_p", "release.max_new_tokens", "release.seed",
+)  # fmt: skip
 
 
 def units(run: Run, recipe: Recipe) -> list[stage.Unit]:
@@ -53,15 +57,18 @@ def preload() -> None:
 
 
 def generate(export: Path, recipe: Recipe, prompts: Sequence[str]) -> list[str]:
-    """Each prompt with what the model writes after it, as plain text.
+    """Each prompt with what the model writes after it, as plain text; `SETTINGS` are the recipe's.
 
-    Raises InputError for a prompt that normalises to nothing, or leaves no room for new tokens.
+    Raises InputError for a prompt that normalises to nothing, or leaves no room for new tokens, StageError
+    where the export has other weights than the recipe asks for.
     """
     import torch
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    release = recipe.release
+    _refuse_other_weights(export, release.dtype)
     tokenizer = assemble.load(export)
     spaces = _spaces(tokenizer)
     # On the CPU, few of which have bf16 of their own.
@@ -77,14 +84,25 @@ def generate(export: Path, recipe: Recipe, prompts: Sequence[str]) -> list[str]:
             raise InputError(
                 f"prompt '{prompt[:30]}': {len(ids)} tokens; give 1 to {recipe.model.n_positions - 1}"
             )
-        torch.manual_seed(recipe.release.seed + number)
+        torch.manual_seed(release.seed + number)
         made = model.generate(
             torch.tensor([ids]),
             attention_mask=torch.ones(1, len(ids), dtype=torch.long),
-            max_new_tokens=min(room, recipe.release.max_new_tokens),
+            max_new_tokens=min(room, release.max_new_tokens),
+            do_sample=True,
+            temperature=release.temperature,
+            top_p=release.top_p,
         )
         texts.append(tokenizer.decode(made[0].tolist(), skip_special_tokens=True).strip())
     return texts
+
+
+def _refuse_other_weights(export: Path, dtype: str) -> None:
+    made = read_resolved(export / "recipe.json", Recipe).release.dtype
+    if made != dtype:
+        raise StageError(
+            f"{export}: was made with release.dtype={made}, the recipe says {dtype}; run jobs.export first"
+        )
 
 
 def _spaces(tokenizer: Tokenizer) -> str:

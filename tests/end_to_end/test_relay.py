@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from jobs.chain import stages_of
+from jobs.command import load, withdraw_broken
 from kit.cluster import local, requeue
 from kit.config import Recipe, Release
 from kit.files import read_json
@@ -148,12 +150,29 @@ def test_generate_prints_plain_text(preempted: Run, workspace: Path) -> None:
         str(DEMO),
         f"workspace={workspace}",
         *SHORT,
-        "--prompt",
-        "ＡＢＣ駅の町は",
+        "release.temperature=0.001",  # of the command, not of the export: each prompt has a seed of its own
+        "release.max_new_tokens=12",
+        *("--prompt", "ＡＢＣ駅の町は") * 2,
     )
-    assert "ABC駅の町は" in text
+    one, other = text.splitlines()
+    assert one == other
+    assert one.startswith("ABC駅の町は")
     assert "▁" not in text
     assert "␤" not in text
+
+
+def test_verify_finds_a_damaged_part_of_a_release(
+    preempted: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe, _ = load(preempted.root)
+    samples, manifest = preempted.samples / "samples.json", preempted.samples / "manifest.json"
+    before = (samples.read_bytes(), manifest.read_bytes())
+    samples.write_bytes(b"{" + before[0][1:])
+    withdraw_broken(recipe, stages_of(recipe, "generate"))
+    assert "generate: samples is damaged, and will be made again" in capsys.readouterr().out
+    assert not manifest.exists()
+    samples.write_bytes(before[0])
+    manifest.write_bytes(before[1])
 
 
 def test_a_finished_relay_has_nothing_left_to_do(preempted: Run, workspace: Path) -> None:
