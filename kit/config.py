@@ -255,7 +255,7 @@ class Training(Section):
     keep_every: int | None = Field(
         default=None,
         gt=0,
-        description="a checkpoint at each multiple of so many steps stays for good",
+        description="at each multiple of so many steps a checkpoint is made, and stays for good",
     )
     save_tries: int = Field(default=20, gt=0, description="failed saves in a row before it stops")
     save_pause: float = Field(

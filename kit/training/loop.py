@@ -235,8 +235,10 @@ class Loop:
     def _save_if_due(self) -> Ending | None:
         """Settle the save in flight, and begin one where it is due."""
         wish = self._look_after_save(self._wishes_to_save())
-        step, every = self._progress.step, self._training.checkpoint_every
-        self._save_wanted |= wish or (every is not None and step % every == 0)
+        step, training = self._progress.step, self._training
+        # Also where one is to stay for good: by the clock none would fall upon that step.
+        due = (training.checkpoint_every, training.keep_every)
+        self._save_wanted |= wish or any(every and step % every == 0 for every in due)
         if self._save_wanted and self._saver.step is None:
             self._save_wanted = False
             if step != self._saved:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-import torch.distributed as dist
 
 from kit.errors import ConfigError
 from kit.tokens import Vocabulary
@@ -17,7 +16,6 @@ from kit.training.model import LanguageModel, padded, released
 from kit.training.snapshot import write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.conftest import Desk
@@ -26,17 +24,6 @@ SMALL = (
     "model.n_embd=8", "model.n_positions=8", "training.global_batch=2", "training.micro_batch=1",
 )  # fmt: skip
 VOCABULARY = Vocabulary(50, begin=1, end=2)
-
-
-@pytest.fixture(scope="session")
-def alone() -> Iterator[None]:
-    """A group of one rank; DeepSpeed keeps to the first it meets in a process."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}.items():
-            patch.setenv(name, value)
-        dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-        yield
-        dist.destroy_process_group()
 
 
 def engine(desk: Desk, *overrides: str, universal: bool = False) -> Engine:
@@ -276,6 +263,12 @@ def test_rows_that_fill_up_the_vocabulary_are_never_trained_and_cut_off(desk: De
     plain = LanguageModel(desk.recipe(*SMALL), VOCABULARY)
     plain.gpt2.load_state_dict(cut)
     assert torch.allclose(model(blocks()), plain(blocks()))
+
+
+def test_a_model_that_is_to_be_compiled_is(desk: Desk, alone: None) -> None:
+    for wanted in ("true", "false"):  # it is compiled at its first step, which needs a compiler
+        made = engine(desk, f"training.compile={wanted}")._engine.module.gpt2.transformer
+        assert (made._compiled_call_impl is not None) == (wanted == "true")
 
 
 def test_what_deepspeed_cannot_do_is_refused_before_it_is_asked(desk: Desk) -> None:

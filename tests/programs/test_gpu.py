@@ -134,6 +134,20 @@ def test_a_rank_takes_its_own_gpu_and_deepspeed_is_told_which(
     assert os.environ["LOCAL_RANK"] == str(index)
 
 
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_deterministic_kernels_are_asked_of_a_gpu(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, deterministic: bool
+) -> None:
+    name, asked = "CUBLAS_WORKSPACE_CONFIG", list[bool]()
+    monkeypatch.setenv(name, "")
+    monkeypatch.delenv(name)
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", asked.append)
+    machine.put()
+    Device("cuda", 0).prepare(deterministic=deterministic)
+    assert asked == [True] * deterministic
+    assert (name in os.environ) == deterministic
+
+
 def test_without_slurm_one_gpu_is_not_shared_by_two_ranks(machine: Machine) -> None:
     machine.count = 1
     machine.put()

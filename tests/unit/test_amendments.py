@@ -96,8 +96,8 @@ def test_what_is_so_already_is_not_on_record(
         "training.keep=5", "training.keep_every=100", "training.save_tries=3",
         "training.save_pause=5", "training.validate_every=2", "training.micro_batch=1",
         "training.health.on_bad_step=stop", "tracking.mlflow=null", "release.prompts=[駅伝は]",
-        "release={max_new_tokens: 5}", "cluster.training.partition=long",
-        "cluster.training.ranks_per_node=4", "cluster.sbatch.account=g1", "cluster.setup=[ml gcc]",
+        "release={max_new_tokens: 5}", "cluster.training.minutes=90",
+        "cluster.training.ranks_per_node=4", "cluster.environment.A=b", "cluster.arrays.retries=5",
     ],
 )  # fmt: skip
 def test_what_changes_nothing_that_was_computed_may_change(submitted: Run, change: str) -> None:
@@ -202,12 +202,12 @@ def test_the_last_amendment_counts(desk: Desk, submitted: Run) -> None:
 
 
 def test_an_amended_cluster_counts_on_that_cluster_alone(desk: Desk, submitted: Run) -> None:
-    amend(submitted, "cluster.training.minutes=90", "cluster.sbatch.account=g1")
+    amend(submitted, "cluster.training.minutes=90", "cluster.environment.A=b")
     tree = {"name": "other", "kind": "local", "training": {"ranks_per_node": 2}}
     other = str(desk.write("other.yaml", tree))
     assert command.load(desk.recipe_file, [], other)[1].training.minutes == 60
     own = command.load(desk.recipe_file)[1]
-    assert (own.training.minutes, own.sbatch) == (90, {"account": "g1"})
+    assert (own.training.minutes, own.environment) == (90, {"A": "b"})
 
 
 def test_a_newer_value_of_the_cluster_file_stands(desk: Desk, submitted: Run) -> None:

@@ -254,9 +254,6 @@ def test_a_source_of_another_size_or_time_is_stale(desk: Desk) -> None:
     [
         ("corpus.sources.jawiki.title=drop", "stale"),
         ("corpus.sources.jawiki.index=/nowhere", None),
-        ("corpus.sources.jawiki.text_key=a", "done"),
-        ("corpus.sources.jawiki.mirrors=[https://example.org/a.bz2]", "done"),
-        ("corpus.downloads=/nowhere", "done"),
         ("corpus.tasks=9", "done"),
         ("corpus.unit_mb=7", "stale"),
     ],
@@ -268,6 +265,17 @@ def test_what_decides_the_pieces_is_a_cause(desk: Desk, override: str, state: st
             unit(desk, "jawiki", override)
     else:
         assert unit(desk, "jawiki", override).state() == state
+
+
+@pytest.mark.parametrize("what", [{"text_key": "a"}, {"mirrors": ["https://example.org/a.bz2"]}])
+def test_what_decides_nothing_is_no_cause(desk: Desk, what: dict[str, object]) -> None:
+    stage.run("download", [unit(desk, "jawiki")])
+    recipe = desk.recipe()
+    source = recipe.corpus.sources["jawiki"].model_copy(update=what)
+    elsewhere = {"sources": {"jawiki": source}, "downloads": "/nowhere"}
+    changed = recipe.model_copy(update={"corpus": recipe.corpus.model_copy(update=elsewhere)})
+    (made,) = download.units(changed)
+    assert made.state() == "done"
 
 
 def test_an_index_at_hand_is_a_cause(desk: Desk) -> None:

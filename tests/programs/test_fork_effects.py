@@ -1,0 +1,203 @@
+"""A fork does what its recipe says: for each key of `training`, how its effect is seen."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch.distributed as dist
+
+from jobs import command, fork
+from kit import amendments
+from kit.cluster import submission
+from kit.config import Cluster, Health, Recipe, Training
+from kit.sections import read_resolved
+from kit.tracking import ledger
+from kit.training import checkpoint
+from kit.training.attempt import Place, claim
+from kit.training.device import Device
+from kit.training.engine import weights
+from kit.training.health import Watchdog
+from kit.training.interruption import SIGNALS, Interruption
+from kit.training.loop import Loop
+from kit.training.team import Team
+from tests.conftest import ROOT
+from tests.relay import DEMO, copy_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from kit.workspace import Run
+
+# Some hundred weights a row of the vocabulary, and 16 steps of milliseconds; the fork begins at step 12,
+# when there are losses enough for a median.
+PARENT = (
+    "tracking.mlflow=null", "tracking.tensorboard=false", "model.n_layer=1", "model.n_embd=8",
+    "model.n_head=2", "model.n_positions=16", "training.precision=bf16", "training.steps=16",
+    "training.global_batch=4", "training.micro_batch=2", "training.learning_rate=1e-2",
+    "training.warmup_steps=2", "training.validate_every=8", "training.validation_blocks=2",
+    "training.checkpoint_every=12", "cluster.training.ranks_per_node=1",
+)  # fmt: skip
+AT = 12
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is seen of a fork that has come to its end."""
+
+    curve: list[ledger.Row]  # its steps
+    validations: list[ledger.Row]
+    health: list[ledger.Row]
+    checkpoints: list[str]
+    weights: dict[str, bytes]
+    outcome: dict[str, Any]
+    logits: int  # how often they were computed
+    bucket: int  # of DeepSpeed's reductions
+
+
+@dataclass(frozen=True)
+class Row:
+    """A fork with `change` is seen to differ in `seen` from one without; both have `base`."""
+
+    change: str
+    seen: str
+    base: tuple[str, ...] = ()
+
+
+OFTEN = ("training.checkpoint_every=1",)
+HOT = ("training.learning_rate=10",)  # losses and gradients rise
+SPIKES = (*HOT, "training.health.gradient_spike=1.0001")
+FULL = ("training.save_pause=0.01",)  # the last save fails: see `forked`
+TESTS = "tests/programs/test_engine.py::"
+EFFECTS: dict[str, Row | str] = {
+    "steps": Row("training.steps=14", "curve"),
+    "epochs": Row("training.epochs={epochs}", "curve"),
+    "global_batch": Row("training.global_batch=8", "curve"),
+    "micro_batch": Row("training.micro_batch=1", "logits"),
+    "seed": Row("training.seed=3", "curve"),
+    "labels": Row("training.labels=inside", "curve"),
+    "learning_rate": Row("training.learning_rate=1e-3", "curve"),
+    "minimum_learning_rate": Row("training.minimum_learning_rate=5e-3", "curve"),
+    "warmup_steps": Row("training.warmup_steps=15", "curve"),
+    "decay": Row("training.decay=linear", "curve"),
+    "weight_decay": Row("training.weight_decay=5", "weights"),
+    "beta1": Row("training.beta1=0.1", "weights"),
+    "beta2": Row("training.beta2=0.1", "weights"),
+    "epsilon": Row("training.epsilon=0.1", "weights"),
+    "clip": Row("training.clip=1e-4", "weights", ("training.epsilon=1e-3",)),
+    "gradient_dtype": Row("training.gradient_dtype=bf16", "curve"),
+    "loss_chunk": Row("training.loss_chunk=8", "logits"),
+    "compile": f"{TESTS}test_a_model_that_is_to_be_compiled_is",
+    "deterministic": "tests/programs/test_gpu.py::test_deterministic_kernels_are_asked_of_a_gpu",
+    "validate_every": Row("training.validate_every=2", "validations"),
+    "validation_blocks": Row("training.validation_blocks=1", "validations"),
+    "checkpoint_every": Row("training.checkpoint_every=14", "checkpoints"),
+    "keep": Row("training.keep=3", "checkpoints", OFTEN),
+    "keep_every": Row("training.keep_every=13", "checkpoints"),
+    "save_tries": Row("training.save_tries=2", "outcome", (*FULL, "training.save_tries=3")),
+    "save_pause": "tests/end_to_end/test_long_run.py::"
+    "test_a_full_disk_stops_no_run_that_finds_room_later",
+    "health.on_bad_step": Row("training.health.on_bad_step=stop", "outcome", SPIKES),
+    "health.loss_spike": Row("training.health.loss_spike=1e-9", "health", HOT),
+    "health.gradient_spike": Row(SPIKES[1], "health", HOT),
+    "health.window": Row("training.health.window=10", "health", SPIKES),
+    "health.limit": Row("training.health.limit=1", "outcome", SPIKES),
+    "health.hang_seconds": "tests/programs/test_health.py::"
+    "test_a_step_without_end_leaves_its_stacks_and_ends_the_process",
+    "health.start_seconds": "tests/programs/test_health.py::"
+    "test_a_step_without_end_leaves_its_stacks_and_ends_the_process",
+    "deepspeed": Row(
+        "training.deepspeed={{zero_optimization: {{stage: 2, reduce_bucket_size: 1000}}}}", "bucket"
+    ),
+}
+
+
+def test_the_table_has_every_key_that_a_fork_may_change() -> None:
+    keys = [key for key in Training.model_fields if key != "health"]
+    keys += [f"health.{key}" for key in Health.model_fields]
+    may = {key for key in keys if not amendments.is_of(f"training.{key}", amendments.BOUND)}
+    assert set(EFFECTS) == may
+
+
+@pytest.mark.parametrize("key", [key for key, how in EFFECTS.items() if isinstance(how, str)])
+def test_what_is_seen_elsewhere_is_there(key: str) -> None:
+    path, test = str(EFFECTS[key]).split("::")
+    assert f"\ndef {test}(" in (ROOT / path).read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def forked(
+    alone: None, tokens: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[tuple[str, ...]], Seen]]:
+    """What is seen of a fork of one parent, with the changes given."""
+    handlers = {number: signal.getsignal(number) for number in (*SIGNALS, signal.SIGCONT)}
+    workspace = copy_of(tokens, tmp_path_factory.mktemp("forks"))
+    recipe, cluster = command.load(DEMO, [f"workspace={workspace}", *PARENT])
+    parent = submission.prepare(recipe, cluster)
+    blocks = train(parent)[0]._batches.blocks
+
+    @cache
+    def of(changes: tuple[str, ...]) -> Seen:
+        given = [change.format(epochs=13.5 * 4 / blocks) for change in changes]
+        name = f"fork-{len(list(parent.root.parent.iterdir()))}"
+        run = fork.begin(parent, recipe, cluster, AT, [f"name={name}", *given])
+        if FULL[0] in changes:  # a file stands in the way of the folder that the save makes
+            last = run.checkpoint(16, 1)
+            last.with_name(f".{last.name}").touch()
+        return seen(run)
+
+    yield of
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def train(run: Run) -> tuple[Loop, dict[str, Any], int]:
+    """One attempt in this process: its loop, how it ended, and how often logits were computed."""
+    recipe, cluster = read_resolved(run.recipe, Recipe), read_resolved(run.cluster, Cluster)
+    attempt, _ = claim(run, Place("test.0", 0, 1, 0, 1), 0)
+    watchdog = Watchdog(attempt.hang, "test.0", 0, 3600, 3600)
+    team = Team(0, 1, Interruption(), dist.new_group(backend="gloo"))
+    loop = Loop(run, recipe, cluster, attempt, Device("cpu", 0), team, watchdog)
+    calls: list[None] = []
+    head = loop._engine._engine.module.gpt2.lm_head
+    head.register_forward_hook(lambda *_: calls.append(None))
+    try:
+        return loop, loop.run(), len(calls)
+    finally:
+        watchdog.rest()
+
+
+def seen(run: Run) -> Seen:
+    loop, outcome, logits = train(run)
+    rows = ledger.comparable(
+        [row for attempt in ledger.attempts(run) for row in ledger.rows(attempt)]
+    )
+    newest = checkpoint.committed(run)[0]
+    return Seen(
+        curve=[row for row in rows if row["kind"] == "step"],
+        validations=[row for row in rows if row["kind"] == "validation"],
+        health=[row for row in rows if row["kind"] == "health"],
+        checkpoints=sorted(path.name for path in run.checkpoints.iterdir()),
+        weights={
+            name: value.float().numpy().tobytes() for name, value in weights(newest.state).items()
+        },
+        outcome=outcome,
+        logits=logits,
+        bucket=loop._engine._engine.zero_reduce_bucket_size(),
+    )
+
+
+ROWS = {key: how for key, how in EFFECTS.items() if isinstance(how, Row)}
+
+
+@pytest.mark.parametrize("key", ROWS)
+def test_a_key_of_a_fork_has_its_effect(
+    forked: Callable[[tuple[str, ...]], Seen], key: str
+) -> None:
+    row = ROWS[key]
+    one, other = forked(row.base), forked((*row.base, row.change))
+    assert getattr(one, row.seen) != getattr(other, row.seen)
