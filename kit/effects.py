@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kit.config import Cluster, Normalise, Recipe, is_remote, is_url
+from kit.config import Cluster, Normalise, Recipe, is_remote
 from kit.errors import ConfigError
 from kit.vocabularies import Vocabulary
 
@@ -109,10 +109,6 @@ def _of_sources(recipe: Recipe) -> Iterator[Idle]:
 
 def _of_corpus(recipe: Recipe) -> Iterator[Idle]:
     corpus = recipe.corpus
-    sources = corpus.sources.values()
-    if not any(is_remote(s.location) or (s.index and is_url(s.index)) for s in sources):
-        because = "where every source is a path: nothing is fetched"
-        yield Idle("corpus.downloads", because, ("corpus.sources",))
     if corpus.mode == "article":
         by = "corpus.mode"
         for key in Normalise.model_fields:

@@ -74,8 +74,11 @@ def _own(recipe: config.Recipe) -> config.Recipe | None:
     run = _run(recipe)
     if not (run.begun and run.recipe.is_file()):
         return None
-    own = read_resolved(run.recipe, config.Recipe)
-    return amendments.on_recipe(amendments.recorded(run), own)
+    own = amendments.on_recipe(amendments.recorded(run), read_resolved(run.recipe, config.Recipe))
+    if own.training.steps is None or own.training.epochs is None:
+        return own
+    # As an earlier version let both be given, of which steps counted.
+    return own.model_copy(update={"training": own.training.model_copy(update={"epochs": None})})
 
 
 def _run(recipe: config.Recipe) -> Run:

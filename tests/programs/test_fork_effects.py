@@ -68,6 +68,7 @@ class Row:
     base: tuple[str, ...] = ()
 
 
+WSD = ("training.decay=wsd", "training.decay_share=0.5")
 OFTEN = ("training.checkpoint_every=1",)
 HOT = ("training.learning_rate=10",)  # losses and gradients rise
 SPIKES = (*HOT, "training.health.gradient_spike=1.0001")
@@ -84,6 +85,8 @@ EFFECTS: dict[str, Row | str] = {
     "minimum_learning_rate": Row("training.minimum_learning_rate=5e-3", "curve"),
     "warmup_steps": Row("training.warmup_steps=15", "curve"),
     "decay": Row("training.decay=linear", "curve"),
+    "decay_share": Row("training.decay_share=0.5", "curve", ("training.decay=wsd",)),
+    "decay_shape": Row("training.decay_shape=linear", "curve", WSD),
     "weight_decay": Row("training.weight_decay=5", "weights"),
     "beta1": Row("training.beta1=0.1", "weights"),
     "beta2": Row("training.beta2=0.1", "weights"),

@@ -45,7 +45,6 @@ IDLE = [
     ("", "corpus.sources.web.index=i.txt", "kind=plaintext: it is of a wikipedia dump"),
     ("", "corpus.sources.jawiki.text_key=body", "kind=wikipedia: it is of jsonl"),
     ("", "corpus.sources.web.mirrors=[http://a/b]", "a location that is a path"),
-    ("", "corpus.downloads=elsewhere", "every source is a path"),
     ("", "corpus.segmenter_version=mine", "set corpus.segmenter"),
     ("", "corpus.filters.length={}", "give min or max"),
     ("corpus.mode=article", "corpus.normalise.keep_ranges=true", "which keeps none"),
@@ -139,9 +138,7 @@ def test_a_task_has_the_retries_of_its_own_section(run: Run) -> None:
     )
     at_work = JobState("RUNNING")
     asked = (run, cluster, "export", "9.0", 1, at_work)
-    assert decide_task(*asked, resources="single") == Decision(
-        False, "failed 1 times (exit code 1)"
-    )
+    assert decide_task(*asked, resources="single") == Decision(False, "failed 1 time (exit code 1)")
     assert decide_task(*asked, resources="network").requeue  # null: as arrays
 
 
