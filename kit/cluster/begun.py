@@ -52,7 +52,12 @@ def _way(recipe: config.Recipe) -> str:
     """What to type: an amendment where all may be amended, or a name that is free."""
     own = _own(recipe)
     assert own is not None
-    changes = amendments.differences(own, recipe)
+    differing = differing_keys(own, recipe)
+    changes = {
+        key: values
+        for key, values in amendments.differences(own, recipe).items()
+        if any(line.startswith((f"{key}: ", f"{key}.")) for line in differing)
+    }
     anew = f"name={_free_name(recipe)}"
     if all(amendments.is_of(key, amendments.MAY_CHANGE) for key in changes):
         given = " ".join(shlex.quote(f"{key}={_text(new)}") for key, (_, new) in changes.items())
