@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from kit.cluster.launch import Job
     from kit.config import Recipe
     from kit.relay.standing import Standing
-    from kit.stage import Survey, Tally, Unit
+    from kit.stage import Fault, Survey, Tally, Unit
     from kit.workspace import Run
 
 _RATE_OVER = 20  # steps
@@ -70,7 +70,7 @@ class Stage:
         from kit import stage
 
         if self is TRAIN:
-            return _training(run) | (_damaged(run) if verify else {})
+            return dict(self.survey(run, recipe, verify=verify).counts)
         try:
             return stage.census(self.units(run, recipe), verify=verify)
         except (StageError, CheckpointError) as error:
@@ -81,7 +81,9 @@ class Stage:
         from kit import stage
 
         if self is TRAIN:
-            return stage.Survey(_training(run))
+            damaged = _damaged(run) if verify else []
+            broken = {"broken": len(damaged)} if verify else {}
+            return stage.Survey(_training(run) | broken, damaged)
         try:
             return stage.survey(self.units(run, recipe), verify=verify)
         except (StageError, CheckpointError, InputError) as error:
@@ -223,11 +225,13 @@ def training(run: Run, recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _damaged(run: Run) -> dict[str, int]:
-    """How many committed checkpoints have other bytes than were written."""
+def _damaged(run: Run) -> list[Fault]:
+    """The committed checkpoints that have other bytes than were written."""
+    from kit import stage
     from kit.training import checkpoint
 
-    return {"broken": sum(one.problem() is not None for one in checkpoint.committed(run))}
+    problems = [(one.folder.name, one.problem()) for one in checkpoint.committed(run)]
+    return [stage.Fault(name, "broken", problem) for name, problem in problems if problem]
 
 
 def _training(run: Run) -> dict[str, int]:
