@@ -188,7 +188,7 @@ def _on_top(rows: Sequence[Row], section: SectionT) -> SectionT:
             for name in sections:
                 node = node[name]
             node[last] = row["new"]
-    return validate(type(section), tree, "amendments", {})
+    return validate(type(section), tree, "amendments", {}, recorded=True)
 
 
 def _values(section: Section, prefix: str = "") -> dict[str, Any]:

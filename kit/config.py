@@ -11,10 +11,10 @@ import math
 import re
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from kit.plan import ACCELERATORS
-from kit.sections import Section
+from kit.sections import RECORDED, Section
 from kit.vocabularies import Tokenizer  # noqa: TC001  pydantic reads it at run time
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
@@ -302,6 +302,21 @@ class Tracking(Section):
     experiment: str = Field(
         default="ekiden", description="its name in MLflow; not with mlflow: null"
     )
+
+    @field_validator("mlflow")
+    @classmethod
+    def _is_a_uri(cls, mlflow: str | None, info: ValidationInfo) -> str | None:
+        if mlflow in (None, "workspace", "databricks") or info.context == RECORDED:
+            return mlflow
+        if mlflow.lower() in ("off", "no", "none", "false", "0"):
+            raise ValueError("write null to have no MLflow")
+        if not re.match(r"[a-z][a-z0-9+.-]*://|file:", mlflow):
+            example = mlflow if re.fullmatch(r"[\w.-]+:\d+(/.*)?", mlflow) else "localhost:5000"
+            raise ValueError(
+                f"a tracking URI has a scheme: write http://{example}, or sqlite:////PATH/mlflow.db; or "
+                "workspace, or null"
+            )
+        return mlflow
 
 
 class Release(Section):

@@ -25,6 +25,7 @@ _NEARLY, _LIKE = (
     0.8,
     0.5,
 )  # how much alike, by difflib: a slip of the finger, and perhaps another word
+RECORDED = "recorded"  # the context in which a configuration of a run directory is validated
 _SUGGESTED = 3  # keys of one name in other sections
 
 
@@ -39,7 +40,7 @@ SectionT = TypeVar("SectionT", bound=Section)
 
 def read_resolved(path: Path, kind: type[SectionT]) -> SectionT:
     """A recipe or cluster as it stands in a run directory; its paths are those of where that lies now."""
-    return validate(kind, places.follow(read_json(path), path), str(path), {})
+    return validate(kind, places.follow(read_json(path), path), str(path), {}, recorded=True)
 
 
 def differing_keys(one: Section, other: Section) -> list[str]:
@@ -62,14 +63,17 @@ def validate(
     place: str,
     origin: dict[str, str],
     others: Sequence[str] = (),
+    *,
+    recorded: bool = False,
 ) -> SectionT:
     """A tree read from `place` as a configuration; `origin` tells which override a key came from.
 
-    `others` are the dotted keys of all configurations that an override may be for. Raises ConfigError,
-    with a line for each mistake: the key, its value, where it came from, and what is allowed.
+    `others` are the dotted keys of all configurations that an override may be for. What is `recorded` was
+    good when a run began, and is not held against later rules. Raises ConfigError, with a line for each
+    mistake: the key, its value, where it came from, and what is allowed.
     """
     try:
-        return kind.model_validate(tree)
+        return kind.model_validate(tree, context=RECORDED if recorded else None)
     except ValidationError as error:
         lines: dict[
             tuple[str, ...], str

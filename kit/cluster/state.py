@@ -132,3 +132,14 @@ def job(job_id: str) -> JobState:
 def fields(job_id: str) -> dict[str, str]:
     """What `scontrol show job` says of one job. Raises ClusterError where Slurm does not know it."""
     return dict(re.findall(r"(\S+?)=(\S*)", slurm("scontrol", "show", "job", "-o", job_id)))
+
+
+def max_array_size() -> int | None:
+    """The most tasks of an array that Slurm takes, as its configuration says; None if it does not say.
+
+    Raises ClusterError without Slurm.
+    """
+    found = re.search(
+        r"^MaxArraySize\s*=\s*(\d+)", slurm("scontrol", "show", "config"), re.MULTILINE
+    )
+    return max(1, int(found[1])) if found else None  # 0: no arrays; one task is none

@@ -1,1 +1,1 @@
-"""The relay as a whole: what became of each stage."""
+"""The relay as a whole: what is known of its jobs before they run, and what became of each."""

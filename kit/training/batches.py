@@ -11,7 +11,7 @@ from kit import tokens
 from kit.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
-    from kit.config import Recipe
+    from kit.config import Recipe, Training
     from kit.tokens import TokenRow
 
 
@@ -59,20 +59,30 @@ def training_batches(recipe: Recipe, row: TokenRow, rank: int, ranks: int) -> Ba
     set has no whole block.
     """
     training = recipe.training
+    check_shares(training, ranks)
+    length = recipe.model.n_positions
+    check_blocks(row, length)
+    return Batches(
+        row, length, training.global_batch, training.micro_batch, rank, ranks, training.seed
+    )
+
+
+def check_shares(training: Training, ranks: int) -> None:
+    """Raises ConfigError where so many ranks cannot share the global batch evenly."""
     if training.global_batch % (training.micro_batch * ranks):
         raise ConfigError(
             f"training.global_batch={training.global_batch} is no multiple of micro_batch x ranks = "
             f"{training.micro_batch} x {ranks}; change one of the three"
         )
-    length = recipe.model.n_positions
+
+
+def check_blocks(row: TokenRow, length: int) -> None:
+    """Raises InputError where the training set has no whole block of `length` tokens."""
     if row.blocks(length) < 1:
         raise InputError(
             f"corpus.sources: {len(row)} training tokens are no block of model.n_positions={length}; "
             "give more text, or shorter blocks"
         )
-    return Batches(
-        row, length, training.global_batch, training.micro_batch, rank, ranks, training.seed
-    )
 
 
 def validation_blocks(recipe: Recipe, row: TokenRow) -> int:

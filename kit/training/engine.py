@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from kit.errors import ConfigError
 from kit.training import model as language_model
-from kit.training import noise
+from kit.training import noise, zero
 from kit.training.snapshot import HostCopy
 
 if TYPE_CHECKING:
@@ -27,12 +26,6 @@ if TYPE_CHECKING:
     from kit.tokens import Vocabulary
     from kit.training.device import Device
 
-# Other top-level keys are set by the recipe, or not known to DeepSpeed, which ignores them silently.
-_DEEPSPEED_KEYS = {
-    "zero_optimization", "zero_allow_untested_optimizer", "zero_force_ds_cpu_optimizer",
-    "communication_data_type", "prescale_gradients", "gradient_predivide_factor",
-    "wall_clock_breakdown", "memory_breakdown", "comms_logger", "flops_profiler",
-}  # fmt: skip
 # AdamW's, of a group of parameters; its learning rate is set before each update.
 _HYPERPARAMETERS = ("betas", "eps", "weight_decay")
 _ACCELERATOR = "DS_ACCELERATOR"
@@ -227,38 +220,11 @@ class Engine:
 def configuration(recipe: Recipe, accumulation: int) -> dict[str, Any]:
     """DeepSpeed's configuration: the recipe's file, and what the recipe itself says.
 
-    Raises ConfigError for a key that the recipe sets, or that DeepSpeed would silently ignore.
+    Raises ConfigError as `zero.check`.
     """
     training = recipe.training
+    zero.check(training)
     assert isinstance(training.deepspeed, dict)
-    for key in training.deepspeed:
-        if key not in _DEEPSPEED_KEYS:
-            allowed = ", ".join(sorted(_DEEPSPEED_KEYS))
-            raise ConfigError(
-                f"training.deepspeed: {key} is not to be set there; allowed: {allowed}"
-            )
-    assert training.precision != "auto"  # resolved when the run is submitted
-    if training.gradient_dtype not in ("fp32", training.precision):
-        raise ConfigError(
-            f"training.gradient_dtype={training.gradient_dtype}: gradients of training.precision="
-            f"{training.precision} are accumulated in fp32 or {training.precision}; give one of them"
-        )
-    stage = training.deepspeed.get("zero_optimization", {}).get("stage", 0)
-    if stage == 0 and training.precision == "fp16":
-        raise ConfigError(
-            "training.precision=fp16: the loss scale is kept by ZeRO's optimizer, from stage 1 on; name "
-            "another file as training.deepspeed"
-        )
-    if stage == 0 and training.precision == "bf16" and training.gradient_dtype == "fp32":
-        raise ConfigError(
-            "training.gradient_dtype=fp32: DeepSpeed accumulates bf16 gradients in fp32 from ZeRO stage 1 "
-            "on; take stage 1, or gradient_dtype bf16"
-        )
-    if stage == 3 and training.health.on_bad_step == "rollback":
-        raise ConfigError(
-            "training.health.on_bad_step=rollback: DeepSpeed cannot load a checkpoint in mid-run under "
-            "ZeRO-3; take skip or stop, or stage 2"
-        )
     return {
         "train_micro_batch_size_per_gpu": training.micro_batch,
         "gradient_accumulation_steps": accumulation,

@@ -222,7 +222,7 @@ def test_saves_come_by_time_and_the_last_one_only_if_there_is_time(workspace: Pa
 def test_a_release_is_the_same_whatever_lies_in_the_checkpoint(workspace: Path) -> None:
     zero3 = workspace / "zero3.json"
     zero3.write_text('{"zero_optimization": {"stage": 3}}')
-    rules = ("training.steps=8", f"training.deepspeed={zero3}", "model.pad_vocab_to=128")
+    rules = ("training.steps=10", f"training.deepspeed={zero3}", "model.pad_vocab_to=128")
     run, _ = train(workspace, "zero3", *rules, "training.validation_blocks=null")
     where = (str(DEMO), f"workspace={workspace}", "name=zero3", *SMALL, *rules)
     for job in ("evaluate", "export"):

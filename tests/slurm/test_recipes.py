@@ -30,6 +30,7 @@ SMALL = (
     "model.n_layer=2",
     "model.n_embd=80",
     "training.steps=2",
+    "training.warmup_steps=1",
     f"corpus.sources.jawiki.location={DUMP}",
     f"corpus.sources.cc100.location={ROOT / 'configs' / 'demo' / 'web.txt.xz'}",
     # A few documents of each hundred, where the recipe takes one of a thousand: the text is small.

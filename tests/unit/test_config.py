@@ -9,7 +9,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from kit import config
+from kit import amendments, config
 from kit.config import Cluster, Recipe
 from kit.errors import ConfigError
 from kit.files import write_json
@@ -307,6 +307,41 @@ def test_a_deepspeed_file_of_the_kit_is_named_from_any_recipe(
     (desk.folder / "deepspeed/zero2.json").write_text("{}", encoding="utf-8")  # the recipe's own
     assert desk.recipe().training.deepspeed == {}
     assert "one of zero2, zero2-offload" in mistake(desk, "training.deepspeed=zero4")
+
+
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ("off", "write null to have no MLflow"),
+        ("False", "write null to have no MLflow"),
+        ("localhost:5000", "write http://localhost:5000, or sqlite"),
+        ("mlflow.my-lab.jp:80/x", "write http://mlflow.my-lab.jp:80/x, or sqlite"),
+        ("mlruns", "a tracking URI has a scheme: write http://localhost:5000"),
+        ("/data/mlflow.db", "a tracking URI has a scheme: "),
+    ],
+)
+def test_mlflow_is_a_uri_or_null(desk: Desk, text: str, remedy: str) -> None:
+    override = f"tracking.mlflow={text}"
+    assert mistake(desk, override).startswith(f"override '{override}': tracking.mlflow={text!r}: ")
+    assert remedy in mistake(desk, override)
+    change(desk, "tracking.mlflow", text)
+    assert remedy in mistake(desk)
+
+
+@pytest.mark.parametrize(
+    "uri", ["workspace", "http://h:5000", "sqlite:////a b/c.db", "file:/mlruns", "databricks://me"]
+)
+def test_a_uri_is_taken_as_it_is(desk: Desk, uri: str) -> None:
+    assert desk.recipe(f"tracking.mlflow={uri}").tracking.mlflow == uri
+
+
+def test_a_run_keeps_what_was_good_when_it_began(desk: Desk) -> None:
+    tree = desk.recipe().model_dump(mode="json")
+    tree["tracking"]["mlflow"] = "/data/mlruns"
+    write_json(desk.folder / "recipe.json", tree)
+    recipe = read_resolved(desk.folder / "recipe.json", Recipe)
+    row = {"key": "training.steps", "old": 10, "new": 20}
+    assert amendments.on_recipe([row], recipe).tracking.mlflow == "/data/mlruns"
 
 
 def test_a_cluster_of_the_kit_is_named_from_any_recipe(

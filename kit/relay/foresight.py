@@ -1,0 +1,146 @@
+"""What jobs would find out when they run, found out when they are submitted: what is cheap and certain.
+
+foresight.check(recipe, cluster, jobs, begun=False)    # raises ConfigError, a line for each problem
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kit import shards, tokens
+from kit.cluster import state
+from kit.errors import ClusterError, ConfigError, EkidenError, StageError
+from kit.training import batches, zero
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from kit.cluster.launch import Job
+    from kit.config import Cluster, Recipe
+
+_LOWER = {  # what makes an array smaller
+    "download": "give fewer corpus.sources",
+    "fingerprint": "lower corpus.tasks",
+    "deduplicate": "lower corpus.tasks",
+    "preprocess": "lower corpus.tasks",
+    "count": "lower tokenizer.tasks",
+    "candidates": "give fewer tokenizer.candidates",
+    "tokenize": "lower tokens.tasks",
+}
+_STATE = 12  # bytes of a parameter in a checkpoint at least: weight and two moments in fp32
+
+
+def check(recipe: Recipe, cluster: Cluster, jobs: Sequence[Job], *, begun: bool) -> None:
+    """Raises ConfigError with a line for each reason why the jobs would fail.
+
+    Of a run that has `begun` the schedule is as it is.
+    """
+    problems = [*_of_arrays(cluster, jobs), *_of_corpus(recipe, jobs), *_of_prompts(recipe, jobs)]
+    if any(job.resources == "training" for job in jobs):
+        problems += [*_of_training(recipe, cluster, begun=begun), *_of_warning(cluster)]
+    if problems:
+        raise ConfigError(*problems)
+
+
+def little_room(recipe: Recipe) -> str | None:
+    """A line where the disk has no room for the checkpoints of a run to come, by a low estimate."""
+    model, keep = recipe.model, recipe.training.keep + 1  # one is written while the others stand
+    blocks = 12 * model.n_layer * model.n_embd**2  # attention 4, feed-forward 8
+    parameters = blocks + recipe.tokenizer.vocab_size * model.n_embd
+    needed, folder = keep * parameters * _STATE, _nearest(Path(recipe.workspace))
+    free = shutil.disk_usage(folder).free
+    if needed <= free:
+        return None
+    return (
+        f"{folder}: {free / 1e9:,.1f} GB are free, and {keep} checkpoints take {needed / 1e9:,.1f} GB or "
+        "more; make room, or lower training.keep"
+    )
+
+
+def _of_arrays(cluster: Cluster, jobs: Sequence[Job]) -> Iterator[str]:
+    """Arrays larger than Slurm takes."""
+    sizes = {job.name: len(job.sent) for job in jobs if job.resources != "training"}
+    if cluster.kind != "slurm" or max(sizes.values(), default=1) == 1:
+        return
+    try:
+        most = state.max_array_size()
+    except ClusterError:  # where Slurm is needed, its absence is told
+        return
+    for name, size in sizes.items():
+        if most is not None and size > most:
+            yield (
+                f"cluster {cluster.name}: {name} would be an array of {size} tasks, and Slurm takes {most} "
+                f"at most (MaxArraySize); {_LOWER[name]}"
+            )
+
+
+def _of_corpus(recipe: Recipe, jobs: Sequence[Job]) -> Iterator[str]:
+    """A dump, and nothing that reads it."""
+    dumps = [name for name, one in recipe.corpus.sources.items() if one.kind == "wikipedia"]
+    reading = any(job.name in ("fingerprint", "preprocess") for job in jobs)
+    if dumps and reading and importlib.util.find_spec("wikiextractor") is None:
+        yield (
+            f"corpus.sources.{dumps[0]}.kind=wikipedia: wikiextractor is not installed; "
+            "pip install 'ekiden[wikipedia]'"
+        )
+
+
+def _of_prompts(recipe: Recipe, jobs: Sequence[Job]) -> Iterator[str]:
+    """Prompts that are no text."""
+    for number, prompt in enumerate(recipe.release.prompts):
+        if any(job.name == "generate" for job in jobs) and not prompt.strip():
+            yield f"release.prompts.{number}={prompt!r}: is empty; write a prompt, or leave it out"
+
+
+def _of_training(recipe: Recipe, cluster: Cluster, *, begun: bool) -> Iterator[str]:
+    training = recipe.training
+    yield from _refused(lambda: batches.check_shares(training, cluster.training.ranks))
+    yield from _refused(lambda: zero.check(training))
+    compiler = os.environ.get("CXX", "g++")  # what torch's Inductor takes for a CPU
+    here = cluster.kind == "local" and cluster.device == "cpu"
+    if training.compile and here and shutil.which(compiler) is None:
+        yield f"training.compile=true: no {compiler} on the PATH; install it, or leave compile out"
+    steps = training.steps
+    try:
+        data = tokens.complete(recipe)
+        row, held_out = (tokens.open_part(data, part, recipe) for part in shards.PARTS)
+    except StageError:  # they are still to be made
+        pass
+    else:
+        length = recipe.model.n_positions
+        yield from _refused(lambda: batches.check_blocks(row, length))
+        yield from _refused(lambda: batches.validation_blocks(recipe, held_out))
+        steps = training.steps_over(row.blocks(length))
+    if not begun and steps is not None and training.warmup_steps > steps:
+        yield (
+            f"training.warmup_steps={training.warmup_steps}: the run ends before, at step {steps}; lower "
+            f"it, or raise training.{'epochs' if training.steps is None else 'steps'}"
+        )
+
+
+def _of_warning(cluster: Cluster) -> Iterator[str]:
+    """A warning before the time limit that comes at the start."""
+    training = cluster.training
+    if cluster.kind == "slurm" and training.warning_seconds >= 60 * training.minutes:
+        yield (
+            f"cluster.training.warning_seconds={training.warning_seconds}: the time limit is "
+            f"cluster.training.minutes={training.minutes}, and each attempt would end as it begins; lower "
+            "the one, or raise the other"
+        )
+
+
+def _refused(what: Callable[[], object]) -> Iterator[str]:
+    """The mistake that a check of the job itself raises."""
+    try:
+        what()
+    except EkidenError as mistake:
+        yield str(mistake)
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder itself, or the one above it that is there."""
+    return next(path for path in (folder, *folder.parents) if path.is_dir())

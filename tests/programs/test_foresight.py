@@ -1,0 +1,145 @@
+"""What jobs would find out is told when they are submitted."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from jobs.chain import stages_of
+from jobs.command import load
+from kit.errors import ConfigError
+from kit.files import write_json
+from kit.relay import foresight
+from tests.relay import DEMO
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import Desk
+
+# As Slurm 22.05 prints it, but for what is left out.
+SCONTROL = """#!/bin/sh
+test "$*" = "show config" || exit 1
+echo "Configuration data as of 2026-11-29T01:02:03"
+echo "MaxArraySize            = 11"
+echo "MaxJobCount             = 10000"
+"""
+HOPELESS = (
+    "cluster.training.ranks_per_node=3",
+    "training.warmup_steps=11",
+    "training.gradient_dtype=bf16",
+)
+TOLD = [
+    "error: 3 mistakes",
+    "  training.global_batch=8 is no multiple of micro_batch x ranks = 2 x 3; change one of the three",
+    "  training.gradient_dtype=bf16: gradients of training.precision=fp32 are accumulated in fp32 or fp32; "
+    "give one of them",
+    "  training.warmup_steps=11: the run ends before, at step 10; lower it, or raise training.steps",
+]
+
+
+def problems(*overrides: str, begun: bool = False) -> list[str]:
+    """What the jobs of the demo with these overrides would fail by."""
+    recipe, cluster = load(DEMO, list(overrides))
+    jobs = [stage.job(recipe) for stage in stages_of(recipe)]
+    try:
+        foresight.check(recipe, cluster, jobs, begun=begun)
+    except ConfigError as error:
+        return [*error.args]
+    return []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("jobs.pipeline", "submit", "--dry-run"), ("jobs.pipeline", "run"), ("jobs.train", "submit")],
+    ids=" ".join,
+)
+def test_what_training_would_fail_by_is_told_before_anything_runs(
+    desk: Desk, command: tuple[str, ...]
+) -> None:
+    module, *arguments = command
+    found = desk.run(module, *arguments, str(desk.recipe_file), *HOPELESS)
+    assert found.returncode == 2
+    assert found.stderr.splitlines() == TOLD
+    assert found.stdout == ""
+    assert not desk.workspace.root.exists()
+
+
+def test_an_array_larger_than_slurm_takes_is_told_with_the_key_that_lowers_it(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = desk.folder / "bin" / "scontrol"
+    program.parent.mkdir()
+    program.write_text(SCONTROL, encoding="utf-8")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
+    cluster = {"name": "far", "kind": "slurm", "training": {"ranks_per_node": 2}}
+    path = desk.write("far.yaml", cluster)
+    tasks = ("corpus.tasks=12", "tokenizer.tasks=11", "tokens.tasks=13")
+    where = ("--cluster", str(path), "cluster.training.minutes=1")
+    found = desk.run("jobs.pipeline", "submit", "--dry-run", str(desk.recipe_file), *tasks, *where)
+    assert found.returncode == 2
+    assert found.stderr.splitlines() == [
+        "error: 3 mistakes",
+        "  cluster far: preprocess would be an array of 12 tasks, and Slurm takes 11 at most "
+        "(MaxArraySize); lower corpus.tasks",
+        "  cluster far: tokenize would be an array of 13 tasks, and Slurm takes 11 at most "
+        "(MaxArraySize); lower tokens.tasks",
+        "  cluster.training.warning_seconds=90: the time limit is cluster.training.minutes=1, and each "
+        "attempt would end as it begins; lower the one, or raise the other",
+    ]
+
+
+def test_steps_and_blocks_are_known_once_the_tokens_are_there(tokens: Path) -> None:
+    here = f"workspace={tokens}"
+    epoch = (here, "training.steps=null", "training.epochs=0.5")
+    assert problems(here) == problems(*epoch) == []
+    (line,) = problems(*epoch, "training.warmup_steps=5000")
+    assert "the run ends before, at step " in line
+    assert line.endswith("; lower it, or raise training.epochs")
+    lines = problems(here, "model.n_positions=100000")
+    assert ["no block of" in line for line in lines] == [True, True]
+    assert [line.split(":")[0] for line in lines] == ["corpus.sources", "corpus.held_out=0.08"]
+
+
+def test_a_run_that_has_begun_keeps_the_warm_up_it_has(tmp_path: Path) -> None:
+    long = (f"workspace={tmp_path}", "training.warmup_steps=101")
+    assert len(problems(*long)) == 1
+    assert problems(*long, begun=True) == []
+    assert problems(f"workspace={tmp_path}", "training.warmup_steps=100") == []
+
+
+def test_an_empty_prompt_is_not_left_to_the_last_job(tmp_path: Path) -> None:
+    assert problems(f"workspace={tmp_path}", "release.prompts=[日本の, '　']") == [
+        "release.prompts.1='\\u3000': is empty; write a prompt, or leave it out"
+    ]
+
+
+def test_a_dump_and_no_wikiextractor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wikiextractor", None)
+    (line,) = problems(f"workspace={tmp_path}")
+    assert line.startswith("corpus.sources.jawiki.kind=wikipedia: wikiextractor is not installed;")
+
+
+def test_compiling_without_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    (line,) = problems(f"workspace={tmp_path}", "training.compile=true")
+    assert line.startswith("training.compile=true: no no-such-compiler on the PATH")
+
+
+def test_a_deepspeed_file_with_a_key_of_the_recipes_is_told(tmp_path: Path) -> None:
+    write_json(tmp_path / "own.json", {"train_batch_size": 8})
+    (line,) = problems(f"workspace={tmp_path}", f"training.deepspeed={tmp_path / 'own.json'}")
+    assert line.startswith("training.deepspeed: train_batch_size is not to be set there; allowed: ")
+
+
+def test_checkpoints_that_no_disk_here_can_hold(tmp_path: Path) -> None:
+    wide = ("model.n_layer=4000", "model.n_embd=65536", "training.keep=100")
+    recipe, _ = load(DEMO, [f"workspace={tmp_path / 'not' / 'yet'}", *wide])
+    line = foresight.little_room(recipe)
+    assert line is not None
+    assert line.startswith(f"{tmp_path}: ")
+    assert "101 checkpoints take " in line
+    assert foresight.little_room(load(DEMO, [f"workspace={tmp_path}"])[0]) is None
