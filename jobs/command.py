@@ -241,17 +241,14 @@ def submit(
 def _look_ahead(recipe: config.Recipe, cluster: config.Cluster, stages: Sequence[Stage]) -> None:
     """Find out now what the jobs would find out. Raises ConfigError."""
     from jobs.chain import TRAIN
-    from kit.cluster import submission
     from kit.relay import foresight
 
     run = run_of(recipe)
-    begun = run.begun or submission.is_rehearsal(run)
-    jobs = _jobs(run, recipe, stages) if stages else []
-    foresight.check(recipe, cluster, jobs, begun=begun)
+    foresight.check(run, recipe, cluster, _jobs(run, recipe, stages) if stages else [])
     if TRAIN not in stages:
         return
     warn(recipe, cluster)
-    if not begun and (line := foresight.little_room(recipe)):
+    if line := foresight.little_room(run, recipe):
         print(f"warning: {line}", file=sys.stderr, flush=True)
     if cluster.kind == "local" and cluster.device == "cuda":
         from kit.training import device

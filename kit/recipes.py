@@ -294,7 +294,7 @@ def _with_deepspeed(recipe: Recipe, place: str, folder: Path) -> Recipe:
     if isinstance(value, dict):
         return recipe
     known = presets.deepspeed(folder)
-    path = known.get(value, Path(value))
+    path = known.get(value, folder / value)
     try:
         tree = read_json(path)
     except FileNotFoundError:

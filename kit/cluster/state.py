@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
@@ -143,3 +144,19 @@ def max_array_size() -> int | None:
         r"^MaxArraySize\s*=\s*(\d+)", slurm("scontrol", "show", "config"), re.MULTILINE
     )
     return max(1, int(found[1])) if found else None  # 0: no arrays; one task is none
+
+
+def partitions() -> dict[str, dict[str, str]]:
+    """What `scontrol show partition` says of each, by name. Raises ClusterError without Slurm."""
+    shown = slurm("scontrol", "--all", "--oneliner", "show", "partition")
+    rows = [dict(re.findall(r"(\S+?)=(\S*)", line)) for line in shown.splitlines()]
+    return {row["PartitionName"]: row for row in rows if "PartitionName" in row}
+
+
+def minutes(limit: str) -> float:
+    """A time limit as Slurm prints it, DAYS-HH:MM:SS, in minutes; UNLIMITED and the like are infinite."""
+    found = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d+):(\d+)", limit)
+    if found is None:
+        return math.inf
+    days, hours, rest, seconds = (int(part or 0) for part in found.groups())
+    return days * 1440 + hours * 60 + rest + seconds / 60

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kit import shards, tokens
-from kit.cluster import state
-from kit.errors import ClusterError, ConfigError, EkidenError, StageError
+from kit.cluster import submission
+from kit.errors import ConfigError, EkidenError, StageError
+from kit.relay import limits
 from kit.training import batches, zero
 
 if TYPE_CHECKING:
@@ -21,33 +22,28 @@ if TYPE_CHECKING:
 
     from kit.cluster.launch import Job
     from kit.config import Cluster, Recipe
+    from kit.workspace import Run
 
-_LOWER = {  # what makes an array smaller
-    "download": "give fewer corpus.sources",
-    "fingerprint": "lower corpus.tasks",
-    "deduplicate": "lower corpus.tasks",
-    "preprocess": "lower corpus.tasks",
-    "count": "lower tokenizer.tasks",
-    "candidates": "give fewer tokenizer.candidates",
-    "tokenize": "lower tokens.tasks",
-}
 _STATE = 12  # bytes of a parameter in a checkpoint at least: weight and two moments in fp32
 
 
-def check(recipe: Recipe, cluster: Cluster, jobs: Sequence[Job], *, begun: bool) -> None:
-    """Raises ConfigError with a line for each reason why the jobs would fail.
-
-    Of a run that has `begun` the schedule is as it is.
-    """
-    problems = [*_of_arrays(cluster, jobs), *_of_corpus(recipe, jobs), *_of_prompts(recipe, jobs)]
+def check(run: Run, recipe: Recipe, cluster: Cluster, jobs: Sequence[Job]) -> None:
+    """Raises ConfigError with a line for each reason why the jobs of a run would fail."""
+    problems = [
+        *limits.problems(cluster, jobs),
+        *_of_corpus(recipe, jobs),
+        *_of_prompts(recipe, jobs),
+    ]
     if any(job.resources == "training" for job in jobs):
-        problems += [*_of_training(recipe, cluster, begun=begun), *_of_warning(cluster)]
+        problems += _of_training(run, recipe, cluster)
     if problems:
         raise ConfigError(*problems)
 
 
-def little_room(recipe: Recipe) -> str | None:
+def little_room(run: Run, recipe: Recipe) -> str | None:
     """A line where the disk has no room for the checkpoints of a run to come, by a low estimate."""
+    if _is_under_way(run):
+        return None
     model, keep = recipe.model, recipe.training.keep + 1  # one is written while the others stand
     blocks = 12 * model.n_layer * model.n_embd**2  # attention 4, feed-forward 8
     parameters = blocks + recipe.tokenizer.vocab_size * model.n_embd
@@ -59,23 +55,6 @@ def little_room(recipe: Recipe) -> str | None:
         f"{folder}: {free / 1e9:,.1f} GB are free, and {keep} checkpoints take {needed / 1e9:,.1f} GB or "
         "more; make room, or lower training.keep"
     )
-
-
-def _of_arrays(cluster: Cluster, jobs: Sequence[Job]) -> Iterator[str]:
-    """Arrays larger than Slurm takes."""
-    sizes = {job.name: len(job.sent) for job in jobs if job.resources != "training"}
-    if cluster.kind != "slurm" or max(sizes.values(), default=1) == 1:
-        return
-    try:
-        most = state.max_array_size()
-    except ClusterError:  # where Slurm is needed, its absence is told
-        return
-    for name, size in sizes.items():
-        if most is not None and size > most:
-            yield (
-                f"cluster {cluster.name}: {name} would be an array of {size} tasks, and Slurm takes {most} "
-                f"at most (MaxArraySize); {_LOWER[name]}"
-            )
 
 
 def _of_corpus(recipe: Recipe, jobs: Sequence[Job]) -> Iterator[str]:
@@ -96,7 +75,7 @@ def _of_prompts(recipe: Recipe, jobs: Sequence[Job]) -> Iterator[str]:
             yield f"release.prompts.{number}={prompt!r}: is empty; write a prompt, or leave it out"
 
 
-def _of_training(recipe: Recipe, cluster: Cluster, *, begun: bool) -> Iterator[str]:
+def _of_training(run: Run, recipe: Recipe, cluster: Cluster) -> Iterator[str]:
     training = recipe.training
     yield from _refused(lambda: batches.check_shares(training, cluster.training.ranks))
     yield from _refused(lambda: zero.check(training))
@@ -115,21 +94,10 @@ def _of_training(recipe: Recipe, cluster: Cluster, *, begun: bool) -> Iterator[s
         yield from _refused(lambda: batches.check_blocks(row, length))
         yield from _refused(lambda: batches.validation_blocks(recipe, held_out))
         steps = training.steps_over(row.blocks(length))
-    if not begun and steps is not None and training.warmup_steps > steps:
+    if steps is not None and training.warmup_steps > steps and not _is_under_way(run):
         yield (
             f"training.warmup_steps={training.warmup_steps}: the run ends before, at step {steps}; lower "
             f"it, or raise training.{'epochs' if training.steps is None else 'steps'}"
-        )
-
-
-def _of_warning(cluster: Cluster) -> Iterator[str]:
-    """A warning before the time limit that comes at the start."""
-    training = cluster.training
-    if cluster.kind == "slurm" and training.warning_seconds >= 60 * training.minutes:
-        yield (
-            f"cluster.training.warning_seconds={training.warning_seconds}: the time limit is "
-            f"cluster.training.minutes={training.minutes}, and each attempt would end as it begins; lower "
-            "the one, or raise the other"
         )
 
 
@@ -139,6 +107,11 @@ def _refused(what: Callable[[], object]) -> Iterator[str]:
         what()
     except EkidenError as mistake:
         yield str(mistake)
+
+
+def _is_under_way(run: Run) -> bool:
+    """Whether the run has begun, and keeps the schedule it has, or is a rehearsal, which has none."""
+    return run.begun or submission.is_rehearsal(run)
 
 
 def _nearest(folder: Path) -> Path:

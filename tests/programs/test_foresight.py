@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from jobs.chain import stages_of
-from jobs.command import load
+from jobs.command import load, run_of
 from kit.errors import ConfigError
 from kit.files import write_json
 from kit.relay import foresight
@@ -21,10 +21,16 @@ if TYPE_CHECKING:
 
 # As Slurm 22.05 prints it, but for what is left out.
 SCONTROL = """#!/bin/sh
-test "$*" = "show config" || exit 1
-echo "Configuration data as of 2026-11-29T01:02:03"
-echo "MaxArraySize            = 11"
-echo "MaxJobCount             = 10000"
+case "$*" in
+"show config")
+    echo "Configuration data as of 2026-11-29T01:02:03"
+    echo "MaxArraySize            = 11"
+    echo "MaxJobCount             = 10000" ;;
+"--all --oneliner show partition")
+    echo "PartitionName=cpu Default=YES MaxTime=UNLIMITED TotalNodes=9"
+    echo "PartitionName=gpu Default=NO MaxTime=1-02:30:00 TotalNodes=2" ;;
+*) exit 1 ;;
+esac
 """
 HOPELESS = (
     "cluster.training.ranks_per_node=3",
@@ -40,12 +46,12 @@ TOLD = [
 ]
 
 
-def problems(*overrides: str, begun: bool = False) -> list[str]:
+def problems(*overrides: str) -> list[str]:
     """What the jobs of the demo with these overrides would fail by."""
     recipe, cluster = load(DEMO, list(overrides))
     jobs = [stage.job(recipe) for stage in stages_of(recipe)]
     try:
-        foresight.check(recipe, cluster, jobs, begun=begun)
+        foresight.check(run_of(recipe), recipe, cluster, jobs)
     except ConfigError as error:
         return [*error.args]
     return []
@@ -67,7 +73,7 @@ def test_what_training_would_fail_by_is_told_before_anything_runs(
     assert not desk.workspace.root.exists()
 
 
-def test_an_array_larger_than_slurm_takes_is_told_with_the_key_that_lowers_it(
+def test_what_slurm_has_no_place_for_is_told_with_the_key_to_change(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = desk.folder / "bin" / "scontrol"
@@ -75,20 +81,31 @@ def test_an_array_larger_than_slurm_takes_is_told_with_the_key_that_lowers_it(
     program.write_text(SCONTROL, encoding="utf-8")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(program.parent), prepend=":")
-    cluster = {"name": "far", "kind": "slurm", "training": {"ranks_per_node": 2}}
+    training = {"partition": "gpu", "ranks_per_node": 2, "nodes": 2, "minutes": 1590}
+    cluster = {"name": "far", "kind": "slurm", "training": training}
     path = desk.write("far.yaml", cluster)
-    tasks = ("corpus.tasks=12", "tokenizer.tasks=11", "tokens.tasks=13")
-    where = ("--cluster", str(path), "cluster.training.minutes=1")
-    found = desk.run("jobs.pipeline", "submit", "--dry-run", str(desk.recipe_file), *tasks, *where)
+    given = ("--cluster", str(path), "corpus.tasks=11", "training.global_batch=24")
+    kept = desk.run("jobs.pipeline", "submit", "--dry-run", str(desk.recipe_file), *given)
+    assert (kept.returncode, kept.stderr) == (0, "")
+    given = (
+        *given, "corpus.tasks=12", "tokenizer.tasks=11", "tokens.tasks=13", "cluster.training.nodes=3",
+        "cluster.training.minutes=1591", "cluster.single.partition=gpuu",
+        "cluster.training.warning_seconds=95460",
+    )  # fmt: skip
+    found = desk.run("jobs.pipeline", "submit", "--dry-run", str(desk.recipe_file), *given)
     assert found.returncode == 2
     assert found.stderr.splitlines() == [
-        "error: 3 mistakes",
+        "error: 6 mistakes",
+        "  cluster.training.warning_seconds=95460: the time limit is cluster.training.minutes=1591, and "
+        "each attempt would end as it begins; lower the one, or raise the other",
         "  cluster far: preprocess would be an array of 12 tasks, and Slurm takes 11 at most "
         "(MaxArraySize); lower corpus.tasks",
         "  cluster far: tokenize would be an array of 13 tasks, and Slurm takes 11 at most "
         "(MaxArraySize); lower tokens.tasks",
-        "  cluster.training.warning_seconds=90: the time limit is cluster.training.minutes=1, and each "
-        "attempt would end as it begins; lower the one, or raise the other",
+        "  cluster.single.partition=gpuu: Slurm has no such partition; there are cpu, gpu",
+        "  cluster.training.minutes=1591: partition gpu has a limit of 1590 minutes (MaxTime), and the job "
+        "would never start; lower it",
+        "  cluster.training.nodes=3: partition gpu has 2 nodes; give no more",
     ]
 
 
@@ -107,8 +124,9 @@ def test_steps_and_blocks_are_known_once_the_tokens_are_there(tokens: Path) -> N
 def test_a_run_that_has_begun_keeps_the_warm_up_it_has(tmp_path: Path) -> None:
     long = (f"workspace={tmp_path}", "training.warmup_steps=101")
     assert len(problems(*long)) == 1
-    assert problems(*long, begun=True) == []
     assert problems(f"workspace={tmp_path}", "training.warmup_steps=100") == []
+    run_of(load(DEMO, [*long])[0]).attempts.mkdir(parents=True)
+    assert problems(*long) == []
 
 
 def test_an_empty_prompt_is_not_left_to_the_last_job(tmp_path: Path) -> None:
@@ -138,8 +156,9 @@ def test_a_deepspeed_file_with_a_key_of_the_recipes_is_told(tmp_path: Path) -> N
 def test_checkpoints_that_no_disk_here_can_hold(tmp_path: Path) -> None:
     wide = ("model.n_layer=4000", "model.n_embd=65536", "training.keep=100")
     recipe, _ = load(DEMO, [f"workspace={tmp_path / 'not' / 'yet'}", *wide])
-    line = foresight.little_room(recipe)
+    line = foresight.little_room(run_of(recipe), recipe)
     assert line is not None
     assert line.startswith(f"{tmp_path}: ")
     assert "101 checkpoints take " in line
-    assert foresight.little_room(load(DEMO, [f"workspace={tmp_path}"])[0]) is None
+    small, _ = load(DEMO, [f"workspace={tmp_path}"])
+    assert foresight.little_room(run_of(small), small) is None
