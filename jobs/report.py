@@ -6,6 +6,7 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from jobs import standing
+from kit import quantities
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -77,13 +78,12 @@ def show(found: dict[str, Any], seconds: Mapping[str, float] | None = None) -> N
     first, last = found["first"], found["last"]
     if first and last:
         console.print(
-            f"training loss   {first['loss']:.3f} at step {first['step']}, "
-            f"{last['loss']:.3f} at step {last['step']}"
+            f"training loss   {quantities.loss(first['loss'])} at step {first['step']}, "
+            f"{quantities.loss(last['loss'])} at step {last['step']}"
         )
     if validation := found["validation"]:
-        console.print(
-            f"validation loss {validation['validation_loss']:.3f} at step {validation['step']}"
-        )
+        loss = quantities.loss(validation["validation_loss"])
+        console.print(f"validation loss {loss} at step {validation['step']}")
     for row in found["requeues"]:
         console.print(
             f"survived        {row['reason']} of {row['name']} (job {row['job']}), requeued"

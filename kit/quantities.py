@@ -40,6 +40,11 @@ def size(number: float) -> str:
     return f"{number:,.0f} TB" if number >= 999.5 else f"{number:.3g} TB"
 
 
+def loss(nats: float | None) -> str:
+    """A loss in nats a token; a ledger has null for one that is not finite."""
+    return "not finite" if nats is None else f"{nats:.3f}"
+
+
 def rate(per_second: float, noun: str) -> str:
     """How much is done in the second, minute or hour in which it is at least one: `1.5 steps/min`.
 

@@ -98,7 +98,7 @@ class Training:
         self._pass_on()
 
     def _show(self, row: dict[str, Any]) -> None:
-        loss = "not finite" if row["loss"] is None else f"{row['loss']:.3f}"
+        loss = quantities.loss(row["loss"])
         now, tokens = time.monotonic(), row["tokens_per_second"] * row["seconds"]
         if self._at is None:
             self._pace = Pace(row["step"], now)

@@ -80,14 +80,14 @@ class Book:
     ) -> None:
         """A step that is done; `figures`: loss (nats a token), learning_rate, gradient_norm, loss_scale.
 
-        What is not finite is null in the ledger. `flags` of a step whose update was left out:
-        `skipped`, a bad one, or `overflow`, its gradient too large for fp16 at that loss scale.
+        `flags` of a step whose update was left out: `skipped`, a bad one, or `overflow`, its gradient too
+        large for fp16 at that loss scale.
         """
         rate = self._batches.global_batch * self._batches.length / seconds
         self.add(
             "step",
             step=progress.step,
-            **{name: value if math.isfinite(value) else None for name, value in figures.items()},
+            **figures,
             sample=progress.sample,
             **{name: True for name, is_set in flags.items() if is_set},
             seconds=seconds,
@@ -115,8 +115,8 @@ class Book:
         return tokens_per_second * self._flops / peak
 
     def add(self, kind: str, **fields: Any) -> None:
-        """Another row."""
-        row = self._rows.add(kind, **fields)
+        """Another row; what is not finite is null in it."""
+        row = self._rows.add(kind, **{name: _finite(value) for name, value in fields.items()})
         self._journal.add(row)
         if self._draws:
             self._draw(row)
@@ -162,3 +162,7 @@ class Book:
 
 def _values(amendment: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in amendment.items() if name != "time"}
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

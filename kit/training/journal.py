@@ -47,7 +47,7 @@ class Journal:
 def step(row: Row, steps: int, pace: list[tuple[float, float]]) -> str:
     """A step; `pace`: seconds and tokens of each step of the last minute."""
     seconds, tokens = (sum(column) for column in zip(*pace, strict=True))
-    loss = "not finite" if row["loss"] is None else f"{row['loss']:.3f}"
+    loss = quantities.loss(row["loss"])
     line = f"step {row['step']:,} of {steps:,}, loss {loss}, {tokens / seconds:,.0f} tokens/s"
     if row["step"] >= steps:
         return line
@@ -74,7 +74,8 @@ def _amendment(row: Row) -> str:
 
 def _validation(row: Row) -> str:
     took = quantities.duration(row["seconds"])
-    return f"validation at step {row['step']:,}: loss {row['validation_loss']:.3f} in {took}"
+    loss = quantities.loss(row["validation_loss"])
+    return f"validation at step {row['step']:,}: loss {loss} in {took}"
 
 
 def _checkpoint(row: Row) -> str:

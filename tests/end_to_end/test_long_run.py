@@ -142,7 +142,12 @@ def test_bad_steps_are_met_alike_whether_the_run_is_interrupted_or_not(
 
 
 def test_a_run_that_diverges_is_stopped_and_says_so(workspace: Path) -> None:
-    rules = ("training.steps=40", "training.learning_rate=1e30", *ALONE)
+    rules = (
+        "training.steps=40",
+        "training.learning_rate=1e30",
+        "training.validate_every=1",
+        *ALONE,
+    )
     run, said = train(workspace, "diverged", *rules, "training.health.limit=3", code=2)
     assert "bad step" in said
     assert "loss nan 3 times in a row" in said
@@ -151,6 +156,7 @@ def test_a_run_that_diverges_is_stopped_and_says_so(workspace: Path) -> None:
     assert end["saved"] == end["step"]
     assert len(ledger.attempts(run)) == 1
     assert rows(run, "health")[-1]["action"] == "stop"
+    assert rows(run, "validation")[-1]["validation_loss"] is None
 
 
 def test_a_run_in_fp16_finds_its_loss_scale_and_is_the_same_when_it_is_interrupted(
