@@ -57,26 +57,35 @@ class _Source(stage.Unit):
 
     def why(self, *, verify: bool = False) -> str | None:
         """See stage.Unit; names the first such file."""
-        if told := super().why(verify=verify):
+        moved = manifest.state(self.folder, self.noted) != "stale"
+        causes = self.noted if moved else self.causes
+        if told := manifest.difference(self.folder, causes, verify=verify):
             return told
-        rows = manifest.read(self.folder, "jobs.download")["pieces"]
-        for row in rows:
-            file = (row["path"], row["size"], row["mtime_ns"])
-            if Path(row["path"]).parent != self.folder and not _is_as_cut(file):
-                return f"{row['path']}: gone, or changed since it was cut into units"
-        return "a raw file: bytes differ from its manifest"
+        for path, size, mtime_ns in sorted(_files(rows := self._rows())):
+            if not _is_as_cut((path, size, mtime_ns)):
+                return f"{path}: gone, or changed since it was cut into units"
+        wrong = next((row["path"] for row in rows if not _has_its_bytes(row)), None)
+        return f"{wrong}: bytes differ from its manifest" if wrong else None
 
     def _are_as_cut(self, verify: bool) -> bool:
+        rows = self._rows()
+        if not all(map(_is_as_cut, _files(rows))):
+            return False
+        return not verify or all(map(_has_its_bytes, rows))
+
+    def _rows(self) -> list[dict[str, Any]]:
+        """The pieces in files that are no outputs."""
         found = manifest.read(self.folder, "jobs.download")
         rows = places.pieces(found, self.folder, self.location, self.downloads)
-        rows = [row for row in rows if Path(row["path"]).parent != self.folder]
-        files = {(row["path"], row["size"], row["mtime_ns"]) for row in rows}
-        if not all(map(_is_as_cut, files)):
-            return False
-        return not verify or all(
-            pieces.digest(Path(row["path"]), row["start"], row["end"]) == row["xxh3"]
-            for row in rows
-        )
+        return [row for row in rows if Path(row["path"]).parent != self.folder]
+
+
+def _files(rows: Sequence[Mapping[str, Any]]) -> set[tuple[str, int, int]]:
+    return {(row["path"], row["size"], row["mtime_ns"]) for row in rows}
+
+
+def _has_its_bytes(row: Mapping[str, Any]) -> bool:
+    return bool(pieces.digest(Path(row["path"]), row["start"], row["end"]) == row["xxh3"])
 
 
 def _is_as_cut(file: tuple[str, int, int]) -> bool:

@@ -195,7 +195,9 @@ def test_status_with_verify_finds_a_flipped_byte(desk: Desk) -> None:
     desk.web.write_bytes(bytes(raw))
     os.utime(desk.web, ns=(time, time))
     assert json.loads(done(desk, "jobs.download", "status", "--json"))["broken"] == 0
-    assert json.loads(done(desk, "jobs.download", "status", "--json", "--verify"))["broken"] == 1
+    found = json.loads(done(desk, "jobs.download", "status", "--json", "--verify"))
+    assert found["broken"] == 1
+    assert found["faults"][0]["why"] == f"{desk.web}: bytes differ from its manifest"
 
 
 @pytest.mark.parametrize("module", ["jobs.pipeline", "jobs.download", "jobs.train"])
