@@ -269,7 +269,7 @@ def test_a_stopped_and_a_cancelled_run_say_so_and_the_next_submission_goes_on(
     _, jobs = submit(workspace, *name, job="train")
     assert not run.stop.exists()
     wait_for_attempt(run, 2)
-    assert "stopped" not in status(run, *name)
+    assert "; stopped" not in status(run, *name)
     slurm.run("scancel", jobs["train"])
     assert slurm.wait(jobs["train"], "CANCELLED", timeout=PATIENCE)["Restarts"] == "0"
     cancelled = read_json(run.attempt(2).end)
