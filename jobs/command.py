@@ -445,16 +445,29 @@ def add_status(app: typer.Typer, name: str) -> None:
         as_json: Json = False,
     ) -> None:
         """What is done, missing, stale or broken; what became of its job, and what to type next."""
-        from jobs import standing
+        show_status(name, recipe_file, overrides, cluster_name, verify=verify, as_json=as_json)
 
-        recipe, _ = load(recipe_file, overrides, cluster_name, refuse=False)
-        differing = tell_differences(recipe)
-        words = standing.words_of(recipe_file, overrides, cluster_name)
-        stages = standing.facts(run_of(recipe), recipe, words, name, verify=verify)
-        if as_json:
-            passes = {key: value for key, value in stages.items() if key != name}
-            more = {"passes": passes, "differs": differing}
-            print_json({"stage": name, **stages[name], **{k: v for k, v in more.items() if v}})
-            return
-        for stage, found in stages.items():
-            print(f"{stage}: {standing.headline(found)}", *standing.details(found), sep="\n")
+
+def show_status(
+    name: str,
+    recipe_file: Path,
+    overrides: list[str] | None,
+    cluster_name: str | None,
+    *,
+    verify: bool,
+    as_json: bool,
+) -> None:
+    """Print where a stage stands with its passes."""
+    from jobs import standing
+
+    recipe, _ = load(recipe_file, overrides, cluster_name, refuse=False)
+    differing = tell_differences(recipe)
+    words = standing.words_of(recipe_file, overrides, cluster_name)
+    stages = standing.facts(run_of(recipe), recipe, words, name, verify=verify)
+    if as_json:
+        passes = {key: value for key, value in stages.items() if key != name}
+        more = {"passes": passes, "differs": differing}
+        print_json({"stage": name, **stages[name], **{k: v for k, v in more.items() if v}})
+        return
+    for stage, found in stages.items():
+        print(f"{stage}: {standing.headline(found)}", *standing.details(found), sep="\n")

@@ -1,11 +1,13 @@
 """Perplexity and bits per byte on the held-out part.
 
 python -m jobs.evaluate run configs/demo.yaml
+python -m jobs.evaluate run work/demo/runs/demo --step 80
 """
 
-from jobs.command import main, stage_app
+from jobs.command import main
+from jobs.release import release_app
 
-app = stage_app("evaluate", "Perplexity and bits per byte on the held-out part.")
+app = release_app("evaluate", "Perplexity and bits per byte on the held-out part.")
 
 if __name__ == "__main__":
     main(app)

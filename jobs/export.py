@@ -1,11 +1,13 @@
 """A folder that transformers loads.
 
 python -m jobs.export run configs/demo.yaml
+python -m jobs.export run work/demo/runs/demo --step 80
 """
 
-from jobs.command import main, stage_app
+from jobs.command import main
+from jobs.release import release_app
 
-app = stage_app("export", "A folder that transformers loads.")
+app = release_app("export", "A folder that transformers loads.")
 
 if __name__ == "__main__":
     main(app)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 import uuid
@@ -17,7 +16,6 @@ from kit.workspace import Run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from kit.config import Cluster, Recipe
     from kit.training.checkpoint import Checkpoint
@@ -62,12 +60,7 @@ def begin(
     staging = Run(run.root.with_name(f".fork-{uuid.uuid4().hex[:8]}"))
     try:
         submission.lay_out(staging, its, its_cluster)
-        try:
-            _link(origin.folder, staging.checkpoint(step, 0))
-        except FileNotFoundError:
-            raise CheckpointError(
-                f"{origin.folder}: was removed by its run just now; fork a newer one"
-            ) from None
+        checkpoint.link(origin, staging.checkpoint(step, 0))
         record = {
             "run": parent.root.name,
             "id": read_json(parent.identity)["id"],
@@ -142,31 +135,7 @@ def _stage(deepspeed: dict[str, Any]) -> Any:
 
 def _checkpoint(parent: Run, step: int) -> Checkpoint:
     """The parent's checkpoint of a step, read and verified."""
-    made = checkpoint.committed(parent)
-    found = next((one for one in made if one.step == step), None)
-    if found is None:
-        there = ", ".join(str(one) for one in sorted({one.step for one in made}))
-        raise CheckpointError(
-            f"--at {step}: {parent.root} has no checkpoint of that step; it has: {there or 'none'}"
-        )
+    found = checkpoint.of_step(parent, step, "--at")
     if problem := found.problem():
         raise CheckpointError(f"{found.folder}: {problem}; fork another one")
     return found
-
-
-def _link(folder: Path, copy: Path) -> None:
-    """The same files once more, by hard links, or as copies where there are none."""
-    for path in sorted(folder.rglob("*")):
-        target = copy / path.relative_to(folder)
-        if path.is_dir():
-            target.mkdir(parents=True, exist_ok=True)
-            continue
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.link(path, target)
-        except OSError:  # another file system, or one without links
-            shutil.copyfile(path, target)
-            with target.open("rb") as stream:
-                os.fsync(stream.fileno())
-    for made in (copy, *(path for path in copy.rglob("*") if path.is_dir())):
-        sync_directory(made)

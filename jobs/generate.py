@@ -1,6 +1,7 @@
 """Text from the released model.
 
 python -m jobs.generate run configs/demo.yaml
+python -m jobs.generate run work/demo/runs/demo --step 80
 python -m jobs.generate text configs/demo.yaml --prompt 霧浜県の
 python -m jobs.generate text work/demo/runs/demo --prompt 霧浜県の release.temperature=0.5
 """
@@ -9,19 +10,12 @@ from typing import Annotated
 
 import typer
 
-from jobs.command import (
-    Overrides,
-    RecipeFile,
-    load,
-    main,
-    refuse_cluster_keys,
-    run_of,
-    stage_app,
-)
+from jobs.command import Overrides, RecipeFile, load, main, refuse_cluster_keys, run_of
+from jobs.release import Step, release_app
 from kit.errors import ConfigError, StageError
 from kit.workspace import MANIFEST
 
-app = stage_app("generate", "Text from the released model: the recipe's prompts, or yours.")
+app = release_app("generate", "Text from the released model: the recipe's prompts, or yours.")
 
 
 @app.command("text")
@@ -29,8 +23,12 @@ def text_verb(
     recipe_file: RecipeFile,
     prompt: Annotated[list[str], typer.Option("--prompt", help="Raw text; may be given again.")],
     overrides: Overrides = None,
+    step: Step = None,
 ) -> None:
-    """Continue a prompt, and print plain text: as the recipe, or its overrides, say."""
+    """Continue a prompt, and print plain text, as the recipe or its overrides say.
+
+    With --step as the export of that step does.
+    """
     from kit import recipes
     from kit.cluster import begun
     from kit.release.generate import SETTINGS, generate
@@ -46,9 +44,11 @@ def text_verb(
     recipe, _ = load(recipe_file, others, refuse=False)
     begun.refuse_other(recipe, spare=SETTINGS)
     recipe = recipes.changed_recipe(recipe, settings)
-    export = run_of(recipe).export
+    run = run_of(recipe)
+    export = run.export if step is None else run.at(step).export
     if not (export / MANIFEST).is_file():
-        raise StageError(f"{export}: not made yet; run jobs.export first")
+        way = "first" if step is None else f"{recipe_file} --step {step} first"
+        raise StageError(f"{export}: not made yet; run jobs.export {way}")
     for text in generate(export, recipe, prompt):
         print(text)
 

@@ -9,7 +9,7 @@ from jobs import standing
 from kit import quantities
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from rich.table import Table
 
@@ -26,6 +26,7 @@ def facts(
     from kit.cluster import requeue
     from kit.files import read_json
     from kit.relay import fate
+    from kit.release import beside
     from kit.release.evaluate import SCORES
     from kit.release.generate import SAMPLES
     from kit.tracking import ledger
@@ -47,6 +48,8 @@ def facts(
         "scores": read_json(scores) if scores.is_file() else None,
         "samples": read_json(samples) if samples.is_file() else [],
         "export": str(run.export) if run.export.is_dir() else None,
+        "beside": beside.results(run),
+        "beside_alive": _at_work_beside(run),
         "tensorboard": str(run.tensorboard) if run.tensorboard.is_dir() else None,
         **_mlflow(run, recipe),
     }
@@ -96,6 +99,8 @@ def show(found: dict[str, Any], seconds: Mapping[str, float] | None = None) -> N
         )
     for sample in found["samples"]:
         console.print(f"it writes       {sample['text']!r}", markup=False)
+    for line in _beside(found):
+        console.print(line, markup=False)
     console.print()
     if found["export"]:
         console.print(f"the model:      {found['export']}", markup=False)
@@ -121,6 +126,33 @@ def _is_told(name: str, stages: Mapping[str, Any]) -> bool:
         return False
     first = next(one for one in stages if stages[one]["state"] != "done")
     return bool(name == first or stage["faults"] or stage["state"] not in _AFTER_ANOTHER)
+
+
+def _at_work_beside(run: Run) -> dict[str, str]:
+    """The jobs at work beside the training, by what they make."""
+    from kit.release import beside
+
+    jobs = {f"{n} of step {at.step}": job for at in run.made_at() for n, job in beside.unmade(at)}
+    return {what: alive for what, job in jobs.items() if (alive := beside.at_work(job))}
+
+
+def _beside(found: dict[str, Any]) -> Iterator[str]:
+    """What was made of single checkpoints, a line each."""
+    for made in found["beside"]:
+        place = f"at step {made['step']:,}"
+        if scores := made.get("scores"):
+            yield (
+                f"{place:<15} perplexity {scores['perplexity']:.1f} a token, "
+                f"{scores['bits_per_byte']:.3f} bits a byte"
+            )
+        for sample in made.get("samples", ()):
+            yield f"{place:<15} it writes {sample['text']!r}"
+        if "export" in made:
+            yield f"{place:<15} exported to {made['export']}"
+        for name, why in made.get("failed", {}).items():
+            yield f"{place:<15} {name} failed: {why}; run or submit it again"
+    for what, alive in found["beside_alive"].items():
+        yield f"at work         {what}: {alive}"
 
 
 def _stages(found: dict[str, Any], seconds: Mapping[str, float]) -> Table:

@@ -12,6 +12,8 @@ WORKSPACE/raw/SOURCE/            what jobs.download brought, cut into units
           tokens/UNIT/           token files of a unit
           mlflow.db, mlartifacts/  where no server is named
           runs/NAME/             a run: its recipe, code, environment, and all it made
+          runs/NAME/at/STEP/     what was made of one of its checkpoints beside the training, and
+                                 jobs/COMMAND/: a run directory for each job that makes it
 """
 
 from __future__ import annotations
@@ -269,6 +271,69 @@ class Run:
     def samples(self) -> Path:
         """Text the released model wrote: a folder with a manifest."""
         return self.root / "samples"
+
+    @property
+    def beside(self) -> Path:
+        """What is made of single checkpoints beside the training, and the code that makes it."""
+        return self.root / "at"
+
+    def at(self, step: int) -> AtStep:
+        """The place for what is made of the checkpoint of a step."""
+        return AtStep(self.beside / f"step-{step:08d}")
+
+    def made_at(self) -> list[AtStep]:
+        """The steps of which something was made beside the training, in order."""
+        return [AtStep(path) for path in sorted(self.beside.glob("step-*"))]
+
+    @property
+    def moment(self) -> Path:
+        """Of the directory of a job beside the training: how far the training had come."""
+        return self.root / "training.json"
+
+    @property
+    def job_at(self) -> AtStep | None:
+        """Of the directory of a job beside the training: the place for what it makes."""
+        return AtStep(self.root.parents[1]) if self.moment.is_file() else None
+
+
+@dataclass(frozen=True)
+class AtStep:
+    """What was made of the checkpoint of one step; its folders are named as those of a finished run.
+
+    A job that makes one of them has a directory of its own in the form of a run directory, with the
+    checkpoint in it as long as it needs it: nothing that the training job relies on is written.
+    """
+
+    root: Path
+
+    @property
+    def step(self) -> int:
+        """Of the checkpoint."""
+        return int(self.root.name.removeprefix("step-"))
+
+    @property
+    def run(self) -> Run:
+        """The run that the checkpoint is of."""
+        return Run(self.root.parents[1])
+
+    @property
+    def evaluation(self) -> Path:
+        """The scores."""
+        return self.root / "evaluation"
+
+    @property
+    def export(self) -> Path:
+        """The model in the form of a release."""
+        return self.root / "export"
+
+    @property
+    def samples(self) -> Path:
+        """Text that the model wrote."""
+        return self.root / "samples"
+
+    def job(self, command: str) -> Run:
+        """The run directory of the job of a command."""
+        return Run(self.root / "jobs" / command)
 
 
 def checkpoint_numbers(folder: Path) -> tuple[int, int] | None:

@@ -57,6 +57,7 @@ class Job:
     tasks: int = 1
     resources: Literal["network", "arrays", "single", "training"] = "single"
     needed: tuple[int, ...] | None = None  # the tasks to send; None: all
+    title: str | None = None  # in the queue; None: the names of run and job
 
     @property
     def sent(self) -> Sequence[int]:
@@ -293,7 +294,7 @@ def _parameters(run: Run, cluster: Cluster, job: Job, after: list[str]) -> dict[
         f"trap {shlex.quote(decide)} EXIT",
     ]
     common: dict[str, Any] = {
-        "job_name": f"{run.root.name}-{job.name}",
+        "job_name": job.title or f"{run.root.name}-{job.name}",
         "setup": setup,
         "additional_parameters": more,
         "stderr_to_stdout": True,

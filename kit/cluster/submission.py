@@ -12,6 +12,7 @@ that it began with.
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import shutil
 import time
 import uuid
@@ -57,6 +58,17 @@ def lay_out(run: Run, recipe: config.Recipe, cluster: config.Cluster) -> None:
         _point_to(run, fresh)
         if before.is_dir() and not before.samefile(fresh):
             shutil.rmtree(before)
+
+
+def lay_out_beside(job: Run, shelf: Run, recipe: config.Recipe, cluster: config.Cluster) -> None:
+    """Write what a job beside the training reads, in a directory of its own; the code on a shared shelf.
+
+    It is the code and packages of now: those of the training stay as they are.
+    """
+    write_json(job.recipe, recipe.model_dump(mode="json"))
+    write_json(job.cluster, cluster.model_dump(mode="json"))
+    write_text(job.environment, _lines(installed()))
+    _point_to(job, _snapshot(shelf))
 
 
 def identify(run: Run, name: str, *, rehearsal_of: str | None = None) -> None:
@@ -157,7 +169,13 @@ def _snapshot(run: Run) -> Path:
         return named
     if named.is_dir():  # somebody has edited it
         named = named.with_name(f"{named.name}-{uuid.uuid4().hex[:8]}")
-    return fresh.rename(named)
+    try:
+        return fresh.rename(named)
+    except OSError:  # another job beside the training has just brought it
+        if _content(named) != content:
+            raise
+        shutil.rmtree(fresh)
+        return named
 
 
 def _content(code: Path) -> str:
@@ -172,6 +190,6 @@ def _point_to(run: Run, snapshot: Path) -> None:
     if run.code.is_dir() and not run.code.is_symlink():  # as an earlier version made it
         run.code.rename(run.code.with_name(f"{run.code.name}-{_content(run.code)}"))
     link = run.code.with_name(f".code-{uuid.uuid4().hex[:8]}")
-    link.symlink_to(snapshot.name)
+    link.symlink_to(os.path.relpath(snapshot, run.root.resolve()))
     link.replace(run.code)
     sync_directory(run.root)

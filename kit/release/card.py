@@ -12,6 +12,7 @@ from kit.workspace import Workspace
 
 if TYPE_CHECKING:
     from kit.config import Recipe
+    from kit.release.source import Source
     from kit.workspace import Run
 
 _CARD = """---
@@ -25,7 +26,7 @@ tags: [gpt2, japanese]
 
 A GPT-2 language model for Japanese, trained with ekiden: {layers} layers, width {width},
 {heads} heads, blocks of {positions} tokens, {parameters:,} parameters, stored as {dtype}.
-
+{standing}
 ## Use
 ```python
 from transformers import pipeline
@@ -49,31 +50,36 @@ its input. It takes raw text as well, though less surely.
 | training loss | {first_loss:.3f} at step {first_step}, {last_loss:.3f} at step {last_step} |
 
 ## Scores on the held-out documents
-| | this model | unigram model |
-| --- | --- | --- |
-| loss, nats a token | {loss:.3f} | {unigram_loss:.3f} |
-| perplexity a token | {perplexity:.1f} | {unigram_perplexity:.1f} |
-| bits a byte | {bits_per_byte:.3f} | |
-
+{scores}
 ## Limits
 It repeats what its sources say, true or not, and nobody has checked it for harmful text.
 The recipe and the curve of the training are in `recipe.json` and `ledger.jsonl`.
 """
+_SCORES = """| | this model | unigram model |
+| --- | --- | --- |
+| loss, nats a token | {loss:.3f} | {unigram_loss:.3f} |
+| perplexity a token | {perplexity:.1f} | {unigram_perplexity:.1f} |
+| bits a byte | {bits_per_byte:.3f} | |
+"""
+_UNSCORED = "This checkpoint has not been scored yet.\n"
 _CUTS = {
     "lossless": "U+2063, which is not seen, stands between words in",
     "article": "words are separated by a space in",
 }
 
 
-def text(run: Run, recipe: Recipe, scores: dict[str, Any]) -> str:
-    """The card of a run, with the scores of `evaluate.scores`."""
+def text(source: Source, recipe: Recipe, scores: dict[str, Any] | None) -> str:
+    """The card of a model, with the scores of `evaluate.scores`, if there are any yet."""
     data, vocabulary = tokens.complete(recipe), tokens.vocabulary(recipe)
     tokenizer = manifest.read(Workspace(Path(recipe.workspace)).tokenizer, "jobs.tokenizer")
     facts = [manifest.read(unit.folder, "jobs.tokenize") for unit in data]
-    curve = [r for r in ledger.canonical(run) if r["kind"] == "step" and r["loss"] is not None]
-    attempts = ledger.attempts(run)
+    curve = [r for r in source.curve() if r["kind"] == "step" and r["loss"] is not None]
+    attempts, step = source.attempts(), source.checkpoint.step
     began = next(
-        row for attempt in attempts for row in ledger.rows(attempt) if row["kind"] == "attempt"
+        row
+        for attempt in ledger.attempts(source.run)
+        for row in ledger.rows(attempt)
+        if row["kind"] == "attempt"
     )
 
     def documents(part: str) -> int:
@@ -95,20 +101,28 @@ def text(run: Run, recipe: Recipe, scores: dict[str, Any]) -> str:
         held_out=documents(shards.HELD_OUT),
         tokens=sum(fact["tokens"][shards.TRAIN] for fact in facts),
         vocabulary=vocabulary.size,
-        steps=scores["step"],
+        steps=step,
         global_batch=recipe.training.global_batch,
-        seen=scores["step"] * recipe.training.global_batch * recipe.model.n_positions,
+        seen=step * recipe.training.global_batch * recipe.model.n_positions,
         precision=recipe.training.precision,
-        origin=_origin(run),
-        attempts=len(attempts),
-        interruptions=len(attempts) - 1,
+        origin=_origin(source.run),
+        attempts=attempts,
+        interruptions=attempts - 1,
         first_loss=curve[0]["loss"],
         first_step=curve[0]["step"],
         last_loss=curve[-1]["loss"],
         last_step=curve[-1]["step"],
-        **{key: scores[key] for key in scores if key not in ("step", "dtype")},
-        dtype=scores["dtype"],
+        scores=_SCORES.format(**scores) if scores else _UNSCORED,
+        dtype=recipe.release.dtype,
+        standing=_standing(source),
     )
+
+
+def _standing(source: Source) -> str:
+    """What is to be said first of a model whose training had not come to its end."""
+    if source.moment is None or source.moment.finished:
+        return ""
+    return f"\n**The {source.moment.words}.**\n"
 
 
 def _filling(recipe: Recipe, entries: int) -> int:

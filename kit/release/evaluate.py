@@ -2,7 +2,7 @@
 
 Perplexity depends on the tokenizer, bits per byte do not: the loss of all held-out tokens over the
 UTF-8 bytes of their text. A model that has learnt anything beats the unigram model of its own
-training tokens.
+training tokens. Of a checkpoint in mid-training the scores say so, under `training`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from kit.config import Cluster, Recipe
 from kit.errors import CheckpointError
 from kit.files import text_hash, write_json
 from kit.progress import shown
+from kit.release import source as sources
 from kit.sections import read_resolved
 from kit.tracking import mlflow
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from kit.release.source import Source
     from kit.training.checkpoint import Checkpoint
     from kit.workspace import Run
 
@@ -34,24 +36,25 @@ SCORES = "scores.json"
 
 def units(run: Run, recipe: Recipe) -> list[stage.Unit]:
     """The one unit of the stage. Raises CheckpointError before there is a checkpoint."""
-    from kit.training import checkpoint
-
-    chosen = checkpoint.final(run, "jobs.train")
-    inputs = causes_of(recipe, chosen)
+    source = sources.of(run)
+    inputs = causes_of(recipe, source.checkpoint)
     causes = manifest.causes("evaluate", VERSION, {"dtype": recipe.release.dtype}, inputs)
 
     def make(folder: Path) -> Mapping[str, Any]:
         device = read_resolved(run.cluster, Cluster).device
-        write_json(folder / SCORES, scores(recipe, chosen, device))
+        write_json(folder / SCORES, scores(recipe, source, device))
         return {}
 
-    return [stage.Unit("evaluation", run.evaluation, causes, make)]
+    return [stage.Unit("evaluation", source.place.evaluation, causes, make)]
 
 
 def work(run: Run, task: int, tasks: int) -> None:
     """What a submitted task runs; the run directory is all it reads."""
     recipe = read_resolved(run.recipe, Recipe)
     stage.run("evaluate", units(run, recipe), task, tasks)
+    sources.let_go(run)
+    if run.job_at is not None:  # the run's ledger is published by its training
+        return
     if recipe.tracking.mlflow is not None and (problem := mlflow.publish(run, recipe, "FINISHED")):
         log.warning(f"mlflow: {problem}; run jobs.evaluate again when it is back")
 
@@ -73,7 +76,7 @@ def causes_of(recipe: Recipe, checkpoint: Checkpoint) -> dict[str, str]:
     return {"checkpoint": checkpoint.folder.name, "weights": weights, "data": data}
 
 
-def scores(recipe: Recipe, checkpoint: Checkpoint, device: str) -> dict[str, Any]:
+def scores(recipe: Recipe, source: Source, device: str) -> dict[str, Any]:
     """The scores of a checkpoint's weights as they are released; losses are in nats a token."""
     data = tokens.complete(recipe)
     train, held_out = (tokens.open_part(data, part, recipe) for part in shards.PARTS)
@@ -81,12 +84,12 @@ def scores(recipe: Recipe, checkpoint: Checkpoint, device: str) -> dict[str, Any
         manifest.read(unit.folder, "jobs.tokenize")["counts"][shards.HELD_OUT].get("bytes", 0)
         for unit in data
     )
-    total = total_loss(recipe, checkpoint, held_out, device)
+    total = total_loss(recipe, source, held_out, device)
     predicted = len(held_out) - 1
     loss = total / predicted
     unigram = unigram_loss(train, held_out, tokens.vocabulary(recipe).size)
     return {
-        "step": checkpoint.step,
+        "step": source.checkpoint.step,
         "dtype": recipe.release.dtype,
         "held_out_tokens": predicted,
         "held_out_bytes": text_bytes,
@@ -95,6 +98,7 @@ def scores(recipe: Recipe, checkpoint: Checkpoint, device: str) -> dict[str, Any
         "bits_per_byte": total / math.log(2) / text_bytes,
         "unigram_loss": unigram,
         "unigram_perplexity": math.exp(unigram),
+        **({} if source.moment is None else {"training": source.moment.facts()}),
     }
 
 
@@ -103,7 +107,7 @@ def preload() -> None:
     importlib.import_module("transformers.models.gpt2.modeling_gpt2")
 
 
-def total_loss(recipe: Recipe, checkpoint: Checkpoint, row: tokens.TokenRow, device: str) -> float:
+def total_loss(recipe: Recipe, source: Source, row: tokens.TokenRow, device: str) -> float:
     """The summed loss in nats of every token of a row but its first, read in blocks.
 
     The weights are those of the release. A GPU (device cuda, where there is one) computes in their
@@ -112,7 +116,7 @@ def total_loss(recipe: Recipe, checkpoint: Checkpoint, row: tokens.TokenRow, dev
     import torch
     import torch.nn.functional as F  # noqa: N812  torch's own name for it
 
-    model = load_model(recipe, checkpoint)
+    model = load_model(recipe, source)
     model = model.cuda() if device == "cuda" and torch.cuda.is_available() else model.float()
     length = recipe.model.n_positions
     total = 0.0
@@ -125,7 +129,7 @@ def total_loss(recipe: Recipe, checkpoint: Checkpoint, row: tokens.TokenRow, dev
     return total
 
 
-def load_model(recipe: Recipe, checkpoint: Checkpoint) -> Any:
+def load_model(recipe: Recipe, source: Source) -> Any:
     """A checkpoint's weights as a transformers.GPT2LMHeadModel on the CPU, in the dtype of the release.
 
     Raises CheckpointError where its bytes are not those that were written.
@@ -137,13 +141,10 @@ def load_model(recipe: Recipe, checkpoint: Checkpoint) -> Any:
     from kit.training import engine, model
 
     logging.disable_progress_bar()
-    if problem := checkpoint.problem():
-        raise CheckpointError(
-            f"{checkpoint.folder}: {problem}; remove it, and the one before is used"
-        )
+    sources.require_files(source)
     vocabulary = tokens.vocabulary(recipe)
     gpt2 = GPT2LMHeadModel(model.configuration(recipe.model, vocabulary))
-    held = engine.weights(checkpoint.state)
+    held = engine.weights(source.checkpoint.state)
     missing, unknown = gpt2.load_state_dict(model.released(held, vocabulary.size), strict=False)
     assert not unknown, unknown
     assert set(missing) <= {"lm_head.weight"}, missing  # tied; ZeRO-3 keeps one of the two

@@ -1,7 +1,8 @@
 """The released model: a folder that transformers loads with no code of ours.
 
 Weights as safetensors, tokenizer, generation defaults, a model card, and the training record: the
-resolved recipe and the ledger's curve.
+resolved recipe and the ledger's curve. Of a checkpoint in mid-training the card says so, and so does
+`training.json`; there the scores may be missing, and the folder is made anew when they have come.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ from kit import manifest, places, stage
 from kit.config import Recipe
 from kit.files import atomic, read_json, write_json, write_text
 from kit.release import card, evaluate
+from kit.release import source as sources
 from kit.sections import read_resolved
 from kit.tokenizer import assemble
-from kit.tracking import ledger
-from kit.workspace import Workspace
+from kit.workspace import MANIFEST, Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from kit.config import Release
+    from kit.release.source import Source
     from kit.workspace import Run
 
 VERSION = 3  # raise when the same weights come to give another folder
@@ -30,44 +33,64 @@ VERSION = 3  # raise when the same weights come to give another folder
 
 def units(run: Run, recipe: Recipe) -> list[stage.Unit]:
     """The one unit of the stage. Raises CheckpointError or StageError before training and scores."""
-    from kit.training import checkpoint
-
-    chosen = checkpoint.final(run, "jobs.train")
+    source = sources.of(run)
+    weights = evaluate.causes_of(recipe, source.checkpoint)
+    scored = _is_scored(source, weights)
+    scores_of = source.place.evaluation
     inputs = {
-        **evaluate.causes_of(recipe, chosen),
-        "scores": manifest.fingerprint(run.evaluation, "jobs.evaluate"),
+        **weights,
+        "scores": manifest.fingerprint(scores_of, "jobs.evaluate") if scored else None,
     }
     causes = manifest.causes("export", VERSION, recipe.release, inputs)
 
     def make(folder: Path) -> Mapping[str, Any]:
-        from transformers import GenerationConfig
-
-        model = evaluate.load_model(recipe, chosen)
-        model.config.use_cache = True
-        model.generation_config = GenerationConfig(
-            bos_token_id=model.config.bos_token_id,
-            eos_token_id=model.config.eos_token_id,
-            pad_token_id=model.config.eos_token_id,
-            do_sample=True,
-            temperature=recipe.release.temperature,
-            top_p=recipe.release.top_p,
-        )
+        model = evaluate.load_model(recipe, source)
+        set_generation(model, recipe.release)
         model.save_pretrained(folder)
         tokenizer = Workspace(Path(recipe.workspace)).tokenizer
         shutil.copyfile(tokenizer / assemble.FILE, folder / assemble.FILE)
         settings = read_json(tokenizer / assemble.SETTINGS)
         settings["model_max_length"] = recipe.model.n_positions
         write_json(folder / assemble.SETTINGS, settings)
-        scores = read_json(run.evaluation / evaluate.SCORES)
-        write_text(folder / "README.md", card.text(run, recipe, scores))
+        scores = read_json(scores_of / evaluate.SCORES) if scored else None
+        write_text(folder / "README.md", card.text(source, recipe, scores))
         write_json(folder / "recipe.json", places.released(recipe.model_dump(mode="json")))
         with atomic(folder / "ledger.jsonl", "w") as out:
-            out.writelines(json.dumps(row) + "\n" for row in ledger.canonical(run))
+            out.writelines(json.dumps(row) + "\n" for row in source.curve())
+        if source.moment is not None:
+            write_json(folder / "training.json", source.moment.facts())
         return {}
 
-    return [stage.Unit("export", run.export, causes, make)]
+    return [stage.Unit("export", source.place.export, causes, make)]
 
 
 def work(run: Run, task: int, tasks: int) -> None:
     """What a submitted task runs; the run directory is all it reads."""
     stage.run("export", units(run, read_resolved(run.recipe, Recipe)), task, tasks)
+    sources.let_go(run)
+
+
+def set_generation(model: Any, release: Release) -> None:
+    """Give a transformers model the defaults of generation that it is released with."""
+    from transformers import GenerationConfig
+
+    model.config.use_cache = True
+    model.generation_config = GenerationConfig(
+        bos_token_id=model.config.bos_token_id,
+        eos_token_id=model.config.eos_token_id,
+        pad_token_id=model.config.eos_token_id,
+        do_sample=True,
+        temperature=release.temperature,
+        top_p=release.top_p,
+    )
+
+
+def _is_scored(source: Source, weights: dict[str, str]) -> bool:
+    """Whether there are scores for the card: those of a finished run are waited for."""
+    place = source.place.evaluation
+    if source.moment is None:
+        return True
+    if not (place / MANIFEST).is_file():
+        return False
+    made_from: object = manifest.read(place, "jobs.evaluate")["causes"]["inputs"]
+    return made_from == weights

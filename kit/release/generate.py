@@ -1,23 +1,31 @@
-"""Text from the released model: a raw prompt goes the way the corpus went, plain text comes back."""
+"""Text from the released model: a raw prompt goes the way the corpus went, plain text comes back.
+
+Of a checkpoint in mid-training no export is waited for: its weights are read as an export would hold
+them, and each sample says how far the training had come.
+"""
 
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit import manifest, shards, stage
 from kit.config import Recipe
 from kit.errors import InputError, StageError
 from kit.files import write_json
+from kit.release import evaluate, export
+from kit.release import source as sources
 from kit.sections import read_resolved
 from kit.tokenizer import assemble
+from kit.workspace import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from tokenizers import Tokenizer
 
+    from kit.release.source import Source
     from kit.workspace import Run
 
 VERSION = 2  # raise when the same model comes to write other text
@@ -30,6 +38,8 @@ SETTINGS = (
 
 def units(run: Run, recipe: Recipe) -> list[stage.Unit]:
     """The one unit of the stage: the recipe's prompts. Raises StageError before the export."""
+    if run.job_at is not None:
+        return [_unit_at(sources.of(run), recipe)]
     inputs = {"export": manifest.fingerprint(run.export, "jobs.export")}
     causes = manifest.causes("generate", VERSION, recipe.release, inputs)
 
@@ -45,6 +55,7 @@ def units(run: Run, recipe: Recipe) -> list[stage.Unit]:
 def work(run: Run, task: int, tasks: int) -> None:
     """What a submitted task runs; the run directory is all it reads."""
     stage.run("generate", units(run, read_resolved(run.recipe, Recipe)), task, tasks)
+    sources.let_go(run)
 
 
 def preload() -> None:
@@ -56,8 +67,8 @@ def preload() -> None:
         importlib.import_module(name)
 
 
-def generate(export: Path, recipe: Recipe, prompts: Sequence[str]) -> list[str]:
-    """Each prompt with what the model writes after it, as plain text; `SETTINGS` are the recipe's.
+def generate(folder: Path, recipe: Recipe, prompts: Sequence[str]) -> list[str]:
+    """Each prompt with what a folder's model writes after it, as plain text; `SETTINGS` are the recipe's.
 
     Raises InputError for a prompt that normalises to nothing, or leaves no room for new tokens, StageError
     where the export has other weights than the recipe asks for.
@@ -67,12 +78,36 @@ def generate(export: Path, recipe: Recipe, prompts: Sequence[str]) -> list[str]:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    release = recipe.release
-    _refuse_other_weights(export, release.dtype)
-    tokenizer = assemble.load(export)
-    spaces = _spaces(tokenizer)
+    _refuse_other_weights(folder, recipe.release.dtype)
     # On the CPU, few of which have bf16 of their own.
-    model = AutoModelForCausalLM.from_pretrained(export, dtype=torch.float32).eval()
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    return _write(model, assemble.load(folder), recipe, prompts)
+
+
+def _unit_at(source: Source, recipe: Recipe) -> stage.Unit:
+    """The unit of a checkpoint beside the training."""
+    moment = source.moment
+    assert moment is not None
+    inputs = evaluate.causes_of(recipe, source.checkpoint)
+    causes = manifest.causes("generate", VERSION, recipe.release, inputs)
+
+    def make(folder: Path) -> Mapping[str, Any]:
+        model = evaluate.load_model(recipe, source).float()
+        export.set_generation(model, recipe.release)
+        tokenizer = assemble.load(Workspace(Path(recipe.workspace)).tokenizer)
+        prompts = recipe.release.prompts
+        pairs = zip(prompts, _write(model, tokenizer, recipe, prompts), strict=True)
+        rows = [{"prompt": p, "text": t, "training": moment.facts()} for p, t in pairs]
+        write_json(folder / SAMPLES, rows)
+        return {}
+
+    return stage.Unit("samples", source.place.samples, causes, make)
+
+
+def _write(model: Any, tokenizer: Tokenizer, recipe: Recipe, prompts: Sequence[str]) -> list[str]:
+    import torch
+
+    spaces, release = _spaces(tokenizer), recipe.release
     texts = []
     for number, (prompt, sentences) in enumerate(
         zip(prompts, _segmented(prompts, recipe), strict=True)

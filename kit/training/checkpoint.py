@@ -8,6 +8,7 @@ so that an older attempt that still lives on a lost node can neither overwrite n
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from kit import log
 from kit.errors import CheckpointError
-from kit.files import file_hash, read_json
+from kit.files import file_hash, read_json, sync_directory
 from kit.tracking import ledger
 from kit.workspace import checkpoint_numbers
 
@@ -138,6 +139,38 @@ def final(run: Run, remedy: str) -> Checkpoint:
     raise CheckpointError(f"{run.checkpoints}: no checkpoint; run {remedy} first")
 
 
+def of_step(run: Run, step: int, option: str) -> Checkpoint:
+    """The committed checkpoint of a step that a command's `option` names.
+
+    Raises CheckpointError, which names the steps there are.
+    """
+    made = committed(run)
+    for checkpoint in made:
+        if checkpoint.step == step:
+            return checkpoint
+    there = ", ".join(str(one) for one in sorted({one.step for one in made}))
+    raise CheckpointError(
+        f"{option} {step}: {run.root} has no checkpoint of that step; it has: {there or 'none'}"
+    )
+
+
+def link(checkpoint: Checkpoint, copy: Path) -> None:
+    """The same files once more in the folder `copy`, by hard links, or as copies where there are none.
+
+    They outlive the checkpoint, which its run may remove at any time. Raises CheckpointError where it
+    does so before all are linked, or where a file is missing or of another size.
+    """
+    try:
+        _link_files(checkpoint.folder, copy)
+        problem = Checkpoint(copy, checkpoint.step, checkpoint.attempt).problem(read=False)
+    except FileNotFoundError as error:
+        problem = f"{error.filename} is missing"
+    if problem is not None:
+        raise CheckpointError(
+            f"{checkpoint.folder}: {problem}: removed by its run just now, or damaged; take another one"
+        )
+
+
 def on_schedule(run: Run, training: Training, step: int) -> Checkpoint | None:
     """The newest whole checkpoint up to `step` that stands where the recipe says: one to go back to.
 
@@ -178,6 +211,23 @@ def prune(run: Run, training: Training, attempt: Attempt) -> None:
         numbers = checkpoint_numbers(path.with_name(name))
         if numbers and path not in kept and numbers[1] <= attempt.number:
             shutil.rmtree(path)
+
+
+def _link_files(folder: Path, copy: Path) -> None:
+    for path in sorted(folder.rglob("*")):
+        target = copy / path.relative_to(folder)
+        if path.is_dir():
+            target.mkdir(parents=True, exist_ok=True)
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(path, target)
+        except OSError:  # another file system, or one without links
+            shutil.copyfile(path, target)
+            with target.open("rb") as stream:
+                os.fsync(stream.fileno())
+    for made in (copy, *(path for path in copy.rglob("*") if path.is_dir())):
+        sync_directory(made)
 
 
 def _is_on_schedule(training: Training, step: int) -> bool:

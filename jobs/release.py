@@ -1,0 +1,156 @@
+"""The command line of what becomes of weights: of the last checkpoint, or of any by its step.
+
+python -m jobs.evaluate run work/demo/runs/demo --step 80
+python -m jobs.generate submit work/demo/runs/demo --step 80
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jobs.command import (
+    ClusterName,
+    DryRun,
+    Json,
+    Overrides,
+    RecipeFile,
+    Verify,
+    do_stage,
+    load,
+    new_app,
+    print_json,
+    run_here,
+    run_of,
+    say,
+    show_status,
+    submit,
+)
+from kit.errors import RunError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from jobs.chain import Stage
+    from kit import config
+
+Step = Annotated[
+    int | None,
+    typer.Option(
+        "--step",
+        min=0,
+        metavar="N",
+        help="Of the checkpoint of step N, also while training goes on.",
+    ),
+]
+
+
+def release_app(name: str, text: str) -> typer.Typer:
+    """The verbs of a stage that is made of weights: run, submit, status; each with --step."""
+    app = new_app(text)
+
+    @app.command("run")
+    def run_verb(
+        recipe_file: RecipeFile,
+        overrides: Overrides = None,
+        cluster_name: ClusterName = None,
+        step: Step = None,
+        dry_run: DryRun = False,
+        verify: Verify = False,
+    ) -> None:
+        """Do it here and now; with --step beside a training that may be under way."""
+        recipe, cluster = load(recipe_file, overrides, cluster_name)
+        if step is None:
+            _do_at_the_end(name, run_here, recipe, cluster, dry_run, verify)
+        elif not _is_only_asked(name, recipe, cluster, step, dry_run, verify):
+            from kit.release import beside
+
+            beside.run(name, recipe, cluster, step, say)
+
+    @app.command("submit")
+    def submit_verb(
+        recipe_file: RecipeFile,
+        overrides: Overrides = None,
+        cluster_name: ClusterName = None,
+        step: Step = None,
+        dry_run: DryRun = False,
+        verify: Verify = False,
+    ) -> None:
+        """Send it to the cluster, and return at once; with --step beside the training job."""
+        recipe, cluster = load(recipe_file, overrides, cluster_name)
+        if step is None:
+            _do_at_the_end(name, submit, recipe, cluster, dry_run, verify)
+        elif not _is_only_asked(name, recipe, cluster, step, dry_run, verify):
+            from kit.release import beside
+
+            beside.submit(name, recipe, cluster, step, say)
+
+    @app.command("status")
+    def status_verb(
+        recipe_file: RecipeFile,
+        overrides: Overrides = None,
+        cluster_name: ClusterName = None,
+        step: Step = None,
+        verify: Verify = False,
+        as_json: Json = False,
+    ) -> None:
+        """What is done, missing, stale or broken."""
+        if step is None:
+            show_status(name, recipe_file, overrides, cluster_name, verify=verify, as_json=as_json)
+        else:
+            recipe, _ = load(recipe_file, overrides, cluster_name)
+            _show_step(name, recipe, step, verify=verify, as_json=as_json)
+
+    return app
+
+
+def _do_at_the_end(
+    name: str,
+    act: Callable[[config.Recipe, config.Cluster, Sequence[Stage]], object],
+    recipe: config.Recipe,
+    cluster: config.Cluster,
+    dry_run: bool,
+    verify: bool,
+) -> None:
+    """As of every stage; where training is under way, say that there is another way."""
+    try:
+        do_stage(name, act, recipe, cluster, dry_run, verify)
+    except RunError as error:
+        from kit.release import beside
+
+        if beside.at_work(run_of(recipe)) is None:
+            raise
+        raise RunError(f"{error}; or give --step N, for a checkpoint, beside it") from None
+
+
+def _is_only_asked(
+    name: str,
+    recipe: config.Recipe,
+    cluster: config.Cluster,
+    step: int,
+    dry_run: bool,
+    verify: bool,
+) -> bool:
+    """With --dry-run say what would be done; with --verify have what is damaged made again."""
+    from kit.release import beside
+
+    if dry_run:
+        state = beside.state(name, recipe, step)
+        say(f"{name}: 1 task on {cluster.name}, of the checkpoint of step {step}; 1 {state}")
+    elif verify:
+        beside.withdraw_broken(name, recipe, step, say)
+    return dry_run
+
+
+def _show_step(name: str, recipe: config.Recipe, step: int, *, verify: bool, as_json: bool) -> None:
+    from kit.release import beside
+
+    run = run_of(recipe)
+    state = beside.state(name, recipe, step, verify=verify)
+    alive = beside.at_work(run.at(step).job(name))
+    if as_json:
+        made = next((one for one in beside.results(run) if one["step"] == step), {})
+        print_json({"stage": name, "step": step, "state": state, "alive": alive, "made": made})
+        return
+    say(f"{name} of step {step}: {state}{f', {alive}' if alive else ''}")

@@ -1,0 +1,231 @@
+"""Scores, samples and exports of a kept checkpoint, while the training of its run goes on.
+
+    run("evaluate", recipe, cluster, 500, print)       # here and now
+    submit("generate", recipe, cluster, 500, print)    # to the cluster, as a job of its own
+    state("export", recipe, 500)                       # done, missing, stale, broken
+
+Each has a run directory of its own below the run's (`AtStep` in kit/workspace.py), into which the
+checkpoint is linked before anything else: the run may remove it at any time. A job that is done lets it
+go; one that failed keeps it, to be run or submitted again. What the training job relies on is neither
+written nor locked.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kit import manifest
+from kit.cluster import begun, launch, local, requeue, submission
+from kit.errors import CheckpointError, ClusterError
+from kit.files import read_json, sync_directory, write_json
+from kit.release import evaluate, export, generate
+from kit.release import source as sources
+from kit.training import checkpoint
+from kit.workspace import MANIFEST, Run, Workspace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kit.config import Cluster, Recipe
+    from kit.stage import Unit
+    from kit.training.checkpoint import Checkpoint
+    from kit.workspace import AtStep
+
+    Say = Callable[[str], None]
+
+_STAGES = {"evaluate": evaluate, "export": export, "generate": generate}
+
+
+def run(name: str, recipe: Recipe, cluster: Cluster, step: int, say: Say) -> None:
+    """Do it in this process. Raises CheckpointError where the run has no checkpoint of that step."""
+    job = _ready(name, recipe, step)
+    if state(name, recipe, step) != "done":
+        _refuse_other_tokens(recipe, step)
+        with local.hold(job):
+            prepare(name, recipe, cluster, step, say)
+            _STAGES[name].work(job, 0, 1)
+    sources.let_go(job)
+    say(f"{name}: {_unit(name, job, recipe).folder}: {sources.moment(job).words}")
+
+
+def submit(name: str, recipe: Recipe, cluster: Cluster, step: int, say: Say) -> None:
+    """Send it to the cluster, as a job of its own; returns at once. Raises as `run` does."""
+    job = _ready(name, recipe, step)
+    if state(name, recipe, step) == "done":
+        sources.let_go(job)
+        say(f"nothing to submit: {_unit(name, job, recipe).folder} is done")
+        return
+    _refuse_other_tokens(recipe, step)
+    if cluster.kind == "slurm":
+        launch.check(cluster)
+    title = f"{recipe.name}-{name}-{step}"
+    sent = launch.Job(name, _STAGES[name].work, title=title)
+    with local.hold(job):
+        prepare(name, recipe, cluster, step, say)
+        if cluster.kind == "slurm":
+            for key, number in launch.submit(job, cluster, [sent]).items():
+                say(f"{key}: job {number}")
+    if cluster.kind == "local":
+        local.prepare(job, cluster, [sent])
+        say(f"{name}: process {local.start(job)} is at work; see {job.supervisor_log}")
+    say(f"directory of the job: {job.root}")
+
+
+def prepare(name: str, recipe: Recipe, cluster: Cluster, step: int, say: Say) -> None:
+    """Give a job the checkpoint, then all else that it reads; `moment` last. Raises CheckpointError."""
+    found = _run_of(recipe)
+    job = found.at(step).job(name)
+    moment = sources.moment_of(found, recipe, step)
+    _take(found, step, job)
+    here = _without_gpu_of_training(found, cluster)
+    if here.device != cluster.device:
+        say(f"{name}: on the CPU; with cluster.single.gpus=1 on a GPU that the training can spare")
+    submission.lay_out_beside(job, Run(found.beside), recipe, here)
+    write_json(job.moment, moment.facts())
+
+
+def state(name: str, recipe: Recipe, step: int, *, verify: bool = False) -> manifest.State:
+    """Whether it is made. Raises CheckpointError where it is not, and cannot be any more."""
+    found = _run_of(recipe)
+    job = found.at(step).job(name)
+    held = sources.given(job) if job.moment.is_file() else None
+    known: manifest.State = "missing" if held is None else "stale"
+    if held is not None and not _is_other(found, held):
+        known = _unit(name, job, recipe).state(verify=verify)
+        if known == "done" or held.problem(read=False) is None:
+            return known
+    _checkpoint(found, step)
+    return known
+
+
+def withdraw_broken(name: str, recipe: Recipe, step: int, say: Say) -> None:
+    """Read every file of it; where one is not what was written it counts as missing from here on."""
+    if state(name, recipe, step, verify=True) == "broken":
+        folder = _unit(name, _run_of(recipe).at(step).job(name), recipe).folder
+        manifest.withdraw(folder)
+        say(f"{name}: {folder} is damaged, and will be made again")
+
+
+def results(run: Run) -> list[dict[str, Any]]:
+    """What was made beside the training of a run, and what failed, as plain values, by step."""
+    return [found for at in run.made_at() if len(found := _result(at)) > 1]
+
+
+def unmade(at: AtStep) -> list[tuple[str, Run]]:
+    """The commands that were begun or sent for a step and have made nothing yet, with their directories."""
+    jobs = [(name, at.job(name)) for name in _STAGES]
+    return [(n, job) for n, job in jobs if job.moment.is_file() and not _is_made(_folders(at)[n])]
+
+
+def at_work(job: Run) -> str | None:
+    """What is at work in a run directory at this moment, or why that is not known."""
+    try:
+        jobs = launch.alive_jobs(job)
+    except ClusterError as error:
+        return str(error)
+    if jobs:
+        return ", ".join(f"job {number} {known.lower()}" for number, known in jobs.items())
+    return "the local supervisor" if job.root.is_dir() and local.is_supervised(job) else None
+
+
+def _result(at: AtStep) -> dict[str, Any]:
+    folders = _folders(at)
+    found: dict[str, Any] = {"step": at.step}
+    if _is_made(folders["evaluate"]):
+        found["scores"] = read_json(folders["evaluate"] / evaluate.SCORES)
+    if _is_made(folders["generate"]):
+        found["samples"] = read_json(folders["generate"] / generate.SAMPLES)
+    if _is_made(folders["export"]):
+        found["export"] = str(folders["export"])
+    if failed := {name: why for name, job in unmade(at) if (why := _failure(name, job))}:
+        found["failed"] = failed
+    return found
+
+
+def _folders(at: AtStep) -> dict[str, Path]:
+    return {"evaluate": at.evaluation, "export": at.export, "generate": at.samples}
+
+
+def _is_made(folder: Path) -> bool:
+    return (folder / MANIFEST).is_file()
+
+
+def _failure(name: str, job: Run) -> str | None:
+    """Why a job ended for good before its result was made, if it did."""
+    rows = [row for row in requeue.recorded(job) if row["name"] == name]
+    last = rows[-1]["reason"] if rows and not rows[-1]["requeued"] else None
+    return requeue.mistake(job, name) or last
+
+
+def _run_of(recipe: Recipe) -> Run:
+    return Workspace(Path(recipe.workspace)).run(recipe.name)
+
+
+def _unit(name: str, job: Run, recipe: Recipe) -> Unit:
+    unit: Unit = _STAGES[name].units(job, recipe)[0]
+    return unit
+
+
+def _is_other(run: Run, held: Checkpoint) -> bool:
+    """Whether the run has another checkpoint of that step by now, as after a rollback."""
+    return any(
+        made.step == held.step and made.folder.name != held.folder.name
+        for made in checkpoint.committed(run)
+    )
+
+
+def _ready(name: str, recipe: Recipe, step: int) -> Run:
+    """The directory of a job that nobody works for; the recipe must be the run's own. Raises RunError."""
+    found = _run_of(recipe)
+    begun.refuse_other(recipe)
+    job = found.at(step).job(name)
+    launch.refuse_second(job)
+    if job.root.is_dir():
+        local.refuse_second(job)
+    return job
+
+
+def _refuse_other_tokens(recipe: Recipe, step: int) -> None:
+    """Raises CheckpointError or StageError here and now where the job would."""
+    for made in checkpoint.committed(_run_of(recipe)):
+        if made.step == step:
+            evaluate.causes_of(recipe, made)
+
+
+def _take(run: Run, step: int, job: Run) -> None:
+    """Link the checkpoint of a step into a job's directory, if it is not there already."""
+    held = sources.given(job)
+    if held and not _is_other(run, held) and held.problem(read=False) is None:
+        return
+    wanted = _checkpoint(run, step)
+    shutil.rmtree(job.checkpoints, ignore_errors=True)
+    target = job.checkpoints / wanted.folder.name
+    staging = target.with_name(f".{target.name}")
+    try:
+        checkpoint.link(wanted, staging)
+        staging.rename(target)
+        sync_directory(job.checkpoints)
+    except BaseException:
+        shutil.rmtree(job.checkpoints, ignore_errors=True)
+        raise
+
+
+def _checkpoint(run: Run, step: int) -> Checkpoint:
+    """The run's checkpoint of a step; raises CheckpointError where it has none that it made itself."""
+    found = checkpoint.of_step(run, step, "--step")
+    if found.attempt == 0:
+        origin = read_json(run.origin)["run"]
+        raise CheckpointError(
+            f"--step {step}: is what {run.root} was begun from; give {origin}, or a later step"
+        )
+    return found
+
+
+def _without_gpu_of_training(run: Run, cluster: Cluster) -> Cluster:
+    """The cluster with its device, or with the CPU where no GPU is free for sure."""
+    spare = cluster.kind == "local" and not local.is_supervised(run)
+    if cluster.device == "cpu" or cluster.single.gpus or spare:
+        return cluster
+    return cluster.model_copy(update={"device": "cpu"})

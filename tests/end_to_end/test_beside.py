@@ -1,0 +1,163 @@
+"""Scores, samples and an export of a kept checkpoint, while the training of its run is under way."""
+
+from __future__ import annotations
+
+import json
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+import jobs.evaluate
+import jobs.export
+import jobs.generate
+from jobs import command as commands
+from kit.cluster import local
+from kit.config import Recipe
+from kit.errors import CheckpointError, RunError, StageError
+from kit.files import read_json
+from kit.release.generate import generate
+from kit.sections import read_resolved
+from kit.tracking import ledger
+from kit.workspace import Run, Workspace
+from tests.chaos.processes import starts
+from tests.relay import DEMO, FP32, command, wait_until
+
+from .conftest import ALONE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import typer
+
+pytestmark = pytest.mark.end_to_end
+
+STEP, STEPS = 10, 1_000_000
+RULES = (
+    FP32,
+    *ALONE,
+    "model.n_layer=1",
+    "model.n_embd=32",
+    "model.n_positions=64",
+    "training.micro_batch=16",
+    f"training.steps={STEPS}",
+    f"training.validate_every={STEP}",
+    f"training.checkpoint_every={STEP}",
+    f"training.keep_every={STEP}",
+    "tracking.tensorboard=false",
+    "name=under-way",
+)
+
+
+@pytest.fixture(scope="module")
+def arguments(workspace: Path) -> tuple[str, ...]:
+    return (str(DEMO), f"workspace={workspace}", *RULES)
+
+
+@pytest.fixture(scope="module")
+def run(workspace: Path, arguments: tuple[str, ...]) -> Iterator[Run]:
+    """A run beyond its second checkpoint, whose rank stands still, alive, as long as it is looked at."""
+    command("train", "submit", *arguments)
+    run = Workspace(workspace).run("under-way")
+    wait_until(lambda: len(run.committed_checkpoints()) > 1, "second checkpoint")
+    (start,) = starts(run).values()
+    start.send(signal.SIGSTOP)
+    try:
+        yield run
+    finally:
+        start.send(signal.SIGCONT)
+        run.stop.touch()
+        wait_until(lambda: not local.is_supervised(run), "the run's end")
+
+
+def relied_on(run: Run) -> dict[str, tuple[int, bytes]]:
+    """The files of the run directory itself, with the time at which they were written."""
+    files = [path for path in run.root.iterdir() if path.is_file()]
+    return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+
+def call(app: typer.Typer, *arguments: str) -> None:
+    """A command line in this process, which has imported what it needs."""
+    app(list(arguments), standalone_mode=False)
+
+
+def test_scores_of_a_checkpoint_come_while_the_training_lives(
+    run: Run, arguments: tuple[str, ...]
+) -> None:
+    before, code = relied_on(run), run.code.readlink()
+    said = command("evaluate", "submit", *arguments, "--step", str(STEP))
+    assert "is at work; see" in said
+    scores = run.at(STEP).evaluation / "scores.json"
+    wait_until(scores.is_file, "scores")
+    job = run.at(STEP).job("evaluate")
+    wait_until(lambda: not local.is_supervised(job), "the job's end")
+    found = read_json(scores)
+    # Of the weights of that step, not of the newest: stored as bf16, with the tokens after the last block.
+    (validation,) = [
+        row for row in ledger.canonical(run) if row["kind"] == "validation" and row["step"] == STEP
+    ]
+    assert found["loss"] == pytest.approx(validation["validation_loss"], rel=2**-8)
+    (step,) = [r for r in ledger.canonical(run) if r["kind"] == "step" and r["step"] == STEP]
+    assert found["training"] == {
+        "step": STEP,
+        "steps": STEPS,
+        "tokens": STEP * 16 * 64,
+        "learning_rate": step["learning_rate"],
+        "finished": False,
+        "note": f"training was not finished: step 10 of 1,000,000, 10,240 tokens seen, learning rate "
+        f"{step['learning_rate']:.3g}",
+    }
+    # The files it was given are gone, the run's own stand; nothing that the training relies on has changed.
+    assert not list(job.checkpoints.rglob("*.pt"))
+    assert list(run.checkpoint(STEP, 1).rglob("*.pt"))
+    assert (relied_on(run), run.code.readlink()) == (before, code)
+    assert not run.evaluation.exists()
+    assert len(ledger.attempts(run)) == 1
+    with pytest.raises(RunError, match="is at work on this run"):
+        commands.refuse_second(run)
+    with pytest.raises(RunError, match="or give --step N, for a checkpoint, beside it"):
+        call(jobs.evaluate.app, "run", *arguments)
+
+
+def test_samples_and_an_export_say_that_training_was_not_finished(
+    run: Run, arguments: tuple[str, ...]
+) -> None:
+    step = ("--step", str(STEP))
+    call(jobs.generate.app, "run", *arguments, *step)
+    call(jobs.export.app, "run", *arguments, *step)
+    at, recipe = run.at(STEP), read_resolved(run.recipe, Recipe)
+    samples = read_json(at.samples / "samples.json")
+    assert [sample["prompt"] for sample in samples] == recipe.release.prompts
+    assert all(sample["training"]["finished"] is False for sample in samples)
+    # Drawn from the checkpoint itself, and what the export writes.
+    assert [s["text"] for s in samples] == generate(at.export, recipe, recipe.release.prompts)
+    card = (at.export / "README.md").read_text(encoding="utf-8")
+    assert "**The training was not finished: step 10 of 1,000,000, 10,240 tokens seen" in card
+    assert f"at step {STEP} |" in card
+    assert read_json(at.export / "training.json")["step"] == STEP
+    rows = (at.export / "ledger.jsonl").read_text(encoding="utf-8").splitlines()
+    assert max(json.loads(row)["step"] for row in rows) == STEP
+
+
+def test_status_shows_what_was_made_beside_and_still_the_training(
+    run: Run, arguments: tuple[str, ...]
+) -> None:
+    call(jobs.evaluate.app, "run", *arguments, "--step", str(STEP))  # if the first test has not
+    found = json.loads(command("pipeline", "status", *arguments, "--json"))
+    (made,) = [one for one in found["beside"] if "scores" in one]
+    assert (made["step"], made["scores"]["training"]["finished"]) == (STEP, False)
+    assert found["alive"] == "the local supervisor"
+    assert found["stages"]["train"]["step"] > STEP
+    assert found["scores"] is None
+
+
+def test_a_step_without_a_checkpoint_names_those_there_are_and_leaves_nothing(
+    run: Run, arguments: tuple[str, ...]
+) -> None:
+    for app in (jobs.evaluate.app, jobs.generate.app, jobs.export.app):
+        with pytest.raises(CheckpointError, match=r"--step 7: .* no checkpoint .*it has: 10, 20"):
+            call(app, "run", *arguments, "--step", "7")
+    with pytest.raises(StageError, match=r"run jobs\.export .* --step 7 first"):
+        call(jobs.generate.app, "text", *arguments, "--step", "7", "--prompt", "駅")
+    assert not run.at(7).root.exists()

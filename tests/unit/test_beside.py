@@ -1,0 +1,158 @@
+"""Jobs beside a training: what they are given of a run, and what they leave alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from jobs import command
+from kit.cluster import local
+from kit.config import Cluster
+from kit.errors import CheckpointError, RunError
+from kit.files import file_hash, read_json, write_json
+from kit.release import beside, source
+from kit.sections import read_resolved
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from kit.workspace import Run
+    from tests.conftest import Desk
+
+
+def add_checkpoint(run: Run, step: int, attempt: int) -> Path:
+    folder = run.checkpoint(step, attempt)
+    weights = folder / "state" / "weights.pt"
+    weights.parent.mkdir(parents=True)
+    weights.write_text(f"weights {step} of attempt {attempt}")
+    file = {"size": weights.stat().st_size, "xxh3": file_hash(weights)}
+    write_json(folder / "checkpoint.json", {"step": step, "files": {"weights.pt": file}})
+    return folder
+
+
+@pytest.fixture
+def run(desk: Desk) -> Run:
+    """The run of the small recipe, of 10 steps, with a checkpoint of step 5."""
+    recipe, cluster = command.load(desk.recipe_file)
+    run = command.run_of(recipe)
+    write_json(run.recipe, recipe.model_dump(mode="json"))
+    write_json(run.cluster, cluster.model_dump(mode="json"))
+    write_json(run.attempt(1).start, {"from_step": 0})
+    rows = [{"kind": "step", "step": s, "learning_rate": s * 0.00005} for s in range(1, 8)]
+    run.attempt(1).ledger.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    add_checkpoint(run, 5, 1)
+    return run
+
+
+def given(desk: Desk, run: Run, *overrides: str, step: int = 5) -> Run:
+    """The directory of the job that evaluates step 5, all laid out."""
+    recipe, cluster = command.load(desk.recipe_file, list(overrides))
+    beside.prepare("evaluate", recipe, cluster, step, print)
+    return run.at(step).job("evaluate")
+
+
+def test_a_job_keeps_the_checkpoint_that_its_run_removes(desk: Desk, run: Run) -> None:
+    job = given(desk, run)
+    shutil.rmtree(run.checkpoint(5, 1))
+    found = source.of(job)
+    assert found.checkpoint.problem() is None
+    assert (found.run, found.place) == (run, run.at(5))
+    source.let_go(job)
+    with pytest.raises(CheckpointError, match=r"weights.pt is missing; take another --step"):
+        source.require_files(source.of(job))
+
+
+def test_the_moment_tells_how_far_training_had_come(desk: Desk, run: Run) -> None:
+    moment = source.moment(given(desk, run))
+    assert moment == source.Moment(5, 10, 5 * 8 * 16, 0.00025)
+    assert moment.words == (
+        "training was not finished: step 5 of 10, 640 tokens seen, learning rate 0.00025"
+    )
+
+
+def test_a_checkpoint_that_goes_while_it_is_linked_is_one_line_and_leaves_nothing(
+    desk: Desk, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The run prunes between the look and the link: for the test, within the first link itself.
+    link = os.link
+
+    def prune_then_link(path: Path, target: Path) -> None:
+        shutil.rmtree(run.checkpoint(5, 1))
+        link(path, target)
+
+    monkeypatch.setattr(os, "link", prune_then_link)
+    with pytest.raises(CheckpointError, match="removed by its run just now"):
+        given(desk, run)
+    assert not list(run.at(5).root.rglob("*.*"))
+
+
+def test_a_checkpoint_made_again_after_a_rollback_is_taken_in_place_of_the_old_one(
+    desk: Desk, run: Run
+) -> None:
+    job = given(desk, run)
+    shutil.rmtree(run.checkpoint(5, 1))
+    write_json(run.attempt(2).start, {"from_step": 0})
+    fresh = add_checkpoint(run, 5, 2)
+    recipe, _ = command.load(desk.recipe_file)
+    assert beside.state("evaluate", recipe, 5) == "stale"
+    assert given(desk, run) == job
+    assert source.of(job).checkpoint.folder.name == fresh.name
+
+
+def test_the_code_of_all_jobs_is_one_copy_and_the_runs_own_is_not_touched(
+    desk: Desk, run: Run
+) -> None:
+    job = given(desk, run)
+    add_checkpoint(run, 6, 1)
+    other = given(desk, run, step=6)
+    assert job.code.resolve() == other.code.resolve()
+    assert (job.code / "kit" / "stage.py").is_file()
+    assert not run.code.exists()
+    assert not run.jobs.exists()
+
+
+@pytest.mark.parametrize(
+    ("alive", "override", "device"),
+    [
+        (True, "cluster.single.gpus=0", "cpu"),
+        (True, "cluster.single.gpus=1", "cuda"),
+        (False, "cluster.single.gpus=0", "cuda"),
+    ],
+)
+def test_no_gpu_is_taken_from_a_training_unless_the_cluster_says_so(
+    desk: Desk, run: Run, alive: bool, override: str, device: str
+) -> None:
+    if alive:
+        with local.hold(run):
+            job = given(desk, run, "cluster.device=cuda", override)
+    else:
+        job = given(desk, run, "cluster.device=cuda", override)
+    assert read_resolved(job.cluster, Cluster).device == device
+    assert read_json(run.cluster)["device"] == "cpu"
+
+
+def test_a_recipe_that_is_not_the_runs_own_is_refused(desk: Desk, run: Run) -> None:
+    recipe, cluster = command.load(desk.recipe_file, ["training.seed=3"])
+    with pytest.raises(RunError, match=r"training.seed: 0 -> 3"):
+        beside.submit("evaluate", recipe, cluster, 5, print)
+    assert not run.beside.exists()
+
+
+def test_two_jobs_for_one_result_are_refused_and_two_results_are_not(desk: Desk, run: Run) -> None:
+    recipe, cluster = command.load(desk.recipe_file)
+    with local.hold(run), local.hold(run.at(5).job("generate")):
+        given(desk, run)  # beside the training, and another result of the same step
+        with local.hold(run.at(5).job("evaluate")), pytest.raises(RunError, match="is at work"):
+            beside.run("evaluate", recipe, cluster, 5, print)
+
+
+def test_what_a_fork_was_begun_from_is_made_of_its_parent(desk: Desk, run: Run) -> None:
+    add_checkpoint(run, 4, 0)
+    write_json(run.attempt(1).start, {"from_step": 4})
+    write_json(run.origin, {"run": "parent", "step": 4})
+    with pytest.raises(CheckpointError, match=r"--step 4: .* begun from; give parent, or a later"):
+        beside.state("evaluate", command.load(desk.recipe_file)[0], 4)
