@@ -1,7 +1,9 @@
 """A rehearsal: some steps of the real recipe on the real machine, and what the whole run would take.
 
 It is a run of its own, `NAME-rehearsal`, with the model, batch and ranks of the recipe; only its end,
-its saves and its validations are nearer. An earlier rehearsal is replaced.
+its saves and its validations are nearer. An earlier rehearsal is replaced. With `synthetic` it reads
+random tokens of a workspace of its own (kit/relay/synthetic.py): whether the micro-batch fits, and how
+fast it goes, is known before any text is there.
 """
 
 from __future__ import annotations
@@ -17,14 +19,15 @@ from jobs import ending
 from jobs.chain import TRAIN, stopped
 from jobs.command import run_here, run_of, submit
 from kit import log, plan, tokens
-from kit.errors import ClusterError, JobFailed, RunError
+from kit.errors import ClusterError, JobFailed, RunError, StageError
 from kit.files import read_json
 from kit.quantities import count, duration, size
+from kit.relay import synthetic
 
 if TYPE_CHECKING:
     from kit.config import Cluster, Recipe
     from kit.tracking.ledger import Row
-    from kit.workspace import Run
+    from kit.workspace import Run, Workspace
 
 SUFFIX = "-rehearsal"
 _FIRST = 5  # steps of an attempt that are not counted: caches and compilers warm up
@@ -33,15 +36,18 @@ _PAUSE = 30.0  # seconds between two lines of progress
 _TRIES = 60  # times Slurm may not answer in a row
 
 
-def rehearse(recipe: Recipe, cluster: Cluster, steps: int) -> dict[str, Any]:
+def rehearse(
+    recipe: Recipe, cluster: Cluster, steps: int, *, with_synthetic: bool = False
+) -> dict[str, Any]:
     """Run `steps` steps and wait for them; returns `report`. Progress goes to stderr.
 
     Raises RunError where the directory is no rehearsal, or one is at work; StageError before the
-    tokens are made; JobFailed where it does not get through.
+    tokens are made, if they are not synthetic; JobFailed where it does not get through.
     """
     from kit.cluster import submission
 
-    tokens.complete(recipe)
+    if not with_synthetic:
+        _require_tokens(recipe)
     training = recipe.training.model_copy(
         update={
             "steps": steps,
@@ -59,6 +65,12 @@ def rehearse(recipe: Recipe, cluster: Cluster, steps: int) -> dict[str, Any]:
         }
     )
     here = cluster.model_copy(update={"preempt_at_step": None})
+    place = synthetic.place(rehearsed)
+    _replace_synthetic(place, rehearsed.name)
+    if with_synthetic:
+        rehearsed = synthetic.stand_in(rehearsed)
+        synthetic.make(rehearsed, steps, cluster.training.ranks)
+        log.info(f"rehearsal: synthetic tokens in {rehearsed.workspace}")
     run = run_of(rehearsed)
     replace(run)
     run.root.mkdir(parents=True, exist_ok=True)
@@ -73,7 +85,8 @@ def rehearse(recipe: Recipe, cluster: Cluster, steps: int) -> dict[str, Any]:
     finally:
         if not run.jobs.is_file():  # refused: nothing was begun
             shutil.rmtree(run.root)
-    return report(run, recipe, cluster)
+            synthetic.remove(place)
+    return report(run, recipe, cluster, with_synthetic=with_synthetic)
 
 
 def replace(run: Run) -> None:
@@ -93,13 +106,27 @@ def replace(run: Run) -> None:
     shutil.rmtree(aside)
 
 
-def report(run: Run, recipe: Recipe, cluster: Cluster) -> dict[str, Any]:
-    """What a rehearsal measured, and what `recipe` would take as a whole, as plain values."""
+def report(
+    run: Run, recipe: Recipe, cluster: Cluster, *, with_synthetic: bool = False
+) -> dict[str, Any]:
+    """What a rehearsal measured, and what `recipe` would take as a whole, as plain values.
+
+    Of synthetic tokens it is null where that depends on how many tokens there are: how often they are
+    read (`epochs`), how long a validation of the whole held-out part takes.
+    """
     measured = measure(run, recipe, cluster)
+    unknown: list[str] = []
+    if with_synthetic:
+        unknown = _unknown(recipe)
+        measured |= {"training_tokens": None, "vocabulary": synthetic.vocab_size(recipe)}
+        if "validation" in unknown:
+            measured["validation_seconds"] = None
     return {
         "rehearsal": str(run.root),
+        "synthetic": with_synthetic,
         "measured": measured,
-        "whole": whole(run, measured, recipe, cluster),
+        "whole": None if "steps" in unknown else whole(run, measured, recipe, cluster),
+        "unknown": unknown,
     }
 
 
@@ -146,7 +173,7 @@ def measure(run: Run, recipe: Recipe, cluster: Cluster) -> dict[str, Any]:
 def whole(run: Run, measured: dict[str, Any], recipe: Recipe, cluster: Cluster) -> dict[str, Any]:
     """What the whole run would take, by what was measured; waiting in the queue is not in it."""
     training = recipe.training
-    blocks = max(0, (measured["training_tokens"] - 1) // recipe.model.n_positions)
+    blocks = max(0, ((measured["training_tokens"] or 0) - 1) // recipe.model.n_positions)
     steps = training.steps_over(blocks)
     computed = plan.checkpoint_interval(
         measured["save_blocked_seconds"], measured["save_seconds"], 0.0, 0
@@ -159,7 +186,8 @@ def whole(run: Run, measured: dict[str, Any], recipe: Recipe, cluster: Cluster) 
     train = steps * measured["seconds_a_step"]
     saves = max(1, math.ceil(train / interval))
     saving = saves * measured["save_blocked_seconds"]
-    validating = (math.ceil(steps / training.validate_every) + 1) * measured["validation_seconds"]
+    validations = math.ceil(steps / training.validate_every) + 1
+    validating = validations * (measured["validation_seconds"] or 0.0)
     # An attempt starts, works, and leaves early enough for a last save.
     limit = cluster.training.minutes * 60
     useful = limit - measured["start_seconds"] - measured["save_seconds"]
@@ -188,11 +216,50 @@ def whole(run: Run, measured: dict[str, Any], recipe: Recipe, cluster: Cluster) 
 
 def show(found: dict[str, Any]) -> None:
     """Print a report."""
-    measured, total = found["measured"], found["whole"]
-    mfu, memory, attempts = measured["mfu"], measured["memory_bytes"], total["attempts"]
+    lines = _measured(found) | (_whole(found) if found["whole"] else _no_whole(found))
+    for name, text in lines.items():
+        print(f"{name:<15} {text}")
+
+
+def _measured(found: dict[str, Any]) -> dict[str, str]:
+    """The lines of what was measured."""
+    measured = found["measured"]
+    mfu, memory, validation = (
+        measured[key] for key in ("mfu", "memory_bytes", "validation_seconds")
+    )
     rate = f"{measured['tokens_per_second']:,.0f} tokens/s"
     save, waits = (duration(measured[f"save_{key}seconds"]) for key in ("", "blocked_"))
     steps, ranks = count(measured["steps"], "step"), count(measured["ranks"], "rank")
+    drawn = f"synthetic, drawn at random from {measured.get('vocabulary')} entries"
+    return {
+        "rehearsal": found["rehearsal"],
+        **({"tokens": drawn} if found["synthetic"] else {}),
+        "measured over": f"{steps} on {ranks}, without the first",
+        "a step": f"{measured['seconds_a_step']:.3f} s, {rate}",
+        "MFU": f"{mfu:.1%}" if mfu else "not known: cluster.training.accelerator names no device",
+        "memory": f"{size(memory)} of a rank at its peak" if memory else "not known",
+        "a save": f"{save}, in {waits} of which training waits; {size(measured['checkpoint_bytes'])}",
+        "a validation": "not known: of the whole held-out part, which is not there yet; "
+        "training.validation_blocks limits it"
+        if validation is None
+        else duration(validation),
+        "a start": duration(measured["start_seconds"]),
+    }
+
+
+def _no_whole(found: dict[str, Any]) -> dict[str, str]:
+    """The line in place of what the whole run would take, where nobody can say."""
+    billion = 1e9 / found["measured"]["tokens_per_second"]
+    return {
+        "the whole run": "not known: the recipe gives epochs, and the tokens to count are not there; "
+        f"steps over a billion tokens take {duration(billion)}; training.steps=N tells the rest"
+    }
+
+
+def _whole(found: dict[str, Any]) -> dict[str, str]:
+    """The lines of what the whole run would take."""
+    total = found["whole"]
+    attempts = total["attempts"]
     minutes = count(total["time_limit_minutes"], "minute")
     checkpoints = count(total["checkpoints_kept"], "checkpoint")
     spent = {
@@ -201,26 +268,43 @@ def show(found: dict[str, Any]) -> None:
         "validation": total["validation_hours"],
         "starts": total["start_hours"],
     }
+    if "validation" in found["unknown"]:
+        del spent["validation"]
+    aside = "waiting in the queue" + (
+        " and validations" if "validation" in found["unknown"] else ""
+    )
     intervals = (total["checkpoint_interval_seconds"], total["computed_interval_seconds"])
-    lines = {
-        "rehearsal": found["rehearsal"],
-        "measured over": f"{steps} on {ranks}, without the first",
-        "a step": f"{measured['seconds_a_step']:.3f} s, {rate}",
-        "MFU": f"{mfu:.1%}" if mfu else "not known: cluster.training.accelerator names no device",
-        "memory": f"{size(memory)} of a rank at its peak" if memory else "not known",
-        "a save": f"{save}, in {waits} of which training waits; {size(measured['checkpoint_bytes'])}",
-        "a validation": duration(measured["validation_seconds"]),
-        "a start": duration(measured["start_seconds"]),
+    return {
         "the whole run": f"{total['steps']:,} steps, {total['tokens']:,} tokens",
-        "takes": f"{duration(total['days'] * 86_400)}, waiting in the queue aside",
+        "takes": f"{duration(total['days'] * 86_400)}, {aside} aside",
         "of which": ", ".join(f"{name} {duration(hours * 3600)}" for name, hours in spent.items()),
         "attempts": f"{attempts or 'none comes far enough'}, of {minutes} each",
         "checkpoints": "one in {}; by Young and Daly in {}".format(*map(duration, intervals)),
         "disk": f"{size(total['disk_bytes'])} for {checkpoints} and one being "
         f"written; {size(total['disk_free_bytes'])} are free",
     }
-    for name, text in lines.items():
-        print(f"{name:<15} {text}")
+
+
+def _require_tokens(recipe: Recipe) -> None:
+    try:
+        tokens.complete(recipe)
+    except StageError as error:
+        raise StageError(f"{error}, or give --synthetic to rehearse without tokens") from None
+
+
+def _replace_synthetic(place: Workspace, name: str) -> None:
+    """Remove the synthetic tokens of an earlier rehearsal. Raises RunError where it is at work."""
+    replace(place.run(name))
+    synthetic.remove(place)
+
+
+def _unknown(recipe: Recipe) -> list[str]:
+    """What nobody can say of a recipe without its tokens."""
+    training = recipe.training
+    return [
+        *(["steps"] if training.steps is None else []),
+        *(["validation"] if training.validation_blocks is None else []),
+    ]
 
 
 def _wait(run: Run, recipe: Recipe) -> None:

@@ -97,9 +97,7 @@ def show(found: dict[str, Any], seconds: Mapping[str, float] | None = None) -> N
             f"(a unigram model: {scores['unigram_perplexity']:.1f}), "
             f"{scores['bits_per_byte']:.3f} bits a byte"
         )
-    for sample in found["samples"]:
-        console.print(f"it writes       {sample['text']!r}", markup=False)
-    for line in _beside(found):
+    for line in _written(found):
         console.print(line, markup=False)
     console.print()
     if found["export"]:
@@ -136,8 +134,10 @@ def _at_work_beside(run: Run) -> dict[str, str]:
     return {what: alive for what, job in jobs.items() if (alive := beside.at_work(job))}
 
 
-def _beside(found: dict[str, Any]) -> Iterator[str]:
-    """What was made of single checkpoints, a line each."""
+def _written(found: dict[str, Any]) -> Iterator[str]:
+    """What the model writes, and what was made of single checkpoints, a line each."""
+    for sample in found["samples"]:
+        yield f"it writes       {sample['text']!r}"
     for made in found["beside"]:
         place = f"at step {made['step']:,}"
         if scores := made.get("scores"):

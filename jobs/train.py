@@ -1,7 +1,7 @@
 """The long training job: ZeRO, checkpoints, requeued until it is done.
 
 python -m jobs.train run configs/demo.yaml
-python -m jobs.train rehearse configs/gpt2-xl-ja.yaml --cluster mdx
+python -m jobs.train rehearse configs/gpt2-xl-ja.yaml --cluster mdx --synthetic
 python -m jobs.train amend work/demo/runs/demo training.steps=200
 python -m jobs.train fork work/demo/runs/demo --at 100 name=slower training.learning_rate=1e-3
 python -m jobs.train fork work/demo/runs/demo --at 100 --decay 40 name=branch
@@ -113,13 +113,16 @@ def rehearse_verb(
     overrides: Overrides = None,
     cluster_name: ClusterName = None,
     steps: Annotated[int, typer.Option("--steps", min=10, help="How many.")] = 50,
+    synthetic: Annotated[
+        bool, typer.Option("--synthetic", help="On random tokens, before there are others.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Run some steps of the real recipe, and say what the whole run would take."""
     from jobs import rehearsal
 
     recipe, cluster = load(recipe_file, overrides, cluster_name, refuse=False)
-    found = rehearsal.rehearse(recipe, cluster, steps)
+    found = rehearsal.rehearse(recipe, cluster, steps, with_synthetic=synthetic)
     (print_json if as_json else rehearsal.show)(found)
 
 

@@ -11,6 +11,7 @@ WORKSPACE/raw/SOURCE/            what jobs.download brought, cut into units
           tokenizer/             the one that was chosen: a folder AutoTokenizer loads
           tokens/UNIT/           token files of a unit
           mlflow.db, mlartifacts/  where no server is named
+          synthetic/NAME/        a workspace of random tokens, for a rehearsal before there are others
           runs/NAME/             a run: its recipe, code, environment, and all it made
           runs/NAME/at/STEP/     what was made of one of its checkpoints beside the training, and
                                  jobs/COMMAND/: a run directory for each job that makes it
@@ -104,6 +105,15 @@ class Workspace:
     def mlflow(self) -> Path:
         """MLflow's sqlite file."""
         return self.root / "mlflow.db"
+
+    def synthetic(self, name: str) -> Workspace:
+        """The workspace of random tokens for a rehearsal of a recipe."""
+        return Workspace(self.root / "synthetic" / name)
+
+    @property
+    def synthetic_mark(self) -> Path:
+        """Says that the tokens of this workspace are random."""
+        return self.root / "synthetic.json"
 
     def run(self, name: str) -> Run:
         """A run of this workspace."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from jobs import rehearsal
 from kit import stage
 from kit.config import Recipe
 from kit.files import read_json, write_json
@@ -185,6 +186,31 @@ def test_a_rehearsal_says_what_the_whole_run_would_take(
         assert measured[key] > 0, key
     assert whole["attempts"] == 1
     assert whole["disk_bytes"] == 3 * measured["checkpoint_bytes"]
+
+
+def test_a_rehearsal_without_tokens_says_so_and_what_cannot_be_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work = tmp_path / "work"
+    arguments = (
+        str(DEMO), f"workspace={work}", *SMALL, "training.steps=null", "training.epochs=3",
+        "corpus.sources={web: {kind: plaintext, location: /not/there.txt}}",
+        "tokenizer.candidates=[{vocab_size: 3000}, {vocab_size: 5000}]",
+    )  # fmt: skip
+    said = command("train", "rehearse", *arguments, "--steps", "12", "--synthetic", "--json")
+    found = json.loads(said[said.index("{") : said.rindex("}") + 1])
+    assert (found["synthetic"], found["whole"]) == (True, None)
+    assert found["unknown"] == ["steps", "validation"]
+    measured = found["measured"]
+    assert measured["parameters"] == (5000 + 64) * 32 + 12 * 32 * 32 + 13 * 32 + 2 * 32
+    assert measured["steps"] == 7
+    for key in ("tokens_per_second", "memory_bytes", "checkpoint_bytes", "save_seconds"):
+        assert measured[key] > 0, key
+    assert [path.name for path in work.iterdir()] == ["synthetic"]
+    rehearsal.show(found)
+    shown = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert shown["tokens"] == "synthetic, drawn at random from 5000 entries"
+    assert "not known: the recipe gives epochs" in shown["the"]
 
 
 def test_a_run_does_not_go_on_with_tokens_of_another_tokenizer(

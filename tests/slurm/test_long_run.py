@@ -256,9 +256,10 @@ def shown_by_mlflow(run: Run) -> list[int]:
 def test_a_stopped_and_a_cancelled_run_say_so_and_the_next_submission_goes_on(
     slurm: Slurm, workspace: Path
 ) -> None:
-    name = ("name=stopped", *ENDLESS, ALONE)
+    name = ("name=stopped", *ENDLESS, ALONE, "training.keep_every=20")
     run, jobs = submit(workspace, *name, job="train")
-    wait_for_attempt(run, 1)
+    wait_until(run.checkpoint(20, 1).is_dir, "checkpoint of step 20", PATIENCE)
+    evaluate_beside(slurm, run, jobs["train"])
     run.stop.touch()
     job = slurm.wait(jobs["train"], "FAILED", timeout=PATIENCE)
     assert job["Restarts"] == "0"
@@ -279,6 +280,21 @@ def test_a_stopped_and_a_cancelled_run_say_so_and_the_next_submission_goes_on(
     submit(workspace, *name, job="train")
     wait_for_attempt(run, 3)
     assert starts(run) == [0, stopped["step"], cancelled["step"]]
+
+
+def evaluate_beside(slurm: Slurm, run: Run, train: str) -> None:
+    """Have step 20 evaluated by a job of its own, while the training job runs and stays the only one."""
+    before = read_json(run.jobs)
+    command("evaluate", "submit", str(run.root), "--step", "20")
+    (job,) = read_json(run.at(20).job("evaluate").jobs)["slurm"].values()
+    assert slurm.wait(job, "COMPLETED", timeout=PATIENCE)["JobName"] == "stopped-evaluate-20"
+    assert read_json(run.at(20).evaluation / "scores.json")["training"]["finished"] is False
+    assert slurm.job(train)["JobState"] == "RUNNING"
+    assert read_json(run.jobs) == before
+    assert f"job {train} of this run is RUNNING" in command(
+        "train", "submit", str(run.root), code=2
+    )
+    assert len(ledger.attempts(run)) == 1
 
 
 @pytest.mark.long

@@ -1,0 +1,84 @@
+"""Synthetic tokens: read as others are, and taken for none."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from jobs import command, rehearsal
+from kit import shards, tokens
+from kit.cluster import local, submission
+from kit.errors import RunError, StageError
+from kit.relay import synthetic
+
+if TYPE_CHECKING:
+    from kit.config import Recipe
+    from tests.conftest import Desk
+
+SIZE = 70_000  # entries: tokens of four bytes
+
+
+@pytest.fixture
+def recipe(desk: Desk) -> Recipe:
+    """The small recipe with two candidates, its texts gone."""
+    desk.web.unlink()
+    desk.dump.unlink()
+    candidates = f"tokenizer.candidates=[{{vocab_size: 1000}}, {{vocab_size: {SIZE}}}]"
+    return desk.recipe(candidates, "training.validation_blocks=3")
+
+
+def test_they_are_read_as_any_others(recipe: Recipe) -> None:
+    stand_in = synthetic.stand_in(recipe)
+    synthetic.make(stand_in, steps=10, ranks=2)
+    made = tokens.complete(stand_in)
+    assert tokens.vocabulary(stand_in) == tokens.Vocabulary(SIZE, 1, 2)
+    train, held_out = (tokens.open_part(made, part, stand_in) for part in shards.PARTS)
+    assert train.blocks(16) == 10 * 8  # a block for each sample of ten steps
+    assert held_out.blocks(16) == 3
+    drawn = train.slice(0, len(train))
+    assert 0 <= drawn.min() < SIZE // 100
+    assert SIZE - SIZE // 100 <= drawn.max() < SIZE
+    assert (stand_in.model, stand_in.training) == (recipe.model, recipe.training)
+
+
+def test_no_recipe_takes_them_for_its_own(desk: Desk, recipe: Recipe) -> None:
+    stand_in = synthetic.stand_in(recipe)
+    synthetic.make(stand_in, steps=1, ranks=1)
+    assert [path.name for path in desk.workspace.root.iterdir()] == ["synthetic"]
+    there = recipe.model_copy(update={"workspace": stand_in.workspace})
+    for other in (recipe, there):
+        with pytest.raises(StageError, match=r"run jobs\.download first"):
+            tokens.complete(other)
+
+
+def test_an_earlier_rehearsals_are_removed_and_another_folder_is_not(recipe: Recipe) -> None:
+    synthetic.make(synthetic.stand_in(recipe), steps=1, ranks=1)
+    place = synthetic.place(recipe)
+    synthetic.remove(place)
+    assert not place.root.exists()
+    place.root.mkdir()
+    with pytest.raises(RunError, match="holds no synthetic tokens"):
+        synthetic.remove(place)
+    assert place.root.is_dir()
+
+
+def test_those_of_a_rehearsal_at_work_are_left_alone(desk: Desk, recipe: Recipe) -> None:
+    rehearsed = recipe.model_copy(update={"name": "small-rehearsal"})
+    stand_in = synthetic.stand_in(rehearsed)
+    synthetic.make(stand_in, steps=1, ranks=1)
+    run = command.run_of(stand_in)
+    run.root.mkdir(parents=True)
+    submission.identify(run, rehearsed.name, rehearsal_of="small")
+    _, cluster = command.load(desk.recipe_file)
+    with local.hold(run), pytest.raises(RunError, match="is at work on this run"):
+        rehearsal.rehearse(recipe, cluster, 10, with_synthetic=True)
+    assert tokens.complete(stand_in)
+
+
+def test_without_tokens_a_rehearsal_says_that_there_is_another_way(
+    desk: Desk, recipe: Recipe
+) -> None:
+    _, cluster = command.load(desk.recipe_file)
+    with pytest.raises(StageError, match=r"run jobs\.download first, or give --synthetic"):
+        rehearsal.rehearse(recipe, cluster, 10)
