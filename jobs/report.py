@@ -78,26 +78,7 @@ def show(found: dict[str, Any], seconds: Mapping[str, float] | None = None) -> N
             console.print(text, markup=False)
     if commands := [stage["next"] for stage in found["stages"].values() if stage["next"]]:
         console.print(f"next            {commands[0]}", markup=False)
-    first, last = found["first"], found["last"]
-    if first and last:
-        console.print(
-            f"training loss   {quantities.loss(first['loss'])} at step {first['step']}, "
-            f"{quantities.loss(last['loss'])} at step {last['step']}"
-        )
-    if validation := found["validation"]:
-        loss = quantities.loss(validation["validation_loss"])
-        console.print(f"validation loss {loss} at step {validation['step']}")
-    for row in found["requeues"]:
-        console.print(
-            f"survived        {row['reason']} of {row['name']} (job {row['job']}), requeued"
-        )
-    if scores := found["scores"]:
-        console.print(
-            f"held-out part   perplexity {scores['perplexity']:.1f} a token "
-            f"(a unigram model: {scores['unigram_perplexity']:.1f}), "
-            f"{scores['bits_per_byte']:.3f} bits a byte"
-        )
-    for line in _written(found):
+    for line in (*_trained(found), *_written(found)):
         console.print(line, markup=False)
     console.print()
     if found["export"]:
@@ -108,6 +89,27 @@ def show(found: dict[str, Any], seconds: Mapping[str, float] | None = None) -> N
     if found["mlflow"]:
         for line in _ways_to_mlflow(found["mlflow"], found["mlflow_page"] or ""):
             console.print(f"MLflow:         {line}", markup=False)
+
+
+def _trained(found: dict[str, Any]) -> Iterator[str]:
+    """What came of the training: losses, what it survived, scores."""
+    first, last = found["first"], found["last"]
+    if first and last:
+        yield (
+            f"training loss   {quantities.loss(first['loss'])} at step {first['step']}, "
+            f"{quantities.loss(last['loss'])} at step {last['step']}"
+        )
+    if validation := found["validation"]:
+        loss = quantities.loss(validation["validation_loss"])
+        yield f"validation loss {loss} at step {validation['step']}"
+    for row in found["requeues"]:
+        yield f"survived        {row['reason']} of {row['name']} (job {row['job']}), requeued"
+    if scores := found["scores"]:
+        yield (
+            f"held-out part   perplexity {scores['perplexity']:.1f} a token "
+            f"(a unigram model: {scores['unigram_perplexity']:.1f}), "
+            f"{scores['bits_per_byte']:.3f} bits a byte"
+        )
 
 
 def _ways_to_mlflow(uri: str, page: str) -> list[str]:
