@@ -147,7 +147,7 @@ def test_status_shows_what_was_made_beside_and_still_the_training(
     found = json.loads(command("pipeline", "status", *arguments, "--json"))
     (made,) = [one for one in found["beside"] if "scores" in one]
     assert (made["step"], made["scores"]["training"]["finished"]) == (STEP, False)
-    assert found["alive"] == "the local supervisor"
+    assert found["alive"] == f"process {run.supervisor.read_text()} running"
     assert found["stages"]["train"]["step"] > STEP
     assert found["scores"] is None
 
