@@ -411,7 +411,9 @@ class Cluster(Section):
     device: Literal["cpu", "cuda"] = "cpu"
     network: TaskResources | None = None  # download; null: as arrays. Slurm only
     arrays: TaskResources = TaskResources()  # preprocess, count, tokenize
-    single: TaskResources = TaskResources()  # all others; a task for each candidate. Slurm only
+    single: TaskResources = (
+        TaskResources()
+    )  # all others; a task a candidate. Slurm only, but for gpus
     training: TrainingResources
     environment: dict[str, str] = Field(default={})
     setup: list[str] = Field(

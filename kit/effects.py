@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kit.config import Cluster, Normalise, Recipe, is_remote
+from kit.config import Cluster, Normalise, Recipe, TaskResources, is_remote
 from kit.errors import ConfigError
 from kit.vocabularies import Vocabulary
 
@@ -81,7 +81,9 @@ def _of_cluster(cluster: Cluster) -> Iterator[Idle]:
         return
     for key in _FOR_SLURM:
         yield Idle(key, "with kind: local: it is asked of Slurm", ("kind",))
-    for key in ("network", "single"):
+    # What is made of a checkpoint beside a training has a GPU only if single.gpus says so, here too.
+    of_single = [f"single.{key}" for key in TaskResources.model_fields if key != "gpus"]
+    for key in ("network", *of_single):
         remedy = "give arrays.parallel, arrays.cpus or arrays.retries"
         yield Idle(key, "with kind: local: arrays is for all tasks there", ("kind",), remedy)
 

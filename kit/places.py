@@ -52,7 +52,10 @@ def heads(was: str, now: str) -> tuple[str, str]:
 
 def without_places(tree: Tree) -> Tree:
     """A recipe in which all paths are alike: where a text lies does not decide what is made of it."""
-    return _with_paths(tree, lambda _: "")
+    alike = _with_paths(tree, lambda _: "")
+    if alike is not tree:  # a recipe, which may leave the folder of the downloads open
+        alike["corpus"] |= {"downloads": ""}
+    return alike
 
 
 def released(tree: Tree) -> Tree:

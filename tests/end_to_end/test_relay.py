@@ -304,7 +304,7 @@ def test_a_command_that_is_stopped_saves_and_says_75(workspace: Path, preempted:
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=patience(120))
     assert process.returncode == 75
-    assert said.startswith("stopping (SIGINT): the training saves its last full step")
+    assert "\nstopping (SIGINT): the training saves its last full step" in said
     assert "stopped and saved" in said
     (end,) = (read_json(attempt.end) for attempt in ledger.attempts(run))
     assert [step for step, _ in run.committed_checkpoints().values()] == [end["step"]]

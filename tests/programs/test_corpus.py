@@ -37,14 +37,16 @@ def shards_of(desk: Desk) -> dict[str, bytes]:
 def test_submit_sends_only_tasks_with_something_to_do(desk: Desk) -> None:
     many = ("corpus.unit_mb=0.002", "corpus.tasks=3")
     done(desk, "jobs.download", "run", *many)
-    assert "3 task(s)" in done(desk, "jobs.preprocess", "submit", "--dry-run", *many)
+    assert "3 tasks on local" in done(desk, "jobs.preprocess", "submit", "--dry-run", *many)
     done(desk, "jobs.preprocess", "run", *many)
     whole = shards_of(desk)
     names = sorted({name.split("/")[0] for name in whole})
     assert len(names) > 4
     (desk.workspace.shard(names[4]) / "train.txt.zst").unlink()
     assert "1 broken" in done(desk, "jobs.preprocess", "status", *many)
-    assert "preprocess: 1 task(s)" in done(desk, "jobs.preprocess", "submit", "--dry-run", *many)
+    assert "preprocess: 1 task on local" in done(
+        desk, "jobs.preprocess", "submit", "--dry-run", *many
+    )
     done(desk, "jobs.preprocess", "submit", *many)
     run = desk.workspace.run("small")
     assert [job["tasks"] for job in read_json(run.jobs)["local"]] == [[1]]

@@ -16,7 +16,7 @@ import torch
 from kit.files import read_json
 from kit.tracking import ledger
 from kit.workspace import Run, Workspace
-from tests.relay import DEMO, FP32, ROOT, command, curve, final_files, wait_for_step
+from tests.relay import DEMO, FP32, ROOT, command, curve, final_files, wait_for_step, wait_until
 from tests.slurm.conftest import WAITING
 from tests.slurm.trial import CLUSTER, PATIENCE, processes_of, submit
 
@@ -170,7 +170,9 @@ def test_an_array_task_that_fails_by_itself_is_tried_again(
     _, jobs = submit(tmp_path, "corpus.tasks=3", job="preprocess")
     element = f"{jobs['preprocess']}_1"
     slurm.wait(element, "RUNNING")
-    slurm.run("scancel", "--signal=KILL", f"{element}.0")
+    job = slurm.job(element)["JobId"]
+    wait_until(lambda: bool(processes_of(job)), f"process of {element}", every=0.02)
+    os.kill(processes_of(job)[0], signal.SIGKILL)
     slurm.wait(element, "COMPLETED", timeout=PATIENCE)
     assert slurm.job(element)["Restarts"] == "1"
     assert '"missing": 0' in command(

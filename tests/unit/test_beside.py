@@ -136,7 +136,7 @@ def test_no_gpu_is_taken_from_a_training_unless_the_cluster_says_so(
 
 
 def test_a_recipe_that_is_not_the_runs_own_is_refused(desk: Desk, run: Run) -> None:
-    recipe, cluster = command.load(desk.recipe_file, ["training.seed=3"])
+    recipe, cluster = command.load(desk.recipe_file, ["training.seed=3"], refuse=False)
     with pytest.raises(RunError, match=r"training.seed: 0 -> 3"):
         beside.submit("evaluate", recipe, cluster, 5, print)
     assert not run.beside.exists()

@@ -182,7 +182,7 @@ def test_a_path_that_only_begins_alike_has_not_moved() -> None:
 
 
 def test_a_released_recipe_holds_no_path(made: Run, desk: Desk) -> None:
-    recipe = desk.recipe(f"tracking.mlflow=sqlite:///{desk.folder}/own.db")
+    recipe = desk.recipe("name=other", f"tracking.mlflow=sqlite:///{desk.folder}/own.db")
     told = str(places.released(recipe.model_dump(mode="json")))
     assert os.sep not in told.replace("http://", "")
     assert "dump.xml.bz2" in told
