@@ -161,7 +161,7 @@ def record(run: Run, job: str, name: str, decision: Decision, where: Sequence[st
 def show_end(run: Run, decision: Decision) -> None:
     """Have MLflow show a training job that ended for good: no attempt knows whether it was the last."""
     over = not (decision.requeue or decision.reason in ("done", _BY_SLURM, _SUPERSEDED))
-    if not over or not run.mlflow_cursor.is_file():
+    if not over or not run.attempts.is_dir():
         return
     recipe = read_resolved(run.recipe, Recipe)
     if recipe.tracking.mlflow is None:
