@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from jobs.command import Overrides, RecipeFile, load, main, refuse_cluster_keys, run_of
+from jobs.chain import run_of
+from jobs.command import Overrides, RecipeFile, load, main, refuse_cluster_keys
 from jobs.release import Step, release_app
 from kit.errors import ConfigError, StageError
 from kit.workspace import MANIFEST

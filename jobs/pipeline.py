@@ -6,7 +6,7 @@ python -m jobs.pipeline submit configs/gpt2-xl-ja.yaml --cluster mdx
 
 from __future__ import annotations
 
-from jobs.chain import stages_of
+from jobs.chain import run_of, stages_of
 from jobs.command import (
     ClusterName,
     DryRun,
@@ -18,14 +18,9 @@ from jobs.command import (
     main,
     new_app,
     print_json,
-    run_here,
-    run_of,
-    show_dry_run,
-    submit,
     tell_differences,
-    to_do,
-    warn,
 )
+from jobs.operate import run_here, show_dry_run, submit, to_do, warn
 
 app = new_app("The whole relay: from raw text to a released model.")
 

@@ -4,15 +4,8 @@ python -m jobs.preprocess run configs/demo.yaml
 python -m jobs.preprocess report configs/demo.yaml
 """
 
-from jobs.command import (
-    Overrides,
-    RecipeFile,
-    load,
-    main,
-    refuse_cluster_keys,
-    say,
-    stage_app,
-)
+from jobs.command import Overrides, RecipeFile, load, main, refuse_cluster_keys, stage_app
+from jobs.operate import say
 
 app = stage_app("preprocess", "Raw text into shards of segmented documents.")
 

@@ -16,8 +16,8 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from jobs import ending
-from jobs.chain import TRAIN, stopped
-from jobs.command import run_here, run_of, submit
+from jobs.chain import TRAIN, run_of, stopped
+from jobs.operate import run_here, submit
 from kit import log, plan, tokens
 from kit.errors import ClusterError, JobFailed, RunError, StageError
 from kit.files import read_json
@@ -91,7 +91,7 @@ def rehearse(
 
 def replace(run: Run) -> None:
     """Remove an earlier rehearsal. Raises RunError for another run, or one that is at work."""
-    from jobs.command import refuse_second
+    from jobs.operate import refuse_second
     from kit.cluster import submission
 
     if not run.root.exists():

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jobs.chain import run_of
 from jobs.command import (
     ClusterName,
     DryRun,
@@ -21,12 +22,9 @@ from jobs.command import (
     load,
     new_app,
     print_json,
-    run_here,
-    run_of,
-    say,
     show_status,
-    submit,
 )
+from jobs.operate import run_here, say, submit
 from kit.errors import RunError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from jobs.chain import STAGES, TRAIN, stages_of, standings, training
-from jobs.command import describe
+from jobs.operate import describe
 from kit.quantities import duration
 from kit.relay import fate
 

@@ -18,9 +18,9 @@ from jobs.command import (
     main,
     print_json,
     refuse_cluster_keys,
-    say,
     stage_app,
 )
+from jobs.operate import say
 from kit.errors import ConfigError
 
 if TYPE_CHECKING:

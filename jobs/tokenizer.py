@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jobs.chain import run_of
 from jobs.command import (
     ClusterName,
     DryRun,
@@ -25,14 +26,8 @@ from jobs.command import (
     new_app,
     print_json,
     refuse_cluster_keys,
-    refuse_early,
-    refuse_second,
-    refuse_unfinished,
-    run_here,
-    run_of,
-    say,
-    submit,
 )
+from jobs.operate import refuse_early, refuse_second, refuse_unfinished, run_here, say, submit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

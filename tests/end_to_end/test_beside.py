@@ -11,7 +11,7 @@ import pytest
 import jobs.evaluate
 import jobs.export
 import jobs.generate
-from jobs import command as commands
+from jobs import operate
 from kit.cluster import local
 from kit.config import Recipe
 from kit.errors import CheckpointError, RunError, StageError
@@ -115,7 +115,7 @@ def test_scores_of_a_checkpoint_come_while_the_training_lives(
     assert not run.evaluation.exists()
     assert len(ledger.attempts(run)) == 1
     with pytest.raises(RunError, match="is at work on this run"):
-        commands.refuse_second(run)
+        operate.refuse_second(run)
     with pytest.raises(RunError, match="or give --step N, for a checkpoint, beside it"):
         call(jobs.evaluate.app, "run", *arguments)
 

@@ -16,7 +16,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from jobs.chain import stages_of
-from jobs.command import load, withdraw_broken
+from jobs.command import load
+from jobs.operate import withdraw_broken
 from kit.cluster import local, requeue
 from kit.config import Recipe, Release
 from kit.files import read_json

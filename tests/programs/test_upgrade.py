@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from jobs import chain
-from jobs.command import load, run_of
+from jobs.chain import run_of
+from jobs.command import load
 from kit import vocabularies
 from kit.cluster import submission
 from kit.config import Recipe

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from jobs import chain, command, report
+from jobs import chain, command, operate, report
 from kit import places, shards
 from kit.cluster import submission
 from kit.config import Recipe
@@ -59,7 +59,7 @@ def test_a_workspace_that_moved_with_its_texts_is_done_as_before(made: Run, desk
     assert [piece["xxh3"] for piece in pieces] == [piece["xxh3"] for piece in before]
     assert {**chain.STAGES[0].census(run, recipe)}["done"] == 2
 
-    command.refuse_to_disturb(recipe, chain.STAGES[:1])
+    operate.refuse_to_disturb(recipe, chain.STAGES[:1])
     submission.prepare(recipe, command.load(now / desk.recipe_file.name)[1])
     assert command.load(run.root)[0] == recipe
 
@@ -116,7 +116,7 @@ def test_another_text_in_the_place_of_the_first_is_refused(made: Run, desk: Desk
     recipe, _ = command.load(made.root, [f"corpus.sources.web.location={other}"])
     for stages in (chain.STAGES[:1], (chain.TRAIN,)):
         with pytest.raises(RunError, match="of another size or time"):
-            command.refuse_to_disturb(recipe, stages)
+            operate.refuse_to_disturb(recipe, stages)
 
 
 def test_a_linked_run_directory_belongs_to_the_workspace_that_links_it(
