@@ -6,7 +6,7 @@ python -m jobs.generate submit work/demo/runs/demo --step 80
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -61,10 +61,8 @@ def release_app(name: str, text: str) -> typer.Typer:
         recipe, cluster = load(recipe_file, overrides, cluster_name)
         if step is None:
             _do_at_the_end(name, run_here, recipe, cluster, dry_run, verify)
-        elif not _is_only_asked(name, recipe, cluster, step, dry_run, verify):
-            from kit.release import beside
-
-            beside.run(name, recipe, cluster, step, say)
+        else:
+            _do_beside(name, "run", recipe, cluster, step, dry_run, verify)
 
     @app.command("submit")
     def submit_verb(
@@ -79,10 +77,8 @@ def release_app(name: str, text: str) -> typer.Typer:
         recipe, cluster = load(recipe_file, overrides, cluster_name)
         if step is None:
             _do_at_the_end(name, submit, recipe, cluster, dry_run, verify)
-        elif not _is_only_asked(name, recipe, cluster, step, dry_run, verify):
-            from kit.release import beside
-
-            beside.submit(name, recipe, cluster, step, say)
+        else:
+            _do_beside(name, "submit", recipe, cluster, step, dry_run, verify)
 
     @app.command("status")
     def status_verb(
@@ -122,23 +118,26 @@ def _do_at_the_end(
         raise RunError(f"{error}; or give --step N, for a checkpoint, beside it") from None
 
 
-def _is_only_asked(
+def _do_beside(
     name: str,
+    verb: Literal["run", "submit"],
     recipe: config.Recipe,
     cluster: config.Cluster,
     step: int,
     dry_run: bool,
     verify: bool,
-) -> bool:
-    """With --dry-run say what would be done; with --verify have what is damaged made again."""
+) -> None:
+    """Of the checkpoint of a step; with --verify what is damaged is made again."""
     from kit.release import beside
 
     if dry_run:
         state = beside.state(name, recipe, step)
         say(f"{name}: 1 task on {cluster.name}, of the checkpoint of step {step}; 1 {state}")
-    elif verify:
+        return
+    if verify:
         beside.withdraw_broken(name, recipe, step, say)
-    return dry_run
+    act = beside.run if verb == "run" else beside.submit
+    act(name, recipe, cluster, step, say)
 
 
 def _show_step(name: str, recipe: config.Recipe, step: int, *, verify: bool, as_json: bool) -> None:

@@ -125,10 +125,30 @@ class Workspace:
 
 
 @dataclass(frozen=True)
-class Run:
-    """A run directory: the one thing a submitted job is given."""
+class Results:
+    """What becomes of weights: folders with a manifest, as of every stage."""
 
     root: Path
+
+    @property
+    def evaluation(self) -> Path:
+        """The scores."""
+        return self.root / "evaluation"
+
+    @property
+    def export(self) -> Path:
+        """The model in the form of a release."""
+        return self.root / "export"
+
+    @property
+    def samples(self) -> Path:
+        """Text that the model wrote."""
+        return self.root / "samples"
+
+
+@dataclass(frozen=True)
+class Run(Results):
+    """A run directory: the one thing a submitted job is given."""
 
     @property
     def recipe(self) -> Path:
@@ -268,21 +288,6 @@ class Run:
         return self.root / "mlflow-cursor.json"
 
     @property
-    def evaluation(self) -> Path:
-        """The scores: a folder with a manifest, as of every stage."""
-        return self.root / "evaluation"
-
-    @property
-    def export(self) -> Path:
-        """The released model."""
-        return self.root / "export"
-
-    @property
-    def samples(self) -> Path:
-        """Text the released model wrote: a folder with a manifest."""
-        return self.root / "samples"
-
-    @property
     def beside(self) -> Path:
         """What is made of single checkpoints beside the training, and the code that makes it."""
         return self.root / "at"
@@ -307,14 +312,12 @@ class Run:
 
 
 @dataclass(frozen=True)
-class AtStep:
+class AtStep(Results):
     """What was made of the checkpoint of one step; its folders are named as those of a finished run.
 
     A job that makes one of them has a directory of its own in the form of a run directory, with the
     checkpoint in it as long as it needs it: nothing that the training job relies on is written.
     """
-
-    root: Path
 
     @property
     def step(self) -> int:
@@ -325,21 +328,6 @@ class AtStep:
     def run(self) -> Run:
         """The run that the checkpoint is of."""
         return Run(self.root.parents[1])
-
-    @property
-    def evaluation(self) -> Path:
-        """The scores."""
-        return self.root / "evaluation"
-
-    @property
-    def export(self) -> Path:
-        """The model in the form of a release."""
-        return self.root / "export"
-
-    @property
-    def samples(self) -> Path:
-        """Text that the model wrote."""
-        return self.root / "samples"
 
     def job(self, command: str) -> Run:
         """The run directory of the job of a command."""
