@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from jobs.chain import Stage
     from kit import config
+    from kit.clusters import Cluster
     from kit.workspace import Run
 
 RecipeFile = Annotated[
@@ -60,7 +61,7 @@ def load(
     cluster_name: str | None = None,
     *,
     refuse: bool = True,
-) -> tuple[config.Recipe, config.Cluster]:
+) -> tuple[config.Recipe, Cluster]:
     """The recipe and cluster of a command line, resolved on this machine, as amended in mid-run.
 
     Raises RunError where its run was begun with another recipe; `refuse` is off for a command that
@@ -105,7 +106,7 @@ def _refuse_broken_links(recipe: config.Recipe) -> None:
     places.refuse_broken_links([*workspace.folders, *raw, run.root, *inside])
 
 
-def _with_precision(recipe: config.Recipe, cluster: config.Cluster) -> config.Training:
+def _with_precision(recipe: config.Recipe, cluster: Cluster) -> config.Training:
     """The recipe's training in a precision of its own: a run that has begun keeps the one it has."""
     from kit import config
     from kit.sections import read_resolved
@@ -122,7 +123,7 @@ def _with_precision(recipe: config.Recipe, cluster: config.Cluster) -> config.Tr
     return training.model_copy(update={"precision": asked, "precision_reason": reason})
 
 
-def read_run(directory: Path) -> tuple[Run, config.Recipe, config.Cluster]:
+def read_run(directory: Path) -> tuple[Run, config.Recipe, Cluster]:
     """A run that is there, with its recipe and cluster as they stand. Raises ConfigError."""
     from kit import amendments, recipes
 
@@ -179,9 +180,9 @@ def stage_app(name: str, text: str) -> typer.Typer:
 
 def do_stage(
     name: str,
-    act: Callable[[config.Recipe, config.Cluster, Sequence[Stage]], object],
+    act: Callable[[config.Recipe, Cluster, Sequence[Stage]], object],
     recipe: config.Recipe,
-    cluster: config.Cluster,
+    cluster: Cluster,
     dry_run: bool,
     verify: bool,
 ) -> None:

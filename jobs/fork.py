@@ -17,7 +17,8 @@ from kit.workspace import Run
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kit.config import Cluster, Recipe
+    from kit.clusters import Cluster
+    from kit.config import Recipe
     from kit.training.checkpoint import Checkpoint
 
 # What says how the learning rate goes, which `decay` says too.

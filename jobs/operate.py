@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from jobs.chain import Stage
     from kit import config
     from kit.cluster.launch import Job
+    from kit.clusters import Cluster
     from kit.workspace import Run
 
 
@@ -31,7 +32,7 @@ def say(text: str) -> None:
 
 def run_here(
     recipe: config.Recipe,
-    cluster: config.Cluster,
+    cluster: Cluster,
     stages: Sequence[Stage],
     say: Callable[[str], None] = log.info,
 ) -> dict[str, float]:
@@ -69,7 +70,7 @@ def run_here(
 
 def submit(
     recipe: config.Recipe,
-    cluster: config.Cluster,
+    cluster: Cluster,
     stages: Sequence[Stage],
     say: Callable[[str], None] = say,
 ) -> None:
@@ -100,7 +101,7 @@ def submit(
     say(f"run directory: {run.root}")
 
 
-def _look_ahead(recipe: config.Recipe, cluster: config.Cluster, stages: Sequence[Stage]) -> None:
+def _look_ahead(recipe: config.Recipe, cluster: Cluster, stages: Sequence[Stage]) -> None:
     """Find out now what the jobs would find out. Raises ConfigError."""
     from kit.relay import foresight
 
@@ -216,7 +217,7 @@ def _jobs(run: Run, recipe: config.Recipe, stages: Sequence[Stage]) -> list[Job]
     return [first.rest(run, recipe), *(stage.job(recipe) for stage in others)]
 
 
-def show_dry_run(recipe: config.Recipe, cluster: config.Cluster, stages: Sequence[Stage]) -> None:
+def show_dry_run(recipe: config.Recipe, cluster: Cluster, stages: Sequence[Stage]) -> None:
     """Say what `run` or `submit` would do."""
     todo = to_do(recipe, stages)
     _look_ahead(recipe, cluster, todo)
@@ -237,7 +238,7 @@ def describe(counts: dict[str, Any]) -> str:
                      for key, value in counts.items() if value not in (0, None))  # fmt: skip
 
 
-def warn(recipe: config.Recipe, cluster: config.Cluster) -> None:
+def warn(recipe: config.Recipe, cluster: Cluster) -> None:
     """Say on stderr what will be slow, and need not be."""
     from kit.training import precision
 

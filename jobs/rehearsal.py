@@ -25,7 +25,8 @@ from kit.quantities import count, duration, size
 from kit.relay import synthetic
 
 if TYPE_CHECKING:
-    from kit.config import Cluster, Recipe
+    from kit.clusters import Cluster
+    from kit.config import Recipe
     from kit.tracking.ledger import Row
     from kit.workspace import Run, Workspace
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from jobs.chain import Stage
     from kit import config
+    from kit.clusters import Cluster
 
 Step = Annotated[
     int | None,
@@ -101,9 +102,9 @@ def release_app(name: str, text: str) -> typer.Typer:
 
 def _do_at_the_end(
     name: str,
-    act: Callable[[config.Recipe, config.Cluster, Sequence[Stage]], object],
+    act: Callable[[config.Recipe, Cluster, Sequence[Stage]], object],
     recipe: config.Recipe,
-    cluster: config.Cluster,
+    cluster: Cluster,
     dry_run: bool,
     verify: bool,
 ) -> None:
@@ -122,7 +123,7 @@ def _do_beside(
     name: str,
     verb: Literal["run", "submit"],
     recipe: config.Recipe,
-    cluster: config.Cluster,
+    cluster: Cluster,
     step: int,
     dry_run: bool,
     verify: bool,

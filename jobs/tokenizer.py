@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from jobs.chain import Stage
     from kit import config
+    from kit.clusters import Cluster
 
 app = new_app("A tokenizer from the shards: counted, trained, measured, chosen.")
 Pick = Annotated[
@@ -95,9 +96,9 @@ def report_verb(
 
 
 def _do(
-    act: Callable[[config.Recipe, config.Cluster, Sequence[Stage]], object],
+    act: Callable[[config.Recipe, Cluster, Sequence[Stage]], object],
     recipe: config.Recipe,
-    cluster: config.Cluster,
+    cluster: Cluster,
     pick: str | None,
     dry_run: bool,
     verify: bool,

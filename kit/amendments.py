@@ -26,7 +26,8 @@ from kit.sections import Section, SectionT, validate
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from kit.config import Cluster, Recipe, Training
+    from kit.clusters import Cluster
+    from kit.config import Recipe, Training
     from kit.workspace import Run
 
 Row = dict[str, Any]

@@ -12,7 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kit.config import Cluster, Normalise, Recipe, TaskResources, is_remote
+from kit.clusters import Cluster, TaskResources
+from kit.config import Normalise, Recipe, is_remote
 from kit.errors import ConfigError
 from kit.vocabularies import Vocabulary
 

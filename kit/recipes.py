@@ -19,7 +19,8 @@ import yaml
 from pydantic_core import to_jsonable_python
 
 from kit import effects, presets, written
-from kit.config import Cluster, Recipe, Source, is_remote, named_kind
+from kit.clusters import Cluster
+from kit.config import Recipe, Source, is_remote, named_kind
 from kit.errors import ConfigError
 from kit.fields import dotted_keys, field_at, takes, type_at
 from kit.files import read_json

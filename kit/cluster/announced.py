@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from kit.cluster.launch import Job
-    from kit.config import Cluster
+    from kit.clusters import Cluster
     from kit.workspace import Run
 
 

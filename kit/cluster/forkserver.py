@@ -32,7 +32,7 @@ from kit.errors import Interrupted, JobFailed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kit.config import Cluster
+    from kit.clusters import Cluster
     from kit.workspace import Run
 
 _POLL = 0.1

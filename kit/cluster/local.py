@@ -27,7 +27,7 @@ from kit import log
 from kit.cluster import announced, launch, requeue, view
 from kit.cluster.processes import GRACE, Processes, Starter
 from kit.cluster.state import JobState
-from kit.config import Cluster
+from kit.clusters import Cluster
 from kit.errors import DONE, ClusterError, EkidenError, Interrupted, JobFailed, RunError
 from kit.files import read_json, text_hash, write_text
 from kit.sections import read_resolved

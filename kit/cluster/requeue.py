@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from kit import log, quantities
 from kit.cluster import launch, nodes, state
-from kit.config import Cluster, Recipe
+from kit.clusters import Cluster
+from kit.config import Recipe
 from kit.errors import DONE, FAILED, ClusterError
 from kit.files import append_line, read_json
 from kit.sections import read_resolved

@@ -28,11 +28,12 @@ from kit.workspace import Run, Workspace
 if TYPE_CHECKING:
     from kit import config
     from kit.amendments import Amendment, Row
+    from kit.clusters import Cluster
 
 _PACKAGES = ("jobs", "kit")
 
 
-def prepare(recipe: config.Recipe, cluster: config.Cluster) -> Run:
+def prepare(recipe: config.Recipe, cluster: Cluster) -> Run:
     """Make the run directory of a recipe, or check that it is this recipe's.
 
     Raises RunError where another recipe is already trained there.
@@ -43,7 +44,7 @@ def prepare(recipe: config.Recipe, cluster: config.Cluster) -> Run:
     return run
 
 
-def lay_out(run: Run, recipe: config.Recipe, cluster: config.Cluster) -> None:
+def lay_out(run: Run, recipe: config.Recipe, cluster: Cluster) -> None:
     """Write what a job reads; code and packages only until training has begun."""
     run.root.mkdir(parents=True, exist_ok=True)
     identify(run, recipe.name)
@@ -60,7 +61,7 @@ def lay_out(run: Run, recipe: config.Recipe, cluster: config.Cluster) -> None:
             shutil.rmtree(before)
 
 
-def lay_out_beside(job: Run, shelf: Run, recipe: config.Recipe, cluster: config.Cluster) -> None:
+def lay_out_beside(job: Run, shelf: Run, recipe: config.Recipe, cluster: Cluster) -> None:
     """Write what a job beside the training reads, in a directory of its own; the code on a shared shelf.
 
     It is the code and packages of now: those of the training stay as they are.

@@ -8,7 +8,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from kit import duplicates, shards, stage
-from kit.config import Cluster, Recipe
+from kit.clusters import Cluster
+from kit.config import Recipe
 from kit.corpus import documents, report, segment
 from kit.corpus.faults import Faults
 from kit.corpus.steps import Document, Steps, segmented

@@ -28,7 +28,8 @@ from kit.workspace import MANIFEST, Run, Workspace
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kit.config import Cluster, Recipe
+    from kit.clusters import Cluster
+    from kit.config import Recipe
     from kit.stage import Unit
     from kit.training.checkpoint import Checkpoint
     from kit.workspace import AtStep

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kit import log, manifest, shards, stage, tokens
-from kit.config import Cluster, Recipe
+from kit.clusters import Cluster
+from kit.config import Recipe
 from kit.errors import CheckpointError
 from kit.files import text_hash, write_json
 from kit.progress import shown

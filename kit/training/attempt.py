@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kit import amendments, log
-from kit.config import Cluster, Recipe
+from kit.clusters import Cluster
+from kit.config import Recipe
 from kit.errors import ConfigError, Interrupted, JobFailed, TrainingStopped
 from kit.files import read_json, write_json
 from kit.sections import read_resolved

@@ -13,7 +13,8 @@ from kit.tracking.tensorboard import EventFile
 from kit.training.journal import Journal
 
 if TYPE_CHECKING:
-    from kit.config import Cluster, Recipe
+    from kit.clusters import Cluster
+    from kit.config import Recipe
     from kit.tracking.ledger import Row
     from kit.training.batches import Batches
     from kit.training.progress import Progress

@@ -30,7 +30,8 @@ from kit.training.progress import Progress
 from kit.training.saver import Saver
 
 if TYPE_CHECKING:
-    from kit.config import Cluster, Recipe
+    from kit.clusters import Cluster
+    from kit.config import Recipe
     from kit.training.device import Device
     from kit.training.health import Watchdog
     from kit.training.saver import Saved

@@ -18,7 +18,8 @@ from kit.plan import ACCELERATORS, BF16_CAPABILITY
 if TYPE_CHECKING:
     import torch
 
-    from kit.config import Cluster, Precision
+    from kit.clusters import Cluster
+    from kit.config import Precision
 
 _DTYPES = {"bf16": "bfloat16", "fp16": "float16"}  # torch's names
 _PATIENCE = 30.0  # seconds for nvidia-smi: it wakes every GPU of the node first

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from jobs import command as job
 from jobs.chain import TRAIN
 from kit.cluster import launch, submission
-from kit.config import Cluster
+from kit.clusters import Cluster
 from kit.sections import read_resolved
 from tests.benchmarks import harness
 from tests.relay import DEMO, command

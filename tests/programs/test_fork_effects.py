@@ -13,7 +13,8 @@ import torch.distributed as dist
 from jobs import command, fork
 from kit import amendments
 from kit.cluster import submission
-from kit.config import Cluster, Health, Recipe, Training
+from kit.clusters import Cluster
+from kit.config import Health, Recipe, Training
 from kit.sections import read_resolved
 from kit.tracking import ledger
 from kit.training import checkpoint

@@ -11,7 +11,7 @@ import pytest
 
 from jobs import command
 from kit.cluster import local
-from kit.config import Cluster
+from kit.clusters import Cluster
 from kit.errors import CheckpointError, RunError
 from kit.files import file_hash, read_json, write_json
 from kit.release import beside, source

@@ -10,7 +10,8 @@ import yaml
 from pydantic import ValidationError
 
 from kit import amendments, config
-from kit.config import Cluster, Recipe
+from kit.clusters import Cluster
+from kit.config import Recipe
 from kit.errors import ConfigError
 from kit.files import write_json
 from kit.recipes import load, load_cluster, load_recipe

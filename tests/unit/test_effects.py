@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from jobs import command, generate, preprocess, tokenize, tokenizer, train
 from kit.cluster.requeue import Decision, decide_task
 from kit.cluster.state import JobState
-from kit.config import Cluster, TaskResources, TrainingResources
+from kit.clusters import Cluster, TaskResources, TrainingResources
 from kit.errors import ConfigError, RunError, StageError
 from kit.files import file_hash, write_json
 from kit.recipes import load_cluster, load_recipe
