@@ -30,7 +30,7 @@ demo: $(VENV)/installed
 # By file: one process imports DeepSpeed, and one compiles the merge loop, not each; the longest come first. Each worker
 # has a Slurm of its own. Hundreds of commands are started: none compiles the kit anew, whatever the environment says.
 # One thread each, as the ranks have: several that wait for one another would keep other tests from the processor.
-PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(VENV)-dev/bin/python -m pytest --dist loadfile --no-loadscope-reorder
+PYTEST := env PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(VENV)-dev/bin/python -m pytest --dist loadfile --no-loadscope-reorder
 EACH := -m "not trial and not long"
 test: $(VENV)-dev/installed
 	$(MAKE) --jobs=2 --output-sync=target slurm besides-slurm
