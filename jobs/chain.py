@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import statistics
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from kit.errors import CheckpointError, EkidenError, InputError, StageError
@@ -157,13 +156,6 @@ STAGES = (
 def stages_of(recipe: Recipe, command: str | None = None) -> list[Stage]:
     """The stages of a recipe, in order; with a command: those that it does."""
     return [s for s in STAGES if s.applies(recipe) and command in (None, s.command)]
-
-
-def run_of(recipe: Recipe) -> Run:
-    """The run directory of a recipe, which may not be there yet."""
-    from kit.workspace import Workspace
-
-    return Workspace(Path(recipe.workspace)).run(recipe.name)
 
 
 def tally(run: Run, recipe: Recipe, name: str) -> Tally | None:

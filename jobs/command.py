@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jobs import ending
-from jobs.chain import run_of
 from jobs.operate import run_here, show_dry_run, submit, withdraw_broken
 from kit.errors import ConfigError
+from kit.workspace import run_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -10,11 +10,10 @@ from typing import Annotated
 
 import typer
 
-from jobs.chain import run_of
 from jobs.command import Overrides, RecipeFile, load, main, refuse_cluster_keys
 from jobs.release import Step, release_app
 from kit.errors import ConfigError, StageError
-from kit.workspace import MANIFEST
+from kit.workspace import MANIFEST, run_of
 
 app = release_app("generate", "Text from the released model: the recipe's prompts, or yours.")
 

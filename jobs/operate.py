@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs import ending
-from jobs.chain import TRAIN, run_of, tally
+from jobs.chain import TRAIN, tally
 from kit import log, quantities
 from kit.errors import ConfigError, InputError, RunError
-from kit.workspace import MANIFEST
+from kit.workspace import MANIFEST, run_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -6,7 +6,7 @@ python -m jobs.pipeline submit configs/gpt2-xl-ja.yaml --cluster mdx
 
 from __future__ import annotations
 
-from jobs.chain import run_of, stages_of
+from jobs.chain import stages_of
 from jobs.command import (
     ClusterName,
     DryRun,
@@ -21,6 +21,7 @@ from jobs.command import (
     tell_differences,
 )
 from jobs.operate import run_here, show_dry_run, submit, to_do, warn
+from kit.workspace import run_of
 
 app = new_app("The whole relay: from raw text to a released model.")
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from jobs.chain import run_of
 from jobs.command import (
     ClusterName,
     DryRun,
@@ -26,6 +25,7 @@ from jobs.command import (
 )
 from jobs.operate import run_here, say, submit
 from kit.errors import RunError
+from kit.workspace import run_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.chain import run_of
 from jobs.command import (
     ClusterName,
     DryRun,
@@ -28,6 +27,7 @@ from jobs.command import (
     refuse_cluster_keys,
 )
 from jobs.operate import refuse_early, refuse_second, refuse_unfinished, run_here, say, submit
+from kit.workspace import run_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

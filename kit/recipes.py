@@ -25,7 +25,7 @@ from kit.errors import ConfigError
 from kit.fields import dotted_keys, field_at, takes, type_at
 from kit.files import read_json
 from kit.sections import SectionT, read_resolved, validate
-from kit.workspace import Run, Workspace
+from kit.workspace import Run, run_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -123,7 +123,7 @@ def _recipe_of(path: Path, overrides: Sequence[str]) -> Recipe:
                 "and fork"
             )
     recipe = read_resolved(run.recipe, Recipe)
-    own = Workspace(Path(recipe.workspace)).run(recipe.name).root
+    own = run_of(recipe).root
     if own.resolve() != path.resolve():
         raise ConfigError(
             f"{path}: is not where a run of its name belongs, WORKSPACE/runs/{recipe.name}; bring it back "

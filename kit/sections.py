@@ -21,10 +21,8 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
-_NEARLY, _LIKE = (
-    0.8,
-    0.5,
-)  # how much alike, by difflib: a slip of the finger, and perhaps another word
+# How much alike two keys are, by difflib: a slip of the finger, and perhaps another word.
+_NEARLY, _LIKE = 0.8, 0.5
 RECORDED = "recorded"  # the context in which a configuration of a run directory is validated
 _SUGGESTED = 3  # keys of one name in other sections
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from kit import amendments, config
 from kit.errors import RunError
 from kit.sections import differing_keys, read_resolved
-from kit.workspace import Run, Workspace
+from kit.workspace import Workspace, run_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -38,7 +38,7 @@ def refuse_other(recipe: config.Recipe, spare: Collection[str] = ()) -> None:
     if not lines:
         return
     raise RunError(
-        f"{_run(recipe).root}: was begun with another recipe ({shown(lines)}); {_way(recipe)}"
+        f"{run_of(recipe).root}: was begun with another recipe ({shown(lines)}); {_way(recipe)}"
     )
 
 
@@ -62,7 +62,7 @@ def _way(recipe: config.Recipe) -> str:
     if all(amendments.is_of(key, amendments.MAY_CHANGE) for key in changes):
         given = " ".join(shlex.quote(f"{key}={_text(new)}") for key, (_, new) in changes.items())
         return (
-            f"to change this run: python -m jobs.train amend {_run(recipe).root} {given}; "
+            f"to change this run: python -m jobs.train amend {run_of(recipe).root} {given}; "
             f"for a run of its own add {anew}"
         )
     if any(amendments.is_of(key, _SHARED) for key in changes):
@@ -76,7 +76,7 @@ def _text(value: Any) -> str:
 
 def _own(recipe: config.Recipe) -> config.Recipe | None:
     """The recipe of the run, as amended; None where it has not begun."""
-    run = _run(recipe)
+    run = run_of(recipe)
     if not (run.begun and run.recipe.is_file()):
         return None
     own = amendments.on_recipe(amendments.recorded(run), read_resolved(run.recipe, config.Recipe))
@@ -84,10 +84,6 @@ def _own(recipe: config.Recipe) -> config.Recipe | None:
         return own
     # As an earlier version let both be given, of which steps counted.
     return own.model_copy(update={"training": own.training.model_copy(update={"epochs": None})})
-
-
-def _run(recipe: config.Recipe) -> Run:
-    return Workspace(Path(recipe.workspace)).run(recipe.name)
 
 
 def _free_name(recipe: config.Recipe) -> str:

@@ -23,7 +23,7 @@ from kit import amendments, schedule
 from kit.cluster import begun
 from kit.errors import ClusterError, ConfigError
 from kit.files import file_hash, read_json, sync_directory, text_hash, write_json, write_text
-from kit.workspace import Run, Workspace
+from kit.workspace import Run, run_of
 
 if TYPE_CHECKING:
     from kit import config
@@ -38,7 +38,7 @@ def prepare(recipe: config.Recipe, cluster: Cluster) -> Run:
 
     Raises RunError where another recipe is already trained there.
     """
-    run = Workspace(Path(recipe.workspace)).run(recipe.name)
+    run = run_of(recipe)
     begun.refuse_other(recipe)
     lay_out(run, recipe, cluster)
     return run

@@ -1,6 +1,6 @@
 """What jobs would find out when they run, found out when they are submitted: what is cheap and certain.
 
-foresight.check(recipe, cluster, jobs, begun=False)    # raises ConfigError, a line for each problem
+foresight.check(run, recipe, cluster, jobs)    # raises ConfigError, a line for each problem
 """
 
 from __future__ import annotations

@@ -13,7 +13,6 @@ written nor locked.
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit import manifest
@@ -23,10 +22,11 @@ from kit.files import read_json, sync_directory, write_json
 from kit.release import evaluate, export, generate
 from kit.release import source as sources
 from kit.training import checkpoint
-from kit.workspace import MANIFEST, Run, Workspace
+from kit.workspace import MANIFEST, Run, run_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from kit.clusters import Cluster
     from kit.config import Recipe
@@ -76,7 +76,7 @@ def submit(name: str, recipe: Recipe, cluster: Cluster, step: int, say: Say) -> 
 
 def prepare(name: str, recipe: Recipe, cluster: Cluster, step: int, say: Say) -> None:
     """Give a job the checkpoint, then all else that it reads; `moment` last. Raises CheckpointError."""
-    found = _run_of(recipe)
+    found = run_of(recipe)
     job = found.at(step).job(name)
     moment = sources.moment_of(found, recipe, step)
     _take(found, step, job)
@@ -89,7 +89,7 @@ def prepare(name: str, recipe: Recipe, cluster: Cluster, step: int, say: Say) ->
 
 def state(name: str, recipe: Recipe, step: int, *, verify: bool = False) -> manifest.State:
     """Whether it is made. Raises CheckpointError where it is not, and cannot be any more."""
-    found = _run_of(recipe)
+    found = run_of(recipe)
     job = found.at(step).job(name)
     held = sources.given(job) if job.moment.is_file() else None
     known: manifest.State = "missing" if held is None else "stale"
@@ -104,7 +104,7 @@ def state(name: str, recipe: Recipe, step: int, *, verify: bool = False) -> mani
 def withdraw_broken(name: str, recipe: Recipe, step: int, say: Say) -> None:
     """Read every file of it; where one is not what was written it counts as missing from here on."""
     if state(name, recipe, step, verify=True) == "broken":
-        folder = _unit(name, _run_of(recipe).at(step).job(name), recipe).folder
+        folder = _unit(name, run_of(recipe).at(step).job(name), recipe).folder
         manifest.withdraw(folder)
         say(f"{name}: {folder} is damaged, and will be made again")
 
@@ -160,10 +160,6 @@ def _failure(name: str, job: Run) -> str | None:
     return requeue.mistake(job, name) or last
 
 
-def _run_of(recipe: Recipe) -> Run:
-    return Workspace(Path(recipe.workspace)).run(recipe.name)
-
-
 def _unit(name: str, job: Run, recipe: Recipe) -> Unit:
     unit: Unit = _STAGES[name].units(job, recipe)[0]
     return unit
@@ -179,7 +175,7 @@ def _is_other(run: Run, held: Checkpoint) -> bool:
 
 def _ready(name: str, recipe: Recipe, step: int) -> Run:
     """The directory of a job that nobody works for; the recipe must be the run's own. Raises RunError."""
-    found = _run_of(recipe)
+    found = run_of(recipe)
     begun.refuse_other(recipe)
     job = found.at(step).job(name)
     launch.refuse_second(job)
@@ -190,7 +186,7 @@ def _ready(name: str, recipe: Recipe, step: int) -> Run:
 
 def _refuse_other_tokens(recipe: Recipe, step: int) -> None:
     """Raises CheckpointError or StageError here and now where the job would."""
-    for made in checkpoint.committed(_run_of(recipe)):
+    for made in checkpoint.committed(run_of(recipe)):
         if made.step == step:
             evaluate.causes_of(recipe, made)
 

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from jobs.chain import run_of, stages_of
+from jobs.chain import stages_of
 from jobs.command import load
 from kit.errors import ConfigError
 from kit.files import write_json
 from kit.relay import foresight
+from kit.workspace import run_of
 from tests.relay import DEMO
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from jobs import chain
-from jobs.chain import run_of
 from jobs.command import load
 from kit import vocabularies
 from kit.cluster import submission
@@ -16,7 +15,7 @@ from kit.config import Recipe
 from kit.errors import RunError
 from kit.files import read_json, write_json
 from kit.recipes import load_cluster
-from kit.workspace import MANIFEST, Workspace
+from kit.workspace import MANIFEST, Workspace, run_of
 from tests.later import later
 from tests.relay import DEMO, command, copy_of
 
