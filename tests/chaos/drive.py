@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 PATIENCE = patience(300)  # seconds without a new start, or without an end: the run does not go on
 RANKS = 2
 _POLL = 0.002
+_TRIES = 6  # to be in a phase that is over in a moment; each comes in at an earlier one
 
 
 class Stuck(Exception):  # noqa: N818  what became of the run
@@ -144,6 +145,8 @@ class Drive:
         )
         seen = Counter(phase for _, _, phase in self.struck)
         goals = [p for p in PHASES if any(p in kind.phases for kind in self.kinds)]
+        if watch.phase() != "start-up":  # it was missed in this start
+            goals = [phase for phase in goals if phase != "start-up"]
         goal = min(goals, key=lambda phase: (seen[phase], self.dice.random()))
         began = time.monotonic()
         if goal != "start-up":
@@ -158,6 +161,10 @@ class Drive:
         if kind is None or not start.alive():
             self._unstruck(start, watch, f"{kind.name if kind else 'no kind'}, aimed at {goal}")
             return self._interrupt(number, self._fresh_start() or self._early(number))
+        if goal == "start-up" and phase != goal:  # it was quicker than the last one
+            self._start_up = time.monotonic() - began
+            self._deck.insert(0, kind)
+            return self._interrupt(number, start)
         kind.strike(scene)
         self.struck.append((start.token, kind.name, phase))
         step = watch.step if watch.step >= 0 else "none"
@@ -204,18 +211,15 @@ class Drive:
             watch.look()
             time.sleep(_POLL)
 
-    def _pause(self, start: Start, seconds: float) -> None:
-        end = time.monotonic() + seconds
-        while time.monotonic() < end and start.alive():
-            time.sleep(0.02)
-
     def _aim(self, goal: str, start: Start, watch: Watch) -> str:
         """Wait for the phase, and a little more; the phase that it then is."""
         if goal == "start-up":
-            self._pause(start, self.dice.uniform(0, 0.9 * self._start_up))
+            end = time.monotonic() + self.dice.uniform(0, 0.9 * self._start_up)
+            while watch.phase() == goal and start.alive() and time.monotonic() < end:
+                time.sleep(0.02)
             return watch.phase()
         delay = self.dice.uniform(0, 0.05 if goal == "save" else 0.2)
-        for _ in range(3):
+        for _ in range(_TRIES):
             end = time.monotonic() + 60
             while watch.phase() != goal and start.alive() and time.monotonic() < end:
                 time.sleep(_POLL)
