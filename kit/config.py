@@ -347,6 +347,14 @@ class Recipe(Section):
     tracking: Tracking = Tracking()
     release: Release = Release()
 
+    @field_validator("workspace")
+    @classmethod
+    def _can_hold_code(cls, workspace: str, info: ValidationInfo) -> str:
+        # A task finds its run's code by PYTHONPATH, in which a colon separates folders.
+        if ":" in workspace and info.context != RECORDED:
+            raise ValueError("a path with a colon cannot be in PYTHONPATH; choose a folder without it")
+        return workspace
+
 
 def is_url(location: str) -> bool:
     """Whether a source's location is to be fetched over the network."""
