@@ -22,6 +22,24 @@ ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "configs" / "demo.yaml"
 # What `auto` is on a CPU, and quick on any: bf16 and fp16 only where they are what is tested.
 FP32 = "training.precision=fp32"
+# The demo's training, as short as a model that beats a unigram model allows.
+SHORT = (
+    "training.steps=40",
+    "training.checkpoint_every=15",
+    "training.validate_every=10",
+    "model.dropout=0.1",  # its randomness must leave no trace either
+    FP32,
+)
+# Training of which a second shows what is to be seen: what takes the time is the start of the ranks.
+TINY = (
+    FP32,
+    "model.n_layer=1",
+    "model.n_embd=32",
+    "model.n_positions=64",
+    "training.validation_blocks=8",
+    "tracking.mlflow=null",
+    "tracking.tensorboard=false",
+)
 
 
 def command(module: str, *arguments: str, code: int = 0) -> str:
@@ -74,3 +92,8 @@ def final_files(run: Run) -> dict[str, str]:
 def curve(run: Run) -> list[ledger.Row]:
     """The canonical ledger without what differs from machine to machine."""
     return ledger.comparable(ledger.canonical(run))
+
+
+def log_of(run: Run, job: str) -> str:
+    """What a job has printed, in all its starts."""
+    return "".join(path.read_text() for path in run.job_logs(job).glob("*.out"))

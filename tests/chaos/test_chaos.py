@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1800)]
 
-INTERRUPTIONS = 20 if LONG else 6
+INTERRUPTIONS = 20 if LONG else 5
 
 
 def test_a_run_interrupted_at_random_ends_as_one_that_was_not(tokens: Path, tmp_path: Path) -> None:

@@ -7,18 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kit.workspace import Run, Workspace
-from tests.relay import DEMO, FP32, command, copy_of
+from tests.relay import DEMO, SHORT, command, copy_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-SHORT = (
-    "training.steps=40",
-    "training.checkpoint_every=15",
-    "training.validate_every=10",
-    "model.dropout=0.1",  # its randomness must leave no trace either
-    FP32,
-)
 PREEMPTED_AT = "cluster.preempt_at_step=20"
 SAID = "said.txt"  # what the command of `preempted` said, in its workspace
 # Where nothing depends on two ranks agreeing: half the processes to start.

@@ -17,7 +17,7 @@ from kit.sections import read_resolved
 from kit.tokenizer import choice, encode
 from kit.tracking import ledger
 from kit.workspace import Run, Workspace
-from tests.relay import DEMO, FP32, command, curve, final_files
+from tests.relay import DEMO, TINY, command, curve, final_files, log_of
 
 from .conftest import ALONE
 
@@ -26,20 +26,15 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.end_to_end
 
-# Small enough for a second or so of training: what takes the time is the start of the ranks.
 SMALL = (
-    FP32,
+    *TINY,
     *ALONE,
-    "model.n_layer=1",
-    "model.n_embd=32",
-    "model.n_positions=64",
+    "training.validation_blocks=null",
     "training.micro_batch=16",
     "training.steps=20",
     "training.warmup_steps=5",
     "training.validate_every=10",
     "training.checkpoint_every=10",
-    "tracking.mlflow=null",
-    "tracking.tensorboard=false",
 )
 PEAK, LOW = 2e-3, 2e-4  # of the demo's recipe
 
@@ -116,6 +111,7 @@ def test_a_fork_with_the_same_settings_is_its_parent_bit_for_bit(parent: Run, sa
     assert curve(same) == [row for row in curve(parent) if row["step"] > 10]
 
 
+@pytest.mark.long  # tests/programs/test_fork_effects.py has it for every key
 def test_a_fork_with_another_learning_rate_goes_its_own_way(parent: Run) -> None:
     made = fork(parent, "slower", "training.learning_rate=1e-3", "training.decay=constant")
     assert rates(made) == dict.fromkeys(range(11, 21), 1e-3)
@@ -159,9 +155,21 @@ def test_an_amended_run_goes_on_from_the_unchanged_recipe_in_a_workspace_that_mo
     assert "nothing to submit" in command("train", "submit", *arguments)
 
 
-def test_a_relay_goes_on_to_its_end_in_a_workspace_that_moved(same: Run, moved: Run) -> None:
+def test_a_stage_that_fails_is_tried_again_and_a_moved_relay_goes_on_from_it_to_its_end(
+    same: Run, moved: Run
+) -> None:
     run = Run(moved.root.with_name(same.root.name))
-    command("pipeline", "run", str(run.root))
+    run.export.write_text("in the way")  # in the place of a folder
+    said = command("pipeline", "run", str(run.root), code=1)
+    assert said.count("evaluate: done") == 1
+    assert said.count("export-0: failed (exit code 1), again") == 2
+    assert "export: failed 3 times" in said
+    assert "evaluate: evaluation" in log_of(run, "evaluate")
+    assert str(run.export) in log_of(run, "export")
+    run.export.unlink()
+    said = command("pipeline", "run", str(run.root))
+    assert "evaluate: started" not in said
+    assert (run.samples / "samples.json").is_file()
     workspaces = [one.root.parents[1] for one in (same, run)]
     assert read_json(run.recipe)["workspace"] == str(workspaces[1])
     stages = json.loads(command("pipeline", "status", str(run.root), "--json"))["stages"]

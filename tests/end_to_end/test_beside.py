@@ -21,7 +21,7 @@ from kit.sections import read_resolved
 from kit.tracking import ledger
 from kit.workspace import Run, Workspace
 from tests.chaos.processes import starts
-from tests.relay import DEMO, FP32, command, wait_until
+from tests.relay import DEMO, TINY, command, wait_until
 
 from .conftest import ALONE
 
@@ -35,17 +35,14 @@ pytestmark = pytest.mark.end_to_end
 
 STEP, STEPS = 10, 1_000_000
 RULES = (
-    FP32,
+    *TINY,
     *ALONE,
-    "model.n_layer=1",
-    "model.n_embd=32",
-    "model.n_positions=64",
+    "training.validation_blocks=null",
     "training.micro_batch=16",
     f"training.steps={STEPS}",
     f"training.validate_every={STEP}",
     f"training.checkpoint_every={STEP}",
     f"training.keep_every={STEP}",
-    "tracking.tensorboard=false",
     "name=under-way",
 )
 

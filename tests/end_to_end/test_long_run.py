@@ -19,7 +19,7 @@ from kit.tracking import ledger
 from kit.training import checkpoint
 from kit.workspace import Run, Workspace
 from tests.disk import fill, small_disk
-from tests.relay import DEMO, FP32, command, curve, final_files, wait_for_step, wait_until
+from tests.relay import DEMO, TINY, command, curve, final_files, wait_for_step, wait_until
 
 from .conftest import ALONE
 
@@ -28,16 +28,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.end_to_end
 
-SMALL = (
-    FP32,
-    "model.n_layer=1",
-    "model.n_embd=32",
-    "model.n_positions=64",
-    "training.checkpoint_every=10",
-    "training.validate_every=12",
-    "training.validation_blocks=8",
-    "tracking.mlflow=null",
-)
+SMALL = (*TINY, "training.checkpoint_every=10", "training.validate_every=12")
 
 
 def train(
@@ -92,6 +83,7 @@ def test_a_users_files_save_and_stop_and_the_next_submission_goes_on(workspace: 
     assert f"attempt 2 rank 0: resumes from step {end['saved']} of attempt 1" in log
 
 
+@pytest.mark.long
 def test_an_older_attempt_leaves_when_a_newer_one_has_begun(workspace: Path) -> None:
     rules = ("training.steps=5000", "training.checkpoint_every=5000", *ALONE)
     run, _ = train(workspace, "superseded", *rules, verb="submit")
@@ -116,7 +108,10 @@ SPIKES = (
 
 
 # One of them in bf16, as on a GPU: a CPU without it takes its time, but for so small a model.
-@pytest.mark.parametrize(("rule", "precision"), [("skip", "bf16"), ("rollback", "fp32")])
+@pytest.mark.parametrize(
+    ("rule", "precision"),
+    [pytest.param("skip", "bf16", marks=pytest.mark.long), ("rollback", "fp32")],
+)
 def test_bad_steps_are_met_alike_whether_the_run_is_interrupted_or_not(
     workspace: Path, rule: str, precision: str
 ) -> None:
@@ -159,6 +154,7 @@ def test_a_run_that_diverges_is_stopped_and_says_so(workspace: Path) -> None:
     assert rows(run, "validation")[-1]["validation_loss"] is None
 
 
+@pytest.mark.long  # tests/programs/test_engine.py has it step by step, for every ZeRO stage
 def test_a_run_in_fp16_finds_its_loss_scale_and_is_the_same_when_it_is_interrupted(
     workspace: Path,
 ) -> None:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.relay import command, wait_for_step
+from tests.relay import SHORT, command, wait_for_step
 from tests.speed import patience
 
 from .trial import PATIENCE, WHOLE, submit
@@ -188,8 +188,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def preempted(slurm: Slurm, workspace: Path) -> tuple[Run, dict[str, str]]:
     """The whole relay, its training preempted by a job of a higher partition."""
-    run, jobs = submit(workspace)
-    wait_for_step(run, 40)
+    run, jobs = submit(workspace, *SHORT)
+    wait_for_step(run, 20)
     high = slurm.submit("sleep 600", "--partition=high", *WHOLE)
     slurm.wait(high, "RUNNING", timeout=PATIENCE)
     (workspace / WAITING).write_text(command("train", "status", str(run.root), "--json"))

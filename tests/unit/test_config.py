@@ -332,7 +332,9 @@ def test_mlflow_is_a_uri_or_null(desk: Desk, text: str, remedy: str) -> None:
 def test_a_workspace_whose_code_python_could_not_find_is_refused(desk: Desk) -> None:
     override = f"workspace={desk.folder}/a:b"
     said = mistake(desk, override)
-    assert said.startswith(f"override '{override}': workspace='{desk.folder}/a:b': a path with a colon")
+    assert said.startswith(
+        f"override '{override}': workspace='{desk.folder}/a:b': a path with a colon"
+    )
 
 
 @pytest.mark.parametrize(
