@@ -352,7 +352,9 @@ class Recipe(Section):
     def _can_hold_code(cls, workspace: str, info: ValidationInfo) -> str:
         # A task finds its run's code by PYTHONPATH, in which a colon separates folders.
         if ":" in workspace and info.context != RECORDED:
-            raise ValueError("a path with a colon cannot be in PYTHONPATH; choose a folder without it")
+            raise ValueError(
+                "a path with a colon cannot be in PYTHONPATH; choose a folder without it"
+            )
         return workspace
 
 
