@@ -16,7 +16,17 @@ import torch
 from kit.files import read_json
 from kit.tracking import ledger
 from kit.workspace import Run, Workspace
-from tests.relay import DEMO, FP32, ROOT, SHORT, TINY, command, curve, final_files, wait_for_step
+from tests.relay import (
+    DEMO,
+    FP32,
+    ROOT,
+    SHORT,
+    command,
+    curve,
+    final_files,
+    wait_for_step,
+    wait_until,
+)
 from tests.slurm.conftest import WAITING
 from tests.slurm.trial import CLUSTER, PATIENCE, processes_of, submit
 
@@ -27,7 +37,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1800)]
 
-THIRTY_STEPS = (*TINY, "training.steps=30", "training.checkpoint_every=10")
+THIRTY_STEPS = ("training.steps=30", "training.checkpoint_every=10", "tracking.mlflow=null")
 
 
 def stages_of(workspace: Path, *overrides: str) -> dict[str, Any]:
@@ -96,7 +106,7 @@ def test_a_killed_rank_costs_no_more_than_the_steps_since_the_last_checkpoint(
     slurm: Slurm, preempted: tuple[Run, dict[str, str]], workspace: Path
 ) -> None:
     run, jobs = submit(workspace, *THIRTY_STEPS, "name=killed", job="train")
-    wait_for_step(run, 12)
+    wait_until(lambda: bool(run.committed_checkpoints()), "checkpoint", PATIENCE)
     slurm.run("scancel", "--signal=KILL", jobs["train"] + ".0")
     slurm.wait(jobs["train"], "COMPLETED", timeout=PATIENCE)
     assert slurm.job(jobs["train"])["Comment"].startswith("ekiden: crash")
@@ -112,7 +122,7 @@ def test_one_dead_rank_ends_the_others_and_the_run_goes_on(
     slurm: Slurm, preempted: tuple[Run, dict[str, str]], workspace: Path, rank: int
 ) -> None:
     run, jobs = submit(workspace, *THIRTY_STEPS, f"name=rank-{rank}", job="train")
-    wait_for_step(run, 12)
+    wait_until(lambda: bool(run.committed_checkpoints()), "checkpoint", PATIENCE)
     os.kill(processes_of(jobs["train"])[rank], signal.SIGKILL)
     slurm.wait(jobs["train"], "COMPLETED", timeout=PATIENCE)
     job = slurm.job(jobs["train"])
