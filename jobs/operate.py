@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from jobs import ending
 from jobs.chain import TRAIN, tally
-from kit import log, quantities
 from kit.errors import ConfigError, InputError, RunError
+from kit.output import log, quantities
 from kit.workspace import MANIFEST, run_of
 
 if TYPE_CHECKING:

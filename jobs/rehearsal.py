@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 from jobs import ending
 from jobs.chain import TRAIN, stopped
 from jobs.operate import run_here, submit
-from kit import log, plan, tokens
+from kit import plan, tokens
 from kit.errors import ClusterError, JobFailed, RunError, StageError
 from kit.files import read_json
-from kit.quantities import count, duration, size
+from kit.output import log
+from kit.output.quantities import count, duration, size
 from kit.relay import synthetic
 from kit.workspace import run_of
 

@@ -6,7 +6,7 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from jobs import standing
-from kit import quantities
+from kit.output import quantities
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

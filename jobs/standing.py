@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.chain import STAGES, TRAIN, stages_of, standings, training
 from jobs.operate import describe
-from kit.quantities import duration
+from kit.output.quantities import duration
 from kit.relay import fate
 
 if TYPE_CHECKING:

@@ -10,9 +10,10 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kit import log, manifest, quantities
+from kit import manifest
 from kit.errors import JobFailed, StageError
-from kit.progress import shown
+from kit.output import log, quantities
+from kit.output.progress import shown
 from kit.workspace import MANIFEST
 
 if TYPE_CHECKING:

@@ -25,9 +25,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kit import log
 from kit.cluster import launch
 from kit.errors import Interrupted, JobFailed
+from kit.output import log
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import submitit
 
-from kit import log
 from kit.cluster import state, submission
 from kit.errors import INTERRUPTED, USER_MISTAKE, ClusterError, EkidenError, Interrupted, RunError
 from kit.files import read_json, spare_output, write_json
+from kit.output import log
 from kit.workspace import Run
 
 if TYPE_CHECKING:

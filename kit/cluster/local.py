@@ -23,13 +23,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit import log
 from kit.cluster import announced, launch, requeue, view
 from kit.cluster.processes import GRACE, Processes, Starter
 from kit.cluster.state import JobState
 from kit.clusters import Cluster
 from kit.errors import DONE, ClusterError, EkidenError, Interrupted, JobFailed, RunError
 from kit.files import read_json, text_hash, write_text
+from kit.output import log
 from kit.sections import read_resolved
 
 if TYPE_CHECKING:

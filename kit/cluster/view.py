@@ -12,14 +12,14 @@ import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from kit import quantities
-from kit.progress import Pace, shown
+from kit.output import quantities
+from kit.output.progress import Pace, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from kit.progress import At
+    from kit.output.progress import At
     from kit.stage import Tally
     from kit.workspace import Attempt, Run
 

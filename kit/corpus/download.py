@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from kit import config, log, manifest, places, stage
+from kit import config, manifest, places, stage
 from kit.corpus import wikipedia
 from kit.corpus.raw import checksums, pieces, sources
 from kit.corpus.raw.checksums import Sum
 from kit.corpus.raw.fetch import NotThere, fetch, place
 from kit.defaults import Given
 from kit.errors import InputError, StageError
+from kit.output import log
 from kit.sections import read_resolved
 from kit.workspace import MANIFEST, Run, Workspace
 

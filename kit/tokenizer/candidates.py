@@ -7,11 +7,12 @@ import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit import log, manifest, shards, stage, tokens
+from kit import manifest, shards, stage, tokens
 from kit.config import Recipe
 from kit.defaults import Given
 from kit.errors import InputError
 from kit.files import text_hash
+from kit.output import log
 from kit.sections import read_resolved
 from kit.tokenizer import assemble, bpe, count, counts, merge, unigram
 from kit.tokenizer import measure as measures

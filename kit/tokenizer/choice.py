@@ -6,10 +6,11 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit import log, manifest, stage, tokens
+from kit import manifest, stage, tokens
 from kit.config import Recipe
 from kit.errors import ConfigError
 from kit.files import atomic, write_json, write_text
+from kit.output import log
 from kit.sections import read_resolved
 from kit.tokenizer import assemble, candidates
 from kit.tokenizer import measure as measures

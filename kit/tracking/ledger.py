@@ -13,8 +13,8 @@ import threading
 import time
 from typing import IO, TYPE_CHECKING, Any
 
-from kit import log
 from kit.files import read_json
+from kit.output import log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

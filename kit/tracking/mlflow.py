@@ -19,8 +19,8 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit import log
 from kit.files import file_hash, read_json, write_json
+from kit.output import log
 from kit.tracking import ledger, sqlite
 from kit.tracking.tensorboard import scalars
 from kit.workspace import Workspace

@@ -6,8 +6,9 @@ import math
 import time
 from typing import TYPE_CHECKING, Any
 
-from kit import amendments, log, plan, schedule
+from kit import amendments, plan, schedule
 from kit.files import read_json
+from kit.output import log
 from kit.tracking import ledger, mlflow
 from kit.tracking.tensorboard import EventFile
 from kit.training.journal import Journal

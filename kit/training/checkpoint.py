@@ -14,9 +14,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kit import log
 from kit.errors import CheckpointError
 from kit.files import file_hash, read_json, sync_directory
+from kit.output import log
 from kit.tracking import ledger
 from kit.workspace import checkpoint_numbers
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import torch
 
-from kit import quantities
 from kit.errors import ConfigError
+from kit.output import quantities
 from kit.plan import BF16_CAPABILITY
 
 

@@ -13,7 +13,7 @@ import time
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from kit import log
+from kit.output import log
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from kit import log, plan, schedule, shards, tokens
+from kit import plan, schedule, shards, tokens
 from kit.errors import CheckpointError
 from kit.files import read_json, text_hash
-from kit.quantities import count
+from kit.output import log
+from kit.output.quantities import count
 from kit.training import checkpoint, health
 from kit.training.batches import training_batches, validation_blocks
 from kit.training.book import Book

@@ -15,8 +15,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from kit import log
 from kit.files import read_json, sync_directory, write_json
+from kit.output import log
 from kit.training import checkpoint
 from kit.training.snapshot import write
 

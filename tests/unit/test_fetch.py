@@ -18,7 +18,7 @@ from kit.corpus.raw.checksums import Sum
 from kit.corpus.raw.fetch import NotThere, Patience, fetch, place
 from kit.errors import InputError, TransferError
 from kit.files import write_json
-from kit.progress import shown
+from kit.output.progress import shown
 from tests.disk import fill, small_disk
 from tests.unit.server import Server, serving
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kit import log, progress, stage
+from kit import stage
+from kit.output import log, progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from kit.files import CHUNK
-from kit.progress import shown
+from kit.output.progress import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

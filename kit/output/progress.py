@@ -14,7 +14,7 @@ import time
 from collections import deque
 from typing import IO, TYPE_CHECKING, Protocol
 
-from kit import log, quantities
+from kit.output import log, quantities
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,8 +6,8 @@ In a file or pipe a line begins with the clock, in a job also with its place:
 
     2026-11-28 01:02:03 attempt 3 rank 0: checkpoint of step 500: 1.2 GB in 3.4 s
 
-On a terminal it is the text alone. How far long work has come is kit/progress.py's subject. A command's
-answer is no log line: it is printed on stdout.
+On a terminal it is the text alone. How far long work has come is the subject of kit/output/progress.py. A
+command's answer is no log line: it is printed on stdout.
 """
 
 from __future__ import annotations
