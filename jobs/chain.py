@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kit.cluster.launch import Job
-    from kit.config import Recipe
+    from kit.config.recipe import Recipe
     from kit.relay.standing import Standing
     from kit.stage import Fault, Survey, Tally, Unit
     from kit.workspace import Run

@@ -11,15 +11,15 @@ import typer
 
 from jobs import ending
 from jobs.operate import run_here, show_dry_run, submit, withdraw_broken
+from kit.config.run import run_of
 from kit.errors import ConfigError
-from kit.workspace import run_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from jobs.chain import Stage
-    from kit import config
-    from kit.clusters import Cluster
+    from kit.config.cluster import Cluster
+    from kit.config.recipe import Recipe, Training
     from kit.workspace import Run
 
 RecipeFile = Annotated[
@@ -61,17 +61,18 @@ def load(
     cluster_name: str | None = None,
     *,
     refuse: bool = True,
-) -> tuple[config.Recipe, Cluster]:
+) -> tuple[Recipe, Cluster]:
     """The recipe and cluster of a command line, resolved on this machine, as amended in mid-run.
 
     Raises RunError where its run was begun with another recipe; `refuse` is off for a command that
     only looks, or is about the workspace.
     """
-    from kit import amendments, recipes
+    from kit import amendments
     from kit.cluster import begun
+    from kit.config.load import load
     from kit.corpus import segment
 
-    recipe, cluster = recipes.load(recipe_file, overrides or [], cluster_name)
+    recipe, cluster = load(recipe_file, overrides or [], cluster_name)
     name, version = segment.resolve(recipe.corpus.segmenter)
     resolved = {"segmenter": name, "segmenter_version": version}
     recipe = recipe.model_copy(update={"corpus": recipe.corpus.model_copy(update=resolved)})
@@ -85,7 +86,7 @@ def load(
     return recipe, amendments.on_cluster(rows, cluster)
 
 
-def tell_differences(recipe: config.Recipe) -> list[str]:
+def tell_differences(recipe: Recipe) -> list[str]:
     """Say on stderr what a recipe that is looked at has otherwise than its run; returns it."""
     from kit.cluster import begun
 
@@ -95,27 +96,27 @@ def tell_differences(recipe: config.Recipe) -> list[str]:
     return lines
 
 
-def _refuse_broken_links(recipe: config.Recipe) -> None:
+def _refuse_broken_links(recipe: Recipe) -> None:
     """Raises ConfigError for a link of the workspace, or of the run, that leads nowhere."""
-    from kit import places
+    from kit.config import moved
     from kit.workspace import Workspace
 
     workspace, run = Workspace(Path(recipe.workspace)), run_of(recipe)
     raw = [workspace.raw(name) for name in recipe.corpus.sources]
     inside = run.root.iterdir() if run.root.is_dir() else ()
-    places.refuse_broken_links([*workspace.folders, *raw, run.root, *inside])
+    moved.refuse_broken_links([*workspace.folders, *raw, run.root, *inside])
 
 
-def _with_precision(recipe: config.Recipe, cluster: Cluster) -> config.Training:
+def _with_precision(recipe: Recipe, cluster: Cluster) -> Training:
     """The recipe's training in a precision of its own: a run that has begun keeps the one it has."""
-    from kit import config
-    from kit.sections import read_resolved
+    from kit.config.recipe import Recipe
+    from kit.config.section import read_resolved
     from kit.training import precision
 
     training, run = recipe.training, run_of(recipe)
     asked, reason = training.precision, None
     if run.begun and run.recipe.is_file():
-        own = read_resolved(run.recipe, config.Recipe).training
+        own = read_resolved(run.recipe, Recipe).training
         if asked in ("auto", own.precision):
             asked, reason = own.precision, own.precision_reason
     if asked == "auto":
@@ -123,14 +124,15 @@ def _with_precision(recipe: config.Recipe, cluster: Cluster) -> config.Training:
     return training.model_copy(update={"precision": asked, "precision_reason": reason})
 
 
-def read_run(directory: Path) -> tuple[Run, config.Recipe, Cluster]:
+def read_run(directory: Path) -> tuple[Run, Recipe, Cluster]:
     """A run that is there, with its recipe and cluster as they stand. Raises ConfigError."""
-    from kit import amendments, recipes
+    from kit import amendments
+    from kit.config.load import load_cluster, load_recipe
 
     if not directory.is_dir():
         raise ConfigError(f"{directory}: there is no such run directory; see WORKSPACE/runs")
-    recipe = recipes.load_recipe(directory, [])
-    cluster = recipes.load_cluster(None, directory, [])
+    recipe = load_recipe(directory, [])
+    cluster = load_cluster(None, directory, [])
     _refuse_broken_links(recipe)
     rows = amendments.recorded(run := run_of(recipe))
     return run, amendments.on_recipe(rows, recipe), amendments.on_cluster(rows, cluster)
@@ -180,8 +182,8 @@ def stage_app(name: str, text: str) -> typer.Typer:
 
 def do_stage(
     name: str,
-    act: Callable[[config.Recipe, Cluster, Sequence[Stage]], object],
-    recipe: config.Recipe,
+    act: Callable[[Recipe, Cluster, Sequence[Stage]], object],
+    recipe: Recipe,
     cluster: Cluster,
     dry_run: bool,
     verify: bool,

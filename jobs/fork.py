@@ -7,8 +7,9 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from kit import amendments, recipes, schedule
+from kit import amendments, schedule
 from kit.cluster import submission
+from kit.config.load import changed_cluster, changed_recipe
 from kit.errors import CheckpointError, ConfigError, RunError
 from kit.files import read_json, sync_directory, write_json
 from kit.training import checkpoint
@@ -17,8 +18,8 @@ from kit.workspace import Run
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kit.clusters import Cluster
-    from kit.config import Recipe
+    from kit.config.cluster import Cluster
+    from kit.config.recipe import Recipe
     from kit.training.checkpoint import Checkpoint
 
 # What says how the learning rate goes, which `decay` says too.
@@ -46,11 +47,9 @@ def begin(
     """
     if decay is not None:
         changes = [*changes, *_branch(changes, step, decay, how)]
-    its = recipes.changed_recipe(recipe, changes)
+    its = changed_recipe(recipe, changes)
     # A drill that the parent had is not the fork's.
-    its_cluster = recipes.changed_cluster(
-        cluster.model_copy(update={"preempt_at_step": None}), changes
-    )
+    its_cluster = changed_cluster(cluster.model_copy(update={"preempt_at_step": None}), changes)
     other = amendments.differences(recipe, its)
     _refuse(other)
     run = Run(parent.root.with_name(its.name))

@@ -12,8 +12,9 @@ import typer
 
 from jobs.command import Overrides, RecipeFile, load, main, refuse_cluster_keys
 from jobs.release import Step, release_app
+from kit.config.run import run_of
 from kit.errors import ConfigError, StageError
-from kit.workspace import MANIFEST, run_of
+from kit.workspace import MANIFEST
 
 app = release_app("generate", "Text from the released model: the recipe's prompts, or yours.")
 
@@ -29,8 +30,8 @@ def text_verb(
 
     With --step as the export of that step does.
     """
-    from kit import recipes
     from kit.cluster import begun
+    from kit.config.load import changed_recipe
     from kit.release.generate import SETTINGS, generate
 
     refuse_cluster_keys(overrides)
@@ -43,7 +44,7 @@ def text_verb(
         )
     recipe, _ = load(recipe_file, others, refuse=False)
     begun.refuse_other(recipe, spare=SETTINGS)
-    recipe = recipes.changed_recipe(recipe, settings)
+    recipe = changed_recipe(recipe, settings)
     run = run_of(recipe)
     export = run.export if step is None else run.at(step).export
     if not (export / MANIFEST).is_file():

@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from jobs import ending
 from jobs.chain import TRAIN, tally
+from kit.config.run import run_of
 from kit.errors import ConfigError, InputError, RunError
 from kit.output import log, quantities
-from kit.workspace import MANIFEST, run_of
+from kit.workspace import MANIFEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from jobs.chain import Stage
-    from kit import config
     from kit.cluster.launch import Job
-    from kit.clusters import Cluster
+    from kit.config.cluster import Cluster
+    from kit.config.recipe import Recipe
     from kit.workspace import Run
 
 
@@ -31,7 +32,7 @@ def say(text: str) -> None:
 
 
 def run_here(
-    recipe: config.Recipe,
+    recipe: Recipe,
     cluster: Cluster,
     stages: Sequence[Stage],
     say: Callable[[str], None] = log.info,
@@ -69,7 +70,7 @@ def run_here(
 
 
 def submit(
-    recipe: config.Recipe,
+    recipe: Recipe,
     cluster: Cluster,
     stages: Sequence[Stage],
     say: Callable[[str], None] = say,
@@ -101,7 +102,7 @@ def submit(
     say(f"run directory: {run.root}")
 
 
-def _look_ahead(recipe: config.Recipe, cluster: Cluster, stages: Sequence[Stage]) -> None:
+def _look_ahead(recipe: Recipe, cluster: Cluster, stages: Sequence[Stage]) -> None:
     """Find out now what the jobs would find out. Raises ConfigError."""
     from kit.relay import foresight
 
@@ -118,7 +119,7 @@ def _look_ahead(recipe: config.Recipe, cluster: Cluster, stages: Sequence[Stage]
         device.check(recipe.training.precision, cluster.training.ranks_per_node)
 
 
-def withdraw_broken(recipe: config.Recipe, stages: Sequence[Stage]) -> None:
+def withdraw_broken(recipe: Recipe, stages: Sequence[Stage]) -> None:
     """Read every file of the stages; what is not what its manifest says counts as missing from here on."""
     from kit import manifest
 
@@ -145,7 +146,7 @@ def refuse_second(run: Run) -> None:
         local.refuse_second(run)
 
 
-def refuse_early(recipe: config.Recipe, stage: Stage) -> None:
+def refuse_early(recipe: Recipe, stage: Stage) -> None:
     """Raises StageError, CheckpointError or InputError where what a stage reads is not there yet."""
     from kit import tokens
 
@@ -155,7 +156,7 @@ def refuse_early(recipe: config.Recipe, stage: Stage) -> None:
         stage.units(run_of(recipe), recipe)
 
 
-def refuse_to_disturb(recipe: config.Recipe, stages: Sequence[Stage]) -> None:
+def refuse_to_disturb(recipe: Recipe, stages: Sequence[Stage]) -> None:
     """Raises RunError where stages would replace files that another run is trained on."""
     mine = run_of(recipe)
     _refuse_other_texts(mine, recipe)
@@ -164,15 +165,15 @@ def refuse_to_disturb(recipe: config.Recipe, stages: Sequence[Stage]) -> None:
         refuse_unfinished(recipe, stale[0], spare=mine)
 
 
-def _refuse_other_texts(run: Run, recipe: config.Recipe) -> None:
+def _refuse_other_texts(run: Run, recipe: Recipe) -> None:
     """Raises RunError where other texts lie where the recipe says that those of the run lie now."""
-    from kit import config
+    from kit.config.recipe import Recipe
+    from kit.config.section import read_resolved
     from kit.corpus import download
-    from kit.sections import read_resolved
 
     if not (run.begun and run.recipe.is_file()):
         return
-    own = read_resolved(run.recipe, config.Recipe).corpus.sources
+    own = read_resolved(run.recipe, Recipe).corpus.sources
     for name, source in recipe.corpus.sources.items():
         if name not in own or source.location == own[name].location:
             continue
@@ -187,7 +188,7 @@ def _refuse_other_texts(run: Run, recipe: config.Recipe) -> None:
                 )
 
 
-def refuse_unfinished(recipe: config.Recipe, stage: str, *, spare: Run | None = None) -> None:
+def refuse_unfinished(recipe: Recipe, stage: str, *, spare: Run | None = None) -> None:
     """Raises RunError where a run but `spare` is trained on what a stage would make anew."""
     from kit.cluster import submission
     from kit.workspace import Workspace
@@ -202,7 +203,7 @@ def refuse_unfinished(recipe: config.Recipe, stage: str, *, spare: Run | None = 
             )
 
 
-def to_do(recipe: config.Recipe, stages: Sequence[Stage]) -> list[Stage]:
+def to_do(recipe: Recipe, stages: Sequence[Stage]) -> list[Stage]:
     """The stages from the first that is not done."""
     run = run_of(recipe)
     rest = list(stages)
@@ -211,13 +212,13 @@ def to_do(recipe: config.Recipe, stages: Sequence[Stage]) -> list[Stage]:
     return rest
 
 
-def _jobs(run: Run, recipe: config.Recipe, stages: Sequence[Stage]) -> list[Job]:
+def _jobs(run: Run, recipe: Recipe, stages: Sequence[Stage]) -> list[Job]:
     """The stages as jobs. Of the first only tasks with something to do; of the others that is not known."""
     first, *others = stages
     return [first.rest(run, recipe), *(stage.job(recipe) for stage in others)]
 
 
-def show_dry_run(recipe: config.Recipe, cluster: Cluster, stages: Sequence[Stage]) -> None:
+def show_dry_run(recipe: Recipe, cluster: Cluster, stages: Sequence[Stage]) -> None:
     """Say what `run` or `submit` would do."""
     todo = to_do(recipe, stages)
     _look_ahead(recipe, cluster, todo)
@@ -238,7 +239,7 @@ def describe(counts: dict[str, Any]) -> str:
                      for key, value in counts.items() if value not in (0, None))  # fmt: skip
 
 
-def warn(recipe: config.Recipe, cluster: Cluster) -> None:
+def warn(recipe: Recipe, cluster: Cluster) -> None:
     """Say on stderr what will be slow, and need not be."""
     from kit.training import precision
 

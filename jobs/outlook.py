@@ -13,7 +13,7 @@ from kit.tracking import ledger
 
 if TYPE_CHECKING:
     from kit.amendments import Amendment
-    from kit.config import Recipe
+    from kit.config.recipe import Recipe
     from kit.schedule import Schedule
     from kit.workspace import Run
 

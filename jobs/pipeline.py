@@ -21,7 +21,7 @@ from jobs.command import (
     tell_differences,
 )
 from jobs.operate import run_here, show_dry_run, submit, to_do, warn
-from kit.workspace import run_of
+from kit.config.run import run_of
 
 app = new_app("The whole relay: from raw text to a released model.")
 

@@ -19,16 +19,17 @@ from jobs import ending
 from jobs.chain import TRAIN, stopped
 from jobs.operate import run_here, submit
 from kit import plan, tokens
+from kit.config import devices
+from kit.config.run import run_of
 from kit.errors import ClusterError, JobFailed, RunError, StageError
 from kit.files import read_json
 from kit.output import log
 from kit.output.quantities import count, duration, size
 from kit.relay import synthetic
-from kit.workspace import run_of
 
 if TYPE_CHECKING:
-    from kit.clusters import Cluster
-    from kit.config import Recipe
+    from kit.config.cluster import Cluster
+    from kit.config.recipe import Recipe
     from kit.tracking.ledger import Row
     from kit.workspace import Run, Workspace
 
@@ -163,7 +164,7 @@ def measure(run: Run, recipe: Recipe, cluster: Cluster) -> dict[str, Any]:
         "seconds_a_step": seconds,
         "tokens_per_second": rate,
         "mfu": accelerator
-        and rate * work / (begun["ranks"] * plan.ACCELERATORS[accelerator].peak_flops),
+        and rate * work / (begun["ranks"] * devices.ACCELERATORS[accelerator].peak_flops),
         "memory_bytes": max(row.get("memory_bytes") or 0 for row in steps) or None,
         "save_seconds": max(row["seconds"] for row in saves),
         "save_blocked_seconds": max(row["blocked"] for row in saves),

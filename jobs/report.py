@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from kit.config import Recipe
+    from kit.config.recipe import Recipe
     from kit.workspace import Run
 
 _AFTER_ANOTHER = ("queued", "cancelled", "stale", "unknown")  # as a stage before it has it

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from kit.config import Recipe
+    from kit.config.recipe import Recipe
     from kit.relay.standing import Standing
     from kit.workspace import Run
 

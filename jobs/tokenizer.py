@@ -27,14 +27,14 @@ from jobs.command import (
     refuse_cluster_keys,
 )
 from jobs.operate import refuse_early, refuse_second, refuse_unfinished, run_here, say, submit
-from kit.workspace import run_of
+from kit.config.run import run_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from jobs.chain import Stage
-    from kit import config
-    from kit.clusters import Cluster
+    from kit.config.cluster import Cluster
+    from kit.config.recipe import Recipe
 
 app = new_app("A tokenizer from the shards: counted, trained, measured, chosen.")
 Pick = Annotated[
@@ -96,8 +96,8 @@ def report_verb(
 
 
 def _do(
-    act: Callable[[config.Recipe, Cluster, Sequence[Stage]], object],
-    recipe: config.Recipe,
+    act: Callable[[Recipe, Cluster, Sequence[Stage]], object],
+    recipe: Recipe,
     cluster: Cluster,
     pick: str | None,
     dry_run: bool,

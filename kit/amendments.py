@@ -18,16 +18,16 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kit import recipes
+from kit.config.load import changed_cluster, changed_recipe
+from kit.config.section import Section, SectionT, validate
 from kit.errors import ConfigError
 from kit.files import write_text
-from kit.sections import Section, SectionT, validate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from kit.clusters import Cluster
-    from kit.config import Recipe, Training
+    from kit.config.cluster import Cluster
+    from kit.config.recipe import Recipe, Training
     from kit.workspace import Run
 
 Row = dict[str, Any]
@@ -116,7 +116,7 @@ def propose(
 
     `schedule`: CONTINUE, which None is too, or ANEW.
     """
-    after = (recipes.changed_recipe(recipe, changes), recipes.changed_cluster(cluster, changes))
+    after = (changed_recipe(recipe, changes), changed_cluster(cluster, changes))
     now = time.time()
     rows = [
         {"time": now, "key": key, "old": old, "new": new}

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from kit.config import Recipe
+    from kit.config.recipe import Recipe
 
 FINGERPRINTS, LIST = "fingerprints.bin", "duplicates.bin"
 WIDTH = 16  # bytes of a fingerprint, xxh3-128: two of 10^9 documents are alike with p = 10^-21

@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from kit.defaults import Given, alike
+from kit.config.defaults import Given, alike
 from kit.errors import StageError
 from kit.files import file_hash, is_temporary, read_json, text_hash, write_json
 from kit.workspace import MANIFEST

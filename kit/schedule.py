@@ -23,7 +23,7 @@ from kit.files import read_json
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from kit.config import Training
+    from kit.config.recipe import Training
     from kit.workspace import Run
 
     Row = dict[str, Any]

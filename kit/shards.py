@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from kit import duplicates, manifest, places
-from kit.defaults import Given
+from kit import duplicates, manifest
+from kit.config import moved
+from kit.config.defaults import Given
 from kit.errors import InputError, StageError
 from kit.files import zstd_reader, zstd_writer
 from kit.workspace import Workspace
@@ -22,7 +23,7 @@ from kit.workspace import Workspace
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from kit.config import Recipe
+    from kit.config.recipe import Recipe
 
     Lines = TypeVar("Lines", bound=Sequence[str])
 
@@ -83,7 +84,7 @@ def pieces(recipe: Recipe) -> list[dict[str, Any]]:
         piece
         for name, source in sorted(recipe.corpus.sources.items())
         for folder in [workspace.raw(name)]
-        for piece in places.pieces(
+        for piece in moved.pieces(
             manifest.read(folder, "jobs.download"), folder, source.location, downloads
         )
     ]

@@ -24,7 +24,7 @@ from kit.workspace import Workspace
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from kit.config import Recipe
+    from kit.config.recipe import Recipe
 
 TOKENIZER_VERSION = 3  # raise when the same shards come to give other words or another tokenizer
 VERSION = 2  # raise when the same shards and tokenizer come to give other bytes

@@ -21,11 +21,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kit.config import Recipe
+    from pathlib import Path
 
 MANIFEST = "manifest.json"
 
@@ -333,11 +332,6 @@ class AtStep(Results):
     def job(self, command: str) -> Run:
         """The run directory of the job of a command."""
         return Run(self.root / "jobs" / command)
-
-
-def run_of(recipe: Recipe) -> Run:
-    """The run directory of a recipe, which may not be there yet."""
-    return Workspace(Path(recipe.workspace)).run(recipe.name)
 
 
 def checkpoint_numbers(folder: Path) -> tuple[int, int] | None:

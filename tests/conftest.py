@@ -24,7 +24,7 @@ from kit.workspace import Run, Workspace
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from kit.config import Recipe
+    from kit.config.recipe import Recipe
 
 from tests import relay
 from tests.speed import VARIABLE, patience, speed
@@ -205,7 +205,7 @@ def desk(tmp_path: Path, streams: list[bytes]) -> Desk:
 @pytest.fixture(scope="session")
 def web_texts() -> list[str]:
     """The head of the demo's web text as documents of a shard."""
-    from kit.config import Corpus, Source
+    from kit.config.recipe import Corpus, Source
     from kit.corpus import segment
     from kit.corpus.steps import segment_document
 

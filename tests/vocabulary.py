@@ -15,7 +15,7 @@ from kit.workspace import Workspace
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from kit.config import Recipe
+    from kit.config.recipe import Recipe
 
 
 def trained(

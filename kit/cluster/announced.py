@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from kit.cluster.launch import Job
-    from kit.clusters import Cluster
+    from kit.config.cluster import Cluster
     from kit.workspace import Run
 
 

@@ -11,10 +11,12 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit import amendments, config
+from kit import amendments
+from kit.config.recipe import Recipe
+from kit.config.run import run_of
+from kit.config.section import differing_keys, read_resolved
 from kit.errors import RunError
-from kit.sections import differing_keys, read_resolved
-from kit.workspace import Workspace, run_of
+from kit.workspace import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -23,7 +25,7 @@ _SHOWN = 3  # differences that fit into one line
 _SHARED = ("corpus.", "tokenizer.", "tokens.")  # made once for all runs of a workspace
 
 
-def differences(recipe: config.Recipe) -> list[str]:
+def differences(recipe: Recipe) -> list[str]:
     """What a recipe has otherwise than its run that has begun, as `key: the run's -> the recipe's`.
 
     Amendments count as the run's own; none where it has not begun.
@@ -32,7 +34,7 @@ def differences(recipe: config.Recipe) -> list[str]:
     return [] if own is None else differing_keys(own, recipe)
 
 
-def refuse_other(recipe: config.Recipe, spare: Collection[str] = ()) -> None:
+def refuse_other(recipe: Recipe, spare: Collection[str] = ()) -> None:
     """Raises RunError where a recipe's run was begun with another one, but for the keys in `spare`."""
     lines = [line for line in differences(recipe) if line.split(": ", 1)[0] not in spare]
     if not lines:
@@ -48,7 +50,7 @@ def shown(lines: list[str]) -> str:
     return "; ".join(lines[:_SHOWN]) + more
 
 
-def _way(recipe: config.Recipe) -> str:
+def _way(recipe: Recipe) -> str:
     """What to type: an amendment where all may be amended, or a name that is free."""
     own = _own(recipe)
     assert own is not None
@@ -74,19 +76,19 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _own(recipe: config.Recipe) -> config.Recipe | None:
+def _own(recipe: Recipe) -> Recipe | None:
     """The recipe of the run, as amended; None where it has not begun."""
     run = run_of(recipe)
     if not (run.begun and run.recipe.is_file()):
         return None
-    own = amendments.on_recipe(amendments.recorded(run), read_resolved(run.recipe, config.Recipe))
+    own = amendments.on_recipe(amendments.recorded(run), read_resolved(run.recipe, Recipe))
     if own.training.steps is None or own.training.epochs is None:
         return own
     # As an earlier version let both be given, of which steps counted.
     return own.model_copy(update={"training": own.training.model_copy(update={"epochs": None})})
 
 
-def _free_name(recipe: config.Recipe) -> str:
+def _free_name(recipe: Recipe) -> str:
     workspace, number = Workspace(Path(recipe.workspace)), 2
     while workspace.run(f"{recipe.name}-{number}").root.exists():
         number += 1

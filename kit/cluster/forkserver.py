@@ -32,7 +32,7 @@ from kit.output import log
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kit.clusters import Cluster
+    from kit.config.cluster import Cluster
     from kit.workspace import Run
 
 _POLL = 0.1

@@ -32,7 +32,7 @@ from kit.workspace import Run
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from kit.clusters import Cluster
+    from kit.config.cluster import Cluster
 
     Work = Callable[[Run, int, int], None]
 

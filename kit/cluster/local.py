@@ -26,11 +26,11 @@ from typing import TYPE_CHECKING, Any
 from kit.cluster import announced, launch, requeue, view
 from kit.cluster.processes import GRACE, Processes, Starter
 from kit.cluster.state import JobState
-from kit.clusters import Cluster
+from kit.config.cluster import Cluster
+from kit.config.section import read_resolved
 from kit.errors import DONE, ClusterError, EkidenError, Interrupted, JobFailed, RunError
 from kit.files import read_json, text_hash, write_text
 from kit.output import log
-from kit.sections import read_resolved
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from kit.clusters import Cluster
+    from kit.config.cluster import Cluster
     from kit.workspace import Run
 
 _POLL = 0.1

@@ -25,12 +25,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from kit.cluster import launch, nodes, state
-from kit.clusters import Cluster
-from kit.config import Recipe
+from kit.config.cluster import Cluster
+from kit.config.recipe import Recipe
+from kit.config.section import read_resolved
 from kit.errors import DONE, FAILED, ClusterError
 from kit.files import append_line, read_json
 from kit.output import log, quantities
-from kit.sections import read_resolved
 from kit.workspace import Run
 
 if TYPE_CHECKING:

@@ -21,19 +21,20 @@ from typing import TYPE_CHECKING
 
 from kit import amendments, schedule
 from kit.cluster import begun
+from kit.config.run import run_of
 from kit.errors import ClusterError, ConfigError
 from kit.files import file_hash, read_json, sync_directory, text_hash, write_json, write_text
-from kit.workspace import Run, run_of
 
 if TYPE_CHECKING:
-    from kit import config
     from kit.amendments import Amendment, Row
-    from kit.clusters import Cluster
+    from kit.config.cluster import Cluster
+    from kit.config.recipe import Recipe
+    from kit.workspace import Run
 
 _PACKAGES = ("jobs", "kit")
 
 
-def prepare(recipe: config.Recipe, cluster: Cluster) -> Run:
+def prepare(recipe: Recipe, cluster: Cluster) -> Run:
     """Make the run directory of a recipe, or check that it is this recipe's.
 
     Raises RunError where another recipe is already trained there.
@@ -44,7 +45,7 @@ def prepare(recipe: config.Recipe, cluster: Cluster) -> Run:
     return run
 
 
-def lay_out(run: Run, recipe: config.Recipe, cluster: Cluster) -> None:
+def lay_out(run: Run, recipe: Recipe, cluster: Cluster) -> None:
     """Write what a job reads; code and packages only until training has begun."""
     run.root.mkdir(parents=True, exist_ok=True)
     identify(run, recipe.name)
@@ -61,7 +62,7 @@ def lay_out(run: Run, recipe: config.Recipe, cluster: Cluster) -> None:
             shutil.rmtree(before)
 
 
-def lay_out_beside(job: Run, shelf: Run, recipe: config.Recipe, cluster: Cluster) -> None:
+def lay_out_beside(job: Run, shelf: Run, recipe: Recipe, cluster: Cluster) -> None:
     """Write what a job beside the training reads, in a directory of its own; the code on a shared shelf.
 
     It is the code and packages of now: those of the training stay as they are.

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit import duplicates, manifest, shards, stage
-from kit.config import Recipe
+from kit.config.recipe import Recipe
+from kit.config.section import read_resolved
 from kit.files import atomic
-from kit.sections import read_resolved
 from kit.workspace import Workspace
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import xxhash
 
 from kit import duplicates, manifest, shards, stage
-from kit.config import Recipe
+from kit.config.recipe import Recipe
+from kit.config.section import read_resolved
 from kit.corpus import documents
 from kit.corpus.faults import Faults
 from kit.files import atomic
-from kit.sections import read_resolved
 from kit.workspace import Workspace
 
 if TYPE_CHECKING:

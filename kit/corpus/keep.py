@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 from kit.corpus.characters import TILDES
 
 if TYPE_CHECKING:
-    from kit.config import Normalise
+    from kit.config.recipe import Normalise
 
 # By blocks of Unicode, with the signs and marks in them: Latin-1 letters to Cyrillic and Armenian; on to
 # Georgian; Hangul Jamo to Greek Extended; Glagolitic to Cyrillic Extended-A; compatibility Jamo; Yi to

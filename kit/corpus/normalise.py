@@ -13,7 +13,7 @@ from kit.shards import BOUNDARY, LINE_END, MARKS, SPACE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kit.config import Normalise
+    from kit.config.recipe import Normalise
 
 _WORKED_OUT = (0, 5, 6)  # the version of neologdn that kit/corpus/characters.py follows
 _FEW = 150  # characters; neologdn is the quicker one on less

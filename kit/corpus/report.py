@@ -16,7 +16,7 @@ from kit.workspace import Workspace
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from kit.config import Recipe
+    from kit.config.recipe import Recipe
 
 EXAMPLES = "examples.json"
 TABLE, PLOT = "report.md", "report.png"

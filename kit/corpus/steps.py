@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from kit import shards
-from kit.config import Corpus, Filters
+from kit.config.recipe import Corpus, Filters
 from kit.corpus import sentences
 from kit.corpus.filters import refused_by
 from kit.corpus.normalise import Normaliser

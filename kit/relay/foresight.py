@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from kit.cluster.launch import Job
-    from kit.clusters import Cluster
-    from kit.config import Recipe
+    from kit.config.cluster import Cluster
+    from kit.config.recipe import Recipe
     from kit.workspace import Run
 
 _STATE = 12  # bytes of a parameter in a checkpoint at least: weight and two moments in fp32

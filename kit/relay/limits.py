@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from kit.cluster.launch import Job
-    from kit.clusters import Cluster, TaskResources, TrainingResources
+    from kit.config.cluster import Cluster, TaskResources, TrainingResources
 
 _LOWER = {  # what makes an array smaller
     "download": "give fewer corpus.sources",

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kit import manifest, shards, tokens
-from kit.config import Recipe, Source
+from kit.config.recipe import Recipe, Source
 from kit.errors import RunError
 from kit.files import write_json
 from kit.workspace import Workspace

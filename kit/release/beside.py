@@ -17,19 +17,20 @@ from typing import TYPE_CHECKING, Any
 
 from kit import manifest
 from kit.cluster import begun, launch, local, requeue, submission
+from kit.config.run import run_of
 from kit.errors import CheckpointError, ClusterError
 from kit.files import read_json, sync_directory, write_json
 from kit.release import evaluate, export, generate
 from kit.release import source as sources
 from kit.training import checkpoint
-from kit.workspace import MANIFEST, Run, run_of
+from kit.workspace import MANIFEST, Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from kit.clusters import Cluster
-    from kit.config import Recipe
+    from kit.config.cluster import Cluster
+    from kit.config.recipe import Recipe
     from kit.stage import Unit
     from kit.training.checkpoint import Checkpoint
     from kit.workspace import AtStep

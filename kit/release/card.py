@@ -11,7 +11,7 @@ from kit.tracking import ledger
 from kit.workspace import Workspace
 
 if TYPE_CHECKING:
-    from kit.config import Recipe
+    from kit.config.recipe import Recipe
     from kit.release.source import Source
     from kit.workspace import Run
 

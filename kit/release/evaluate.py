@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kit import manifest, shards, stage, tokens
-from kit.clusters import Cluster
-from kit.config import Recipe
+from kit.config.cluster import Cluster
+from kit.config.recipe import Recipe
+from kit.config.section import read_resolved
 from kit.errors import CheckpointError
 from kit.files import text_hash, write_json
 from kit.output import log
 from kit.output.progress import shown
 from kit.release import source as sources
-from kit.sections import read_resolved
 from kit.tracking import mlflow
 
 if TYPE_CHECKING:

@@ -12,19 +12,20 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit import manifest, places, stage
-from kit.config import Recipe
+from kit import manifest, stage
+from kit.config import moved
+from kit.config.recipe import Recipe
+from kit.config.section import read_resolved
 from kit.files import atomic, read_json, write_json, write_text
 from kit.release import card, evaluate
 from kit.release import source as sources
-from kit.sections import read_resolved
 from kit.tokenizer import assemble
 from kit.workspace import MANIFEST, Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from kit.config import Release
+    from kit.config.recipe import Release
     from kit.release.source import Source
     from kit.workspace import Run
 
@@ -54,7 +55,7 @@ def units(run: Run, recipe: Recipe) -> list[stage.Unit]:
         write_json(folder / assemble.SETTINGS, settings)
         scores = read_json(scores_of / evaluate.SCORES) if scored else None
         write_text(folder / "README.md", card.text(source, recipe, scores))
-        write_json(folder / "recipe.json", places.released(recipe.model_dump(mode="json")))
+        write_json(folder / "recipe.json", moved.released(recipe.model_dump(mode="json")))
         with atomic(folder / "ledger.jsonl", "w") as out:
             out.writelines(json.dumps(row) + "\n" for row in source.curve())
         if source.moment is not None:

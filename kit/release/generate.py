@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit import manifest, shards, stage
-from kit.config import Recipe
+from kit.config.recipe import Recipe
+from kit.config.section import read_resolved
 from kit.errors import InputError, StageError
 from kit.files import write_json
 from kit.release import evaluate, export
 from kit.release import source as sources
-from kit.sections import read_resolved
 from kit.tokenizer import assemble
 from kit.workspace import Workspace
 

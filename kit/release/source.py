@@ -18,7 +18,7 @@ from kit.tracking import ledger
 from kit.training import checkpoint
 
 if TYPE_CHECKING:
-    from kit.config import Recipe
+    from kit.config.recipe import Recipe
     from kit.training.checkpoint import Checkpoint
     from kit.workspace import AtStep, Run
 

@@ -12,7 +12,7 @@ from kit.tokenizer import assemble
 from kit.workspace import Workspace
 
 if TYPE_CHECKING:
-    from kit.config import Recipe
+    from kit.config.recipe import Recipe
 
 
 @dataclass(frozen=True)

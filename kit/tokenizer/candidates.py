@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit import manifest, shards, stage, tokens
-from kit.config import Recipe
-from kit.defaults import Given
+from kit.config.defaults import Given
+from kit.config.recipe import Recipe
+from kit.config.section import read_resolved
 from kit.errors import InputError
 from kit.files import text_hash
 from kit.output import log
-from kit.sections import read_resolved
 from kit.tokenizer import assemble, bpe, count, counts, merge, unigram
 from kit.tokenizer import measure as measures
 from kit.tracking import mlflow
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from tokenizers import Tokenizer
 
-    from kit.vocabularies import Vocabulary
+    from kit.config.tokenizer import Vocabulary
 
 PLOT = "plot.png"
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit import manifest, stage, tokens
-from kit.config import Recipe
+from kit.config.recipe import Recipe
+from kit.config.section import read_resolved
 from kit.errors import ConfigError
 from kit.files import atomic, write_json, write_text
 from kit.output import log
-from kit.sections import read_resolved
 from kit.tokenizer import assemble, candidates
 from kit.tokenizer import measure as measures
 from kit.workspace import Run, Workspace
@@ -19,7 +19,7 @@ from kit.workspace import Run, Workspace
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from kit.vocabularies import Choice
+    from kit.config.tokenizer import Choice
 
 RULE = "rule"  # in place of a candidate's name: the recipe's rule again
 TABLE, PLOT = "report.md", "report.png"

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit import manifest, shards, stage, tokens
-from kit.config import Recipe
+from kit.config.recipe import Recipe
+from kit.config.section import read_resolved
 from kit.errors import InputError, StageError
-from kit.sections import read_resolved
 from kit.shards import BOUNDARY
 from kit.tokenizer import assemble, counts
 from kit.workspace import Run, Workspace

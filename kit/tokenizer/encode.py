@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kit import manifest, shards, stage, tokens
-from kit.config import Recipe
-from kit.sections import read_resolved
+from kit.config.recipe import Recipe
+from kit.config.section import read_resolved
 from kit.tokenizer import assemble
 from kit.tokenizer.table import Table
 from kit.workspace import Run, Workspace

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from tokenizers import Tokenizer
 
+    from kit.config.tokenizer import Vocabulary
     from kit.tokenizer.counts import Chunk
-    from kit.vocabularies import Vocabulary
 
 _CHARACTERS = 1_000_000  # of documents encoded together: some 100 bytes each meanwhile
 _WORDS = 20_000  # encoded together

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit import manifest, stage, tokens
-from kit.config import Recipe
-from kit.sections import read_resolved
+from kit.config.recipe import Recipe
+from kit.config.section import read_resolved
 from kit.tokenizer import count, counts
 from kit.workspace import Run, Workspace
 

@@ -28,7 +28,7 @@ from kit.workspace import Workspace
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from kit.config import Recipe
+    from kit.config.recipe import Recipe
     from kit.workspace import Run
 
 TAG, CANDIDATE_TAG = "ekiden.run", "ekiden.candidate"

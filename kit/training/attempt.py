@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kit import amendments
-from kit.clusters import Cluster
-from kit.config import Recipe
+from kit.config.cluster import Cluster
+from kit.config.recipe import Recipe
+from kit.config.section import read_resolved
 from kit.errors import ConfigError, Interrupted, JobFailed, TrainingStopped
 from kit.files import read_json, write_json
 from kit.output import log
-from kit.sections import read_resolved
 from kit.tracking import ledger
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from kit import tokens
 from kit.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
-    from kit.config import Recipe, Training
+    from kit.config.recipe import Recipe, Training
     from kit.tokens import TokenRow
 
 

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from kit import amendments, plan, schedule
+from kit.config import devices
 from kit.files import read_json
 from kit.output import log
 from kit.tracking import ledger, mlflow
@@ -14,8 +15,8 @@ from kit.tracking.tensorboard import EventFile
 from kit.training.journal import Journal
 
 if TYPE_CHECKING:
-    from kit.clusters import Cluster
-    from kit.config import Recipe
+    from kit.config.cluster import Cluster
+    from kit.config.recipe import Recipe
     from kit.tracking.ledger import Row
     from kit.training.batches import Batches
     from kit.training.progress import Progress
@@ -113,7 +114,7 @@ class Book:
         """The share of the devices' peak that the model's own work takes; null on a CPU."""
         if self._accelerator is None:
             return None
-        peak = plan.ACCELERATORS[self._accelerator].peak_flops * self._batches.ranks
+        peak = devices.ACCELERATORS[self._accelerator].peak_flops * self._batches.ranks
         return tokens_per_second * self._flops / peak
 
     def add(self, kind: str, **fields: Any) -> None:

@@ -23,7 +23,7 @@ from kit.workspace import checkpoint_numbers
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from kit.config import Training
+    from kit.config.recipe import Training
     from kit.workspace import Attempt, Run
 
 RECORD = "checkpoint.json"

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 import torch
 
+from kit.config.devices import BF16_CAPABILITY
 from kit.errors import ConfigError
 from kit.output import quantities
-from kit.plan import BF16_CAPABILITY
 
 
 @dataclass(frozen=True)

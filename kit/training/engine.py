@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from kit.config import Recipe
+    from kit.config.recipe import Recipe
     from kit.tokens import Vocabulary
     from kit.training.device import Device
 

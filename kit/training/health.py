@@ -18,7 +18,7 @@ from kit.output import log, quantities
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from kit.config import Health
+    from kit.config.recipe import Health
     from kit.training.progress import Progress
 
 _ENOUGH = 10  # steps from which a median is taken

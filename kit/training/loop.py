@@ -31,8 +31,8 @@ from kit.training.progress import Progress
 from kit.training.saver import Saver
 
 if TYPE_CHECKING:
-    from kit.clusters import Cluster
-    from kit.config import Recipe
+    from kit.config.cluster import Cluster
+    from kit.config.recipe import Recipe
     from kit.training.device import Device
     from kit.training.health import Watchdog
     from kit.training.saver import Saved

@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kit.config import Model, Recipe, Training
+    from kit.config.recipe import Model, Recipe, Training
     from kit.tokens import Vocabulary
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from kit.config import Training
+    from kit.config.recipe import Training
     from kit.workspace import Attempt, Run
 
 _ROOM = 1.05  # free space asked for, times what the state comes to

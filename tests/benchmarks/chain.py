@@ -26,7 +26,7 @@ from tests.relay import DEMO
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kit.config import Recipe
+    from kit.config.recipe import Recipe
     from tests.benchmarks.harness import Line, Options
 
 # A unit of a recipe, made as an array task makes it, the interpreter's start included.
@@ -34,8 +34,8 @@ _UNIT = """
 import sys
 from pathlib import Path
 from kit import stage
-from kit.config import Recipe
-from kit.sections import read_resolved
+from kit.config.recipe import Recipe
+from kit.config.section import read_resolved
 from kit.corpus import preprocess
 stage.run("preprocess", preprocess.units(read_resolved(Path(sys.argv[1]), Recipe)))
 """

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kit.config import Normalise
+from kit.config.recipe import Normalise
 from kit.corpus import sentences
 from kit.corpus.normalise import Normaliser
 from tests.benchmarks import harness

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from jobs import command as job
 from jobs.chain import TRAIN
 from kit.cluster import launch, submission
-from kit.clusters import Cluster
-from kit.sections import read_resolved
+from kit.config.cluster import Cluster
+from kit.config.section import read_resolved
 from tests.benchmarks import harness
 from tests.relay import DEMO, command
 

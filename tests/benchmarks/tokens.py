@@ -33,7 +33,7 @@ from tests.relay import DEMO
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from kit.config import Recipe
+    from kit.config.recipe import Recipe
     from tests.benchmarks.harness import Line, Options
 
 _MILLION = 1e6

@@ -11,9 +11,9 @@ import pytest
 
 from jobs import rehearsal
 from kit import stage
-from kit.config import Recipe
+from kit.config.recipe import Recipe
+from kit.config.section import read_resolved
 from kit.files import read_json, write_json
-from kit.sections import read_resolved
 from kit.tokenizer import choice, encode
 from kit.tracking import ledger
 from kit.workspace import Run, Workspace

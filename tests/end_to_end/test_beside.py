@@ -13,11 +13,11 @@ import jobs.export
 import jobs.generate
 from jobs import operate
 from kit.cluster import local
-from kit.config import Recipe
+from kit.config.recipe import Recipe
+from kit.config.section import read_resolved
 from kit.errors import CheckpointError, RunError, StageError
 from kit.files import read_json
 from kit.release.generate import generate
-from kit.sections import read_resolved
 from kit.tracking import ledger
 from kit.workspace import Run, Workspace
 from tests.chaos.processes import starts

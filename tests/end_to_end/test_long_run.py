@@ -11,10 +11,10 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from kit.cluster import local
-from kit.config import Recipe
+from kit.config.recipe import Recipe
+from kit.config.section import read_resolved
 from kit.files import read_json, write_json
 from kit.plan import flops_per_token
-from kit.sections import read_resolved
 from kit.tracking import ledger
 from kit.training import checkpoint
 from kit.workspace import Run, Workspace

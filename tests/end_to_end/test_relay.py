@@ -19,7 +19,7 @@ from jobs.chain import stages_of
 from jobs.command import load
 from jobs.operate import withdraw_broken
 from kit.cluster import local, requeue
-from kit.config import Recipe, Release
+from kit.config.recipe import Recipe, Release
 from kit.files import read_json
 from kit.release import evaluate, export, generate
 from kit.tracking import ledger

@@ -16,10 +16,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from jobs import command
 from kit.cluster import submission
+from kit.config.tokenizer import Vocabulary
 from kit.errors import InputError
 from kit.tokenizer import assemble, bpe, counts
 from kit.tokenizer.count import count
-from kit.vocabularies import Vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -182,7 +182,7 @@ _MERGE = """
 import sys
 from pathlib import Path
 from kit.tokenizer import bpe, counts, pairs
-from kit.vocabularies import Vocabulary
+from kit.config.tokenizer import Vocabulary
 bpe._SMALL_TEXT = 0
 bpe.train(counts.chunks({"ab": 3, "abc": 2, "bc": 1}), Vocabulary(vocab_size=263), 1)
 assert Path(pairs.__file__).is_relative_to(sys.argv[1]), pairs.__file__

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kit.config import Training
+from kit.config.recipe import Training
 from kit.errors import CheckpointError
 from kit.files import write_json
 from kit.training import checkpoint

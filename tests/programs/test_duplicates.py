@@ -14,7 +14,7 @@ from kit.errors import StageError
 from kit.files import read_json
 
 if TYPE_CHECKING:
-    from kit.config import Recipe
+    from kit.config.recipe import Recipe
     from tests.conftest import Desk
 
 PASSES = (fingerprint, deduplicate, preprocess)

@@ -19,7 +19,7 @@ from tests import vocabulary
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from kit.config import Recipe
+    from kit.config.recipe import Recipe
     from tests.conftest import Desk
 
 # Enough held-out text for some blocks.

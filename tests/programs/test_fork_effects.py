@@ -13,9 +13,9 @@ import torch.distributed as dist
 from jobs import command, fork
 from kit import amendments
 from kit.cluster import submission
-from kit.clusters import Cluster
-from kit.config import Health, Recipe, Training
-from kit.sections import read_resolved
+from kit.config.cluster import Cluster
+from kit.config.recipe import Health, Recipe, Training
+from kit.config.section import read_resolved
 from kit.tracking import ledger
 from kit.training import checkpoint
 from kit.training.attempt import Place, claim

@@ -18,7 +18,7 @@ from tests.relay import wait_until
 from . import forked
 
 if TYPE_CHECKING:
-    from kit.clusters import Cluster
+    from kit.config.cluster import Cluster
     from kit.workspace import Run
     from tests.conftest import Desk
 

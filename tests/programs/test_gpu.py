@@ -196,7 +196,7 @@ import torch
 torch.cuda.is_available = lambda: True
 torch.cuda.device_count = lambda: 1
 import torch.distributed as dist
-from kit.config import Recipe
+from kit.config.recipe import Recipe
 from kit.tokens import Vocabulary
 from kit.training.device import Device
 from kit.training.engine import Engine

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kit.config import Health
+from kit.config.recipe import Health
 from kit.files import read_json
 from kit.plan import checkpoint_interval
 from kit.training.health import problem

@@ -20,7 +20,7 @@ from tests.unit.test_ledger import attempt
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from kit.config import Recipe
+    from kit.config.recipe import Recipe
     from kit.workspace import Run
     from tests.conftest import Desk
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from jobs import command
-from kit import manifest, recipes, shards, stage, tokens
+from kit import manifest, shards, stage, tokens
 from kit.cluster import local
+from kit.config.load import load_recipe
 from kit.corpus import download, preprocess
 from kit.errors import ConfigError, InputError, StageError
 from kit.files import file_hash, read_json, write_json
@@ -32,8 +33,8 @@ NAMES = ["bpe-1150-8000-lossless", "unigram-1200-8000-lossless", "bpe-1000-8000-
 TRAIN_AND_SAVE = """
 import sys
 from pathlib import Path
-from kit.config import Recipe
-from kit.sections import read_resolved
+from kit.config.recipe import Recipe
+from kit.config.section import read_resolved
 from kit.tokenizer import assemble, candidates
 recipe = read_resolved(Path(sys.argv[1]), Recipe)
 for vocabulary in recipe.tokenizer.vocabularies():
@@ -93,7 +94,7 @@ def test_candidates_are_the_same_bytes_in_any_process(made: Desk, root: Path) ->
 def test_this_text_gives_this_tokenizer(
     root: Path, web_words: dict[str, int], tmp_path: Path
 ) -> None:
-    recipe = recipes.load_recipe(
+    recipe = load_recipe(
         root / "configs/demo.yaml", ["tokenizer.vocab_size=1200", "tokenizer.candidates=[]"]
     )
     (vocabulary,) = recipe.tokenizer.vocabularies()

@@ -9,13 +9,14 @@ import pytest
 
 from jobs import chain
 from jobs.command import load
-from kit import vocabularies
 from kit.cluster import submission
-from kit.config import Recipe
+from kit.config import tokenizer
+from kit.config.load import load_cluster
+from kit.config.recipe import Recipe
+from kit.config.run import run_of
 from kit.errors import RunError
 from kit.files import read_json, write_json
-from kit.recipes import load_cluster
-from kit.workspace import MANIFEST, Workspace, run_of
+from kit.workspace import MANIFEST, Workspace
 from tests.later import later
 from tests.relay import DEMO, command, copy_of
 
@@ -81,7 +82,7 @@ def test_a_key_that_is_new_and_not_set_makes_nothing_stale(
     workspace: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = recipe(request.getfixturevalue(workspace))
-    monkeypatch.setattr(vocabularies, "Vocabulary", later(vocabularies.Vocabulary))
+    monkeypatch.setattr(tokenizer, "Vocabulary", later(tokenizer.Vocabulary))
     assert to_make(later(Recipe).model_validate(now.model_dump())) == []
 
 

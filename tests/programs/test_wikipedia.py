@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kit.config import Normalise
+from kit.config.recipe import Normalise
 from kit.corpus import segment, sentences, wikipedia
 from kit.corpus.dump import multistream, wikitext
 from kit.corpus.faults import Faults

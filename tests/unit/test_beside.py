@@ -11,11 +11,11 @@ import pytest
 
 from jobs import command
 from kit.cluster import local
-from kit.clusters import Cluster
+from kit.config.cluster import Cluster
+from kit.config.section import read_resolved
 from kit.errors import CheckpointError, RunError
 from kit.files import file_hash, read_json, write_json
 from kit.release import beside, source
-from kit.sections import read_resolved
 
 if TYPE_CHECKING:
     from pathlib import Path

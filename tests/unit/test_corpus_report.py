@@ -15,7 +15,7 @@ from kit.workspace import MANIFEST
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from kit.config import Recipe
+    from kit.config.recipe import Recipe
     from tests.conftest import Desk
 
 FILTER = "corpus.filters.length.min=60"

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import pytest
 from pydantic import Field
 
-from kit import config, shards, tokens
-from kit.config import Filters, Length, Normalise, Source
+from kit import shards, tokens
+from kit.config.defaults import Given, alike
+from kit.config.recipe import Corpus, Filters, Length, Normalise, Release, Source
+from kit.config.section import Section
+from kit.config.tokenizer import Candidate, Choice, Tokenizer
 from kit.corpus import download
-from kit.defaults import Given, alike
 from kit.release import export, generate
-from kit.sections import Section
-from kit.vocabularies import Candidate, Choice, Tokenizer
 from tests.later import later
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ VERSIONS = {
 DEFAULTS = {
     Source: {"mirrors": [], "sha256": None, "sha1": None, "index": None, "title": "line",
              "text_key": "text"},
-    config.Corpus: {"downloads": None, "mode": "default", "segmenter": "auto",
+    Corpus: {"downloads": None, "mode": "default", "segmenter": "auto",
                     "segmenter_version": None, "on_bad_input": "stop"},
     Normalise: {"keep_ranges": True, "keep_url_tildes": True, "keep_accent_spaces": True},
     Length: {"min": 0, "max": None},
@@ -114,7 +114,7 @@ DEFAULTS = {
                 "candidates": [], "tasks": 1, "count_mb": 1000.0},
     Candidate: {"algorithm": None, "vocab_size": None, "limit_alphabet": None, "spaces": None},
     Choice: {"measure": "bits_per_byte", "margin": 0.0, "exact": True},
-    config.Release: {"dtype": "bfloat16", "license": "other", "prompts": ["日本の"],
+    Release: {"dtype": "bfloat16", "license": "other", "prompts": ["日本の"],
                      "max_new_tokens": 40, "temperature": 0.8, "top_p": 0.95, "seed": 0},
 }  # fmt: skip
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kit import manifest, stage
-from kit.config import Source
+from kit.config.recipe import Source
 from kit.corpus import download, jsonl, plaintext
 from kit.corpus.faults import Faults
 from kit.corpus.raw import sources

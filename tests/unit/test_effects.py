@@ -11,10 +11,10 @@ from typer.testing import CliRunner
 from jobs import command, generate, preprocess, tokenize, tokenizer, train
 from kit.cluster.requeue import Decision, decide_task
 from kit.cluster.state import JobState
-from kit.clusters import Cluster, TaskResources, TrainingResources
+from kit.config.cluster import Cluster, TaskResources, TrainingResources
+from kit.config.load import load_cluster, load_recipe
 from kit.errors import ConfigError, RunError, StageError
 from kit.files import file_hash, write_json
-from kit.recipes import load_cluster, load_recipe
 from tests.conftest import ROOT
 
 if TYPE_CHECKING:

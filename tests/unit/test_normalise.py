@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kit.config import Normalise
+from kit.config.recipe import Normalise
 from kit.corpus.keep import SPACED_SCRIPTS
 from kit.corpus.normalise import Normaliser
 

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from jobs import chain, command, operate, report
-from kit import places, shards
+from kit import shards
 from kit.cluster import submission
-from kit.config import Recipe
+from kit.config import moved
+from kit.config.recipe import Recipe
+from kit.config.section import read_resolved
 from kit.corpus import download
 from kit.errors import ConfigError, RunError
 from kit.files import read_json, write_json
-from kit.sections import read_resolved
 from kit.workspace import Run, Workspace
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ def test_what_was_fetched_is_found_in_the_workspace_or_among_the_downloads(tmp_p
     def path_of(downloads: Path | None) -> str:
         row = {"path": "/old/raw/ja/fetched-0123456789abcdef/ja.txt"}
         found = {"causes": {"section": {"location": "https://host/ja.txt"}}, "pieces": [row]}
-        (piece,) = places.pieces(
+        (piece,) = moved.pieces(
             found, tmp_path / "ja", "https://host/ja.txt", downloads and str(downloads)
         )
         return str(piece["path"])
@@ -173,16 +174,16 @@ def test_what_was_fetched_is_found_in_the_workspace_or_among_the_downloads(tmp_p
 def test_two_paths_differ_up_to_the_end_that_they_share(
     was: str, now: str, expected: tuple[str, str]
 ) -> None:
-    assert places.heads(was, now) == expected
-    assert places.moved(was, *expected) == now
+    assert moved.heads(was, now) == expected
+    assert moved.moved(was, *expected) == now
 
 
 def test_a_path_that_only_begins_alike_has_not_moved() -> None:
-    assert places.moved("/work/demo-2/x", "/work/demo", "/new") == "/work/demo-2/x"
+    assert moved.moved("/work/demo-2/x", "/work/demo", "/new") == "/work/demo-2/x"
 
 
 def test_a_released_recipe_holds_no_path(made: Run, desk: Desk) -> None:
     recipe = desk.recipe("name=other", f"tracking.mlflow=sqlite:///{desk.folder}/own.db")
-    told = str(places.released(recipe.model_dump(mode="json")))
+    told = str(moved.released(recipe.model_dump(mode="json")))
     assert os.sep not in told.replace("http://", "")
     assert "dump.xml.bz2" in told

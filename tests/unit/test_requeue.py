@@ -10,7 +10,7 @@ import pytest
 from kit.cluster import launch, requeue
 from kit.cluster.requeue import Decision, decide_task, decide_training
 from kit.cluster.state import JobState
-from kit.clusters import Cluster, TaskResources, TrainingResources
+from kit.config.cluster import Cluster, TaskResources, TrainingResources
 from kit.files import write_json
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kit import amendments, schedule
-from kit.config import Training
+from kit.config.recipe import Training
 from kit.errors import ConfigError
 from kit.files import write_json
 from kit.schedule import Piece, Schedule, Start

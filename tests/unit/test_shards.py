@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kit import shards
-from kit.config import Corpus, Source
+from kit.config.recipe import Corpus, Source
 from kit.corpus import segment
 from kit.corpus.normalise import Normaliser
 from kit.corpus.preprocess import is_held_out

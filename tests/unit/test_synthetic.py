@@ -13,7 +13,7 @@ from kit.errors import RunError, StageError
 from kit.relay import synthetic
 
 if TYPE_CHECKING:
-    from kit.config import Recipe
+    from kit.config.recipe import Recipe
     from tests.conftest import Desk
 
 SIZE = 70_000  # entries: tokens of four bytes

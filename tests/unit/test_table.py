@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kit import shards
-from kit.config import Corpus, Source
+from kit.config.recipe import Corpus, Source
 from kit.corpus import segment
 from kit.corpus.steps import segment_document
 from kit.tokenizer import assemble

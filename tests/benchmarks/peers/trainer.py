@@ -20,8 +20,8 @@ import torch
 from transformers import GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments
 
 from kit import shards, tokens
-from kit.config import Recipe
-from kit.sections import read_resolved
+from kit.config.recipe import Recipe
+from kit.config.section import read_resolved
 from kit.training.engine import configuration
 from kit.training.model import configuration as model_configuration
 from tests.benchmarks.peers import Rows

@@ -18,23 +18,24 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic_core import to_jsonable_python
 
-from kit import effects, presets, written
-from kit.clusters import Cluster
-from kit.config import Recipe, Source, is_remote, named_kind
+from kit.config import effects, presets, written
+from kit.config.cluster import Cluster
+from kit.config.fields import dotted_keys, field_at, takes, type_at
+from kit.config.recipe import Recipe, Source, is_remote, named_kind
+from kit.config.run import run_of
+from kit.config.section import SectionT, read_resolved, validate
 from kit.errors import ConfigError
-from kit.fields import dotted_keys, field_at, takes, type_at
 from kit.files import read_json
-from kit.sections import SectionT, read_resolved, validate
-from kit.workspace import Run, run_of
+from kit.workspace import Run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kit.sections import Section
+    from kit.config.section import Section
 
 _CLUSTER = "cluster."  # the prefix of overrides that are for the cluster
 _EITHER = (("training.steps", "training.epochs"), ("training.epochs", "training.steps"))
-# Where a text lies, which may change in mid-run: see kit/places.py.
+# Where a text lies, which may change in mid-run: see kit/config/moved.py.
 _PLACE = re.compile(r"corpus\.(downloads|sources\.[^=]+\.(location|index))=")
 
 

@@ -12,15 +12,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kit.clusters import Cluster, TaskResources
-from kit.config import Normalise, Recipe, is_remote
+from kit.config.cluster import Cluster, TaskResources
+from kit.config.recipe import Normalise, Recipe, is_remote
+from kit.config.tokenizer import Vocabulary
 from kit.errors import ConfigError
-from kit.vocabularies import Vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from kit.sections import Section
+    from kit.config.section import Section
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Recipes: typed, validated, frozen.
 
 A recipe says what is made (corpus, tokenizer, model, training), a cluster file where. They are
-written in YAML, which kit/recipes.py reads; what is submitted is the resolved form, JSON in the run
+written in YAML, which kit/config/load.py reads; what is submitted is the resolved form, JSON in the run
 directory.
 """
 
@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from kit.sections import RECORDED, Section
-from kit.vocabularies import Tokenizer  # noqa: TC001  pydantic reads it at run time
+from kit.config.section import RECORDED, Section
+from kit.config.tokenizer import Tokenizer  # noqa: TC001  pydantic reads it at run time
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 Precision = Literal["auto", "bf16", "fp16", "fp32"]

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from kit.fields import alternatives, takes, takes_text, type_at
+from kit.config.fields import alternatives, takes, takes_text, type_at
 
 _HASH = "\ue000"  # of a private use: stands for # while YAML reads an override, to which it is a comment
 _STRING = "tag:yaml.org,2002:str"

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from kit import places
+from kit.config import moved
+from kit.config.fields import alternatives, dotted_keys, field_at, keys_of, type_at
 from kit.errors import ConfigError
-from kit.fields import alternatives, dotted_keys, field_at, keys_of, type_at
 from kit.files import read_json
 
 if TYPE_CHECKING:
@@ -38,15 +38,15 @@ SectionT = TypeVar("SectionT", bound=Section)
 
 def read_resolved(path: Path, kind: type[SectionT]) -> SectionT:
     """A recipe or cluster as it stands in a run directory; its paths are those of where that lies now."""
-    return validate(kind, places.follow(read_json(path), path), str(path), {}, recorded=True)
+    return validate(kind, moved.follow(read_json(path), path), str(path), {}, recorded=True)
 
 
 def differing_keys(one: Section, other: Section) -> list[str]:
     """The dotted keys in which two configurations differ, as `key: one -> other`.
 
-    Where the workspace and the texts lie is no difference: see kit/places.py.
+    Where the workspace and the texts lie is no difference: see kit/config/moved.py.
     """
-    trees = [places.without_places(section.model_dump(mode="json")) for section in (one, other)]
+    trees = [moved.without_places(section.model_dump(mode="json")) for section in (one, other)]
     left, right = map(_flat, trees)
     return [
         f"{key}: {left.get(key)} -> {right.get(key)}"

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from kit.sections import Section
+from kit.config.section import Section
 
 _MOST = 2**31 - 1  # entries: ids are signed 32-bit integers in training
 

@@ -10,7 +10,7 @@ import re
 import sys
 from pathlib import Path
 
-_HOUSE = Path(__file__).resolve().parents[1] / "configs"
+_HOUSE = Path(__file__).resolve().parents[2] / "configs"
 _INSTALLED = Path(sys.prefix) / "share" / "ekiden" / "configs"
 
 

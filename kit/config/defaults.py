@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_origin
 
 from pydantic_core import to_jsonable_python
 
-from kit.fields import alternatives, is_section
+from kit.config.fields import alternatives, is_section
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

@@ -6,9 +6,9 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from kit.config import NAME
-from kit.plan import ACCELERATORS
-from kit.sections import Section
+from kit.config.devices import ACCELERATORS
+from kit.config.recipe import NAME
+from kit.config.section import Section
 
 
 class TaskResources(Section):
@@ -49,7 +49,8 @@ class TrainingResources(Section):
     failures: int = Field(default=3, ge=0, description="crashes without a new checkpoint")
     accelerator: str | None = Field(
         default=None,
-        description="the GPU of a rank, by its name in kit/plan.py: for the MFU, and for precision: auto",
+        description="the GPU of a rank, by its name in kit/config/devices.py: for the MFU, and for "
+        "precision: auto",
     )
 
     @field_validator("accelerator")
