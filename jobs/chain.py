@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from kit.errors import CheckpointError, EkidenError, InputError, StageError
-from kit.files import read_json
+from kit.store.files import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from kit.cluster.launch import Job
     from kit.config.recipe import Recipe
     from kit.relay.standing import Standing
-    from kit.stage import Fault, Survey, Tally, Unit
-    from kit.workspace import Run
+    from kit.store.paths import Run
+    from kit.store.units import Fault, Survey, Tally, Unit
 
 _RATE_OVER = 20  # steps
 
@@ -67,27 +67,27 @@ class Stage:
 
     def census(self, run: Run, recipe: Recipe, *, verify: bool = False) -> dict[str, Any]:
         """How many units are done, missing, stale, broken; or what it waits for."""
-        from kit import stage
+        from kit.store.units import census
 
         if self is TRAIN:
             return dict(self.survey(run, recipe, verify=verify).counts)
         try:
-            return stage.census(self.units(run, recipe), verify=verify)
+            return census(self.units(run, recipe), verify=verify)
         except (StageError, CheckpointError) as error:
             return {"waits": str(error)}
 
     def survey(self, run: Run, recipe: Recipe, *, verify: bool = False) -> Survey:
         """The same, with what is wrong with some units, and why."""
-        from kit import stage
+        from kit.store.units import Survey, survey
 
         if self is TRAIN:
             damaged = _damaged(run) if verify else []
             broken = {"broken": len(damaged)} if verify else {}
-            return stage.Survey(_training(run) | broken, damaged)
+            return Survey(_training(run) | broken, damaged)
         try:
-            return stage.survey(self.units(run, recipe), verify=verify)
+            return survey(self.units(run, recipe), verify=verify)
         except (StageError, CheckpointError, InputError) as error:
-            return stage.Survey({}, waits=str(error))
+            return Survey({}, waits=str(error))
 
     def done(self, run: Run, recipe: Recipe) -> bool:
         """Whether nothing is left to do."""
@@ -160,7 +160,7 @@ def stages_of(recipe: Recipe, command: str | None = None) -> list[Stage]:
 
 def tally(run: Run, recipe: Recipe, name: str) -> Tally | None:
     """The units of a stage, to be counted while others make them; None where its tasks say why not."""
-    from kit.stage import Tally
+    from kit.store.units import Tally
 
     (found,) = (stage for stage in STAGES if stage.name == name)
     try:
@@ -227,11 +227,11 @@ def training(run: Run, recipe: Recipe) -> dict[str, Any]:
 
 def _damaged(run: Run) -> list[Fault]:
     """The committed checkpoints that have other bytes than were written."""
-    from kit import stage
+    from kit.store.units import Fault
     from kit.training import checkpoint
 
     problems = [(one.folder.name, one.problem()) for one in checkpoint.committed(run)]
-    return [stage.Fault(name, "broken", problem) for name, problem in problems if problem]
+    return [Fault(name, "broken", problem) for name, problem in problems if problem]
 
 
 def _training(run: Run) -> dict[str, int]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from jobs.chain import Stage
     from kit.config.cluster import Cluster
     from kit.config.recipe import Recipe, Training
-    from kit.workspace import Run
+    from kit.store.paths import Run
 
 RecipeFile = Annotated[
     Path,
@@ -99,7 +99,7 @@ def tell_differences(recipe: Recipe) -> list[str]:
 def _refuse_broken_links(recipe: Recipe) -> None:
     """Raises ConfigError for a link of the workspace, or of the run, that leads nowhere."""
     from kit.config import moved
-    from kit.workspace import Workspace
+    from kit.store.paths import Workspace
 
     workspace, run = Workspace(Path(recipe.workspace)), run_of(recipe)
     raw = [workspace.raw(name) for name in recipe.corpus.sources]

@@ -11,9 +11,9 @@ from kit import amendments, schedule
 from kit.cluster import submission
 from kit.config.load import changed_cluster, changed_recipe
 from kit.errors import CheckpointError, ConfigError, RunError
-from kit.files import read_json, sync_directory, write_json
+from kit.store.files import read_json, sync_directory, write_json
+from kit.store.paths import Run
 from kit.training import checkpoint
-from kit.workspace import Run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

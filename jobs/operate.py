@@ -14,7 +14,7 @@ from jobs.chain import TRAIN, tally
 from kit.config.run import run_of
 from kit.errors import ConfigError, InputError, RunError
 from kit.output import log, quantities
-from kit.workspace import MANIFEST
+from kit.store.paths import MANIFEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from kit.cluster.launch import Job
     from kit.config.cluster import Cluster
     from kit.config.recipe import Recipe
-    from kit.workspace import Run
+    from kit.store.paths import Run
 
 
 def say(text: str) -> None:
@@ -121,7 +121,7 @@ def _look_ahead(recipe: Recipe, cluster: Cluster, stages: Sequence[Stage]) -> No
 
 def withdraw_broken(recipe: Recipe, stages: Sequence[Stage]) -> None:
     """Read every file of the stages; what is not what its manifest says counts as missing from here on."""
-    from kit import manifest
+    from kit.store import manifest
 
     run = run_of(recipe)
     refuse_second(run)
@@ -191,7 +191,7 @@ def _refuse_other_texts(run: Run, recipe: Recipe) -> None:
 def refuse_unfinished(recipe: Recipe, stage: str, *, spare: Run | None = None) -> None:
     """Raises RunError where a run but `spare` is trained on what a stage would make anew."""
     from kit.cluster import submission
-    from kit.workspace import Workspace
+    from kit.store.paths import Workspace
 
     for run in Workspace(Path(recipe.workspace)).runs():
         if run == spare or submission.is_rehearsal(run):

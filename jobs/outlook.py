@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from kit.amendments import Amendment
     from kit.config.recipe import Recipe
     from kit.schedule import Schedule
-    from kit.workspace import Run
+    from kit.store.paths import Run
 
 _STEPS = 100  # the last ones, of whose seconds the median is meant
 

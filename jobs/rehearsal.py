@@ -22,16 +22,16 @@ from kit import plan, tokens
 from kit.config import devices
 from kit.config.run import run_of
 from kit.errors import ClusterError, JobFailed, RunError, StageError
-from kit.files import read_json
 from kit.output import log
 from kit.output.quantities import count, duration, size
 from kit.relay import synthetic
+from kit.store.files import read_json
 
 if TYPE_CHECKING:
     from kit.config.cluster import Cluster
     from kit.config.recipe import Recipe
+    from kit.store.paths import Run, Workspace
     from kit.tracking.ledger import Row
-    from kit.workspace import Run, Workspace
 
 SUFFIX = "-rehearsal"
 _FIRST = 5  # steps of an attempt that are not counted: caches and compilers warm up

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from kit.config.recipe import Recipe
-    from kit.workspace import Run
+    from kit.store.paths import Run
 
 _AFTER_ANOTHER = ("queued", "cancelled", "stale", "unknown")  # as a stage before it has it
 
@@ -24,11 +24,11 @@ def facts(
 ) -> dict[str, Any]:
     """All that `show` prints, as plain values; `words` as in `standing.facts`."""
     from kit.cluster import requeue
-    from kit.files import read_json
     from kit.relay import fate
     from kit.release import beside
     from kit.release.evaluate import SCORES
     from kit.release.generate import SAMPLES
+    from kit.store.files import read_json
     from kit.tracking import ledger
 
     curve = ledger.canonical(run)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from kit.config.recipe import Recipe
     from kit.relay.standing import Standing
-    from kit.workspace import Run
+    from kit.store.paths import Run
 
 Facts = dict[str, Any]
 

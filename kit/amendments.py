@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING, Any
 from kit.config.load import changed_cluster, changed_recipe
 from kit.config.section import Section, SectionT, validate
 from kit.errors import ConfigError
-from kit.files import write_text
+from kit.store.files import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from kit.config.cluster import Cluster
     from kit.config.recipe import Recipe, Training
-    from kit.workspace import Run
+    from kit.store.paths import Run
 
 Row = dict[str, Any]
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import xxhash
 
-from kit import manifest
 from kit.errors import StageError
-from kit.workspace import Workspace
+from kit.store import manifest
+from kit.store.paths import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 from kit import amendments
 from kit.errors import ConfigError
-from kit.files import read_json
+from kit.store.files import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from kit.config.recipe import Training
-    from kit.workspace import Run
+    from kit.store.paths import Run
 
     Row = dict[str, Any]
     Ends = Callable[[Training], int]  # the last step of a run with these settings

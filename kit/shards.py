@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from kit import duplicates, manifest
+from kit import duplicates
 from kit.config import moved
 from kit.config.defaults import Given
 from kit.errors import InputError, StageError
-from kit.files import zstd_reader, zstd_writer
-from kit.workspace import Workspace
+from kit.store import manifest
+from kit.store.files import zstd_reader, zstd_writer
+from kit.store.paths import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

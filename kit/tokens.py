@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from kit import manifest, shards
+from kit import shards
+from kit.config.defaults import Given
 from kit.errors import InputError, StageError
-from kit.files import atomic, read_json, text_hash
-from kit.workspace import Workspace
+from kit.store import manifest
+from kit.store.files import atomic, read_json, text_hash
+from kit.store.paths import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -66,7 +68,8 @@ def tokenizer_causes(recipe: Recipe) -> dict[str, Any]:
     inputs = {shard.name: manifest.fingerprint(shard.folder, "jobs.preprocess") for shard in made}
     if (name := picked(recipe)) is not None:
         inputs["pick"] = name
-    return manifest.causes("tokenizer", TOKENIZER_VERSION, recipe.tokenizer, inputs, _NO_CAUSE)
+    section = Given(recipe.tokenizer, _NO_CAUSE)
+    return manifest.causes("tokenizer", TOKENIZER_VERSION, section, inputs)
 
 
 def picked(recipe: Recipe) -> str | None:

@@ -18,8 +18,8 @@ import yaml
 from filelock import FileLock
 
 from jobs import chain, command
-from kit import stage
-from kit.workspace import Run, Workspace
+from kit.store.paths import Run, Workspace
+from kit.store.units import make_units
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -106,7 +106,7 @@ class Desk:
         for found in chain.STAGES[: names.index(last) + 1]:
             if found.applies(recipe):
                 module = importlib.import_module(found.module)
-                stage.run(found.name, module.units(recipe))
+                make_units(found.name, module.units(recipe))
 
     def write(self, name: str, tree: dict[str, Any]) -> Path:
         """A YAML file in the folder."""

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from tokenizers import Tokenizer, models, trainers
 
-from kit import manifest, tokens
+from kit import tokens
+from kit.store import manifest
+from kit.store.paths import Workspace
 from kit.tokenizer import assemble
-from kit.workspace import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

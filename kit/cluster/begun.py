@@ -16,7 +16,7 @@ from kit.config.recipe import Recipe
 from kit.config.run import run_of
 from kit.config.section import differing_keys, read_resolved
 from kit.errors import RunError
-from kit.workspace import Workspace
+from kit.store.paths import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Collection

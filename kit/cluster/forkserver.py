@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kit.config.cluster import Cluster
-    from kit.workspace import Run
+    from kit.store.paths import Run
 
 _POLL = 0.1
 _SILENCE = 2.0  # seconds after which a wait is told

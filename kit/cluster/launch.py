@@ -25,9 +25,9 @@ import submitit
 
 from kit.cluster import state, submission
 from kit.errors import INTERRUPTED, USER_MISTAKE, ClusterError, EkidenError, Interrupted, RunError
-from kit.files import read_json, spare_output, write_json
 from kit.output import log
-from kit.workspace import Run
+from kit.store.files import read_json, spare_output, write_json
+from kit.store.paths import Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

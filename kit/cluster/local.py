@@ -29,15 +29,15 @@ from kit.cluster.state import JobState
 from kit.config.cluster import Cluster
 from kit.config.section import read_resolved
 from kit.errors import DONE, ClusterError, EkidenError, Interrupted, JobFailed, RunError
-from kit.files import read_json, text_hash, write_text
 from kit.output import log
+from kit.store.files import read_json, text_hash, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from types import FrameType
 
-    from kit.stage import Tally
-    from kit.workspace import Run
+    from kit.store.paths import Run
+    from kit.store.units import Tally
 
     Count = Callable[[str], Tally | None]
 
@@ -338,7 +338,7 @@ def _verdict(run: Run, name: str, reason: str) -> EkidenError:
 
 def main(run_root: str) -> int:
     """The background supervisor; its words go to logs/supervisor.log."""
-    from kit.workspace import Run
+    from kit.store.paths import Run
 
     try:
         supervise(Run(Path(run_root)), log.info)

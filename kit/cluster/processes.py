@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kit.config.cluster import Cluster
-    from kit.workspace import Run
+    from kit.store.paths import Run
 
 _POLL = 0.1
 GRACE = 60  # seconds from TERM to KILL, as Slurm's KillWait

@@ -29,9 +29,9 @@ from kit.config.cluster import Cluster
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
 from kit.errors import DONE, FAILED, ClusterError
-from kit.files import append_line, read_json
 from kit.output import log, quantities
-from kit.workspace import Run
+from kit.store.files import append_line, read_json
+from kit.store.paths import Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

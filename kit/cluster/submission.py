@@ -23,13 +23,13 @@ from kit import amendments, schedule
 from kit.cluster import begun
 from kit.config.run import run_of
 from kit.errors import ClusterError, ConfigError
-from kit.files import file_hash, read_json, sync_directory, text_hash, write_json, write_text
+from kit.store.files import file_hash, read_json, sync_directory, text_hash, write_json, write_text
 
 if TYPE_CHECKING:
     from kit.amendments import Amendment, Row
     from kit.config.cluster import Cluster
     from kit.config.recipe import Recipe
-    from kit.workspace import Run
+    from kit.store.paths import Run
 
 _PACKAGES = ("jobs", "kit")
 

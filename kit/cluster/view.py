@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kit.output.progress import At
-    from kit.stage import Tally
-    from kit.workspace import Attempt, Run
+    from kit.store.paths import Attempt, Run
+    from kit.store.units import Tally
 
 _PAUSE = 10.0  # seconds between two lines on how training goes
 _SHARE = 20  # a look at the units of a stage takes a twentieth of the time at most

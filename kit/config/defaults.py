@@ -10,18 +10,20 @@ sets a new key; one that an older version wrote in full is read as if it had bee
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_origin
 
 from pydantic_core import to_jsonable_python
 
 from kit.config.fields import alternatives, is_section
+from kit.store.manifest import Reduced
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pydantic import BaseModel
 
 
-class Given(dict[str, Any]):
+class Given(Reduced):
     """What a section says beyond its defaults, as JSON.
 
     `leave_out` names keys of no interest; `also` holds what belongs to the record from elsewhere.
@@ -40,17 +42,6 @@ class Given(dict[str, Any]):
         """The same of a tree that holds such a section, with its defaults or without."""
         kept = {key: tree[key] for key in tree if key not in self._leave_out}
         return without_defaults(self._kind, kept)
-
-
-def alike(expected: Any, found: Any) -> Any:
-    """What was found on record, without the defaults that `expected` leaves out, however deep in it."""
-    if not isinstance(found, dict):
-        return found
-    if isinstance(expected, Given):
-        return expected.reduce(found)
-    if isinstance(expected, Mapping):
-        return {key: alike(expected.get(key), value) for key, value in found.items()}
-    return found
 
 
 def without_defaults(kind: type[BaseModel], tree: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,8 +25,8 @@ from kit.config.recipe import Recipe, Source, is_remote, named_kind
 from kit.config.run import run_of
 from kit.config.section import SectionT, read_resolved, validate
 from kit.errors import ConfigError
-from kit.files import read_json
-from kit.workspace import Run
+from kit.store.files import read_json
+from kit.store.paths import Run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

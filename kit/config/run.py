@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kit.workspace import Run, Workspace
+from kit.store.paths import Run, Workspace
 
 if TYPE_CHECKING:
     from kit.config.recipe import Recipe

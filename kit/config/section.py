@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from kit.config import moved
 from kit.config.fields import alternatives, dotted_keys, field_at, keys_of, type_at
 from kit.errors import ConfigError
-from kit.files import read_json
+from kit.store.files import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

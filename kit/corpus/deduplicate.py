@@ -6,23 +6,25 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit import duplicates, manifest, shards, stage
+from kit import duplicates, shards
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
-from kit.files import atomic
-from kit.workspace import Workspace
+from kit.store import manifest
+from kit.store.files import atomic
+from kit.store.paths import Workspace
+from kit.store.units import Unit, make_units
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import numpy as np
 
-    from kit.workspace import Run
+    from kit.store.paths import Run
 
 VERSION = 1  # raise when the same fingerprints come to give other lists
 
 
-def units(recipe: Recipe) -> list[stage.Unit]:
+def units(recipe: Recipe) -> list[Unit]:
     """One unit a bucket. Raises StageError before the fingerprints of all units are there."""
     workspace = Workspace(Path(recipe.workspace))
     names = [piece["name"] for piece in shards.pieces(recipe)]
@@ -33,7 +35,7 @@ def units(recipe: Recipe) -> list[stage.Unit]:
     }
     files = [workspace.fingerprints(name) / duplicates.FINGERPRINTS for name in names]
     return [
-        stage.Unit(
+        Unit(
             f"bucket {bucket + 1} of {count}",
             workspace.duplicates(bucket),
             manifest.causes("deduplicate", VERSION, {"bucket": bucket, "buckets": count}, inputs),
@@ -45,7 +47,7 @@ def units(recipe: Recipe) -> list[stage.Unit]:
 
 def work(run: Run, task: int, tasks: int) -> None:
     """What a submitted task runs; the run directory is all it reads."""
-    stage.run("deduplicate", units(read_resolved(run.recipe, Recipe)), task, tasks)
+    make_units("deduplicate", units(read_resolved(run.recipe, Recipe)), task, tasks)
 
 
 def repeated(

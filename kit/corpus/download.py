@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from kit import manifest, stage
 from kit.config import moved
 from kit.config.defaults import Given
 from kit.config.recipe import Recipe, Source, is_url
@@ -23,7 +22,9 @@ from kit.corpus.raw.checksums import Sum
 from kit.corpus.raw.fetch import NotThere, fetch, place
 from kit.errors import InputError, StageError
 from kit.output import log
-from kit.workspace import MANIFEST, Run, Workspace
+from kit.store import manifest
+from kit.store.paths import MANIFEST, Run, Workspace
+from kit.store.units import Unit, make_units
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,18 +32,18 @@ if TYPE_CHECKING:
 VERSION = 1  # raise when the same texts come to give other pieces
 
 
-def units(recipe: Recipe) -> list[stage.Unit]:
+def units(recipe: Recipe) -> list[Unit]:
     """One unit a source. Raises InputError where a local file is missing."""
     return [_unit(recipe, name, source) for name, source in sorted(recipe.corpus.sources.items())]
 
 
 def work(run: Run, task: int, tasks: int) -> None:
     """What a submitted task runs; the run directory is all it reads."""
-    stage.run("download", units(read_resolved(run.recipe, Recipe)), task, tasks)
+    make_units("download", units(read_resolved(run.recipe, Recipe)), task, tasks)
 
 
 @dataclass(frozen=True)
-class _Source(stage.Unit):
+class _Source(Unit):
     """A unit whose pieces may lie in files that are no outputs: at hand, or fetched."""
 
     location: str
@@ -50,7 +51,7 @@ class _Source(stage.Unit):
     noted: Mapping[str, Any]  # its causes where the text lay when it was cut, which decides nothing
 
     def state(self, *, verify: bool = False) -> manifest.State:
-        """See stage.Unit; broken as well where such a file is gone, or another."""
+        """See `Unit`; broken as well where such a file is gone, or another."""
         found = super().state(verify=verify)
         if found == "stale" and self.noted != self.causes:
             found = manifest.state(self.folder, self.noted, verify=verify)
@@ -59,7 +60,7 @@ class _Source(stage.Unit):
         return found
 
     def why(self, *, verify: bool = False) -> str | None:
-        """See stage.Unit; names the first such file."""
+        """See `Unit`; names the first such file."""
         has_moved = manifest.state(self.folder, self.noted) != "stale"
         causes = self.noted if has_moved else self.causes
         if told := manifest.difference(self.folder, causes, verify=verify):
@@ -100,7 +101,7 @@ def _is_as_cut(file: tuple[str, int, int]) -> bool:
     return (found.size, found.mtime_ns) == (size, mtime_ns)
 
 
-def _unit(recipe: Recipe, name: str, source: Source) -> stage.Unit:
+def _unit(recipe: Recipe, name: str, source: Source) -> Unit:
     """Mirrors and `downloads` are no causes: they do not decide what is read."""
     folder = Workspace(Path(recipe.workspace)).raw(name)
     remote = sources.remote(source)

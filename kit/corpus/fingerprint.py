@@ -8,28 +8,30 @@ from typing import TYPE_CHECKING, Any
 
 import xxhash
 
-from kit import duplicates, manifest, shards, stage
+from kit import duplicates, shards
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
 from kit.corpus import documents
 from kit.corpus.faults import Faults
-from kit.files import atomic
-from kit.workspace import Workspace
+from kit.store import manifest
+from kit.store.files import atomic
+from kit.store.paths import Workspace
+from kit.store.units import Unit, make_units
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from kit.workspace import Run
+    from kit.store.paths import Run
 
 VERSION = 1  # raise when the same documents come to have other fingerprints
 
 
-def units(recipe: Recipe) -> list[stage.Unit]:
+def units(recipe: Recipe) -> list[Unit]:
     """One unit for each piece of the raw text. Raises StageError before the download is complete."""
     workspace = Workspace(Path(recipe.workspace))
     section = {"mode": recipe.corpus.mode, "on_bad_input": recipe.corpus.on_bad_input}
     return [
-        stage.Unit(
+        Unit(
             piece["name"],
             workspace.fingerprints(piece["name"]),
             manifest.causes("fingerprint", VERSION, section, shards.piece_causes(piece)),
@@ -41,7 +43,7 @@ def units(recipe: Recipe) -> list[stage.Unit]:
 
 def work(run: Run, task: int, tasks: int) -> None:
     """What a submitted task runs; the run directory is all it reads."""
-    stage.run("fingerprint", units(read_resolved(run.recipe, Recipe)), task, tasks)
+    make_units("fingerprint", units(read_resolved(run.recipe, Recipe)), task, tasks)
 
 
 def _make(recipe: Recipe, piece: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:

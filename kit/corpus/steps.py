@@ -19,7 +19,7 @@ from kit.config.recipe import Corpus, Filters
 from kit.corpus import sentences
 from kit.corpus.filters import refused_by
 from kit.corpus.normalise import Normaliser
-from kit.files import text_hash
+from kit.store.files import text_hash
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from kit.cluster.launch import Job
     from kit.config.cluster import Cluster
     from kit.config.recipe import Recipe
-    from kit.workspace import Run
+    from kit.store.paths import Run
 
 _STATE = 12  # bytes of a parameter in a checkpoint at least: weight and two moments in fp32
 

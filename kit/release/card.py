@@ -5,15 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit import manifest, shards, tokens
-from kit.files import read_json
+from kit import shards, tokens
+from kit.store import manifest
+from kit.store.files import read_json
+from kit.store.paths import Workspace
 from kit.tracking import ledger
-from kit.workspace import Workspace
 
 if TYPE_CHECKING:
     from kit.config.recipe import Recipe
     from kit.release.source import Source
-    from kit.workspace import Run
+    from kit.store.paths import Run
 
 _CARD = """---
 language: ja

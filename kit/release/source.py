@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from kit import amendments
 from kit.errors import CheckpointError
-from kit.files import read_json
+from kit.store.files import read_json
 from kit.tracking import ledger
 from kit.training import checkpoint
 
 if TYPE_CHECKING:
     from kit.config.recipe import Recipe
+    from kit.store.paths import AtStep, Run
     from kit.training.checkpoint import Checkpoint
-    from kit.workspace import AtStep, Run
 
 
 @dataclass(frozen=True)

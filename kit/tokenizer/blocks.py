@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from kit import shards, tokens
 from kit.errors import ConfigError
+from kit.store.paths import Workspace
 from kit.tokenizer import assemble
-from kit.workspace import Workspace
 
 if TYPE_CHECKING:
     from kit.config.recipe import Recipe

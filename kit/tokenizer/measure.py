@@ -19,7 +19,7 @@ import numpy as np
 
 from kit import shards
 from kit.errors import InputError
-from kit.files import atomic
+from kit.store.files import atomic
 from kit.tokenizer.assemble import END, surface
 from kit.tokenizer.table import Table
 from kit.tokens import dtype_for

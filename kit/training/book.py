@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from kit import amendments, plan, schedule
 from kit.config import devices
-from kit.files import read_json
 from kit.output import log
+from kit.store.files import read_json
 from kit.tracking import ledger, mlflow
 from kit.tracking.tensorboard import EventFile
 from kit.training.journal import Journal
@@ -17,10 +17,10 @@ from kit.training.journal import Journal
 if TYPE_CHECKING:
     from kit.config.cluster import Cluster
     from kit.config.recipe import Recipe
+    from kit.store.paths import Attempt, Run
     from kit.tracking.ledger import Row
     from kit.training.batches import Batches
     from kit.training.progress import Progress
-    from kit.workspace import Attempt, Run
 
 _PAUSE = 60.0  # seconds until TensorBoard's files are tried again
 _MLFLOW_STATUS = {

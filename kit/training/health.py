@@ -12,8 +12,8 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from kit.files import write_json
 from kit.output import log, quantities
+from kit.store.files import write_json
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
-    from kit.workspace import Attempt, Run
+    from kit.store.paths import Attempt, Run
 
 
 class Reason(IntEnum):

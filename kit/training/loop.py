@@ -19,9 +19,9 @@ import torch
 
 from kit import plan, schedule, shards, tokens
 from kit.errors import CheckpointError
-from kit.files import read_json, text_hash
 from kit.output import log
 from kit.output.quantities import count
+from kit.store.files import read_json, text_hash
 from kit.training import checkpoint, health
 from kit.training.batches import training_batches, validation_blocks
 from kit.training.book import Book
@@ -33,11 +33,11 @@ from kit.training.saver import Saver
 if TYPE_CHECKING:
     from kit.config.cluster import Cluster
     from kit.config.recipe import Recipe
+    from kit.store.paths import Attempt, Run
     from kit.training.device import Device
     from kit.training.health import Watchdog
     from kit.training.saver import Saved
     from kit.training.team import Team
-    from kit.workspace import Attempt, Run
 
 _POLL = 0.05  # seconds between two looks at a save that is waited for
 _EXIT = 5.0  # seconds to leave in, after a save

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobs import command
-from kit import manifest, shards, stage
+from kit import shards
 from kit.corpus import download, report, sentences, wikipedia
 from kit.corpus.normalise import Normaliser
-from kit.files import write_json
-from kit.workspace import MANIFEST, Workspace
+from kit.store import manifest
+from kit.store.files import write_json
+from kit.store.paths import MANIFEST, Workspace
+from kit.store.units import make_units
 from tests.benchmarks import harness
 from tests.benchmarks.text import text as text_of
 from tests.relay import DEMO
@@ -33,11 +35,11 @@ if TYPE_CHECKING:
 _UNIT = """
 import sys
 from pathlib import Path
-from kit import stage
+from kit.store.units import make_units
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
 from kit.corpus import preprocess
-stage.run("preprocess", preprocess.units(read_resolved(Path(sys.argv[1]), Recipe)))
+make_units("preprocess", preprocess.units(read_resolved(Path(sys.argv[1]), Recipe)))
 """
 _SHARDS = 10_000
 _PLAIN = """
@@ -132,7 +134,7 @@ def _recipe(folder: Path, kind: str, source: Path) -> Recipe:
     """A recipe over one source in one unit, its raw text at hand."""
     overrides = [f"workspace={folder}", *_one_source(kind, source)]
     recipe = command.load(DEMO, overrides, "local")[0]
-    stage.run("download", download.units(recipe))
+    make_units("download", download.units(recipe))
     return recipe
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from kit.workspace import Run
+    from kit.store.paths import Run
 
 RANKS = 2
 

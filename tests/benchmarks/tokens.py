@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jobs import command
-from kit import manifest, shards, stage, tokens
+from kit import shards, tokens
 from kit.corpus import download, preprocess
-from kit.files import atomic
+from kit.store import manifest
+from kit.store.files import atomic
+from kit.store.paths import Workspace
+from kit.store.units import make_units
 from kit.tokenizer import assemble, encode
-from kit.workspace import Workspace
 from tests import vocabulary
 from tests.benchmarks import harness
 from tests.benchmarks.text import FOLDER
@@ -56,7 +58,7 @@ def shards_of(options: Options) -> Recipe:
     ]
     recipe = command.load(DEMO, overrides, "local")[0]
     for module in (download, preprocess):
-        stage.run(module.__name__, module.units(recipe))
+        make_units(module.__name__, module.units(recipe))
     return recipe
 
 
@@ -220,7 +222,7 @@ def _stage(recipe: Recipe) -> int:
     """
     tasks = len(shards.complete(recipe))
     for task in range(tasks):
-        stage.run("tokenize", encode.units(recipe), task, tasks)
+        make_units("tokenize", encode.units(recipe), task, tasks)
     return _total(recipe)
 
 

@@ -16,10 +16,10 @@ from kit.cluster import local
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
 from kit.errors import CheckpointError, RunError, StageError
-from kit.files import read_json
 from kit.release.generate import generate
+from kit.store.files import read_json
+from kit.store.paths import Run, Workspace
 from kit.tracking import ledger
-from kit.workspace import Run, Workspace
 from tests.chaos.processes import starts
 from tests.relay import DEMO, FP32, command, wait_until
 

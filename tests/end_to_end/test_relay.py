@@ -20,10 +20,10 @@ from jobs.command import load
 from jobs.operate import withdraw_broken
 from kit.cluster import local, requeue
 from kit.config.recipe import Recipe, Release
-from kit.files import read_json
 from kit.release import evaluate, export, generate
+from kit.store.files import read_json
+from kit.store.paths import Run, Workspace
 from kit.tracking import ledger
-from kit.workspace import Run, Workspace
 from tests.later import later
 from tests.relay import DEMO, FP32, ROOT, command, curve, final_files, wait_for_step, wait_until
 from tests.speed import patience

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from kit.workspace import Run
+    from kit.store.paths import Run
     from tests.conftest import Desk
 
     Spaces = Literal["lossless", "article"]

@@ -11,8 +11,8 @@ from jobs.chain import stages_of
 from jobs.command import load
 from kit.config.run import run_of
 from kit.errors import ConfigError
-from kit.files import write_json
 from kit.relay import foresight
+from kit.store.files import write_json
 from tests.relay import DEMO
 
 if TYPE_CHECKING:

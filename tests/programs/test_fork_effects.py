@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from kit.workspace import Run
+    from kit.store.paths import Run
 
 # Some hundred weights a row of the vocabulary, and 16 steps of milliseconds; the fork begins at step 12,
 # when there are losses enough for a median.

@@ -19,7 +19,7 @@ from . import forked
 
 if TYPE_CHECKING:
     from kit.config.cluster import Cluster
-    from kit.workspace import Run
+    from kit.store.paths import Run
     from tests.conftest import Desk
 
 JOB = launch.Job("probe", forked.work, tasks=3)

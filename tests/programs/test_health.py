@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kit.config.recipe import Health
-from kit.files import read_json
 from kit.plan import checkpoint_interval
+from kit.store.files import read_json
 from kit.training.health import problem
 from kit.training.progress import Progress
 

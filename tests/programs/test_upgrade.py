@@ -15,8 +15,8 @@ from kit.config.load import load_cluster
 from kit.config.recipe import Recipe
 from kit.config.run import run_of
 from kit.errors import RunError
-from kit.files import read_json, write_json
-from kit.workspace import MANIFEST, Workspace
+from kit.store.files import read_json, write_json
+from kit.store.paths import MANIFEST, Workspace
 from tests.later import later
 from tests.relay import DEMO, command, copy_of
 

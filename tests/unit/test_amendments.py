@@ -14,12 +14,12 @@ from jobs import chain, command, train
 from kit import amendments, schedule
 from kit.cluster import launch, submission, update
 from kit.errors import ClusterError, ConfigError, RunError
-from kit.files import read_json, write_json
+from kit.store.files import read_json, write_json
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from kit.workspace import Run
+    from kit.store.paths import Run
     from tests.conftest import Desk
 
 NO_ROWS: list[dict[str, Any]] = []
@@ -229,7 +229,7 @@ def test_a_crash_after_the_record_is_made_good_by_the_next_submission(
 
 def test_amended_code_is_another_snapshot_and_the_old_one_stays(whole: Run) -> None:
     had = whole.code.resolve()
-    patched = had / "kit" / "stage.py"
+    patched = had / "kit" / "errors.py"
     patched.write_text(patched.read_text(encoding="utf-8") + "\n", encoding="utf-8")
     whole.environment.write_text("torch==1.0\n", encoding="utf-8")
     amend(whole, code=True)
@@ -260,9 +260,9 @@ def test_a_task_keeps_to_the_snapshot_it_began_with(desk: Desk, whole: Run) -> N
 def test_before_training_begins_a_submission_takes_the_code_of_the_checkout(desk: Desk) -> None:
     loaded = command.load(desk.recipe_file)
     run = submission.prepare(*loaded)
-    (run.code / "kit" / "stage.py").write_text("", encoding="utf-8")
+    (run.code / "kit" / "errors.py").write_text("", encoding="utf-8")
     submission.prepare(*loaded)
-    assert (run.code / "kit" / "stage.py").read_text(encoding="utf-8")
+    assert (run.code / "kit" / "errors.py").read_text(encoding="utf-8")
 
 
 def test_before_training_begins_a_submission_brings_its_own_recipe(desk: Desk) -> None:

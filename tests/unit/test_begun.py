@@ -10,12 +10,12 @@ from typer.testing import CliRunner
 
 from jobs import command, evaluate, export, generate, pipeline, preprocess, tokenize, train
 from kit.errors import RunError
-from kit.files import read_json, write_json
+from kit.store.files import read_json, write_json
 
 if TYPE_CHECKING:
     import typer
 
-    from kit.workspace import Run
+    from kit.store.paths import Run
     from tests.conftest import Desk
 
 

@@ -14,13 +14,13 @@ from kit.cluster import local
 from kit.config.cluster import Cluster
 from kit.config.section import read_resolved
 from kit.errors import CheckpointError, RunError
-from kit.files import file_hash, read_json, write_json
 from kit.release import beside, source
+from kit.store.files import file_hash, read_json, write_json
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from kit.workspace import Run
+    from kit.store.paths import Run
     from tests.conftest import Desk
 
 
@@ -110,7 +110,7 @@ def test_the_code_of_all_jobs_is_one_copy_and_the_runs_own_is_not_touched(
     add_checkpoint(run, 6, 1)
     other = given(desk, run, step=6)
     assert job.code.resolve() == other.code.resolve()
-    assert (job.code / "kit" / "stage.py").is_file()
+    assert (job.code / "kit" / "errors.py").is_file()
     assert not run.code.exists()
     assert not run.jobs.exists()
 

@@ -15,7 +15,7 @@ from kit.config.load import load, load_cluster, load_recipe
 from kit.config.recipe import Recipe, is_remote
 from kit.config.section import differing_keys, read_resolved
 from kit.errors import ConfigError
-from kit.files import write_json
+from kit.store.files import write_json
 
 if TYPE_CHECKING:
     from tests.conftest import Desk

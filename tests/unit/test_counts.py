@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, trainers
 
 from kit.errors import InputError
-from kit.files import file_hash
+from kit.store.files import file_hash
 from kit.tokenizer import assemble, counts
 from kit.tokenizer.count import count
 

@@ -8,12 +8,13 @@ import pytest
 from pydantic import Field
 
 from kit import shards, tokens
-from kit.config.defaults import Given, alike
+from kit.config.defaults import Given
 from kit.config.recipe import Corpus, Filters, Length, Normalise, Release, Source
 from kit.config.section import Section
 from kit.config.tokenizer import Candidate, Choice, Tokenizer
 from kit.corpus import download
 from kit.release import export, generate
+from kit.store.manifest import alike
 from tests.later import later
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def test_a_default_changes_with_the_version_of_its_stage_alone(kind: type[Sectio
         if not field.is_required()
     }
     plain = {name: value for name, value in found.items() if not isinstance(value, Section)}
-    assert plain == DEFAULTS[kind], "raise the VERSION of its stages, as kit/manifest.py says"
+    assert plain == DEFAULTS[kind], "raise the VERSION of its stages, as kit/store/manifest.py says"
 
 
 @pytest.mark.parametrize("stage", VERSIONS)

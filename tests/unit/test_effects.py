@@ -14,13 +14,13 @@ from kit.cluster.state import JobState
 from kit.config.cluster import Cluster, TaskResources, TrainingResources
 from kit.config.load import load_cluster, load_recipe
 from kit.errors import ConfigError, RunError, StageError
-from kit.files import file_hash, write_json
+from kit.store.files import file_hash, write_json
 from tests.conftest import ROOT
 
 if TYPE_CHECKING:
     import typer
 
-    from kit.workspace import Run
+    from kit.store.paths import Run
     from tests.conftest import Desk
 
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))

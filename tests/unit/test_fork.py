@@ -12,13 +12,13 @@ import pytest
 from jobs import command, train
 from kit.cluster import submission
 from kit.errors import CheckpointError, ConfigError, RunError
-from kit.files import file_hash, read_json, write_json
+from kit.store.files import file_hash, read_json, write_json
 from kit.training import checkpoint
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from kit.workspace import Run
+    from kit.store.paths import Run
     from tests.conftest import Desk
 
 
@@ -64,7 +64,7 @@ def test_a_fork_has_the_checkpoint_the_changes_and_its_origin(parent: Run) -> No
     assert read_json(made.recipe)["training"]["learning_rate"] == 0.0005
     assert read_json(made.cluster)["training"]["minutes"] == 9
     assert read_json(made.identity)["id"] != read_json(parent.identity)["id"]
-    assert (made.code / "kit" / "stage.py").is_file()
+    assert (made.code / "kit" / "errors.py").is_file()
     assert made.environment.is_file()
     origin = read_json(made.origin)
     assert origin["run"] == parent.root.name

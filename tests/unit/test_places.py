@@ -19,8 +19,8 @@ from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
 from kit.corpus import download
 from kit.errors import ConfigError, RunError
-from kit.files import read_json, write_json
-from kit.workspace import Run, Workspace
+from kit.store.files import read_json, write_json
+from kit.store.paths import Run, Workspace
 
 if TYPE_CHECKING:
     from tests.conftest import Desk

@@ -11,10 +11,10 @@ from jobs import command, rehearsal
 from kit import plan
 from kit.cluster import local, submission
 from kit.errors import JobFailed, RunError, StageError
-from kit.files import write_json
+from kit.store.files import write_json
 
 if TYPE_CHECKING:
-    from kit.workspace import Run
+    from kit.store.paths import Run
     from tests.conftest import Desk
 
 PARAMETERS, BLOCKS = 1_000_000, 500

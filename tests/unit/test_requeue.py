@@ -11,10 +11,10 @@ from kit.cluster import launch, requeue
 from kit.cluster.requeue import Decision, decide_task, decide_training
 from kit.cluster.state import JobState
 from kit.config.cluster import Cluster, TaskResources, TrainingResources
-from kit.files import write_json
+from kit.store.files import write_json
 
 if TYPE_CHECKING:
-    from kit.workspace import Run
+    from kit.store.paths import Run
 
 JOB = "17.0"
 FAR, NEAR = 3_000.0, 30.0  # seconds to the time limit

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from kit import amendments, schedule
 from kit.config.recipe import Training
 from kit.errors import ConfigError
-from kit.files import write_json
 from kit.schedule import Piece, Schedule, Start
+from kit.store.files import write_json
 
 if TYPE_CHECKING:
-    from kit.workspace import Run
+    from kit.store.paths import Run
 
 DECAYS = (
     {"decay": "cosine"}, {"decay": "linear"}, {"decay": "constant"}, {"decay": "wsd"},

@@ -19,7 +19,7 @@ from kit.corpus.preprocess import is_held_out
 from kit.corpus.segment import resolve
 from kit.corpus.steps import Steps, _Text, segmented
 from kit.errors import InputError
-from kit.files import text_hash, zstd_reader, zstd_writer
+from kit.store.files import text_hash, zstd_reader, zstd_writer
 
 SOURCE = Source(kind="plaintext", location="a.txt")
 DEFAULT = Corpus(sources={"a": SOURCE}, unit_mb=1, tasks=1, held_out=0.1, segmenter="mecab")

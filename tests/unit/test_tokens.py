@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kit import manifest, shards, tokens
+from kit import shards, tokens
 from kit.errors import InputError, StageError
+from kit.store import manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -21,9 +21,9 @@ from urllib.parse import urlsplit
 from kit.corpus.raw import checksums
 from kit.corpus.raw.partial import Known, Partial, put_away
 from kit.errors import InputError, TransferError
-from kit.files import CHUNK, text_hash
 from kit.output import log
 from kit.output.progress import shown
+from kit.store.files import CHUNK, text_hash
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

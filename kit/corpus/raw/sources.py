@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from kit.config.recipe import Source, is_url, named_kind
 from kit.errors import InputError
-from kit.files import text_hash
+from kit.store.files import text_hash
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -23,7 +23,7 @@ import torch
 from kit import shards, tokens
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
-from kit.files import file_hash
+from kit.store.files import file_hash
 from kit.training.engine import configuration
 from kit.training.model import LanguageModel, parameter_groups
 from tests.benchmarks.peers import Rows

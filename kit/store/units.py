@@ -10,11 +10,11 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kit import manifest
 from kit.errors import JobFailed, StageError
 from kit.output import log, quantities
 from kit.output.progress import shown
-from kit.workspace import MANIFEST
+from kit.store import manifest
+from kit.store.paths import MANIFEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -65,7 +65,7 @@ class Survey:
         return 0 < self.counts.get("done", 0) == sum(self.counts.values())
 
 
-def run(name: str, units: Sequence[Unit], task: int = 0, tasks: int = 1) -> int:
+def make_units(name: str, units: Sequence[Unit], task: int = 0, tasks: int = 1) -> int:
     """Make the units of one task; returns how many had to be made. Raises JobFailed for a full disk."""
     todo = [unit for unit in units[task::tasks] if unit.state() != "done"]
     began = time.monotonic()

@@ -3,7 +3,7 @@
 A manifest names its causes: the stage and its version, the section of the recipe, the hashes of the
 inputs. Equal causes and outputs of the recorded sizes mean done; `verify` reads the bytes as well.
 
-    causes = manifest.causes("tokenize", VERSION, recipe.tokenizer, inputs={"jawiki-00000": hash})
+    causes = manifest.causes("tokenize", VERSION, Given(recipe.tokenizer), {"jawiki-00000": hash})
     if manifest.state(folder, causes) != "done":
         ...write files into folder...
         manifest.commit(folder, causes, counts={"documents": 3})
@@ -16,15 +16,12 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from kit.config.defaults import Given, alike
 from kit.errors import StageError
-from kit.files import file_hash, is_temporary, read_json, text_hash, write_json
-from kit.workspace import MANIFEST
+from kit.store.files import file_hash, is_temporary, read_json, text_hash, write_json
+from kit.store.paths import MANIFEST
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from pydantic import BaseModel
 
 State = Literal["done", "missing", "stale", "broken"]
 
@@ -33,24 +30,28 @@ _SHOWN = 60  # characters of a value
 _NOT_SET = "not set"
 
 
+class Reduced(dict[str, Any]):
+    """A cause of which a record may hold more than it says, as one that an older version wrote does."""
+
+    def reduce(self, tree: Mapping[str, Any]) -> dict[str, Any]:
+        """A record of this cause, without what the cause leaves out."""
+        raise NotImplementedError
+
+
 def causes(
     stage: str,
     version: int,
-    section: BaseModel | Mapping[str, Any],
+    section: Mapping[str, Any],
     inputs: Mapping[str, Any],
-    leave_out: frozenset[str] = frozenset(),
 ) -> dict[str, Any]:
-    """All that decides the bytes of a stage's outputs; `leave_out` names keys that do not.
+    """All that decides the bytes of a stage's outputs.
 
-    Of a section of the recipe only what differs from its defaults is a cause, so that a key which is
-    new, and which nobody sets, makes nothing stale. `version` is a constant of the stage, raised when
-    the same inputs come to give other bytes, and with every change of a default of the section.
+    Of a section of the recipe only what differs from its defaults is a cause (`Given` in
+    kit/config/defaults.py), so that a key which is new, and which nobody sets, makes nothing stale.
+    `version` is a constant of the stage, raised when the same inputs come to give other bytes, and with
+    every change of a default of the section.
     """
-    if isinstance(section, Mapping):
-        kept = section if not leave_out else {k: section[k] for k in section if k not in leave_out}
-    else:
-        kept = Given(section, leave_out)
-    return {"stage": stage, "version": version, "section": kept, "inputs": dict(inputs)}
+    return {"stage": stage, "version": version, "section": section, "inputs": dict(inputs)}
 
 
 def state(folder: Path, expected: Mapping[str, Any], *, verify: bool = False) -> State:
@@ -81,6 +82,17 @@ def state(folder: Path, expected: Mapping[str, Any], *, verify: bool = False) ->
 def agree(expected: Mapping[str, Any], found: Any) -> bool:
     """Whether the causes on record are these; a record of an older version may hold defaults."""
     return bool(expected == found or expected == alike(expected, found))
+
+
+def alike(expected: Any, found: Any) -> Any:
+    """What was found on record, without what a `Reduced` of `expected` leaves out, however deep in it."""
+    if not isinstance(found, dict):
+        return found
+    if isinstance(expected, Reduced):
+        return expected.reduce(found)
+    if isinstance(expected, Mapping):
+        return {key: alike(expected.get(key), value) for key, value in found.items()}
+    return found
 
 
 def difference(folder: Path, expected: Mapping[str, Any], *, verify: bool = False) -> str | None:
