@@ -204,14 +204,14 @@ def training(run: Run, recipe: Recipe) -> dict[str, Any]:
     """How far training is: attempts, the last step, of how many, saved up to which; loss, median tokens a
     second of the last `_RATE_OVER` steps, Unix time of the last one.
     """
-    from kit import amendments
+    from kit.data import tokens
     from kit.tracking import ledger
 
     steps = [row for row in ledger.canonical(run) if row["kind"] == "step"]
     last = steps[-1] if steps else {}
     rates = [rate for row in steps[-_RATE_OVER:] if (rate := row.get("tokens_per_second"))]
     try:
-        total = amendments.steps_over(recipe)
+        total = tokens.steps_over(recipe)
     except EkidenError:  # it depends on tokens that are not made yet
         total = None
     return {

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kit import amendments, schedule
 from kit.cluster import submission
 from kit.config.load import changed_cluster, changed_recipe
+from kit.data import tokens
 from kit.errors import CheckpointError, ConfigError, RunError
 from kit.store.files import read_json, sync_directory, write_json
 from kit.store.paths import Run
@@ -99,12 +100,12 @@ def _schedule(
     rows = amendments.recorded(parent)
     # What no attempt of the parent knows yet is the fork's from its first step on.
     attempts = [*schedule.starts(parent), schedule.Start(step, len(rows))]
-    ends, first = amendments.ends(recipe), schedule.origin(parent)
+    ends, first = tokens.ends(recipe), schedule.origin(parent)
     old = schedule.derive(recipe.training, rows, attempts, ends, first)
     if decay is not None:
         new = old.decayed(step, decay)
     else:
-        new = schedule.forked(old, its.training, step, amendments.steps_over(its), how)
+        new = schedule.forked(old, its.training, step, tokens.steps_over(its), how)
     if new.is_spent:
         raise ConfigError(
             f"--at {step}: {schedule.SPENT.format(step=step)}; fork an earlier checkpoint, or give "

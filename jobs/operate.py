@@ -148,7 +148,7 @@ def refuse_second(run: Run) -> None:
 
 def refuse_early(recipe: Recipe, stage: Stage) -> None:
     """Raises StageError, CheckpointError or InputError where what a stage reads is not there yet."""
-    from kit import tokens
+    from kit.data import tokens
 
     if stage is TRAIN:
         tokens.complete(recipe)

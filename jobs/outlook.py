@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kit import amendments, schedule
+from kit.data import tokens
 from kit.errors import ConfigError, StageError
 from kit.tracking import ledger
 
@@ -43,7 +44,7 @@ def look(run: Run, recipe: Recipe, amendment: Amendment) -> Outlook | None:
 
     def then(its: Recipe, rows: list[amendments.Row]) -> Schedule:
         known = [*attempts, schedule.Start(step, len(rows))]
-        return schedule.derive(its.training, rows, known, amendments.ends(its), first)
+        return schedule.derive(its.training, rows, known, tokens.ends(its), first)
 
     rows = amendments.recorded(run)
     try:

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 from jobs import ending
 from jobs.chain import TRAIN, stopped
 from jobs.operate import run_here, submit
-from kit import plan, tokens
+from kit import plan
 from kit.config import devices
 from kit.config.run import run_of
+from kit.data import tokens
 from kit.errors import ClusterError, JobFailed, RunError, StageError
 from kit.output import log
 from kit.output.quantities import count, duration, size

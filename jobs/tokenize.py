@@ -46,7 +46,7 @@ def inspect_verb(
     as_json: Json = False,
 ) -> None:
     """Show a block of n_positions tokens as text, where it lies, and the token after it."""
-    from kit import shards
+    from kit.data import shards
     from kit.tokenizer import blocks
 
     if sample and held_out:

@@ -24,10 +24,10 @@ from kit.errors import ConfigError
 from kit.store.files import write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from kit.config.cluster import Cluster
-    from kit.config.recipe import Recipe, Training
+    from kit.config.recipe import Recipe
     from kit.store.paths import Run
 
 Row = dict[str, Any]
@@ -151,21 +151,6 @@ def differences(one: SectionT, other: SectionT) -> dict[str, tuple[Any, Any]]:
     return {key: (before[key], after[key]) for key in before if before[key] != after[key]}
 
 
-def ends(recipe: Recipe) -> Callable[[Training], int]:
-    """Of other settings over the recipe's tokens: the last step, as `steps_over` has it."""
-    return lambda training: steps_over(recipe.model_copy(update={"training": training}))
-
-
-def steps_over(recipe: Recipe) -> int:
-    """The run's last step. Raises StageError where it depends on tokens that are not there."""
-    if recipe.training.steps is not None:
-        return recipe.training.steps
-    from kit import shards, tokens
-
-    row = tokens.open_part(tokens.complete(recipe), shards.TRAIN, recipe)
-    return recipe.training.steps_over(row.blocks(recipe.model.n_positions))
-
-
 def _names(changes: Sequence[str], key: str) -> bool:
     return any(change.partition("=")[0] == key for change in changes)
 
@@ -234,9 +219,11 @@ def _refuse_uneven_ranks(recipe: Recipe, cluster: Cluster) -> None:
 
 
 def _refuse_past_end(run: Run, recipe: Recipe) -> None:
+    from kit.data import tokens
+
     made = run.committed_checkpoints().values()
     _, newest = max(((attempt, step) for step, attempt in made), default=(0, 0))
-    if newest and (end := steps_over(recipe)) < newest:
+    if newest and (end := tokens.steps_over(recipe)) < newest:
         key = "epochs" if recipe.training.steps is None else "steps"
         raise ConfigError(
             f"training.{key}={getattr(recipe.training, key)}: the run would end at step {end}, and its "

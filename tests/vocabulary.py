@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tokenizers import Tokenizer, models, trainers
 
-from kit import tokens
+from kit.data import tokens
 from kit.store import manifest
 from kit.store.paths import Workspace
 from kit.tokenizer import assemble

@@ -6,9 +6,9 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit import duplicates, shards
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
+from kit.data import duplicates, shards
 from kit.store import manifest
 from kit.store.files import atomic
 from kit.store.paths import Workspace

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import xxhash
 
-from kit import duplicates, shards
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
 from kit.corpus import documents
 from kit.corpus.faults import Faults
+from kit.data import duplicates, shards
 from kit.store import manifest
 from kit.store.files import atomic
 from kit.store.paths import Workspace

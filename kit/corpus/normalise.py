@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import neologdn
 
 from kit.corpus import characters, keep
-from kit.shards import BOUNDARY, LINE_END, MARKS, SPACE
+from kit.data.shards import BOUNDARY, LINE_END, MARKS, SPACE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

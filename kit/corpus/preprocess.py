@@ -7,13 +7,13 @@ import importlib.metadata
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from kit import duplicates, shards
 from kit.config.cluster import Cluster
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
 from kit.corpus import documents, report, segment
 from kit.corpus.faults import Faults
 from kit.corpus.steps import Document, Steps, segmented
+from kit.data import duplicates, shards
 from kit.store.files import write_json
 from kit.store.units import Unit, make_units
 

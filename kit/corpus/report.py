@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit import shards
+from kit.data import shards
 from kit.store import manifest
 from kit.store.files import atomic, read_json, write_text
 from kit.store.paths import Workspace

@@ -14,11 +14,11 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from kit import shards
 from kit.config.recipe import Corpus, Filters
 from kit.corpus import sentences
 from kit.corpus.filters import refused_by
 from kit.corpus.normalise import Normaliser
+from kit.data import shards
 from kit.store.files import text_hash
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kit import shards, tokens
 from kit.cluster import submission
+from kit.data import shards, tokens
 from kit.errors import ConfigError, EkidenError, StageError
 from kit.relay import limits
 from kit.training import batches, zero

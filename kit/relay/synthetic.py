@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kit import shards, tokens
 from kit.config.recipe import Recipe, Source
+from kit.data import shards, tokens
 from kit.errors import RunError
 from kit.store import manifest
 from kit.store.files import write_json

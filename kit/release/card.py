@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit import shards, tokens
+from kit.data import shards, tokens
 from kit.store import manifest
 from kit.store.files import read_json
 from kit.store.paths import Workspace

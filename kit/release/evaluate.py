@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kit import shards, tokens
 from kit.config.cluster import Cluster
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
+from kit.data import shards, tokens
 from kit.errors import CheckpointError
 from kit.output import log
 from kit.output.progress import shown

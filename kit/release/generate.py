@@ -10,10 +10,10 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit import shards
 from kit.config.defaults import Given
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
+from kit.data import shards
 from kit.errors import InputError, StageError
 from kit.release import evaluate, export
 from kit.release import source as sources

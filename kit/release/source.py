@@ -11,7 +11,7 @@ import shutil
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from kit import amendments
+from kit.data import tokens
 from kit.errors import CheckpointError
 from kit.store.files import read_json
 from kit.tracking import ledger
@@ -110,7 +110,7 @@ def moment_of(run: Run, recipe: Recipe, step: int) -> Moment:
     rates = [row["learning_rate"] for row in rows if row["kind"] == "step" and row["step"] == step]
     return Moment(
         step,
-        amendments.steps_over(recipe),
+        tokens.steps_over(recipe),
         step * recipe.training.global_batch * recipe.model.n_positions,
         rates[0] if rates else None,
     )

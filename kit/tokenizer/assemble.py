@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kit.shards import BOUNDARY, LINE_END, SPACE
+from kit.data.shards import BOUNDARY, LINE_END, SPACE
 from kit.store.files import write_json, write_text
 
 if TYPE_CHECKING:

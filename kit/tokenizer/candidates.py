@@ -7,10 +7,10 @@ import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit import shards, tokens
 from kit.config.defaults import Given
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
+from kit.data import shards, tokens
 from kit.errors import InputError
 from kit.output import log
 from kit.store import manifest

@@ -6,9 +6,9 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit import tokens
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
+from kit.data import tokens
 from kit.errors import ConfigError
 from kit.output import log
 from kit.store import manifest

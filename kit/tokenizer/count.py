@@ -8,11 +8,11 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit import shards, tokens
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
+from kit.data import shards, tokens
+from kit.data.shards import BOUNDARY
 from kit.errors import InputError, StageError
-from kit.shards import BOUNDARY
 from kit.store import manifest
 from kit.store.paths import Run, Workspace
 from kit.store.units import Unit, make_units

@@ -6,9 +6,9 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit import tokens
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
+from kit.data import tokens
 from kit.store import manifest
 from kit.store.paths import Run, Workspace
 from kit.store.units import Unit, make_units, require

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from kit.config.recipe import Recipe
-    from kit.tokens import Vocabulary
+    from kit.data.tokens import Vocabulary
     from kit.training.device import Device
 
 # AdamW's, of a group of parameters; its learning rate is set before each update.

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from kit import plan, schedule, shards, tokens
+from kit import plan, schedule
+from kit.data import shards, tokens
 from kit.errors import CheckpointError
 from kit.output import log
 from kit.output.quantities import count

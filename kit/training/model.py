@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kit.config.recipe import Model, Recipe, Training
-    from kit.tokens import Vocabulary
+    from kit.data.tokens import Vocabulary
 
 
 def configuration(model: Model, vocabulary: Vocabulary) -> Any:

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobs import command
-from kit import shards
 from kit.corpus import download, report, sentences, wikipedia
 from kit.corpus.normalise import Normaliser
+from kit.data import shards
 from kit.store import manifest
 from kit.store.files import write_json
 from kit.store.paths import MANIFEST, Workspace

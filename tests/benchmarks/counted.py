@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kit import shards
 from kit.config.tokenizer import Vocabulary
+from kit.data import shards
 from kit.tokenizer import assemble, bpe, counts
 from kit.tokenizer.count import count
 from tests.benchmarks import harness

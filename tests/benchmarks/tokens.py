@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jobs import command
-from kit import shards, tokens
 from kit.corpus import download, preprocess
+from kit.data import shards, tokens
 from kit.store import manifest
 from kit.store.files import atomic
 from kit.store.paths import Workspace

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from kit import duplicates, shards
 from kit.corpus import deduplicate, download, fingerprint, preprocess
+from kit.data import duplicates, shards
 from kit.errors import StageError
 from kit.store.files import read_json
 from kit.store.units import make_units

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from kit import shards, tokens
 from kit.corpus import download, preprocess
+from kit.data import shards, tokens
 from kit.errors import ConfigError, StageError
 from kit.release import generate
 from kit.store import manifest

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
+from kit.data.tokens import Vocabulary
 from kit.errors import ConfigError
-from kit.tokens import Vocabulary
 from kit.training.device import Device
 from kit.training.engine import Engine, configuration, weights
 from kit.training.model import LanguageModel, padded, released

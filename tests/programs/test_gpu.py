@@ -197,7 +197,7 @@ torch.cuda.is_available = lambda: True
 torch.cuda.device_count = lambda: 1
 import torch.distributed as dist
 from kit.config.recipe import Recipe
-from kit.tokens import Vocabulary
+from kit.data.tokens import Vocabulary
 from kit.training.device import Device
 from kit.training.engine import Engine
 dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)

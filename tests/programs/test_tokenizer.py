@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from jobs import command
-from kit import shards, tokens
 from kit.cluster import local
 from kit.config.load import load_recipe
 from kit.corpus import download, preprocess
+from kit.data import shards, tokens
 from kit.errors import ConfigError, InputError, StageError
 from kit.store import manifest
 from kit.store.files import file_hash, read_json, write_json
@@ -102,7 +102,8 @@ def test_this_text_gives_this_tokenizer(
     (vocabulary,) = recipe.tokenizer.vocabularies()
     assemble.save(bpe.train(counts.chunks(web_words), vocabulary, 2), tmp_path)
     assert file_hash(tmp_path / assemble.FILE)[:16] == "91d1a699db66f363", (
-        "another tokenizer from the same words: raise TOKENIZER_VERSION in kit/tokens.py, then this hash"
+        "another tokenizer from the same words: raise TOKENIZER_VERSION in kit/data/tokens.py, then this "
+        "hash"
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from kit import tokens
+from kit.data import tokens
 from kit.errors import ConfigError, InputError
 from kit.training.batches import Batches, training_batches, validation_blocks
 

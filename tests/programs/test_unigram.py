@@ -15,8 +15,8 @@ from kit.config.recipe import Corpus, Source
 from kit.config.tokenizer import Vocabulary
 from kit.corpus import segment
 from kit.corpus.steps import segment_document
+from kit.data.shards import plain_text
 from kit.errors import InputError
-from kit.shards import plain_text
 from kit.tokenizer import assemble, counts, seeds, unigram
 
 if TYPE_CHECKING:

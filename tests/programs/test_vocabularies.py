@@ -13,7 +13,7 @@ import transformers
 from tokenizers import Tokenizer, models, trainers
 
 from kit.config.tokenizer import Vocabulary
-from kit.shards import BOUNDARY
+from kit.data.shards import BOUNDARY
 from kit.tokenizer import assemble, bpe
 from kit.tokenizer.count import count
 from tests.speed import LONG

@@ -15,7 +15,7 @@ from kit.config.recipe import Corpus, Source
 from kit.config.tokenizer import Vocabulary
 from kit.corpus import segment
 from kit.corpus.steps import segment_document
-from kit.shards import BOUNDARY, LINE_END, MARKS, SPACE, plain_text
+from kit.data.shards import BOUNDARY, LINE_END, MARKS, SPACE, plain_text
 from kit.tokenizer import assemble, counts, unigram
 
 if TYPE_CHECKING:

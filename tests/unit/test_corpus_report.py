@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kit import shards
 from kit.corpus import download, preprocess, report
+from kit.data import shards
 from kit.errors import StageError
 from kit.store.files import read_json
 from kit.store.paths import MANIFEST

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import pytest
 from pydantic import Field
 
-from kit import shards, tokens
 from kit.config.defaults import Given
 from kit.config.recipe import Corpus, Filters, Length, Normalise, Release, Source
 from kit.config.section import Section
 from kit.config.tokenizer import Candidate, Choice, Tokenizer
 from kit.corpus import download
+from kit.data import shards, tokens
 from kit.release import export, generate
 from kit.store.manifest import alike
 from tests.later import later

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from jobs import chain, command, operate, report
-from kit import shards
 from kit.cluster import submission
 from kit.config import moved
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
 from kit.corpus import download
+from kit.data import shards
 from kit.errors import ConfigError, RunError
 from kit.store.files import read_json, write_json
 from kit.store.paths import Run, Workspace

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from jobs import command, rehearsal
-from kit import shards, tokens
 from kit.cluster import local, submission
+from kit.data import shards, tokens
 from kit.errors import RunError, StageError
 from kit.relay import synthetic
 

@@ -20,9 +20,9 @@ import deepspeed
 import numpy as np
 import torch
 
-from kit import shards, tokens
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
+from kit.data import shards, tokens
 from kit.store.files import file_hash
 from kit.training.engine import configuration
 from kit.training.model import LanguageModel, parameter_groups

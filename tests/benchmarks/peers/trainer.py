@@ -19,9 +19,9 @@ import deepspeed  # noqa: F401  before its communication is set up below
 import torch
 from transformers import GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments
 
-from kit import shards, tokens
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
+from kit.data import shards, tokens
 from kit.training.engine import configuration
 from kit.training.model import configuration as model_configuration
 from tests.benchmarks.peers import Rows

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from kit import duplicates
 from kit.config import moved
 from kit.config.defaults import Given
+from kit.data import duplicates
 from kit.errors import InputError, StageError
 from kit.store import manifest
 from kit.store.files import zstd_reader, zstd_writer

@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from kit import shards
 from kit.config.defaults import Given
+from kit.data import shards
 from kit.errors import InputError, StageError
 from kit.store import manifest
 from kit.store.files import atomic, read_json, text_hash
 from kit.store.paths import Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
-    from kit.config.recipe import Recipe
+    from kit.config.recipe import Recipe, Training
 
 TOKENIZER_VERSION = 3  # raise when the same shards come to give other words or another tokenizer
 VERSION = 2  # raise when the same shards and tokenizer come to give other bytes
@@ -229,6 +229,19 @@ def open_row(paths: Iterable[Path], dtype: np.dtype[np.unsignedinteger]) -> Toke
             files[path] = np.asarray(np.memmap(path, dtype=dtype, mode="r"))
     starts = (0, *itertools.accumulate(map(len, files.values())))
     return TokenRow(tuple(files.values()), starts, tuple(files))
+
+
+def ends(recipe: Recipe) -> Callable[[Training], int]:
+    """Of other settings over the recipe's tokens: the last step, as `steps_over` has it."""
+    return lambda training: steps_over(recipe.model_copy(update={"training": training}))
+
+
+def steps_over(recipe: Recipe) -> int:
+    """The run's last step. Raises StageError where it depends on tokens that are not there."""
+    if recipe.training.steps is not None:
+        return recipe.training.steps
+    row = open_part(complete(recipe), shards.TRAIN, recipe)
+    return recipe.training.steps_over(row.blocks(recipe.model.n_positions))
 
 
 def sample_block(sample: int, blocks: int, seed: int) -> int:
