@@ -236,7 +236,7 @@ def _damaged(run: Run) -> list[Fault]:
 
 def _training(run: Run) -> dict[str, int]:
     """Training as one unit, done with its last step, if that was not put off since."""
-    from kit import amendments
+    from kit.config import amendments
     from kit.tracking import ledger
 
     attempts = ledger.attempts(run)

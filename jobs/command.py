@@ -67,10 +67,10 @@ def load(
     Raises RunError where its run was begun with another recipe; `refuse` is off for a command that
     only looks, or is about the workspace.
     """
-    from kit import amendments
-    from kit.cluster import begun
+    from kit.config import amendments
     from kit.config.load import load
     from kit.corpus import segment
+    from kit.run import begun
 
     recipe, cluster = load(recipe_file, overrides or [], cluster_name)
     name, version = segment.resolve(recipe.corpus.segmenter)
@@ -88,7 +88,7 @@ def load(
 
 def tell_differences(recipe: Recipe) -> list[str]:
     """Say on stderr what a recipe that is looked at has otherwise than its run; returns it."""
-    from kit.cluster import begun
+    from kit.run import begun
 
     if lines := begun.differences(recipe):
         what = f"{run_of(recipe).root}: was begun with another recipe ({begun.shown(lines)})"
@@ -126,7 +126,7 @@ def _with_precision(recipe: Recipe, cluster: Cluster) -> Training:
 
 def read_run(directory: Path) -> tuple[Run, Recipe, Cluster]:
     """A run that is there, with its recipe and cluster as they stand. Raises ConfigError."""
-    from kit import amendments
+    from kit.config import amendments
     from kit.config.load import load_cluster, load_recipe
 
     if not directory.is_dir():

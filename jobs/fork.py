@@ -7,11 +7,12 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from kit import amendments, schedule
-from kit.cluster import submission
+from kit.config import amendments
 from kit.config.load import changed_cluster, changed_recipe
 from kit.data import tokens
 from kit.errors import CheckpointError, ConfigError, RunError
+from kit.plan import schedule
+from kit.run import directory
 from kit.store.files import read_json, sync_directory, write_json
 from kit.store.paths import Run
 from kit.training import checkpoint
@@ -42,7 +43,7 @@ def begin(
     """Make the run `name=` of `changes` from the parent's checkpoint of a step: whole, or not at all.
 
     With `decay` the learning rate comes down over so many steps from where it is, and the run ends. `how`
-    it goes on otherwise: CONTINUE or ANEW of kit/amendments.py; None: as the changes ask.
+    it goes on otherwise: CONTINUE or ANEW of kit/config/amendments.py; None: as the changes ask.
     Nothing of the parent changes; files of its checkpoint are linked where the file system can, as
     nobody writes into them. Raises ConfigError, RunError, CheckpointError.
     """
@@ -60,7 +61,7 @@ def begin(
     pieces = _schedule(parent, recipe, its, step, decay, how)
     staging = Run(run.root.with_name(f".fork-{uuid.uuid4().hex[:8]}"))
     try:
-        submission.lay_out(staging, its, its_cluster)
+        directory.lay_out(staging, its, its_cluster)
         checkpoint.link(origin, staging.checkpoint(step, 0))
         record = {
             "run": parent.root.name,

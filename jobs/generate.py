@@ -30,9 +30,9 @@ def text_verb(
 
     With --step as the export of that step does.
     """
-    from kit.cluster import begun
     from kit.config.load import changed_recipe
     from kit.release.generate import SETTINGS, generate
+    from kit.run import begun
 
     refuse_cluster_keys(overrides)
     settings = [one for one in overrides or [] if one.partition("=")[0] in SETTINGS]

@@ -41,7 +41,8 @@ def run_here(
 
     Training always has a supervisor. Returns the seconds that each took, by its name.
     """
-    from kit.cluster import announced, launch, local, submission
+    from kit.cluster import announced, launch, local
+    from kit.run import directory
 
     alone = TRAIN not in stages and len({stage.command for stage in stages}) == 1
     if cluster.kind != "local" and not alone:
@@ -52,7 +53,7 @@ def run_here(
     refuse_early(recipe, stages[0])
     if alone:
         with local.hold(run_of(recipe)):
-            run = submission.prepare(recipe, cluster)
+            run = directory.prepare(recipe, cluster)
             jobs = [stage.job(recipe) for stage in stages]
             launch.begin_anew(run, jobs)
             announced.announce(run, cluster, jobs)
@@ -64,7 +65,7 @@ def run_here(
                     job.work(run, 0, 1)
                 took[stage.name] = time.monotonic() - began
         return took
-    run = submission.prepare(recipe, cluster)
+    run = directory.prepare(recipe, cluster)
     local.prepare(run, cluster, _jobs(run, recipe, stages))
     return local.supervise(run, say, functools.partial(tally, run, recipe))
 
@@ -76,7 +77,8 @@ def submit(
     say: Callable[[str], None] = say,
 ) -> None:
     """Submit what is not done of the stages, as one chain; returns at once."""
-    from kit.cluster import launch, local, submission
+    from kit.cluster import launch, local
+    from kit.run import directory
 
     refuse_second(run_of(recipe))
     refuse_to_disturb(recipe, stages)
@@ -88,7 +90,7 @@ def submit(
     refuse_early(recipe, todo[0])
     jobs = _jobs(run_of(recipe), recipe, todo)
     if cluster.kind == "local":
-        run = submission.prepare(recipe, cluster)
+        run = directory.prepare(recipe, cluster)
         local.prepare(run, cluster, jobs)
         process = local.start(run)
         say(f"{run.root}: process {process} is at work; see {run.supervisor_log}")
@@ -96,7 +98,7 @@ def submit(
     launch.check(cluster)
     kept = "the jobs that were sent are cancelled"
     with local.hold(run_of(recipe)), ending.keeping(kept):
-        run = submission.prepare(recipe, cluster)
+        run = directory.prepare(recipe, cluster)
         for name, job in launch.submit(run, cluster, jobs).items():
             say(f"{name}: job {job}")
     say(f"run directory: {run.root}")
@@ -190,11 +192,11 @@ def _refuse_other_texts(run: Run, recipe: Recipe) -> None:
 
 def refuse_unfinished(recipe: Recipe, stage: str, *, spare: Run | None = None) -> None:
     """Raises RunError where a run but `spare` is trained on what a stage would make anew."""
-    from kit.cluster import submission
+    from kit.run import directory
     from kit.store.paths import Workspace
 
     for run in Workspace(Path(recipe.workspace)).runs():
-        if run == spare or submission.is_rehearsal(run):
+        if run == spare or directory.is_rehearsal(run):
             continue
         if run.begun and not (run.export / MANIFEST).is_file():
             raise RunError(

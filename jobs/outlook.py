@@ -7,15 +7,16 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kit import amendments, schedule
+from kit.config import amendments
 from kit.data import tokens
 from kit.errors import ConfigError, StageError
+from kit.plan import schedule
 from kit.tracking import ledger
 
 if TYPE_CHECKING:
-    from kit.amendments import Amendment
     from kit.config.recipe import Recipe
-    from kit.schedule import Schedule
+    from kit.plan.schedule import Schedule
+    from kit.run.proposal import Amendment
     from kit.store.paths import Run
 
 _STEPS = 100  # the last ones, of whose seconds the median is meant

@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 from jobs import ending
 from jobs.chain import TRAIN, stopped
 from jobs.operate import run_here, submit
-from kit import plan
 from kit.config import devices
 from kit.config.run import run_of
 from kit.data import tokens
 from kit.errors import ClusterError, JobFailed, RunError, StageError
 from kit.output import log
 from kit.output.quantities import count, duration, size
+from kit.plan.flops import flops_per_token
+from kit.plan.interval import checkpoint_interval
 from kit.relay import synthetic
 from kit.store.files import read_json
 
@@ -49,7 +50,7 @@ def rehearse(
     Raises RunError where the directory is no rehearsal, or one is at work; StageError before the
     tokens are made, if they are not synthetic; JobFailed where it does not get through.
     """
-    from kit.cluster import submission
+    from kit.run import directory
 
     if not with_synthetic:
         _require_tokens(recipe)
@@ -79,7 +80,7 @@ def rehearse(
     run = run_of(rehearsed)
     replace(run)
     run.root.mkdir(parents=True, exist_ok=True)
-    submission.identify(run, rehearsed.name, rehearsal_of=recipe.name)
+    directory.identify(run, rehearsed.name, rehearsal_of=recipe.name)
     try:
         if here.kind == "local":
             run_here(rehearsed, here, [TRAIN], log.info)
@@ -97,11 +98,11 @@ def rehearse(
 def replace(run: Run) -> None:
     """Remove an earlier rehearsal. Raises RunError for another run, or one that is at work."""
     from jobs.operate import refuse_second
-    from kit.cluster import submission
+    from kit.run import directory
 
     if not run.root.exists():
         return
-    if not submission.is_rehearsal(run):
+    if not directory.is_rehearsal(run):
         raise RunError(
             f"{run.root}: is no rehearsal; give this recipe another name=, or move that run"
         )
@@ -155,7 +156,7 @@ def measure(run: Run, recipe: Recipe, cluster: Cluster) -> dict[str, Any]:
         for attempt in ledger.attempts(run)
         if (its := _of(rows[attempt.number], "step"))
     ]
-    work = plan.flops_per_token(begun["parameters"], recipe.model)
+    work = flops_per_token(begun["parameters"], recipe.model)
     accelerator = cluster.training.accelerator
     return {
         "steps": len(steps),
@@ -180,7 +181,7 @@ def whole(run: Run, measured: dict[str, Any], recipe: Recipe, cluster: Cluster) 
     training = recipe.training
     blocks = max(0, ((measured["training_tokens"] or 0) - 1) // recipe.model.n_positions)
     steps = training.steps_over(blocks)
-    computed = plan.checkpoint_interval(
+    computed = checkpoint_interval(
         measured["save_blocked_seconds"], measured["save_seconds"], 0.0, 0
     )
     interval = (

@@ -56,15 +56,17 @@ def amend_verb(
 ) -> None:
     """Change what may be changed in mid-run; on record, for the attempts to come."""
     from jobs import outlook
-    from kit import amendments
-    from kit.cluster import submission, update
+    from kit.cluster import update
+    from kit.config import amendments
+    from kit.run import proposal
+    from kit.run.directory import amend
 
     if not changes and not code:
         raise ConfigError("amend: name what is to change, as training.steps=200, or give --code")
     run, recipe, cluster = read_run(directory)
-    amendment = amendments.propose(run, recipe, cluster, changes or [], schedule)
+    amendment = proposal.propose(run, recipe, cluster, changes or [], schedule)
     found = outlook.look(run, recipe, amendment)
-    rows = submission.amend(run, amendment, code=code)
+    rows = amend(run, amendment, code=code)
     for row in rows:
         if row["key"] == amendments.ENVIRONMENT:
             print(f"environment: {', '.join(row['old'])} -> {', '.join(row['new'])}")

@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import submitit
 
-from kit.cluster import state, submission
+from kit.cluster import state
 from kit.errors import INTERRUPTED, USER_MISTAKE, ClusterError, EkidenError, Interrupted, RunError
 from kit.output import log
+from kit.run.environment import check_environment
 from kit.store.files import read_json, spare_output, write_json
 from kit.store.paths import Run
 
@@ -95,7 +96,7 @@ def enter(work: Work, run_root: str, name: str, task: int, tasks: int) -> None:
     try:
         if "EKIDEN_SUPERVISOR" in os.environ:
             end_with(int(os.environ["EKIDEN_SUPERVISOR"]))
-        submission.check_environment(run)
+        check_environment(run)
         work(run, task, tasks)
     except Interrupted as interrupted:
         log.info(f"{name}: {interrupted}")

@@ -11,10 +11,10 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kit.cluster import submission
 from kit.data import shards, tokens
 from kit.errors import ConfigError, EkidenError, StageError
 from kit.relay import limits
+from kit.run import directory
 from kit.training import batches, zero
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def _refused(what: Callable[[], object]) -> Iterator[str]:
 
 def _is_under_way(run: Run) -> bool:
     """Whether the run has begun, and keeps the schedule it has, or is a rehearsal, which has none."""
-    return run.begun or submission.is_rehearsal(run)
+    return run.begun or directory.is_rehearsal(run)
 
 
 def _nearest(folder: Path) -> Path:

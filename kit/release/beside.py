@@ -15,11 +15,12 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING, Any
 
-from kit.cluster import begun, launch, local, requeue, submission
+from kit.cluster import launch, local, requeue
 from kit.config.run import run_of
 from kit.errors import CheckpointError, ClusterError
 from kit.release import evaluate, export, generate
 from kit.release import source as sources
+from kit.run import begun, directory
 from kit.store import manifest
 from kit.store.files import read_json, sync_directory, write_json
 from kit.store.paths import MANIFEST, Run
@@ -84,7 +85,7 @@ def prepare(name: str, recipe: Recipe, cluster: Cluster, step: int, say: Say) ->
     here = _without_gpu_of_training(found, cluster)
     if here.device != cluster.device:
         say(f"{name}: on the CPU; with cluster.single.gpus=1 on a GPU that the training can spare")
-    submission.lay_out_beside(job, Run(found.beside), recipe, here)
+    directory.lay_out_beside(job, Run(found.beside), recipe, here)
     write_json(job.moment, moment.facts())
 
 

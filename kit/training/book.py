@@ -6,9 +6,10 @@ import math
 import time
 from typing import TYPE_CHECKING, Any
 
-from kit import amendments, plan, schedule
-from kit.config import devices
+from kit.config import amendments, devices
 from kit.output import log
+from kit.plan import schedule
+from kit.plan.flops import flops_per_token
 from kit.store.files import read_json
 from kit.tracking import ledger, mlflow
 from kit.tracking.tensorboard import EventFile
@@ -56,7 +57,7 @@ class Book:
 
     def begin(self, rates: schedule.Schedule, parameters: int) -> None:
         """The attempt's first row: what it sets out to do."""
-        self._flops = plan.flops_per_token(parameters, self._model)
+        self._flops = flops_per_token(parameters, self._model)
         self.add(
             "attempt",
             step=self._start["from_step"],

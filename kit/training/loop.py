@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from kit import plan, schedule
 from kit.data import shards, tokens
 from kit.errors import CheckpointError
 from kit.output import log
 from kit.output.quantities import count
+from kit.plan import schedule
+from kit.plan.interval import checkpoint_interval
 from kit.store.files import read_json, text_hash
 from kit.training import checkpoint, health
 from kit.training.batches import training_batches, validation_blocks
@@ -262,7 +263,7 @@ class Loop:
         if self._training.checkpoint_every is not None:
             return False
         progress = self._progress
-        return now - self._last_save >= plan.checkpoint_interval(
+        return now - self._last_save >= checkpoint_interval(
             progress.blocked, progress.slowest_save, now - self._began, self._attempt.number - 1
         )
 

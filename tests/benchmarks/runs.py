@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 from jobs import command as job
 from jobs.chain import TRAIN
-from kit.cluster import launch, submission
+from kit.cluster import launch
 from kit.config.cluster import Cluster
 from kit.config.section import read_resolved
+from kit.run import directory
 from tests.benchmarks import harness
 from tests.relay import DEMO, command
 
@@ -41,7 +42,7 @@ def make(folder: Path, name: str, *overrides: str) -> Run:
         DEMO, [f"workspace={folder}", "corpus.unit_mb=100", f"name={name}", *overrides], "local"
     )
     assert cluster.training.ranks == RANKS
-    run = submission.prepare(recipe, cluster)
+    run = directory.prepare(recipe, cluster)
     launch.write_local(run.job_logs("train"), "train-0", TRAIN.job(recipe), run, 0)
     return run
 

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 from kit.cluster import local
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
-from kit.plan import flops_per_token
+from kit.plan.flops import flops_per_token
 from kit.store.files import read_json, write_json
 from kit.store.paths import Run, Workspace
 from kit.tracking import ledger

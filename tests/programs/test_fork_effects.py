@@ -11,11 +11,11 @@ import pytest
 import torch.distributed as dist
 
 from jobs import command, fork
-from kit import amendments
-from kit.cluster import submission
+from kit.config import amendments
 from kit.config.cluster import Cluster
 from kit.config.recipe import Health, Recipe, Training
 from kit.config.section import read_resolved
+from kit.run import directory
 from kit.tracking import ledger
 from kit.training import checkpoint
 from kit.training.attempt import Place, claim
@@ -141,7 +141,7 @@ def forked(
     handlers = {number: signal.getsignal(number) for number in (*SIGNALS, signal.SIGCONT)}
     workspace = copy_of(tokens, tmp_path_factory.mktemp("forks"))
     recipe, cluster = command.load(DEMO, [f"workspace={workspace}", *PARENT])
-    parent = submission.prepare(recipe, cluster)
+    parent = directory.prepare(recipe, cluster)
     blocks = train(parent)[0]._batches.blocks
 
     @cache

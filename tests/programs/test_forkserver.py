@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kit.cluster import launch, submission
+from kit.cluster import launch
 from kit.cluster.processes import Processes, Starter
 from kit.errors import DONE, Interrupted
+from kit.run import directory
 from tests.conftest import ROOT
 from tests.relay import wait_until
 
@@ -31,7 +32,7 @@ class Supervisor:
     def __init__(self, desk: Desk, **variables: str) -> None:
         recipe = desk.recipe()
         _, cluster = self._loaded(desk)
-        self.run: Run = submission.prepare(recipe, cluster)
+        self.run: Run = directory.prepare(recipe, cluster)
         paths = f"{self.run.code}:{ROOT}"  # where this job's module lies, which is not the kit's
         self.cluster = cluster.model_copy(
             update={"environment": {"PYTHONPATH": paths, **variables}}

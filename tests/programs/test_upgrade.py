@@ -9,12 +9,12 @@ import pytest
 
 from jobs import chain
 from jobs.command import load
-from kit.cluster import submission
 from kit.config import tokenizer
 from kit.config.load import load_cluster
 from kit.config.recipe import Recipe
 from kit.config.run import run_of
 from kit.errors import RunError
+from kit.run import directory
 from kit.store.files import read_json, write_json
 from kit.store.paths import MANIFEST, Workspace
 from tests.later import later
@@ -115,6 +115,6 @@ def test_a_run_of_an_older_version_is_submitted_again(desk: Desk) -> None:
     write_json(run.recipe, older)
     write_json(run.attempt(1).start, {"from_step": 0})
     cluster = load_cluster("local", desk.recipe_file, [])
-    assert submission.prepare(now, cluster).root == run.root
+    assert directory.prepare(now, cluster).root == run.root
     with pytest.raises(RunError, match=r"corpus\.filters\.duplicates: False -> True"):
-        submission.prepare(desk.recipe("corpus.filters.duplicates=true"), cluster)
+        directory.prepare(desk.recipe("corpus.filters.duplicates=true"), cluster)

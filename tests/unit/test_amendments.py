@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from jobs import chain, command, train
-from kit import amendments, schedule
-from kit.cluster import launch, submission, update
+from kit.cluster import launch, update
+from kit.config import amendments
 from kit.errors import ClusterError, ConfigError, RunError
+from kit.plan import schedule
+from kit.run import directory
+from kit.run.environment import check_environment
 from kit.store.files import read_json, write_json
 
 if TYPE_CHECKING:
@@ -39,7 +42,7 @@ def submitted(desk: Desk) -> Run:
 @pytest.fixture
 def whole(desk: Desk) -> Run:
     """The same with all that a submission writes."""
-    run = submission.prepare(*command.load(desk.recipe_file))
+    run = directory.prepare(*command.load(desk.recipe_file))
     write_json(run.attempt(1).start, {"from_step": 0, "amendments": 0})
     return run
 
@@ -178,20 +181,20 @@ def test_the_unchanged_recipe_is_still_the_runs(desk: Desk, submitted: Run) -> N
     amend(submitted, "training.steps=30", "cluster.training.minutes=90")
     recipe, cluster = command.load(desk.recipe_file)
     assert (recipe.training.steps, cluster.training.minutes) == (30, 90)
-    submission.prepare(recipe, cluster)
+    directory.prepare(recipe, cluster)
     assert read_json(submitted.recipe)["training"]["steps"] == 30
     assert read_json(submitted.cluster)["training"]["minutes"] == 90
 
 
 def test_a_recipe_that_has_the_new_value_is_the_runs_too(desk: Desk, submitted: Run) -> None:
     amend(submitted, "training.steps=30")
-    submission.prepare(*command.load(desk.recipe_file, ["training.steps=30"]))
+    directory.prepare(*command.load(desk.recipe_file, ["training.steps=30"]))
 
 
 def test_a_recipe_with_a_value_the_run_never_had_is_another(desk: Desk, submitted: Run) -> None:
     amend(submitted, "training.steps=30")
     with pytest.raises(RunError, match=r"training\.steps: 30 -> 31"):
-        submission.prepare(*command.load(desk.recipe_file, ["training.steps=31"]))
+        directory.prepare(*command.load(desk.recipe_file, ["training.steps=31"]))
 
 
 def test_the_last_amendment_counts(desk: Desk, submitted: Run) -> None:
@@ -223,7 +226,7 @@ def test_a_crash_after_the_record_is_made_good_by_the_next_submission(
     amend(submitted, "training.steps=30")
     submitted.recipe.write_bytes(before)
     assert command.read_run(submitted.root)[1].training.steps == 30
-    submission.prepare(*command.load(desk.recipe_file))
+    directory.prepare(*command.load(desk.recipe_file))
     assert read_json(submitted.recipe)["training"]["steps"] == 30
 
 
@@ -242,7 +245,7 @@ def test_amended_code_is_another_snapshot_and_the_old_one_stays(whole: Run) -> N
     assert environment["key"] == "environment"
     assert environment["old"] == ["torch==1.0"]
     assert any(line.startswith("torch==") for line in environment["new"])
-    submission.check_environment(whole)
+    check_environment(whole)
 
 
 def test_the_same_code_is_no_amendment(whole: Run) -> None:
@@ -259,22 +262,22 @@ def test_a_task_keeps_to_the_snapshot_it_began_with(desk: Desk, whole: Run) -> N
 
 def test_before_training_begins_a_submission_takes_the_code_of_the_checkout(desk: Desk) -> None:
     loaded = command.load(desk.recipe_file)
-    run = submission.prepare(*loaded)
+    run = directory.prepare(*loaded)
     (run.code / "kit" / "errors.py").write_text("", encoding="utf-8")
-    submission.prepare(*loaded)
+    directory.prepare(*loaded)
     assert (run.code / "kit" / "errors.py").read_text(encoding="utf-8")
 
 
 def test_before_training_begins_a_submission_brings_its_own_recipe(desk: Desk) -> None:
-    run = submission.prepare(*command.load(desk.recipe_file))
+    run = directory.prepare(*command.load(desk.recipe_file))
     identity = run.identity.read_bytes()
     changed = command.load(desk.recipe_file, ["tokenizer.vocab_size=1100"])
-    submission.prepare(*changed)
+    directory.prepare(*changed)
     assert read_json(run.recipe)["tokenizer"]["vocab_size"] == 1100
     assert run.identity.read_bytes() == identity
     run.attempt(1).root.mkdir(parents=True)
     with pytest.raises(RunError, match=r"tokenizer\.vocab_size: 1100 -> 1200"):
-        submission.prepare(*command.load(desk.recipe_file))
+        directory.prepare(*command.load(desk.recipe_file))
 
 
 def test_an_attempt_that_began_before_does_not_know_of_it(submitted: Run) -> None:
@@ -416,7 +419,7 @@ def test_epochs_of_tokens_that_are_not_made_yet_have_no_outlook(
     desk: Desk, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe, cluster = command.load(desk.recipe_file, ["training.steps=null", "training.epochs=2"])
-    run = submission.prepare(recipe, cluster)
+    run = directory.prepare(recipe, cluster)
     amend(run, "training.epochs=3")
     assert capsys.readouterr().out == "training.epochs: 2.0 -> 3.0\n"
 
@@ -430,8 +433,14 @@ def test_a_finished_run_is_not_trained_on_at_a_rate_of_zero(submitted: Run) -> N
 
 
 def test_the_code_of_an_earlier_version_is_not_left_to_jump(whole: Run) -> None:
-    shutil.rmtree(whole.code / "kit" / "__pycache__", ignore_errors=True)
-    (whole.code / "kit" / "schedule.py").unlink()
+    shutil.rmtree(whole.code / "kit" / "plan" / "__pycache__", ignore_errors=True)
+    (whole.code / "kit" / "plan" / "schedule.py").unlink()
     assert "give --code" in refused(whole, "training.steps=30")
     amend(whole, "training.steps=30", code=True)
-    assert (whole.code / "kit" / "schedule.py").is_file()
+    assert (whole.code / "kit" / "plan" / "schedule.py").is_file()
+
+
+def test_the_code_of_an_earlier_version_that_goes_on_from_a_rate_is_let(whole: Run) -> None:
+    (whole.code / "kit" / "plan" / "schedule.py").rename(whole.code / "kit" / "schedule.py")
+    amend(whole, "training.steps=30")
+    assert amendments.recorded(whole)[0]["schedule"] == "continue"

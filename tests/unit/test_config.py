@@ -9,7 +9,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from kit import amendments
+from kit.config import amendments
 from kit.config.cluster import Cluster
 from kit.config.load import load, load_cluster, load_recipe
 from kit.config.recipe import Recipe, is_remote

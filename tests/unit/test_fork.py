@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from jobs import command, train
-from kit.cluster import submission
 from kit.errors import CheckpointError, ConfigError, RunError
+from kit.run import directory
 from kit.store.files import file_hash, read_json, write_json
 from kit.training import checkpoint
 
@@ -82,7 +82,7 @@ def test_a_fork_says_how_it_is_started_and_is_submitted_as_it_stands(
     made = fork(parent, 5, "name=on", "training.steps=20")
     assert f"python -m jobs.train submit {made.root}\n" in capsys.readouterr().out
     recipe, cluster = command.load(made.root)
-    assert submission.prepare(recipe, cluster) == made
+    assert directory.prepare(recipe, cluster) == made
     assert recipe.training.steps == 20
 
 

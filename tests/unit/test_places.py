@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from jobs import chain, command, operate, report
-from kit.cluster import submission
 from kit.config import moved
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
 from kit.corpus import download
 from kit.data import shards
 from kit.errors import ConfigError, RunError
+from kit.run import directory
 from kit.store.files import read_json, write_json
 from kit.store.paths import Run, Workspace
 
@@ -33,7 +33,7 @@ def made(desk: Desk) -> Run:
     packed.write_bytes(gzip.compress(desk.web.read_bytes()))
     recipe, cluster = command.load(desk.recipe_file, [f"corpus.sources.web.location={packed}"])
     desk.make(recipe, "download")
-    run = submission.prepare(recipe, cluster)
+    run = directory.prepare(recipe, cluster)
     run.attempt(1).root.mkdir(parents=True)
     return run
 
@@ -61,7 +61,7 @@ def test_a_workspace_that_moved_with_its_texts_is_done_as_before(made: Run, desk
     assert {**chain.STAGES[0].census(run, recipe)}["done"] == 2
 
     operate.refuse_to_disturb(recipe, chain.STAGES[:1])
-    submission.prepare(recipe, command.load(now / desk.recipe_file.name)[1])
+    directory.prepare(recipe, command.load(now / desk.recipe_file.name)[1])
     assert command.load(run.root)[0] == recipe
 
 
@@ -79,7 +79,7 @@ def test_a_run_directory_is_read_as_of_where_it_lies(made: Run, desk: Desk) -> N
     assert states(command.load(run.root, now)[0]) == {"done"}
     with pytest.raises(ConfigError, match="recipe of a run directory stands"):
         command.load(run.root, ["corpus.sources.web.text_key=body"])
-    assert submission.prepare(recipe, cluster) == run
+    assert directory.prepare(recipe, cluster) == run
     assert read_json(run.recipe)["workspace"] == str(workspace)
 
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from jobs import command, rehearsal
-from kit import plan
-from kit.cluster import local, submission
+from kit.cluster import local
 from kit.errors import JobFailed, RunError, StageError
+from kit.plan.flops import flops_per_token
+from kit.run import directory
 from kit.store.files import write_json
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def test_of_saves_and_validations_the_longest_counts(report: dict[str, Any]) -> 
 
 
 def test_the_mfu_is_of_all_ranks(desk: Desk, report: dict[str, Any]) -> None:
-    work = plan.flops_per_token(PARAMETERS, desk.recipe().model)
+    work = flops_per_token(PARAMETERS, desk.recipe().model)
     assert report["measured"]["mfu"] == pytest.approx(64 * work / (2 * 312e12))
 
 
@@ -136,20 +137,20 @@ def test_attempts_too_short_to_measure_are_said_to_be(desk: Desk, run: Run) -> N
 
 
 def test_an_earlier_rehearsal_is_replaced(run: Run) -> None:
-    submission.identify(run, "small-rehearsal", rehearsal_of="small")
+    directory.identify(run, "small-rehearsal", rehearsal_of="small")
     rehearsal.replace(run)
     assert list(run.root.parent.glob("*run*")) == []
 
 
 def test_a_run_that_is_no_rehearsal_is_not_replaced(run: Run) -> None:
-    submission.identify(run, "small-rehearsal")
+    directory.identify(run, "small-rehearsal")
     with pytest.raises(RunError, match="is no rehearsal"):
         rehearsal.replace(run)
     assert run.identity.is_file()
 
 
 def test_a_rehearsal_at_work_is_not_replaced(run: Run) -> None:
-    submission.identify(run, "small-rehearsal", rehearsal_of="small")
+    directory.identify(run, "small-rehearsal", rehearsal_of="small")
     with local.hold(run), pytest.raises(RunError, match="is at work on this run"):
         rehearsal.replace(run)
     assert run.identity.is_file()

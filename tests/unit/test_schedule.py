@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kit import amendments, schedule
+from kit.config import amendments
 from kit.config.recipe import Training
 from kit.errors import ConfigError
-from kit.schedule import Piece, Schedule, Start
+from kit.plan import schedule
+from kit.plan.schedule import Piece, Schedule, Start
 from kit.store.files import write_json
 
 if TYPE_CHECKING:

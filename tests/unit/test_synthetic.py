@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from jobs import command, rehearsal
-from kit.cluster import local, submission
+from kit.cluster import local
 from kit.data import shards, tokens
 from kit.errors import RunError, StageError
 from kit.relay import synthetic
+from kit.run import directory
 
 if TYPE_CHECKING:
     from kit.config.recipe import Recipe
@@ -69,7 +70,7 @@ def test_those_of_a_rehearsal_at_work_are_left_alone(desk: Desk, recipe: Recipe)
     synthetic.make(stand_in, steps=1, ranks=1)
     run = command.run_of(stand_in)
     run.root.mkdir(parents=True)
-    submission.identify(run, rehearsed.name, rehearsal_of="small")
+    directory.identify(run, rehearsed.name, rehearsal_of="small")
     _, cluster = command.load(desk.recipe_file)
     with local.hold(run), pytest.raises(RunError, match="is at work on this run"):
         rehearsal.rehearse(recipe, cluster, 10, with_synthetic=True)

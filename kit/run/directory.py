@@ -11,7 +11,6 @@ that it began with.
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import shutil
 import time
@@ -19,19 +18,23 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kit import amendments, schedule
-from kit.cluster import begun
+from kit.config import amendments
 from kit.config.run import run_of
-from kit.errors import ClusterError, ConfigError
+from kit.errors import ConfigError
+from kit.run import begun
+from kit.run.environment import installed
 from kit.store.files import file_hash, read_json, sync_directory, text_hash, write_json, write_text
 
 if TYPE_CHECKING:
-    from kit.amendments import Amendment, Row
+    from kit.config.amendments import Row
     from kit.config.cluster import Cluster
     from kit.config.recipe import Recipe
+    from kit.run.proposal import Amendment
     from kit.store.paths import Run
 
 _PACKAGES = ("jobs", "kit")
+# Where code whose schedule can go on from a rate has it, by version.
+_SCHEDULES = ("kit/plan/schedule.py", "kit/schedule.py")
 
 
 def prepare(recipe: Recipe, cluster: Cluster) -> Run:
@@ -117,30 +120,12 @@ def amend(run: Run, amendment: Amendment, *, code: bool = False) -> list[Row]:
     return rows
 
 
-def installed() -> list[str]:
-    """The installed packages as `name==version`, sorted; ekiden itself is the run's code."""
-    pairs = {(d.metadata["Name"].lower(), d.version) for d in importlib.metadata.distributions()}
-    return sorted(f"{name}=={version}" for name, version in pairs if name != "ekiden")
-
-
-def check_environment(run: Run) -> None:
-    """Raises ClusterError on a node whose packages are not those of the submission."""
-    wanted = set(run.environment.read_text(encoding="utf-8").split())
-    here = set(installed())
-    if wanted != here:
-        some = sorted(wanted ^ here)[:3]
-        raise ClusterError(
-            f"{run.environment}: this node's packages differ ({', '.join(some)}); "
-            "install the same on every node"
-        )
-
-
 def _refuse_code_that_jumps(run: Run, rows: list[Row]) -> None:
     """A run begun by an earlier version has code whose schedule is always that of the whole run."""
-    known = Path(schedule.__file__).resolve().relative_to(_checkout())
+    knows = any((run.code / name).is_file() for name in _SCHEDULES)
     for row in rows:
         continues = row.get("schedule") == amendments.CONTINUE
-        if continues and run.code.is_dir() and not (run.code / known).is_file():
+        if continues and run.code.is_dir() and not knows:
             raise ConfigError(
                 f"{row['key']}: with the code that {run.root} keeps the learning rate would jump; give "
                 "--code, to take this checkout's, or --schedule anew, to let it jump"

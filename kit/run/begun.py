@@ -11,7 +11,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit import amendments
+from kit.config import amendments
 from kit.config.recipe import Recipe
 from kit.config.run import run_of
 from kit.config.section import differing_keys, read_resolved

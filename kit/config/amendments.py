@@ -4,23 +4,18 @@
 
 A key of the cluster has the name of its cluster beside it. A key of the run's end has a `schedule`: with
 `continue` the learning rate goes on from where it is, with `anew` it is that of the new end from step 0
-(kit/schedule.py). `code` has the hashes of the two snapshots, `environment` the packages that differ. The
-record is written first: `recipe.json` and `cluster.json` follow it, and whoever reads a recipe anew puts
-the record on top of it again, so that the recipe's file need not be changed and a crash between the two
-files is made good.
+(kit/plan/schedule.py). `code` has the hashes of the two snapshots, `environment` the packages that
+differ. The record is written first: `recipe.json` and `cluster.json` follow it, and whoever reads a recipe
+anew puts the record on top of it again, so that the recipe's file need not be changed and a crash between
+the two files is made good.
 """
 
 from __future__ import annotations
 
 import json
-import shlex
-import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kit.config.load import changed_cluster, changed_recipe
 from kit.config.section import Section, SectionT, validate
-from kit.errors import ConfigError
 from kit.store.files import write_text
 
 if TYPE_CHECKING:
@@ -52,7 +47,6 @@ MAY_CHANGE = (
     "tracking.",
     "release.",
 )
-_CHOSEN_AT_SUBMISSION = ("cluster.name", "cluster.kind")
 # A checkpoint was trained on these tokens, and holds weights and optimizer of this shape: they are
 # another run's from its step 0.
 BOUND = (
@@ -60,15 +54,6 @@ BOUND = (
     "model.n_layer", "model.n_embd", "model.n_head", "model.n_positions", "model.pad_vocab_to",
     "training.precision", "training.precision_reason", "training.decay_all",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Amendment:
-    """What a run is to become, and the rows that say so; no rows where it is so already."""
-
-    recipe: Recipe
-    cluster: Cluster
-    rows: list[Row]
 
 
 def recorded(run: Run) -> list[Row]:
@@ -94,7 +79,7 @@ def on_recipe(rows: Sequence[Row], recipe: Recipe) -> Recipe:
     """A recipe with its run's amendments, whether or not it holds some of them already.
 
     An amendment counts where the recipe still has a value that the run has had. Another one is the
-    user's, and newer: it stays, for `submission.prepare` to refuse.
+    user's, and newer: it stays, for `prepare` in kit/run/directory.py to refuse.
     """
     return _on_top([row for row in rows if not row["key"].startswith(CLUSTER)], recipe)
 
@@ -105,60 +90,14 @@ def on_cluster(rows: Sequence[Row], cluster: Cluster) -> Cluster:
     return _on_top([{**row, "key": row["key"].removeprefix(CLUSTER)} for row in mine], cluster)
 
 
-def propose(
-    run: Run,
-    recipe: Recipe,
-    cluster: Cluster,
-    changes: Sequence[str],
-    schedule: str | None = None,
-) -> Amendment:
-    """What `key=value ...` make of a run. Raises ConfigError where one may not be; writes nothing.
-
-    `schedule`: CONTINUE, which None is too, or ANEW.
-    """
-    after = (changed_recipe(recipe, changes), changed_cluster(cluster, changes))
-    now = time.time()
-    rows = [
-        {"time": now, "key": key, "old": old, "new": new}
-        | ({"schedule": schedule or CONTINUE} if key in END else {})
-        for key, (old, new) in differences(recipe, after[0]).items()
-    ] + [
-        {"time": now, "key": f"{CLUSTER}{key}", "old": old, "new": new, "cluster": cluster.name}
-        for key, (old, new) in differences(cluster, after[1]).items()
-    ]
-    if schedule == ANEW and not any(row["key"] in END for row in rows):
-        rows += [_once_more(recipe, key, now) for key in END if _names(changes, key)]
-    for row in rows:
-        _refuse_key(run, row["key"], row["new"])
-    _refuse_uneven_ranks(*after)
-    if any(row["key"] in END for row in rows):
-        _refuse_past_end(run, after[0])
-    elif schedule is not None:
-        raise ConfigError(
-            f"--schedule {schedule}: the run's end is not amended; give training.steps or "
-            "training.epochs with it"
-        )
-    return Amendment(*after, rows)
-
-
 def differences(one: SectionT, other: SectionT) -> dict[str, tuple[Any, Any]]:
     """The values of the keys in which two configurations of one kind differ, by dotted key.
 
-    Unlike `sections.differing_keys` a mapping of the user's own names is one value: what was amended
+    Unlike `differing_keys` a mapping of the user's own names is one value: what was amended
     is put back as a whole.
     """
     before, after = _values(one), _values(other)
     return {key: (before[key], after[key]) for key in before if before[key] != after[key]}
-
-
-def _names(changes: Sequence[str], key: str) -> bool:
-    return any(change.partition("=")[0] == key for change in changes)
-
-
-def _once_more(recipe: Recipe, key: str, now: float) -> Row:
-    """The end that the run has already, now with the schedule of that from step 0."""
-    value = getattr(recipe.training, key.removeprefix("training."))
-    return {"time": now, "key": key, "old": value, "new": value, "schedule": ANEW}
 
 
 def _on_top(rows: Sequence[Row], section: SectionT) -> SectionT:
@@ -191,41 +130,3 @@ def _values(section: Section, prefix: str = "") -> dict[str, Any]:
 def is_of(key: str, names: Sequence[str]) -> bool:
     """Whether a key is one of the names, or lies in a section that ends in a dot among them."""
     return any(key == name or (name.endswith(".") and key.startswith(name)) for name in names)
-
-
-def _refuse_key(run: Run, key: str, new: Any) -> None:
-    if key in _CHOSEN_AT_SUBMISSION:
-        raise ConfigError(f"{key}: is not amended; submit the run with another --cluster")
-    if is_of(key, MAY_CHANGE):
-        return
-    allowed = ", ".join(f"{name}*" if name.endswith(".") else name for name in MAY_CHANGE)
-    if is_of(key, BOUND):
-        way = "for this key begin a run of another name= and workspace=, from step 0"
-    else:
-        change = [] if key == "name" else [f"{key}={new}"]
-        fork = ["fork", str(run.root), "--at", "STEP", "name=NEW", *change]
-        way = f"the rest is for a new run: python -m jobs.train {shlex.join(fork)}"
-    raise ConfigError(f"{key}: is not to be changed in mid-run; what may: {allowed}; {way}")
-
-
-def _refuse_uneven_ranks(recipe: Recipe, cluster: Cluster) -> None:
-    training, ranks = recipe.training, cluster.training.ranks
-    if training.global_batch % (training.micro_batch * ranks):
-        raise ConfigError(
-            f"cluster.training: {ranks} ranks cannot share training.global_batch="
-            f"{training.global_batch} in micro-batches of {training.micro_batch}; give another number of "
-            "them, or another training.micro_batch"
-        )
-
-
-def _refuse_past_end(run: Run, recipe: Recipe) -> None:
-    from kit.data import tokens
-
-    made = run.committed_checkpoints().values()
-    _, newest = max(((attempt, step) for step, attempt in made), default=(0, 0))
-    if newest and (end := tokens.steps_over(recipe)) < newest:
-        key = "epochs" if recipe.training.steps is None else "steps"
-        raise ConfigError(
-            f"training.{key}={getattr(recipe.training, key)}: the run would end at step {end}, and its "
-            f"newest checkpoint is of step {newest}; give at least that, or fork an earlier checkpoint"
-        )

@@ -16,7 +16,7 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from kit import amendments
+from kit.config import amendments
 from kit.errors import ConfigError
 from kit.store.files import read_json
 
