@@ -128,7 +128,7 @@ def _standing(source: Source) -> str:
 
 def _filling(recipe: Recipe, entries: int) -> int:
     """Rows of the embedding that only fill it up: they are not released."""
-    from kit.training.model import padded
+    from kit.models.gpt2 import padded
 
     return padded(entries, recipe.model.pad_vocab_to) - entries
 

@@ -142,18 +142,19 @@ def load_model(recipe: Recipe, source: Source) -> Any:
     from transformers import GPT2LMHeadModel
     from transformers.utils import logging
 
-    from kit.training import engine, model
+    from kit.models import gpt2
+    from kit.training import engine
 
     logging.disable_progress_bar()
     sources.require_files(source)
     vocabulary = tokens.vocabulary(recipe)
-    gpt2 = GPT2LMHeadModel(model.configuration(recipe.model, vocabulary))
+    model = GPT2LMHeadModel(gpt2.configuration(recipe.model, vocabulary))
     held = engine.weights(source.checkpoint.state)
-    missing, unknown = gpt2.load_state_dict(model.released(held, vocabulary.size), strict=False)
+    missing, unknown = model.load_state_dict(gpt2.released(held, vocabulary.size), strict=False)
     assert not unknown, unknown
     assert set(missing) <= {"lm_head.weight"}, missing  # tied; ZeRO-3 keeps one of the two
-    gpt2.tie_weights()
-    return gpt2.to(getattr(torch, recipe.release.dtype)).eval()
+    model.tie_weights()
+    return model.to(getattr(torch, recipe.release.dtype)).eval()
 
 
 def unigram_loss(train: tokens.TokenRow, held_out: tokens.TokenRow, vocab_size: int) -> float:

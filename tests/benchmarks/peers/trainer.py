@@ -22,8 +22,8 @@ from transformers import GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArgu
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
 from kit.data import shards, tokens
+from kit.models.gpt2 import configuration as model_configuration
 from kit.training.engine import configuration
-from kit.training.model import configuration as model_configuration
 from tests.benchmarks.peers import Rows
 
 _STEPS = 100_000  # it runs until it is ended
