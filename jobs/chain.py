@@ -101,7 +101,7 @@ def _pass_over_corpus(name: str) -> Stage:
     """One of the two passes that find duplicates, where the recipe asks for that."""
     return Stage(
         name,
-        f"kit.corpus.{name}",
+        f"kit.corpus.dedup.{name}",
         part_of="preprocess",
         tasks=lambda recipe: recipe.corpus.tasks,
         resources="arrays",

@@ -10,6 +10,7 @@ import atexit
 import ctypes
 import gc
 import os
+import pkgutil
 import shlex
 import signal
 import socket
@@ -44,6 +45,11 @@ _END_TIME = (
     "squeue --noheader --jobs=$SLURM_JOB_ID --format=%e)}"
 )
 RESOURCES = "EKIDEN_RESOURCES"  # of a Slurm job: the section of the cluster file, for the exit trap
+# Modules of first functions that lay elsewhere in earlier versions: a run that has begun keeps its code.
+_BEFORE = {
+    "kit.corpus.dedup.fingerprint": "kit.corpus.fingerprint",
+    "kit.corpus.dedup.deduplicate": "kit.corpus.deduplicate",
+}
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 SUPERVISOR = uuid.uuid4().hex[:8]  # no two starts have one token, on any machine
@@ -144,6 +150,24 @@ def submit(run: Run, cluster: Cluster, jobs: Sequence[Job]) -> dict[str, str]:
     return ids
 
 
+@dataclass(frozen=True)
+class _Named:
+    """A function as `MODULE:NAME`, to be looked up where it is unpickled."""
+
+    name: str
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return pkgutil.resolve_name, (self.name,)
+
+
+def _in_code_of(run: Run, work: Work) -> Work | _Named:
+    """The function as it is called in the run's code, which may be that of an earlier version."""
+    before = _BEFORE.get(work.__module__)
+    if before is None or not (run.code / f"{before.replace('.', '/')}.py").is_file():
+        return work
+    return _Named(f"{before}:{work.__qualname__}")
+
+
 @contextmanager
 def _undisturbed() -> Iterator[None]:
     """Have Ctrl-C and SIGTERM wait until the end of the block."""
@@ -159,7 +183,8 @@ def _send(run: Run, cluster: Cluster, job: Job, after: list[str]) -> str:
     """Send one job to Slurm, after those of the ids; returns its id. Raises ClusterError."""
     executor = submitit.SlurmExecutor(folder=run.job_logs(job.name))
     executor.update_parameters(**_parameters(run, cluster, job, after))
-    arguments = [(job.work, str(run.root), job.name, i, job.tasks) for i in job.sent]
+    work = _in_code_of(run, job.work)
+    arguments = [(work, str(run.root), job.name, i, job.tasks) for i in job.sent]
     try:
         with executor.batch():
             submitted = [executor.submit(enter, *a) for a in arguments]
@@ -204,7 +229,7 @@ def refuse_second(run: Run) -> None:
 def write_local(folder: Path, job_id: str, job: Job, run: Run, task: int) -> None:
     """Pickle one task as submitit does, for a `LocalPlace` to run."""
     delayed = submitit.core.utils.DelayedSubmission(
-        enter, job.work, str(run.root), job.name, task, job.tasks
+        enter, _in_code_of(run, job.work), str(run.root), job.name, task, job.tasks
     )
     delayed.set_timeout(timeout_min=0, max_num_timeout=0)
     folder.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from kit.config.recipe import Corpus, Filters
 from kit.corpus import sentences
 from kit.corpus.filters import refused_by
-from kit.corpus.normalise import Normaliser
+from kit.corpus.normalise.normaliser import Normaliser
 from kit.data import shards
 from kit.store.files import text_hash
 

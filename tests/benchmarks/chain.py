@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from jobs import command
 from kit.corpus import download, report, sentences, wikipedia
-from kit.corpus.normalise import Normaliser
+from kit.corpus.normalise.normaliser import Normaliser
 from kit.data import shards
 from kit.store import manifest
 from kit.store.files import write_json

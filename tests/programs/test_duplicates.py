@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from kit.corpus import deduplicate, download, fingerprint, preprocess
+from kit.corpus import download, preprocess
+from kit.corpus.dedup import deduplicate, fingerprint
 from kit.data import duplicates, shards
 from kit.errors import StageError
 from kit.store.files import read_json

@@ -18,7 +18,7 @@ DOORS = {
     "submitit": "kit/cluster/launch.py",
     "deepspeed": "kit/training/engine.py",
     "mlflow": "kit/tracking/mlflow.py",
-    "neologdn": "kit/corpus/normalise.py",
+    "neologdn": "kit/corpus/normalise/normaliser.py",
     "fugashi": "kit/corpus/words/mecab.py",
     "xz": "kit/corpus/raw/seekable.py",
 }

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from kit.config.recipe import Corpus, Source
 from kit.corpus import segment
-from kit.corpus.normalise import Normaliser
+from kit.corpus.normalise.normaliser import Normaliser
 from kit.corpus.preprocess import is_held_out
 from kit.corpus.segment import resolve
 from kit.corpus.steps import Steps, _Text, segmented

@@ -28,7 +28,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from kit.corpus.characters import TILDES
+from kit.corpus.normalise.characters import TILDES
 
 if TYPE_CHECKING:
     from kit.config.recipe import Normalise

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import neologdn
 
-from kit.corpus import characters, keep
+from kit.corpus.normalise import characters, preserve
 from kit.data.shards import BOUNDARY, LINE_END, MARKS, SPACE
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from kit.config.recipe import Normalise
 
-_WORKED_OUT = (0, 5, 6)  # the version of neologdn that kit/corpus/characters.py follows
+_WORKED_OUT = (0, 5, 6)  # the version of neologdn that kit/corpus/normalise/characters.py follows
 _FEW = 150  # characters; neologdn is the quicker one on less
 _WHITE = re.compile(r"\s+")
 _SUBSTITUTE = {ord(SPACE): "_", ord(LINE_END): " ", ord(BOUNDARY): None}  # the last is invisible
@@ -25,7 +25,7 @@ class Normaliser:
     """Normalises lines as a recipe says.
 
     In mode `article` a line becomes what `neologdn.normalize(line.rstrip())` gives. In mode `default`
-    every white space is a plain one first, and what `options` names is kept (see kit/corpus/keep.py);
+    every white space is a plain one first, and what `options` names is kept (see preserve.py in this room);
     with all options off that is the only difference. In both, the marks of a shard are then
     replaced. With another version of neologdn than the one worked out, all lines go through it.
     A second time changes nothing more, but for byte order marks at the head of a line, spaces that
@@ -42,7 +42,7 @@ class Normaliser:
             self._table = characters.Table(
                 white=self._default,
                 tildes=characters.HARD if tildes else characters.TILDE,
-                latin=keep.SPACED_SCRIPTS if accents else (),
+                latin=preserve.SPACED_SCRIPTS if accents else (),
             )
 
     def lines(self, lines: Sequence[str]) -> tuple[list[str], int]:
@@ -67,8 +67,8 @@ class Normaliser:
         line = _WHITE.sub(" ", line).rstrip(" ")
         if self._options is None:
             return str(neologdn.normalize(line))
-        line, originals = keep.stand_in(line, self._options)
-        return keep.restore(neologdn.normalize(line), originals)
+        line, originals = preserve.stand_in(line, self._options)
+        return preserve.restore(neologdn.normalize(line), originals)
 
 
 def _without_marks(lines: list[str]) -> tuple[list[str], int]:
