@@ -13,7 +13,7 @@ from kit.store.files import read_json
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kit.cluster.launch import Job
+    from kit.cluster.jobs import Job
     from kit.config.recipe import Recipe
     from kit.relay.standing import Standing
     from kit.store.paths import Run
@@ -41,7 +41,7 @@ class Stage:
 
     def job(self, recipe: Recipe) -> Job:
         """The stage as a job. The number of tasks is a figure of the recipe."""
-        from kit.cluster.launch import Job
+        from kit.cluster.jobs import Job
 
         work = importlib.import_module(self.module).work
         tasks = 1 if self.tasks is None else self.tasks(recipe)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from jobs.chain import Stage
-    from kit.cluster.launch import Job
+    from kit.cluster.jobs import Job
     from kit.config.cluster import Cluster
     from kit.config.recipe import Recipe
     from kit.store.paths import Run
@@ -41,7 +41,8 @@ def run_here(
 
     Training always has a supervisor. Returns the seconds that each took, by its name.
     """
-    from kit.cluster import announced, launch, local
+    from kit.cluster import announced, local
+    from kit.cluster.jobs import begin_anew
     from kit.run import directory
 
     alone = TRAIN not in stages and len({stage.command for stage in stages}) == 1
@@ -55,7 +56,7 @@ def run_here(
         with local.hold(run_of(recipe)):
             run = directory.prepare(recipe, cluster)
             jobs = [stage.job(recipe) for stage in stages]
-            launch.begin_anew(run, jobs)
+            begin_anew(run, jobs)
             announced.announce(run, cluster, jobs)
             took = {}
             for stage, job in zip(stages, jobs, strict=True):

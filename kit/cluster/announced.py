@@ -15,7 +15,7 @@ from kit.store.files import read_json, write_json
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from kit.cluster.launch import Job
+    from kit.cluster.jobs import Job
     from kit.config.cluster import Cluster
     from kit.store.paths import Run
 

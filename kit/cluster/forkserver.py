@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kit.cluster import launch
+from kit.cluster import entry, launch
 from kit.errors import Interrupted, JobFailed
 from kit.output import log
 
@@ -141,7 +141,7 @@ class ForkServer:
 
 def main(replies: int) -> None:
     """The server: import and fork as it is asked to, until the supervisor closes the pipe, or dies."""
-    launch.end_with(int(os.environ["EKIDEN_SUPERVISOR"]))
+    entry.end_with(int(os.environ["EKIDEN_SUPERVISOR"]))
     for line in sys.stdin:
         request = _Request(**json.loads(line))
         _preload(request.module)

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit.cluster import announced, launch, requeue, view
+from kit.cluster.jobs import Job, begin_anew
 from kit.cluster.processes import GRACE, Processes, Starter
 from kit.cluster.state import JobState
 from kit.config.cluster import Cluster
@@ -94,10 +95,10 @@ def _locked(run: Run) -> Iterator[None]:
         yield
 
 
-def prepare(run: Run, cluster: Cluster, jobs: Sequence[launch.Job]) -> None:
+def prepare(run: Run, cluster: Cluster, jobs: Sequence[Job]) -> None:
     """Write down what the supervisor is to do. Raises RunError while another one is at work."""
     with hold(run):
-        launch.begin_anew(run, jobs)
+        begin_anew(run, jobs)
         for job in jobs:
             for task in job.sent:
                 launch.write_local(run.job_logs(job.name), f"{job.name}-{task}", job, run, task)

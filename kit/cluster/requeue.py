@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
-from kit.cluster import launch, nodes, state
+from kit.cluster import entry, nodes, state
 from kit.config.cluster import Cluster
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
@@ -214,8 +214,8 @@ def main(run_root: str, name: str, exit_code: int) -> int:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the shell ignores it: it would not wait for us
     run = Run(Path(run_root))
     cluster = read_resolved(run.cluster, Cluster)
-    job_id, token = state.own_id(), launch.token()
-    resources = os.environ.get(launch.RESOURCES, "arrays")  # not set by an earlier version
+    job_id, token = state.own_id(), entry.token()
+    resources = os.environ.get(entry.RESOURCES, "arrays")  # not set by an earlier version
     of_task = functools.partial(decide_task, name=name, resources=cast("Resources", resources))
     decide = decide_training if name == "train" else of_task
     slurm = _patiently(lambda: state.job(job_id))

@@ -20,7 +20,7 @@ from kit.training import batches, zero
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from kit.cluster.launch import Job
+    from kit.cluster.jobs import Job
     from kit.config.cluster import Cluster
     from kit.config.recipe import Recipe
     from kit.store.paths import Run

@@ -10,7 +10,7 @@ from kit.errors import ClusterError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from kit.cluster.launch import Job
+    from kit.cluster.jobs import Job
     from kit.config.cluster import Cluster, TaskResources, TrainingResources
 
 _LOWER = {  # what makes an array smaller

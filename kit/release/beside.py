@@ -16,6 +16,7 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from kit.cluster import launch, local, requeue
+from kit.cluster.jobs import Job
 from kit.config.run import run_of
 from kit.errors import CheckpointError, ClusterError
 from kit.release import evaluate, export, generate
@@ -64,7 +65,7 @@ def submit(name: str, recipe: Recipe, cluster: Cluster, step: int, say: Say) -> 
     if cluster.kind == "slurm":
         launch.check(cluster)
     title = f"{recipe.name}-{name}-{step}"
-    sent = launch.Job(name, _STAGES[name].work, title=title)
+    sent = Job(name, _STAGES[name].work, title=title)
     with local.hold(job):
         prepare(name, recipe, cluster, step, say)
         if cluster.kind == "slurm":

@@ -8,11 +8,9 @@ synced. A reader therefore never meets half a file, and a task that dies leaves 
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import json
 import os
-import sys
 import uuid
 from typing import IO, TYPE_CHECKING, Any, cast
 
@@ -100,33 +98,6 @@ def append_line(path: Path, text: str) -> None:
             stream.seek(-1, os.SEEK_END)
             text = text if stream.read(1) == b"\n" else f"\n{text}"
         stream.write(f"{text}\n".encode())
-
-
-def spare_output() -> None:
-    """Have what is printed from here on lost where the disk of the log is full, and nothing else.
-
-    Without it a line for the log would end a training that does not need the disk.
-    """
-    sys.stdout, sys.stderr = (
-        io.TextIOWrapper(cast("IO[bytes]", _Log(stream.fileno())), "utf-8", write_through=True)
-        for stream in (sys.stdout, sys.stderr)
-    )
-
-
-class _Log(io.FileIO):
-    """A file whose full disk is no error."""
-
-    def __init__(self, descriptor: int) -> None:
-        super().__init__(descriptor, "w", closefd=False)
-
-    def write(self, data: Any) -> int:
-        """See io.FileIO; says that it wrote what it could not."""
-        try:
-            return super().write(data)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            return len(data)
 
 
 def text_hash(text: str) -> int:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kit.cluster import launch
+from kit.cluster.jobs import Job
 from kit.cluster.processes import Processes, Starter
 from kit.errors import DONE, Interrupted
 from kit.run import directory
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from kit.store.paths import Run
     from tests.conftest import Desk
 
-JOB = launch.Job("probe", forked.work, tasks=3)
+JOB = Job("probe", forked.work, tasks=3)
 
 
 class Supervisor:

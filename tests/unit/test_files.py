@@ -159,7 +159,7 @@ def test_a_hash_of_text_is_the_same_on_every_machine() -> None:
 
 PRINTS = """
 import sys
-from kit.store.files import spare_output
+from kit.cluster.entry import spare_output
 
 if sys.argv[1] == "spared":
     spare_output()

@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from kit.cluster import launch
+from kit.cluster.jobs import Job
 from kit.corpus.dedup import fingerprint
 from kit.store.files import write_text
 from kit.store.paths import Run
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
 # A supervisor and its task: the task says its process id, or what it was refused with, and waits.
 TASK = """
 import os, sys, time
-from kit.cluster import launch
+from kit.cluster import entry
 from kit.errors import Interrupted
 try:
-    launch.end_with(int(sys.argv[1]))
+    entry.end_with(int(sys.argv[1]))
 except Interrupted as refused:
     print(refused, flush=True)
     sys.exit(75)
@@ -66,7 +67,7 @@ def test_a_run_with_the_code_of_an_earlier_version_is_given_the_names_of_that(
         "kit/corpus/fingerprint": "def work(run, task, tasks): ...",
     }.items():
         write_text(run.code / f"{module}.py", f"{text}\n")
-    launch.write_local(tmp_path, "1", launch.Job("fingerprint", fingerprint.work, 2), run, 1)
+    launch.write_local(tmp_path, "1", Job("fingerprint", fingerprint.work, 2), run, 1)
     unpickle = "import pickle, sys; pickle.load(open(sys.argv[1], 'rb')).result()"
     task = subprocess.run(
         [sys.executable, "-c", unpickle, tmp_path / "1_submitted.pkl"],
