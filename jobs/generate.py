@@ -10,10 +10,11 @@ from typing import Annotated
 
 import typer
 
-from jobs.command import Overrides, RecipeFile, load, main, refuse_cluster_keys
+from jobs.command import Overrides, RecipeFile, main, refuse_cluster_keys
 from jobs.release import Step, release_app
 from kit.config.run import run_of
 from kit.errors import ConfigError, StageError
+from kit.relay.resolve import load
 from kit.store.paths import MANIFEST
 
 app = release_app("generate", "Text from the released model: the recipe's prompts, or yours.")

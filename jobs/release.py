@@ -18,21 +18,21 @@ from jobs.command import (
     RecipeFile,
     Verify,
     do_stage,
-    load,
     new_app,
     print_json,
     show_status,
 )
-from jobs.operate import run_here, say, submit
 from kit.config.run import run_of
 from kit.errors import RunError
+from kit.relay.resolve import load
+from kit.relay.submit import run_here, say, submit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from jobs.chain import Stage
     from kit.config.cluster import Cluster
     from kit.config.recipe import Recipe
+    from kit.relay.stages import Stage
 
 Step = Annotated[
     int | None,

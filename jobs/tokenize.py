@@ -14,14 +14,14 @@ from jobs.command import (
     Json,
     Overrides,
     RecipeFile,
-    load,
     main,
     print_json,
     refuse_cluster_keys,
     stage_app,
 )
-from jobs.operate import say
 from kit.errors import ConfigError
+from kit.relay.resolve import load
+from kit.relay.submit import say
 
 if TYPE_CHECKING:
     from kit.tokenizer.blocks import Block

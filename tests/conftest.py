@@ -17,7 +17,8 @@ import pytest
 import yaml
 from filelock import FileLock
 
-from jobs import chain, command
+from kit.relay import resolve
+from kit.relay.stages import STAGES
 from kit.store.paths import Run, Workspace
 from kit.store.units import make_units
 
@@ -98,12 +99,12 @@ class Desk:
 
     def recipe(self, *overrides: str) -> Recipe:
         """The resolved recipe, as a run directory would hold it."""
-        return command.load(self.recipe_file, list(overrides), "local")[0]
+        return resolve.load(self.recipe_file, list(overrides), "local")[0]
 
     def make(self, recipe: Recipe, last: str) -> None:
         """The files of all stages up to one, by one task each."""
-        names = [found.name for found in chain.STAGES]
-        for found in chain.STAGES[: names.index(last) + 1]:
+        names = [found.name for found in STAGES]
+        for found in STAGES[: names.index(last) + 1]:
             if found.applies(recipe):
                 module = importlib.import_module(found.module)
                 make_units(found.name, module.units(recipe))

@@ -12,11 +12,11 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from jobs import command as job
-from jobs.chain import TRAIN
 from kit.cluster import launch
 from kit.config.cluster import Cluster
 from kit.config.section import read_resolved
+from kit.relay import resolve
+from kit.relay.stages import TRAIN
 from kit.run import directory
 from tests.benchmarks import harness
 from tests.relay import DEMO, command
@@ -38,7 +38,7 @@ def prepare_corpus(folder: Path) -> None:
 
 def make(folder: Path, name: str, *overrides: str) -> Run:
     """A run directory in that workspace, as a submission makes it."""
-    recipe, cluster = job.load(
+    recipe, cluster = resolve.load(
         DEMO, [f"workspace={folder}", "corpus.unit_mb=100", f"name={name}", *overrides], "local"
     )
     assert cluster.training.ranks == RANKS

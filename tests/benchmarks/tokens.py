@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jobs import command
 from kit.corpus import download, preprocess
 from kit.data import shards, tokens
+from kit.relay import resolve
 from kit.store import manifest
 from kit.store.files import atomic
 from kit.store.paths import Workspace
@@ -56,7 +56,7 @@ def shards_of(options: Options) -> Recipe:
         "corpus.segmenter=mecab",
         f"tokenizer={{vocab_size: {_VOCABULARY}, limit_alphabet: {_ALPHABET}}}",
     ]
-    recipe = command.load(DEMO, overrides, "local")[0]
+    recipe = resolve.load(DEMO, overrides, "local")[0]
     for module in (download, preprocess):
         make_units(module.__name__, module.units(recipe))
     return recipe

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from jobs import rehearsal
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
+from kit.relay import rehearsal
 from kit.store.files import read_json, write_json
 from kit.store.paths import Run, Workspace
 from kit.store.units import make_units

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from jobs import command
 from kit.config.tokenizer import Vocabulary
 from kit.errors import InputError
+from kit.relay import resolve
 from kit.run import directory
 from kit.tokenizer import assemble, bpe, counts
 from kit.tokenizer.count import count
@@ -203,7 +203,7 @@ def merge_in(run: Run) -> list[str]:
 
 def test_another_run_compiles_nothing(desk: Desk) -> None:
     runs = [
-        directory.prepare(*command.load(desk.recipe_file, [f"name={n}"])) for n in ("one", "two")
+        directory.prepare(*resolve.load(desk.recipe_file, [f"name={n}"])) for n in ("one", "two")
     ]
     merge_in(runs[0])  # compiles, where nobody has before
     assert merge_in(runs[1]) == ["1 0", "1 0"]

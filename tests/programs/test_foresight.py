@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from jobs.chain import stages_of
-from jobs.command import load
 from kit.config.run import run_of
 from kit.errors import ConfigError
 from kit.relay import foresight
+from kit.relay.resolve import load
+from kit.relay.stages import stages_of
 from kit.store.files import write_json
 from tests.relay import DEMO
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch.distributed as dist
 
-from jobs import command, fork
 from kit.config import amendments
 from kit.config.cluster import Cluster
 from kit.config.recipe import Health, Recipe, Training
 from kit.config.section import read_resolved
+from kit.relay import fork, resolve
 from kit.run import directory
 from kit.tracking import ledger
 from kit.training import checkpoint
@@ -140,7 +140,7 @@ def forked(
     """What is seen of a fork of one parent, with the changes given."""
     handlers = {number: signal.getsignal(number) for number in (*SIGNALS, signal.SIGCONT)}
     workspace = copy_of(tokens, tmp_path_factory.mktemp("forks"))
-    recipe, cluster = command.load(DEMO, [f"workspace={workspace}", *PARENT])
+    recipe, cluster = resolve.load(DEMO, [f"workspace={workspace}", *PARENT])
     parent = directory.prepare(recipe, cluster)
     blocks = train(parent)[0]._batches.blocks
 

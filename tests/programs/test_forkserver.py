@@ -53,9 +53,9 @@ class Supervisor:
 
     @staticmethod
     def _loaded(desk: Desk) -> tuple[Any, Cluster]:
-        from jobs import command
+        from kit.relay import resolve
 
-        return command.load(desk.recipe_file, [], "local")
+        return resolve.load(desk.recipe_file, [], "local")
 
 
 @pytest.fixture

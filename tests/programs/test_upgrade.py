@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from jobs import chain
-from jobs.command import load
 from kit.config import tokenizer
 from kit.config.load import load_cluster
 from kit.config.recipe import Recipe
 from kit.config.run import run_of
 from kit.errors import RunError
+from kit.relay.resolve import load
+from kit.relay.stages import stages_of
 from kit.run import directory
 from kit.store.files import read_json, write_json
 from kit.store.paths import MANIFEST, Workspace
@@ -37,7 +37,7 @@ def to_make(recipe: Recipe) -> list[str]:
 
     A broken unit is none: the shared workspace has been renamed, and its raw texts with it.
     """
-    stages = [stage for stage in chain.stages_of(recipe) if not stage.of_run]
+    stages = [stage for stage in stages_of(recipe) if not stage.of_run]
     found = {stage.name: stage.census(run_of(recipe), recipe) for stage in stages}
     return [n for n, c in found.items() if "waits" in c or c["stale"] or c["missing"]]
 

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from jobs import command, evaluate, export, generate, pipeline, preprocess, tokenize, train
 from kit.errors import RunError
+from kit.relay import resolve
 from kit.store.files import read_json, write_json
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def finished(desk: Desk) -> Run:
     """The run of the small recipe after its last step."""
-    recipe, cluster = command.load(desk.recipe_file)
+    recipe, cluster = resolve.load(desk.recipe_file)
     run = command.run_of(recipe)
     write_json(run.recipe, recipe.model_dump(mode="json"))
     write_json(run.cluster, cluster.model_dump(mode="json"))

@@ -11,6 +11,7 @@ import pytest
 
 from jobs import command, train
 from kit.errors import CheckpointError, ConfigError, RunError
+from kit.relay import resolve
 from kit.run import directory
 from kit.store.files import file_hash, read_json, write_json
 from kit.training import checkpoint
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def parent(desk: Desk) -> Run:
     """The run of the small recipe, with checkpoints of steps 5 and 10."""
-    recipe, cluster = command.load(desk.recipe_file)
+    recipe, cluster = resolve.load(desk.recipe_file)
     run = command.run_of(recipe)
     write_json(run.recipe, recipe.model_dump(mode="json"))
     write_json(run.cluster, cluster.model_dump(mode="json"))
@@ -81,7 +82,7 @@ def test_a_fork_says_how_it_is_started_and_is_submitted_as_it_stands(
 ) -> None:
     made = fork(parent, 5, "name=on", "training.steps=20")
     assert f"python -m jobs.train submit {made.root}\n" in capsys.readouterr().out
-    recipe, cluster = command.load(made.root)
+    recipe, cluster = resolve.load(made.root)
     assert directory.prepare(recipe, cluster) == made
     assert recipe.training.steps == 20
 

@@ -7,10 +7,10 @@ import shlex
 import time
 from typing import TYPE_CHECKING, Any
 
-from jobs.chain import STAGES, TRAIN, stages_of, standings, training
-from jobs.operate import describe
 from kit.output.quantities import duration
 from kit.relay import fate
+from kit.relay.stages import STAGES, TRAIN, stages_of, standings, training
+from kit.relay.submit import describe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

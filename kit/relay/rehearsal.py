@@ -15,18 +15,18 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from jobs import ending
-from jobs.chain import TRAIN, stopped
-from jobs.operate import run_here, submit
 from kit.config import devices
 from kit.config.run import run_of
 from kit.data import tokens
 from kit.errors import ClusterError, JobFailed, RunError, StageError
 from kit.output import log
+from kit.output.interrupt import keeping
 from kit.output.quantities import count, duration, size
 from kit.plan.flops import flops_per_token
 from kit.plan.interval import checkpoint_interval
 from kit.relay import synthetic
+from kit.relay.stages import TRAIN, stopped
+from kit.relay.submit import run_here, submit
 from kit.store.files import read_json
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def rehearse(
             run_here(rehearsed, here, [TRAIN], log.info)
         else:
             submit(rehearsed, here, [TRAIN], log.info)
-            with ending.keeping("its job goes on; scancel ends it"):
+            with keeping("its job goes on; scancel ends it"):
                 _wait(run, rehearsed)
     finally:
         if not run.jobs.is_file():  # refused: nothing was begun
@@ -97,7 +97,7 @@ def rehearse(
 
 def replace(run: Run) -> None:
     """Remove an earlier rehearsal. Raises RunError for another run, or one that is at work."""
-    from jobs.operate import refuse_second
+    from kit.relay.submit import refuse_second
     from kit.run import directory
 
     if not run.root.exists():

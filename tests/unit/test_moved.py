@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from jobs import chain, command, operate, report
 from kit.config import moved
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
 from kit.corpus import download
 from kit.data import shards
 from kit.errors import ConfigError, RunError
+from kit.relay import report, resolve
+from kit.relay.stages import STAGES, TRAIN
+from kit.relay.submit import refuse_to_disturb
 from kit.run import directory
 from kit.store.files import read_json, write_json
 from kit.store.paths import Run, Workspace
@@ -31,7 +33,7 @@ def made(desk: Desk) -> Run:
     """A run that has begun, over a text that is read where it lies and one that is cut into parts."""
     packed = desk.folder / "web.txt.gz"
     packed.write_bytes(gzip.compress(desk.web.read_bytes()))
-    recipe, cluster = command.load(desk.recipe_file, [f"corpus.sources.web.location={packed}"])
+    recipe, cluster = resolve.load(desk.recipe_file, [f"corpus.sources.web.location={packed}"])
     desk.make(recipe, "download")
     run = directory.prepare(recipe, cluster)
     run.attempt(1).root.mkdir(parents=True)
@@ -53,22 +55,22 @@ def test_a_workspace_that_moved_with_its_texts_is_done_as_before(made: Run, desk
     run = move(made, desk)
     now = run.root.parents[2]
     overrides = [f"workspace={now / 'work'}", f"corpus.sources.web.location={now / 'web.txt.gz'}"]
-    recipe, _ = command.load(now / desk.recipe_file.name, overrides)
+    recipe, _ = resolve.load(now / desk.recipe_file.name, overrides)
     assert states(recipe) == {"done"}
     pieces = shards.pieces(recipe)
     assert {Path(piece["path"]).parent for piece in pieces} == {now, now / "work" / "raw" / "web"}
     assert [piece["xxh3"] for piece in pieces] == [piece["xxh3"] for piece in before]
-    assert {**chain.STAGES[0].census(run, recipe)}["done"] == 2
+    assert {**STAGES[0].census(run, recipe)}["done"] == 2
 
-    operate.refuse_to_disturb(recipe, chain.STAGES[:1])
-    directory.prepare(recipe, command.load(now / desk.recipe_file.name)[1])
-    assert command.load(run.root)[0] == recipe
+    refuse_to_disturb(recipe, STAGES[:1])
+    directory.prepare(recipe, resolve.load(now / desk.recipe_file.name)[1])
+    assert resolve.load(run.root)[0] == recipe
 
 
 def test_a_run_directory_is_read_as_of_where_it_lies(made: Run, desk: Desk) -> None:
     was = read_json(made.recipe)
     run = move(made, desk)
-    (recipe, cluster), workspace = command.load(run.root), run.root.parents[1]
+    (recipe, cluster), workspace = resolve.load(run.root), run.root.parents[1]
     assert Workspace(Path(recipe.workspace)).run("small") == run
     assert read_json(run.recipe) == was
     # Its texts lay outside: they are said to be gone, and where they lie now can be told.
@@ -76,9 +78,9 @@ def test_a_run_directory_is_read_as_of_where_it_lies(made: Run, desk: Desk) -> N
     assert "no such file" in str(download_now)
     now = [f"corpus.sources.web.location={workspace.parent / 'web.txt.gz'}"]
     now.append(f"corpus.sources.jawiki.location={workspace.parent / 'dump.xml.bz2'}")
-    assert states(command.load(run.root, now)[0]) == {"done"}
+    assert states(resolve.load(run.root, now)[0]) == {"done"}
     with pytest.raises(ConfigError, match="recipe of a run directory stands"):
-        command.load(run.root, ["corpus.sources.web.text_key=body"])
+        resolve.load(run.root, ["corpus.sources.web.text_key=body"])
     assert directory.prepare(recipe, cluster) == run
     assert read_json(run.recipe)["workspace"] == str(workspace)
 
@@ -88,7 +90,7 @@ def test_the_commands_of_a_report_are_quoted(
 ) -> None:
     run = move(made, desk)
     run.tensorboard.mkdir()
-    report.show(report.facts(run, command.load(run.root)[0], [str(run.root)]))
+    report.show(report.facts(run, resolve.load(run.root)[0], [str(run.root)]))
     said = capsys.readouterr().out
     assert shlex.join([".venv/bin/tensorboard", "--logdir", str(run.tensorboard)]) in said
     assert (
@@ -114,10 +116,10 @@ def test_texts_that_lie_in_the_workspace_follow_it(made: Run, desk: Desk) -> Non
 def test_another_text_in_the_place_of_the_first_is_refused(made: Run, desk: Desk) -> None:
     other = desk.folder / "other.txt.gz"
     other.write_bytes(gzip.compress(b"not the text that was cut\n"))
-    recipe, _ = command.load(made.root, [f"corpus.sources.web.location={other}"])
-    for stages in (chain.STAGES[:1], (chain.TRAIN,)):
+    recipe, _ = resolve.load(made.root, [f"corpus.sources.web.location={other}"])
+    for stages in (STAGES[:1], (TRAIN,)):
         with pytest.raises(RunError, match="of another size or time"):
-            operate.refuse_to_disturb(recipe, stages)
+            refuse_to_disturb(recipe, stages)
 
 
 def test_a_linked_run_directory_belongs_to_the_workspace_that_links_it(
@@ -127,7 +129,7 @@ def test_a_linked_run_directory_belongs_to_the_workspace_that_links_it(
     made.root.symlink_to(aside)
     recipe = read_resolved(made.recipe, Recipe)
     assert recipe.workspace == str(desk.workspace.root)
-    assert command.load(made.root)[0] == recipe
+    assert resolve.load(made.root)[0] == recipe
 
 
 @pytest.mark.parametrize("name", ["raw/web", "tokens", "runs/small/checkpoints"])
@@ -138,7 +140,7 @@ def test_a_link_that_leads_nowhere_is_named_with_what_to_do(
     if link.is_dir():
         shutil.rmtree(link)
     link.symlink_to("/gone/with the old disk")
-    for load in (command.load, command.read_run):
+    for load in (resolve.load, resolve.read_run):
         with pytest.raises(ConfigError, match=f"ln -sfn PLACE {link}") as told:
             load(made.root)
         assert f"{link}: is a link to /gone/with the old disk" in str(told.value)

@@ -9,20 +9,20 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs import ending
-from jobs.chain import TRAIN, tally
 from kit.config.run import run_of
 from kit.errors import ConfigError, InputError, RunError
 from kit.output import log, quantities
+from kit.output.interrupt import keeping
+from kit.relay.stages import TRAIN, tally
 from kit.store.paths import MANIFEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from jobs.chain import Stage
     from kit.cluster.jobs import Job
     from kit.config.cluster import Cluster
     from kit.config.recipe import Recipe
+    from kit.relay.stages import Stage
     from kit.store.paths import Run
 
 
@@ -62,7 +62,7 @@ def run_here(
             for stage, job in zip(stages, jobs, strict=True):
                 began = time.monotonic()
                 kept = f"{stage.name} ends, its units that are done are kept"
-                with announced.on_record(run, stage.name), ending.keeping(kept):
+                with announced.on_record(run, stage.name), keeping(kept):
                     job.work(run, 0, 1)
                 took[stage.name] = time.monotonic() - began
         return took
@@ -98,7 +98,7 @@ def submit(
         return
     launch.check(cluster)
     kept = "the jobs that were sent are cancelled"
-    with local.hold(run_of(recipe)), ending.keeping(kept):
+    with local.hold(run_of(recipe)), keeping(kept):
         run = directory.prepare(recipe, cluster)
         for name, job in launch.submit(run, cluster, jobs).items():
             say(f"{name}: job {job}")

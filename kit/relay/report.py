@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from jobs import standing
 from kit.output import quantities
+from kit.relay import status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -34,7 +34,7 @@ def facts(
     curve = ledger.canonical(run)
     steps = [row for row in curve if row["kind"] == "step"]
     validations = [row for row in curve if row["kind"] == "validation"]
-    stages = standing.facts(run, recipe, words, verify=verify)
+    stages = status.facts(run, recipe, words, verify=verify)
     alive = [f"{s['job']} {s['state']}" for s in stages.values() if s["state"] in fate.ALIVE]
     scores, samples = run.evaluation / SCORES, run.samples / SAMPLES
     return {
@@ -72,9 +72,7 @@ def show(found: dict[str, Any], seconds: Mapping[str, float] | None = None) -> N
     console.print(_stages(found, seconds or {}))
     for name, stage in found["stages"].items():
         if _is_told(name, found["stages"]):
-            text = "\n".join(
-                [f"{name}: {stage['state']}", *standing.details(stage, commands=False)]
-            )
+            text = "\n".join([f"{name}: {stage['state']}", *status.details(stage, commands=False)])
             console.print(text, markup=False)
     if commands := [stage["next"] for stage in found["stages"].values() if stage["next"]]:
         console.print(f"next            {commands[0]}", markup=False)
@@ -173,7 +171,7 @@ def _stages(found: dict[str, Any], seconds: Mapping[str, float]) -> Table:
         state = stage["state"]
         if state in _AFTER_ANOTHER and not _is_told(name, found["stages"]):
             state = f"{state}: {stage['reason']}"
-        table.add_row(name, standing.progress(stage), state, *([took] if seconds else ()))
+        table.add_row(name, status.progress(stage), state, *([took] if seconds else ()))
     if seconds:
         table.add_row("all of them", "", "", f"{sum(seconds.values()):.1f}")
     return table
