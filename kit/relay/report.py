@@ -22,7 +22,7 @@ _AFTER_ANOTHER = ("queued", "cancelled", "stale", "unknown")  # as a stage befor
 def facts(
     run: Run, recipe: Recipe, words: Sequence[str], *, verify: bool = False
 ) -> dict[str, Any]:
-    """All that `show` prints, as plain values; `words` as in `standing.facts`."""
+    """All that `show` prints, as plain values; `words` as in `status.facts`."""
     from kit.cluster import requeue
     from kit.relay import fate
     from kit.release import beside
