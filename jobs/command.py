@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jobs import ending
-from jobs.operate import run_here, show_dry_run, submit, withdraw_broken
+from kit.config.run import run_of
 from kit.errors import ConfigError
-from kit.workspace import run_of
+from kit.relay.resolve import load
+from kit.relay.submit import run_here, show_dry_run, submit, withdraw_broken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from jobs.chain import Stage
-    from kit import config
-    from kit.clusters import Cluster
-    from kit.workspace import Run
+    from kit.config.cluster import Cluster
+    from kit.config.recipe import Recipe
+    from kit.relay.stages import Stage
 
 RecipeFile = Annotated[
     Path,
@@ -55,85 +55,14 @@ def main(app: typer.Typer) -> None:
         app()
 
 
-def load(
-    recipe_file: Path,
-    overrides: list[str] | None = None,
-    cluster_name: str | None = None,
-    *,
-    refuse: bool = True,
-) -> tuple[config.Recipe, Cluster]:
-    """The recipe and cluster of a command line, resolved on this machine, as amended in mid-run.
-
-    Raises RunError where its run was begun with another recipe; `refuse` is off for a command that
-    only looks, or is about the workspace.
-    """
-    from kit import amendments, recipes
-    from kit.cluster import begun
-    from kit.corpus import segment
-
-    recipe, cluster = recipes.load(recipe_file, overrides or [], cluster_name)
-    name, version = segment.resolve(recipe.corpus.segmenter)
-    resolved = {"segmenter": name, "segmenter_version": version}
-    recipe = recipe.model_copy(update={"corpus": recipe.corpus.model_copy(update=resolved)})
-    if not recipe_file.is_dir():  # a run directory has its precision
-        recipe = recipe.model_copy(update={"training": _with_precision(recipe, cluster)})
-    _refuse_broken_links(recipe)
-    rows = amendments.recorded(run_of(recipe))
-    recipe = amendments.on_recipe(rows, recipe)
-    if refuse:
-        begun.refuse_other(recipe)
-    return recipe, amendments.on_cluster(rows, cluster)
-
-
-def tell_differences(recipe: config.Recipe) -> list[str]:
+def tell_differences(recipe: Recipe) -> list[str]:
     """Say on stderr what a recipe that is looked at has otherwise than its run; returns it."""
-    from kit.cluster import begun
+    from kit.run import begun
 
     if lines := begun.differences(recipe):
         what = f"{run_of(recipe).root}: was begun with another recipe ({begun.shown(lines)})"
         print(f"warning: {what}; shown is that run", file=sys.stderr, flush=True)
     return lines
-
-
-def _refuse_broken_links(recipe: config.Recipe) -> None:
-    """Raises ConfigError for a link of the workspace, or of the run, that leads nowhere."""
-    from kit import places
-    from kit.workspace import Workspace
-
-    workspace, run = Workspace(Path(recipe.workspace)), run_of(recipe)
-    raw = [workspace.raw(name) for name in recipe.corpus.sources]
-    inside = run.root.iterdir() if run.root.is_dir() else ()
-    places.refuse_broken_links([*workspace.folders, *raw, run.root, *inside])
-
-
-def _with_precision(recipe: config.Recipe, cluster: Cluster) -> config.Training:
-    """The recipe's training in a precision of its own: a run that has begun keeps the one it has."""
-    from kit import config
-    from kit.sections import read_resolved
-    from kit.training import precision
-
-    training, run = recipe.training, run_of(recipe)
-    asked, reason = training.precision, None
-    if run.begun and run.recipe.is_file():
-        own = read_resolved(run.recipe, config.Recipe).training
-        if asked in ("auto", own.precision):
-            asked, reason = own.precision, own.precision_reason
-    if asked == "auto":
-        asked, reason = precision.resolve(cluster)
-    return training.model_copy(update={"precision": asked, "precision_reason": reason})
-
-
-def read_run(directory: Path) -> tuple[Run, config.Recipe, Cluster]:
-    """A run that is there, with its recipe and cluster as they stand. Raises ConfigError."""
-    from kit import amendments, recipes
-
-    if not directory.is_dir():
-        raise ConfigError(f"{directory}: there is no such run directory; see WORKSPACE/runs")
-    recipe = recipes.load_recipe(directory, [])
-    cluster = recipes.load_cluster(None, directory, [])
-    _refuse_broken_links(recipe)
-    rows = amendments.recorded(run := run_of(recipe))
-    return run, amendments.on_recipe(rows, recipe), amendments.on_cluster(rows, cluster)
 
 
 def refuse_cluster_keys(overrides: Sequence[str] | None) -> None:
@@ -180,14 +109,14 @@ def stage_app(name: str, text: str) -> typer.Typer:
 
 def do_stage(
     name: str,
-    act: Callable[[config.Recipe, Cluster, Sequence[Stage]], object],
-    recipe: config.Recipe,
+    act: Callable[[Recipe, Cluster, Sequence[Stage]], object],
+    recipe: Recipe,
     cluster: Cluster,
     dry_run: bool,
     verify: bool,
 ) -> None:
     """Run or submit a stage with its passes, or say what that would do."""
-    from jobs.chain import stages_of
+    from kit.relay.stages import stages_of
 
     stages = stages_of(recipe, name)
     if dry_run:
@@ -223,16 +152,16 @@ def show_status(
     as_json: bool,
 ) -> None:
     """Print where a stage stands with its passes."""
-    from jobs import standing
+    from kit.relay import status
 
     recipe, _ = load(recipe_file, overrides, cluster_name, refuse=False)
     differing = tell_differences(recipe)
-    words = standing.words_of(recipe_file, overrides, cluster_name)
-    stages = standing.facts(run_of(recipe), recipe, words, name, verify=verify)
+    words = status.words_of(recipe_file, overrides, cluster_name)
+    stages = status.facts(run_of(recipe), recipe, words, name, verify=verify)
     if as_json:
         passes = {key: value for key, value in stages.items() if key != name}
         more = {"passes": passes, "differs": differing}
         print_json({"stage": name, **stages[name], **{k: v for k, v in more.items() if v}})
         return
     for stage, found in stages.items():
-        print(f"{stage}: {standing.headline(found)}", *standing.details(found), sep="\n")
+        print(f"{stage}: {status.headline(found)}", *status.details(found), sep="\n")

@@ -11,12 +11,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from kit.errors import FAILED, INTERRUPTED, EkidenError, Interrupted
+from kit.output import interrupt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
-
-_keeps = ["nothing is left half done"]  # of the innermost block last
 
 
 class Stop(BaseException):
@@ -44,16 +43,6 @@ def in_order() -> Iterator[None]:
         _leave(f"error: {reason}; make room there, and try again", FAILED)
 
 
-@contextmanager
-def keeping(text: str) -> Iterator[None]:
-    """Say so, if the user ends the block: what is ended, and what is kept."""
-    _keeps.append(text)
-    try:
-        yield
-    finally:
-        _keeps.pop()
-
-
 def _leave(line: str, code: int) -> None:
     print(line, file=sys.stderr)
     sys.exit(code)
@@ -70,7 +59,7 @@ def _handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
     signal.signal(number, signal.SIG_DFL)
     name = signal.Signals(number).name
     # By the system call: the signal may have come within a print.
-    os.write(2, f"stopping ({name}): {_keeps[-1]}\n".encode())
+    os.write(2, f"stopping ({name}): {interrupt.kept()}\n".encode())
     raise Stop(name)
 
 

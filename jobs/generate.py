@@ -10,10 +10,12 @@ from typing import Annotated
 
 import typer
 
-from jobs.command import Overrides, RecipeFile, load, main, refuse_cluster_keys
+from jobs.command import Overrides, RecipeFile, main, refuse_cluster_keys
 from jobs.release import Step, release_app
+from kit.config.run import run_of
 from kit.errors import ConfigError, StageError
-from kit.workspace import MANIFEST, run_of
+from kit.relay.resolve import load
+from kit.store.paths import MANIFEST
 
 app = release_app("generate", "Text from the released model: the recipe's prompts, or yours.")
 
@@ -29,9 +31,9 @@ def text_verb(
 
     With --step as the export of that step does.
     """
-    from kit import recipes
-    from kit.cluster import begun
+    from kit.config.load import changed_recipe
     from kit.release.generate import SETTINGS, generate
+    from kit.run import begun
 
     refuse_cluster_keys(overrides)
     settings = [one for one in overrides or [] if one.partition("=")[0] in SETTINGS]
@@ -43,7 +45,7 @@ def text_verb(
         )
     recipe, _ = load(recipe_file, others, refuse=False)
     begun.refuse_other(recipe, spare=SETTINGS)
-    recipe = recipes.changed_recipe(recipe, settings)
+    recipe = changed_recipe(recipe, settings)
     run = run_of(recipe)
     export = run.export if step is None else run.at(step).export
     if not (export / MANIFEST).is_file():

@@ -6,7 +6,6 @@ python -m jobs.pipeline submit configs/gpt2-xl-ja.yaml --cluster mdx
 
 from __future__ import annotations
 
-from jobs.chain import stages_of
 from jobs.command import (
     ClusterName,
     DryRun,
@@ -14,14 +13,15 @@ from jobs.command import (
     Overrides,
     RecipeFile,
     Verify,
-    load,
     main,
     new_app,
     print_json,
     tell_differences,
 )
-from jobs.operate import run_here, show_dry_run, submit, to_do, warn
-from kit.workspace import run_of
+from kit.config.run import run_of
+from kit.relay.resolve import load
+from kit.relay.stages import stages_of
+from kit.relay.submit import run_here, show_dry_run, submit, to_do, warn
 
 app = new_app("The whole relay: from raw text to a released model.")
 
@@ -34,7 +34,7 @@ def run_verb(
     dry_run: DryRun = False,
 ) -> None:
     """Run all that is not done on this machine, in the foreground, and report."""
-    from jobs import report, standing
+    from kit.relay import report, status
 
     recipe, cluster = load(recipe_file, overrides, cluster_name)
     if dry_run:
@@ -42,7 +42,7 @@ def run_verb(
         return
     todo = to_do(recipe, stages_of(recipe))
     seconds = run_here(recipe, cluster, todo) if todo else {}
-    words = standing.words_of(recipe_file, overrides, cluster_name)
+    words = status.words_of(recipe_file, overrides, cluster_name)
     report.show(report.facts(run_of(recipe), recipe, words), seconds)
 
 
@@ -67,10 +67,10 @@ def status_verb(
     as_json: Json = False,
 ) -> None:
     """Where the relay stands."""
-    from jobs import report, standing
+    from kit.relay import report, status
 
     recipe, _ = load(recipe_file, overrides, cluster_name, refuse=False)
-    words = standing.words_of(recipe_file, overrides, cluster_name)
+    words = status.words_of(recipe_file, overrides, cluster_name)
     facts = report.facts(run_of(recipe), recipe, words, verify=verify)
     facts["differs"] = tell_differences(recipe)
     (print_json if as_json else report.show)(facts)

@@ -4,8 +4,9 @@ python -m jobs.preprocess run configs/demo.yaml
 python -m jobs.preprocess report configs/demo.yaml
 """
 
-from jobs.command import Overrides, RecipeFile, load, main, refuse_cluster_keys, stage_app
-from jobs.operate import say
+from jobs.command import Overrides, RecipeFile, main, refuse_cluster_keys, stage_app
+from kit.relay.resolve import load
+from kit.relay.submit import say
 
 app = stage_app("preprocess", "Raw text into shards of segmented documents.")
 

@@ -18,21 +18,21 @@ from jobs.command import (
     RecipeFile,
     Verify,
     do_stage,
-    load,
     new_app,
     print_json,
     show_status,
 )
-from jobs.operate import run_here, say, submit
+from kit.config.run import run_of
 from kit.errors import RunError
-from kit.workspace import run_of
+from kit.relay.resolve import load
+from kit.relay.submit import run_here, say, submit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from jobs.chain import Stage
-    from kit import config
-    from kit.clusters import Cluster
+    from kit.config.cluster import Cluster
+    from kit.config.recipe import Recipe
+    from kit.relay.stages import Stage
 
 Step = Annotated[
     int | None,
@@ -102,8 +102,8 @@ def release_app(name: str, text: str) -> typer.Typer:
 
 def _do_at_the_end(
     name: str,
-    act: Callable[[config.Recipe, Cluster, Sequence[Stage]], object],
-    recipe: config.Recipe,
+    act: Callable[[Recipe, Cluster, Sequence[Stage]], object],
+    recipe: Recipe,
     cluster: Cluster,
     dry_run: bool,
     verify: bool,
@@ -122,7 +122,7 @@ def _do_at_the_end(
 def _do_beside(
     name: str,
     verb: Literal["run", "submit"],
-    recipe: config.Recipe,
+    recipe: Recipe,
     cluster: Cluster,
     step: int,
     dry_run: bool,
@@ -141,7 +141,7 @@ def _do_beside(
     act(name, recipe, cluster, step, say)
 
 
-def _show_step(name: str, recipe: config.Recipe, step: int, *, verify: bool, as_json: bool) -> None:
+def _show_step(name: str, recipe: Recipe, step: int, *, verify: bool, as_json: bool) -> None:
     from kit.release import beside
 
     run = run_of(recipe)

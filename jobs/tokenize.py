@@ -14,14 +14,14 @@ from jobs.command import (
     Json,
     Overrides,
     RecipeFile,
-    load,
     main,
     print_json,
     refuse_cluster_keys,
     stage_app,
 )
-from jobs.operate import say
 from kit.errors import ConfigError
+from kit.relay.resolve import load
+from kit.relay.submit import say
 
 if TYPE_CHECKING:
     from kit.tokenizer.blocks import Block
@@ -46,7 +46,7 @@ def inspect_verb(
     as_json: Json = False,
 ) -> None:
     """Show a block of n_positions tokens as text, where it lies, and the token after it."""
-    from kit import shards
+    from kit.data import shards
     from kit.tokenizer import blocks
 
     if sample and held_out:

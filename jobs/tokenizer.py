@@ -20,21 +20,21 @@ from jobs.command import (
     Verify,
     add_status,
     do_stage,
-    load,
     main,
     new_app,
     print_json,
     refuse_cluster_keys,
 )
-from jobs.operate import refuse_early, refuse_second, refuse_unfinished, run_here, say, submit
-from kit.workspace import run_of
+from kit.config.run import run_of
+from kit.relay.resolve import load
+from kit.relay.submit import refuse_early, refuse_second, refuse_unfinished, run_here, say, submit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from jobs.chain import Stage
-    from kit import config
-    from kit.clusters import Cluster
+    from kit.config.cluster import Cluster
+    from kit.config.recipe import Recipe
+    from kit.relay.stages import Stage
 
 app = new_app("A tokenizer from the shards: counted, trained, measured, chosen.")
 Pick = Annotated[
@@ -96,15 +96,15 @@ def report_verb(
 
 
 def _do(
-    act: Callable[[config.Recipe, Cluster, Sequence[Stage]], object],
-    recipe: config.Recipe,
+    act: Callable[[Recipe, Cluster, Sequence[Stage]], object],
+    recipe: Recipe,
     cluster: Cluster,
     pick: str | None,
     dry_run: bool,
     verify: bool,
 ) -> None:
     """As jobs.command has it, with another pick where one is given."""
-    from jobs.chain import stages_of
+    from kit.relay.stages import stages_of
     from kit.tokenizer import choice
 
     if pick is None:

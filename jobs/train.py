@@ -13,18 +13,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from jobs.command import (
-    ClusterName,
-    Json,
-    Overrides,
-    RecipeFile,
-    load,
-    main,
-    print_json,
-    read_run,
-    stage_app,
-)
+from jobs.command import ClusterName, Json, Overrides, RecipeFile, main, print_json, stage_app
 from kit.errors import ConfigError
+from kit.relay.resolve import load, read_run
 
 RunDirectory = Annotated[
     Path, typer.Argument(metavar="RUN", help="A run directory, as work/demo/runs/demo.")
@@ -55,16 +46,18 @@ def amend_verb(
     schedule: Schedule = None,
 ) -> None:
     """Change what may be changed in mid-run; on record, for the attempts to come."""
-    from jobs import outlook
-    from kit import amendments
-    from kit.cluster import submission, update
+    from kit.cluster import update
+    from kit.config import amendments
+    from kit.relay import outlook
+    from kit.run import proposal
+    from kit.run.directory import amend
 
     if not changes and not code:
         raise ConfigError("amend: name what is to change, as training.steps=200, or give --code")
     run, recipe, cluster = read_run(directory)
-    amendment = amendments.propose(run, recipe, cluster, changes or [], schedule)
+    amendment = proposal.propose(run, recipe, cluster, changes or [], schedule)
     found = outlook.look(run, recipe, amendment)
-    rows = submission.amend(run, amendment, code=code)
+    rows = amend(run, amendment, code=code)
     for row in rows:
         if row["key"] == amendments.ENVIRONMENT:
             print(f"environment: {', '.join(row['old'])} -> {', '.join(row['new'])}")
@@ -98,7 +91,7 @@ def fork_verb(
     schedule: Schedule = None,
 ) -> None:
     """Begin a new run from a checkpoint of another one, with other settings."""
-    from jobs import fork
+    from kit.relay import fork
 
     run, recipe, cluster = read_run(directory)
     made = fork.begin(run, recipe, cluster, step, changes, decay, schedule)
@@ -119,7 +112,7 @@ def rehearse_verb(
     as_json: Json = False,
 ) -> None:
     """Run some steps of the real recipe, and say what the whole run would take."""
-    from jobs import rehearsal
+    from kit.relay import rehearsal
 
     recipe, cluster = load(recipe_file, overrides, cluster_name, refuse=False)
     found = rehearsal.rehearse(recipe, cluster, steps, with_synthetic=synthetic)

@@ -17,14 +17,15 @@ import pytest
 import yaml
 from filelock import FileLock
 
-from jobs import chain, command
-from kit import stage
-from kit.workspace import Run, Workspace
+from kit.relay import resolve
+from kit.relay.stages import STAGES
+from kit.store.paths import Run, Workspace
+from kit.store.units import make_units
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from kit.config import Recipe
+    from kit.config.recipe import Recipe
 
 from tests import relay
 from tests.speed import VARIABLE, patience, speed
@@ -98,15 +99,15 @@ class Desk:
 
     def recipe(self, *overrides: str) -> Recipe:
         """The resolved recipe, as a run directory would hold it."""
-        return command.load(self.recipe_file, list(overrides), "local")[0]
+        return resolve.load(self.recipe_file, list(overrides), "local")[0]
 
     def make(self, recipe: Recipe, last: str) -> None:
         """The files of all stages up to one, by one task each."""
-        names = [found.name for found in chain.STAGES]
-        for found in chain.STAGES[: names.index(last) + 1]:
+        names = [found.name for found in STAGES]
+        for found in STAGES[: names.index(last) + 1]:
             if found.applies(recipe):
                 module = importlib.import_module(found.module)
-                stage.run(found.name, module.units(recipe))
+                make_units(found.name, module.units(recipe))
 
     def write(self, name: str, tree: dict[str, Any]) -> Path:
         """A YAML file in the folder."""
@@ -205,7 +206,7 @@ def desk(tmp_path: Path, streams: list[bytes]) -> Desk:
 @pytest.fixture(scope="session")
 def web_texts() -> list[str]:
     """The head of the demo's web text as documents of a shard."""
-    from kit.config import Corpus, Source
+    from kit.config.recipe import Corpus, Source
     from kit.corpus import segment
     from kit.corpus.steps import segment_document
 

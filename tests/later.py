@@ -8,7 +8,7 @@ from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, create_model
 
-from kit.sections import Section
+from kit.config.section import Section
 
 
 class Part(Section):

@@ -16,7 +16,7 @@ from tests.speed import patience
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kit.workspace import Run
+    from kit.store.paths import Run
 
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "configs" / "demo.yaml"

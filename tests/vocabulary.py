@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 
 from tokenizers import Tokenizer, models, trainers
 
-from kit import manifest, tokens
+from kit.data import tokens
+from kit.store import manifest
+from kit.store.paths import Workspace
 from kit.tokenizer import assemble
-from kit.workspace import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from kit.config import Recipe
+    from kit.config.recipe import Recipe
 
 
 def trained(

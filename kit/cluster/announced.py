@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 from kit.cluster import requeue
 from kit.errors import EkidenError, Interrupted
-from kit.files import read_json, write_json
+from kit.store.files import read_json, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from kit.cluster.launch import Job
-    from kit.clusters import Cluster
-    from kit.workspace import Run
+    from kit.cluster.jobs import Job
+    from kit.config.cluster import Cluster
+    from kit.store.paths import Run
 
 
 def announce(run: Run, cluster: Cluster, jobs: Sequence[Job]) -> None:

@@ -25,15 +25,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kit import log
-from kit.cluster import launch
+from kit.cluster import entry, launch
 from kit.errors import Interrupted, JobFailed
+from kit.output import log
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kit.clusters import Cluster
-    from kit.workspace import Run
+    from kit.config.cluster import Cluster
+    from kit.store.paths import Run
 
 _POLL = 0.1
 _SILENCE = 2.0  # seconds after which a wait is told
@@ -141,7 +141,7 @@ class ForkServer:
 
 def main(replies: int) -> None:
     """The server: import and fork as it is asked to, until the supervisor closes the pipe, or dies."""
-    launch.end_with(int(os.environ["EKIDEN_SUPERVISOR"]))
+    entry.end_with(int(os.environ["EKIDEN_SUPERVISOR"]))
     for line in sys.stdin:
         request = _Request(**json.loads(line))
         _preload(request.module)

@@ -1,4 +1,4 @@
-"""Jobs into Slurm through submitit, and the first function of every task: the only door to submitit.
+"""Jobs into Slurm through submitit, and tasks of this machine in its form: the only door to submitit.
 
 submitit starts one process for each rank and gives it its place. What it pickles is a reference to
 `enter` and the path of the run directory; signals, checkpoints and requeues are the kit's.
@@ -6,35 +6,31 @@ submitit starts one process for each rank and gives it its place. What it pickle
 
 from __future__ import annotations
 
-import atexit
-import ctypes
-import gc
 import os
+import pkgutil
 import shlex
 import signal
-import socket
 import sys
 import time
 import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import submitit
 
-from kit import log
-from kit.cluster import state, submission
-from kit.errors import INTERRUPTED, USER_MISTAKE, ClusterError, EkidenError, Interrupted, RunError
-from kit.files import read_json, spare_output, write_json
-from kit.workspace import Run
+from kit.cluster import entry, state
+from kit.cluster.jobs import begin_anew
+from kit.errors import ClusterError, RunError
+from kit.store.files import read_json, write_json
+from kit.store.paths import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from kit.clusters import Cluster
-
-    Work = Callable[[Run, int, int], None]
+    from kit.cluster.jobs import Job, Work
+    from kit.config.cluster import Cluster
 
 # When the time limit ends, as Unix time, for the ranks. Slurm tells it from 23.02 on; before, it is
 # asked, once for all ranks, and not for long: without an answer no limit is known.
@@ -42,83 +38,28 @@ _END_TIME = (
     "export EKIDEN_END_TIME=${SLURM_JOB_END_TIME:-$(SLURM_TIME_FORMAT=%s timeout 60 "
     "squeue --noheader --jobs=$SLURM_JOB_ID --format=%e)}"
 )
-RESOURCES = "EKIDEN_RESOURCES"  # of a Slurm job: the section of the cluster file, for the exit trap
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
-
+# Modules of first functions that lay elsewhere in earlier versions: a run that has begun keeps its code.
+_BEFORE = {
+    "kit.corpus.dedup.fingerprint": "kit.corpus.fingerprint",
+    "kit.corpus.dedup.deduplicate": "kit.corpus.deduplicate",
+}
 SUPERVISOR = uuid.uuid4().hex[:8]  # no two starts have one token, on any machine
 
 
-@dataclass(frozen=True)
-class Job:
-    """A stage as a job, and the section of the cluster file that says what it gets."""
-
-    name: str
-    work: Work
-    tasks: int = 1
-    resources: Literal["network", "arrays", "single", "training"] = "single"
-    needed: tuple[int, ...] | None = None  # the tasks to send; None: all
-    title: str | None = None  # in the queue; None: the names of run and job
-
-    @property
-    def sent(self) -> Sequence[int]:
-        """The numbers of the tasks to send."""
-        return range(self.tasks) if self.needed is None else self.needed
-
-
 def enter(work: Work, run_root: str, name: str, task: int, tasks: int) -> None:
-    """What every process of a job runs. A mistake of the user's ends it in one line, exit code 2."""
-    spare_output()
-    # At its end the interpreter looks for garbage among all that torch and transformers have, for two
-    # seconds: a node is not held for that.
-    atexit.register(gc.freeze)
-    run = Run(Path(run_root))
+    """What submitit calls in every process of a job; by this name, also in older code that a run keeps."""
     place = submitit.JobEnvironment()
     # A result that an earlier start wrote, or half of one: submitit would stumble over it.
     result = place.paths.result_pickle
     for stale in (result, result.with_name(f"{result.name}.save_tmp")):
         stale.unlink(missing_ok=True)
-    os.environ |= {
+    ranks = {
         "RANK": str(place.global_rank),
         "LOCAL_RANK": str(place.local_rank),
         "WORLD_SIZE": str(place.num_tasks),
         "EKIDEN_NODES": str(place.num_nodes),
-        "EKIDEN_JOB": token(),
     }
-    # In place of submitit's handlers: a task ends at once, its unit is made again; the training job
-    # installs its own.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
-    if not os.environ.get("EKIDEN_END_TIME", "").isdecimal():  # NONE: there is no limit
-        os.environ.pop("EKIDEN_END_TIME", None)
-    log.set_place("")
-    log.info(f"{name}: job {os.environ['EKIDEN_JOB']} on {socket.gethostname()}")
-    try:
-        if "EKIDEN_SUPERVISOR" in os.environ:
-            end_with(int(os.environ["EKIDEN_SUPERVISOR"]))
-        submission.check_environment(run)
-        work(run, task, tasks)
-    except Interrupted as interrupted:
-        log.info(f"{name}: {interrupted}")
-        sys.exit(INTERRUPTED)
-    except EkidenError as error:
-        if error.exit_code == USER_MISTAKE:
-            write_json(run.mistake(name), {"job": token(), "message": str(error)})
-        log.error(f"{name}: {error}")
-        sys.exit(error.exit_code)
-
-
-def end_with(supervisor: int) -> None:
-    """Have SIGTERM from the kernel when the local supervisor dies; raises Interrupted if it is dead."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != supervisor:  # it died before: no signal will come
-        raise Interrupted(f"the supervisor, process {supervisor}, has died")
-
-
-def token() -> str:
-    """This start of this job, `ID.RESTARTS`: the same on all ranks, another after a requeue."""
-    if "SLURM_JOB_ID" in os.environ:
-        return f"{state.own_id()}.{os.environ.get('SLURM_RESTART_COUNT', '0')}"
-    return os.environ["EKIDEN_LOCAL_JOB"]
+    entry.perform(work, Run(Path(run_root)), name, task, tasks, ranks)
 
 
 def submit(run: Run, cluster: Cluster, jobs: Sequence[Job]) -> dict[str, str]:
@@ -143,6 +84,24 @@ def submit(run: Run, cluster: Cluster, jobs: Sequence[Job]) -> dict[str, str]:
     return ids
 
 
+@dataclass(frozen=True)
+class _Named:
+    """A function as `MODULE:NAME`, to be looked up where it is unpickled."""
+
+    name: str
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return pkgutil.resolve_name, (self.name,)
+
+
+def _in_code_of(run: Run, work: Work) -> Work | _Named:
+    """The function as it is called in the run's code, which may be that of an earlier version."""
+    before = _BEFORE.get(work.__module__)
+    if before is None or not (run.code / f"{before.replace('.', '/')}.py").is_file():
+        return work
+    return _Named(f"{before}:{work.__qualname__}")
+
+
 @contextmanager
 def _undisturbed() -> Iterator[None]:
     """Have Ctrl-C and SIGTERM wait until the end of the block."""
@@ -158,7 +117,8 @@ def _send(run: Run, cluster: Cluster, job: Job, after: list[str]) -> str:
     """Send one job to Slurm, after those of the ids; returns its id. Raises ClusterError."""
     executor = submitit.SlurmExecutor(folder=run.job_logs(job.name))
     executor.update_parameters(**_parameters(run, cluster, job, after))
-    arguments = [(job.work, str(run.root), job.name, i, job.tasks) for i in job.sent]
+    work = _in_code_of(run, job.work)
+    arguments = [(work, str(run.root), job.name, i, job.tasks) for i in job.sent]
     try:
         with executor.batch():
             submitted = [executor.submit(enter, *a) for a in arguments]
@@ -167,14 +127,6 @@ def _send(run: Run, cluster: Cluster, job: Job, after: list[str]) -> str:
         raise ClusterError(f"cluster {cluster.name}: sbatch refuses {job.name}: {reason}") from None
     identity: str = submitted[0].job_id.split("_")[0]
     return identity
-
-
-def begin_anew(run: Run, jobs: Sequence[Job]) -> None:
-    """A new submission starts without the mistakes of the one before, and without the user's STOP."""
-    for job in jobs:
-        run.mistake(job.name).unlink(missing_ok=True)
-        if job.resources == "training":
-            run.stop.unlink(missing_ok=True)
 
 
 def check(cluster: Cluster) -> None:
@@ -203,7 +155,7 @@ def refuse_second(run: Run) -> None:
 def write_local(folder: Path, job_id: str, job: Job, run: Run, task: int) -> None:
     """Pickle one task as submitit does, for a `LocalPlace` to run."""
     delayed = submitit.core.utils.DelayedSubmission(
-        enter, job.work, str(run.root), job.name, task, job.tasks
+        enter, _in_code_of(run, job.work), str(run.root), job.name, task, job.tasks
     )
     delayed.set_timeout(timeout_min=0, max_num_timeout=0)
     folder.mkdir(parents=True, exist_ok=True)
@@ -270,7 +222,7 @@ def job_environment(run: Run, cluster: Cluster) -> dict[str, str]:
 
 def _parameters(run: Run, cluster: Cluster, job: Job, after: list[str]) -> dict[str, Any]:
     """submitit's parameters for a job."""
-    variables = {RESOURCES: job.resources, **job_environment(run, cluster)}
+    variables = {entry.RESOURCES: job.resources, **job_environment(run, cluster)}
     if "PYTHONPATH" not in cluster.environment:
         variables.pop("PYTHONPATH")
     more: dict[str, Any] = {"requeue": True, "kill-on-invalid-dep": "yes", **cluster.sbatch}

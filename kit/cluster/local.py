@@ -23,21 +23,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit import log
 from kit.cluster import announced, launch, requeue, view
+from kit.cluster.jobs import Job, begin_anew
 from kit.cluster.processes import GRACE, Processes, Starter
 from kit.cluster.state import JobState
-from kit.clusters import Cluster
+from kit.config.cluster import Cluster
+from kit.config.section import read_resolved
 from kit.errors import DONE, ClusterError, EkidenError, Interrupted, JobFailed, RunError
-from kit.files import read_json, text_hash, write_text
-from kit.sections import read_resolved
+from kit.output import log
+from kit.store.files import read_json, text_hash, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from types import FrameType
 
-    from kit.stage import Tally
-    from kit.workspace import Run
+    from kit.store.paths import Run
+    from kit.store.units import Tally
 
     Count = Callable[[str], Tally | None]
 
@@ -94,10 +95,10 @@ def _locked(run: Run) -> Iterator[None]:
         yield
 
 
-def prepare(run: Run, cluster: Cluster, jobs: Sequence[launch.Job]) -> None:
+def prepare(run: Run, cluster: Cluster, jobs: Sequence[Job]) -> None:
     """Write down what the supervisor is to do. Raises RunError while another one is at work."""
     with hold(run):
-        launch.begin_anew(run, jobs)
+        begin_anew(run, jobs)
         for job in jobs:
             for task in job.sent:
                 launch.write_local(run.job_logs(job.name), f"{job.name}-{task}", job, run, task)
@@ -338,7 +339,7 @@ def _verdict(run: Run, name: str, reason: str) -> EkidenError:
 
 def main(run_root: str) -> int:
     """The background supervisor; its words go to logs/supervisor.log."""
-    from kit.workspace import Run
+    from kit.store.paths import Run
 
     try:
         supervise(Run(Path(run_root)), log.info)

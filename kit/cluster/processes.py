@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from kit.clusters import Cluster
-    from kit.workspace import Run
+    from kit.config.cluster import Cluster
+    from kit.store.paths import Run
 
 _POLL = 0.1
 GRACE = 60  # seconds from TERM to KILL, as Slurm's KillWait

@@ -24,14 +24,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
-from kit import log, quantities
-from kit.cluster import launch, nodes, state
-from kit.clusters import Cluster
-from kit.config import Recipe
+from kit.cluster import entry, nodes, state
+from kit.config.cluster import Cluster
+from kit.config.recipe import Recipe
+from kit.config.section import read_resolved
 from kit.errors import DONE, FAILED, ClusterError
-from kit.files import append_line, read_json
-from kit.sections import read_resolved
-from kit.workspace import Run
+from kit.output import log, quantities
+from kit.store.files import append_line, read_json
+from kit.store.paths import Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -214,8 +214,8 @@ def main(run_root: str, name: str, exit_code: int) -> int:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the shell ignores it: it would not wait for us
     run = Run(Path(run_root))
     cluster = read_resolved(run.cluster, Cluster)
-    job_id, token = state.own_id(), launch.token()
-    resources = os.environ.get(launch.RESOURCES, "arrays")  # not set by an earlier version
+    job_id, token = state.own_id(), entry.token()
+    resources = os.environ.get(entry.RESOURCES, "arrays")  # not set by an earlier version
     of_task = functools.partial(decide_task, name=name, resources=cast("Resources", resources))
     decide = decide_training if name == "train" else of_task
     slurm = _patiently(lambda: state.job(job_id))

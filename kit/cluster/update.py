@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from kit.cluster import launch, local, state
 from kit.errors import ClusterError
-from kit.files import read_json
+from kit.store.files import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from kit.workspace import Run
+    from kit.store.paths import Run
 
 # What Slurm may change of a job that it has.
 _FIELDS = {"cluster.training.partition": "Partition", "cluster.training.minutes": "TimeLimit"}

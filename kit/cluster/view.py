@@ -12,16 +12,16 @@ import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from kit import quantities
-from kit.progress import Pace, shown
+from kit.output import quantities
+from kit.output.progress import Pace, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from kit.progress import At
-    from kit.stage import Tally
-    from kit.workspace import Attempt, Run
+    from kit.output.progress import At
+    from kit.store.paths import Attempt, Run
+    from kit.store.units import Tally
 
 _PAUSE = 10.0  # seconds between two lines on how training goes
 _SHARE = 20  # a look at the units of a stage takes a twentieth of the time at most

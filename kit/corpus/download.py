@@ -12,15 +12,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from kit import config, log, manifest, places, stage
+from kit.config import moved
+from kit.config.defaults import Given
+from kit.config.recipe import Recipe, Source, is_url
+from kit.config.section import read_resolved
 from kit.corpus import wikipedia
 from kit.corpus.raw import checksums, pieces, sources
 from kit.corpus.raw.checksums import Sum
 from kit.corpus.raw.fetch import NotThere, fetch, place
-from kit.defaults import Given
 from kit.errors import InputError, StageError
-from kit.sections import read_resolved
-from kit.workspace import MANIFEST, Run, Workspace
+from kit.output import log
+from kit.store import manifest
+from kit.store.paths import MANIFEST, Run, Workspace
+from kit.store.units import Unit, make_units
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,18 +32,18 @@ if TYPE_CHECKING:
 VERSION = 1  # raise when the same texts come to give other pieces
 
 
-def units(recipe: config.Recipe) -> list[stage.Unit]:
+def units(recipe: Recipe) -> list[Unit]:
     """One unit a source. Raises InputError where a local file is missing."""
     return [_unit(recipe, name, source) for name, source in sorted(recipe.corpus.sources.items())]
 
 
 def work(run: Run, task: int, tasks: int) -> None:
     """What a submitted task runs; the run directory is all it reads."""
-    stage.run("download", units(read_resolved(run.recipe, config.Recipe)), task, tasks)
+    make_units("download", units(read_resolved(run.recipe, Recipe)), task, tasks)
 
 
 @dataclass(frozen=True)
-class _Source(stage.Unit):
+class _Source(Unit):
     """A unit whose pieces may lie in files that are no outputs: at hand, or fetched."""
 
     location: str
@@ -47,7 +51,7 @@ class _Source(stage.Unit):
     noted: Mapping[str, Any]  # its causes where the text lay when it was cut, which decides nothing
 
     def state(self, *, verify: bool = False) -> manifest.State:
-        """See stage.Unit; broken as well where such a file is gone, or another."""
+        """See `Unit`; broken as well where such a file is gone, or another."""
         found = super().state(verify=verify)
         if found == "stale" and self.noted != self.causes:
             found = manifest.state(self.folder, self.noted, verify=verify)
@@ -56,9 +60,9 @@ class _Source(stage.Unit):
         return found
 
     def why(self, *, verify: bool = False) -> str | None:
-        """See stage.Unit; names the first such file."""
-        moved = manifest.state(self.folder, self.noted) != "stale"
-        causes = self.noted if moved else self.causes
+        """See `Unit`; names the first such file."""
+        has_moved = manifest.state(self.folder, self.noted) != "stale"
+        causes = self.noted if has_moved else self.causes
         if told := manifest.difference(self.folder, causes, verify=verify):
             return told
         for path, size, mtime_ns in sorted(_files(rows := self._rows())):
@@ -76,7 +80,7 @@ class _Source(stage.Unit):
     def _rows(self) -> list[dict[str, Any]]:
         """The pieces in files that are no outputs."""
         found = manifest.read(self.folder, "jobs.download")
-        rows = places.pieces(found, self.folder, self.location, self.downloads)
+        rows = moved.pieces(found, self.folder, self.location, self.downloads)
         return [row for row in rows if Path(row["path"]).parent != self.folder]
 
 
@@ -97,7 +101,7 @@ def _is_as_cut(file: tuple[str, int, int]) -> bool:
     return (found.size, found.mtime_ns) == (size, mtime_ns)
 
 
-def _unit(recipe: config.Recipe, name: str, source: config.Source) -> stage.Unit:
+def _unit(recipe: Recipe, name: str, source: Source) -> Unit:
     """Mirrors and `downloads` are no causes: they do not decide what is read."""
     folder = Workspace(Path(recipe.workspace)).raw(name)
     remote = sources.remote(source)
@@ -114,7 +118,7 @@ def _unit(recipe: config.Recipe, name: str, source: config.Source) -> stage.Unit
 
 def _causes(
     unit_mb: float,
-    source: config.Source,
+    source: Source,
     files: Sequence[sources.Local],
     index: Sequence[sources.Local],
     noted: Mapping[str, Any],
@@ -128,7 +132,7 @@ def _causes(
         now = getattr(source, key)
         was = noted.get(key) or now
         lay[key] = was
-        told = sources.fingerprint([_at(file, *places.heads(now, was)) for file in found])
+        told = sources.fingerprint([_at(file, *moved.heads(now, was)) for file in found])
         inputs |= told if key == "location" else {key: told}
     there = source.model_copy(update=lay)
     section = Given(there, _no_causes(source.kind), {"unit_mb": unit_mb})
@@ -137,7 +141,7 @@ def _causes(
 
 def _at(file: sources.Local, now: str, was: str) -> sources.Local:
     """A file as it was in the folder where it lay."""
-    return replace(file, path=Path(places.moved(str(file.path), now, was)))
+    return replace(file, path=Path(moved.moved(str(file.path), now, was)))
 
 
 def _noted(folder: Path) -> Mapping[str, Any]:
@@ -152,7 +156,7 @@ def _noted(folder: Path) -> Mapping[str, Any]:
 
 
 def _is_path(index: str | None) -> TypeGuard[str]:
-    return bool(index) and not config.is_url(str(index))
+    return bool(index) and not is_url(str(index))
 
 
 def _no_causes(kind: str) -> frozenset[str]:
@@ -174,7 +178,7 @@ def _index_at_hand(name: str, index: str) -> sources.Local:
 
 
 def _make(
-    recipe: config.Recipe, name: str, files: Sequence[sources.Local], folder: Path
+    recipe: Recipe, name: str, files: Sequence[sources.Local], folder: Path
 ) -> Mapping[str, Any]:
     source = recipe.corpus.sources[name]
     downloads = Path(recipe.corpus.downloads) if recipe.corpus.downloads else folder
@@ -197,7 +201,7 @@ def _make(
     return {"pieces": named, "checked": {key: value.digest for key, value in sums.items()}}
 
 
-def _pinned(name: str, source: config.Source) -> dict[str, Sum]:
+def _pinned(name: str, source: Source) -> dict[str, Sum]:
     pinned = {"sha1": source.sha1, "sha256": source.sha256}
     origin = f"corpus.sources.{name}"
     return {key: Sum(value, origin) for key, value in pinned.items() if value}
@@ -221,11 +225,11 @@ def _published(url: str, remote: sources.Remote, downloads: Path) -> dict[str, S
     return {"sha1": Sum(digest, remote.sums[0])}
 
 
-def _index(source: config.Source, remote: sources.Remote | None, downloads: Path) -> Path | None:
+def _index(source: Source, remote: sources.Remote | None, downloads: Path) -> Path | None:
     """The index of a dump, fetched if need be; None where none is named or published."""
     if source.kind != "wikipedia":
         return None
-    if source.index and not config.is_url(source.index):
+    if source.index and not is_url(source.index):
         return Path(source.index)
     if source.index:
         return fetch([source.index], place(source.index, downloads))
@@ -241,7 +245,7 @@ def _index(source: config.Source, remote: sources.Remote | None, downloads: Path
 
 
 def _cut(
-    source: config.Source,
+    source: Source,
     path: Path,
     index: Path | None,
     folder: Path,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from kit.config import Filters, Length
+    from kit.config.recipe import Filters, Length
 
 # Hiragana, katakana and their half-width forms, kanji with their extensions, and 々〆〇ー.
 _JAPANESE = re.compile(

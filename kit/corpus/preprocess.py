@@ -7,14 +7,15 @@ import importlib.metadata
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from kit import duplicates, shards, stage
-from kit.clusters import Cluster
-from kit.config import Recipe
+from kit.config.cluster import Cluster
+from kit.config.recipe import Recipe
+from kit.config.section import read_resolved
 from kit.corpus import documents, report, segment
 from kit.corpus.faults import Faults
 from kit.corpus.steps import Document, Steps, segmented
-from kit.files import write_json
-from kit.sections import read_resolved
+from kit.data import duplicates, shards
+from kit.store.files import write_json
+from kit.store.units import Unit, make_units
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -22,18 +23,18 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from kit.config import Corpus
-    from kit.workspace import Run
+    from kit.config.recipe import Corpus
+    from kit.store.paths import Run
 
 
-def units(recipe: Recipe, workers: int = 1) -> list[stage.Unit]:
+def units(recipe: Recipe, workers: int = 1) -> list[Unit]:
     """One unit for each piece of the raw text; `workers` processes segment its words.
 
     Raises StageError before the download is complete, and the passes for duplicates where they are
     asked for.
     """
     return [
-        stage.Unit(
+        Unit(
             shard.name,
             shard.folder,
             shard.causes,
@@ -47,7 +48,7 @@ def work(run: Run, task: int, tasks: int) -> None:
     """What a submitted task runs; the run directory is all it reads. The last one writes the report."""
     recipe = read_resolved(run.recipe, Recipe)
     found = units(recipe, read_resolved(run.cluster, Cluster).arrays.cpus)
-    stage.run("preprocess", found, task, tasks)
+    make_units("preprocess", found, task, tasks)
     if all(unit.state() == "done" for unit in found):
         report.make(recipe)
 

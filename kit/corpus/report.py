@@ -9,14 +9,15 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit import manifest, shards
-from kit.files import atomic, read_json, write_text
-from kit.workspace import Workspace
+from kit.data import shards
+from kit.store import manifest
+from kit.store.files import atomic, read_json, write_text
+from kit.store.paths import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from kit.config import Recipe
+    from kit.config.recipe import Recipe
 
 EXAMPLES = "examples.json"
 TABLE, PLOT = "report.md", "report.png"

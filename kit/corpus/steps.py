@@ -14,12 +14,12 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from kit import shards
-from kit.config import Corpus, Filters
+from kit.config.recipe import Corpus, Filters
 from kit.corpus import sentences
 from kit.corpus.filters import refused_by
-from kit.corpus.normalise import Normaliser
-from kit.files import text_hash
+from kit.corpus.normalise.normaliser import Normaliser
+from kit.data import shards
+from kit.store.files import text_hash
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

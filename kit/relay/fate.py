@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from kit.cluster import requeue, state
 from kit.errors import ClusterError
-from kit.files import read_json
 from kit.relay import logs, process
+from kit.store.files import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from kit.workspace import Run
+    from kit.store.paths import Run
 
 State = Literal["queued", "running", "failed", "cancelled", "stopped", "interrupted", "unknown"]
 ALIVE = ("queued", "running")

@@ -11,19 +11,19 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kit import shards, tokens
-from kit.cluster import submission
+from kit.data import shards, tokens
 from kit.errors import ConfigError, EkidenError, StageError
 from kit.relay import limits
+from kit.run import directory
 from kit.training import batches, zero
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from kit.cluster.launch import Job
-    from kit.clusters import Cluster
-    from kit.config import Recipe
-    from kit.workspace import Run
+    from kit.cluster.jobs import Job
+    from kit.config.cluster import Cluster
+    from kit.config.recipe import Recipe
+    from kit.store.paths import Run
 
 _STATE = 12  # bytes of a parameter in a checkpoint at least: weight and two moments in fp32
 
@@ -112,7 +112,7 @@ def _refused(what: Callable[[], object]) -> Iterator[str]:
 
 def _is_under_way(run: Run) -> bool:
     """Whether the run has begun, and keeps the schedule it has, or is a rehearsal, which has none."""
-    return run.begun or submission.is_rehearsal(run)
+    return run.begun or directory.is_rehearsal(run)
 
 
 def _nearest(folder: Path) -> Path:

@@ -10,8 +10,8 @@ from kit.errors import ClusterError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from kit.cluster.launch import Job
-    from kit.clusters import Cluster, TaskResources, TrainingResources
+    from kit.cluster.jobs import Job
+    from kit.config.cluster import Cluster, TaskResources, TrainingResources
 
 _LOWER = {  # what makes an array smaller
     "download": "give fewer corpus.sources",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from kit.cluster import local
 
 if TYPE_CHECKING:
-    from kit.workspace import Run
+    from kit.store.paths import Run
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kit.relay.fate import Fate, Submission
-    from kit.stage import Fault, Survey
+    from kit.store.units import Fault, Survey
 
 State = Literal["done", "not begun", "incomplete", "waiting", "stale", "broken"] | fate.State
 

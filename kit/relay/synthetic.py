@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kit import manifest, shards, tokens
-from kit.config import Recipe, Source
+from kit.config.recipe import Recipe, Source
+from kit.data import shards, tokens
 from kit.errors import RunError
-from kit.files import write_json
-from kit.workspace import Workspace
+from kit.store import manifest
+from kit.store.files import write_json
+from kit.store.paths import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -4,7 +4,7 @@
     submit("generate", recipe, cluster, 500, print)    # to the cluster, as a job of its own
     state("export", recipe, 500)                       # done, missing, stale, broken
 
-Each has a run directory of its own below the run's (`AtStep` in kit/workspace.py), into which the
+Each has a run directory of its own below the run's (`AtStep` in kit/store/paths.py), into which the
 checkpoint is linked before anything else: the run may remove it at any time. A job that is done lets it
 go; one that failed keeps it, to be run or submitted again. What the training job relies on is neither
 written nor locked.
@@ -15,24 +15,27 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING, Any
 
-from kit import manifest
-from kit.cluster import begun, launch, local, requeue, submission
+from kit.cluster import launch, local, requeue
+from kit.cluster.jobs import Job
+from kit.config.run import run_of
 from kit.errors import CheckpointError, ClusterError
-from kit.files import read_json, sync_directory, write_json
 from kit.release import evaluate, export, generate
 from kit.release import source as sources
+from kit.run import begun, directory
+from kit.store import manifest
+from kit.store.files import read_json, sync_directory, write_json
+from kit.store.paths import MANIFEST, Run
 from kit.training import checkpoint
-from kit.workspace import MANIFEST, Run, run_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from kit.clusters import Cluster
-    from kit.config import Recipe
-    from kit.stage import Unit
+    from kit.config.cluster import Cluster
+    from kit.config.recipe import Recipe
+    from kit.store.paths import AtStep
+    from kit.store.units import Unit
     from kit.training.checkpoint import Checkpoint
-    from kit.workspace import AtStep
 
     Say = Callable[[str], None]
 
@@ -62,7 +65,7 @@ def submit(name: str, recipe: Recipe, cluster: Cluster, step: int, say: Say) -> 
     if cluster.kind == "slurm":
         launch.check(cluster)
     title = f"{recipe.name}-{name}-{step}"
-    sent = launch.Job(name, _STAGES[name].work, title=title)
+    sent = Job(name, _STAGES[name].work, title=title)
     with local.hold(job):
         prepare(name, recipe, cluster, step, say)
         if cluster.kind == "slurm":
@@ -83,7 +86,7 @@ def prepare(name: str, recipe: Recipe, cluster: Cluster, step: int, say: Say) ->
     here = _without_gpu_of_training(found, cluster)
     if here.device != cluster.device:
         say(f"{name}: on the CPU; with cluster.single.gpus=1 on a GPU that the training can spare")
-    submission.lay_out_beside(job, Run(found.beside), recipe, here)
+    directory.lay_out_beside(job, Run(found.beside), recipe, here)
     write_json(job.moment, moment.facts())
 
 

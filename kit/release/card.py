@@ -5,15 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit import manifest, shards, tokens
-from kit.files import read_json
+from kit.data import shards, tokens
+from kit.store import manifest
+from kit.store.files import read_json
+from kit.store.paths import Workspace
 from kit.tracking import ledger
-from kit.workspace import Workspace
 
 if TYPE_CHECKING:
-    from kit.config import Recipe
+    from kit.config.recipe import Recipe
     from kit.release.source import Source
-    from kit.workspace import Run
+    from kit.store.paths import Run
 
 _CARD = """---
 language: ja
@@ -127,7 +128,7 @@ def _standing(source: Source) -> str:
 
 def _filling(recipe: Recipe, entries: int) -> int:
     """Rows of the embedding that only fill it up: they are not released."""
-    from kit.training.model import padded
+    from kit.models.gpt2 import padded
 
     return padded(entries, recipe.model.pad_vocab_to) - entries
 

@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kit import log, manifest, shards, stage, tokens
-from kit.clusters import Cluster
-from kit.config import Recipe
+from kit.config.cluster import Cluster
+from kit.config.recipe import Recipe
+from kit.config.section import read_resolved
+from kit.data import shards, tokens
 from kit.errors import CheckpointError
-from kit.files import text_hash, write_json
-from kit.progress import shown
+from kit.output import log
+from kit.output.progress import shown
 from kit.release import source as sources
-from kit.sections import read_resolved
+from kit.store import manifest
+from kit.store.files import text_hash, write_json
+from kit.store.units import Unit, make_units
 from kit.tracking import mlflow
 
 if TYPE_CHECKING:
@@ -28,14 +31,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kit.release.source import Source
+    from kit.store.paths import Run
     from kit.training.checkpoint import Checkpoint
-    from kit.workspace import Run
 
 VERSION = 2  # raise when the same weights come to get other scores
 SCORES = "scores.json"
 
 
-def units(run: Run, recipe: Recipe) -> list[stage.Unit]:
+def units(run: Run, recipe: Recipe) -> list[Unit]:
     """The one unit of the stage. Raises CheckpointError before there is a checkpoint."""
     source = sources.of(run)
     inputs = causes_of(recipe, source.checkpoint)
@@ -46,13 +49,13 @@ def units(run: Run, recipe: Recipe) -> list[stage.Unit]:
         write_json(folder / SCORES, scores(recipe, source, device))
         return {}
 
-    return [stage.Unit("evaluation", source.place.evaluation, causes, make)]
+    return [Unit("evaluation", source.place.evaluation, causes, make)]
 
 
 def work(run: Run, task: int, tasks: int) -> None:
     """What a submitted task runs; the run directory is all it reads."""
     recipe = read_resolved(run.recipe, Recipe)
-    stage.run("evaluate", units(run, recipe), task, tasks)
+    make_units("evaluate", units(run, recipe), task, tasks)
     sources.let_go(run)
     if run.job_at is not None:  # the run's ledger is published by its training
         return
@@ -139,18 +142,19 @@ def load_model(recipe: Recipe, source: Source) -> Any:
     from transformers import GPT2LMHeadModel
     from transformers.utils import logging
 
-    from kit.training import engine, model
+    from kit.models import gpt2
+    from kit.training import engine
 
     logging.disable_progress_bar()
     sources.require_files(source)
     vocabulary = tokens.vocabulary(recipe)
-    gpt2 = GPT2LMHeadModel(model.configuration(recipe.model, vocabulary))
+    model = GPT2LMHeadModel(gpt2.configuration(recipe.model, vocabulary))
     held = engine.weights(source.checkpoint.state)
-    missing, unknown = gpt2.load_state_dict(model.released(held, vocabulary.size), strict=False)
+    missing, unknown = model.load_state_dict(gpt2.released(held, vocabulary.size), strict=False)
     assert not unknown, unknown
     assert set(missing) <= {"lm_head.weight"}, missing  # tied; ZeRO-3 keeps one of the two
-    gpt2.tie_weights()
-    return gpt2.to(getattr(torch, recipe.release.dtype)).eval()
+    model.tie_weights()
+    return model.to(getattr(torch, recipe.release.dtype)).eval()
 
 
 def unigram_loss(train: tokens.TokenRow, held_out: tokens.TokenRow, vocab_size: int) -> float:

@@ -12,26 +12,29 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit import manifest, places, stage
-from kit.config import Recipe
-from kit.files import atomic, read_json, write_json, write_text
+from kit.config import moved
+from kit.config.defaults import Given
+from kit.config.recipe import Recipe
+from kit.config.section import read_resolved
 from kit.release import card, evaluate
 from kit.release import source as sources
-from kit.sections import read_resolved
+from kit.store import manifest
+from kit.store.files import atomic, read_json, write_json, write_text
+from kit.store.paths import MANIFEST, Workspace
+from kit.store.units import Unit, make_units
 from kit.tokenizer import assemble
-from kit.workspace import MANIFEST, Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from kit.config import Release
+    from kit.config.recipe import Release
     from kit.release.source import Source
-    from kit.workspace import Run
+    from kit.store.paths import Run
 
 VERSION = 3  # raise when the same weights come to give another folder
 
 
-def units(run: Run, recipe: Recipe) -> list[stage.Unit]:
+def units(run: Run, recipe: Recipe) -> list[Unit]:
     """The one unit of the stage. Raises CheckpointError or StageError before training and scores."""
     source = sources.of(run)
     weights = evaluate.causes_of(recipe, source.checkpoint)
@@ -41,7 +44,7 @@ def units(run: Run, recipe: Recipe) -> list[stage.Unit]:
         **weights,
         "scores": manifest.fingerprint(scores_of, "jobs.evaluate") if scored else None,
     }
-    causes = manifest.causes("export", VERSION, recipe.release, inputs)
+    causes = manifest.causes("export", VERSION, Given(recipe.release), inputs)
 
     def make(folder: Path) -> Mapping[str, Any]:
         model = evaluate.load_model(recipe, source)
@@ -54,19 +57,19 @@ def units(run: Run, recipe: Recipe) -> list[stage.Unit]:
         write_json(folder / assemble.SETTINGS, settings)
         scores = read_json(scores_of / evaluate.SCORES) if scored else None
         write_text(folder / "README.md", card.text(source, recipe, scores))
-        write_json(folder / "recipe.json", places.released(recipe.model_dump(mode="json")))
+        write_json(folder / "recipe.json", moved.released(recipe.model_dump(mode="json")))
         with atomic(folder / "ledger.jsonl", "w") as out:
             out.writelines(json.dumps(row) + "\n" for row in source.curve())
         if source.moment is not None:
             write_json(folder / "training.json", source.moment.facts())
         return {}
 
-    return [stage.Unit("export", source.place.export, causes, make)]
+    return [Unit("export", source.place.export, causes, make)]
 
 
 def work(run: Run, task: int, tasks: int) -> None:
     """What a submitted task runs; the run directory is all it reads."""
-    stage.run("export", units(run, read_resolved(run.recipe, Recipe)), task, tasks)
+    make_units("export", units(run, read_resolved(run.recipe, Recipe)), task, tasks)
     sources.let_go(run)
 
 

@@ -10,15 +10,18 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit import manifest, shards, stage
-from kit.config import Recipe
+from kit.config.defaults import Given
+from kit.config.recipe import Recipe
+from kit.config.section import read_resolved
+from kit.data import shards
 from kit.errors import InputError, StageError
-from kit.files import write_json
 from kit.release import evaluate, export
 from kit.release import source as sources
-from kit.sections import read_resolved
+from kit.store import manifest
+from kit.store.files import write_json
+from kit.store.paths import Workspace
+from kit.store.units import Unit, make_units
 from kit.tokenizer import assemble
-from kit.workspace import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from kit.release.source import Source
-    from kit.workspace import Run
+    from kit.store.paths import Run
 
 VERSION = 2  # raise when the same model comes to write other text
 SAMPLES = "samples.json"
@@ -36,12 +39,12 @@ SETTINGS = (
 )  # fmt: skip
 
 
-def units(run: Run, recipe: Recipe) -> list[stage.Unit]:
+def units(run: Run, recipe: Recipe) -> list[Unit]:
     """The one unit of the stage: the recipe's prompts. Raises StageError before the export."""
     if run.job_at is not None:
         return [_unit_at(sources.of(run), recipe)]
     inputs = {"export": manifest.fingerprint(run.export, "jobs.export")}
-    causes = manifest.causes("generate", VERSION, recipe.release, inputs)
+    causes = manifest.causes("generate", VERSION, Given(recipe.release), inputs)
 
     def make(folder: Path) -> Mapping[str, Any]:
         texts = generate(run.export, recipe, recipe.release.prompts)
@@ -49,12 +52,12 @@ def units(run: Run, recipe: Recipe) -> list[stage.Unit]:
         write_json(folder / SAMPLES, [{"prompt": p, "text": t} for p, t in pairs])
         return {}
 
-    return [stage.Unit("samples", run.samples, causes, make)]
+    return [Unit("samples", run.samples, causes, make)]
 
 
 def work(run: Run, task: int, tasks: int) -> None:
     """What a submitted task runs; the run directory is all it reads."""
-    stage.run("generate", units(run, read_resolved(run.recipe, Recipe)), task, tasks)
+    make_units("generate", units(run, read_resolved(run.recipe, Recipe)), task, tasks)
     sources.let_go(run)
 
 
@@ -84,12 +87,12 @@ def generate(folder: Path, recipe: Recipe, prompts: Sequence[str]) -> list[str]:
     return _write(model, assemble.load(folder), recipe, prompts)
 
 
-def _unit_at(source: Source, recipe: Recipe) -> stage.Unit:
+def _unit_at(source: Source, recipe: Recipe) -> Unit:
     """The unit of a checkpoint beside the training."""
     moment = source.moment
     assert moment is not None
     inputs = evaluate.causes_of(recipe, source.checkpoint)
-    causes = manifest.causes("generate", VERSION, recipe.release, inputs)
+    causes = manifest.causes("generate", VERSION, Given(recipe.release), inputs)
 
     def make(folder: Path) -> Mapping[str, Any]:
         model = evaluate.load_model(recipe, source).float()
@@ -101,7 +104,7 @@ def _unit_at(source: Source, recipe: Recipe) -> stage.Unit:
         write_json(folder / SAMPLES, rows)
         return {}
 
-    return stage.Unit("samples", source.place.samples, causes, make)
+    return Unit("samples", source.place.samples, causes, make)
 
 
 def _write(model: Any, tokenizer: Tokenizer, recipe: Recipe, prompts: Sequence[str]) -> list[str]:

@@ -11,16 +11,16 @@ import shutil
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from kit import amendments
+from kit.data import tokens
 from kit.errors import CheckpointError
-from kit.files import read_json
+from kit.store.files import read_json
 from kit.tracking import ledger
 from kit.training import checkpoint
 
 if TYPE_CHECKING:
-    from kit.config import Recipe
+    from kit.config.recipe import Recipe
+    from kit.store.paths import AtStep, Run
     from kit.training.checkpoint import Checkpoint
-    from kit.workspace import AtStep, Run
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def moment_of(run: Run, recipe: Recipe, step: int) -> Moment:
     rates = [row["learning_rate"] for row in rows if row["kind"] == "step" and row["step"] == step]
     return Moment(
         step,
-        amendments.steps_over(recipe),
+        tokens.steps_over(recipe),
         step * recipe.training.global_batch * recipe.model.n_positions,
         rates[0] if rates else None,
     )

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kit.files import write_json, write_text
-from kit.shards import BOUNDARY, LINE_END, SPACE
+from kit.data.shards import BOUNDARY, LINE_END, SPACE
+from kit.store.files import write_json, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kit import shards, tokens
+from kit.data import shards, tokens
 from kit.errors import ConfigError
+from kit.store.paths import Workspace
 from kit.tokenizer import assemble
-from kit.workspace import Workspace
 
 if TYPE_CHECKING:
-    from kit.config import Recipe
+    from kit.config.recipe import Recipe
 
 
 @dataclass(frozen=True)

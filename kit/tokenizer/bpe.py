@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from tokenizers import Tokenizer
 
+    from kit.config.tokenizer import Vocabulary
     from kit.tokenizer.counts import Chunk
-    from kit.vocabularies import Vocabulary
 
     Array = np.ndarray[Any, Any]
 

@@ -7,32 +7,35 @@ import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit import log, manifest, shards, stage, tokens
-from kit.config import Recipe
-from kit.defaults import Given
+from kit.config.defaults import Given
+from kit.config.recipe import Recipe
+from kit.config.section import read_resolved
+from kit.data import shards, tokens
 from kit.errors import InputError
-from kit.files import text_hash
-from kit.sections import read_resolved
+from kit.output import log
+from kit.store import manifest
+from kit.store.files import text_hash
+from kit.store.paths import Run, Workspace
+from kit.store.units import Unit, make_units, require
 from kit.tokenizer import assemble, bpe, count, counts, merge, unigram
 from kit.tokenizer import measure as measures
 from kit.tracking import mlflow
-from kit.workspace import Run, Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from tokenizers import Tokenizer
 
-    from kit.vocabularies import Vocabulary
+    from kit.config.tokenizer import Vocabulary
 
 PLOT = "plot.png"
 
 
-def units(recipe: Recipe) -> list[stage.Unit]:
+def units(recipe: Recipe) -> list[Unit]:
     """One unit a candidate. Raises StageError while the words are not counted."""
     workspace = Workspace(Path(recipe.workspace))
     words = {unit.name: unit for unit in merge.units(recipe)}
-    stage.require([*words.values()], "jobs.tokenizer")
+    require([*words.values()], "jobs.tokenizer")
     made = shards.complete(recipe)
     text = {shard.name: manifest.fingerprint(shard.folder, "jobs.preprocess") for shard in made}
     found = []
@@ -42,9 +45,7 @@ def units(recipe: Recipe) -> list[stage.Unit]:
         section = Given(vocabulary, also=_of_bpe(recipe, vocabulary))
         causes = manifest.causes("candidates", tokens.TOKENIZER_VERSION, section, inputs)
         make = functools.partial(_make, recipe, vocabulary, made)
-        found.append(
-            stage.Unit(vocabulary.name, workspace.candidate(vocabulary.name), causes, make)
-        )
+        found.append(Unit(vocabulary.name, workspace.candidate(vocabulary.name), causes, make))
     return found
 
 
@@ -52,7 +53,7 @@ def work(run: Run, task: int, tasks: int) -> None:
     """What a submitted task runs; the run directory is all it reads. Each candidate is a run in MLflow."""
     recipe = read_resolved(run.recipe, Recipe)
     found = units(recipe)
-    stage.run("candidates", found, task, tasks)
+    make_units("candidates", found, task, tasks)
     for unit in found[task::tasks]:
         if problem := publish(recipe, unit):
             log.warning(f"mlflow: {problem}; run jobs.tokenizer again when it is back")
@@ -76,7 +77,7 @@ def train(recipe: Recipe, vocabulary: Vocabulary) -> Tokenizer:
         raise
 
 
-def publish(recipe: Recipe, unit: stage.Unit) -> str | None:
+def publish(recipe: Recipe, unit: Unit) -> str | None:
     """Have MLflow show a candidate; returns a problem in one line, or None."""
     if recipe.tracking.mlflow is None:
         return None

@@ -6,19 +6,22 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit import log, manifest, stage, tokens
-from kit.config import Recipe
+from kit.config.recipe import Recipe
+from kit.config.section import read_resolved
+from kit.data import tokens
 from kit.errors import ConfigError
-from kit.files import atomic, write_json, write_text
-from kit.sections import read_resolved
+from kit.output import log
+from kit.store import manifest
+from kit.store.files import atomic, write_json, write_text
+from kit.store.paths import Run, Workspace
+from kit.store.units import Unit, make_units, require
 from kit.tokenizer import assemble, candidates
 from kit.tokenizer import measure as measures
-from kit.workspace import Run, Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from kit.vocabularies import Choice
+    from kit.config.tokenizer import Choice
 
 RULE = "rule"  # in place of a candidate's name: the recipe's rule again
 TABLE, PLOT = "report.md", "report.png"
@@ -34,7 +37,7 @@ _COLUMNS = {  # of the table: a measure, its heading, its format
 }
 
 
-def units(recipe: Recipe) -> list[stage.Unit]:
+def units(recipe: Recipe) -> list[Unit]:
     """The one unit of the stage. Raises StageError while a shard is missing."""
 
     def make(folder: Path) -> Mapping[str, Any]:
@@ -51,14 +54,14 @@ def units(recipe: Recipe) -> list[stage.Unit]:
         }
 
     folder = Workspace(Path(recipe.workspace)).tokenizer
-    return [stage.Unit("tokenizer", folder, tokens.tokenizer_causes(recipe), make)]
+    return [Unit("tokenizer", folder, tokens.tokenizer_causes(recipe), make)]
 
 
 def work(run: Run, task: int, tasks: int) -> None:
     """What a submitted task runs; the run directory is all it reads. It reports on the candidates."""
     recipe = read_resolved(run.recipe, Recipe)
     _source(recipe)  # or it says why not, before the tokenizer that is there goes
-    stage.run("tokenizer", units(recipe), task, tasks)
+    make_units("tokenizer", units(recipe), task, tasks)
     if recipe.tokenizer.candidates:
         log.info(f"tokenizer: the candidates\n{report(recipe)}")
 
@@ -108,7 +111,7 @@ def chosen(recipe: Recipe) -> tuple[str, str]:
     """
     vocabularies = {v.name: v.vocab_size for v in recipe.tokenizer.vocabularies()}
     name = picked(recipe)
-    stage.require(candidates.units(recipe), "jobs.tokenizer")
+    require(candidates.units(recipe), "jobs.tokenizer")
     if name is not None:
         return name, "picked by hand"
     if len(vocabularies) == 1:

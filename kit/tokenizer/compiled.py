@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numba
 from numba.core import caching, registry
 
-from kit.files import file_hash, sync_directory, text_hash
+from kit.store.files import file_hash, sync_directory, text_hash
 
 if TYPE_CHECKING:
     from collections.abc import Callable

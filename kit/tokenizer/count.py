@@ -8,13 +8,15 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit import manifest, shards, stage, tokens
-from kit.config import Recipe
+from kit.config.recipe import Recipe
+from kit.config.section import read_resolved
+from kit.data import shards, tokens
+from kit.data.shards import BOUNDARY
 from kit.errors import InputError, StageError
-from kit.sections import read_resolved
-from kit.shards import BOUNDARY
+from kit.store import manifest
+from kit.store.paths import Run, Workspace
+from kit.store.units import Unit, make_units
 from kit.tokenizer import assemble, counts
-from kit.workspace import Run, Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,12 +29,12 @@ _FILES = 400  # that are merged at once: two open files each, of the 1,024 a pro
 _RUNS = "runs"  # a folder that is there while a unit is made
 
 
-def units(recipe: Recipe) -> list[stage.Unit]:
+def units(recipe: Recipe) -> list[Unit]:
     """One unit for each group of shards and way to treat spaces. Raises StageError while one is missing."""
     workspace = Workspace(Path(recipe.workspace))
     made = shards.complete(recipe)
     return [
-        stage.Unit(
+        Unit(
             f"{spaces}-{number:05d}",
             workspace.word_counts(spaces, number),
             manifest.causes(
@@ -53,7 +55,7 @@ def units(recipe: Recipe) -> list[stage.Unit]:
 
 def work(run: Run, task: int, tasks: int) -> None:
     """What a submitted task runs; the run directory is all it reads."""
-    stage.run("count", units(read_resolved(run.recipe, Recipe)), task, tasks)
+    make_units("count", units(read_resolved(run.recipe, Recipe)), task, tasks)
 
 
 def ways(recipe: Recipe) -> list[str]:

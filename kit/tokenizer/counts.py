@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from kit.errors import InputError
-from kit.files import atomic, zstd_reader, zstd_writer
+from kit.store.files import atomic, zstd_reader, zstd_writer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -8,22 +8,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kit import manifest, shards, stage, tokens
-from kit.config import Recipe
-from kit.sections import read_resolved
+from kit.config.recipe import Recipe
+from kit.config.section import read_resolved
+from kit.data import shards, tokens
+from kit.store import manifest
+from kit.store.paths import Run, Workspace
+from kit.store.units import Unit, make_units
 from kit.tokenizer import assemble
 from kit.tokenizer.table import Table
-from kit.workspace import Run, Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
 
-def units(recipe: Recipe) -> list[stage.Unit]:
+def units(recipe: Recipe) -> list[Unit]:
     """One unit for each shard. Raises StageError while shards or tokenizer are missing."""
     table = functools.cache(functools.partial(_table, recipe))  # one for all units of a task
     return [
-        stage.Unit(
+        Unit(
             unit.shard.name,
             unit.folder,
             unit.causes,
@@ -35,7 +37,7 @@ def units(recipe: Recipe) -> list[stage.Unit]:
 
 def work(run: Run, task: int, tasks: int) -> None:
     """What a submitted task runs; the run directory is all it reads."""
-    stage.run("tokenize", units(read_resolved(run.recipe, Recipe)), task, tasks)
+    make_units("tokenize", units(read_resolved(run.recipe, Recipe)), task, tasks)
 
 
 def encode(table: Table, documents: Iterable[str], end: bytes) -> Iterator[bytes]:

@@ -17,12 +17,12 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from kit import shards
+from kit.data import shards
+from kit.data.tokens import dtype_for
 from kit.errors import InputError
-from kit.files import atomic
+from kit.store.files import atomic
 from kit.tokenizer.assemble import END, surface
 from kit.tokenizer.table import Table
-from kit.tokens import dtype_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from tokenizers import Tokenizer
 
+    from kit.config.tokenizer import Vocabulary
     from kit.tokenizer.counts import Chunk
-    from kit.vocabularies import Vocabulary
 
 _CHARACTERS = 1_000_000  # of documents encoded together: some 100 bytes each meanwhile
 _WORDS = 20_000  # encoded together

@@ -6,34 +6,36 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit import manifest, stage, tokens
-from kit.config import Recipe
-from kit.sections import read_resolved
+from kit.config.recipe import Recipe
+from kit.config.section import read_resolved
+from kit.data import tokens
+from kit.store import manifest
+from kit.store.paths import Run, Workspace
+from kit.store.units import Unit, make_units, require
 from kit.tokenizer import count, counts
-from kit.workspace import Run, Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
-def units(recipe: Recipe) -> list[stage.Unit]:
+def units(recipe: Recipe) -> list[Unit]:
     """One unit for each way to treat spaces. Raises StageError while a group is not counted."""
     workspace = Workspace(Path(recipe.workspace))
     counted = count.units(recipe)
-    stage.require(counted, "jobs.tokenizer")
+    require(counted, "jobs.tokenizer")
     made = []
     for spaces in count.ways(recipe):
         folders = [unit.folder for unit in counted if unit.causes["section"]["spaces"] == spaces]
         inputs = {folder.name: manifest.fingerprint(folder, "jobs.tokenizer") for folder in folders}
         causes = manifest.causes("merge", tokens.TOKENIZER_VERSION, {"spaces": spaces}, inputs)
         make = functools.partial(_make, folders)
-        made.append(stage.Unit(spaces, workspace.words(spaces), causes, make))
+        made.append(Unit(spaces, workspace.words(spaces), causes, make))
     return made
 
 
 def work(run: Run, task: int, tasks: int) -> None:
     """What a submitted task runs; the run directory is all it reads."""
-    stage.run("merge", units(read_resolved(run.recipe, Recipe)), task, tasks)
+    make_units("merge", units(read_resolved(run.recipe, Recipe)), task, tasks)
 
 
 def _make(folders: Sequence[Path], folder: Path) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kit.shards import LINE_END
+from kit.data.shards import LINE_END
 from kit.tokenizer.assemble import surface
 
 if TYPE_CHECKING:

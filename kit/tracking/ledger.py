@@ -13,13 +13,13 @@ import threading
 import time
 from typing import IO, TYPE_CHECKING, Any
 
-from kit import log
-from kit.files import read_json
+from kit.output import log
+from kit.store.files import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from kit.workspace import Attempt, Run
+    from kit.store.paths import Attempt, Run
 
 Row = dict[str, Any]
 CURVE = ("step", "validation")

@@ -19,17 +19,17 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit import log
-from kit.files import file_hash, read_json, write_json
+from kit.output import log
+from kit.store.files import file_hash, read_json, write_json
+from kit.store.paths import Workspace
 from kit.tracking import ledger, sqlite
 from kit.tracking.tensorboard import scalars
-from kit.workspace import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from kit.config import Recipe
-    from kit.workspace import Run
+    from kit.config.recipe import Recipe
+    from kit.store.paths import Run
 
 TAG, CANDIDATE_TAG = "ekiden.run", "ekiden.candidate"
 _PLOT_TAG = "ekiden.plot"  # the hash of the plot that is shown

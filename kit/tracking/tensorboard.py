@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from kit.store.paths import Run
     from kit.tracking.ledger import Row
-    from kit.workspace import Run
 
 _SCALARS = {
     "step": ("loss", "learning_rate", "gradient_norm", "loss_scale", "tokens_per_second", "mfu"),

@@ -15,12 +15,13 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kit import amendments, log
-from kit.clusters import Cluster
-from kit.config import Recipe
+from kit.config import amendments
+from kit.config.cluster import Cluster
+from kit.config.recipe import Recipe
+from kit.config.section import read_resolved
 from kit.errors import ConfigError, Interrupted, JobFailed, TrainingStopped
-from kit.files import read_json, write_json
-from kit.sections import read_resolved
+from kit.output import log
+from kit.store.files import read_json, write_json
 from kit.tracking import ledger
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from torch._C._distributed_c10d import Store
 
-    from kit.workspace import Attempt, Run
+    from kit.store.paths import Attempt, Run
 
 _PATIENCE = 300  # seconds a rank waits for rank 0, which verifies a checkpoint first
 _POLL = 0.1

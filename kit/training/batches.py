@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kit import tokens
+from kit.data import tokens
 from kit.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
-    from kit.config import Recipe, Training
-    from kit.tokens import TokenRow
+    from kit.config.recipe import Recipe, Training
+    from kit.data.tokens import TokenRow
 
 
 @dataclass(frozen=True)

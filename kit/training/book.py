@@ -6,19 +6,22 @@ import math
 import time
 from typing import TYPE_CHECKING, Any
 
-from kit import amendments, log, plan, schedule
-from kit.files import read_json
+from kit.config import amendments, devices
+from kit.output import log
+from kit.plan import schedule
+from kit.plan.flops import flops_per_token
+from kit.store.files import read_json
 from kit.tracking import ledger, mlflow
 from kit.tracking.tensorboard import EventFile
 from kit.training.journal import Journal
 
 if TYPE_CHECKING:
-    from kit.clusters import Cluster
-    from kit.config import Recipe
+    from kit.config.cluster import Cluster
+    from kit.config.recipe import Recipe
+    from kit.store.paths import Attempt, Run
     from kit.tracking.ledger import Row
     from kit.training.batches import Batches
     from kit.training.progress import Progress
-    from kit.workspace import Attempt, Run
 
 _PAUSE = 60.0  # seconds until TensorBoard's files are tried again
 _MLFLOW_STATUS = {
@@ -54,7 +57,7 @@ class Book:
 
     def begin(self, rates: schedule.Schedule, parameters: int) -> None:
         """The attempt's first row: what it sets out to do."""
-        self._flops = plan.flops_per_token(parameters, self._model)
+        self._flops = flops_per_token(parameters, self._model)
         self.add(
             "attempt",
             step=self._start["from_step"],
@@ -112,7 +115,7 @@ class Book:
         """The share of the devices' peak that the model's own work takes; null on a CPU."""
         if self._accelerator is None:
             return None
-        peak = plan.ACCELERATORS[self._accelerator].peak_flops * self._batches.ranks
+        peak = devices.ACCELERATORS[self._accelerator].peak_flops * self._batches.ranks
         return tokens_per_second * self._flops / peak
 
     def add(self, kind: str, **fields: Any) -> None:

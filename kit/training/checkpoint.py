@@ -14,17 +14,17 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kit import log
 from kit.errors import CheckpointError
-from kit.files import file_hash, read_json, sync_directory
+from kit.output import log
+from kit.store.files import file_hash, read_json, sync_directory
+from kit.store.paths import checkpoint_numbers
 from kit.tracking import ledger
-from kit.workspace import checkpoint_numbers
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from kit.config import Training
-    from kit.workspace import Attempt, Run
+    from kit.config.recipe import Training
+    from kit.store.paths import Attempt, Run
 
 RECORD = "checkpoint.json"
 STATE = "state"

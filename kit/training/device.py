@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 import torch
 
-from kit import quantities
+from kit.config.devices import BF16_CAPABILITY
 from kit.errors import ConfigError
-from kit.plan import BF16_CAPABILITY
+from kit.output import quantities
 
 
 @dataclass(frozen=True)

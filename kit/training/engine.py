@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from kit.training import model as language_model
+from kit.models import gpt2
 from kit.training import noise, zero
 from kit.training.snapshot import HostCopy
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from kit.config import Recipe
-    from kit.tokens import Vocabulary
+    from kit.config.recipe import Recipe
+    from kit.data.tokens import Vocabulary
     from kit.training.device import Device
 
 # AdamW's, of a group of parameters; its learning rate is set before each update.
@@ -56,12 +56,12 @@ class Engine:
         self.device = device.prepare(deterministic=recipe.training.deterministic)
         deepspeed.init_distributed(dist_backend=device.backend, auto_mpi_discovery=False)
         torch.manual_seed(recipe.training.seed)  # the same weights on every rank
-        model = language_model.LanguageModel(recipe, vocabulary)
+        model = gpt2.LanguageModel(recipe, vocabulary)
         training = recipe.training
         if training.compile:
             model.gpt2.transformer.compile()  # in place: the names of the weights stay
         self._optimizer = _GuardedAdamW(
-            language_model.parameter_groups(model, training),
+            gpt2.parameter_groups(model, training),
             lr=training.learning_rate,
             betas=(training.beta1, training.beta2),
             eps=training.epsilon,

@@ -12,13 +12,13 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from kit import log, quantities
-from kit.files import write_json
+from kit.output import log, quantities
+from kit.store.files import write_json
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from kit.config import Health
+    from kit.config.recipe import Health
     from kit.training.progress import Progress
 
 _ENOUGH = 10  # steps from which a median is taken

@@ -13,13 +13,13 @@ import time
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from kit import log
+from kit.output import log
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
-    from kit.workspace import Attempt, Run
+    from kit.store.paths import Attempt, Run
 
 
 class Reason(IntEnum):

@@ -9,8 +9,8 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from kit import log, quantities
-from kit.progress import MINUTE
+from kit.output import log, quantities
+from kit.output.progress import MINUTE
 
 if TYPE_CHECKING:
     from kit.tracking.ledger import Row

@@ -17,10 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from kit import log, plan, schedule, shards, tokens
+from kit.data import shards, tokens
 from kit.errors import CheckpointError
-from kit.files import read_json, text_hash
-from kit.quantities import count
+from kit.output import log
+from kit.output.quantities import count
+from kit.plan import schedule
+from kit.plan.interval import checkpoint_interval
+from kit.store.files import read_json, text_hash
 from kit.training import checkpoint, health
 from kit.training.batches import training_batches, validation_blocks
 from kit.training.book import Book
@@ -30,13 +33,13 @@ from kit.training.progress import Progress
 from kit.training.saver import Saver
 
 if TYPE_CHECKING:
-    from kit.clusters import Cluster
-    from kit.config import Recipe
+    from kit.config.cluster import Cluster
+    from kit.config.recipe import Recipe
+    from kit.store.paths import Attempt, Run
     from kit.training.device import Device
     from kit.training.health import Watchdog
     from kit.training.saver import Saved
     from kit.training.team import Team
-    from kit.workspace import Attempt, Run
 
 _POLL = 0.05  # seconds between two looks at a save that is waited for
 _EXIT = 5.0  # seconds to leave in, after a save
@@ -260,7 +263,7 @@ class Loop:
         if self._training.checkpoint_every is not None:
             return False
         progress = self._progress
-        return now - self._last_save >= plan.checkpoint_interval(
+        return now - self._last_save >= checkpoint_interval(
             progress.blocked, progress.slowest_save, now - self._began, self._attempt.number - 1
         )
 

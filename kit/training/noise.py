@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-from kit import log
+from kit.output import log
 
 # The engine's AdamW is torch's own, which asks before it updates: ZeRO knows it.
 _LOGGED = "You are using ZeRO with an untested optimizer"

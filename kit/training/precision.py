@@ -13,13 +13,13 @@ import subprocess
 import time
 from typing import TYPE_CHECKING
 
-from kit.plan import ACCELERATORS, BF16_CAPABILITY
+from kit.config.devices import ACCELERATORS, BF16_CAPABILITY
 
 if TYPE_CHECKING:
     import torch
 
-    from kit.clusters import Cluster
-    from kit.config import Precision
+    from kit.config.cluster import Cluster
+    from kit.config.recipe import Precision
 
 _DTYPES = {"bf16": "bfloat16", "fp16": "float16"}  # torch's names
 _PATIENCE = 30.0  # seconds for nvidia-smi: it wakes every GPU of the node first

@@ -15,8 +15,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from kit import log
-from kit.files import read_json, sync_directory, write_json
+from kit.output import log
+from kit.store.files import read_json, sync_directory, write_json
 from kit.training import checkpoint
 from kit.training.snapshot import write
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from kit.config import Training
-    from kit.workspace import Attempt, Run
+    from kit.config.recipe import Training
+    from kit.store.paths import Attempt, Run
 
 _ROOM = 1.05  # free space asked for, times what the state comes to
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 
-from kit import log
+from kit.output import log
 from kit.training.interruption import Reason
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from kit.errors import ConfigError
 
 if TYPE_CHECKING:
-    from kit.config import Training
+    from kit.config.recipe import Training
 
 # Other top-level keys are set by the recipe, or not known to DeepSpeed, which ignores them silently.
 KEYS = {

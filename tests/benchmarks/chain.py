@@ -13,12 +13,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jobs import command
-from kit import manifest, shards, stage
 from kit.corpus import download, report, sentences, wikipedia
-from kit.corpus.normalise import Normaliser
-from kit.files import write_json
-from kit.workspace import MANIFEST, Workspace
+from kit.corpus.normalise.normaliser import Normaliser
+from kit.data import shards
+from kit.relay import resolve
+from kit.store import manifest
+from kit.store.files import write_json
+from kit.store.paths import MANIFEST, Workspace
+from kit.store.units import make_units
 from tests.benchmarks import harness
 from tests.benchmarks.text import text as text_of
 from tests.relay import DEMO
@@ -26,18 +28,18 @@ from tests.relay import DEMO
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kit.config import Recipe
+    from kit.config.recipe import Recipe
     from tests.benchmarks.harness import Line, Options
 
 # A unit of a recipe, made as an array task makes it, the interpreter's start included.
 _UNIT = """
 import sys
 from pathlib import Path
-from kit import stage
-from kit.config import Recipe
-from kit.sections import read_resolved
+from kit.store.units import make_units
+from kit.config.recipe import Recipe
+from kit.config.section import read_resolved
 from kit.corpus import preprocess
-stage.run("preprocess", preprocess.units(read_resolved(Path(sys.argv[1]), Recipe)))
+make_units("preprocess", preprocess.units(read_resolved(Path(sys.argv[1]), Recipe)))
 """
 _SHARDS = 10_000
 _PLAIN = """
@@ -131,8 +133,8 @@ def _seconds(words: list[str], said: str) -> float:
 def _recipe(folder: Path, kind: str, source: Path) -> Recipe:
     """A recipe over one source in one unit, its raw text at hand."""
     overrides = [f"workspace={folder}", *_one_source(kind, source)]
-    recipe = command.load(DEMO, overrides, "local")[0]
-    stage.run("download", download.units(recipe))
+    recipe = resolve.load(DEMO, overrides, "local")[0]
+    make_units("download", download.units(recipe))
     return recipe
 
 
@@ -201,7 +203,7 @@ def _write_source(path: Path, source: Path, times: int) -> None:
 def _pretend_shards(folder: Path, count: int) -> list[str]:
     """Raw pieces and shards with manifests, as so many units would have left them; no text in them."""
     options = _one_source("plaintext", DEMO)
-    recipe = command.load(DEMO, [f"workspace={folder}", *options], "local")[0]
+    recipe = resolve.load(DEMO, [f"workspace={folder}", *options], "local")[0]
     pieces = [
         {"name": f"text-{i:05d}", "source": "text", "kind": "plaintext", "path": str(DEMO)}
         | {"start": i, "end": i + 1, "xxh3": f"{i:032x}"}

@@ -19,9 +19,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kit.config import Normalise
+from kit.config.recipe import Normalise
 from kit.corpus import sentences
-from kit.corpus.normalise import Normaliser
+from kit.corpus.normalise.normaliser import Normaliser
 from tests.benchmarks import harness
 from tests.benchmarks.chain import chain, memory, planning
 from tests.benchmarks.peers import script as peer

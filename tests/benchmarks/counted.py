@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kit import shards
+from kit.config.tokenizer import Vocabulary
+from kit.data import shards
 from kit.tokenizer import assemble, bpe, counts
 from kit.tokenizer.count import count
-from kit.vocabularies import Vocabulary
 from tests.benchmarks import harness
 from tests.benchmarks.harness import ROOT
 from tests.benchmarks.text import FOLDER
@@ -41,7 +41,7 @@ _WORDS = 10_000_000
 _TRAIN_ALONE = """
 import json, os, sys, time
 from pathlib import Path
-from kit.vocabularies import Vocabulary
+from kit.config.tokenizer import Vocabulary
 import numpy as np
 from kit.tokenizer import bpe, counts, unigram
 from kit.tokenizer.words import Words

@@ -10,7 +10,7 @@ import json
 import shutil
 from typing import TYPE_CHECKING, Any
 
-from kit.files import file_hash, read_json, write_json
+from kit.store.files import file_hash, read_json, write_json
 from kit.tracking import ledger
 from tests.benchmarks import runs
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from kit.workspace import Run
+    from kit.store.paths import Run
 
 _EARLY, _LATE, _ATTEMPTS = 10, 1_000_000, 20
 _COUNTERS = {"step", "global_steps", "global_samples", "samples", "sample", "validated"}

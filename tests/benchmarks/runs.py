@@ -12,11 +12,12 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from jobs import command as job
-from jobs.chain import TRAIN
-from kit.cluster import launch, submission
-from kit.clusters import Cluster
-from kit.sections import read_resolved
+from kit.cluster import launch
+from kit.config.cluster import Cluster
+from kit.config.section import read_resolved
+from kit.relay import resolve
+from kit.relay.stages import TRAIN
+from kit.run import directory
 from tests.benchmarks import harness
 from tests.relay import DEMO, command
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from kit.workspace import Run
+    from kit.store.paths import Run
 
 RANKS = 2
 
@@ -37,11 +38,11 @@ def prepare_corpus(folder: Path) -> None:
 
 def make(folder: Path, name: str, *overrides: str) -> Run:
     """A run directory in that workspace, as a submission makes it."""
-    recipe, cluster = job.load(
+    recipe, cluster = resolve.load(
         DEMO, [f"workspace={folder}", "corpus.unit_mb=100", f"name={name}", *overrides], "local"
     )
     assert cluster.training.ranks == RANKS
-    run = submission.prepare(recipe, cluster)
+    run = directory.prepare(recipe, cluster)
     launch.write_local(run.job_logs("train"), "train-0", TRAIN.job(recipe), run, 0)
     return run
 

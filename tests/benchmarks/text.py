@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from kit.corpus import wikipedia
 from kit.corpus.faults import Faults
-from kit.files import file_hash
-from kit.shards import LINE_END, SPACE
+from kit.data.shards import LINE_END, SPACE
+from kit.store.files import file_hash
 from tests.benchmarks.harness import ROOT
 
 if TYPE_CHECKING:

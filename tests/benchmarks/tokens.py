@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jobs import command
-from kit import manifest, shards, stage, tokens
 from kit.corpus import download, preprocess
-from kit.files import atomic
+from kit.data import shards, tokens
+from kit.relay import resolve
+from kit.store import manifest
+from kit.store.files import atomic
+from kit.store.paths import Workspace
+from kit.store.units import make_units
 from kit.tokenizer import assemble, encode
-from kit.workspace import Workspace
 from tests import vocabulary
 from tests.benchmarks import harness
 from tests.benchmarks.text import FOLDER
@@ -33,7 +35,7 @@ from tests.relay import DEMO
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from kit.config import Recipe
+    from kit.config.recipe import Recipe
     from tests.benchmarks.harness import Line, Options
 
 _MILLION = 1e6
@@ -54,9 +56,9 @@ def shards_of(options: Options) -> Recipe:
         "corpus.segmenter=mecab",
         f"tokenizer={{vocab_size: {_VOCABULARY}, limit_alphabet: {_ALPHABET}}}",
     ]
-    recipe = command.load(DEMO, overrides, "local")[0]
+    recipe = resolve.load(DEMO, overrides, "local")[0]
     for module in (download, preprocess):
-        stage.run(module.__name__, module.units(recipe))
+        make_units(module.__name__, module.units(recipe))
     return recipe
 
 
@@ -220,7 +222,7 @@ def _stage(recipe: Recipe) -> int:
     """
     tasks = len(shards.complete(recipe))
     for task in range(tasks):
-        stage.run("tokenize", encode.units(recipe), task, tasks)
+        make_units("tokenize", encode.units(recipe), task, tasks)
     return _total(recipe)
 
 

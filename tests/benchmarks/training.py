@@ -21,7 +21,7 @@ from tests.benchmarks import harness, late, runs
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kit.workspace import Run
+    from kit.store.paths import Run
     from tests.benchmarks.harness import Line, Options
 
 SCALE = 1e6  # a million

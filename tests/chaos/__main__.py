@@ -19,7 +19,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from kit.workspace import Workspace
+from kit.store.paths import Workspace
 from tests.slurm.conftest import missing, running
 
 from .course import Course, differences

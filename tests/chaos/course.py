@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kit.files import file_hash
+from kit.store.files import file_hash
+from kit.store.paths import Run, Workspace
 from kit.tracking import ledger
 from kit.training import checkpoint
-from kit.workspace import Run, Workspace
 from tests.relay import DEMO, FP32, command, curve, make_tokens
 from tests.speed import patience
 

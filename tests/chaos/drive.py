@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kit.cluster import requeue
-from kit.files import read_json
+from kit.store.files import read_json
 from kit.tracking import ledger
 from tests.speed import patience
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Sequence
 
-    from kit.workspace import Run
+    from kit.store.paths import Run
 
     from .course import Course
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from kit.workspace import Run
+    from kit.store.paths import Run
 
     from .phases import Watch
     from .processes import Start

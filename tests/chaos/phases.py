@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from kit.files import read_json
+from kit.store.files import read_json
 
 from .course import VALIDATE_EVERY
 
 if TYPE_CHECKING:
-    from kit.workspace import Attempt, Run
+    from kit.store.paths import Attempt, Run
 
 PHASES = ("start-up", "step", "save", "validation")
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from kit.cluster import state
-from kit.files import read_json
+from kit.store.files import read_json
 from tests.relay import ROOT, command
 
 from .processes import Process
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from kit.workspace import Run
+    from kit.store.paths import Run
     from tests.slurm.conftest import Slurm
 
     from .course import Course

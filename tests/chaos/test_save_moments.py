@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kit.files import read_json
+from kit.store.files import read_json
 from kit.tracking import ledger
 from tests.relay import command, copy_of
 from tests.speed import LONG
@@ -17,7 +17,7 @@ from tests.speed import LONG
 from .course import Course, differences
 
 if TYPE_CHECKING:
-    from kit.workspace import Run
+    from kit.store.paths import Run
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1800)]
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kit.workspace import Run, Workspace
+from kit.store.paths import Run, Workspace
 from tests.relay import DEMO, SHORT, command, copy_of
 
 if TYPE_CHECKING:

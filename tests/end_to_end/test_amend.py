@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from jobs import rehearsal
-from kit import stage
-from kit.config import Recipe
-from kit.files import read_json, write_json
-from kit.sections import read_resolved
+from kit.config.recipe import Recipe
+from kit.config.section import read_resolved
+from kit.relay import rehearsal
+from kit.store.files import read_json, write_json
+from kit.store.paths import Run, Workspace
+from kit.store.units import make_units
 from kit.tokenizer import choice, encode
 from kit.tracking import ledger
-from kit.workspace import Run, Workspace
 from tests.relay import DEMO, TINY, command, curve, final_files, log_of
 
 from .conftest import ALONE
@@ -233,7 +233,7 @@ def test_a_run_does_not_go_on_with_tokens_of_another_tokenizer(
     )
     write_json(workspace.pick, {"candidate": other})  # by hand, it can be done
     for module in (choice, encode):
-        stage.run(module.__name__, module.units(recipe))
+        make_units(module.__name__, module.units(recipe))
     command("train", "amend", str(parent.root), "training.steps=30")
     before = final_files(parent)
     for job in ("train", "evaluate"):

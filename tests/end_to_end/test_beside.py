@@ -11,15 +11,15 @@ import pytest
 import jobs.evaluate
 import jobs.export
 import jobs.generate
-from jobs import operate
 from kit.cluster import local
-from kit.config import Recipe
+from kit.config.recipe import Recipe
+from kit.config.section import read_resolved
 from kit.errors import CheckpointError, RunError, StageError
-from kit.files import read_json
+from kit.relay.submit import refuse_second
 from kit.release.generate import generate
-from kit.sections import read_resolved
+from kit.store.files import read_json
+from kit.store.paths import Run, Workspace
 from kit.tracking import ledger
-from kit.workspace import Run, Workspace
 from tests.chaos.processes import starts
 from tests.relay import DEMO, TINY, command, wait_until
 
@@ -112,7 +112,7 @@ def test_scores_of_a_checkpoint_come_while_the_training_lives(
     assert not run.evaluation.exists()
     assert len(ledger.attempts(run)) == 1
     with pytest.raises(RunError, match="is at work on this run"):
-        operate.refuse_second(run)
+        refuse_second(run)
     with pytest.raises(RunError, match="or give --step N, for a checkpoint, beside it"):
         call(jobs.evaluate.app, "run", *arguments)
 

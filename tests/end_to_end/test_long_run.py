@@ -11,13 +11,13 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from kit.cluster import local
-from kit.config import Recipe
-from kit.files import read_json, write_json
-from kit.plan import flops_per_token
-from kit.sections import read_resolved
+from kit.config.recipe import Recipe
+from kit.config.section import read_resolved
+from kit.plan.flops import flops_per_token
+from kit.store.files import read_json, write_json
+from kit.store.paths import Run, Workspace
 from kit.tracking import ledger
 from kit.training import checkpoint
-from kit.workspace import Run, Workspace
 from tests.disk import fill, small_disk
 from tests.relay import DEMO, TINY, command, curve, final_files, wait_for_step, wait_until
 

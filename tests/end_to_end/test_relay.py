@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from jobs.chain import stages_of
-from jobs.command import load
-from jobs.operate import withdraw_broken
 from kit.cluster import local, requeue
-from kit.config import Recipe, Release
-from kit.files import read_json
+from kit.config.recipe import Recipe, Release
+from kit.relay.resolve import load
+from kit.relay.stages import stages_of
+from kit.relay.submit import withdraw_broken
 from kit.release import evaluate, export, generate
+from kit.store.files import read_json
+from kit.store.paths import Run, Workspace
 from kit.tracking import ledger
-from kit.workspace import Run, Workspace
 from tests.later import later
 from tests.relay import (
     DEMO,

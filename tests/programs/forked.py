@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kit.workspace import Run
+    from kit.store.paths import Run
 
 _imported_by = os.getpid()
 

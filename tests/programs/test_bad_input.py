@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kit.corpus.plaintext import DOCUMENT_LINES
-from kit.files import read_json
-from kit.workspace import MANIFEST
+from kit.store.files import read_json
+from kit.store.paths import MANIFEST
 from tests.conftest import ROOT
 from tests.disk import fill, small_disk
 

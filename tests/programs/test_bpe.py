@@ -14,18 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from jobs import command
-from kit.cluster import submission
+from kit.config.tokenizer import Vocabulary
 from kit.errors import InputError
+from kit.relay import resolve
+from kit.run import directory
 from kit.tokenizer import assemble, bpe, counts
 from kit.tokenizer.count import count
-from kit.vocabularies import Vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from kit.workspace import Run
+    from kit.store.paths import Run
     from tests.conftest import Desk
 
     Spaces = Literal["lossless", "article"]
@@ -182,7 +182,7 @@ _MERGE = """
 import sys
 from pathlib import Path
 from kit.tokenizer import bpe, counts, pairs
-from kit.vocabularies import Vocabulary
+from kit.config.tokenizer import Vocabulary
 bpe._SMALL_TEXT = 0
 bpe.train(counts.chunks({"ab": 3, "abc": 2, "bc": 1}), Vocabulary(vocab_size=263), 1)
 assert Path(pairs.__file__).is_relative_to(sys.argv[1]), pairs.__file__
@@ -203,7 +203,7 @@ def merge_in(run: Run) -> list[str]:
 
 def test_another_run_compiles_nothing(desk: Desk) -> None:
     runs = [
-        submission.prepare(*command.load(desk.recipe_file, [f"name={n}"])) for n in ("one", "two")
+        directory.prepare(*resolve.load(desk.recipe_file, [f"name={n}"])) for n in ("one", "two")
     ]
     merge_in(runs[0])  # compiles, where nobody has before
     assert merge_in(runs[1]) == ["1 0", "1 0"]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kit.files import write_json
+from kit.store.files import write_json
 from kit.tracking import mlflow
 from tests.speed import patience
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from kit.config import Recipe
-    from kit.workspace import Run
+    from kit.config.recipe import Recipe
+    from kit.store.paths import Run
     from tests.conftest import Desk
 
 PARAMS = {"algorithm": "bpe", "vocab_size": 8000, "spaces": "lossless"}

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kit.config import Training
+from kit.config.recipe import Training
 from kit.errors import CheckpointError
-from kit.files import write_json
+from kit.store.files import write_json
+from kit.store.paths import Run
 from kit.training import checkpoint
 from kit.training.saver import Saved, Saver
-from kit.workspace import Run
 from tests.disk import small_disk
 
 if TYPE_CHECKING:
@@ -370,7 +370,7 @@ KILLED_SAVE = """
 import os, signal, sys, time
 from pathlib import Path
 from kit.training.saver import Saver
-from kit.workspace import Run
+from kit.store.paths import Run
 from tests.programs.test_checkpoint import Team, Words, training
 
 run, when = Run(Path(sys.argv[1])), sys.argv[2]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kit.files import read_json, write_json
+from kit.store.files import read_json, write_json
 from tests.conftest import ROOT
 
 if TYPE_CHECKING:
@@ -239,7 +239,7 @@ def test_a_run_directory_holds_all_a_job_reads(desk: Desk) -> None:
     run = desk.workspace.run("small")
     assert read_json(run.recipe) == desk.recipe().model_dump(mode="json")
     assert read_json(run.cluster)["name"] == "local"
-    assert (run.code / "kit" / "stage.py").is_file()
+    assert (run.code / "kit" / "errors.py").is_file()
     assert any(line.startswith("torch==") for line in run.environment.read_text().splitlines())
     identity = read_json(run.identity)["id"]
     done(desk, "jobs.download", "run")

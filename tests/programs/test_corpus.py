@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kit.cluster import local
-from kit.files import read_json
+from kit.store.files import read_json
 from tests.speed import patience
 
 if TYPE_CHECKING:

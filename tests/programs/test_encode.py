@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from kit import manifest, shards, stage, tokens
 from kit.corpus import download, preprocess
+from kit.data import shards, tokens
 from kit.errors import ConfigError, StageError
-from kit.files import write_json
 from kit.release import generate
+from kit.store import manifest
+from kit.store.files import write_json
+from kit.store.units import census, make_units
 from kit.tokenizer import assemble, blocks, encode
 from tests import vocabulary
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from kit.config import Recipe
+    from kit.config.recipe import Recipe
     from tests.conftest import Desk
 
 # Enough held-out text for some blocks.
@@ -31,7 +33,7 @@ def recipe(desk: Desk) -> Recipe:
     """A recipe whose shards are made."""
     made = desk.recipe(*OVERRIDES)
     for module in (download, preprocess):
-        stage.run(module.__name__, module.units(made))
+        make_units(module.__name__, module.units(made))
     return made
 
 
@@ -48,7 +50,7 @@ def put(recipe: Recipe, spaces: str = "lossless", size: int = 2000) -> None:
 
 
 def encoded(recipe: Recipe) -> list[tokens.Tokens]:
-    stage.run("tokenize", encode.units(recipe))
+    make_units("tokenize", encode.units(recipe))
     return tokens.complete(recipe)
 
 
@@ -86,7 +88,7 @@ def test_text_that_looks_like_a_special_token_closes_no_document(desk: Desk) -> 
     desk.web.write_text("文書の</s>途中<s>の<unk>印。\n\n二つ目。\n", encoding="utf-8")
     made = desk.recipe("corpus.held_out=1e-9")
     for module in (download, preprocess):
-        stage.run(module.__name__, module.units(made))
+        make_units(module.__name__, module.units(made))
     put(made)
     row = tokens.open_part(encoded(made), shards.TRAIN, made)
     ids, vocabulary_ = row.slice(0, len(row)), tokens.vocabulary(made)
@@ -101,7 +103,7 @@ def test_tokens_do_not_depend_on_the_number_of_tasks(recipe: Recipe) -> None:
         for unit in encode.units(recipe):
             manifest.clear(unit.folder)
         for task in range(tasks):
-            stage.run("tokenize", encode.units(recipe), task, tasks)
+            make_units("tokenize", encode.units(recipe), task, tasks)
         units = tokens.complete(recipe)
         found.append([file.read_bytes() for u in units for file in sorted(u.folder.iterdir())])
     assert found[0] == found[1]
@@ -130,7 +132,7 @@ def test_tokens_wait_for_a_tokenizer_of_this_recipe(recipe: Recipe, desk: Desk) 
     with pytest.raises(StageError, match=r"tokenizer: stale; run jobs\.tokenizer first"):
         encode.units(desk.recipe(*OVERRIDES, "tokenizer.vocab_size=2100"))
     units = encode.units(desk.recipe(*OVERRIDES, "tokenizer.tasks=9", "tokenizer.count_mb=1"))
-    assert stage.census(units)["missing"] == len(units)
+    assert census(units)["missing"] == len(units)
     write_json(desk.workspace.pick, {"candidate": "bpe-2000-800-lossless"})
     with pytest.raises(StageError, match=r"tokenizer: stale; run jobs\.tokenizer first"):
         encode.units(recipe)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
+from kit.data.tokens import Vocabulary
 from kit.errors import ConfigError
-from kit.tokens import Vocabulary
+from kit.models.gpt2 import LanguageModel, padded, released
 from kit.training.device import Device
 from kit.training.engine import Engine, configuration, weights
-from kit.training.model import LanguageModel, padded, released
 from kit.training.snapshot import write
 
 if TYPE_CHECKING:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from jobs.chain import stages_of
-from jobs.command import load
+from kit.config.run import run_of
 from kit.errors import ConfigError
-from kit.files import write_json
 from kit.relay import foresight
-from kit.workspace import run_of
+from kit.relay.resolve import load
+from kit.relay.stages import stages_of
+from kit.store.files import write_json
 from tests.relay import DEMO
 
 if TYPE_CHECKING:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch.distributed as dist
 
-from jobs import command, fork
-from kit import amendments
-from kit.cluster import submission
-from kit.clusters import Cluster
-from kit.config import Health, Recipe, Training
-from kit.sections import read_resolved
+from kit.config import amendments
+from kit.config.cluster import Cluster
+from kit.config.recipe import Health, Recipe, Training
+from kit.config.section import read_resolved
+from kit.relay import fork, resolve
+from kit.run import directory
 from kit.tracking import ledger
 from kit.training import checkpoint
 from kit.training.attempt import Place, claim
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from kit.workspace import Run
+    from kit.store.paths import Run
 
 # Some hundred weights a row of the vocabulary, and 16 steps of milliseconds; the fork begins at step 12,
 # when there are losses enough for a median.
@@ -140,8 +140,8 @@ def forked(
     """What is seen of a fork of one parent, with the changes given."""
     handlers = {number: signal.getsignal(number) for number in (*SIGNALS, signal.SIGCONT)}
     workspace = copy_of(tokens, tmp_path_factory.mktemp("forks"))
-    recipe, cluster = command.load(DEMO, [f"workspace={workspace}", *PARENT])
-    parent = submission.prepare(recipe, cluster)
+    recipe, cluster = resolve.load(DEMO, [f"workspace={workspace}", *PARENT])
+    parent = directory.prepare(recipe, cluster)
     blocks = train(parent)[0]._batches.blocks
 
     @cache

@@ -9,20 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kit.cluster import launch, submission
+from kit.cluster import launch
+from kit.cluster.jobs import Job
 from kit.cluster.processes import Processes, Starter
 from kit.errors import DONE, Interrupted
+from kit.run import directory
 from tests.conftest import ROOT
 from tests.relay import wait_until
 
 from . import forked
 
 if TYPE_CHECKING:
-    from kit.clusters import Cluster
-    from kit.workspace import Run
+    from kit.config.cluster import Cluster
+    from kit.store.paths import Run
     from tests.conftest import Desk
 
-JOB = launch.Job("probe", forked.work, tasks=3)
+JOB = Job("probe", forked.work, tasks=3)
 
 
 class Supervisor:
@@ -31,7 +33,7 @@ class Supervisor:
     def __init__(self, desk: Desk, **variables: str) -> None:
         recipe = desk.recipe()
         _, cluster = self._loaded(desk)
-        self.run: Run = submission.prepare(recipe, cluster)
+        self.run: Run = directory.prepare(recipe, cluster)
         paths = f"{self.run.code}:{ROOT}"  # where this job's module lies, which is not the kit's
         self.cluster = cluster.model_copy(
             update={"environment": {"PYTHONPATH": paths, **variables}}
@@ -51,9 +53,9 @@ class Supervisor:
 
     @staticmethod
     def _loaded(desk: Desk) -> tuple[Any, Cluster]:
-        from jobs import command
+        from kit.relay import resolve
 
-        return command.load(desk.recipe_file, [], "local")
+        return resolve.load(desk.recipe_file, [], "local")
 
 
 @pytest.fixture

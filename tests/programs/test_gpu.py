@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from kit.errors import ConfigError
-from kit.files import append_line, write_json
+from kit.store.files import append_line, write_json
 from kit.training import device
 from kit.training.attempt import Place, _memory_suffices
 from kit.training.device import Device
@@ -25,7 +25,7 @@ from tests.conftest import ROOT
 from .test_command import refused
 
 if TYPE_CHECKING:
-    from kit.workspace import Run
+    from kit.store.paths import Run
     from tests.conftest import Desk
 
 
@@ -196,8 +196,8 @@ import torch
 torch.cuda.is_available = lambda: True
 torch.cuda.device_count = lambda: 1
 import torch.distributed as dist
-from kit.config import Recipe
-from kit.tokens import Vocabulary
+from kit.config.recipe import Recipe
+from kit.data.tokens import Vocabulary
 from kit.training.device import Device
 from kit.training.engine import Engine
 dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kit.config import Health
-from kit.files import read_json
-from kit.plan import checkpoint_interval
+from kit.config.recipe import Health
+from kit.plan.interval import checkpoint_interval
+from kit.store.files import read_json
 from kit.training.health import problem
 from kit.training.progress import Progress
 

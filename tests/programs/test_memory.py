@@ -11,8 +11,8 @@ import pytest
 
 from kit.corpus.plaintext import DOCUMENT_CHARACTERS, DOCUMENT_LINES
 from kit.corpus.raw.lines import LINE_BYTES
-from kit.files import read_json
-from kit.workspace import MANIFEST
+from kit.store.files import read_json
+from kit.store.paths import MANIFEST
 from tests.relay import ROOT
 from tests.speed import LONG
 

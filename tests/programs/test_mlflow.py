@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kit.cluster import requeue
-from kit.files import read_json, write_json
+from kit.store.files import read_json, write_json
 from kit.tracking import ledger, mlflow
 from tests.relay import wait_until
 from tests.speed import patience
@@ -20,8 +20,8 @@ from tests.unit.test_ledger import attempt
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from kit.config import Recipe
-    from kit.workspace import Run
+    from kit.config.recipe import Recipe
+    from kit.store.paths import Run
     from tests.conftest import Desk
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from kit.files import read_json, write_json
+from kit.store.files import read_json, write_json
 
 from .test_command import done, refused
 

@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from kit.errors import EkidenError
-from kit.files import write_json
+from kit.store.files import write_json
 from tests.conftest import ROOT
 from tests.relay import wait_until
 from tests.speed import patience

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from jobs import command
-from kit import manifest, recipes, shards, stage, tokens
 from kit.cluster import local
+from kit.config.load import load_recipe
 from kit.corpus import download, preprocess
+from kit.data import shards, tokens
 from kit.errors import ConfigError, InputError, StageError
-from kit.files import file_hash, read_json, write_json
+from kit.store import manifest
+from kit.store.files import file_hash, read_json, write_json
+from kit.store.units import census, make_units
 from kit.tokenizer import assemble, bpe, candidates, choice, count, counts, merge
 
 if TYPE_CHECKING:
@@ -32,8 +35,8 @@ NAMES = ["bpe-1150-8000-lossless", "unigram-1200-8000-lossless", "bpe-1000-8000-
 TRAIN_AND_SAVE = """
 import sys
 from pathlib import Path
-from kit.config import Recipe
-from kit.sections import read_resolved
+from kit.config.recipe import Recipe
+from kit.config.section import read_resolved
 from kit.tokenizer import assemble, candidates
 recipe = read_resolved(Path(sys.argv[1]), Recipe)
 for vocabulary in recipe.tokenizer.vocabularies():
@@ -93,13 +96,14 @@ def test_candidates_are_the_same_bytes_in_any_process(made: Desk, root: Path) ->
 def test_this_text_gives_this_tokenizer(
     root: Path, web_words: dict[str, int], tmp_path: Path
 ) -> None:
-    recipe = recipes.load_recipe(
+    recipe = load_recipe(
         root / "configs/demo.yaml", ["tokenizer.vocab_size=1200", "tokenizer.candidates=[]"]
     )
     (vocabulary,) = recipe.tokenizer.vocabularies()
     assemble.save(bpe.train(counts.chunks(web_words), vocabulary, 2), tmp_path)
     assert file_hash(tmp_path / assemble.FILE)[:16] == "91d1a699db66f363", (
-        "another tokenizer from the same words: raise TOKENIZER_VERSION in kit/tokens.py, then this hash"
+        "another tokenizer from the same words: raise TOKENIZER_VERSION in kit/data/tokens.py, then this "
+        "hash"
     )
 
 
@@ -164,7 +168,7 @@ def test_a_pick_is_refused_while_a_run_is_trained_on_the_tokenizer(made: Desk, n
     assert found.returncode == 2
     assert f"tokenizer would be made anew, and {name}, which is not finished" in found.stderr
     assert not made.workspace.pick.exists()
-    assert stage.census(choice.units(made.recipe(LIST)))["done"] == 1
+    assert census(choice.units(made.recipe(LIST)))["done"] == 1
 
 
 def test_a_pick_is_refused_while_the_run_is_at_work(made: Desk) -> None:
@@ -255,7 +259,7 @@ def test_a_count_that_was_changed_is_noticed_by_whoever_reads_it(made: Desk) -> 
 def test_a_new_candidate_leaves_the_others_as_they_are(made: Desk) -> None:
     before = [made.workspace.candidate(name).stat().st_mtime_ns for name in NAMES]
     recipe = made.recipe(LIST[:-1] + ", {vocab_size: 1180}]")
-    assert stage.run("candidates", candidates.units(recipe)) == 1
+    assert make_units("candidates", candidates.units(recipe)) == 1
     assert [made.workspace.candidate(name).stat().st_mtime_ns for name in NAMES] == before
 
 
@@ -282,15 +286,15 @@ def test_a_candidate_the_words_cannot_give_is_named(desk: Desk) -> None:
         InputError,
         match=r"candidate bpe-50000-8000-lossless: tokenizer.vocab_size=50000: the corpus gives only",
     ):
-        stage.run("candidates", candidates.units(recipe))
-    assert stage.census(candidates.units(recipe)) == {
+        make_units("candidates", candidates.units(recipe))
+    assert census(candidates.units(recipe)) == {
         "done": 1,
         "missing": 1,
         "stale": 0,
         "broken": 0,
     }
     with pytest.raises(StageError, match=r"missing; run jobs\.tokenizer first"):
-        stage.run("tokenizer", choice.units(recipe))
+        make_units("tokenizer", choice.units(recipe))
     assert not (desk.workspace.tokenizer / "tokenizer.json").exists()
 
 
@@ -310,11 +314,11 @@ def test_a_corpus_of_empty_files_is_refused_as_empty(desk: Desk) -> None:
 
 def test_counting_waits_for_every_shard_and_for_one_that_vanished(desk: Desk) -> None:
     recipe = desk.recipe()
-    stage.run("download", download.units(recipe))
+    make_units("download", download.units(recipe))
     for task in (0, 1):
         with pytest.raises(StageError, match=r"missing; run jobs\.preprocess first"):
             count.units(recipe)
-        stage.run("preprocess", preprocess.units(recipe), task, 2)
+        make_units("preprocess", preprocess.units(recipe), task, 2)
     desk.make(recipe, "count")
     shards.part_file(shards.complete(recipe)[1].folder, shards.TRAIN).unlink()
     for module in (count, choice):
@@ -327,8 +331,8 @@ def test_a_word_count_file_that_vanished_is_made_again(made: Desk) -> None:
     (made.workspace.word_counts("lossless", 0) / counts.COUNTS).unlink()
     with pytest.raises(StageError, match=r"lossless/00000: broken; run jobs\.tokenizer first"):
         merge.units(recipe)
-    assert stage.run("count", count.units(recipe)) == 1
-    assert stage.census(merge.units(recipe))["done"] == 2
+    assert make_units("count", count.units(recipe)) == 1
+    assert census(merge.units(recipe))["done"] == 2
 
 
 def test_more_word_count_files_than_can_be_merged_are_refused(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from kit import tokens
+from kit.data import tokens
 from kit.errors import ConfigError, InputError
 from kit.training.batches import Batches, training_batches, validation_blocks
 
@@ -100,7 +100,7 @@ VOCABULARY = tokens.Vocabulary(50, begin=1, end=2)
 def loss_and_gradients(desk: Desk, *overrides: str) -> tuple[float, list[np.ndarray]]:
     import torch
 
-    from kit.training.model import LanguageModel
+    from kit.models.gpt2 import LanguageModel
 
     torch.manual_seed(0)
     model = LanguageModel(desk.recipe(*SMALL, *overrides), VOCABULARY)
@@ -132,7 +132,7 @@ def test_a_block_predicts_its_tokens_and_with_lookahead_the_one_after_it(desk: D
     import torch
     import torch.nn.functional as F  # noqa: N812
 
-    from kit.training.model import LanguageModel
+    from kit.models.gpt2 import LanguageModel
 
     blocks = torch.randint(0, 50, (3, 9), generator=torch.Generator().manual_seed(1))
     for labels, counted in (("lookahead", 8), ("inside", 7)):
@@ -147,7 +147,7 @@ def test_a_block_predicts_its_tokens_and_with_lookahead_the_one_after_it(desk: D
 
 
 def test_weight_decay_is_for_matrices(desk: Desk) -> None:
-    from kit.training.model import LanguageModel, parameter_groups
+    from kit.models.gpt2 import LanguageModel, parameter_groups
 
     recipe = desk.recipe(*SMALL)
     model = LanguageModel(recipe, VOCABULARY)
@@ -194,7 +194,7 @@ def test_the_deepspeed_configuration_is_the_file_and_the_recipe(desk: Desk) -> N
 
 
 def test_a_models_configuration_has_the_ids_of_the_vocabulary(desk: Desk) -> None:
-    from kit.training.model import LanguageModel
+    from kit.models.gpt2 import LanguageModel
 
     vocabulary = tokens.Vocabulary(50, begin=2, end=1)
     model = LanguageModel(desk.recipe(*SMALL, "model.pad_vocab_to=32"), vocabulary)

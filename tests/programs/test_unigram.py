@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from kit.config import Corpus, Source
+from kit.config.recipe import Corpus, Source
+from kit.config.tokenizer import Vocabulary
 from kit.corpus import segment
 from kit.corpus.steps import segment_document
+from kit.data.shards import plain_text
 from kit.errors import InputError
-from kit.shards import plain_text
 from kit.tokenizer import assemble, counts, seeds, unigram
-from kit.vocabularies import Vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,7 +31,7 @@ CORPUS = Corpus(
 TRAIN = """
 import sys
 from pathlib import Path
-from kit.vocabularies import Vocabulary
+from kit.config.tokenizer import Vocabulary
 from kit.tokenizer import assemble, counts, unigram
 vocabulary = Vocabulary(algorithm="unigram", vocab_size=1200, limit_alphabet=300)
 assemble.save(unigram.train(counts.read(Path(sys.argv[1])), vocabulary), Path(sys.argv[2]))

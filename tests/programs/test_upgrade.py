@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from jobs import chain
-from jobs.command import load
-from kit import vocabularies
-from kit.cluster import submission
-from kit.config import Recipe
+from kit.config import tokenizer
+from kit.config.load import load_cluster
+from kit.config.recipe import Recipe
+from kit.config.run import run_of
 from kit.errors import RunError
-from kit.files import read_json, write_json
-from kit.recipes import load_cluster
-from kit.workspace import MANIFEST, Workspace, run_of
+from kit.relay.resolve import load
+from kit.relay.stages import stages_of
+from kit.run import directory
+from kit.store.files import read_json, write_json
+from kit.store.paths import MANIFEST, Workspace
 from tests.later import later
 from tests.relay import DEMO, command, copy_of
 
@@ -36,7 +37,7 @@ def to_make(recipe: Recipe) -> list[str]:
 
     A broken unit is none: the shared workspace has been renamed, and its raw texts with it.
     """
-    stages = [stage for stage in chain.stages_of(recipe) if not stage.of_run]
+    stages = [stage for stage in stages_of(recipe) if not stage.of_run]
     found = {stage.name: stage.census(run_of(recipe), recipe) for stage in stages}
     return [n for n, c in found.items() if "waits" in c or c["stale"] or c["missing"]]
 
@@ -81,7 +82,7 @@ def test_a_key_that_is_new_and_not_set_makes_nothing_stale(
     workspace: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = recipe(request.getfixturevalue(workspace))
-    monkeypatch.setattr(vocabularies, "Vocabulary", later(vocabularies.Vocabulary))
+    monkeypatch.setattr(tokenizer, "Vocabulary", later(tokenizer.Vocabulary))
     assert to_make(later(Recipe).model_validate(now.model_dump())) == []
 
 
@@ -114,6 +115,6 @@ def test_a_run_of_an_older_version_is_submitted_again(desk: Desk) -> None:
     write_json(run.recipe, older)
     write_json(run.attempt(1).start, {"from_step": 0})
     cluster = load_cluster("local", desk.recipe_file, [])
-    assert submission.prepare(now, cluster).root == run.root
+    assert directory.prepare(now, cluster).root == run.root
     with pytest.raises(RunError, match=r"corpus\.filters\.duplicates: False -> True"):
-        submission.prepare(desk.recipe("corpus.filters.duplicates=true"), cluster)
+        directory.prepare(desk.recipe("corpus.filters.duplicates=true"), cluster)

@@ -12,10 +12,10 @@ import pytest
 import transformers
 from tokenizers import Tokenizer, models, trainers
 
-from kit.shards import BOUNDARY
+from kit.config.tokenizer import Vocabulary
+from kit.data.shards import BOUNDARY
 from kit.tokenizer import assemble, bpe
 from kit.tokenizer.count import count
-from kit.vocabularies import Vocabulary
 from tests.speed import LONG
 
 if TYPE_CHECKING:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kit.config import Normalise
+from kit.config.recipe import Normalise
 from kit.corpus import segment, sentences, wikipedia
 from kit.corpus.dump import multistream, wikitext
 from kit.corpus.faults import Faults
-from kit.corpus.normalise import Normaliser
+from kit.corpus.normalise.normaliser import Normaliser
 from kit.errors import InputError
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ from .trial import PATIENCE, WHOLE, submit
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from kit.workspace import Run
+    from kit.store.paths import Run
 
 SCRIPTS = Path(__file__).parents[2] / "sbatch" / "slurm"
 PACKAGES = "slurmctld slurmd slurm-client munge slurmdbd mariadb-server"

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kit.cluster import update
-from kit.files import write_json
-from kit.workspace import Run
+from kit.store.files import write_json
+from kit.store.paths import Run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kit.cluster import requeue
-from kit.files import read_json
-from kit.manifest import read
-from kit.workspace import MANIFEST, Run, Workspace
+from kit.store.files import read_json
+from kit.store.manifest import read
+from kit.store.paths import MANIFEST, Run, Workspace
 from tests import jumanpp
 from tests.relay import DEMO, ROOT, command, wait_until
 from tests.slurm.trial import CLUSTER, PATIENCE, processes_of, submit

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kit.cluster import requeue
-from kit.files import read_json
+from kit.store.files import read_json
+from kit.store.paths import Run
 from kit.tracking import ledger
-from kit.workspace import Run
 from tests.relay import DEMO, command, copy_of, wait_for_step, wait_until
 from tests.speed import LONG
 
@@ -37,7 +37,7 @@ from .trial import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from kit.workspace import Run
+    from kit.store.paths import Run
 
     from .conftest import Fields, Slurm
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kit.files import read_json
+from kit.store.files import read_json
+from kit.store.paths import Workspace
 from kit.tracking import ledger
-from kit.workspace import Workspace
 from tests.relay import ROOT, command
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from kit.files import read_json
+from kit.store.files import read_json
+from kit.store.paths import Run, Workspace
 from kit.tracking import ledger
-from kit.workspace import Run, Workspace
 from tests.relay import (
     DEMO,
     FP32,

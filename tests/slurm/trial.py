@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kit.files import read_json
+from kit.store.files import read_json
+from kit.store.paths import Run, Workspace
 from kit.tracking import ledger
-from kit.workspace import Run, Workspace
 from tests.relay import DEMO, FP32, ROOT, command, wait_until
 
 CLUSTER = str(ROOT / "sbatch" / "slurm" / "cluster.yaml")

@@ -11,12 +11,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from kit.config import Corpus, Source
+from kit.config.recipe import Corpus, Source
+from kit.config.tokenizer import Vocabulary
 from kit.corpus import segment
 from kit.corpus.steps import segment_document
-from kit.shards import BOUNDARY, LINE_END, MARKS, SPACE, plain_text
+from kit.data.shards import BOUNDARY, LINE_END, MARKS, SPACE, plain_text
 from kit.tokenizer import assemble, counts, unigram
-from kit.vocabularies import Vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,19 +10,20 @@ from typer.testing import CliRunner
 
 from jobs import command, evaluate, export, generate, pipeline, preprocess, tokenize, train
 from kit.errors import RunError
-from kit.files import read_json, write_json
+from kit.relay import resolve
+from kit.store.files import read_json, write_json
 
 if TYPE_CHECKING:
     import typer
 
-    from kit.workspace import Run
+    from kit.store.paths import Run
     from tests.conftest import Desk
 
 
 @pytest.fixture
 def finished(desk: Desk) -> Run:
     """The run of the small recipe after its last step."""
-    recipe, cluster = command.load(desk.recipe_file)
+    recipe, cluster = resolve.load(desk.recipe_file)
     run = command.run_of(recipe)
     write_json(run.recipe, recipe.model_dump(mode="json"))
     write_json(run.cluster, cluster.model_dump(mode="json"))

@@ -11,16 +11,17 @@ import pytest
 
 from jobs import command
 from kit.cluster import local
-from kit.clusters import Cluster
+from kit.config.cluster import Cluster
+from kit.config.section import read_resolved
 from kit.errors import CheckpointError, RunError
-from kit.files import file_hash, read_json, write_json
+from kit.relay import resolve
 from kit.release import beside, source
-from kit.sections import read_resolved
+from kit.store.files import file_hash, read_json, write_json
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from kit.workspace import Run
+    from kit.store.paths import Run
     from tests.conftest import Desk
 
 
@@ -37,7 +38,7 @@ def add_checkpoint(run: Run, step: int, attempt: int) -> Path:
 @pytest.fixture
 def run(desk: Desk) -> Run:
     """The run of the small recipe, of 10 steps, with a checkpoint of step 5."""
-    recipe, cluster = command.load(desk.recipe_file)
+    recipe, cluster = resolve.load(desk.recipe_file)
     run = command.run_of(recipe)
     write_json(run.recipe, recipe.model_dump(mode="json"))
     write_json(run.cluster, cluster.model_dump(mode="json"))
@@ -50,7 +51,7 @@ def run(desk: Desk) -> Run:
 
 def given(desk: Desk, run: Run, *overrides: str, step: int = 5) -> Run:
     """The directory of the job that evaluates step 5, all laid out."""
-    recipe, cluster = command.load(desk.recipe_file, list(overrides))
+    recipe, cluster = resolve.load(desk.recipe_file, list(overrides))
     beside.prepare("evaluate", recipe, cluster, step, print)
     return run.at(step).job("evaluate")
 
@@ -97,7 +98,7 @@ def test_a_checkpoint_made_again_after_a_rollback_is_taken_in_place_of_the_old_o
     shutil.rmtree(run.checkpoint(5, 1))
     write_json(run.attempt(2).start, {"from_step": 0})
     fresh = add_checkpoint(run, 5, 2)
-    recipe, _ = command.load(desk.recipe_file)
+    recipe, _ = resolve.load(desk.recipe_file)
     assert beside.state("evaluate", recipe, 5) == "stale"
     assert given(desk, run) == job
     assert source.of(job).checkpoint.folder.name == fresh.name
@@ -110,7 +111,7 @@ def test_the_code_of_all_jobs_is_one_copy_and_the_runs_own_is_not_touched(
     add_checkpoint(run, 6, 1)
     other = given(desk, run, step=6)
     assert job.code.resolve() == other.code.resolve()
-    assert (job.code / "kit" / "stage.py").is_file()
+    assert (job.code / "kit" / "errors.py").is_file()
     assert not run.code.exists()
     assert not run.jobs.exists()
 
@@ -136,14 +137,14 @@ def test_no_gpu_is_taken_from_a_training_unless_the_cluster_says_so(
 
 
 def test_a_recipe_that_is_not_the_runs_own_is_refused(desk: Desk, run: Run) -> None:
-    recipe, cluster = command.load(desk.recipe_file, ["training.seed=3"], refuse=False)
+    recipe, cluster = resolve.load(desk.recipe_file, ["training.seed=3"], refuse=False)
     with pytest.raises(RunError, match=r"training.seed: 0 -> 3"):
         beside.submit("evaluate", recipe, cluster, 5, print)
     assert not run.beside.exists()
 
 
 def test_two_jobs_for_one_result_are_refused_and_two_results_are_not(desk: Desk, run: Run) -> None:
-    recipe, cluster = command.load(desk.recipe_file)
+    recipe, cluster = resolve.load(desk.recipe_file)
     with local.hold(run), local.hold(run.at(5).job("generate")):
         given(desk, run)  # beside the training, and another result of the same step
         with local.hold(run.at(5).job("evaluate")), pytest.raises(RunError, match="is at work"):
@@ -155,4 +156,4 @@ def test_what_a_fork_was_begun_from_is_made_of_its_parent(desk: Desk, run: Run) 
     write_json(run.attempt(1).start, {"from_step": 4})
     write_json(run.origin, {"run": "parent", "step": 4})
     with pytest.raises(CheckpointError, match=r"--step 4: .* begun from; give parent, or a later"):
-        beside.state("evaluate", command.load(desk.recipe_file)[0], 4)
+        beside.state("evaluate", resolve.load(desk.recipe_file)[0], 4)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from kit.config.tokenizer import Choice
 from kit.tokenizer.choice import by_rule
-from kit.vocabularies import Choice
 
 SIZES = {"small": 100, "middle": 200, "large": 300}
 

@@ -9,13 +9,13 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from kit import amendments, config
-from kit.clusters import Cluster
-from kit.config import Recipe
+from kit.config import amendments
+from kit.config.cluster import Cluster
+from kit.config.load import load, load_cluster, load_recipe
+from kit.config.recipe import Recipe, is_remote
+from kit.config.section import differing_keys, read_resolved
 from kit.errors import ConfigError
-from kit.files import write_json
-from kit.recipes import load, load_cluster, load_recipe
-from kit.sections import differing_keys, read_resolved
+from kit.store.files import write_json
 
 if TYPE_CHECKING:
     from tests.conftest import Desk
@@ -54,7 +54,7 @@ def test_a_recipe_of_the_kit_loads(path: Path) -> None:
     assert recipe.name == path.stem
     assert isinstance(recipe.training.deepspeed, dict)
     assert all(
-        config.is_remote(source.location) or Path(source.location).is_file()
+        is_remote(source.location) or Path(source.location).is_file()
         for source in recipe.corpus.sources.values()
     )
 

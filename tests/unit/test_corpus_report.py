@@ -6,16 +6,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kit import shards, stage
 from kit.corpus import download, preprocess, report
+from kit.data import shards
 from kit.errors import StageError
-from kit.files import read_json
-from kit.workspace import MANIFEST
+from kit.store.files import read_json
+from kit.store.paths import MANIFEST
+from kit.store.units import make_units
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from kit.config import Recipe
+    from kit.config.recipe import Recipe
     from tests.conftest import Desk
 
 FILTER = "corpus.filters.length.min=60"
@@ -23,7 +24,7 @@ FILTER = "corpus.filters.length.min=60"
 
 def make(recipe: Recipe) -> Path:
     for module in (download, preprocess):
-        stage.run(module.__name__, module.units(recipe))
+        make_units(module.__name__, module.units(recipe))
     return report.make(recipe)
 
 
@@ -81,7 +82,7 @@ def test_a_report_that_is_there_is_not_made_again(desk: Desk) -> None:
 
 def test_there_is_no_report_before_the_last_shard(desk: Desk) -> None:
     recipe = desk.recipe()
-    stage.run("download", download.units(recipe))
-    stage.run("preprocess", preprocess.units(recipe), 0, 2)
+    make_units("download", download.units(recipe))
+    make_units("preprocess", preprocess.units(recipe), 0, 2)
     with pytest.raises(StageError, match=r"run jobs\.preprocess first"):
         report.make(recipe)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, trainers
 
 from kit.errors import InputError
-from kit.files import file_hash
+from kit.store.files import file_hash
 from kit.tokenizer import assemble, counts
 from kit.tokenizer.count import count
 
@@ -118,5 +118,5 @@ def test_these_words_give_these_bytes(web_texts: list[str], tmp_path: Path) -> N
     found = np.fromfile(tmp_path / counts.COUNTS, "<u8")
     assert (len(found), int(found.sum())) == (1611, 5341)
     assert file_hash(tmp_path / counts.WORDS)[:16] == "2da1db1a59f272cc", (
-        "other bytes from the same words: raise TOKENIZER_VERSION in kit/tokens.py, then this hash"
+        "other bytes from the same words: raise TOKENIZER_VERSION in kit/data/tokens.py, then this hash"
     )

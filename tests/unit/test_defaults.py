@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 import pytest
 from pydantic import Field
 
-from kit import config, shards, tokens
-from kit.config import Filters, Length, Normalise, Source
+from kit.config.defaults import Given
+from kit.config.recipe import Corpus, Filters, Length, Normalise, Release, Source
+from kit.config.section import Section
+from kit.config.tokenizer import Candidate, Choice, Tokenizer
 from kit.corpus import download
-from kit.defaults import Given, alike
+from kit.data import shards, tokens
 from kit.release import export, generate
-from kit.sections import Section
-from kit.vocabularies import Candidate, Choice, Tokenizer
+from kit.store.manifest import alike
 from tests.later import later
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ VERSIONS = {
 DEFAULTS = {
     Source: {"mirrors": [], "sha256": None, "sha1": None, "index": None, "title": "line",
              "text_key": "text"},
-    config.Corpus: {"downloads": None, "mode": "default", "segmenter": "auto",
+    Corpus: {"downloads": None, "mode": "default", "segmenter": "auto",
                     "segmenter_version": None, "on_bad_input": "stop"},
     Normalise: {"keep_ranges": True, "keep_url_tildes": True, "keep_accent_spaces": True},
     Length: {"min": 0, "max": None},
@@ -114,7 +115,7 @@ DEFAULTS = {
                 "candidates": [], "tasks": 1, "count_mb": 1000.0},
     Candidate: {"algorithm": None, "vocab_size": None, "limit_alphabet": None, "spaces": None},
     Choice: {"measure": "bits_per_byte", "margin": 0.0, "exact": True},
-    config.Release: {"dtype": "bfloat16", "license": "other", "prompts": ["日本の"],
+    Release: {"dtype": "bfloat16", "license": "other", "prompts": ["日本の"],
                      "max_new_tokens": 40, "temperature": 0.8, "top_p": 0.95, "seed": 0},
 }  # fmt: skip
 
@@ -127,7 +128,7 @@ def test_a_default_changes_with_the_version_of_its_stage_alone(kind: type[Sectio
         if not field.is_required()
     }
     plain = {name: value for name, value in found.items() if not isinstance(value, Section)}
-    assert plain == DEFAULTS[kind], "raise the VERSION of its stages, as kit/manifest.py says"
+    assert plain == DEFAULTS[kind], "raise the VERSION of its stages, as kit/store/manifest.py says"
 
 
 @pytest.mark.parametrize("stage", VERSIONS)

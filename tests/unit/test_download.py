@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kit import manifest, stage
-from kit.config import Source
+from kit.config.recipe import Source
 from kit.corpus import download, jsonl, plaintext
 from kit.corpus.faults import Faults
 from kit.corpus.raw import sources
 from kit.errors import ConfigError, InputError
-from kit.workspace import MANIFEST
+from kit.store import manifest
+from kit.store.paths import MANIFEST
+from kit.store.units import Unit, census, make_units
 from tests.unit.server import Server, serving
 
 if TYPE_CHECKING:
@@ -41,23 +42,23 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         yield state
 
 
-def unit(desk: Desk, name: str, *overrides: str) -> stage.Unit:
+def unit(desk: Desk, name: str, *overrides: str) -> Unit:
     recipe = desk.recipe(*overrides)
     return next(unit for unit in download.units(recipe) if unit.name == name)
 
 
-def web(desk: Desk, location: object, *overrides: str) -> stage.Unit:
+def web(desk: Desk, location: object, *overrides: str) -> Unit:
     return unit(desk, "web", f"corpus.sources.web.location={location}", *overrides)
 
 
-def pieces(made: stage.Unit) -> list[dict[str, Any]]:
-    stage.run("download", [made])
+def pieces(made: Unit) -> list[dict[str, Any]]:
+    make_units("download", [made])
     assert made.state(verify=True) == "done"
     found: list[dict[str, Any]] = manifest.read(made.folder, "jobs.download")["pieces"]
     return found
 
 
-def documents(made: stage.Unit) -> list[list[str]]:
+def documents(made: Unit) -> list[list[str]]:
     read = {"plaintext": plaintext.documents, "jsonl": jsonl.documents}
     return [text for piece in pieces(made) for text in read[piece["kind"]](piece, Faults("stop"))]
 
@@ -90,7 +91,7 @@ def test_own_json_lines_are_a_source(desk: Desk) -> None:
 def test_a_fetched_source_becomes_a_unit_that_is_done(desk: Desk, server: Server) -> None:
     made = web(desk, server.url(), f"corpus.sources.web.sha256={hashlib.sha256(BODY).hexdigest()}")
     assert len(documents(made)) == 2_000
-    assert stage.run("download", [made]) == 0
+    assert make_units("download", [made]) == 0
     assert len(server.asked) == 1
 
 
@@ -98,11 +99,11 @@ def test_a_file_of_another_sha256_is_refused_and_fetched_anew(desk: Desk, server
     made = web(desk, server.url(), f"corpus.sources.web.sha256={hashlib.sha256(BODY).hexdigest()}")
     server.body = BODY.replace("行 7\n".encode(), "行 8\n".encode(), 1)
     with pytest.raises(InputError, match=r"SHA-256 is not that of corpus\.sources\.web"):
-        stage.run("download", [made])
+        make_units("download", [made])
     assert made.state() == "missing"
     assert not (made.folder / MANIFEST).exists()
     server.body = BODY
-    stage.run("download", [made])
+    make_units("download", [made])
     assert made.state(verify=True) == "done"
 
 
@@ -111,7 +112,7 @@ def test_a_local_file_of_another_checksum_is_refused_and_stays(desk: Desk) -> No
     with pytest.raises(
         InputError, match=r"web\.txt: its SHA-1 is not that of corpus\.sources\.web"
     ):
-        stage.run("download", [made])
+        make_units("download", [made])
     assert desk.web.is_file()
     right = hashlib.sha1(desk.web.read_bytes(), usedforsecurity=False).hexdigest()
     assert pieces(web(desk, desk.web, f"corpus.sources.web.sha1={right}"))
@@ -162,7 +163,7 @@ def test_a_dump_that_is_not_the_published_one_is_refused(desk: Desk, dump: Serve
     dump.files[f"{DATE}-pages-articles-multistream.xml.bz2"] += b"!"
     made = unit(desk, "jawiki", f"corpus.sources.jawiki.location={DATE}")
     with pytest.raises(InputError, match=r"its SHA-1 is not that of http.*sha1sums\.txt"):
-        stage.run("download", [made])
+        make_units("download", [made])
 
 
 @pytest.mark.parametrize("lacks", ["sha1sums.txt", "pages-articles-multistream-index.txt.bz2"])
@@ -241,10 +242,10 @@ def test_of_a_fetched_file_that_was_made_into_parts_the_parts_are_enough(
 
 def test_a_source_of_another_size_or_time_is_stale(desk: Desk) -> None:
     units = download.units(desk.recipe())
-    stage.run("download", units)
-    assert stage.census(download.units(desk.recipe()))["done"] == 2
+    make_units("download", units)
+    assert census(download.units(desk.recipe()))["done"] == 2
     desk.web.write_text(desk.web.read_text(encoding="utf-8") + "\n\n追加\n", encoding="utf-8")
-    assert stage.census(download.units(desk.recipe())) == {
+    assert census(download.units(desk.recipe())) == {
         "done": 1, "missing": 0, "stale": 1, "broken": 0,
     }  # fmt: skip
 
@@ -259,7 +260,7 @@ def test_a_source_of_another_size_or_time_is_stale(desk: Desk) -> None:
     ],
 )
 def test_what_decides_the_pieces_is_a_cause(desk: Desk, override: str, state: str | None) -> None:
-    stage.run("download", [unit(desk, "jawiki")])
+    make_units("download", [unit(desk, "jawiki")])
     if state is None:
         with pytest.raises(InputError, match=r"index=/nowhere: there is no such file"):
             unit(desk, "jawiki", override)
@@ -269,7 +270,7 @@ def test_what_decides_the_pieces_is_a_cause(desk: Desk, override: str, state: st
 
 @pytest.mark.parametrize("what", [{"text_key": "a"}, {"mirrors": ["https://example.org/a.bz2"]}])
 def test_what_decides_nothing_is_no_cause(desk: Desk, what: dict[str, object]) -> None:
-    stage.run("download", [unit(desk, "jawiki")])
+    make_units("download", [unit(desk, "jawiki")])
     recipe = desk.recipe()
     source = recipe.corpus.sources["jawiki"].model_copy(update=what)
     elsewhere = {"sources": {"jawiki": source}, "downloads": "/nowhere"}
@@ -279,7 +280,7 @@ def test_what_decides_nothing_is_no_cause(desk: Desk, what: dict[str, object]) -
 
 
 def test_an_index_at_hand_is_a_cause(desk: Desk) -> None:
-    stage.run("download", [unit(desk, "jawiki")])
+    make_units("download", [unit(desk, "jawiki")])
     (desk.folder / "index.bz2").write_bytes(b"")
     with_index = unit(desk, "jawiki", f"corpus.sources.jawiki.index={desk.folder / 'index.bz2'}")
     assert with_index.state() == "stale"

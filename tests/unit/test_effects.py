@@ -11,16 +11,17 @@ from typer.testing import CliRunner
 from jobs import command, generate, preprocess, tokenize, tokenizer, train
 from kit.cluster.requeue import Decision, decide_task
 from kit.cluster.state import JobState
-from kit.clusters import Cluster, TaskResources, TrainingResources
+from kit.config.cluster import Cluster, TaskResources, TrainingResources
+from kit.config.load import load_cluster, load_recipe
 from kit.errors import ConfigError, RunError, StageError
-from kit.files import file_hash, write_json
-from kit.recipes import load_cluster, load_recipe
+from kit.relay import resolve
+from kit.store.files import file_hash, write_json
 from tests.conftest import ROOT
 
 if TYPE_CHECKING:
     import typer
 
-    from kit.workspace import Run
+    from kit.store.paths import Run
     from tests.conftest import Desk
 
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -145,7 +146,7 @@ def test_a_task_has_the_retries_of_its_own_section(run: Run) -> None:
 @pytest.fixture
 def begun(desk: Desk) -> Run:
     """The run of the small recipe, with a checkpoint and an export, of which only names are looked at."""
-    recipe, cluster = command.load(desk.recipe_file)
+    recipe, cluster = resolve.load(desk.recipe_file)
     run = command.run_of(recipe)
     write_json(run.recipe, recipe.model_dump(mode="json"))
     write_json(run.cluster, cluster.model_dump(mode="json"))

@@ -17,8 +17,8 @@ from kit.corpus.raw import fetch as fetching
 from kit.corpus.raw.checksums import Sum
 from kit.corpus.raw.fetch import NotThere, Patience, fetch, place
 from kit.errors import InputError, TransferError
-from kit.files import write_json
-from kit.progress import shown
+from kit.output.progress import shown
+from kit.store.files import write_json
 from tests.disk import fill, small_disk
 from tests.unit.server import Server, serving
 

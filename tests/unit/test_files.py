@@ -12,9 +12,9 @@ from typing import IO, TYPE_CHECKING, Any
 
 import pytest
 
-from kit import files
 from kit.errors import InputError
-from kit.files import atomic, file_hash, is_temporary, zstd_reader, zstd_writer
+from kit.store import files
+from kit.store.files import atomic, file_hash, is_temporary, zstd_reader, zstd_writer
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 KILLED_IN_THE_MIDDLE = """
 import os, signal, sys
 from pathlib import Path
-from kit.files import atomic
+from kit.store.files import atomic
 with atomic(Path(sys.argv[1])) as out:
     out.write(b"x" * 5_000_000)
     out.flush()
@@ -159,7 +159,7 @@ def test_a_hash_of_text_is_the_same_on_every_machine() -> None:
 
 PRINTS = """
 import sys
-from kit.files import spare_output
+from kit.cluster.entry import spare_output
 
 if sys.argv[1] == "spared":
     spare_output()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kit.config import Filters
+from kit.config.recipe import Filters
 from kit.corpus.filters import refused_by, repeated
 
 

@@ -10,22 +10,23 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from jobs import command, train
-from kit.cluster import submission
 from kit.errors import CheckpointError, ConfigError, RunError
-from kit.files import file_hash, read_json, write_json
+from kit.relay import resolve
+from kit.run import directory
+from kit.store.files import file_hash, read_json, write_json
 from kit.training import checkpoint
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from kit.workspace import Run
+    from kit.store.paths import Run
     from tests.conftest import Desk
 
 
 @pytest.fixture
 def parent(desk: Desk) -> Run:
     """The run of the small recipe, with checkpoints of steps 5 and 10."""
-    recipe, cluster = command.load(desk.recipe_file)
+    recipe, cluster = resolve.load(desk.recipe_file)
     run = command.run_of(recipe)
     write_json(run.recipe, recipe.model_dump(mode="json"))
     write_json(run.cluster, cluster.model_dump(mode="json"))
@@ -64,7 +65,7 @@ def test_a_fork_has_the_checkpoint_the_changes_and_its_origin(parent: Run) -> No
     assert read_json(made.recipe)["training"]["learning_rate"] == 0.0005
     assert read_json(made.cluster)["training"]["minutes"] == 9
     assert read_json(made.identity)["id"] != read_json(parent.identity)["id"]
-    assert (made.code / "kit" / "stage.py").is_file()
+    assert (made.code / "kit" / "errors.py").is_file()
     assert made.environment.is_file()
     origin = read_json(made.origin)
     assert origin["run"] == parent.root.name
@@ -81,8 +82,8 @@ def test_a_fork_says_how_it_is_started_and_is_submitted_as_it_stands(
 ) -> None:
     made = fork(parent, 5, "name=on", "training.steps=20")
     assert f"python -m jobs.train submit {made.root}\n" in capsys.readouterr().out
-    recipe, cluster = command.load(made.root)
-    assert submission.prepare(recipe, cluster) == made
+    recipe, cluster = resolve.load(made.root)
+    assert directory.prepare(recipe, cluster) == made
     assert recipe.training.steps == 20
 
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kit.files import write_json
+from kit.store.files import write_json
 from kit.training.interruption import Interruption, Lookout, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kit.workspace import Run
+    from kit.store.paths import Run
 
 
 @pytest.fixture

@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kit import stage
 from kit.cluster import view
-from kit.stage import Tally
+from kit.store.units import Tally, make_units
 from kit.training.journal import Journal, said, step
 from tests.unit.test_log import on_terminal, unit
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from kit.workspace import Attempt, Run
+    from kit.store.paths import Attempt, Run
 
 
 def row_of(number: int, loss: float | None = 3.2141, seconds: float = 2.0) -> dict[str, Any]:
@@ -137,7 +136,7 @@ def test_the_supervisor_shows_the_units_of_a_job_and_what_a_task_said_last(
     (logs / "any-1_0_log.out").write_text("2026-11-28 01:02:03 any: of an earlier day\n")
     os.utime(logs / "any-1_0_log.out", (0, 0))
     tally = Tally(units)
-    stage.run("any", units[:1])
+    make_units("any", units[:1])
 
     def work() -> None:
         with view.units(run, "any", tally) as look:

@@ -1,18 +1,29 @@
-"""Processes that end with the supervisor that started them."""
+"""Processes that end with the supervisor that started them; what a task is sent as."""
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+from typing import TYPE_CHECKING
+
+from kit.cluster import launch
+from kit.cluster.jobs import Job
+from kit.corpus.dedup import fingerprint
+from kit.store.files import write_text
+from kit.store.paths import Run
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # A supervisor and its task: the task says its process id, or what it was refused with, and waits.
 TASK = """
 import os, sys, time
-from kit.cluster import launch
+from kit.cluster import entry
 from kit.errors import Interrupted
 try:
-    launch.end_with(int(sys.argv[1]))
+    entry.end_with(int(sys.argv[1]))
 except Interrupted as refused:
     print(refused, flush=True)
     sys.exit(75)
@@ -45,3 +56,24 @@ def test_a_task_that_starts_after_its_supervisor_died_leaves() -> None:
     )
     assert task.returncode == 75
     assert task.stdout == f"the supervisor, process {dead.pid}, has died\n"
+
+
+def test_a_run_with_the_code_of_an_earlier_version_is_given_the_names_of_that(
+    tmp_path: Path,
+) -> None:
+    run = Run(tmp_path / "run")
+    for module, text in {
+        "kit/cluster/launch": "def enter(work, *arguments): print(work.__module__, *arguments)",
+        "kit/corpus/fingerprint": "def work(run, task, tasks): ...",
+    }.items():
+        write_text(run.code / f"{module}.py", f"{text}\n")
+    launch.write_local(tmp_path, "1", Job("fingerprint", fingerprint.work, 2), run, 1)
+    unpickle = "import pickle, sys; pickle.load(open(sys.argv[1], 'rb')).result()"
+    task = subprocess.run(
+        [sys.executable, "-c", unpickle, tmp_path / "1_submitted.pkl"],
+        env=os.environ | {"PYTHONPATH": str(run.code), "PYTHONSAFEPATH": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert task.stdout == f"kit.corpus.fingerprint {run.root} fingerprint 1 2\n"

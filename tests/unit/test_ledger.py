@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kit.files import write_json
+from kit.store.files import write_json
+from kit.store.paths import Run
 from kit.tracking import ledger
 from kit.tracking.tensorboard import EventFile
-from kit.workspace import Run
 from tests.disk import fill, small_disk
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from kit.workspace import Attempt
+    from kit.store.paths import Attempt
 
 
 def attempt(

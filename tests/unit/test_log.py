@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kit import log, progress, stage
+from kit.output import log, progress
+from kit.store.units import Tally, Unit, make_units
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -118,25 +119,25 @@ def test_figures_say_how_far_how_fast_and_how_long(
     assert progress.figures(done, total, "unit", per_second) == text
 
 
-def unit(folder: Path, name: str) -> stage.Unit:
+def unit(folder: Path, name: str) -> Unit:
     def make(place: Path) -> dict[str, int]:
         (place / "file").write_text(name)
         return {}
 
-    return stage.Unit(name, folder / name, {"stage": "any"}, make)
+    return Unit(name, folder / name, {"stage": "any"}, make)
 
 
 def test_a_stage_on_a_terminal_has_a_bar_and_in_a_file_a_line_a_unit(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stage.run("any", [unit(tmp_path, name) for name in ("a", "b")])
-    stage.run("any", [unit(tmp_path, name) for name in ("a", "b")])
+    make_units("any", [unit(tmp_path, name) for name in ("a", "b")])
+    make_units("any", [unit(tmp_path, name) for name in ("a", "b")])
     lines = capsys.readouterr().err.splitlines()
     assert [line.split(" ", 2)[2].split(",")[0].rstrip(")") for line in lines] == [
         "any: a (1 of 2", "any: b (2 of 2", "any: nothing to do",
     ]  # fmt: skip
     assert lines[-1].endswith("2 units are done")
-    text = on_terminal(lambda: void(stage.run("any", [unit(tmp_path, "c"), unit(tmp_path, "d")])))
+    text = on_terminal(lambda: void(make_units("any", [unit(tmp_path, "c"), unit(tmp_path, "d")])))
     assert re.search(r"1 of 2 units, .* left, d", text)
 
 
@@ -145,11 +146,11 @@ def void(_: object) -> None: ...
 
 def test_a_tally_counts_what_others_make(tmp_path: Path) -> None:
     units = [unit(tmp_path, name) for name in ("a", "b", "c")]
-    stage.run("any", units[:1])
-    stale = stage.Unit("a", tmp_path / "a", {"stage": "other"}, units[0].make)
-    tally = stage.Tally([stale, *units[1:]])
+    make_units("any", units[:1])
+    stale = Unit("a", tmp_path / "a", {"stage": "other"}, units[0].make)
+    tally = Tally([stale, *units[1:]])
     assert (tally.total, tally.done()) == (3, 0)
-    stage.run("any", units[1:2])
+    make_units("any", units[1:2])
     assert tally.done() == 1
-    stage.run("any", [stale])
+    make_units("any", [stale])
     assert tally.done() == 2

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from kit import shards
+from kit.config.tokenizer import Vocabulary
+from kit.data import shards
 from kit.errors import InputError
 from kit.tokenizer import assemble, measure
 from kit.tokenizer.assemble import END
 from kit.tokenizer.counts import Chunk
-from kit.vocabularies import Vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kit.config import Normalise
-from kit.corpus.keep import SPACED_SCRIPTS
-from kit.corpus.normalise import Normaliser
+from kit.config.recipe import Normalise
+from kit.corpus.normalise.normaliser import Normaliser
+from kit.corpus.normalise.preserve import SPACED_SCRIPTS
 
 if TYPE_CHECKING:
     from pathlib import Path

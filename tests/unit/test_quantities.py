@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from kit import quantities
+from kit.output import quantities
 
 
 @pytest.mark.parametrize(

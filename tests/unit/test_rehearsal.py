@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from jobs import command, rehearsal
-from kit import plan
-from kit.cluster import local, submission
+from kit.cluster import local
 from kit.errors import JobFailed, RunError, StageError
-from kit.files import write_json
+from kit.plan.flops import flops_per_token
+from kit.relay import rehearsal, resolve
+from kit.run import directory
+from kit.store.files import write_json
 
 if TYPE_CHECKING:
-    from kit.workspace import Run
+    from kit.store.paths import Run
     from tests.conftest import Desk
 
 PARAMETERS, BLOCKS = 1_000_000, 500
@@ -47,7 +48,7 @@ def write_ledger(run: Run, number: int, seconds: list[float]) -> None:
 @pytest.fixture
 def report(desk: Desk, run: Run) -> dict[str, Any]:
     """That of a run of 3,000 epochs over 500 blocks in steps of 8, on two A100."""
-    recipe, cluster = command.load(
+    recipe, cluster = resolve.load(
         desk.recipe_file,
         [
             "training.steps=null", "training.epochs=3000", "training.validate_every=1000",
@@ -77,7 +78,7 @@ def test_of_saves_and_validations_the_longest_counts(report: dict[str, Any]) -> 
 
 
 def test_the_mfu_is_of_all_ranks(desk: Desk, report: dict[str, Any]) -> None:
-    work = plan.flops_per_token(PARAMETERS, desk.recipe().model)
+    work = flops_per_token(PARAMETERS, desk.recipe().model)
     assert report["measured"]["mfu"] == pytest.approx(64 * work / (2 * 312e12))
 
 
@@ -111,7 +112,7 @@ def test_a_report_is_printed_with_its_units(
 
 def test_a_recipe_that_says_when_to_save_is_reckoned_by_it(desk: Desk, run: Run) -> None:
     write_ledger(run, 1, [9.0] * 5 + [2.0])
-    report = rehearsal.report(run, *command.load(desk.recipe_file))
+    report = rehearsal.report(run, *resolve.load(desk.recipe_file))
     assert report["whole"]["checkpoint_interval_seconds"] == 5 * 2.0
     assert report["whole"]["saves"] == 2
     assert report["measured"]["mfu"] is None
@@ -121,7 +122,7 @@ def test_a_limit_too_short_for_a_start_and_a_save_gets_nowhere(
     desk: Desk, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_ledger(run, 1, [1970.0] + [9.0] * 4 + [2.0])
-    loaded = command.load(desk.recipe_file, ["cluster.training.minutes=1"])
+    loaded = resolve.load(desk.recipe_file, ["cluster.training.minutes=1"])
     write_json(run.attempt(1).start, {"from_step": 0, "time": 900.0})
     report = rehearsal.report(run, *loaded)
     assert report["whole"]["attempts"] is None
@@ -132,31 +133,31 @@ def test_a_limit_too_short_for_a_start_and_a_save_gets_nowhere(
 def test_attempts_too_short_to_measure_are_said_to_be(desk: Desk, run: Run) -> None:
     write_ledger(run, 1, [9.0] * 5)
     with pytest.raises(JobFailed, match="to measure"):
-        rehearsal.report(run, *command.load(desk.recipe_file))
+        rehearsal.report(run, *resolve.load(desk.recipe_file))
 
 
 def test_an_earlier_rehearsal_is_replaced(run: Run) -> None:
-    submission.identify(run, "small-rehearsal", rehearsal_of="small")
+    directory.identify(run, "small-rehearsal", rehearsal_of="small")
     rehearsal.replace(run)
     assert list(run.root.parent.glob("*run*")) == []
 
 
 def test_a_run_that_is_no_rehearsal_is_not_replaced(run: Run) -> None:
-    submission.identify(run, "small-rehearsal")
+    directory.identify(run, "small-rehearsal")
     with pytest.raises(RunError, match="is no rehearsal"):
         rehearsal.replace(run)
     assert run.identity.is_file()
 
 
 def test_a_rehearsal_at_work_is_not_replaced(run: Run) -> None:
-    submission.identify(run, "small-rehearsal", rehearsal_of="small")
+    directory.identify(run, "small-rehearsal", rehearsal_of="small")
     with local.hold(run), pytest.raises(RunError, match="is at work on this run"):
         rehearsal.replace(run)
     assert run.identity.is_file()
 
 
 def test_a_rehearsal_before_the_tokens_are_made_says_what_is_missing(desk: Desk) -> None:
-    recipe, cluster = command.load(desk.recipe_file)
+    recipe, cluster = resolve.load(desk.recipe_file)
     with pytest.raises(StageError, match=r"run jobs\.\w+ first"):
         rehearsal.rehearse(recipe, cluster, 50)
     assert not desk.workspace.root.exists()

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kit.cluster import launch, requeue
+from kit.cluster import requeue
+from kit.cluster.jobs import Job, begin_anew
 from kit.cluster.requeue import Decision, decide_task, decide_training
 from kit.cluster.state import JobState
-from kit.clusters import Cluster, TaskResources, TrainingResources
-from kit.files import write_json
+from kit.config.cluster import Cluster, TaskResources, TrainingResources
+from kit.store.files import write_json
 
 if TYPE_CHECKING:
-    from kit.workspace import Run
+    from kit.store.paths import Run
 
 JOB = "17.0"
 FAR, NEAR = 3_000.0, 30.0  # seconds to the time limit
@@ -332,15 +333,15 @@ def test_a_task_that_met_a_mistake_of_the_users_is_not_retried(run: Run) -> None
 
 def test_a_new_submission_of_training_removes_a_stop(run: Run) -> None:
     run.stop.touch()
-    launch.begin_anew(run, [launch.Job("tokenize", lambda run, task, tasks: None, 4, "arrays")])
+    begin_anew(run, [Job("tokenize", lambda run, task, tasks: None, 4, "arrays")])
     assert run.stop.exists()
-    launch.begin_anew(run, [launch.Job("train", lambda run, task, tasks: None, 1, "training")])
+    begin_anew(run, [Job("train", lambda run, task, tasks: None, 1, "training")])
     assert not run.stop.exists()
 
 
 def test_a_new_submission_forgets_old_mistakes(run: Run) -> None:
     fail(run, "preprocess", "9.0")
-    launch.begin_anew(run, [launch.Job("preprocess", lambda run, task, tasks: None)])
+    begin_anew(run, [Job("preprocess", lambda run, task, tasks: None)])
     assert task(run, 1).requeue
 
 

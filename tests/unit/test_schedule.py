@@ -10,14 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kit import amendments, schedule
-from kit.config import Training
+from kit.config import amendments
+from kit.config.recipe import Training
 from kit.errors import ConfigError
-from kit.files import write_json
-from kit.schedule import Piece, Schedule, Start
+from kit.plan import schedule
+from kit.plan.schedule import Piece, Schedule, Start
+from kit.store.files import write_json
 
 if TYPE_CHECKING:
-    from kit.workspace import Run
+    from kit.store.paths import Run
 
 DECAYS = (
     {"decay": "cosine"}, {"decay": "linear"}, {"decay": "constant"}, {"decay": "wsd"},

@@ -11,15 +11,15 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kit import shards
-from kit.config import Corpus, Source
+from kit.config.recipe import Corpus, Source
 from kit.corpus import segment
-from kit.corpus.normalise import Normaliser
+from kit.corpus.normalise.normaliser import Normaliser
 from kit.corpus.preprocess import is_held_out
 from kit.corpus.segment import resolve
 from kit.corpus.steps import Steps, _Text, segmented
+from kit.data import shards
 from kit.errors import InputError
-from kit.files import text_hash, zstd_reader, zstd_writer
+from kit.store.files import text_hash, zstd_reader, zstd_writer
 
 SOURCE = Source(kind="plaintext", location="a.txt")
 DEFAULT = Corpus(sources={"a": SOURCE}, unit_mb=1, tasks=1, held_out=0.1, segmenter="mecab")
@@ -180,7 +180,7 @@ def test_these_documents_give_these_bytes(tmp_path: Path) -> None:
     assert (
         hashlib.sha256(text.encode()).hexdigest()
         == "e65328dcfa421a34bf5e59b6621d39f2f74aa1cb88e96a3c889433e1c54ba1aa"
-    ), "other bytes from the same documents: raise VERSION in kit/shards.py, then this hash"
+    ), "other bytes from the same documents: raise VERSION in kit/data/shards.py, then this hash"
 
 
 def keys(texts: list[str]) -> list[int]:

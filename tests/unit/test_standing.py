@@ -10,12 +10,12 @@ import pytest
 
 from kit.cluster import local, requeue
 from kit.cluster.state import Element
-from kit.files import write_json
 from kit.relay import fate, standing
-from kit.stage import Fault, Survey
+from kit.store.files import write_json
+from kit.store.units import Fault, Survey
 
 if TYPE_CHECKING:
-    from kit.workspace import Run
+    from kit.store.paths import Run
 
 DONE, NONE = Survey({"done": 2, "missing": 0}), Survey({"done": 0, "missing": 2})
 HALF = Survey({"done": 1, "missing": 1}, begun=["web-00001"])

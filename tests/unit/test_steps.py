@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kit.config import Corpus
+from kit.config.recipe import Corpus
 from kit.corpus import segment, steps
 from kit.corpus.steps import Steps, segmented
 

@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from jobs import command, rehearsal
-from kit import shards, tokens
-from kit.cluster import local, submission
+from jobs import command
+from kit.cluster import local
+from kit.data import shards, tokens
 from kit.errors import RunError, StageError
-from kit.relay import synthetic
+from kit.relay import rehearsal, resolve, synthetic
+from kit.run import directory
 
 if TYPE_CHECKING:
-    from kit.config import Recipe
+    from kit.config.recipe import Recipe
     from tests.conftest import Desk
 
 SIZE = 70_000  # entries: tokens of four bytes
@@ -69,8 +70,8 @@ def test_those_of_a_rehearsal_at_work_are_left_alone(desk: Desk, recipe: Recipe)
     synthetic.make(stand_in, steps=1, ranks=1)
     run = command.run_of(stand_in)
     run.root.mkdir(parents=True)
-    submission.identify(run, rehearsed.name, rehearsal_of="small")
-    _, cluster = command.load(desk.recipe_file)
+    directory.identify(run, rehearsed.name, rehearsal_of="small")
+    _, cluster = resolve.load(desk.recipe_file)
     with local.hold(run), pytest.raises(RunError, match="is at work on this run"):
         rehearsal.rehearse(recipe, cluster, 10, with_synthetic=True)
     assert tokens.complete(stand_in)
@@ -79,6 +80,6 @@ def test_those_of_a_rehearsal_at_work_are_left_alone(desk: Desk, recipe: Recipe)
 def test_without_tokens_a_rehearsal_says_that_there_is_another_way(
     desk: Desk, recipe: Recipe
 ) -> None:
-    _, cluster = command.load(desk.recipe_file)
+    _, cluster = resolve.load(desk.recipe_file)
     with pytest.raises(StageError, match=r"run jobs\.download first, or give --synthetic"):
         rehearsal.rehearse(recipe, cluster, 10)

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kit import shards
-from kit.config import Corpus, Source
+from kit.config.recipe import Corpus, Source
 from kit.corpus import segment
 from kit.corpus.steps import segment_document
+from kit.data import shards
 from kit.tokenizer import assemble
 from kit.tokenizer.table import Table
 from tests import vocabulary

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kit import manifest, shards, tokens
+from kit.data import shards, tokens
 from kit.errors import InputError, StageError
+from kit.store import manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,7 +86,7 @@ def test_these_documents_give_these_bytes(tmp_path: Path) -> None:
         "a.offsets": "96fb5e4a2704b410",
         "b.tokens": "9ae73ef20b3c44bd",
         "b.offsets": "96fb5e4a2704b410",
-    }, "other bytes from the same documents: raise VERSION in kit/tokens.py, then these hashes"
+    }, "other bytes from the same documents: raise VERSION in kit/data/tokens.py, then these hashes"
 
 
 @given(

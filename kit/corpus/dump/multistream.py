@@ -19,7 +19,7 @@ from collections import deque
 from typing import IO, TYPE_CHECKING
 
 from kit.errors import InputError
-from kit.files import CHUNK
+from kit.store.files import CHUNK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -6,8 +6,8 @@ import hashlib
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from kit.files import CHUNK
-from kit.progress import shown
+from kit.output.progress import shown
+from kit.store.files import CHUNK
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

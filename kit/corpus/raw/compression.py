@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import zstandard
 
 from kit.errors import InputError
-from kit.files import CHUNK
+from kit.store.files import CHUNK
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit
 
-from kit import log
 from kit.corpus.raw import checksums
 from kit.corpus.raw.partial import Known, Partial, put_away
 from kit.errors import InputError, TransferError
-from kit.files import CHUNK, text_hash
-from kit.progress import shown
+from kit.output import log
+from kit.output.progress import shown
+from kit.store.files import CHUNK, text_hash
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -17,7 +17,7 @@ from kit.corpus.raw import seekable
 from kit.corpus.raw.compression import Unpacked
 from kit.corpus.raw.pieces import OTHER, refuse_changed
 from kit.errors import InputError
-from kit.files import CHUNK, file_hash
+from kit.store.files import CHUNK, file_hash
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -13,7 +13,7 @@ import shutil
 from typing import TYPE_CHECKING, Self
 
 from kit.errors import InputError, TransferError
-from kit.files import read_json, sync_directory, write_json
+from kit.store.files import read_json, sync_directory, write_json
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -21,8 +21,8 @@ import zstandard
 from kit.corpus.raw import seekable
 from kit.corpus.raw.compression import Unpacked, is_packed
 from kit.errors import InputError
-from kit.files import CHUNK, atomic, file_hash, text_hash
-from kit.progress import shown
+from kit.output.progress import shown
+from kit.store.files import CHUNK, atomic, file_hash, text_hash
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

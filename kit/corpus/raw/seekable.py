@@ -13,7 +13,7 @@ import xz
 from xz.common import XZError
 
 from kit.errors import InputError
-from kit.files import CHUNK
+from kit.store.files import CHUNK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kit import config
+from kit.config.recipe import Source, is_url, named_kind
 from kit.errors import InputError
-from kit.files import text_hash
+from kit.store.files import text_hash
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -44,21 +44,21 @@ class Local:
     mtime_ns: int
 
 
-def remote(source: config.Source) -> Remote | None:
+def remote(source: Source) -> Remote | None:
     """Where a source is fetched from; None for files at hand."""
-    if config.is_url(source.location):
+    if is_url(source.location):
         return Remote((source.location, *source.mirrors))
-    if config.named_kind(source.location) == "plaintext":
+    if named_kind(source.location) == "plaintext":
         language = source.location.removeprefix("cc100-")
         return Remote((_CC100.format(language=language), *source.mirrors))
-    if config.named_kind(source.location) == "wikipedia":
+    if named_kind(source.location) == "wikipedia":
         wiki, date = source.location.split("-")
         urls = (_WIKIMEDIA.format(wiki=wiki, date=date, file=_DUMP), *source.mirrors)
         return Remote(urls, _beside(urls, wiki, date, _INDEX), _beside(urls, wiki, date, _SUMS))
     return None
 
 
-def local(name: str, source: config.Source) -> list[Local]:
+def local(name: str, source: Source) -> list[Local]:
     """The files of a path, a folder (all that are in it, however deep) or a pattern, sorted.
 
     Hidden files are none. Raises InputError where there is no file, or what is there cannot be looked at.

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from kit.errors import ClusterError
-from kit.files import sync_directory, text_hash
+from kit.store.files import sync_directory, text_hash
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

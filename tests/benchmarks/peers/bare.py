@@ -20,12 +20,12 @@ import deepspeed
 import numpy as np
 import torch
 
-from kit import shards, tokens
-from kit.config import Recipe
-from kit.files import file_hash
-from kit.sections import read_resolved
+from kit.config.recipe import Recipe
+from kit.config.section import read_resolved
+from kit.data import shards, tokens
+from kit.models.gpt2 import LanguageModel, parameter_groups
+from kit.store.files import file_hash
 from kit.training.engine import configuration
-from kit.training.model import LanguageModel, parameter_groups
 from tests.benchmarks.peers import Rows
 
 

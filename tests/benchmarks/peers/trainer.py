@@ -19,11 +19,11 @@ import deepspeed  # noqa: F401  before its communication is set up below
 import torch
 from transformers import GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments
 
-from kit import shards, tokens
-from kit.config import Recipe
-from kit.sections import read_resolved
+from kit.config.recipe import Recipe
+from kit.config.section import read_resolved
+from kit.data import shards, tokens
+from kit.models.gpt2 import configuration as model_configuration
 from kit.training.engine import configuration
-from kit.training.model import configuration as model_configuration
 from tests.benchmarks.peers import Rows
 
 _STEPS = 100_000  # it runs until it is ended

@@ -1,0 +1,105 @@
+"""The first function of every task: its log and signals, the environment it asks for, its exit code."""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import errno
+import gc
+import io
+import os
+import signal
+import socket
+import sys
+from typing import IO, TYPE_CHECKING, Any, cast
+
+from kit.cluster import state
+from kit.errors import INTERRUPTED, USER_MISTAKE, EkidenError, Interrupted
+from kit.output import log
+from kit.run.environment import check_environment
+from kit.store.files import write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from kit.cluster.jobs import Work
+    from kit.store.paths import Run
+
+RESOURCES = "EKIDEN_RESOURCES"  # of a Slurm job: the section of the cluster file, for the exit trap
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def perform(
+    work: Work, run: Run, name: str, task: int, tasks: int, ranks: Mapping[str, str]
+) -> None:
+    """What every process of a job runs, with the variables that tell it its rank.
+
+    A mistake of the user's ends it in one line, exit code 2.
+    """
+    spare_output()
+    # At its end the interpreter looks for garbage among all that torch and transformers have, for two
+    # seconds: a node is not held for that.
+    atexit.register(gc.freeze)
+    os.environ |= {**ranks, "EKIDEN_JOB": token()}
+    # In place of submitit's handlers: a task ends at once, its unit is made again; the training job
+    # installs its own.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    if not os.environ.get("EKIDEN_END_TIME", "").isdecimal():  # NONE: there is no limit
+        os.environ.pop("EKIDEN_END_TIME", None)
+    log.set_place("")
+    log.info(f"{name}: job {os.environ['EKIDEN_JOB']} on {socket.gethostname()}")
+    try:
+        if "EKIDEN_SUPERVISOR" in os.environ:
+            end_with(int(os.environ["EKIDEN_SUPERVISOR"]))
+        check_environment(run)
+        work(run, task, tasks)
+    except Interrupted as interrupted:
+        log.info(f"{name}: {interrupted}")
+        sys.exit(INTERRUPTED)
+    except EkidenError as error:
+        if error.exit_code == USER_MISTAKE:
+            write_json(run.mistake(name), {"job": token(), "message": str(error)})
+        log.error(f"{name}: {error}")
+        sys.exit(error.exit_code)
+
+
+def end_with(supervisor: int) -> None:
+    """Have SIGTERM from the kernel when the local supervisor dies; raises Interrupted if it is dead."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != supervisor:  # it died before: no signal will come
+        raise Interrupted(f"the supervisor, process {supervisor}, has died")
+
+
+def token() -> str:
+    """This start of this job, `ID.RESTARTS`: the same on all ranks, another after a requeue."""
+    if "SLURM_JOB_ID" in os.environ:
+        return f"{state.own_id()}.{os.environ.get('SLURM_RESTART_COUNT', '0')}"
+    return os.environ["EKIDEN_LOCAL_JOB"]
+
+
+def spare_output() -> None:
+    """Have what is printed from here on lost where the disk of the log is full, and nothing else.
+
+    Without it a line for the log would end a training that does not need the disk.
+    """
+    sys.stdout, sys.stderr = (
+        io.TextIOWrapper(cast("IO[bytes]", _Log(stream.fileno())), "utf-8", write_through=True)
+        for stream in (sys.stdout, sys.stderr)
+    )
+
+
+class _Log(io.FileIO):
+    """A file whose full disk is no error."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(descriptor, "w", closefd=False)
+
+    def write(self, data: Any) -> int:
+        """See io.FileIO; says that it wrote what it could not."""
+        try:
+            return super().write(data)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            return len(data)

@@ -1,0 +1,38 @@
+"""Stages as jobs: what is to be done, in how many tasks, and what each gets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from kit.store.paths import Run
+
+    Work = Callable[[Run, int, int], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A stage as a job, and the section of the cluster file that says what it gets."""
+
+    name: str
+    work: Work
+    tasks: int = 1
+    resources: Literal["network", "arrays", "single", "training"] = "single"
+    needed: tuple[int, ...] | None = None  # the tasks to send; None: all
+    title: str | None = None  # in the queue; None: the names of run and job
+
+    @property
+    def sent(self) -> Sequence[int]:
+        """The numbers of the tasks to send."""
+        return range(self.tasks) if self.needed is None else self.needed
+
+
+def begin_anew(run: Run, jobs: Sequence[Job]) -> None:
+    """A new submission starts without the mistakes of the one before, and without the user's STOP."""
+    for job in jobs:
+        run.mistake(job.name).unlink(missing_ok=True)
+        if job.resources == "training":
+            run.stop.unlink(missing_ok=True)

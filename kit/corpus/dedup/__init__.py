@@ -1,0 +1,1 @@
+"""Documents that stood in the corpus before, found in two passes of array jobs."""

@@ -1,0 +1,56 @@
+"""The first pass over the corpus for duplicates: a fingerprint of every document of a unit."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import xxhash
+
+from kit.config.recipe import Recipe
+from kit.config.section import read_resolved
+from kit.corpus import documents
+from kit.corpus.faults import Faults
+from kit.data import duplicates, shards
+from kit.store import manifest
+from kit.store.files import atomic
+from kit.store.paths import Workspace
+from kit.store.units import Unit, make_units
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from kit.store.paths import Run
+
+VERSION = 1  # raise when the same documents come to have other fingerprints
+
+
+def units(recipe: Recipe) -> list[Unit]:
+    """One unit for each piece of the raw text. Raises StageError before the download is complete."""
+    workspace = Workspace(Path(recipe.workspace))
+    section = {"mode": recipe.corpus.mode, "on_bad_input": recipe.corpus.on_bad_input}
+    return [
+        Unit(
+            piece["name"],
+            workspace.fingerprints(piece["name"]),
+            manifest.causes("fingerprint", VERSION, section, shards.piece_causes(piece)),
+            functools.partial(_make, recipe, piece),
+        )
+        for piece in shards.pieces(recipe)
+    ]
+
+
+def work(run: Run, task: int, tasks: int) -> None:
+    """What a submitted task runs; the run directory is all it reads."""
+    make_units("fingerprint", units(read_resolved(run.recipe, Recipe)), task, tasks)
+
+
+def _make(recipe: Recipe, piece: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
+    faults = Faults(recipe.corpus.on_bad_input)
+    count = 0
+    with atomic(folder / duplicates.FINGERPRINTS) as out:
+        for lines in documents.read(piece, faults, recipe.corpus.mode):
+            out.write(xxhash.xxh3_128_digest("\n".join(lines).encode()))
+            count += 1
+    return {"documents": count, "faults": dict(sorted(faults.counts.items()))}

@@ -1,0 +1,117 @@
+"""GPT-2 by transformers, and its loss."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812  torch's own name for it
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kit.config.recipe import Model, Recipe, Training
+    from kit.data.tokens import Vocabulary
+
+
+def configuration(model: Model, vocabulary: Vocabulary) -> Any:
+    """The transformers.GPT2Config of a model that is released."""
+    from transformers import GPT2Config
+
+    return GPT2Config(
+        vocab_size=vocabulary.size,
+        n_positions=model.n_positions,
+        n_embd=model.n_embd,
+        n_layer=model.n_layer,
+        n_head=model.n_head,
+        activation_function=model.activation,
+        resid_pdrop=model.dropout,
+        embd_pdrop=model.dropout,
+        attn_pdrop=model.dropout,
+        bos_token_id=vocabulary.begin,
+        eos_token_id=vocabulary.end,
+        attn_implementation=model.attention,
+        use_cache=False,
+    )
+
+
+def padded(vocab_size: int, multiple: int | None) -> int:
+    """The rows of the embedding: a multiple, which matrix units of a GPU like (NVIDIA's guide: of 64)."""
+    return vocab_size if multiple is None else -(-vocab_size // multiple) * multiple
+
+
+def released(weights: dict[str, Tensor], vocab_size: int) -> dict[str, Tensor]:
+    """A LanguageModel's weights under GPT2LMHeadModel's names, without the rows that fill up."""
+    named = {key.removeprefix("gpt2."): value for key, value in weights.items()}
+    for name in ("transformer.wte.weight", "lm_head.weight"):
+        if name in named:
+            named[name] = named[name][:vocab_size]
+    return named
+
+
+class LanguageModel(nn.Module):
+    """GPT-2 and the loss of its next tokens."""
+
+    def __init__(self, recipe: Recipe, vocabulary: Vocabulary) -> None:
+        from transformers import GPT2LMHeadModel
+
+        super().__init__()
+        self._vocab_size = vocabulary.size
+        rows = padded(self._vocab_size, recipe.model.pad_vocab_to)
+        config = configuration(recipe.model, replace(vocabulary, size=rows))
+        self.gpt2 = GPT2LMHeadModel(config)
+        if recipe.model.activation_checkpointing:
+            self.gpt2.gradient_checkpointing_enable()
+        self._inside = recipe.training.labels == "inside"
+        self._chunk = recipe.training.loss_chunk
+
+    def forward(self, blocks: Tensor) -> Tensor:
+        """Mean cross-entropy in nats, a scalar, of blocks int64 [batch, length + 1].
+
+        The last column is looked ahead to, so that no label is lost; with `labels: inside` it is
+        not used, and a block predicts its tokens from the second on.
+        """
+        length = blocks.shape[1] - 1
+        inputs, labels = blocks[:, :length], blocks[:, 1:]
+        if self._inside:
+            inputs, labels = inputs[:, :-1], labels[:, :-1]
+        hidden = self.gpt2.transformer(inputs).last_hidden_state.flatten(0, 1)
+        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        size = self._chunk or len(hidden)
+        for part, goal in zip(
+            torch.split(hidden, size), torch.split(labels.flatten(), size), strict=True
+        ):
+            if self._chunk and self.training:
+                # The logits of a chunk are made again in the backward pass: at a vocabulary of
+                # 50,000, those of 8 x 1,024 tokens and their gradient would take 5 GB.
+                total = total + checkpoint(
+                    self._loss, part, goal, use_reentrant=False, preserve_rng_state=False
+                )
+            else:
+                total = total + self._loss(part, goal)
+        return total / labels.numel()
+
+    def _loss(self, hidden: Tensor, labels: Tensor) -> Tensor:
+        logits = self.gpt2.lm_head(hidden)
+        if logits.shape[-1] > self._vocab_size:
+            # Rows that only fill up the vocabulary have no part in the loss: they are never trained.
+            logits = logits[:, : self._vocab_size]
+        logits = logits.float()
+        return F.cross_entropy(logits, labels, reduction="sum")
+
+
+def parameter_groups(model: nn.Module, training: Training) -> list[dict[str, Any]]:
+    """Parameters in two groups: weight decay is for matrices, not for biases and norms."""
+    named: Iterator[tuple[str, nn.Parameter]] = model.named_parameters()
+    decayed: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for _, parameter in named:
+        (decayed if training.decay_all or parameter.dim() > 1 else others).append(parameter)
+    groups = [
+        {"params": decayed, "weight_decay": training.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]

@@ -1,0 +1,135 @@
+"""How far long work has come: on a terminal a bar, in a file or pipe a line a minute.
+
+    with shown("ja.txt.xz", total, "B") as at:
+        at(bytes_so_far)
+
+Both tell the same: what is done, the rate over the last minute, and the time left at that rate.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections import deque
+from typing import IO, TYPE_CHECKING, Protocol
+
+from kit.output import log, quantities
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.progress import Progress
+
+MINUTE = 60.0  # seconds: between two lines of a log, and back to which a rate goes
+
+
+class At(Protocol):
+    """Takes how much is done by now, and what else there is to say of it."""
+
+    def __call__(self, done: int, note: str = "") -> None:
+        """`done` is counted from 0; `note` stands behind the figures."""
+
+
+class Pace:
+    """How fast a count grows over the last minute, and over the last two looks at the least."""
+
+    def __init__(self, done: float, now: float) -> None:
+        """`done` at the time `now`, in seconds of any clock."""
+        self._points = deque([(now, done)])
+
+    def add(self, done: float, now: float) -> None:
+        """So much is done at the time `now`."""
+        self._points.append((now, done))
+        while len(self._points) > 2 and self._points[1][0] <= now - MINUTE:
+            self._points.popleft()
+
+    @property
+    def per_second(self) -> float:
+        """The rate; 0 before there is one."""
+        (first, before), (last, done) = self._points[0], self._points[-1]
+        return (done - before) / (last - first) if last > first else 0.0
+
+
+@contextlib.contextmanager
+def shown(
+    what: str,
+    total: int | None,
+    noun: str = "B",
+    begin: int = 0,
+    *,
+    out: IO[str] | None = None,
+    every: float = MINUTE,
+) -> Iterator[At]:
+    """Yields a function to be told how much is done so far, counted from 0, in `noun`s (B: bytes).
+
+    A total of None is an unknown one. In a log, what ends within `every` seconds leaves no line.
+    """
+    pace = Pace(begin, time.monotonic())
+    if log.is_terminal(out):
+        with _bars(out or sys.stderr) as bars:
+            task = bars.add_task(what, total=total, completed=begin, said="")
+
+            def on_bar(done: int, note: str = "") -> None:
+                pace.add(done, time.monotonic())
+                text = figures(done, total, noun, pace.per_second)
+                bars.update(task, completed=done, said=", ".join(filter(None, (text, note))))
+
+            try:
+                yield on_bar
+            finally:
+                bars.refresh()  # what was quick is seen once as well
+                bars.update(task, visible=False)
+        return
+    said = time.monotonic()
+
+    def in_log(done: int, note: str = "") -> None:
+        nonlocal said
+        now = time.monotonic()
+        pace.add(done, now)
+        if now - said >= every:
+            said = now
+            text = figures(done, total, noun, pace.per_second)
+            line = f"{what}: {', '.join(filter(None, (text, note)))}"
+            log.info(line) if out is None else print(line, file=out, flush=True)
+
+    yield in_log
+
+
+def figures(done: int, total: int | None, noun: str, per_second: float) -> str:
+    """How far, how fast, how long still: `3 of 12 units, 1.5 units/min, 6 min left`."""
+    if noun == "B":
+        amount = quantities.size(done)
+        of = "" if total is None else f" of {quantities.size(total)}"
+    else:
+        amount = f"{done:,}" if total is not None else quantities.count(done, noun)
+        of = "" if total is None else f" of {quantities.count(total, noun)}"
+    if per_second <= 0:
+        return f"{amount}{of}"
+    left = ""
+    if total is not None and total > done:
+        left = f", {quantities.duration((total - done) / per_second)} left"
+    return f"{amount}{of}, {quantities.rate(per_second, noun)}{left}"
+
+
+_open: list[Progress] = []  # the bars of a terminal stand together, below all lines
+
+
+@contextlib.contextmanager
+def _bars(out: IO[str]) -> Iterator[Progress]:
+    if _open:
+        yield _open[0]
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    name = TextColumn("{task.description}", markup=False)
+    said = TextColumn("{task.fields[said]}", markup=False)
+    columns = (name, BarColumn(bar_width=12), said)
+    console = Console(file=getattr(out, "rich_proxied_file", out))
+    with Progress(*columns, console=console, transient=True, refresh_per_second=4) as bars:
+        _open.append(bars)
+        try:
+            yield bars
+        finally:
+            _open.clear()

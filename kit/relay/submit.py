@@ -1,0 +1,250 @@
+"""Running and submitting stages: what is refused before, what is told, and what is left to do."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kit.config.run import run_of
+from kit.errors import ConfigError, InputError, RunError
+from kit.output import log, quantities
+from kit.output.interrupt import keeping
+from kit.relay.stages import TRAIN, tally
+from kit.store.paths import MANIFEST
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from kit.cluster.jobs import Job
+    from kit.config.cluster import Cluster
+    from kit.config.recipe import Recipe
+    from kit.relay.stages import Stage
+    from kit.store.paths import Run
+
+
+def say(text: str) -> None:
+    """Print a line at once."""
+    print(text, flush=True)
+
+
+def run_here(
+    recipe: Recipe,
+    cluster: Cluster,
+    stages: Sequence[Stage],
+    say: Callable[[str], None] = log.info,
+) -> dict[str, float]:
+    """Run stages in the foreground: those of one command in this process, else under a supervisor.
+
+    Training always has a supervisor. Returns the seconds that each took, by its name.
+    """
+    from kit.cluster import announced, local
+    from kit.cluster.jobs import begin_anew
+    from kit.run import directory
+
+    alone = TRAIN not in stages and len({stage.command for stage in stages}) == 1
+    if cluster.kind != "local" and not alone:
+        raise ConfigError(f"cluster {cluster.name}: run works on this machine; use submit")
+    refuse_second(run_of(recipe))
+    refuse_to_disturb(recipe, stages)
+    _look_ahead(recipe, cluster, stages)
+    refuse_early(recipe, stages[0])
+    if alone:
+        with local.hold(run_of(recipe)):
+            run = directory.prepare(recipe, cluster)
+            jobs = [stage.job(recipe) for stage in stages]
+            begin_anew(run, jobs)
+            announced.announce(run, cluster, jobs)
+            took = {}
+            for stage, job in zip(stages, jobs, strict=True):
+                began = time.monotonic()
+                kept = f"{stage.name} ends, its units that are done are kept"
+                with announced.on_record(run, stage.name), keeping(kept):
+                    job.work(run, 0, 1)
+                took[stage.name] = time.monotonic() - began
+        return took
+    run = directory.prepare(recipe, cluster)
+    local.prepare(run, cluster, _jobs(run, recipe, stages))
+    return local.supervise(run, say, functools.partial(tally, run, recipe))
+
+
+def submit(
+    recipe: Recipe,
+    cluster: Cluster,
+    stages: Sequence[Stage],
+    say: Callable[[str], None] = say,
+) -> None:
+    """Submit what is not done of the stages, as one chain; returns at once."""
+    from kit.cluster import launch, local
+    from kit.run import directory
+
+    refuse_second(run_of(recipe))
+    refuse_to_disturb(recipe, stages)
+    todo = to_do(recipe, stages)
+    if not todo:
+        say("nothing to submit: all is done")
+        return
+    _look_ahead(recipe, cluster, todo)
+    refuse_early(recipe, todo[0])
+    jobs = _jobs(run_of(recipe), recipe, todo)
+    if cluster.kind == "local":
+        run = directory.prepare(recipe, cluster)
+        local.prepare(run, cluster, jobs)
+        process = local.start(run)
+        say(f"{run.root}: process {process} is at work; see {run.supervisor_log}")
+        return
+    launch.check(cluster)
+    kept = "the jobs that were sent are cancelled"
+    with local.hold(run_of(recipe)), keeping(kept):
+        run = directory.prepare(recipe, cluster)
+        for name, job in launch.submit(run, cluster, jobs).items():
+            say(f"{name}: job {job}")
+    say(f"run directory: {run.root}")
+
+
+def _look_ahead(recipe: Recipe, cluster: Cluster, stages: Sequence[Stage]) -> None:
+    """Find out now what the jobs would find out. Raises ConfigError."""
+    from kit.relay import foresight
+
+    run = run_of(recipe)
+    foresight.check(run, recipe, cluster, _jobs(run, recipe, stages) if stages else [])
+    if TRAIN not in stages:
+        return
+    warn(recipe, cluster)
+    if line := foresight.little_room(run, recipe):
+        print(f"warning: {line}", file=sys.stderr, flush=True)
+    if cluster.kind == "local" and cluster.device == "cuda":
+        from kit.training import device
+
+        device.check(recipe.training.precision, cluster.training.ranks_per_node)
+
+
+def withdraw_broken(recipe: Recipe, stages: Sequence[Stage]) -> None:
+    """Read every file of the stages; what is not what its manifest says counts as missing from here on."""
+    from kit.store import manifest
+
+    run = run_of(recipe)
+    refuse_second(run)
+    broken = [  # of all stages first: one whose predecessor is withdrawn has no units to look at
+        (stage, unit)
+        for stage in stages
+        if stage is not TRAIN and "waits" not in stage.census(run, recipe)
+        for unit in stage.units(run, recipe)
+        if unit.state(verify=True) == "broken"
+    ]
+    for stage, unit in broken:
+        manifest.withdraw(unit.folder)
+        say(f"{stage.name}: {unit.name} is damaged, and will be made again")
+
+
+def refuse_second(run: Run) -> None:
+    """Raises RunError while Slurm has a job of this run, or a process of this machine works on it."""
+    from kit.cluster import launch, local
+
+    launch.refuse_second(run)
+    if run.root.is_dir():
+        local.refuse_second(run)
+
+
+def refuse_early(recipe: Recipe, stage: Stage) -> None:
+    """Raises StageError, CheckpointError or InputError where what a stage reads is not there yet."""
+    from kit.data import tokens
+
+    if stage is TRAIN:
+        tokens.complete(recipe)
+    else:
+        stage.units(run_of(recipe), recipe)
+
+
+def refuse_to_disturb(recipe: Recipe, stages: Sequence[Stage]) -> None:
+    """Raises RunError where stages would replace files that another run is trained on."""
+    mine = run_of(recipe)
+    _refuse_other_texts(mine, recipe)
+    stale = [s.name for s in stages if not s.of_run and s.census(mine, recipe).get("stale")]
+    if stale:
+        refuse_unfinished(recipe, stale[0], spare=mine)
+
+
+def _refuse_other_texts(run: Run, recipe: Recipe) -> None:
+    """Raises RunError where other texts lie where the recipe says that those of the run lie now."""
+    from kit.config.recipe import Recipe
+    from kit.config.section import read_resolved
+    from kit.corpus import download
+
+    if not (run.begun and run.recipe.is_file()):
+        return
+    own = read_resolved(run.recipe, Recipe).corpus.sources
+    for name, source in recipe.corpus.sources.items():
+        if name not in own or source.location == own[name].location:
+            continue
+        corpus = recipe.corpus.model_copy(update={"sources": {name: source}})
+        with contextlib.suppress(InputError):  # not there: who needs it says so
+            (unit,) = download.units(recipe.model_copy(update={"corpus": corpus}))
+            if unit.state() == "stale":
+                raise RunError(
+                    f"corpus.sources.{name}.location={source.location}: is of another size or time than "
+                    f"the text that {run.root} was begun with; bring that one, with its time (cp -p), or "
+                    "give another name= and workspace="
+                )
+
+
+def refuse_unfinished(recipe: Recipe, stage: str, *, spare: Run | None = None) -> None:
+    """Raises RunError where a run but `spare` is trained on what a stage would make anew."""
+    from kit.run import directory
+    from kit.store.paths import Workspace
+
+    for run in Workspace(Path(recipe.workspace)).runs():
+        if run == spare or directory.is_rehearsal(run):
+            continue
+        if run.begun and not (run.export / MANIFEST).is_file():
+            raise RunError(
+                f"{recipe.workspace}: {stage} would be made anew, and {run.root.name}, which is not "
+                "finished, is trained on it; give another workspace="
+            )
+
+
+def to_do(recipe: Recipe, stages: Sequence[Stage]) -> list[Stage]:
+    """The stages from the first that is not done."""
+    run = run_of(recipe)
+    rest = list(stages)
+    while rest and rest[0].done(run, recipe):
+        rest.pop(0)
+    return rest
+
+
+def _jobs(run: Run, recipe: Recipe, stages: Sequence[Stage]) -> list[Job]:
+    """The stages as jobs. Of the first only tasks with something to do; of the others that is not known."""
+    first, *others = stages
+    return [first.rest(run, recipe), *(stage.job(recipe) for stage in others)]
+
+
+def show_dry_run(recipe: Recipe, cluster: Cluster, stages: Sequence[Stage]) -> None:
+    """Say what `run` or `submit` would do."""
+    todo = to_do(recipe, stages)
+    _look_ahead(recipe, cluster, todo)
+    jobs = _jobs(run_of(recipe), recipe, todo) if todo else []
+    for stage, job in zip(todo, jobs, strict=True):
+        size = (
+            quantities.count(cluster.training.ranks, "rank")
+            if job.resources == "training"
+            else quantities.count(len(job.sent), "task")
+        )
+        counts = stage.census(run_of(recipe), recipe)
+        print(f"{stage.name}: {size} on {cluster.name}; {describe(counts)}")
+
+
+def describe(counts: dict[str, Any]) -> str:
+    """A census in words."""
+    return ", ".join(f"{value} {key}" if isinstance(value, int) else f"{key}: {value}"
+                     for key, value in counts.items() if value not in (0, None))  # fmt: skip
+
+
+def warn(recipe: Recipe, cluster: Cluster) -> None:
+    """Say on stderr what will be slow, and need not be."""
+    from kit.training import precision
+
+    if line := precision.warning(recipe.training.precision, cluster):
+        print(f"warning: {line}", file=sys.stderr, flush=True)

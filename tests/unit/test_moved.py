@@ -1,0 +1,191 @@
+"""A workspace that moved: everything in it is found where it lies now, and nothing is stale."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shlex
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kit.config import moved
+from kit.config.recipe import Recipe
+from kit.config.section import read_resolved
+from kit.corpus import download
+from kit.data import shards
+from kit.errors import ConfigError, RunError
+from kit.relay import report, resolve
+from kit.relay.stages import STAGES, TRAIN
+from kit.relay.submit import refuse_to_disturb
+from kit.run import directory
+from kit.store.files import read_json, write_json
+from kit.store.paths import Run, Workspace
+
+if TYPE_CHECKING:
+    from tests.conftest import Desk
+
+
+@pytest.fixture
+def made(desk: Desk) -> Run:
+    """A run that has begun, over a text that is read where it lies and one that is cut into parts."""
+    packed = desk.folder / "web.txt.gz"
+    packed.write_bytes(gzip.compress(desk.web.read_bytes()))
+    recipe, cluster = resolve.load(desk.recipe_file, [f"corpus.sources.web.location={packed}"])
+    desk.make(recipe, "download")
+    run = directory.prepare(recipe, cluster)
+    run.attempt(1).root.mkdir(parents=True)
+    return run
+
+
+def move(made: Run, desk: Desk) -> Run:
+    """The whole desk, its texts too, under another name; the run at its new place."""
+    now = desk.folder.rename(desk.folder.with_name(f"{desk.folder.name}, elsewhere"))
+    return Run(now / made.root.relative_to(desk.folder))
+
+
+def states(recipe: Recipe) -> set[str]:
+    return {unit.state(verify=True) for unit in download.units(recipe)}
+
+
+def test_a_workspace_that_moved_with_its_texts_is_done_as_before(made: Run, desk: Desk) -> None:
+    before = shards.pieces(read_resolved(made.recipe, Recipe))
+    run = move(made, desk)
+    now = run.root.parents[2]
+    overrides = [f"workspace={now / 'work'}", f"corpus.sources.web.location={now / 'web.txt.gz'}"]
+    recipe, _ = resolve.load(now / desk.recipe_file.name, overrides)
+    assert states(recipe) == {"done"}
+    pieces = shards.pieces(recipe)
+    assert {Path(piece["path"]).parent for piece in pieces} == {now, now / "work" / "raw" / "web"}
+    assert [piece["xxh3"] for piece in pieces] == [piece["xxh3"] for piece in before]
+    assert {**STAGES[0].census(run, recipe)}["done"] == 2
+
+    refuse_to_disturb(recipe, STAGES[:1])
+    directory.prepare(recipe, resolve.load(now / desk.recipe_file.name)[1])
+    assert resolve.load(run.root)[0] == recipe
+
+
+def test_a_run_directory_is_read_as_of_where_it_lies(made: Run, desk: Desk) -> None:
+    was = read_json(made.recipe)
+    run = move(made, desk)
+    (recipe, cluster), workspace = resolve.load(run.root), run.root.parents[1]
+    assert Workspace(Path(recipe.workspace)).run("small") == run
+    assert read_json(run.recipe) == was
+    # Its texts lay outside: they are said to be gone, and where they lie now can be told.
+    download_now = report.facts(run, recipe, [str(run.root)])["stages"]["download"]
+    assert "no such file" in str(download_now)
+    now = [f"corpus.sources.web.location={workspace.parent / 'web.txt.gz'}"]
+    now.append(f"corpus.sources.jawiki.location={workspace.parent / 'dump.xml.bz2'}")
+    assert states(resolve.load(run.root, now)[0]) == {"done"}
+    with pytest.raises(ConfigError, match="recipe of a run directory stands"):
+        resolve.load(run.root, ["corpus.sources.web.text_key=body"])
+    assert directory.prepare(recipe, cluster) == run
+    assert read_json(run.recipe)["workspace"] == str(workspace)
+
+
+def test_the_commands_of_a_report_are_quoted(
+    made: Run, desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = move(made, desk)
+    run.tensorboard.mkdir()
+    report.show(report.facts(run, resolve.load(run.root)[0], [str(run.root)]))
+    said = capsys.readouterr().out
+    assert shlex.join([".venv/bin/tensorboard", "--logdir", str(run.tensorboard)]) in said
+    assert (
+        shlex.join(["make", "mlflow", f"STORE=sqlite:///{run.root.parents[1]}/mlflow.db"]) in said
+    )
+
+
+def test_texts_that_lie_in_the_workspace_follow_it(made: Run, desk: Desk) -> None:
+    inside = desk.workspace.root / "texts"
+    inside.mkdir()
+    shutil.copy2(desk.web, inside / "a.txt")
+    write = [f"corpus.sources.web.location={inside}/*.txt", f"corpus.downloads={inside}"]
+    recipe = desk.recipe(*write)
+    desk.make(recipe, "download")
+    write_json(made.recipe, recipe.model_dump(mode="json"))
+    run = Run(desk.workspace.root.rename(desk.folder / "w 2") / "runs" / "small")
+    read = read_resolved(run.recipe, Recipe)
+    assert read.corpus.sources["web"].location == f"{desk.folder}/w 2/texts/*.txt"
+    assert read.corpus.downloads == f"{desk.folder}/w 2/texts"
+    assert states(read) == {"done"}
+
+
+def test_another_text_in_the_place_of_the_first_is_refused(made: Run, desk: Desk) -> None:
+    other = desk.folder / "other.txt.gz"
+    other.write_bytes(gzip.compress(b"not the text that was cut\n"))
+    recipe, _ = resolve.load(made.root, [f"corpus.sources.web.location={other}"])
+    for stages in (STAGES[:1], (TRAIN,)):
+        with pytest.raises(RunError, match="of another size or time"):
+            refuse_to_disturb(recipe, stages)
+
+
+def test_a_linked_run_directory_belongs_to_the_workspace_that_links_it(
+    made: Run, desk: Desk
+) -> None:
+    aside = made.root.rename(desk.folder / "aside")
+    made.root.symlink_to(aside)
+    recipe = read_resolved(made.recipe, Recipe)
+    assert recipe.workspace == str(desk.workspace.root)
+    assert resolve.load(made.root)[0] == recipe
+
+
+@pytest.mark.parametrize("name", ["raw/web", "tokens", "runs/small/checkpoints"])
+def test_a_link_that_leads_nowhere_is_named_with_what_to_do(
+    made: Run, desk: Desk, name: str
+) -> None:
+    link = desk.workspace.root / name
+    if link.is_dir():
+        shutil.rmtree(link)
+    link.symlink_to("/gone/with the old disk")
+    for load in (resolve.load, resolve.read_run):
+        with pytest.raises(ConfigError, match=f"ln -sfn PLACE {link}") as told:
+            load(made.root)
+        assert f"{link}: is a link to /gone/with the old disk" in str(told.value)
+
+
+def test_what_was_fetched_is_found_in_the_workspace_or_among_the_downloads(tmp_path: Path) -> None:
+    def path_of(downloads: Path | None) -> str:
+        row = {"path": "/old/raw/ja/fetched-0123456789abcdef/ja.txt"}
+        found = {"causes": {"section": {"location": "https://host/ja.txt"}}, "pieces": [row]}
+        (piece,) = moved.pieces(
+            found, tmp_path / "ja", "https://host/ja.txt", downloads and str(downloads)
+        )
+        return str(piece["path"])
+
+    assert path_of(None) == "/old/raw/ja/fetched-0123456789abcdef/ja.txt"  # as it was noted
+    for folder, downloads in ((tmp_path / "dl", tmp_path / "dl"), (tmp_path / "ja", None)):
+        file = folder / "fetched-0123456789abcdef" / "ja.txt"
+        file.parent.mkdir(parents=True)
+        file.touch()
+        assert path_of(downloads) == str(file)
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "expected"),
+    [
+        ("/a/x/t.txt", "/b/t.txt", ("/a/x", "/b")),
+        ("/a/*.txt", "/b/c/*.txt", ("/a", "/b/c")),
+        ("/a/t", "/a/u", ("/a/t", "/a/u")),
+        ("/t", "/b/t", ("", "/b")),
+        ("/a", "/a", ("", "")),
+    ],
+)
+def test_two_paths_differ_up_to_the_end_that_they_share(
+    was: str, now: str, expected: tuple[str, str]
+) -> None:
+    assert moved.heads(was, now) == expected
+    assert moved.moved(was, *expected) == now
+
+
+def test_a_path_that_only_begins_alike_has_not_moved() -> None:
+    assert moved.moved("/work/demo-2/x", "/work/demo", "/new") == "/work/demo-2/x"
+
+
+def test_a_released_recipe_holds_no_path(made: Run, desk: Desk) -> None:
+    recipe = desk.recipe("name=other", f"tracking.mlflow=sqlite:///{desk.folder}/own.db")
+    told = str(moved.released(recipe.model_dump(mode="json")))
+    assert os.sep not in told.replace("http://", "")
+    assert "dump.xml.bz2" in told
