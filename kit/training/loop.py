@@ -242,7 +242,11 @@ class Loop:
         step, training = self._progress.step, self._training
         # Also where one is to stay for good: by the clock none would fall upon that step.
         due = (training.checkpoint_every, training.keep_every)
-        self._save_wanted |= wish or any(every and step % every == 0 for every in due)
+        on_schedule = any(every and step % every == 0 for every in due)
+        if on_schedule and training.health.on_bad_step == "rollback" and self._saver.step != step:
+            # A run goes back to a step on schedule: which ones there are is not for the disk to decide.
+            self._wait_for_save()
+        self._save_wanted |= wish or on_schedule
         if self._save_wanted and self._saver.step is None:
             self._save_wanted = False
             if step != self._saved:
