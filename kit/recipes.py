@@ -20,7 +20,7 @@ from pydantic_core import to_jsonable_python
 
 from kit import effects, presets, written
 from kit.clusters import Cluster
-from kit.config import Recipe, Source, is_remote, named_kind
+from kit.config import Recipe, is_remote, named_kind
 from kit.errors import ConfigError
 from kit.fields import dotted_keys, field_at, takes, type_at
 from kit.files import read_json
@@ -28,7 +28,7 @@ from kit.sections import SectionT, read_resolved, validate
 from kit.workspace import Run, run_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from kit.sections import Section
 
@@ -65,11 +65,17 @@ def load_recipe(path: Path, overrides: list[str]) -> Recipe:
     workspace = tree.get("workspace")
     _make_absolute(tree, path.parent)
     recipe, origin = _overridden(Recipe, tree, str(path), _of_recipe(overrides))
+    lines = [*_of_other_kinds(recipe, origin, str(path))]
     if "workspace" not in origin:
-        _refuse_workspace_elsewhere(recipe, str(workspace), str(path))
-    for name, source in recipe.corpus.sources.items():
-        _refuse_other_kind(name, source, origin, str(path))
-    return _with_deepspeed(recipe, origin.get("training.deepspeed", str(path)), path.parent)
+        lines += _workspace_elsewhere(recipe, str(workspace), str(path))
+    place = origin.get("training.deepspeed", str(path))
+    try:
+        recipe = _with_deepspeed(recipe, place, path.parent)
+    except ConfigError as mistake:
+        lines += mistake.args
+    if lines:
+        raise ConfigError(*lines)
+    return recipe
 
 
 def load_cluster(name: str | None, recipe: Path, overrides: list[str]) -> Cluster:
@@ -267,26 +273,28 @@ def _path(text: str, base: Path) -> str:
     return str((base / Path(text).expanduser()).resolve()) if text else text
 
 
-def _refuse_workspace_elsewhere(recipe: Recipe, given: str, place: str) -> None:
-    """Raises ConfigError where the path was meant for the current directory: a workspace is there."""
+def _workspace_elsewhere(recipe: Recipe, given: str, place: str) -> Iterator[str]:
+    """A line where the path was meant for the current directory: a workspace is there."""
     own, other = Path(recipe.workspace), Path(_path(given, Path.cwd()))
     if other != own and other.is_dir() and not own.exists():
-        raise ConfigError(
+        yield (
             f"{place}: workspace={given}: is relative to the recipe, and there is no {own}, but there "
             f"is {other}; write workspace: {os.path.relpath(other, Path(place).parent)}, or make the "
             "former"
         )
 
 
-def _refuse_other_kind(name: str, source: Source, origin: dict[str, str], place: str) -> None:
-    named = named_kind(source.location)
-    if named not in (None, source.kind):
-        key = f"corpus.sources.{name}"
-        where = origin.get(f"{key}.location", origin.get(f"{key}.kind", place))
-        raise ConfigError(
-            f"{where}: {key}.kind={source.kind!r}: {source.location} is a text of kind {named}; write "
-            f"kind: {named}, or ./{source.location} if a file is meant"
-        )
+def _of_other_kinds(recipe: Recipe, origin: dict[str, str], place: str) -> Iterator[str]:
+    """A line for each published text that is of another kind than its source says."""
+    for name, source in recipe.corpus.sources.items():
+        named = named_kind(source.location)
+        if named not in (None, source.kind):
+            key = f"corpus.sources.{name}"
+            where = origin.get(f"{key}.location", origin.get(f"{key}.kind", place))
+            yield (
+                f"{where}: {key}.kind={source.kind!r}: {source.location} is a text of kind {named}; write "
+                f"kind: {named}, or ./{source.location} if a file is meant"
+            )
 
 
 def _with_deepspeed(recipe: Recipe, place: str, folder: Path) -> Recipe:
