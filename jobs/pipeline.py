@@ -6,6 +6,11 @@ python -m jobs.pipeline submit configs/gpt2-xl-ja.yaml --cluster mdx
 
 from __future__ import annotations
 
+import json
+from typing import Annotated
+
+import typer
+
 from jobs.chain import stages_of
 from jobs.command import (
     ClusterName,
@@ -87,6 +92,34 @@ def show_verb(
     print_json(
         {"recipe": recipe.model_dump(mode="json"), "cluster": cluster.model_dump(mode="json")}
     )
+
+
+@app.command("explain")
+def explain_verb(
+    key: Annotated[
+        str | None,
+        typer.Argument(metavar="[KEY]", help="A key or a section, as training.precision."),
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="All keys, as the page docs/recipes.md.")
+    ] = False,
+    schema: Annotated[
+        str | None,
+        typer.Option("--schema", help="The JSON schema of a file: recipe, or cluster."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """What a key of a recipe or cluster file is, takes, and is by default."""
+    from kit import reference, schemas
+
+    if schema is not None:
+        print(json.dumps(schemas.schema(schema), ensure_ascii=False, indent=1))
+    elif everything:
+        print(reference.page(), end="")
+    elif as_json:
+        print_json([found.as_dict() for found in reference.keys_at(key)])
+    else:
+        print(reference.explain(key))
 
 
 if __name__ == "__main__":
