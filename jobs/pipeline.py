@@ -94,6 +94,47 @@ def show_verb(
     )
 
 
+@app.command("new")
+def new_verb(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="The recipe is written to NAME.yaml.")
+    ],
+    size: Annotated[str, typer.Option("--size", help="Parameters: 10m to 3b.")] = "10m",
+    tokens: Annotated[
+        str | None, typer.Option("--tokens", help="Tokens to train on; else 20 a parameter.")
+    ] = None,
+    texts: Annotated[
+        list[str] | None,
+        typer.Option("--text", help="A text: path, pattern, URL or name; may be given again."),
+    ] = None,
+    cluster_name: ClusterName = None,
+) -> None:
+    """Write a short recipe to start from into this folder, and say what was chosen and why."""
+    from pathlib import Path
+
+    from kit import recipes, starter
+
+    path = Path(f"{name}.yaml")
+    made = starter.draft(
+        name,
+        size=starter.number(size, "--size"),
+        tokens=None if tokens is None else starter.number(tokens, "--tokens"),
+        texts=texts or [],
+        cluster=recipes.load_cluster(cluster_name, path, []),
+        folder=Path(),
+    )
+    starter.write(path, made.text)
+    print(f"{path}: written")
+    wide = max(len(what) for what, _, _ in made.reasons)
+    for what, how_much, why in made.reasons:
+        print(f"  {what:{wide}}  {how_much}  ({why})")
+    on = "" if cluster_name is None else f" --cluster {cluster_name}"
+    verb = "run" if cluster_name is None else "submit"
+    print(f"next: python -m jobs.pipeline {verb} {path}{on} --dry-run")
+    if made.first_try:
+        print(f"a first try: python -m jobs.pipeline {verb} {path}{on} {made.first_try}")
+
+
 @app.command("explain")
 def explain_verb(
     key: Annotated[
