@@ -5,6 +5,7 @@
 # make mlflow     MLflow's page over the demo's workspace; STORE=sqlite:///PATH/mlflow.db takes another's
 # make chaos      a run interrupted fifty times at random, held against one that was not; SEED=n, WHERE=--slurm
 # make bench      speeds, as ratios against what one would use instead; DUMP=path of a text or dump
+# make reference  docs/recipes.md and the schemas in configs/ anew, after a key has changed
 # make lock       the newest versions that pyproject.toml allows
 # The first of them installs what it needs into .venv; TORCH_INDEX=URL takes torch from there (see the README).
 PYTHON ?= python3
@@ -19,7 +20,7 @@ TORCH_INDEX ?=
 BENCHMARKS := $(notdir $(basename $(shell grep -l __main__ tests/benchmarks/*.py)))
 DEMO := $(if $(DUMP),name=demo-dump workspace=work/demo-dump corpus.sources.jawiki.location=$(DUMP) corpus.unit_mb=0.5)
 
-.PHONY: help demo test slurm besides-slurm unit test-long chaos bench lint lock mlflow clean
+.PHONY: help demo test slurm besides-slurm unit test-long chaos bench lint reference lock mlflow clean
 
 help:
 	@sed -n '/^PYTHON/q; s/^# //p' Makefile
@@ -100,6 +101,12 @@ $(VENV)-dev/installed $(VENV)-bench/installed $(VENV)-mlflow/installed: $(VENV)/
 	$(call quietly,installing into $(@D),$(BIN)/python -m pip --python $(@D)/bin/python install --disable-pip-version-check --no-compile $(EXTRA))
 	$(call quietly,compiling it,$(BIN)/python $(COMPILE) $(@D)/lib || true)
 	@touch $@
+
+EXPLAIN := $(BIN)/python -m jobs.pipeline explain
+reference: $(VENV)/installed
+	$(EXPLAIN) --all > docs/recipes.md
+	$(EXPLAIN) --schema recipe > configs/recipe.schema.json
+	$(EXPLAIN) --schema cluster > configs/cluster.schema.json
 
 lock:
 	rm -rf $(VENV)-lock build

@@ -6,6 +6,11 @@ python -m jobs.pipeline submit configs/gpt2-xl-ja.yaml --cluster mdx
 
 from __future__ import annotations
 
+import json
+from typing import Annotated
+
+import typer
+
 from jobs.command import (
     ClusterName,
     DryRun,
@@ -87,6 +92,77 @@ def show_verb(
     print_json(
         {"recipe": recipe.model_dump(mode="json"), "cluster": cluster.model_dump(mode="json")}
     )
+
+
+@app.command("new")
+def new_verb(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="The recipe is written to NAME.yaml.")
+    ],
+    size: Annotated[str, typer.Option("--size", help="Parameters: 10m to 3b.")] = "10m",
+    tokens: Annotated[
+        str | None, typer.Option("--tokens", help="Tokens to train on; else 20 a parameter.")
+    ] = None,
+    texts: Annotated[
+        list[str] | None,
+        typer.Option("--text", help="A text: path, pattern, URL or name; may be given again."),
+    ] = None,
+    cluster_name: ClusterName = None,
+) -> None:
+    """Write a short recipe to start from into this folder, and say what was chosen and why."""
+    from pathlib import Path
+
+    from kit.config import load as recipes
+    from kit.plan import starter
+
+    path = Path(f"{name}.yaml")
+    made = starter.draft(
+        name,
+        size=starter.number(size, "--size"),
+        tokens=None if tokens is None else starter.number(tokens, "--tokens"),
+        texts=texts or [],
+        cluster=recipes.load_cluster(cluster_name, path, []),
+        folder=Path(),
+    )
+    starter.write(path, made.text)
+    print(f"{path}: written")
+    wide = max(len(what) for what, _, _ in made.reasons)
+    for what, how_much, why in made.reasons:
+        print(f"  {what:{wide}}  {how_much}  ({why})")
+    on = "" if cluster_name is None else f" --cluster {cluster_name}"
+    verb = "run" if cluster_name is None else "submit"
+    print(f"next: python -m jobs.pipeline {verb} {path}{on} --dry-run")
+    if made.first_try:
+        print(f"a first try: python -m jobs.pipeline {verb} {path}{on} {made.first_try}")
+
+
+@app.command("explain")
+def explain_verb(
+    key: Annotated[
+        str | None,
+        typer.Argument(metavar="[KEY]", help="A key or a section, as training.precision."),
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="All keys, as the page docs/recipes.md.")
+    ] = False,
+    schema: Annotated[
+        str | None,
+        typer.Option("--schema", help="The JSON schema of a file: recipe, or cluster."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """What a key of a recipe or cluster file is, takes, and is by default."""
+    from kit.config import reference
+    from kit.config import schema as schema_module
+
+    if schema is not None:
+        print(json.dumps(schema_module.schema(schema), ensure_ascii=False, indent=1))
+    elif everything:
+        print(reference.page(), end="")
+    elif as_json:
+        print_json([found.as_dict() for found in reference.keys_at(key)])
+    else:
+        print(reference.explain(key))
 
 
 if __name__ == "__main__":

@@ -17,40 +17,74 @@ class TaskResources(Section):
     With kind: local that is cpus, parallel and retries of the section arrays, for all such jobs.
     """
 
-    partition: str | None = None
-    cpus: int = Field(default=1, gt=0, description="of arrays also: processes of Juman++ a task")
-    gpus: int = Field(
-        default=0, ge=0, description="what Slurm is asked for; used only with device: cuda"
+    partition: str | None = Field(
+        default=None, description="Slurm's partition. null: the site's default"
     )
-    memory_gb: float | None = Field(default=None, gt=0)
-    minutes: int = Field(default=60, gt=0)
-    parallel: int = Field(default=2, gt=0, description="tasks at a time")
-    retries: int = Field(default=2, ge=0, description="of a failed task")
+    cpus: int = Field(
+        default=1,
+        gt=0,
+        description="CPU cores of a task; in `arrays` also its processes of Juman++",
+    )
+    gpus: int = Field(
+        default=0,
+        ge=0,
+        description="GPUs of a task that Slurm is asked for. Used only with device: cuda",
+    )
+    memory_gb: float | None = Field(
+        default=None,
+        gt=0,
+        description="memory of a task that Slurm is asked for, in GB. null: the site's default",
+    )
+    minutes: int = Field(
+        default=60, gt=0, description="time limit of a task that Slurm is asked for, in minutes"
+    )
+    parallel: int = Field(default=2, gt=0, description="tasks of a job at a time, at most")
+    retries: int = Field(default=2, ge=0, description="times a failed task is tried again")
 
 
 class TrainingResources(Section):
     """What the training job gets. Ranks are nodes x ranks_per_node."""
 
-    partition: str | None = None
-    nodes: int = Field(default=1, gt=0)
-    ranks_per_node: int = Field(gt=0)
-    gpus_per_node: int = Field(
-        default=0, ge=0, description="Slurm only, as are partition and memory_gb"
+    partition: str | None = Field(
+        default=None, description="Slurm's partition. null: the site's default"
     )
-    cpus_per_rank: int = Field(default=1, gt=0)
-    memory_gb: float | None = Field(default=None, gt=0)
-    minutes: int = Field(default=60, gt=0, description="time limit of one attempt")
+    nodes: int = Field(default=1, gt=0, description="nodes of the job")
+    ranks_per_node: int = Field(
+        gt=0, description="processes of a node: one for each GPU, or a few on a CPU"
+    )
+    gpus_per_node: int = Field(
+        default=0,
+        ge=0,
+        description="GPUs of a node that Slurm is asked for, one for each rank. 0: none. Slurm only",
+    )
+    cpus_per_rank: int = Field(
+        default=1, gt=0, description="CPU cores of a rank that Slurm is asked for. Slurm only"
+    )
+    memory_gb: float | None = Field(
+        default=None,
+        gt=0,
+        description="memory of a node that Slurm is asked for, in GB. null: the site's default. Slurm only",
+    )
+    minutes: int = Field(
+        default=60, gt=0, description="time limit of one attempt, in minutes; the next one goes on"
+    )
     warning_seconds: int = Field(
-        default=90, gt=0, description="USR2 comes so long before the limit"
+        default=90,
+        gt=0,
+        description="seconds before the limit at which USR2 comes: time for a save",
     )
     grace_seconds: int | None = Field(
-        default=None, gt=0, description="from TERM to KILL at a preemption; null: not known"
+        default=None, gt=0, description="seconds from TERM to KILL at a preemption. null: not known"
     )
-    failures: int = Field(default=3, ge=0, description="crashes without a new checkpoint")
+    failures: int = Field(
+        default=3,
+        ge=0,
+        description="crashes and hangs without a new checkpoint that are requeued; one more ends the run",
+    )
     accelerator: str | None = Field(
         default=None,
-        description="the GPU of a rank, by its name in kit/config/devices.py: for the MFU, and for "
-        "precision: auto",
+        description="GPU of a rank, for the MFU and for precision: auto: "
+        f"{', '.join(ACCELERATORS)}. null: no MFU",
     )
 
     @field_validator("accelerator")
@@ -69,24 +103,38 @@ class TrainingResources(Section):
 class Cluster(Section):
     """Where jobs run."""
 
-    name: str = Field(pattern=NAME)
-    kind: Literal["local", "slurm"]
-    device: Literal["cpu", "cuda"] = "cpu"
-    network: TaskResources | None = None  # download; null: as arrays. Slurm only
-    arrays: TaskResources = TaskResources()  # preprocess, count, tokenize
-    single: TaskResources = (
-        TaskResources()
-    )  # all others; a task a candidate. Slurm only, but for gpus
-    training: TrainingResources
-    environment: dict[str, str] = Field(default={})
+    name: str = Field(pattern=NAME, description="name of the cluster, in commands and on record")
+    kind: Literal["local", "slurm"] = Field(
+        description="who starts the jobs. local: a supervisor of the kit, on this machine; slurm: sbatch"
+    )
+    device: Literal["cpu", "cuda"] = Field(default="cpu", description="what a rank computes on")
+    network: TaskResources | None = Field(
+        default=None,
+        description="the download: a node that reaches the internet. null: as `arrays`. Slurm only",
+    )
+    arrays: TaskResources = Field(
+        default=TaskResources(),
+        description="array jobs: preprocess, count, tokenize. With kind: local all jobs but the training",
+    )
+    single: TaskResources = Field(
+        default=TaskResources(),
+        description="all other jobs: tokenizer, evaluate, export, generate. Slurm only, but for gpus",
+    )
+    training: TrainingResources = Field(description="the training job: ranks, time limit, retries")
+    environment: dict[str, str] = Field(
+        default={}, description="environment variables of every job, such as NCCL_DEBUG"
+    )
     setup: list[str] = Field(
-        default=[], description="Slurm only: shell lines before the job, such as module load"
+        default=[],
+        description="shell lines before the job, such as module load. Slurm only",
     )
     sbatch: dict[str, str] = Field(
-        default={}, description="Slurm only: more options of sbatch, such as account"
+        default={}, description="more options of sbatch, such as account. Slurm only"
     )
     preempt_at_step: int | None = Field(
-        default=None, gt=0, description="local only: a drill, one preemption at this step"
+        default=None,
+        gt=0,
+        description="step of a drill: one preemption there. null: none. Local only",
     )
 
     @model_validator(mode="after")

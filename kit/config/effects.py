@@ -31,7 +31,7 @@ class Idle:
     because: str  # after "has no effect"
     by: tuple[str, ...] = ()  # the keys that make it so
     remedy: str = "leave it out"
-    in_file: bool = True  # off: a recipe has to have it, only an override is refused
+    in_file: bool = True  # off: only an override is refused
 
 
 def idle(section: Section) -> Iterator[Idle]:
@@ -48,12 +48,13 @@ def refuse(
     origin: Mapping[str, str],
     place: str | None,
 ) -> None:
-    """Raises ConfigError for the first key given that has no effect.
+    """Raises ConfigError with a line for each key given that has no effect.
 
     `tree` is what was read from `place` with the overrides on top, whose words `origin` has by key; without
     a place only overrides are somebody's, as of a run directory.
     """
     given = dict(_leaves(tree))
+    lines: dict[str, str] = {}
     for one in keys:
         tolerated = not one.in_file or any(_overlap(by, o) for by in one.by for o in origin)
         for key, value in given.items():
@@ -62,7 +63,10 @@ def refuse(
             override = next((origin[o] for o in origin if _overlap(key, o)), None)
             if where := override or (None if tolerated else place):
                 what = "" if key in origin else f"{key}={value!r:.80} "
-                raise ConfigError(f"{where}: {what}has no effect {one.because}; {one.remedy}")
+                line = f"{where}: {what}has no effect {one.because}; {one.remedy}"
+                lines.setdefault(key, line)
+    if lines:
+        raise ConfigError(*lines.values())
 
 
 def _of_recipe(recipe: Recipe) -> Iterator[Idle]:
@@ -142,7 +146,7 @@ def _of_tokenizer(recipe: Recipe) -> Iterator[Idle]:
                 "as every one of tokenizer.candidates has its own",
                 by[:1],
                 "change the candidates, or give tokenizer.candidates=[]",
-                in_file=not Vocabulary.model_fields[key].is_required(),
+                in_file=key != "vocab_size",  # older recipes had to have it
             )
 
 

@@ -21,7 +21,7 @@ from pydantic_core import to_jsonable_python
 from kit.config import effects, presets, written
 from kit.config.cluster import Cluster
 from kit.config.fields import dotted_keys, field_at, takes, type_at
-from kit.config.recipe import Recipe, Source, is_remote, named_kind
+from kit.config.recipe import Recipe, is_remote, named_kind
 from kit.config.run import run_of
 from kit.config.section import SectionT, read_resolved, validate
 from kit.errors import ConfigError
@@ -29,7 +29,7 @@ from kit.store.files import read_json
 from kit.store.paths import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from kit.config.section import Section
 
@@ -66,11 +66,17 @@ def load_recipe(path: Path, overrides: list[str]) -> Recipe:
     workspace = tree.get("workspace")
     _make_absolute(tree, path.parent)
     recipe, origin = _overridden(Recipe, tree, str(path), _of_recipe(overrides))
+    lines = [*_of_other_kinds(recipe, origin, str(path))]
     if "workspace" not in origin:
-        _refuse_workspace_elsewhere(recipe, str(workspace), str(path))
-    for name, source in recipe.corpus.sources.items():
-        _refuse_other_kind(name, source, origin, str(path))
-    return _with_deepspeed(recipe, origin.get("training.deepspeed", str(path)), path.parent)
+        lines += _workspace_elsewhere(recipe, str(workspace), str(path))
+    place = origin.get("training.deepspeed", str(path))
+    try:
+        recipe = _with_deepspeed(recipe, place, path.parent)
+    except ConfigError as mistake:
+        lines += mistake.args
+    if lines:
+        raise ConfigError(*lines)
+    return recipe
 
 
 def load_cluster(name: str | None, recipe: Path, overrides: list[str]) -> Cluster:
@@ -268,26 +274,28 @@ def _path(text: str, base: Path) -> str:
     return str((base / Path(text).expanduser()).resolve()) if text else text
 
 
-def _refuse_workspace_elsewhere(recipe: Recipe, given: str, place: str) -> None:
-    """Raises ConfigError where the path was meant for the current directory: a workspace is there."""
+def _workspace_elsewhere(recipe: Recipe, given: str, place: str) -> Iterator[str]:
+    """A line where the path was meant for the current directory: a workspace is there."""
     own, other = Path(recipe.workspace), Path(_path(given, Path.cwd()))
     if other != own and other.is_dir() and not own.exists():
-        raise ConfigError(
+        yield (
             f"{place}: workspace={given}: is relative to the recipe, and there is no {own}, but there "
             f"is {other}; write workspace: {os.path.relpath(other, Path(place).parent)}, or make the "
             "former"
         )
 
 
-def _refuse_other_kind(name: str, source: Source, origin: dict[str, str], place: str) -> None:
-    named = named_kind(source.location)
-    if named not in (None, source.kind):
-        key = f"corpus.sources.{name}"
-        where = origin.get(f"{key}.location", origin.get(f"{key}.kind", place))
-        raise ConfigError(
-            f"{where}: {key}.kind={source.kind!r}: {source.location} is a text of kind {named}; write "
-            f"kind: {named}, or ./{source.location} if a file is meant"
-        )
+def _of_other_kinds(recipe: Recipe, origin: dict[str, str], place: str) -> Iterator[str]:
+    """A line for each published text that is of another kind than its source says."""
+    for name, source in recipe.corpus.sources.items():
+        named = named_kind(source.location)
+        if named not in (None, source.kind):
+            key = f"corpus.sources.{name}"
+            where = origin.get(f"{key}.location", origin.get(f"{key}.kind", place))
+            yield (
+                f"{where}: {key}.kind={source.kind!r}: {source.location} is a text of kind {named}; write "
+                f"kind: {named}, or ./{source.location} if a file is meant"
+            )
 
 
 def _with_deepspeed(recipe: Recipe, place: str, folder: Path) -> Recipe:

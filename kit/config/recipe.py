@@ -9,146 +9,83 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from kit.config.corpus import (
+    NAME,
+    Corpus,
+    Filters,
+    Length,
+    Normalise,
+    Source,
+    is_remote,
+    is_url,
+    named_kind,
+)
 from kit.config.section import RECORDED, Section
-from kit.config.tokenizer import Tokenizer  # noqa: TC001  pydantic reads it at run time
+from kit.config.tokenizer import Tokenizer
 
-NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
-_NAMED = {  # published texts by name: kit/corpus/raw/sources.py knows where they are
-    "wikipedia": r"[a-z][a-z_]*wiki-\d{8}",
-    "plaintext": r"cc100-[A-Za-z]{2,3}([_-][A-Za-z]+)?",
-}
-
-
-class Source(Section):
-    """One raw text: a Wikipedia dump, plain text with an empty line between documents, or JSON lines."""
-
-    kind: Literal["wikipedia", "plaintext", "jsonl"]
-    location: str = Field(
-        description="a path, a folder or a pattern of files, relative as `workspace`; an http(s) URL; or a "
-        "name: jawiki-YYYYMMDD, cc100-ja"
-    )
-    mirrors: list[str] = Field(
-        default=[],
-        description="URLs of the same file, tried in turn; of a location that is fetched",
-    )
-    sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
-    sha1: str | None = Field(default=None, pattern="^[0-9a-f]{40}$")
-    index: str | None = Field(
-        default=None,
-        description="wikipedia: the multistream index, a path relative as `workspace` or a URL; not "
-        "needed",
-    )
-    title: Literal["line", "drop"] = Field(
-        default="line", description="wikipedia: the title is an article's first line, or left out"
-    )
-    text_key: str = Field(default="text", description="jsonl: the key that holds the text")
-
-
-class Normalise(Section):
-    """What neologdn would destroy in running text and mode `default` keeps; `article` keeps none."""
-
-    keep_ranges: bool = Field(default=True, description="the 〜 of 1995〜2001年")
-    keep_url_tildes: bool = Field(default=True, description="the ~ of URLs")
-    keep_accent_spaces: bool = Field(default=True, description="the spaces of café au lait")
-
-
-class Length(Section):
-    """Documents by their characters."""
-
-    min: int = Field(default=0, ge=0)
-    max: int | None = Field(default=None, gt=0)
-
-
-class MinimumShare(Section):
-    """Documents in which something has at least this share."""
-
-    min_share: float = Field(gt=0, le=1)
-
-
-class MaximumShare(Section):
-    """Documents in which something has at most this share."""
-
-    max_share: float = Field(ge=0, lt=1)
-
-
-class Filters(Section):
-    """Which documents are left out; a filter that is null is not used. They count what they remove."""
-
-    length: Length | None = None
-    japanese: MinimumShare | None = Field(
-        default=None, description="kana and kanji, of the characters that are no white space"
-    )
-    symbols: MaximumShare | None = Field(
-        default=None, description="neither letters nor digits, of the same"
-    )
-    repeated_lines: MaximumShare | None = Field(
-        default=None, description="lines that stood in the document before, of its lines"
-    )
-    duplicates: bool = Field(
-        default=False, description="leave out a document that stood in the corpus before"
-    )
-
-
-class Corpus(Section):
-    """From raw dumps to shards of segmented documents."""
-
-    sources: dict[str, Source]
-    downloads: str | None = Field(
-        default=None,
-        description="a folder for fetched files, relative as `workspace`; null: in the workspace. Only "
-        "where one is fetched",
-    )
-    unit_mb: float = Field(gt=0, description="size of the raw input of one shard, MB")
-    tasks: int = Field(gt=0, description="array tasks of jobs.preprocess")
-    held_out: float = Field(gt=0, lt=0.5, description="share of documents kept from training")
-    mode: Literal["default", "article"] = "default"
-    normalise: Normalise = Normalise()
-    segmenter: Literal["auto", "mecab", "jumanpp"] = "auto"
-    segmenter_version: str | None = Field(
-        default=None, description="set when the recipe is resolved"
-    )
-    filters: Filters = Filters()
-    on_bad_input: Literal["stop", "skip"] = Field(
-        default="stop", description="skip: pass over a bad line, page or document, and count it"
-    )
-
-    @field_validator("sources")
-    @classmethod
-    def _named(cls, sources: dict[str, Source]) -> dict[str, Source]:
-        for name in sources:
-            if not re.match(NAME, name):
-                raise ValueError(
-                    f"a source's name is letters, digits, '.', '_' and '-', not {name!r}"
-                )
-        if not sources:
-            raise ValueError("at least one source")
-        return sources
+__all__ = [  # the sections, and those of the modules beside, under one name
+    "NAME", "Corpus", "Filters", "Health", "Length", "Model", "Normalise", "Recipe", "Release", "Source",
+    "Tokenizer", "Tokens", "Tracking", "Training", "is_remote", "is_url", "named_kind",
+]  # fmt: skip
 
 
 class Tokens(Section):
     """From shards to token files."""
 
-    tasks: int = Field(gt=0, description="array tasks of jobs.tokenize")
+    tasks: int = Field(
+        default=8,
+        gt=0,
+        description="array tasks of jobs.tokenize, over which the shards are spread",
+    )
 
 
 class Model(Section):
     """GPT-2, in the terms of transformers.GPT2Config."""
 
-    n_layer: int = Field(gt=0)
-    n_embd: int = Field(gt=0)
-    n_head: int = Field(gt=0)
-    n_positions: int = Field(default=1024, gt=1, description="tokens of a block")
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    activation: Literal["gelu_new", "gelu_pytorch_tanh", "gelu"] = "gelu_pytorch_tanh"
-    attention: Literal["sdpa", "eager"] = "sdpa"
-    activation_checkpointing: bool = False
+    n_layer: int = Field(gt=0, description="number of layers. The article: 48")
+    n_embd: int = Field(
+        gt=0, description="width of the model, a multiple of n_head. The article: 1600"
+    )
+    n_head: int = Field(
+        gt=0,
+        description="attention heads of a layer, each n_embd / n_head wide; GPT-2's are 64 wide. The "
+        "article: 20, which are 80 wide",
+    )
+    n_positions: int = Field(
+        default=1024, gt=1, description="tokens of a block: the context. The article: 1024"
+    )
+    dropout: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="share of activations dropped in training, of embeddings, attention and residuals "
+        "alike. The article: 0.1, which is GPT-2's own",
+    )
+    activation: Literal["gelu_new", "gelu_pytorch_tanh", "gelu"] = Field(
+        default="gelu_pytorch_tanh",
+        description="activation function. gelu_pytorch_tanh: gelu_new in one kernel and less memory; gelu: "
+        "not approximated. The article: gelu_new",
+    )
+    attention: Literal["sdpa", "eager"] = Field(
+        default="sdpa",
+        description="way to compute attention. sdpa: PyTorch's fused kernels; eager: step by step, in more "
+        "memory. The article: eager",
+    )
+    activation_checkpointing: bool = Field(
+        default=False,
+        description="keep only a layer's inputs, and compute the rest again in the backward pass. Less "
+        "memory for about a third more work",
+    )
     pad_vocab_to: int | None = Field(
-        default=None, gt=0, description="embedding rows: a multiple of it; cut off at the release"
+        default=None,
+        gt=0,
+        description="embedding rows are filled up to a multiple of it, such as 64, as a GPU's matrix units "
+        "like; cut off at the release. null: not filled up",
     )
 
     @model_validator(mode="after")
@@ -163,107 +100,184 @@ class Health(Section):
 
     on_bad_step: Literal["skip", "rollback", "stop"] = Field(
         default="skip",
-        description="skip: no update; rollback: to the last checkpoint on schedule, and pass over the "
-        "samples since; stop: end the run, saved before the step",
+        description="what follows a bad step. skip: no update; rollback: back to the last checkpoint on "
+        "schedule, and the samples since are passed over; stop: end the run, saved before the step",
     )
     loss_spike: float | None = Field(
-        default=None, gt=0, description="nats above the median of the last losses"
+        default=None,
+        gt=0,
+        description="nats above the median of the last losses that make a step bad. null: any loss is good",
     )
     gradient_spike: float | None = Field(
-        default=None, gt=1, description="times the median of the last gradient norms"
+        default=None,
+        gt=1,
+        description="times the median of the last gradient norms that make a step bad. null: any is good",
     )
     window: int = Field(
-        default=100, gt=9, description="steps whose median is meant; with one of the spikes"
+        default=100,
+        gt=9,
+        description="number of last steps whose median is meant. Only with loss_spike or gradient_spike",
     )
     limit: int = Field(
         default=10,
         gt=0,
-        description="bad steps in a row, or rollbacks to one step, before it stops",
+        description="bad steps in a row, or rollbacks to one step, before the run stops",
     )
     hang_seconds: float = Field(
-        default=600, gt=0, description="a step longer than this and ten times the median is a hang"
+        default=600,
+        gt=0,
+        description="seconds from which a step is a hang, if it also takes ten times the median step",
     )
     start_seconds: float = Field(
-        default=1800, gt=0, description="from the start of an attempt to its first step, or a hang"
+        default=1800,
+        gt=0,
+        description="seconds from the start of an attempt to its first step from which it is a hang",
     )
 
 
 class Training(Section):
     """The long job. A step is one update of the weights from `global_batch` blocks."""
 
+    one_of: ClassVar = (("steps", "epochs"),)
+
     steps: int | None = Field(
-        default=None, gt=0, description="or epochs; an override of one takes the place of the other"
+        default=None,
+        gt=0,
+        description="number of steps of the run. Give it or epochs; an override of one takes the place of "
+        "the other",
     )
-    epochs: float | None = Field(default=None, gt=0)
-    global_batch: int = Field(gt=0, description="blocks of a step, over all ranks")
-    micro_batch: int = Field(gt=0, description="blocks of a rank in one forward pass")
-    seed: int = 0
+    epochs: float | None = Field(
+        default=None,
+        gt=0,
+        description="number of times the run reads its training tokens, in place of steps. The article: 10",
+    )
+    global_batch: int = Field(
+        default=512,
+        gt=0,
+        description="blocks of a step, over all ranks: a multiple of micro_batch times the ranks. 512 are "
+        "524,288 tokens, the batch of the smaller GPT-3. The article: 528",
+    )
+    micro_batch: int = Field(
+        default=8,
+        gt=0,
+        description="blocks of a rank in one forward pass: as many as its memory holds, which jobs.train "
+        "rehearse tries. 8 of GPT-2 XL fit an A100 of 40 GB (computed). The article: 3",
+    )
+    seed: int = Field(
+        default=0, description="seed of the initial weights, the order of blocks and dropout"
+    )
     labels: Literal["lookahead", "inside"] = Field(
         default="lookahead",
-        description="inside: a block predicts its own tokens only, as run_clm does",
+        description="what a block predicts. lookahead: the token after each of its own; inside: its own "
+        "tokens only, from the second on, as run_clm does. The article: inside",
     )
-    learning_rate: float = Field(gt=0)
+    learning_rate: float = Field(
+        default=3e-4,
+        gt=0,
+        description="learning rate at its peak, after the warm-up. The article: 3e-4",
+    )
     minimum_learning_rate: float = Field(
-        default=0.0, ge=0, description="at the end of the decay; not with decay: constant"
+        default=0.0,
+        ge=0,
+        description="learning rate at the end of the decay. Not with decay: constant",
     )
-    warmup_steps: int = Field(default=0, ge=0)
+    warmup_steps: int = Field(
+        default=0,
+        ge=0,
+        description="number of steps over which the learning rate rises to its peak",
+    )
     decay: Literal["cosine", "linear", "constant", "wsd"] = Field(
         default="cosine",
-        description="wsd: the peak is held, and the last steps decay: for a run whose end is not known",
+        description="how the learning rate falls after the warm-up. wsd: the peak is held, and the last "
+        "steps decay, for a run whose end is not known. The article: linear",
     )
     decay_share: float | None = Field(
-        default=None, gt=0, le=1, description="wsd: the last share of all steps decays; null: 0.1"
+        default=None,
+        gt=0,
+        le=1,
+        description="share of all steps that decay, the last ones. Only with decay: wsd; null: 0.1 there",
     )
     decay_shape: Literal["linear", "cosine", "1-sqrt"] | None = Field(
-        default=None, description="wsd: how it decays; null: 1-sqrt"
+        default=None,
+        description="curve of the decay. Only with decay: wsd; null: 1-sqrt there",
     )
-    weight_decay: float = Field(default=0.1, ge=0)
-    decay_all: bool = Field(default=False, description="decay norms and biases too")
-    beta1: float = Field(default=0.9, ge=0, lt=1)
-    beta2: float = Field(default=0.95, ge=0, lt=1)
-    epsilon: float = Field(default=1e-8, gt=0)
-    clip: float = Field(default=1.0, gt=0, description="bound on the gradient's norm")
+    weight_decay: float = Field(
+        default=0.1, ge=0, description="weight decay of AdamW. The article: 0.1"
+    )
+    decay_all: bool = Field(
+        default=False, description="decay norms and biases too, not only matrices"
+    )
+    beta1: float = Field(
+        default=0.9, ge=0, lt=1, description="AdamW's decay of the gradient's mean"
+    )
+    beta2: float = Field(
+        default=0.95,
+        ge=0,
+        lt=1,
+        description="AdamW's decay of the squared gradient's mean. The article: 0.95",
+    )
+    epsilon: float = Field(default=1e-8, gt=0, description="AdamW's term in the denominator")
+    clip: float = Field(default=1.0, gt=0, description="greatest norm of the gradient in an update")
     precision: Precision = Field(
         default="auto",
-        description="auto: bf16 on a GPU that has it, fp16 on one that has not, fp32 on a CPU; resolved "
-        "when the run is submitted",
+        description="number format of forward and backward pass. auto: bf16 on a GPU that has it, fp16 on "
+        "one that has not, fp32 on a CPU; decided when the run is submitted. The article: bf16",
     )
     precision_reason: str | None = Field(
-        default=None, description="why auto is that; set when the recipe is resolved"
+        default=None,
+        description="why auto is that. Set when the recipe is resolved, never in a file",
     )
     gradient_dtype: Literal["fp32", "bf16", "fp16"] = Field(
         default="fp32",
-        description="in which gradients are accumulated: fp32, or the precision of the training",
+        description="number format in which gradients are accumulated: fp32, or that of precision. The "
+        "article: bf16",
     )
     loss_chunk: int | None = Field(
         default=None,
         gt=0,
-        description="tokens whose logits exist at a time; null: all of a micro-batch",
+        description="tokens whose logits exist at a time: the same loss in less memory. null: all of a "
+        "micro-batch",
     )
-    compile: bool = Field(default=False, description="torch.compile; needs a compiler on the node")
+    compile: bool = Field(
+        default=False, description="use torch.compile, which needs a compiler on the node"
+    )
     deterministic: bool = Field(
         default=False,
-        description="deterministic kernels on a GPU; a CPU's are always, so that one recipe serves both",
+        description="use deterministic kernels on a GPU. Those of a CPU always are",
     )
-    validate_every: int = Field(gt=0, description="steps")
-    validation_blocks: int | None = Field(default=None, gt=0, description="null: the held-out part")
+    validate_every: int = Field(
+        default=1000,
+        gt=0,
+        description="steps from one validation to the next; the last step has one as well",
+    )
+    validation_blocks: int | None = Field(
+        default=None, gt=0, description="blocks of a validation. null: all that are held out"
+    )
     checkpoint_every: int | None = Field(
-        default=None, gt=0, description="steps; null: by time, as Young and Daly compute it"
+        default=None,
+        gt=0,
+        description="steps from one checkpoint to the next. null: by time, as Young and Daly compute it "
+        "from the run's own figures",
     )
-    keep: int = Field(default=2, ge=2, description="checkpoints")
+    keep: int = Field(default=2, ge=2, description="number of checkpoints kept, the newest")
     keep_every: int | None = Field(
         default=None,
         gt=0,
-        description="at each multiple of so many steps a checkpoint is made, and stays for good",
+        description="steps; at each multiple a checkpoint is made, and stays for good. null: none stays",
     )
-    save_tries: int = Field(default=20, gt=0, description="failed saves in a row before it stops")
+    save_tries: int = Field(
+        default=20, gt=0, description="failed saves in a row before the run stops"
+    )
     save_pause: float = Field(
-        default=60, gt=0, description="seconds from a failed save to the next"
+        default=60, gt=0, description="seconds from a failed save to the next try"
     )
-    health: Health = Health()
+    health: Health = Field(
+        default=Health(), description="what is a bad step or a hang, and what is done about it"
+    )
     deepspeed: str | dict[str, Any] = Field(
-        description="a DeepSpeed JSON file, relative as `workspace`, or one of the kit's by name: zero2, "
-        "zero2-offload; the resolved recipe holds it"
+        default="zero2",
+        description="a DeepSpeed JSON file, relative to the recipe's file, or one of the kit's by name: "
+        "zero2, zero2-offload; the resolved recipe holds its text. The article: zero2-offload",
     )
 
     @model_validator(mode="after")
@@ -292,14 +306,16 @@ class Training(Section):
 class Tracking(Section):
     """Where the ledger is shown."""
 
-    tensorboard: bool = True
+    tensorboard: bool = Field(
+        default=True, description="write TensorBoard event files into the run directory"
+    )
     mlflow: str | None = Field(
         default="workspace",
         min_length=1,
-        description="a tracking URI; workspace: sqlite in the workspace; null: off",
+        description="MLflow's tracking URI, with its scheme. workspace: sqlite in the workspace; null: off",
     )
     experiment: str = Field(
-        default="ekiden", description="its name in MLflow; not with mlflow: null"
+        default="ekiden", description="name of the experiment in MLflow. Not with mlflow: null"
     )
 
     @field_validator("mlflow")
@@ -321,31 +337,52 @@ class Tracking(Section):
 class Release(Section):
     """What becomes of the weights."""
 
-    dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    license: str = "other"
-    prompts: list[str] = Field(default=["日本の"])
-    max_new_tokens: int = Field(default=40, gt=0)
-    temperature: float = Field(default=0.8, gt=0)
-    top_p: float = Field(default=0.95, gt=0, le=1)
-    seed: int = 0
+    dtype: Literal["bfloat16", "float32"] = Field(
+        default="bfloat16", description="number format of the released weights"
+    )
+    license: str = Field(
+        default="other", description="license of the model card, as an identifier of Hugging Face"
+    )
+    prompts: list[str] = Field(
+        default=["日本の"], description="beginnings of the samples that jobs.generate writes"
+    )
+    max_new_tokens: int = Field(default=40, gt=0, description="tokens of a sample at most")
+    temperature: float = Field(
+        default=0.8, gt=0, description="temperature of sampling: lower is less varied"
+    )
+    top_p: float = Field(
+        default=0.95,
+        gt=0,
+        le=1,
+        description="share of the probability that is sampled from, the likeliest tokens first",
+    )
+    seed: int = Field(default=0, description="seed of sampling")
 
 
 class Recipe(Section):
     """All that defines a run but the machines it runs on."""
 
-    name: str = Field(pattern=NAME)
+    name: str = Field(
+        pattern=NAME,
+        description="name of the run and of its folder: letters, digits, '.', '_' and '-'. Another run in "
+        "one workspace has another",
+    )
     workspace: str = Field(
         min_length=1,
         description="the folder of all that is made; a relative path is relative to the recipe's file, of "
         "an override to the current directory",
     )
-    corpus: Corpus
-    tokenizer: Tokenizer
-    tokens: Tokens
-    model: Model
-    training: Training
-    tracking: Tracking = Tracking()
-    release: Release = Release()
+    corpus: Corpus = Field(description="from raw texts to shards of segmented documents")
+    tokenizer: Tokenizer = Field(
+        default=Tokenizer(), description="the vocabulary, or candidates for it"
+    )
+    tokens: Tokens = Field(default=Tokens(), description="from shards to token files")
+    model: Model = Field(description="the shape of the model")
+    training: Training = Field(description="length, batch, schedule, precision, checkpoints")
+    tracking: Tracking = Field(default=Tracking(), description="where the ledger is shown")
+    release: Release = Field(
+        default=Release(), description="the released weights, and the samples beside them"
+    )
 
     @field_validator("workspace")
     @classmethod
@@ -356,18 +393,3 @@ class Recipe(Section):
                 "a path with a colon cannot be in PYTHONPATH; choose a folder without it"
             )
         return workspace
-
-
-def is_url(location: str) -> bool:
-    """Whether a source's location is to be fetched over the network."""
-    return location.startswith(("http://", "https://"))
-
-
-def named_kind(location: str) -> str | None:
-    """The kind of the published text that a location names, as jawiki-20220701; None for no name."""
-    return next((kind for kind, name in _NAMED.items() if re.fullmatch(name, location)), None)
-
-
-def is_remote(location: str) -> bool:
-    """Whether a source's location is no path: a URL, or the name of a published text."""
-    return is_url(location) or named_kind(location) is not None

@@ -6,17 +6,17 @@ from __future__ import annotations
 
 import difflib
 from types import NoneType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from kit.config import moved
-from kit.config.fields import alternatives, dotted_keys, field_at, keys_of, type_at
+from kit.config.fields import alternatives, dotted_keys, field_at, is_section, keys_of, type_at
 from kit.errors import ConfigError
 from kit.store.files import read_json
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from pydantic_core import ErrorDetails
@@ -31,6 +31,9 @@ class Section(BaseModel):
     """A frozen part of a configuration; a key it does not know is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    one_of: ClassVar[
+        tuple[tuple[str, ...], ...]
+    ] = ()  # groups of keys of which one has to be given
 
 
 SectionT = TypeVar("SectionT", bound=Section)
@@ -80,8 +83,43 @@ def validate(
             keys = _keys_of_location(kind, problem["loc"])
             where = _where(keys, origin)
             known = others if where else [*dotted_keys(kind)]
+            section = type_at(kind, keys)
+            if problem["type"] == "missing" and is_section(section):
+                lines |= {at: f"{place}: {line}" for at, line in _required(section, keys)}
+                continue
             lines.setdefault((*keys,), f"{where or place}: {_line(kind, keys, problem, known)}")
+        for at, line in _undecided(kind, tree, []):
+            lines.setdefault(at, f"{_where([*at], origin) or place}: {line}")
         raise ConfigError(*lines.values()) from None
+
+
+def first_sentence(description: str | None) -> str:
+    """What a key is, in one phrase: the start of its description."""
+    return (description or "").split(". ")[0]
+
+
+def _required(section: Any, keys: list[str]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """The keys that a section needs, with a line for each, where all of it is missing."""
+    for name, field in section.model_fields.items():
+        at = [*keys, name]
+        if field.is_required() and is_section(field.annotation):
+            yield from _required(field.annotation, at)
+        elif field.is_required():
+            what = first_sentence(field.description)
+            yield (*at,), f"{'.'.join(at)}: field required ({what})"
+    yield from _undecided(section, {}, keys)
+
+
+def _undecided(
+    section: Any, tree: dict[str, Any], keys: list[str]
+) -> Iterator[tuple[tuple[str, ...], str]]:
+    """The sections of a tree that have none of several keys of which one has to be given."""
+    for group in section.one_of:
+        if all(tree.get(key) is None for key in group):
+            yield (*keys,), f"{'.'.join(keys)}: give {' or '.join(group)}"
+    for name, field in section.model_fields.items():
+        if is_section(field.annotation) and isinstance(tree.get(name), dict):
+            yield from _undecided(field.annotation, tree[name], [*keys, name])
 
 
 def _keys_of_location(kind: type[Section], location: tuple[int | str, ...]) -> list[str]:
@@ -113,9 +151,8 @@ def _line(kind: type[Section], keys: list[str], problem: ErrorDetails, known: Se
     message = f"{message[0].lower()}{message[1:]}"
     if problem["type"] == "missing":
         field = field_at(kind, keys)
-        return f"{key}: {message}" + (
-            f" ({field.description})" if field and field.description else ""
-        )
+        what = first_sentence(field.description if field else None)
+        return f"{key}: {message} ({what})" if what else f"{key}: {message}"
     given = problem["input"]
     value = "" if isinstance(given, dict | BaseModel) else f"={given!r:.80}"
     return f"{key}{value}: {message}" if key else message

@@ -8,21 +8,35 @@ from pydantic import Field, model_validator
 
 from kit.config.section import Section
 
+Measure = Literal["bits_per_byte", "characters_per_token", "fertility", "vocabulary_used"]
 _MOST = 2**31 - 1  # entries: ids are signed 32-bit integers in training
 
 
 class Vocabulary(Section):
     """A tokenizer that is trained: which algorithm, how many entries, and what a space is to it."""
 
-    algorithm: Literal["bpe", "unigram"] = "bpe"
-    vocab_size: int = Field(gt=3, le=_MOST)
+    algorithm: Literal["bpe", "unigram"] = Field(
+        default="bpe",
+        description="how the entries are found. bpe: byte-pair encoding; unigram: as sentencepiece does. "
+        "The article: bpe",
+    )
+    vocab_size: int = Field(
+        default=50_000,
+        gt=3,
+        le=_MOST,
+        description="entries of the vocabulary: 260 at least, with spaces: article 4. Token files take 2 "
+        "bytes a token up to 65,535, else 4. The article: 50,000",
+    )
     limit_alphabet: int = Field(
-        default=8000, gt=0, description="the most frequent characters, which are entries"
+        default=8000,
+        gt=0,
+        description="number of characters that are entries, the most frequent. The article: 8,000",
     )
     spaces: Literal["lossless", "article"] = Field(
         default="lossless",
-        description="lossless: a space is written as ▁ and comes back, a character outside the alphabet "
-        "is its bytes; article: a space is a word boundary and no more, and such a character is <unk>",
+        description="what a space is. lossless: it is written as ▁ and comes back, a character outside the "
+        "alphabet is its bytes; article: a word boundary and no more, and such a character is <unk>. The "
+        "article: article",
     )
 
     @property
@@ -34,43 +48,65 @@ class Vocabulary(Section):
 class Candidate(Section):
     """One tokenizer of several; what is null is as the section `tokenizer` has it."""
 
-    algorithm: Literal["bpe", "unigram"] | None = None
-    vocab_size: int | None = Field(default=None, gt=3, le=_MOST)
-    limit_alphabet: int | None = Field(default=None, gt=0)
-    spaces: Literal["lossless", "article"] | None = None
+    algorithm: Literal["bpe", "unigram"] | None = Field(
+        default=None, description="how its entries are found. null: tokenizer.algorithm"
+    )
+    vocab_size: int | None = Field(
+        default=None, gt=3, le=_MOST, description="its entries. null: tokenizer.vocab_size"
+    )
+    limit_alphabet: int | None = Field(
+        default=None,
+        gt=0,
+        description="characters that are entries of it. null: tokenizer.limit_alphabet",
+    )
+    spaces: Literal["lossless", "article"] | None = Field(
+        default=None, description="what a space is to it. null: tokenizer.spaces"
+    )
 
 
 class Choice(Section):
     """Which candidate becomes the tokenizer, by what was measured on the held-out documents."""
 
-    measure: Literal["bits_per_byte", "characters_per_token", "fertility", "vocabulary_used"] = (
-        "bits_per_byte"
+    measure: Measure = Field(
+        default="bits_per_byte",
+        description="figure by which the best is taken. bits_per_byte: of a unigram model of the tokens, "
+        "the fewest; fertility: tokens a word, the fewest; characters_per_token: the most; "
+        "vocabulary_used: the share of entries that occur, the greatest",
     )
     margin: float = Field(
         default=0.0,
         ge=0,
         lt=1,
-        description="of those so near to the best, as a share of it, the smallest vocabulary",
+        description="distance from the best, as a share of it, within which the smallest vocabulary is "
+        "taken. 0.01 is one per cent",
     )
     exact: bool = Field(
-        default=True, description="only of those that give back every text, where there are any"
+        default=True,
+        description="choose among those that give back every text, if there are any",
     )
 
 
 class Tokenizer(Vocabulary):
     """A vocabulary from counted words: one, or the best of several candidates."""
 
-    min_frequency: int = Field(default=2, gt=0, description="of a pair that BPE merges")
+    min_frequency: int = Field(
+        default=2,
+        gt=0,
+        description="least number of times a pair occurs that BPE merges. The article: 1",
+    )
     candidates: list[Candidate] = Field(
         default=[],
-        description="what each has otherwise than this section; none: the section itself",
+        description="several tokenizers to choose from; each overrides keys of this section. Empty: the "
+        "section itself is the tokenizer",
     )
-    choose: Choice = Choice()
+    choose: Choice = Field(
+        default=Choice(), description="which candidate is taken. Only with several"
+    )
     tasks: int = Field(default=1, gt=0, description="array tasks that count words")
     count_mb: float = Field(
         default=1000,
         gt=0,
-        description="text of one word-count file, MB; a larger shard is one by itself",
+        description="size of the text of one word-count file, in MB. A larger shard has one by itself",
     )
 
     def vocabularies(self) -> list[Vocabulary]:

@@ -32,6 +32,13 @@ def mistake(desk: Desk, *overrides: str) -> str:
     return str(caught.value)
 
 
+def mistakes(desk: Desk, *overrides: str) -> list[str]:
+    """The lines that answer the recipe with these overrides."""
+    with pytest.raises(ConfigError) as caught:
+        load_recipe(desk.recipe_file, list(overrides))
+    return [*caught.value.args]
+
+
 def append(desk: Desk, text: str) -> None:
     with desk.recipe_file.open("a", encoding="utf-8") as out:
         out.write(text)
@@ -273,7 +280,7 @@ def test_a_key_of_another_section_is_answered_with_that_section(
 
 def test_all_mistakes_are_told_at_once(desk: Desk) -> None:
     change(desk, "tokens", {"task": 2})
-    change(desk, "model.n_layer", "many")
+    change(desk, "model", {"n_layer": "many", "n_embd": 64})
     with pytest.raises(ConfigError) as caught:
         load(
             desk.recipe_file,
@@ -287,10 +294,11 @@ def test_all_mistakes_are_told_at_once(desk: Desk) -> None:
         "override 'tokens': write section.key=value",
         "override 'release.prompts.7=a': release.prompts has no element 7; its elements are 0 to 0",
         "override 'corpus.held_out=2': corpus.held_out=2: input should be less than 0.5",
-        f"{file}: tokens.tasks: field required (array tasks of jobs.tokenize)",
         f"{file}: unknown key tokens.task; did you mean tasks?",
         f"{file}: model.n_layer='many': input should be a valid integer, unable to parse string as an "
         "integer",
+        f"{file}: model.n_head: field required (attention heads of a layer, each n_embd / n_head wide; "
+        "GPT-2's are 64 wide)",
         "override 'training.step=3': unknown key training.step; did you mean steps?",
         "override 'cluster.arrays.parallel=0': arrays.parallel=0: input should be greater than 0",
     ]
@@ -490,8 +498,64 @@ def test_values_that_do_not_fit_each_other_are_answered_with_the_override(desk: 
 
 
 def test_a_missing_key_is_named(desk: Desk) -> None:
-    change(desk, "tokens", {})
-    assert "tokens.tasks: field required" in mistake(desk)
+    change(desk, "model", {"n_embd": 64, "n_head": 2})
+    assert "model.n_layer: field required (number of layers)" in mistake(desk)
+
+
+def test_all_that_an_empty_recipe_needs_is_told_at_once(desk: Desk) -> None:
+    path = desk.write("empty.yaml", {"corpus": {}, "training": {"learning_rate": "much"}})
+    with pytest.raises(ConfigError) as caught:
+        load_recipe(path, [])
+    found = [line.removeprefix(f"{path}: ").split(" (")[0] for line in caught.value.args]
+    assert found == [
+        "name: field required",
+        "workspace: field required",
+        "corpus.sources: field required",
+        "model.n_layer: field required",
+        "model.n_embd: field required",
+        "model.n_head: field required",
+        "training.learning_rate='much': input should be a valid number, unable to parse string as a number",
+        "training: give steps or epochs",
+    ]
+    cluster = desk.write("c.yaml", {"device": "gpu"})
+    with pytest.raises(ConfigError) as caught:
+        load_cluster(str(cluster), path, [])
+    assert [line.split(" (")[0].removeprefix(f"{cluster}: ") for line in caught.value.args] == [
+        "name: field required",
+        "kind: field required",
+        "device='gpu': input should be 'cpu' or 'cuda'",
+        "training.ranks_per_node: field required",
+    ]
+
+
+def test_a_recipe_needs_a_name_a_workspace_texts_a_shape_and_an_end(desk: Desk) -> None:
+    tree = yaml.safe_load(desk.recipe_file.read_text(encoding="utf-8"))
+    short = {
+        "name": "short",
+        "workspace": "work",
+        "corpus": {"sources": tree["corpus"]["sources"]},
+        "model": {key: tree["model"][key] for key in ("n_layer", "n_embd", "n_head")},
+        "training": {"steps": 10},
+    }
+    recipe = load_recipe(desk.write("short.yaml", short), [])
+    assert recipe.training.learning_rate == 3e-4
+    assert recipe.tokenizer.vocab_size == 50_000
+    assert recipe.training.deepspeed == load_recipe(RECIPES[0], []).training.deepspeed
+
+
+def test_all_that_has_no_effect_and_all_files_that_are_not_there_are_told_at_once(
+    desk: Desk,
+) -> None:
+    line = mistakes(desk, "corpus.sources.web.title=drop", "tokenizer.choose.margin=0.1")
+    assert [text.split(": ")[0] for text in line] == [
+        "override 'corpus.sources.web.title=drop'",
+        "override 'tokenizer.choose.margin=0.1'",
+    ]
+    change(desk, "corpus.sources.web.location", "jawiki-20220701")
+    change(desk, "training.deepspeed", "zero4")
+    kind, deepspeed = mistakes(desk)
+    assert "corpus.sources.web.kind='plaintext'" in kind
+    assert "training.deepspeed=zero4" in deepspeed
 
 
 def test_steps_or_epochs_must_be_given(desk: Desk) -> None:

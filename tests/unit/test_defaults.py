@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from pydantic import Field
@@ -14,11 +14,13 @@ from kit.config.tokenizer import Candidate, Choice, Tokenizer
 from kit.corpus import download
 from kit.data import shards, tokens
 from kit.release import export, generate
+from kit.store import manifest
 from kit.store.manifest import alike
 from tests.later import later
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 
 class Yarn(Section):
@@ -93,6 +95,33 @@ def test_a_key_that_is_new_and_not_set_changes_no_record(kind: type[Section]) ->
     assert Given(later(kind).model_validate(made.model_dump())) == Given(made)
 
 
+# The keys that every recipe once had to give, as it gave them: a record of then has them all.
+ONCE_REQUIRED = {
+    Corpus: {"unit_mb": 64, "tasks": 8, "held_out": 0.01},
+    Tokenizer: {"vocab_size": 50_000},
+}
+
+
+@pytest.mark.parametrize("others", [{}, {"mode": "article", "spaces": "article"}], ids=str)
+@pytest.mark.parametrize("kind", ONCE_REQUIRED, ids=lambda kind: kind.__name__)
+def test_what_was_made_when_a_key_was_required_is_still_done(
+    kind: type[Section], others: Mapping[str, Any], tmp_path: Path
+) -> None:
+    sources = {"web": {"kind": "plaintext", "location": "/web.txt"}}
+    tree = {"sources": sources} if kind is Corpus else {}
+    tree |= {key: value for key, value in others.items() if key in kind.model_fields}
+    leave_out = frozenset({"sources", "tasks"})
+    now = manifest.causes("stage", 1, Given(kind.model_validate(tree), leave_out), {})
+    old = {key: v for key, v in (tree | ONCE_REQUIRED[kind]).items() if key not in leave_out}
+    assert now["section"] != old  # the new record leaves them out
+    manifest.commit(tmp_path, {"stage": "stage", "version": 1, "section": old, "inputs": {}})
+    assert manifest.state(tmp_path, now) == "done"
+    for key in old.keys() & ONCE_REQUIRED[kind].keys():
+        changed = kind.model_validate({**tree, key: ONCE_REQUIRED[kind][key] / 2})
+        wanted = manifest.causes("stage", 1, Given(changed, leave_out), {})
+        assert manifest.state(tmp_path, wanted) == "stale"
+
+
 # What the recorded keys mean where they are left out. A default that changes makes other files from the
 # same record: raise the VERSION of every stage that has the section, then write the new default here.
 VERSIONS = {
@@ -105,14 +134,15 @@ VERSIONS = {
 DEFAULTS = {
     Source: {"mirrors": [], "sha256": None, "sha1": None, "index": None, "title": "line",
              "text_key": "text"},
-    Corpus: {"downloads": None, "mode": "default", "segmenter": "auto",
-                    "segmenter_version": None, "on_bad_input": "stop"},
+    Corpus: {"downloads": None, "unit_mb": 64.0, "tasks": 8, "held_out": 0.01,
+                    "mode": "default", "segmenter": "auto", "segmenter_version": None,
+                    "on_bad_input": "stop"},
     Normalise: {"keep_ranges": True, "keep_url_tildes": True, "keep_accent_spaces": True},
     Length: {"min": 0, "max": None},
     Filters: {"length": None, "japanese": None, "symbols": None, "repeated_lines": None,
               "duplicates": False},
-    Tokenizer: {"algorithm": "bpe", "limit_alphabet": 8000, "spaces": "lossless", "min_frequency": 2,
-                "candidates": [], "tasks": 1, "count_mb": 1000.0},
+    Tokenizer: {"algorithm": "bpe", "vocab_size": 50_000, "limit_alphabet": 8000,
+                "spaces": "lossless", "min_frequency": 2, "candidates": [], "tasks": 1, "count_mb": 1000.0},
     Candidate: {"algorithm": None, "vocab_size": None, "limit_alphabet": None, "spaces": None},
     Choice: {"measure": "bits_per_byte", "margin": 0.0, "exact": True},
     Release: {"dtype": "bfloat16", "license": "other", "prompts": ["日本の"],

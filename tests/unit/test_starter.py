@@ -1,0 +1,183 @@
+"""A recipe to start from: it is written once, it loads, and the commands take it as it is."""
+
+from __future__ import annotations
+
+import bz2
+import itertools
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from jobs.pipeline import app
+from kit.config import presets
+from kit.config.load import load, load_cluster
+from kit.errors import ConfigError
+from kit.plan import starter
+from tests.schema import refused
+from tests.unit.test_size import SIZES
+
+if TYPE_CHECKING:
+    from click.testing import Result
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+SCHEMA = json.loads((CONFIGS / "recipe.schema.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder, which the command is typed in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def new(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["new", *arguments])
+
+
+def mistake(*arguments: str) -> str:
+    done = new(*arguments)
+    assert isinstance(done.exception, ConfigError)
+    assert done.exception.exit_code == 2
+    assert "\n" not in str(done.exception)
+    return str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("size", "cluster"), [*itertools.product(SIZES, ["local", "local-gpu", "mdx"])], ids=str
+)
+def test_a_recipe_of_any_size_loads_with_every_key_in_force(size: float, cluster: str) -> None:
+    own = load_cluster(cluster, Path("a.yaml"), [])
+    made = starter.draft("a", size=size, tokens=None, texts=[], cluster=own, folder=Path())
+    Path("a.yaml").write_text(made.text, encoding="utf-8")
+    recipe, _ = load(Path("a.yaml"), [], cluster)
+    assert recipe.model.n_embd // recipe.model.n_head == 64
+    ranks = own.training.ranks
+    assert recipe.training.global_batch % (recipe.training.micro_batch * ranks) == 0
+    assert recipe.training.minimum_learning_rate == pytest.approx(
+        recipe.training.learning_rate / 10, rel=0.05
+    )
+    assert refused(SCHEMA, yaml.safe_load(made.text)) == []
+    assert len(made.text.splitlines()) < 60
+
+
+@pytest.mark.parametrize(
+    "dial",
+    [
+        [],
+        ["--size", "124m"],
+        ["--size", "1.5b", "--tokens", "30b", "--cluster", "mdx"],
+        ["--size", "3B", "--cluster", "mdx"],
+    ],
+    ids=" ".join,
+)
+def test_show_and_a_dry_run_take_what_was_written(dial: list[str]) -> None:
+    assert new("mine", *dial).exit_code == 0
+    cluster = dial[-2:] if "--cluster" in dial else []
+    shown = CliRunner().invoke(app, ["show", "mine.yaml", *cluster])
+    assert json.loads(shown.stdout)["recipe"]["name"] == "mine"
+    for verb in ("run", "submit"):
+        done = CliRunner().invoke(app, [verb, "mine.yaml", *cluster, "--dry-run"])
+        assert done.exit_code == 0, done.output
+        assert "train: " in done.output
+
+
+def test_on_a_cpu_a_first_try_of_a_few_small_steps_is_named_that_a_dry_run_takes() -> None:
+    line = new("mine").output.splitlines()[-1]
+    words = line.removeprefix("a first try: python -m jobs.pipeline ").split()
+    done = CliRunner().invoke(app, [*words, "--dry-run"])
+    assert words[:2] == ["run", "mine.yaml"]
+    assert done.exit_code == 0, done.output
+
+
+def test_it_says_what_it_chose_and_what_to_type_next() -> None:
+    done = new("xl", "--size", "1.5b", "--tokens", "30b", "--cluster", "mdx")
+    assert done.output.splitlines()[0] == "xl.yaml: written"
+    assert "the shape of GPT-2 XL" in done.output
+    assert "jawiki-20220701, cc100-ja  (79 GB to fetch; the training reads it 2 times)" in (
+        done.output
+    )
+    assert done.output.endswith(
+        "next: python -m jobs.pipeline submit xl.yaml --cluster mdx --dry-run\n"
+    )
+    recipe = load(Path("xl.yaml"), [], "mdx")[0]
+    assert (recipe.model.n_layer, recipe.model.n_embd, recipe.model.n_head) == (48, 1600, 25)
+    assert recipe.training.steps == 28_611
+    assert recipe.corpus.tasks == 64
+    assert recipe.corpus.sources["jawiki"].location == "jawiki-20220701"
+
+
+def test_a_file_that_is_there_is_never_overwritten() -> None:
+    Path("mine.yaml").write_text("mine", encoding="utf-8")
+    assert (
+        mistake("mine") == "mine.yaml: is there already, and is not overwritten; give another name"
+    )
+    assert Path("mine.yaml").read_text(encoding="utf-8") == "mine"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["a/b"], "a/b: a name is letters"),
+        (["a.yaml"], "a.yaml: a name is letters"),
+        (["a", "--size", "9m"], "--size 9 M: give 10 M to 3 B parameters"),
+        (["a", "--size", "4b"], "--size 4 B: give 10 M to 3 B parameters"),
+        (["a", "--size", "big"], "--size big: write a number with k, m, b or t"),
+        (["a", "--tokens", "0"], "--tokens 0: write a number with"),
+        (["a", "--text", "none.txt"], "--text none.txt: there is no such file"),
+        (["a", "--cluster", "none"], "--cluster none: there is no cluster none"),
+    ],
+)
+def test_a_mistake_is_one_line_and_nothing_is_written(arguments: list[str], line: str) -> None:
+    assert mistake(*arguments).startswith(line)
+    assert [*Path().iterdir()] == []
+
+
+def test_a_text_of_your_own_is_taken_by_its_kind_and_size(elsewhere: Path) -> None:
+    (elsewhere / "texts").mkdir()
+    (elsewhere / "texts/big one.txt").write_text("行。\n" * 300_000, encoding="utf-8")
+    (elsewhere / "log.jsonl").write_text('{"text": "a"}\n', encoding="utf-8")
+    (elsewhere / "dump.xml.bz2").write_bytes(bz2.compress(b"<mediawiki/>"))
+    texts = ["texts/big one.txt", "log.jsonl", "dump.xml.bz2", "https://example.org/a.jsonl.zst"]
+    assert new("one", "--text", texts[0]).exit_code == 0
+    recipe = load(Path("one.yaml"), [], "local")[0]
+    assert recipe.corpus.sources["big-one"].location == str(elsewhere / texts[0])
+    assert recipe.tokenizer.vocab_size == 8_000  # by the size of the model
+    assert recipe.corpus.held_out == 0.05
+    assert recipe.corpus.unit_mb == pytest.approx(1.1, rel=0.1)  # 2.1 MB by two tasks
+    assert new("all", *(part for text in texts for part in ("--text", text))).exit_code == 0
+    sources = load(Path("all.yaml"), [], "local")[0].corpus.sources
+    assert {name: source.kind for name, source in sources.items()} == {
+        "big-one": "plaintext", "log": "jsonl", "dump": "wikipedia", "a": "jsonl",
+    }  # fmt: skip
+
+
+def test_texts_of_one_name_are_told_apart(elsewhere: Path) -> None:
+    for folder in ("a", "b"):
+        (elsewhere / folder).mkdir()
+        (elsewhere / folder / "text.txt").write_text("行。\n" * 100, encoding="utf-8")
+    assert new("two", "--text", "a/text.txt", "--text", "b/text.txt").exit_code == 0
+    assert [*load(Path("two.yaml"), [], "local")[0].corpus.sources] == ["text", "text-2"]
+
+
+def test_without_the_kits_own_files_published_texts_are_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(presets, "demo_text", lambda: None)
+    monkeypatch.setattr(presets, "recipe_schema", lambda: None)
+    assert new("a").exit_code == 0
+    assert "cc100-ja" in Path("a.yaml").read_text(encoding="utf-8")
+    assert not Path("a.yaml").read_text(encoding="utf-8").startswith("# yaml-language-server")
+
+
+def test_a_recipe_in_the_checkout_names_its_files_relative_to_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(CONFIGS.parent)
+    own = load_cluster("local", Path("a.yaml"), [])
+    made = starter.draft("a", size=10e6, tokens=None, texts=[], cluster=own, folder=Path())
+    assert made.text.startswith("# yaml-language-server: $schema=configs/recipe.schema.json\n")
+    assert "location: configs/demo/web.txt\n" in made.text
