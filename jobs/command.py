@@ -1,4 +1,4 @@
-"""What the command lines share: recipe, overrides, cluster; the verbs; errors into exit codes."""
+"""What the command lines share: arguments and options, the verbs, errors into exit codes."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The relay as a whole: what is known of its jobs before they run, and what became of each."""
+"""The relay as a whole: its stages in order, submitted and run, and where each of them stands."""
