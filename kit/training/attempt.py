@@ -77,6 +77,7 @@ def work(run: Run, task: int, tasks: int) -> None:  # noqa: ARG001  one task of 
     if "torch" not in sys.modules:
         log.info("importing torch")
 
+    from kit.training.context import Context
     from kit.training.device import Device
     from kit.training.health import Watchdog
     from kit.training.loop import Loop
@@ -94,7 +95,8 @@ def work(run: Run, task: int, tasks: int) -> None:  # noqa: ARG001  one task of 
     )
     team = Team.join(device.backend, store, place.rank, place.ranks, interruption)
     with _memory_suffices(recipe, attempt, place):
-        outcome = Loop(run, recipe, cluster, attempt, device, team, watchdog).run()
+        context = Context(run, recipe, cluster, attempt, device, team, watchdog)
+        outcome = Loop(context).run()
     team.barrier()
     if place.rank == 0:
         write_json(attempt.end, {"job": place.job, "time": time.time(), **outcome})

@@ -35,3 +35,10 @@ class Progress:
         self.losses = [*self.losses, loss][-window:]
         self.gradient_norms = [*self.gradient_norms, gradient_norm][-window:]
         self.bad_steps = 0
+
+    def roll_back(self, record: dict[str, Any], sample: int) -> None:
+        """To where a checkpoint's manifest has it, passing over the samples from there up to `sample`."""
+        slowest_save = self.slowest_save
+        vars(self).update(vars(Progress.of(record)))
+        self.passed_over.append([self.sample, sample])
+        self.sample, self.slowest_save = sample, slowest_save

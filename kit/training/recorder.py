@@ -1,4 +1,4 @@
-"""Rank 0's book of an attempt: the ledger, and the views that follow it."""
+"""What is recorded of an attempt: by rank 0 in the ledger and its views, by other ranks nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from kit.store.paths import Attempt, Run
     from kit.tracking.ledger import Row
     from kit.training.batches import Batches
+    from kit.training.context import Context
     from kit.training.progress import Progress
+    from kit.training.saver import Saved
 
 _PAUSE = 60.0  # seconds until TensorBoard's files are tried again
 _MLFLOW_STATUS = {
@@ -30,8 +32,59 @@ _MLFLOW_STATUS = {
 }  # fmt: skip
 
 
-class Book:
-    """Writes each row to the ledger first, then to its views."""
+def recorder(context: Context, start: dict[str, Any], batches: Batches) -> Recorder:
+    """That of a rank."""
+    if context.team.rank > 0:
+        return Recorder()
+    return LedgerRecorder(
+        context.run, context.recipe, context.cluster, context.attempt, start, batches
+    )
+
+
+class Recorder:
+    """Records nothing: the recorder of ranks above 0."""
+
+    def begin(self, rates: schedule.Schedule, parameters: int) -> None:
+        """What the attempt sets out to do: its first row."""
+
+    def step(
+        self,
+        progress: Progress,
+        figures: dict[str, float],
+        flags: dict[str, bool],
+        seconds: float,
+        memory_bytes: int,
+    ) -> None:
+        """A step that is done; `figures`: loss (nats a token), learning_rate, gradient_norm, loss_scale.
+
+        `flags` of a step whose update was left out: `skipped`, a bad one, or `overflow`, its gradient too
+        large for fp16 at that loss scale.
+        """
+
+    def validation(self, step: int, loss: float, seconds: float) -> None:
+        """A validation after `step` steps."""
+
+    def checkpoint(self, saved: Saved, blocked: float) -> None:
+        """A checkpoint is committed, for which training waited `blocked` seconds."""
+
+    def save_failed(self, saved: Saved) -> None:
+        """A save has failed."""
+
+    def bad_step(self, step: int, what: str, action: str) -> None:
+        """A bad step was skipped, or stops the run."""
+
+    def roll_back(self, step: int, what: str, progress: Progress) -> None:
+        """A bad step was met by rolling back: the rows beyond `progress.step` no longer count."""
+
+    def sync(self) -> None:
+        """Make the rows durable. Raises OSError."""
+
+    def close(self, outcome: dict[str, Any]) -> None:
+        """The last row; what MLflow has not got by then, the next attempt publishes."""
+
+
+class LedgerRecorder(Recorder):
+    """Rank 0's: writes each row to the ledger first, then to its views."""
 
     def __init__(
         self,
@@ -56,9 +109,9 @@ class Book:
             self._publisher = mlflow.Publisher(run, recipe)
 
     def begin(self, rates: schedule.Schedule, parameters: int) -> None:
-        """The attempt's first row: what it sets out to do."""
+        """See `Recorder`."""
         self._flops = flops_per_token(parameters, self._model)
-        self.add(
+        self._add(
             "attempt",
             step=self._start["from_step"],
             steps=rates.end,
@@ -70,7 +123,7 @@ class Book:
             **({"origin": read_json(self._run.origin)} if self._run.origin.is_file() else {}),
         )
         for row in self._amendments():
-            self.add(
+            self._add(
                 "amendment", step=self._start["from_step"], amended=row["time"], **_values(row)
             )
 
@@ -82,13 +135,9 @@ class Book:
         seconds: float,
         memory_bytes: int,
     ) -> None:
-        """A step that is done; `figures`: loss (nats a token), learning_rate, gradient_norm, loss_scale.
-
-        `flags` of a step whose update was left out: `skipped`, a bad one, or `overflow`, its gradient too
-        large for fp16 at that loss scale.
-        """
+        """See `Recorder`."""
         rate = self._batches.global_batch * self._batches.length / seconds
-        self.add(
+        self._add(
             "step",
             step=progress.step,
             **figures,
@@ -100,10 +149,60 @@ class Book:
             memory_bytes=memory_bytes,
         )
 
+    def validation(self, step: int, loss: float, seconds: float) -> None:
+        """See `Recorder`."""
+        self._add("validation", step=step, validation_loss=loss, seconds=seconds)
+
+    def checkpoint(self, saved: Saved, blocked: float) -> None:
+        """See `Recorder`."""
+        self._add(
+            "checkpoint",
+            step=saved.step,
+            blocked=blocked,
+            seconds=saved.seconds,
+            bytes=saved.bytes,
+        )
+
+    def save_failed(self, saved: Saved) -> None:
+        """See `Recorder`."""
+        self._add("save_failed", step=saved.step, reason=saved.reason)
+
+    def bad_step(self, step: int, what: str, action: str) -> None:
+        """See `Recorder`."""
+        self._add("health", step=step, what=what, action=action)
+
     def roll_back(self, step: int, what: str, progress: Progress) -> None:
-        """A bad step was met by going back: the rows beyond `progress.step` no longer count."""
+        """See `Recorder`."""
         passed_over = progress.passed_over[-1]
-        self.add("rollback", step=step, what=what, to_step=progress.step, passed_over=passed_over)
+        self._add("rollback", step=step, what=what, to_step=progress.step, passed_over=passed_over)
+
+    def sync(self) -> None:
+        """See `Recorder`."""
+        self._rows.sync()
+
+    def close(self, outcome: dict[str, Any]) -> None:
+        """See `Recorder`."""
+        self._redraw_at = 0.0
+        self._add("end", **outcome)
+        try:
+            self._rows.close()
+        except OSError as error:
+            log.warning(f"ledger: {error.strerror}; its last rows are lost")
+        if self._events:
+            self._events.close()
+        status = _MLFLOW_STATUS[outcome["outcome"]]
+        if self._publisher and status is not None:
+            # Of an interruption the grace time is short.
+            self._publisher.close(status, patience=30.0 if status == "FINISHED" else 3.0)
+
+    def _add(self, kind: str, **fields: Any) -> None:
+        """Another row; what is not finite is null in it."""
+        row = self._rows.add(kind, **{name: _finite(value) for name, value in fields.items()})
+        self._journal.add(row)
+        if self._draws:
+            self._draw(row)
+        if self._publisher:
+            self._publisher.add(row)
 
     def _amendments(self) -> list[dict[str, Any]]:
         """Those that this attempt is the first to know of."""
@@ -117,34 +216,6 @@ class Book:
             return None
         peak = devices.ACCELERATORS[self._accelerator].peak_flops * self._batches.ranks
         return tokens_per_second * self._flops / peak
-
-    def add(self, kind: str, **fields: Any) -> None:
-        """Another row; what is not finite is null in it."""
-        row = self._rows.add(kind, **{name: _finite(value) for name, value in fields.items()})
-        self._journal.add(row)
-        if self._draws:
-            self._draw(row)
-        if self._publisher:
-            self._publisher.add(row)
-
-    def sync(self) -> None:
-        """Make the rows durable. Raises OSError."""
-        self._rows.sync()
-
-    def close(self, outcome: dict[str, Any]) -> None:
-        """The last row; what MLflow has not got by then, the next attempt publishes."""
-        self._redraw_at = 0.0
-        self.add("end", **outcome)
-        try:
-            self._rows.close()
-        except OSError as error:
-            log.warning(f"ledger: {error.strerror}; its last rows are lost")
-        if self._events:
-            self._events.close()
-        status = _MLFLOW_STATUS[outcome["outcome"]]
-        if self._publisher and status is not None:
-            # Of an interruption the grace time is short.
-            self._publisher.close(status, patience=30.0 if status == "FINISHED" else 3.0)
 
     def _draw(self, row: Row) -> None:
         """Show a row in TensorBoard; after a full disk, all rows of the attempt anew."""
