@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -68,6 +68,8 @@ class TrainingResources(Section):
 
 class Cluster(Section):
     """Where jobs run."""
+
+    BOUND: ClassVar = frozenset({"name", "kind"})  # chosen with a submission
 
     name: str = Field(pattern=NAME)
     kind: Literal["local", "slurm"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -139,6 +139,10 @@ class Tokens(Section):
 class Model(Section):
     """GPT-2, in the terms of transformers.GPT2Config."""
 
+    BOUND: ClassVar = frozenset(
+        {"n_layer", "n_embd", "n_head", "n_positions", "pad_vocab_to"}  # the shape of the weights
+    )
+
     n_layer: int = Field(gt=0)
     n_embd: int = Field(gt=0)
     n_head: int = Field(gt=0)
@@ -190,6 +194,16 @@ class Health(Section):
 
 class Training(Section):
     """The long job. A step is one update of the weights from `global_batch` blocks."""
+
+    # None of them changes what was already computed, or the samples of a step to come.
+    AMENDABLE: ClassVar = frozenset(
+        {
+            "steps", "epochs", "micro_batch", "validate_every", "checkpoint_every", "keep",
+            "keep_every", "save_tries", "save_pause", "health",
+        }
+    )  # fmt: skip
+    # The optimizer's state has this form; `deepspeed` is bound by its stage of ZeRO alone.
+    BOUND: ClassVar = frozenset({"decay_all", "precision", "precision_reason"})
 
     steps: int | None = Field(
         default=None, gt=0, description="or epochs; an override of one takes the place of the other"
@@ -332,6 +346,11 @@ class Release(Section):
 
 class Recipe(Section):
     """All that defines a run but the machines it runs on."""
+
+    AMENDABLE: ClassVar = frozenset({"tracking", "release"})
+    BOUND: ClassVar = frozenset(
+        {"workspace", "corpus", "tokenizer", "tokens"}
+    )  # the tokens trained on
 
     name: str = Field(pattern=NAME)
     workspace: str = Field(

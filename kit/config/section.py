@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import difflib
 from types import NoneType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -31,6 +31,16 @@ class Section(BaseModel):
     """A frozen part of a configuration; a key it does not know is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    # Keys of this section that `jobs.train amend` may change in mid-run, and those that not even a fork
+    # may; a section among them is meant with all that is in it. Any other key is a fork's to change.
+    AMENDABLE: ClassVar[frozenset[str]] = frozenset()
+    BOUND: ClassVar[frozenset[str]] = frozenset()
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        """Both name keys that there are, and none of them twice."""
+        assert cls.model_fields.keys() >= cls.AMENDABLE | cls.BOUND, cls
+        assert not cls.AMENDABLE & cls.BOUND, cls
 
 
 SectionT = TypeVar("SectionT", bound=Section)

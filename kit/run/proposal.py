@@ -14,6 +14,7 @@ from kit.config.amendments import (
     CONTINUE,
     END,
     MAY_CHANGE,
+    OF_SUBMISSION,
     Row,
     differences,
     is_of,
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from kit.config.cluster import Cluster
     from kit.config.recipe import Recipe
     from kit.store.paths import Run
-
-_CHOSEN_AT_SUBMISSION = ("cluster.name", "cluster.kind")
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ def _once_more(recipe: Recipe, key: str, now: float) -> Row:
 
 
 def _refuse_key(run: Run, key: str, new: Any) -> None:
-    if key in _CHOSEN_AT_SUBMISSION:
+    if key in OF_SUBMISSION:
         raise ConfigError(f"{key}: is not amended; submit the run with another --cluster")
     if is_of(key, MAY_CHANGE):
         return
