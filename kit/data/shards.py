@@ -63,16 +63,21 @@ def expected(recipe: Recipe) -> list[Shard]:
         lists = duplicates.lists(recipe, [piece["name"] for piece in found])
         for made_from, digest in zip(inputs, duplicates.digests(lists, len(found)), strict=True):
             made_from["duplicates"] = digest
-    section = Given(recipe.corpus, _NO_CAUSE)  # once for all shards
+    corpus = section(recipe)  # once for all shards
     return [
         Shard(
             piece["name"],
             workspace.shard(piece["name"]),
             piece,
-            manifest.causes("preprocess", VERSION, section, made_from),
+            manifest.causes("preprocess", VERSION, corpus, made_from),
         )
         for piece, made_from in zip(found, inputs, strict=True)
     ]
+
+
+def section(recipe: Recipe) -> Given:
+    """What of the recipe decides the bytes of shards."""
+    return Given(recipe.corpus, _NO_CAUSE)
 
 
 def pieces(recipe: Recipe) -> list[dict[str, Any]]:

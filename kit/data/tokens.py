@@ -68,8 +68,12 @@ def tokenizer_causes(recipe: Recipe) -> dict[str, Any]:
     inputs = {shard.name: manifest.fingerprint(shard.folder, "jobs.preprocess") for shard in made}
     if (name := picked(recipe)) is not None:
         inputs["pick"] = name
-    section = Given(recipe.tokenizer, _NO_CAUSE)
-    return manifest.causes("tokenizer", TOKENIZER_VERSION, section, inputs)
+    return manifest.causes("tokenizer", TOKENIZER_VERSION, tokenizer_section(recipe), inputs)
+
+
+def tokenizer_section(recipe: Recipe) -> Given:
+    """What of the recipe decides the tokenizer's bytes."""
+    return Given(recipe.tokenizer, _NO_CAUSE)
 
 
 def picked(recipe: Recipe) -> str | None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
-from kit.data import shards, tokens
+from kit.data import index, shards, tokens
 from kit.store import manifest
 from kit.store.paths import Run, Workspace
 from kit.store.units import Unit, make_units
@@ -37,7 +37,9 @@ def units(recipe: Recipe) -> list[Unit]:
 
 def work(run: Run, task: int, tasks: int) -> None:
     """What a submitted task runs; the run directory is all it reads."""
-    make_units("tokenize", units(read_resolved(run.recipe, Recipe)), task, tasks)
+    recipe = read_resolved(run.recipe, Recipe)
+    make_units("tokenize", units(recipe), task, tasks)
+    index.write(recipe)  # the last task does
 
 
 def encode(table: Table, documents: Iterable[str], end: bytes) -> Iterator[bytes]:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from kit.data import shards, tokens
+from kit.data import index, shards
+from kit.errors import EkidenError
 from kit.output import log
 from kit.plan import schedule
 from kit.store.files import read_json, text_hash
@@ -46,21 +47,21 @@ class Loop:
         team, self._training = context.team, recipe.training
         self._team, self._watchdog = team, context.watchdog
         self._warning_seconds = context.cluster.training.warning_seconds
-        data = tokens.complete(recipe)
-        train_row, self._held_out = (tokens.open_part(data, p, recipe) for p in shards.PARTS)
+        data = _token_files(context)
+        train_row, self._held_out = (data.open(part, recipe) for part in shards.PARTS)
         self._batches = training_batches(recipe, train_row, team.rank, team.ranks)
         self._held_out_blocks = validation_blocks(recipe, self._held_out)
         self._schedule = schedule.of_run(
             run, self._training, lambda t: t.steps_over(self._batches.blocks), attempt.number
         )
-        start, fingerprint = read_json(attempt.start), tokens.fingerprint(data)
-        origin = resume(context, start, self._batches.accumulation, fingerprint)
+        start = read_json(attempt.start)
+        origin = resume(context, start, self._batches.accumulation, data.fingerprint)
         self._engine, self._progress = origin.engine, origin.progress
         self._lookout = Lookout(run, attempt, team.interruption, team.rank)
         self._recorder = recorder(context, start, self._batches)
         self._recorder.begin(self._schedule, self._engine.parameters())
         self._checkpointer = Checkpointer(
-            context, origin, fingerprint, self._recorder, self._lookout
+            context, origin, data.fingerprint, self._recorder, self._lookout
         )
         self._bad_steps = BadSteps(context, origin, self._recorder, self._checkpointer)
         self._last_step = 0.0  # seconds
@@ -174,3 +175,18 @@ class Loop:
         outcome = {"outcome": ending.outcome, "reason": ending.reason, "step": step, "saved": saved}
         self._recorder.close(outcome)
         return outcome
+
+
+def _token_files(context: Context) -> index.TokenFiles:
+    """As rank 0 finds them; what is wrong with them is raised on all ranks alike."""
+    found: index.TokenFiles | EkidenError | None = None
+    if context.team.rank == 0:
+        try:
+            found = index.load(context.recipe)
+        except EkidenError as error:
+            found = error
+    found = context.team.told(found)
+    if isinstance(found, EkidenError):
+        raise found
+    assert found is not None
+    return found
