@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 VERSION = 1  # raise when the same texts come to give other pieces
 
 
-def units(recipe: Recipe) -> list[Unit]:
+def units(_: Run, recipe: Recipe) -> list[Unit]:
     """One unit a source. Raises InputError where a local file is missing."""
     return [_unit(recipe, name, source) for name, source in sorted(recipe.corpus.sources.items())]
 
 
 def work(run: Run, task: int, tasks: int) -> None:
     """What a submitted task runs; the run directory is all it reads."""
-    make_units("download", units(read_resolved(run.recipe, Recipe)), task, tasks)
+    make_units("download", units(run, read_resolved(run.recipe, Recipe)), task, tasks)
 
 
 @dataclass(frozen=True)

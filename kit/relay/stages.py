@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from kit.config.recipe import Recipe
     from kit.relay.standing import Standing
     from kit.store.paths import Run
-    from kit.store.units import Fault, Survey, Tally, Unit
+    from kit.store.units import Survey, Tally, Unit
 
 _RATE_OVER = 20  # steps
 
@@ -62,15 +62,13 @@ class Stage:
         Raises InputError where a text at hand is gone.
         """
         module: Any = importlib.import_module(self.module)
-        found: list[Unit] = module.units(run, recipe) if self.of_run else module.units(recipe)
+        found: list[Unit] = module.units(run, recipe)
         return found
 
     def census(self, run: Run, recipe: Recipe, *, verify: bool = False) -> dict[str, Any]:
         """How many units are done, missing, stale, broken; or what it waits for."""
         from kit.store.units import census
 
-        if self is TRAIN:
-            return dict(self.survey(run, recipe, verify=verify).counts)
         try:
             return census(self.units(run, recipe), verify=verify)
         except (StageError, CheckpointError) as error:
@@ -80,10 +78,6 @@ class Stage:
         """The same, with what is wrong with some units, and why."""
         from kit.store.units import Survey, survey
 
-        if self is TRAIN:
-            damaged = _damaged(run) if verify else []
-            broken = {"broken": len(damaged)} if verify else {}
-            return Survey(_training(run) | broken, damaged)
         try:
             return survey(self.units(run, recipe), verify=verify)
         except (StageError, CheckpointError, InputError) as error:
@@ -223,28 +217,3 @@ def training(run: Run, recipe: Recipe) -> dict[str, Any]:
         "tokens_per_second": statistics.median(rates) if rates else None,
         "last_step": last.get("time"),
     }
-
-
-def _damaged(run: Run) -> list[Fault]:
-    """The committed checkpoints that have other bytes than were written."""
-    from kit.store.units import Fault
-    from kit.training import checkpoint
-
-    problems = [(one.folder.name, one.problem()) for one in checkpoint.committed(run)]
-    return [Fault(name, "broken", problem) for name, problem in problems if problem]
-
-
-def _training(run: Run) -> dict[str, int]:
-    """Training as one unit, done with its last step, if that was not put off since."""
-    from kit.config import amendments
-    from kit.tracking import ledger
-
-    attempts = ledger.attempts(run)
-    ends = [read_json(attempt.end) for attempt in attempts if attempt.end.is_file()]
-    last = [end["step"] for end in ends if end["outcome"] == "done"]
-    made = {step for step, _ in run.committed_checkpoints().values()}
-    done = bool(last) and last[-1] in made
-    if done:
-        amended = amendments.since(run, read_json(attempts[-1].start))
-        done = not any(row["key"] in amendments.END for row in amended)
-    return {"done": int(done), "missing": int(not done)}

@@ -182,7 +182,7 @@ def _refuse_other_texts(run: Run, recipe: Recipe) -> None:
             continue
         corpus = recipe.corpus.model_copy(update={"sources": {name: source}})
         with contextlib.suppress(InputError):  # not there: who needs it says so
-            (unit,) = download.units(recipe.model_copy(update={"corpus": corpus}))
+            (unit,) = download.units(run, recipe.model_copy(update={"corpus": corpus}))
             if unit.state() == "stale":
                 raise RunError(
                     f"corpus.sources.{name}.location={source.location}: is of another size or time than "

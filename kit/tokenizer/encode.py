@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
 
-def units(recipe: Recipe) -> list[Unit]:
+def units(_: Run, recipe: Recipe) -> list[Unit]:
     """One unit for each shard. Raises StageError while shards or tokenizer are missing."""
     table = functools.cache(functools.partial(_table, recipe))  # one for all units of a task
     return [
@@ -38,7 +38,7 @@ def units(recipe: Recipe) -> list[Unit]:
 def work(run: Run, task: int, tasks: int) -> None:
     """What a submitted task runs; the run directory is all it reads."""
     recipe = read_resolved(run.recipe, Recipe)
-    make_units("tokenize", units(recipe), task, tasks)
+    make_units("tokenize", units(run, recipe), task, tasks)
     index.write(recipe)  # the last task does
 
 

@@ -23,6 +23,7 @@ from kit.errors import ConfigError, Interrupted, JobFailed, TrainingStopped
 from kit.output import log
 from kit.store.files import read_json, write_json
 from kit.tracking import ledger
+from kit.training.unit import Training
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from torch._C._distributed_c10d import Store
 
     from kit.store.paths import Attempt, Run
+    from kit.store.units import Unit
 
 _PATIENCE = 300  # seconds a rank waits for rank 0, which verifies a checkpoint first
 _POLL = 0.1
@@ -58,6 +60,11 @@ def preload() -> None:
     from kit.training import engine, loop  # noqa: F401
 
     engine.preload()
+
+
+def units(run: Run, _: Recipe) -> list[Unit]:
+    """The one unit of the stage."""
+    return [Training.of(run)]
 
 
 def work(run: Run, task: int, tasks: int) -> None:  # noqa: ARG001  one task of several ranks

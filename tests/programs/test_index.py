@@ -15,6 +15,7 @@ from kit.store.files import read_json, write_json
 from kit.store.paths import MANIFEST, Run, Workspace
 from kit.store.units import make_units
 from kit.tokenizer import encode
+from tests.conftest import units_of
 from tests.programs.test_encode import OVERRIDES, put
 
 # A fixture, by its name.
@@ -66,7 +67,7 @@ def test_an_attempt_finds_by_it_what_a_look_at_every_unit_finds(
     desk: Desk,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    make_units("tokenize", encode.units(recipe))
+    make_units("tokenize", units_of(encode, recipe))
     walked = index.load(recipe)
     encode.work(run, 0, 1)
     walks.clear()
@@ -87,7 +88,7 @@ def test_an_attempt_finds_by_it_what_a_look_at_every_unit_finds(
 def test_a_workspace_without_one_goes_on_and_is_given_none(
     run: Run, recipe: Recipe, walks: list[Recipe], desk: Desk
 ) -> None:
-    make_units("tokenize", encode.units(recipe))
+    make_units("tokenize", units_of(encode, recipe))
     assert index.load(recipe).folders
     assert walks
     assert not desk.workspace.tokens_index.exists()
