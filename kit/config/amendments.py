@@ -13,7 +13,7 @@ the two files is made good.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from kit.config.cluster import Cluster
 from kit.config.fields import marked
@@ -25,8 +25,19 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kit.store.paths import Run
+    from kit.store.records import Start
 
-Row = dict[str, Any]
+
+class Row(TypedDict):
+    """An amendment of one key."""
+
+    time: float  # Unix
+    key: str
+    old: Any
+    new: Any
+    schedule: NotRequired[str]  # of the run's end: CONTINUE or ANEW
+    cluster: NotRequired[str]  # of a cluster's key: its name
+
 
 CLUSTER = "cluster."
 CODE, ENVIRONMENT = "code", "environment"
@@ -47,7 +58,7 @@ def recorded(run: Run) -> list[Row]:
     return [json.loads(line) for line in run.amendments.read_text(encoding="utf-8").splitlines()]
 
 
-def since(run: Run, start: dict[str, Any]) -> list[Row]:
+def since(run: Run, start: Start) -> list[Row]:
     """The amendments that an attempt does not know of; `start` is its `start.json`."""
     rows = recorded(run)
     return rows[start.get("amendments", len(rows)) :]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kit.data import duplicates, shards, tokens
 from kit.errors import StageError
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from kit.config.recipe import Recipe
     from kit.data.tokens import TokenRow, Tokens
+    from kit.store.records import Causes
 
 VERSION = 1  # of the index alone: raise when it comes to hold other things
 
@@ -108,7 +109,7 @@ def _files(made: Sequence[Tokens]) -> TokenFiles:
     return TokenFiles([unit.folder for unit in made], sizes, tokens.fingerprint(made))
 
 
-def _causes(recipe: Recipe) -> dict[str, Any]:
+def _causes(recipe: Recipe) -> Causes:
     """What decides all units, as far as it is known without a look at them. Raises StageError."""
     folder = Workspace(Path(recipe.workspace)).tokenizer
     manifest.verified(folder, "jobs.tokenizer")

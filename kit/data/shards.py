@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from kit.config.recipe import Recipe
+    from kit.store.records import Causes, Piece
 
     Lines = TypeVar("Lines", bound=Sequence[str])
 
@@ -47,8 +48,8 @@ class Shard:
 
     name: str
     folder: Path
-    piece: Mapping[str, Any]
-    causes: Mapping[str, Any]
+    piece: Piece
+    causes: Causes
 
 
 def expected(recipe: Recipe) -> list[Shard]:
@@ -80,7 +81,7 @@ def section(recipe: Recipe) -> Given:
     return Given(recipe.corpus, _NO_CAUSE)
 
 
-def pieces(recipe: Recipe) -> list[dict[str, Any]]:
+def pieces(recipe: Recipe) -> list[Piece]:
     """The pieces of raw text, in the order of the corpus: as kit/corpus/download.py describes them.
 
     Raises StageError before the download is complete.
@@ -96,9 +97,10 @@ def pieces(recipe: Recipe) -> list[dict[str, Any]]:
     ]
 
 
-def piece_causes(piece: Mapping[str, Any]) -> dict[str, Any]:
+def piece_causes(piece: Piece) -> dict[str, Any]:
     """What decides the documents of a piece."""
-    return {piece["name"]: {key: piece[key] for key in _DECIDES if key in piece}}
+    values: Mapping[str, Any] = piece
+    return {piece["name"]: {key: values[key] for key in _DECIDES if key in values}}
 
 
 def complete(recipe: Recipe) -> list[Shard]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from kit.config.recipe import Recipe, Training
+    from kit.store.records import Causes
 
 TOKENIZER_VERSION = 3  # raise when the same shards come to give other words or another tokenizer
 VERSION = 2  # raise when the same shards and tokenizer come to give other bytes
@@ -41,7 +42,7 @@ class Tokens:
 
     shard: shards.Shard
     folder: Path
-    causes: Mapping[str, Any]
+    causes: Causes
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def vocabulary(recipe: Recipe) -> Vocabulary:
     return Vocabulary(**facts)
 
 
-def tokenizer_causes(recipe: Recipe) -> dict[str, Any]:
+def tokenizer_causes(recipe: Recipe) -> Causes:
     """What the tokenizer of a recipe is made from. Raises StageError while a shard is missing."""
     made = shards.complete(recipe)
     inputs = {shard.name: manifest.fingerprint(shard.folder, "jobs.preprocess") for shard in made}

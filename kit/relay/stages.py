@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from kit.errors import CheckpointError, EkidenError, InputError, StageError
-from kit.store.files import read_json
+from kit.store import records
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,14 +65,14 @@ class Stage:
         found: list[Unit] = module.units(run, recipe)
         return found
 
-    def census(self, run: Run, recipe: Recipe, *, verify: bool = False) -> dict[str, Any]:
-        """How many units are done, missing, stale, broken; or what it waits for."""
+    def census(self, run: Run, recipe: Recipe, *, verify: bool = False) -> dict[str, int]:
+        """How many units are done, missing, stale, broken; empty while it waits for another stage."""
         from kit.store.units import census
 
         try:
             return census(self.units(run, recipe), verify=verify)
-        except (StageError, CheckpointError) as error:
-            return {"waits": str(error)}
+        except (StageError, CheckpointError):
+            return {}
 
     def survey(self, run: Run, recipe: Recipe, *, verify: bool = False) -> Survey:
         """The same, with what is wrong with some units, and why."""
@@ -187,8 +187,8 @@ def stopped(run: Run) -> str | None:
     attempts = run.claimed_attempts()
     if not attempts:
         return None
-    end = read_json(attempts[-1].end) if attempts[-1].end.is_file() else {}
-    if end.get("outcome") == "done":
+    end = records.end(attempts[-1])
+    if end is not None and end["outcome"] == "done":
         return None
     # No decision was written down: the exit trap, or the supervisor, was killed before it came to it.
     return f"{end['outcome']} ({end['reason']})" if end else "it ended without a word"
@@ -202,7 +202,7 @@ def training(run: Run, recipe: Recipe) -> dict[str, Any]:
     from kit.tracking import ledger
 
     steps = [row for row in ledger.canonical(run) if row["kind"] == "step"]
-    last = steps[-1] if steps else {}
+    last = steps[-1] if steps else None
     rates = [rate for row in steps[-_RATE_OVER:] if (rate := row.get("tokens_per_second"))]
     try:
         total = tokens.steps_over(recipe)
@@ -210,10 +210,10 @@ def training(run: Run, recipe: Recipe) -> dict[str, Any]:
         total = None
     return {
         "attempts": len(ledger.attempts(run)),
-        "step": last.get("step", 0),
+        "step": last["step"] if last else 0,
         "steps": total,
         "saved": max((step for step, _ in run.committed_checkpoints().values()), default=None),
-        "loss": last.get("loss"),
+        "loss": last["loss"] if last else None,
         "tokens_per_second": statistics.median(rates) if rates else None,
-        "last_step": last.get("time"),
+        "last_step": last["time"] if last else None,
     }

@@ -52,11 +52,12 @@ def propose(
     """
     after = (changed_recipe(recipe, changes), changed_cluster(cluster, changes))
     now = time.time()
-    rows = [
-        {"time": now, "key": key, "old": old, "new": new}
-        | ({"schedule": schedule or CONTINUE} if key in END else {})
-        for key, (old, new) in differences(recipe, after[0]).items()
-    ] + [
+    rows: list[Row] = []
+    for key, (old, new) in differences(recipe, after[0]).items():
+        rows.append({"time": now, "key": key, "old": old, "new": new})
+        if key in END:
+            rows[-1]["schedule"] = schedule or CONTINUE
+    rows += [
         {"time": now, "key": f"{CLUSTER}{key}", "old": old, "new": new, "cluster": cluster.name}
         for key, (old, new) in differences(cluster, after[1]).items()
     ]

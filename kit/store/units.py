@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from kit.store.records import Causes
+
 NAMED = 5  # units told by name; of more there is a count
 
 
@@ -29,7 +31,7 @@ class Unit:
 
     name: str
     folder: Path
-    causes: Mapping[str, Any]
+    causes: Causes
     make: Callable[[Path], Mapping[str, Any]]  # writes into the folder; returns facts about it
 
     def state(self, *, verify: bool = False) -> manifest.State:

@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kit.config import amendments
 from kit.config.cluster import Cluster
@@ -21,7 +21,8 @@ from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
 from kit.errors import ConfigError, Interrupted, JobFailed, TrainingStopped
 from kit.output import log
-from kit.store.files import read_json, write_json
+from kit.store import records
+from kit.store.files import write_json
 from kit.tracking import ledger
 from kit.training.unit import Training
 
@@ -94,7 +95,7 @@ def work(run: Run, task: int, tasks: int) -> None:  # noqa: ARG001  one task of 
     device.check(recipe.training.precision)
     attempt, store = claim(run, place, amended) if place.rank == 0 else follow(run, place)
     log.set_place(f"attempt {attempt.number} rank {place.rank}", quiet=place.rank > 0)
-    if read_json(attempt.start)["amendments"] != amended:
+    if records.start(attempt)["amendments"] != amended:
         raise JobFailed("the run was amended while its ranks began; they begin anew")
     rules = recipe.training.health
     watchdog = Watchdog(
@@ -106,7 +107,8 @@ def work(run: Run, task: int, tasks: int) -> None:  # noqa: ARG001  one task of 
         outcome = Loop(context).run()
     team.barrier()
     if place.rank == 0:
-        write_json(attempt.end, {"job": place.job, "time": time.time(), **outcome})
+        end: records.End = {"job": place.job, "time": time.time(), **outcome}
+        write_json(attempt.end, end)
     team.barrier()
     team.leave()
     watchdog.rest()
@@ -126,7 +128,7 @@ def _memory_suffices(recipe: Recipe, attempt: Attempt, place: Place) -> Iterator
     try:
         yield
     except torch.OutOfMemoryError as error:
-        begun = read_json(attempt.start)["from_step"] > 0
+        begun = records.start(attempt)["from_step"] > 0
         if begun or any(row["kind"] == "step" for row in ledger.rows(attempt)):
             raise
         said = str(error).split(". ", 1)[0]
@@ -164,7 +166,7 @@ def claim(run: Run, place: Place, amended: int) -> tuple[Attempt, Store]:
         row["kind"] == "validation" and row["step"] == from_step
         for row in ledger.canonical(run, from_step - 1)
     )
-    start = {
+    start: records.Start = {
         "job": place.job,
         "ranks": place.ranks,
         "node": socket.gethostname(),
@@ -191,7 +193,7 @@ def follow(run: Run, place: Place) -> tuple[Attempt, Store]:
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:
         for attempt in reversed(ledger.attempts(run)):
-            start: dict[str, Any] = read_json(attempt.start)
+            start = records.start(attempt)
             if start["job"] == place.job:
                 return attempt, TCPStore(start["host"], start["port"], place.ranks, is_master=False)
         time.sleep(_POLL)

@@ -38,9 +38,9 @@ class BadSteps:
         if rules.on_bad_step == "rollback" and not too_many:
             self._roll_back(problem)
             return False
-        action = "stop" if too_many else rules.on_bad_step
-        self._recorder.bad_step(progress.step + 1, problem, action)
-        if action == "skip":
+        skip = rules.on_bad_step == "skip" and not too_many
+        self._recorder.bad_step(progress.step + 1, problem, "skip" if skip else "stop")
+        if skip:
             return True
         in_a_row = f" {count(rules.limit, 'time')} in a row" if too_many else ""
         raise fail(f"bad step {progress.step + 1}: {problem}{in_a_row}")

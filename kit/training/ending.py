@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from kit.store.records import Outcome
     from kit.training.interruption import Reason
 
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 class Ending:
     """Why the loop ends."""
 
-    outcome: str  # done, interrupted, stopped, superseded, failed
+    outcome: Outcome
     reason: str = ""
 
     @classmethod

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from kit.store.paths import Attempt, Run
+    from kit.store.records import Outcome
 
 
 class Reason(IntEnum):
@@ -32,9 +33,10 @@ class Reason(IntEnum):
     SUPERSEDED = 4
 
     @property
-    def outcome(self) -> str:
+    def outcome(self) -> Outcome:
         """The word in `end.json`."""
-        return {3: "stopped", 4: "superseded"}.get(self.value, "interrupted")
+        outcomes: dict[int, Outcome] = {3: "stopped", 4: "superseded"}
+        return outcomes.get(self.value, "interrupted")
 
     @property
     def text(self) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -19,7 +19,8 @@ from kit.data import index, shards
 from kit.errors import EkidenError
 from kit.output import log
 from kit.plan import schedule
-from kit.store.files import read_json, text_hash
+from kit.store import records
+from kit.store.files import text_hash
 from kit.training import health
 from kit.training.bad_steps import BadSteps
 from kit.training.batches import training_batches, validation_blocks
@@ -30,6 +31,8 @@ from kit.training.recorder import recorder
 from kit.training.resume import resume
 
 if TYPE_CHECKING:
+    from kit.store.records import Result
+    from kit.tracking.rows import Figures, Flags
     from kit.training.context import Context
 
 _EXIT = 5.0  # seconds to leave in, after a save
@@ -54,7 +57,7 @@ class Loop:
         self._schedule = schedule.of_run(
             run, self._training, lambda t: t.steps_over(self._batches.blocks), attempt.number
         )
-        start = read_json(attempt.start)
+        start = records.start(attempt)
         origin = resume(context, start, self._batches.accumulation, data.fingerprint)
         self._engine, self._progress = origin.engine, origin.progress
         self._lookout = Lookout(run, attempt, team.interruption, team.rank)
@@ -66,7 +69,7 @@ class Loop:
         self._bad_steps = BadSteps(context, origin, self._recorder, self._checkpointer)
         self._last_step = 0.0  # seconds
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> Result:
         """Train until the last step, or a reason to leave; returns what `end.json` says."""
         ending = Ending("done")
         try:
@@ -109,10 +112,14 @@ class Loop:
             progress.good_step(loss, norm, rules.window)
         self._last_step = time.monotonic() - began
         self._watchdog.step_ended(self._last_step)
-        figures = {"loss": loss, "learning_rate": rate, "gradient_norm": norm}
+        figures: Figures = {"loss": loss, "learning_rate": rate, "gradient_norm": norm}
         if scale is not None:
             figures["loss_scale"] = scale
-        flags = {"skipped": problem is not None, "overflow": overflowed}
+        flags: Flags = {}
+        if problem is not None:
+            flags["skipped"] = True
+        if overflowed:
+            flags["overflow"] = True
         self._recorder.step(
             progress, figures, flags, self._last_step, self._checkpointer.peak_memory
         )
@@ -163,7 +170,7 @@ class Loop:
         slowest = self._progress.slowest_save or self._warning_seconds
         return 1.5 * slowest + 2.0 * self._last_step + _EXIT
 
-    def _leave(self, ending: Ending) -> dict[str, Any]:
+    def _leave(self, ending: Ending) -> Result:
         """Save what is not, as far as there is time; a save in flight ends first."""
         step = self._progress.step
         if ending.outcome != "done":
@@ -172,9 +179,14 @@ class Loop:
             ending = self._checkpointer.save_before_leaving(ending)
         self._checkpointer.close()
         saved = self._checkpointer.saved or 0
-        outcome = {"outcome": ending.outcome, "reason": ending.reason, "step": step, "saved": saved}
-        self._recorder.close(outcome)
-        return outcome
+        result: Result = {
+            "outcome": ending.outcome,
+            "reason": ending.reason,
+            "step": step,
+            "saved": saved,
+        }
+        self._recorder.close(result)
+        return result
 
 
 def _token_files(context: Context) -> index.TokenFiles:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 from kit.config import amendments, devices
 from kit.output import log
 from kit.plan import schedule
 from kit.plan.flops import flops_per_token
+from kit.store import records
 from kit.store.files import read_json
 from kit.tracking import ledger, mlflow
 from kit.tracking.tensorboard import EventFile
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from kit.config.cluster import Cluster
     from kit.config.recipe import Recipe
     from kit.store.paths import Attempt, Run
-    from kit.tracking.ledger import Row
+    from kit.store.records import Result, Start
+    from kit.tracking.rows import AmendmentFields, AttemptFields, Figures, Flags, Row
     from kit.training.batches import Batches
     from kit.training.context import Context
     from kit.training.progress import Progress
@@ -32,7 +33,7 @@ _MLFLOW_STATUS = {
 }  # fmt: skip
 
 
-def recorder(context: Context, start: dict[str, Any], batches: Batches) -> Recorder:
+def recorder(context: Context, start: Start, batches: Batches) -> Recorder:
     """That of a rank."""
     if context.team.rank > 0:
         return Recorder()
@@ -50,16 +51,12 @@ class Recorder:
     def step(
         self,
         progress: Progress,
-        figures: dict[str, float],
-        flags: dict[str, bool],
+        figures: Figures,
+        flags: Flags,
         seconds: float,
         memory_bytes: int,
     ) -> None:
-        """A step that is done; `figures`: loss (nats a token), learning_rate, gradient_norm, loss_scale.
-
-        `flags` of a step whose update was left out: `skipped`, a bad one, or `overflow`, its gradient too
-        large for fp16 at that loss scale.
-        """
+        """A step that is done; `flags` of one whose update was left out."""
 
     def validation(self, step: int, loss: float, seconds: float) -> None:
         """A validation after `step` steps."""
@@ -70,7 +67,7 @@ class Recorder:
     def save_failed(self, saved: Saved) -> None:
         """A save has failed."""
 
-    def bad_step(self, step: int, what: str, action: str) -> None:
+    def bad_step(self, step: int, what: str, action: Literal["skip", "stop"]) -> None:
         """A bad step was skipped, or stops the run."""
 
     def roll_back(self, step: int, what: str, progress: Progress) -> None:
@@ -79,7 +76,7 @@ class Recorder:
     def sync(self) -> None:
         """Make the rows durable. Raises OSError."""
 
-    def close(self, outcome: dict[str, Any]) -> None:
+    def close(self, result: Result) -> None:
         """The last row; what MLflow has not got by then, the next attempt publishes."""
 
 
@@ -92,7 +89,7 @@ class LedgerRecorder(Recorder):
         recipe: Recipe,
         cluster: Cluster,
         attempt: Attempt,
-        start: dict[str, Any],
+        start: Start,
         batches: Batches,
     ) -> None:
         self._model, self._batches, self._start = recipe.model, batches, start
@@ -111,104 +108,126 @@ class LedgerRecorder(Recorder):
     def begin(self, rates: schedule.Schedule, parameters: int) -> None:
         """See `Recorder`."""
         self._flops = flops_per_token(parameters, self._model)
-        self._add(
-            "attempt",
-            step=self._start["from_step"],
-            steps=rates.end,
-            schedule=schedule.record(rates),
-            parameters=parameters,
-            training_tokens=len(self._batches.row),
-            ranks=self._batches.ranks,
-            accumulation=self._batches.accumulation,
-            **({"origin": read_json(self._run.origin)} if self._run.origin.is_file() else {}),
-        )
+        fields: AttemptFields = {
+            "step": self._start["from_step"],
+            "steps": rates.end,
+            "schedule": schedule.record(rates),
+            "parameters": parameters,
+            "training_tokens": len(self._batches.row),
+            "ranks": self._batches.ranks,
+            "accumulation": self._batches.accumulation,
+        }
+        if self._run.origin.is_file():
+            fields["origin"] = read_json(self._run.origin)
+        self._publish(self._rows.add("attempt", **fields))
         for row in self._amendments():
-            self._add(
-                "amendment", step=self._start["from_step"], amended=row["time"], **_values(row)
-            )
+            self._publish(self._rows.add("amendment", **self._amended(row)))
 
     def step(
         self,
         progress: Progress,
-        figures: dict[str, float],
-        flags: dict[str, bool],
+        figures: Figures,
+        flags: Flags,
         seconds: float,
         memory_bytes: int,
     ) -> None:
         """See `Recorder`."""
         rate = self._batches.global_batch * self._batches.length / seconds
-        self._add(
-            "step",
-            step=progress.step,
-            **figures,
-            sample=progress.sample,
-            **{name: True for name, is_set in flags.items() if is_set},
-            seconds=seconds,
-            tokens_per_second=rate,
-            mfu=self._mfu(rate),
-            memory_bytes=memory_bytes,
+        self._publish(
+            self._rows.add(
+                "step",
+                step=progress.step,
+                **figures,
+                sample=progress.sample,
+                **flags,
+                seconds=seconds,
+                tokens_per_second=rate,
+                mfu=self._mfu(rate),
+                memory_bytes=memory_bytes,
+            )
         )
 
     def validation(self, step: int, loss: float, seconds: float) -> None:
         """See `Recorder`."""
-        self._add("validation", step=step, validation_loss=loss, seconds=seconds)
+        self._publish(
+            self._rows.add("validation", step=step, validation_loss=loss, seconds=seconds)
+        )
 
     def checkpoint(self, saved: Saved, blocked: float) -> None:
         """See `Recorder`."""
-        self._add(
-            "checkpoint",
-            step=saved.step,
-            blocked=blocked,
-            seconds=saved.seconds,
-            bytes=saved.bytes,
+        self._publish(
+            self._rows.add(
+                "checkpoint",
+                step=saved.step,
+                blocked=blocked,
+                seconds=saved.seconds,
+                bytes=saved.bytes,
+            )
         )
 
     def save_failed(self, saved: Saved) -> None:
         """See `Recorder`."""
-        self._add("save_failed", step=saved.step, reason=saved.reason)
+        self._publish(self._rows.add("save_failed", step=saved.step, reason=saved.reason))
 
-    def bad_step(self, step: int, what: str, action: str) -> None:
+    def bad_step(self, step: int, what: str, action: Literal["skip", "stop"]) -> None:
         """See `Recorder`."""
-        self._add("health", step=step, what=what, action=action)
+        self._publish(self._rows.add("health", step=step, what=what, action=action))
 
     def roll_back(self, step: int, what: str, progress: Progress) -> None:
         """See `Recorder`."""
         passed_over = progress.passed_over[-1]
-        self._add("rollback", step=step, what=what, to_step=progress.step, passed_over=passed_over)
+        self._publish(
+            self._rows.add(
+                "rollback", step=step, what=what, to_step=progress.step, passed_over=passed_over
+            )
+        )
 
     def sync(self) -> None:
         """See `Recorder`."""
         self._rows.sync()
 
-    def close(self, outcome: dict[str, Any]) -> None:
+    def close(self, result: Result) -> None:
         """See `Recorder`."""
         self._redraw_at = 0.0
-        self._add("end", **outcome)
+        self._publish(self._rows.add("end", **result))
         try:
             self._rows.close()
         except OSError as error:
             log.warning(f"ledger: {error.strerror}; its last rows are lost")
         if self._events:
             self._events.close()
-        status = _MLFLOW_STATUS[outcome["outcome"]]
+        status = _MLFLOW_STATUS[result["outcome"]]
         if self._publisher and status is not None:
             # Of an interruption the grace time is short.
             self._publisher.close(status, patience=30.0 if status == "FINISHED" else 3.0)
 
-    def _add(self, kind: str, **fields: Any) -> None:
-        """Another row; what is not finite is null in it."""
-        row = self._rows.add(kind, **{name: _finite(value) for name, value in fields.items()})
+    def _publish(self, row: Row) -> None:
+        """Show a row in the ledger's views."""
         self._journal.add(row)
         if self._draws:
             self._draw(row)
         if self._publisher:
             self._publisher.add(row)
 
-    def _amendments(self) -> list[dict[str, Any]]:
+    def _amendments(self) -> list[amendments.Row]:
         """Those that this attempt is the first to know of."""
         before = [a for a in ledger.attempts(self._run) if a.number < self._attempt.number]
-        known = read_json(before[-1].start)["amendments"] if before else 0
+        known = records.start(before[-1])["amendments"] if before else 0
         return amendments.recorded(self._run)[known : self._start["amendments"]]
+
+    def _amended(self, row: amendments.Row) -> AmendmentFields:
+        fields: AmendmentFields = {
+            "step": self._start["from_step"],
+            "amended": row["time"],
+            "key": row["key"],
+            "old": row["old"],
+            "new": row["new"],
+        }
+        if "schedule" in row:
+            fields["schedule"] = row["schedule"]
+        if "cluster" in row:
+            fields["cluster"] = row["cluster"]
+        return fields
 
     def _mfu(self, tokens_per_second: float) -> float | None:
         """The share of the devices' peak that the model's own work takes; null on a CPU."""
@@ -233,11 +252,3 @@ class LedgerRecorder(Recorder):
             log.warning(f"{self._run.tensorboard}: {error.strerror}; drawn again later")
             self._events = None
             self._redraw_at = time.monotonic() + _PAUSE
-
-
-def _values(amendment: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in amendment.items() if name != "time"}
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value

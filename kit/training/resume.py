@@ -15,6 +15,7 @@ from kit.training.engine import Engine, convert
 from kit.training.progress import Progress
 
 if TYPE_CHECKING:
+    from kit.store.records import Start
     from kit.training.checkpoint import Checkpoint
     from kit.training.context import Context
 
@@ -28,7 +29,7 @@ class Origin:
     saved: int | None  # the step of the newest checkpoint; None: step 0 is to be saved as well
 
 
-def resume(context: Context, start: dict[str, Any], accumulation: int, data: str) -> Origin:
+def resume(context: Context, start: Start, accumulation: int, data: str) -> Origin:
     """Build the model, and load the checkpoint that `start.json` names.
 
     `data` is the fingerprint of the tokens: raises CheckpointError where it was trained on others.
@@ -60,7 +61,7 @@ def resume(context: Context, start: dict[str, Any], accumulation: int, data: str
     return _validated(Origin(engine, Progress.of(record), found.step), start)
 
 
-def _validated(origin: Origin, start: dict[str, Any]) -> Origin:
+def _validated(origin: Origin, start: Start) -> Origin:
     """With a validation that an earlier attempt did from there, before it died."""
     if start["validated"]:
         origin.progress.validated = origin.progress.step

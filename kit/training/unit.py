@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kit.config import amendments
-from kit.store.files import read_json
+from kit.store import records
 from kit.store.units import Fault, Unit
 from kit.tracking import ledger
 from kit.training import checkpoint
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
     from kit.store import manifest
     from kit.store.paths import Run
+    from kit.store.records import Causes
+
+
+_CAUSES: Causes = {"stage": "train", "version": 0, "section": {}, "inputs": {}}  # none to compare
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ class Training(Unit):
     @classmethod
     def of(cls, run: Run) -> Training:
         """That of a run."""
-        return cls("training", run.checkpoints, {}, _make, run)
+        return cls("training", run.checkpoints, _CAUSES, _make, run)
 
     @property
     def is_begun(self) -> bool:
@@ -55,12 +59,12 @@ class Training(Unit):
 
     def _is_done(self) -> bool:
         attempts = ledger.attempts(self.run)
-        ends = [read_json(attempt.end) for attempt in attempts if attempt.end.is_file()]
+        ends = [end for attempt in attempts if (end := records.end(attempt))]
         last = [end["step"] for end in ends if end["outcome"] == "done"]
         made = {step for step, _ in self.run.committed_checkpoints().values()}
         if not last or last[-1] not in made:
             return False
-        amended = amendments.since(self.run, read_json(attempts[-1].start))
+        amended = amendments.since(self.run, records.start(attempts[-1]))
         return not any(row["key"] in amendments.END for row in amended)
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from kit.store.paths import Run
+    from kit.store.records import Piece
 
 VERSION = 1  # raise when the same documents come to have other fingerprints
 
@@ -46,7 +47,7 @@ def work(run: Run, task: int, tasks: int) -> None:
     make_units("fingerprint", units(run, read_resolved(run.recipe, Recipe)), task, tasks)
 
 
-def _make(recipe: Recipe, piece: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
+def _make(recipe: Recipe, piece: Piece, folder: Path) -> Mapping[str, Any]:
     faults = Faults(recipe.corpus.on_bad_input)
     count = 0
     with atomic(folder / duplicates.FINGERPRINTS) as out:
