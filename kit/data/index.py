@@ -47,7 +47,7 @@ class TokenFiles:
         """
         paths = [tokens.token_file(folder, part) for folder in self.folders]
         for path, size in zip(paths, self.sizes[part], strict=True):
-            if not path.is_file() or path.stat().st_size != size:
+            if _size(path) != size:
                 raise StageError(f"{path.parent}: broken; run jobs.tokenize first")
         return tokens.open_row(paths, tokens.dtype_for(tokens.vocabulary(recipe).size))
 
@@ -100,13 +100,21 @@ def _indexed(recipe: Recipe) -> TokenFiles | None:
         return None  # every unit is looked at, and what is wrong is told
 
 
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
+
+
 def _files(made: Sequence[Tokens]) -> TokenFiles:
     outputs = [manifest.read(unit.folder, "jobs.tokenize")["outputs"] for unit in made]
     sizes = {
         part: [one[tokens.token_file(Path(), part).name]["size"] for one in outputs]
         for part in shards.PARTS
     }
-    return TokenFiles([unit.folder for unit in made], sizes, tokens.fingerprint(made))
+    fingerprint = tokens.combined(map(manifest.digest, outputs))
+    return TokenFiles([unit.folder for unit in made], sizes, fingerprint)
 
 
 def _causes(recipe: Recipe) -> Causes:

@@ -127,8 +127,12 @@ def complete(recipe: Recipe) -> list[Tokens]:
 
 def fingerprint(units: Iterable[Tokens]) -> str:
     """One string for all token files of a corpus, which a run keeps to from start to end."""
-    parts = [manifest.fingerprint(unit.folder, "jobs.tokenize") for unit in units]
-    return f"{text_hash(' '.join(parts)):016x}"
+    return combined(manifest.fingerprint(unit.folder, "jobs.tokenize") for unit in units)
+
+
+def combined(fingerprints: Iterable[str]) -> str:
+    """The same from the fingerprints of the units."""
+    return f"{text_hash(' '.join(fingerprints)):016x}"
 
 
 def token_file(folder: Path, part: str) -> Path:

@@ -162,7 +162,11 @@ def read(folder: Path, remedy: str) -> Manifest:
 
 def fingerprint(folder: Path, remedy: str) -> str:
     """One string for a folder's outputs, to stand among the inputs of the next stage."""
-    outputs = read(folder, remedy)["outputs"]
+    return digest(read(folder, remedy)["outputs"])
+
+
+def digest(outputs: Mapping[str, Output]) -> str:
+    """The fingerprint of outputs as a manifest has them."""
     return f"{text_hash(repr(sorted((name, o['xxh3']) for name, o in outputs.items()))):016x}"
 
 
