@@ -17,10 +17,11 @@ import pytest
 import yaml
 from filelock import FileLock
 
+from kit.config.run import run_of
 from kit.relay import resolve
 from kit.relay.stages import STAGES
 from kit.store.paths import Run, Workspace
-from kit.store.units import make_units
+from kit.store.units import Unit, make_units
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -60,6 +61,12 @@ def pytest_configure() -> None:
     hypothesis.settings.register_profile("ekiden", deadline=None)
     hypothesis.settings.load_profile("ekiden")
     os.environ[VARIABLE] = f"{speed():.3g}"
+
+
+def units_of(module: Any, recipe: Recipe) -> list[Unit]:
+    """The units of a stage, given its module, of the recipe's own run."""
+    found: list[Unit] = module.units(run_of(recipe), recipe)
+    return found
 
 
 def pytest_report_header() -> str:
@@ -107,7 +114,7 @@ class Desk:
         for found in STAGES[: names.index(last) + 1]:
             if found.applies(recipe):
                 module = importlib.import_module(found.module)
-                make_units(found.name, module.units(recipe))
+                make_units(found.name, units_of(module, recipe))
 
     def write(self, name: str, tree: dict[str, Any]) -> Path:
         """A YAML file in the folder."""

@@ -22,7 +22,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict, TypeVar, cast
 
 from kit.cluster import entry, nodes, state
 from kit.config.cluster import Cluster
@@ -30,11 +30,12 @@ from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
 from kit.errors import DONE, FAILED, ClusterError
 from kit.output import log, quantities
+from kit.store import records
 from kit.store.files import append_line, read_json
 from kit.store.paths import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
 T = TypeVar("T")
 Resources = Literal["network", "arrays", "single"]
@@ -45,6 +46,18 @@ _RESUMABLE = ("download", "preprocess", "tokenize")
 _TRIES, _PAUSE = 240, 15  # times and seconds: an hour of a slurmctld that does not answer
 _REQUEUE_TAKES = 60  # seconds at the most until Slurm ends the shell of a job it has requeued
 _LIMIT_NEAR = 120  # seconds: SIGTERM comes at the limit, the warning by USR2 up to 90 s before
+
+
+class Row(TypedDict):
+    """A decision, as a line of `requeues.jsonl` holds it."""
+
+    time: float  # Unix
+    job: str  # the token of the start that ended
+    name: str
+    requeued: bool
+    reason: str
+    progress: list[int]  # attempt and step of the newest checkpoint
+    nodes: NotRequired[list[str]]
 
 
 @dataclass(frozen=True)
@@ -151,8 +164,15 @@ def mistake(run: Run, name: str, job: str | None = None) -> str | None:
 
 def record(run: Run, job: str, name: str, decision: Decision, where: Sequence[str] = ()) -> None:
     """Write a decision down in the run directory; `where` are the nodes of the job."""
-    row = {"time": time.time(), "job": job, "name": name, "requeued": decision.requeue}
-    row |= {"reason": decision.reason, "progress": _progress(run), "nodes": list(where)}
+    row: Row = {
+        "time": time.time(),
+        "job": job,
+        "name": name,
+        "requeued": decision.requeue,
+        "reason": decision.reason,
+        "progress": _progress(run),
+        "nodes": list(where),
+    }
     try:
         append_line(run.requeues, json.dumps(row, ensure_ascii=False))
     except OSError as error:  # a full disk may be why the job ended: it is requeued all the same
@@ -174,19 +194,19 @@ def show_end(run: Run, decision: Decision) -> None:
         log.warning(f"mlflow: {problem}")
 
 
-def recorded(run: Run) -> list[dict[str, Any]]:
+def recorded(run: Run) -> list[Row]:
     """All decisions of a run, in order."""
     path = run.requeues
     if not path.is_file():
         return []
-    rows = []
+    rows: list[Row] = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         with contextlib.suppress(ValueError):  # cut by a crash, or by two nodes writing at once
             rows.append(json.loads(line))
     return rows
 
 
-def is_of_last_start(row: Mapping[str, Any]) -> bool:
+def is_of_last_start(row: Row) -> bool:
     """Whether a decision is on the last start of its job, not on one that a newer start has replaced."""
     return row["reason"] not in (_BY_SLURM, _SUPERSEDED)
 
@@ -203,8 +223,7 @@ def stopped(run: Run) -> str | None:
     ]
     if not rows or rows[-1]["requeued"] or rows[-1]["reason"] == "done":
         return None
-    reason: str = rows[-1]["reason"]
-    return reason.removeprefix(f"{STOPPED}: ")
+    return rows[-1]["reason"].removeprefix(f"{STOPPED}: ")
 
 
 def main(run_root: str, name: str, exit_code: int) -> int:
@@ -273,13 +292,12 @@ def _exclude(run: Run, job_id: str, needed: int) -> None:
         log.warning(f"train: {node} excluded, {failed} of this run")
 
 
-def _end(run: Run, job: str) -> dict[str, Any] | None:
+def _end(run: Run, job: str) -> records.End | None:
     """How the attempt of that token ended; None after a crash."""
     for attempt in reversed(run.claimed_attempts()):
-        if attempt.end.is_file():
-            found: dict[str, Any] = read_json(attempt.end)
-            if found["job"] == job:
-                return found
+        found = records.end(attempt)
+        if found is not None and found["job"] == job:
+            return found
     return None
 
 

@@ -13,47 +13,42 @@ the two files is made good.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
+from kit.config.cluster import Cluster
+from kit.config.fields import marked
+from kit.config.recipe import Recipe
 from kit.config.section import Section, SectionT, validate
 from kit.store.files import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kit.config.cluster import Cluster
-    from kit.config.recipe import Recipe
     from kit.store.paths import Run
+    from kit.store.records import Start
 
-Row = dict[str, Any]
+
+class Row(TypedDict):
+    """An amendment of one key."""
+
+    time: float  # Unix
+    key: str
+    old: Any
+    new: Any
+    schedule: NotRequired[str]  # of the run's end: CONTINUE or ANEW
+    cluster: NotRequired[str]  # of a cluster's key: its name
+
 
 CLUSTER = "cluster."
 CODE, ENVIRONMENT = "code", "environment"
 END = ("training.steps", "training.epochs")
 CONTINUE, ANEW = "continue", "anew"
-# None of them changes what was already computed, or the samples of a step to come. A name with a dot
-# at its end is a section.
-MAY_CHANGE = (
-    CLUSTER,
-    *END,
-    "training.micro_batch",
-    "training.validate_every",
-    "training.checkpoint_every",
-    "training.keep",
-    "training.keep_every",
-    "training.save_tries",
-    "training.save_pause",
-    "training.health.",
-    "tracking.",
-    "release.",
-)
+# As the sections have it; a name with a dot at its end is a section.
+MAY_CHANGE = (CLUSTER, *marked(Recipe, "AMENDABLE"))
 # A checkpoint was trained on these tokens, and holds weights and optimizer of this shape: they are
 # another run's from its step 0.
-BOUND = (
-    "workspace", "corpus.", "tokenizer.", "tokens.",
-    "model.n_layer", "model.n_embd", "model.n_head", "model.n_positions", "model.pad_vocab_to",
-    "training.precision", "training.precision_reason", "training.decay_all",
-)  # fmt: skip
+BOUND = (*marked(Recipe, "BOUND"),)
+OF_SUBMISSION = (*marked(Cluster, "BOUND", CLUSTER),)
 
 
 def recorded(run: Run) -> list[Row]:
@@ -63,7 +58,7 @@ def recorded(run: Run) -> list[Row]:
     return [json.loads(line) for line in run.amendments.read_text(encoding="utf-8").splitlines()]
 
 
-def since(run: Run, start: dict[str, Any]) -> list[Row]:
+def since(run: Run, start: Start) -> list[Row]:
     """The amendments that an attempt does not know of; `start` is its `start.json`."""
     rows = recorded(run)
     return rows[start.get("amendments", len(rows)) :]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -102,6 +102,8 @@ class TrainingResources(Section):
 
 class Cluster(Section):
     """Where jobs run."""
+
+    BOUND: ClassVar = frozenset({"name", "kind"})  # chosen with a submission
 
     name: str = Field(pattern=NAME, description="name of the cluster, in commands and on record")
     kind: Literal["local", "slurm"] = Field(

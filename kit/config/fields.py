@@ -67,6 +67,19 @@ def dotted_keys(annotation: Any, prefix: str = "") -> Iterator[str]:
             yield from dotted_keys(field.annotation, f"{prefix}{key}.")
 
 
+def marked(kind: Any, mark: str, prefix: str = "") -> Iterator[str]:
+    """The keys that a class variable of a section and of those within it names, dotted, in their order.
+
+    A section that is named as a whole ends in a dot.
+    """
+    for key, field in kind.model_fields.items():
+        below = next(filter(is_section, alternatives(field.annotation)), None)
+        if key in getattr(kind, mark):
+            yield f"{prefix}{key}." if below else f"{prefix}{key}"
+        elif below:
+            yield from marked(below, mark, f"{prefix}{key}.")
+
+
 def _below(annotation: Any, key: str) -> Any:
     for kind in alternatives(annotation):
         if get_origin(kind) in (dict, list):

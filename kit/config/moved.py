@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 from kit.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
+
+    from kit.store.records import Manifest, Piece
 
 Tree = dict[str, Any]
 _RUNS = "runs"  # the folder of a workspace in which its run directories lie
@@ -66,9 +68,7 @@ def released(tree: Tree) -> Tree:
     return _with_paths(tree, lambda path: Path(path).name) | {"tracking": tracking}
 
 
-def pieces(
-    found: Mapping[str, Any], folder: Path, location: str, downloads: str | None
-) -> list[Tree]:
+def pieces(found: Manifest, folder: Path, location: str, downloads: str | None) -> list[Piece]:
     """The pieces of a raw text as its manifest in `folder` has them, with the paths of their files now.
 
     `location` is the recipe's, as is `downloads`. A file that is in neither place keeps its path.
@@ -88,7 +88,7 @@ def pieces(
             places = [moved(path, was, now)]
         return path if path in places else next(filter(os.path.exists, places), path)
 
-    rows: list[Tree] = found["pieces"]
+    rows = found["pieces"]
     for row in rows:
         if row["path"] not in paths:
             paths[row["path"]] = here(row["path"])

@@ -47,6 +47,10 @@ class Tokens(Section):
 class Model(Section):
     """GPT-2, in the terms of transformers.GPT2Config."""
 
+    BOUND: ClassVar = frozenset(
+        {"n_layer", "n_embd", "n_head", "n_positions", "pad_vocab_to"}  # the shape of the weights
+    )
+
     n_layer: int = Field(gt=0, description="number of layers. The article: 48")
     n_embd: int = Field(
         gt=0, description="width of the model, a multiple of n_head. The article: 1600"
@@ -138,6 +142,15 @@ class Health(Section):
 class Training(Section):
     """The long job. A step is one update of the weights from `global_batch` blocks."""
 
+    # None of them changes what was already computed, or the samples of a step to come.
+    AMENDABLE: ClassVar = frozenset(
+        {
+            "steps", "epochs", "micro_batch", "validate_every", "checkpoint_every", "keep",
+            "keep_every", "save_tries", "save_pause", "health",
+        }
+    )  # fmt: skip
+    # The optimizer's state has this form; `deepspeed` is bound by its stage of ZeRO alone.
+    BOUND: ClassVar = frozenset({"decay_all", "precision", "precision_reason"})
     one_of: ClassVar = (("steps", "epochs"),)
 
     steps: int | None = Field(
@@ -361,6 +374,9 @@ class Release(Section):
 
 class Recipe(Section):
     """All that defines a run but the machines it runs on."""
+
+    AMENDABLE: ClassVar = frozenset({"tracking", "release"})
+    BOUND: ClassVar = frozenset({"workspace", "corpus", "tokenizer", "tokens"})  # the tokens
 
     name: str = Field(
         pattern=NAME,

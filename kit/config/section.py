@@ -34,6 +34,16 @@ class Section(BaseModel):
     one_of: ClassVar[
         tuple[tuple[str, ...], ...]
     ] = ()  # groups of keys of which one has to be given
+    # Keys of this section that `jobs.train amend` may change in mid-run, and those that not even a fork
+    # may; a section among them is meant with all that is in it. Any other key is a fork's to change.
+    AMENDABLE: ClassVar[frozenset[str]] = frozenset()
+    BOUND: ClassVar[frozenset[str]] = frozenset()
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        """Both name keys that there are, and none of them twice."""
+        assert cls.model_fields.keys() >= cls.AMENDABLE | cls.BOUND, cls
+        assert not cls.AMENDABLE & cls.BOUND, cls
 
 
 SectionT = TypeVar("SectionT", bound=Section)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from kit.corpus import jsonl, plaintext, wikipedia
 from kit.corpus.raw import pieces
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from kit.corpus.faults import Faults
+    from kit.store.records import Piece
 
 
-def read(
-    piece: Mapping[str, Any], faults: Faults, mode: Literal["default", "article"]
-) -> Iterator[list[str]]:
+def read(piece: Piece, faults: Faults, mode: Literal["default", "article"]) -> Iterator[list[str]]:
     """Each document as its lines, which are not empty. Raises InputError where the raw text is damaged,
     or not what jobs.download found, be it that it changes while it is read.
     """

@@ -29,17 +29,19 @@ from kit.store.units import Unit, make_units
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from kit.store.records import Causes, Facts, Piece, Range
+
 VERSION = 1  # raise when the same texts come to give other pieces
 
 
-def units(recipe: Recipe) -> list[Unit]:
+def units(_: Run, recipe: Recipe) -> list[Unit]:
     """One unit a source. Raises InputError where a local file is missing."""
     return [_unit(recipe, name, source) for name, source in sorted(recipe.corpus.sources.items())]
 
 
 def work(run: Run, task: int, tasks: int) -> None:
     """What a submitted task runs; the run directory is all it reads."""
-    make_units("download", units(read_resolved(run.recipe, Recipe)), task, tasks)
+    make_units("download", units(run, read_resolved(run.recipe, Recipe)), task, tasks)
 
 
 @dataclass(frozen=True)
@@ -77,18 +79,18 @@ class _Source(Unit):
             return False
         return not verify or all(map(_has_its_bytes, rows))
 
-    def _rows(self) -> list[dict[str, Any]]:
+    def _rows(self) -> list[Piece]:
         """The pieces in files that are no outputs."""
         found = manifest.read(self.folder, "jobs.download")
         rows = moved.pieces(found, self.folder, self.location, self.downloads)
         return [row for row in rows if Path(row["path"]).parent != self.folder]
 
 
-def _files(rows: Sequence[Mapping[str, Any]]) -> set[tuple[str, int, int]]:
+def _files(rows: Sequence[Range]) -> set[tuple[str, int, int]]:
     return {(row["path"], row["size"], row["mtime_ns"]) for row in rows}
 
 
-def _has_its_bytes(row: Mapping[str, Any]) -> bool:
+def _has_its_bytes(row: Range) -> bool:
     return bool(pieces.digest(Path(row["path"]), row["start"], row["end"]) == row["xxh3"])
 
 
@@ -122,7 +124,7 @@ def _causes(
     files: Sequence[sources.Local],
     index: Sequence[sources.Local],
     noted: Mapping[str, Any],
-) -> dict[str, Any]:
+) -> Causes:
     """The causes of a source's pieces, with the paths that are `noted` in place of those of now."""
     inputs: dict[str, Any] = {}
     lay: dict[str, str] = {}
@@ -191,12 +193,12 @@ def _make(
     elif wrong := checksums.mismatch(paths[0], sums):
         raise InputError(f"{paths[0]}: {wrong}; get it again, or correct the recipe")
     index = _index(source, remote, downloads)
-    rows: list[dict[str, Any]] = []
+    rows: list[tuple[Range, Facts]] = []
     for path in paths:
         rows += _cut(source, path, index, folder, int(recipe.corpus.unit_mb * 1e6), len(rows))
-    named = [
-        {"name": f"{name}-{number:05d}", "source": name, "kind": source.kind} | row
-        for number, row in enumerate(rows)
+    named: list[Piece] = [
+        {"name": f"{name}-{number:05d}", "source": name, "kind": source.kind, **piece, **facts}
+        for number, (piece, facts) in enumerate(rows)
     ]
     return {"pieces": named, "checked": {key: value.digest for key, value in sums.items()}}
 
@@ -251,11 +253,11 @@ def _cut(
     folder: Path,
     unit_bytes: int,
     first: int,
-) -> list[dict[str, Any]]:
-    """The pieces of one file."""
+) -> list[tuple[Range, Facts]]:
+    """The pieces of one file, and what their reader must know."""
     if source.kind == "wikipedia":
         header_end, ranges = wikipedia.stream_ranges(path, unit_bytes, index)
-        facts: dict[str, Any] = {"header_end": header_end, "title": source.title}
-        return [piece | facts for piece in pieces.ranges(path, ranges)]
+        facts: Facts = {"header_end": header_end, "title": source.title}
+        return [(piece, facts) for piece in pieces.ranges(path, ranges)]
     facts = {"text_key": source.text_key} if source.kind == "jsonl" else {}
-    return [piece | facts for piece in pieces.cut(source.kind, path, folder, unit_bytes, first)]
+    return [(piece, facts) for piece in pieces.cut(source.kind, path, folder, unit_bytes, first)]

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kit.corpus.plaintext import DOCUMENT_LINES
 from kit.corpus.raw.lines import LINE_BYTES, Lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from kit.corpus.faults import Faults
+    from kit.store.records import Piece
 
 RECORD_BYTES = 1 << 24  # of an object: a whole novel in \u escapes, and a limit on a task's memory
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def documents(
-    piece: Mapping[str, Any], faults: Faults, limit: int = RECORD_BYTES
-) -> Iterator[list[str]]:
+def documents(piece: Piece, faults: Faults, limit: int = RECORD_BYTES) -> Iterator[list[str]]:
     """The documents of a piece, each as its lines that are not empty; a blank line is none.
 
     Raises InputError for what is no text. Faults are those of lines (`not_utf8`, `nul`,

@@ -6,14 +6,15 @@ space, is left out, and parts no documents.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kit.corpus.raw.lines import Lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from kit.corpus.faults import Faults
+    from kit.store.records import Piece
 
 # Of a document: limits on a task's memory. A million short lines take more of it than their text.
 DOCUMENT_CHARACTERS = 1 << 24
@@ -21,7 +22,7 @@ DOCUMENT_LINES = 1 << 20
 
 
 def documents(
-    piece: Mapping[str, Any],
+    piece: Piece,
     faults: Faults,
     characters: int = DOCUMENT_CHARACTERS,
     limit: int = DOCUMENT_LINES,

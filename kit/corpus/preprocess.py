@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from kit.store.paths import Run
 
 
-def units(recipe: Recipe, workers: int = 1) -> list[Unit]:
+def units(_: Run, recipe: Recipe, workers: int = 1) -> list[Unit]:
     """One unit for each piece of the raw text; `workers` processes segment its words.
 
     Raises StageError before the download is complete, and the passes for duplicates where they are
@@ -47,7 +47,7 @@ def units(recipe: Recipe, workers: int = 1) -> list[Unit]:
 def work(run: Run, task: int, tasks: int) -> None:
     """What a submitted task runs; the run directory is all it reads. The last one writes the report."""
     recipe = read_resolved(run.recipe, Recipe)
-    found = units(recipe, read_resolved(run.cluster, Cluster).arrays.cpus)
+    found = units(run, recipe, read_resolved(run.cluster, Cluster).arrays.cpus)
     make_units("preprocess", found, task, tasks)
     if all(unit.state() == "done" for unit in found):
         report.make(recipe)

@@ -10,17 +10,18 @@ from __future__ import annotations
 import re
 from html import unescape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kit.corpus.dump import extractor, wikitext
 from kit.corpus.dump.multistream import Damage, Stream, stream_ranges, streams
 from kit.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
     from kit.corpus.dump.extractor import Page
     from kit.corpus.faults import Faults
+    from kit.store.records import Piece
 
 __all__ = ["PAGE", "documents", "stream_ranges"]
 
@@ -41,7 +42,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")  # an entity such as &#xD800; is no c
 
 
 def documents(
-    piece: Mapping[str, Any],
+    piece: Piece,
     faults: Faults,
     mode: str,
     patience: float = extractor.PATIENCE,

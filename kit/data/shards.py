@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from kit.config.recipe import Recipe
+    from kit.store.records import Causes, Piece
 
     Lines = TypeVar("Lines", bound=Sequence[str])
 
@@ -47,8 +48,8 @@ class Shard:
 
     name: str
     folder: Path
-    piece: Mapping[str, Any]
-    causes: Mapping[str, Any]
+    piece: Piece
+    causes: Causes
 
 
 def expected(recipe: Recipe) -> list[Shard]:
@@ -63,19 +64,24 @@ def expected(recipe: Recipe) -> list[Shard]:
         lists = duplicates.lists(recipe, [piece["name"] for piece in found])
         for made_from, digest in zip(inputs, duplicates.digests(lists, len(found)), strict=True):
             made_from["duplicates"] = digest
-    section = Given(recipe.corpus, _NO_CAUSE)  # once for all shards
+    corpus = section(recipe)  # once for all shards
     return [
         Shard(
             piece["name"],
             workspace.shard(piece["name"]),
             piece,
-            manifest.causes("preprocess", VERSION, section, made_from),
+            manifest.causes("preprocess", VERSION, corpus, made_from),
         )
         for piece, made_from in zip(found, inputs, strict=True)
     ]
 
 
-def pieces(recipe: Recipe) -> list[dict[str, Any]]:
+def section(recipe: Recipe) -> Given:
+    """What of the recipe decides the bytes of shards."""
+    return Given(recipe.corpus, _NO_CAUSE)
+
+
+def pieces(recipe: Recipe) -> list[Piece]:
     """The pieces of raw text, in the order of the corpus: as kit/corpus/download.py describes them.
 
     Raises StageError before the download is complete.
@@ -91,9 +97,10 @@ def pieces(recipe: Recipe) -> list[dict[str, Any]]:
     ]
 
 
-def piece_causes(piece: Mapping[str, Any]) -> dict[str, Any]:
+def piece_causes(piece: Piece) -> dict[str, Any]:
     """What decides the documents of a piece."""
-    return {piece["name"]: {key: piece[key] for key in _DECIDES if key in piece}}
+    values: Mapping[str, Any] = piece
+    return {piece["name"]: {key: values[key] for key in _DECIDES if key in values}}
 
 
 def complete(recipe: Recipe) -> list[Shard]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from kit.config.recipe import Recipe, Training
+    from kit.store.records import Causes
 
 TOKENIZER_VERSION = 3  # raise when the same shards come to give other words or another tokenizer
 VERSION = 2  # raise when the same shards and tokenizer come to give other bytes
@@ -41,7 +42,7 @@ class Tokens:
 
     shard: shards.Shard
     folder: Path
-    causes: Mapping[str, Any]
+    causes: Causes
 
 
 @dataclass(frozen=True)
@@ -62,14 +63,18 @@ def vocabulary(recipe: Recipe) -> Vocabulary:
     return Vocabulary(**facts)
 
 
-def tokenizer_causes(recipe: Recipe) -> dict[str, Any]:
+def tokenizer_causes(recipe: Recipe) -> Causes:
     """What the tokenizer of a recipe is made from. Raises StageError while a shard is missing."""
     made = shards.complete(recipe)
     inputs = {shard.name: manifest.fingerprint(shard.folder, "jobs.preprocess") for shard in made}
     if (name := picked(recipe)) is not None:
         inputs["pick"] = name
-    section = Given(recipe.tokenizer, _NO_CAUSE)
-    return manifest.causes("tokenizer", TOKENIZER_VERSION, section, inputs)
+    return manifest.causes("tokenizer", TOKENIZER_VERSION, tokenizer_section(recipe), inputs)
+
+
+def tokenizer_section(recipe: Recipe) -> Given:
+    """What of the recipe decides the tokenizer's bytes."""
+    return Given(recipe.tokenizer, _NO_CAUSE)
 
 
 def picked(recipe: Recipe) -> str | None:
@@ -122,8 +127,12 @@ def complete(recipe: Recipe) -> list[Tokens]:
 
 def fingerprint(units: Iterable[Tokens]) -> str:
     """One string for all token files of a corpus, which a run keeps to from start to end."""
-    parts = [manifest.fingerprint(unit.folder, "jobs.tokenize") for unit in units]
-    return f"{text_hash(' '.join(parts)):016x}"
+    return combined(manifest.fingerprint(unit.folder, "jobs.tokenize") for unit in units)
+
+
+def combined(fingerprints: Iterable[str]) -> str:
+    """The same from the fingerprints of the units."""
+    return f"{text_hash(' '.join(fingerprints)):016x}"
 
 
 def token_file(folder: Path, part: str) -> Path:

@@ -18,15 +18,16 @@ from typing import TYPE_CHECKING, Any
 
 from kit.config import amendments
 from kit.errors import ConfigError
+from kit.store import records
 from kit.store.files import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from kit.config.amendments import Row
     from kit.config.recipe import Training
     from kit.store.paths import Run
 
-    Row = dict[str, Any]
     Ends = Callable[[Training], int]  # the last step of a run with these settings
 
 # Of `decay: wsd`, where the recipe leaves them open. MiniCPM (arXiv 2404.06395) finds a decay over 10% of
@@ -210,7 +211,7 @@ def starts(run: Run, newest: int | None = None) -> list[Start]:
     found: list[Start] = []
     for attempt in run.claimed_attempts():
         if attempt.start.is_file() and (newest is None or attempt.number <= newest):
-            start = read_json(attempt.start)
+            start = records.start(attempt)
             known = start.get("amendments", found[-1].amendments if found else 0)
             found.append(Start(start["from_step"], known))
     return found
@@ -247,7 +248,7 @@ def _one_by_one(rows: Sequence[Row]) -> Iterator[list[Row]]:
 
 def _before(training: Training, rows: Sequence[Row]) -> Training:
     """The settings before these rows."""
-    return _with(training, [{**row, "new": row["old"]} for row in reversed(rows)])
+    return _with(training, [row | {"new": row["old"]} for row in reversed(rows)])
 
 
 def _with(training: Training, rows: Sequence[Row]) -> Training:

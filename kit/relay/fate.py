@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from kit.cluster import requeue, state
 from kit.errors import ClusterError
@@ -51,7 +51,7 @@ class Submission:
     slurm: Mapping[str, str]  # ids by stage
     here: Mapping[str, float | None]  # when each began, by stage, in order
     node: str | None  # where the local ones run
-    rows: Sequence[Mapping[str, Any]]  # of requeues.jsonl
+    rows: Sequence[requeue.Row]  # of requeues.jsonl
     queue: Mapping[str, Sequence[state.Element]]  # by id
     silent: str | None  # why Slurm says nothing
     supervisor: process.Process | None
@@ -207,7 +207,7 @@ def _recorded(submission: Submission, name: str, since: float) -> Fate | None:
     return Fate(ended, reason, row["time"], told, logs.of_task(folder, task))
 
 
-def _last_row(submission: Submission, name: str, since: float) -> Mapping[str, Any] | None:
+def _last_row(submission: Submission, name: str, since: float) -> requeue.Row | None:
     """The last decision on a job, of its present start; of an array one for good before any other."""
     rows = [
         row

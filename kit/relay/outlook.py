@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from kit.plan.schedule import Schedule
     from kit.run.proposal import Amendment
     from kit.store.paths import Run
+    from kit.tracking.rows import StepRow
 
 _STEPS = 100  # the last ones, of whose seconds the median is meant
 
@@ -121,5 +122,5 @@ def _seconds(run: Run, step: int) -> float | None:
     return statistics.median(seconds) if seconds else None
 
 
-def _steps(run: Run, after: int) -> list[ledger.Row]:
+def _steps(run: Run, after: int) -> list[StepRow]:
     return [row for row in ledger.canonical(run, after) if row["kind"] == "step"]

@@ -27,13 +27,12 @@ from kit.plan.interval import checkpoint_interval
 from kit.relay import synthetic
 from kit.relay.stages import TRAIN, stopped
 from kit.relay.submit import run_here, submit
-from kit.store.files import read_json
+from kit.store import records
 
 if TYPE_CHECKING:
     from kit.config.cluster import Cluster
     from kit.config.recipe import Recipe
     from kit.store.paths import Run, Workspace
-    from kit.tracking.ledger import Row
 
 SUFFIX = "-rehearsal"
 _FIRST = 5  # steps of an attempt that are not counted: caches and compilers warm up
@@ -141,10 +140,14 @@ def measure(run: Run, recipe: Recipe, cluster: Cluster) -> dict[str, Any]:
     from kit.tracking import ledger
 
     rows = {attempt.number: list(ledger.rows(attempt)) for attempt in ledger.attempts(run)}
-    steps = [row for its in rows.values() for row in _of(its, "step")[_FIRST:]]
-    saves = [row for its in rows.values() for row in _of(its, "checkpoint")]
-    validations = [row for its in rows.values() for row in _of(its, "validation")]
-    begun = next(row for its in rows.values() for row in _of(its, "attempt"))
+    every = [row for its in rows.values() for row in its]
+    stepped = {
+        number: [row for row in its if row["kind"] == "step"] for number, its in rows.items()
+    }
+    steps = [row for its in stepped.values() for row in its[_FIRST:]]
+    saves = [row for row in every if row["kind"] == "checkpoint"]
+    validations = [row for row in every if row["kind"] == "validation"]
+    begun = next(row for row in every if row["kind"] == "attempt")
     if not steps or not saves:
         raise JobFailed(
             f"{run.root}: no attempt has more than {_FIRST} steps and a save to measure"
@@ -152,9 +155,9 @@ def measure(run: Run, recipe: Recipe, cluster: Cluster) -> dict[str, Any]:
     seconds = statistics.median(row["seconds"] for row in steps)
     rate = recipe.training.global_batch * recipe.model.n_positions / seconds
     starts = [
-        its[0]["time"] - its[0]["seconds"] - read_json(attempt.start)["time"]
+        its[0]["time"] - its[0]["seconds"] - records.start(attempt)["time"]
         for attempt in ledger.attempts(run)
-        if (its := _of(rows[attempt.number], "step"))
+        if (its := stepped[attempt.number])
     ]
     work = flops_per_token(begun["parameters"], recipe.model)
     accelerator = cluster.training.accelerator
@@ -345,7 +348,3 @@ def _wait(run: Run, recipe: Recipe) -> None:
     if not TRAIN.done(run, recipe):
         reason = stopped(run) or "its job ended before it began, as after scancel"
         raise JobFailed(f"{run.root}: {reason}; see {run.job_logs('train')}")
-
-
-def _of(rows: list[Row], kind: str) -> list[Row]:
-    return [row for row in rows if row["kind"] == kind]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from kit.errors import CheckpointError, EkidenError, InputError, StageError
-from kit.store.files import read_json
+from kit.store import records
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from kit.config.recipe import Recipe
     from kit.relay.standing import Standing
     from kit.store.paths import Run
-    from kit.store.units import Fault, Survey, Tally, Unit
+    from kit.store.units import Survey, Tally, Unit
 
 _RATE_OVER = 20  # steps
 
@@ -62,28 +62,22 @@ class Stage:
         Raises InputError where a text at hand is gone.
         """
         module: Any = importlib.import_module(self.module)
-        found: list[Unit] = module.units(run, recipe) if self.of_run else module.units(recipe)
+        found: list[Unit] = module.units(run, recipe)
         return found
 
-    def census(self, run: Run, recipe: Recipe, *, verify: bool = False) -> dict[str, Any]:
-        """How many units are done, missing, stale, broken; or what it waits for."""
+    def census(self, run: Run, recipe: Recipe, *, verify: bool = False) -> dict[str, int]:
+        """How many units are done, missing, stale, broken; empty while it waits for another stage."""
         from kit.store.units import census
 
-        if self is TRAIN:
-            return dict(self.survey(run, recipe, verify=verify).counts)
         try:
             return census(self.units(run, recipe), verify=verify)
-        except (StageError, CheckpointError) as error:
-            return {"waits": str(error)}
+        except (StageError, CheckpointError):
+            return {}
 
     def survey(self, run: Run, recipe: Recipe, *, verify: bool = False) -> Survey:
         """The same, with what is wrong with some units, and why."""
         from kit.store.units import Survey, survey
 
-        if self is TRAIN:
-            damaged = _damaged(run) if verify else []
-            broken = {"broken": len(damaged)} if verify else {}
-            return Survey(_training(run) | broken, damaged)
         try:
             return survey(self.units(run, recipe), verify=verify)
         except (StageError, CheckpointError, InputError) as error:
@@ -193,8 +187,8 @@ def stopped(run: Run) -> str | None:
     attempts = run.claimed_attempts()
     if not attempts:
         return None
-    end = read_json(attempts[-1].end) if attempts[-1].end.is_file() else {}
-    if end.get("outcome") == "done":
+    end = records.end(attempts[-1])
+    if end is not None and end["outcome"] == "done":
         return None
     # No decision was written down: the exit trap, or the supervisor, was killed before it came to it.
     return f"{end['outcome']} ({end['reason']})" if end else "it ended without a word"
@@ -208,7 +202,7 @@ def training(run: Run, recipe: Recipe) -> dict[str, Any]:
     from kit.tracking import ledger
 
     steps = [row for row in ledger.canonical(run) if row["kind"] == "step"]
-    last = steps[-1] if steps else {}
+    last = steps[-1] if steps else None
     rates = [rate for row in steps[-_RATE_OVER:] if (rate := row.get("tokens_per_second"))]
     try:
         total = tokens.steps_over(recipe)
@@ -216,35 +210,10 @@ def training(run: Run, recipe: Recipe) -> dict[str, Any]:
         total = None
     return {
         "attempts": len(ledger.attempts(run)),
-        "step": last.get("step", 0),
+        "step": last["step"] if last else 0,
         "steps": total,
         "saved": max((step for step, _ in run.committed_checkpoints().values()), default=None),
-        "loss": last.get("loss"),
+        "loss": last["loss"] if last else None,
         "tokens_per_second": statistics.median(rates) if rates else None,
-        "last_step": last.get("time"),
+        "last_step": last["time"] if last else None,
     }
-
-
-def _damaged(run: Run) -> list[Fault]:
-    """The committed checkpoints that have other bytes than were written."""
-    from kit.store.units import Fault
-    from kit.training import checkpoint
-
-    problems = [(one.folder.name, one.problem()) for one in checkpoint.committed(run)]
-    return [Fault(name, "broken", problem) for name, problem in problems if problem]
-
-
-def _training(run: Run) -> dict[str, int]:
-    """Training as one unit, done with its last step, if that was not put off since."""
-    from kit.config import amendments
-    from kit.tracking import ledger
-
-    attempts = ledger.attempts(run)
-    ends = [read_json(attempt.end) for attempt in attempts if attempt.end.is_file()]
-    last = [end["step"] for end in ends if end["outcome"] == "done"]
-    made = {step for step, _ in run.committed_checkpoints().values()}
-    done = bool(last) and last[-1] in made
-    if done:
-        amended = amendments.since(run, read_json(attempts[-1].start))
-        done = not any(row["key"] in amendments.END for row in amended)
-    return {"done": int(done), "missing": int(not done)}

@@ -17,7 +17,7 @@ from kit.relay.stages import TRAIN, tally
 from kit.store.paths import MANIFEST
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from kit.cluster.jobs import Job
     from kit.config.cluster import Cluster
@@ -131,7 +131,7 @@ def withdraw_broken(recipe: Recipe, stages: Sequence[Stage]) -> None:
     broken = [  # of all stages first: one whose predecessor is withdrawn has no units to look at
         (stage, unit)
         for stage in stages
-        if stage is not TRAIN and "waits" not in stage.census(run, recipe)
+        if stage is not TRAIN and stage.census(run, recipe)
         for unit in stage.units(run, recipe)
         if unit.state(verify=True) == "broken"
     ]
@@ -182,7 +182,7 @@ def _refuse_other_texts(run: Run, recipe: Recipe) -> None:
             continue
         corpus = recipe.corpus.model_copy(update={"sources": {name: source}})
         with contextlib.suppress(InputError):  # not there: who needs it says so
-            (unit,) = download.units(recipe.model_copy(update={"corpus": corpus}))
+            (unit,) = download.units(run, recipe.model_copy(update={"corpus": corpus}))
             if unit.state() == "stale":
                 raise RunError(
                     f"corpus.sources.{name}.location={source.location}: is of another size or time than "
@@ -232,11 +232,12 @@ def show_dry_run(recipe: Recipe, cluster: Cluster, stages: Sequence[Stage]) -> N
             if job.resources == "training"
             else quantities.count(len(job.sent), "task")
         )
-        counts = stage.census(run_of(recipe), recipe)
+        found = stage.survey(run_of(recipe), recipe)
+        counts: Mapping[str, Any] = found.counts or {"waits": found.waits}
         print(f"{stage.name}: {size} on {cluster.name}; {describe(counts)}")
 
 
-def describe(counts: dict[str, Any]) -> str:
+def describe(counts: Mapping[str, Any]) -> str:
     """A census in words."""
     return ", ".join(f"{value} {key}" if isinstance(value, int) else f"{key}: {value}"
                      for key, value in counts.items() if value not in (0, None))  # fmt: skip

@@ -20,6 +20,7 @@ from kit.training import checkpoint
 if TYPE_CHECKING:
     from kit.config.recipe import Recipe
     from kit.store.paths import AtStep, Run
+    from kit.tracking.rows import CurveRow
     from kit.training.checkpoint import Checkpoint
 
 
@@ -62,7 +63,7 @@ class Source:
     place: Run | AtStep
     moment: Moment | None = None  # None: the run as it ended
 
-    def curve(self) -> list[ledger.Row]:
+    def curve(self) -> list[CurveRow]:
         """The run's canonical ledger up to the checkpoint."""
         curve = ledger.canonical(self.run)
         if self.moment is None:

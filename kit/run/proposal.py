@@ -14,6 +14,7 @@ from kit.config.amendments import (
     CONTINUE,
     END,
     MAY_CHANGE,
+    OF_SUBMISSION,
     Row,
     differences,
     is_of,
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from kit.config.cluster import Cluster
     from kit.config.recipe import Recipe
     from kit.store.paths import Run
-
-_CHOSEN_AT_SUBMISSION = ("cluster.name", "cluster.kind")
 
 
 @dataclass(frozen=True)
@@ -53,11 +52,12 @@ def propose(
     """
     after = (changed_recipe(recipe, changes), changed_cluster(cluster, changes))
     now = time.time()
-    rows = [
-        {"time": now, "key": key, "old": old, "new": new}
-        | ({"schedule": schedule or CONTINUE} if key in END else {})
-        for key, (old, new) in differences(recipe, after[0]).items()
-    ] + [
+    rows: list[Row] = []
+    for key, (old, new) in differences(recipe, after[0]).items():
+        rows.append({"time": now, "key": key, "old": old, "new": new})
+        if key in END:
+            rows[-1]["schedule"] = schedule or CONTINUE
+    rows += [
         {"time": now, "key": f"{CLUSTER}{key}", "old": old, "new": new, "cluster": cluster.name}
         for key, (old, new) in differences(cluster, after[1]).items()
     ]
@@ -87,7 +87,7 @@ def _once_more(recipe: Recipe, key: str, now: float) -> Row:
 
 
 def _refuse_key(run: Run, key: str, new: Any) -> None:
-    if key in _CHOSEN_AT_SUBMISSION:
+    if key in OF_SUBMISSION:
         raise ConfigError(f"{key}: is not amended; submit the run with another --cluster")
     if is_of(key, MAY_CHANGE):
         return

@@ -23,6 +23,8 @@ from kit.store.paths import MANIFEST
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from kit.store.records import Causes, Manifest, Output
+
 State = Literal["done", "missing", "stale", "broken"]
 
 _NAMED = 4  # causes told by name
@@ -43,7 +45,7 @@ def causes(
     version: int,
     section: Mapping[str, Any],
     inputs: Mapping[str, Any],
-) -> dict[str, Any]:
+) -> Causes:
     """All that decides the bytes of a stage's outputs.
 
     Of a section of the recipe only what differs from its defaults is a cause (`Given` in
@@ -65,7 +67,7 @@ def state(folder: Path, expected: Mapping[str, Any], *, verify: bool = False) ->
         return "missing"
     try:
         found = read_json(path)
-        outputs: dict[str, dict[str, Any]] = found["outputs"]
+        outputs: dict[str, Output] = found["outputs"]
         if not agree(expected, found["causes"]):
             return "stale"
         for name, record in outputs.items():
@@ -147,10 +149,10 @@ def commit(folder: Path, made_from: Mapping[str, Any], **facts: Any) -> None:
     write_json(folder / MANIFEST, {"causes": made_from, "outputs": outputs, **facts})
 
 
-def read(folder: Path, remedy: str) -> dict[str, Any]:
+def read(folder: Path, remedy: str) -> Manifest:
     """The manifest of a folder; raises StageError with `remedy` (a command) where there is none."""
     try:
-        found: dict[str, Any] = read_json(folder / MANIFEST)
+        found: Manifest = read_json(folder / MANIFEST)
     except FileNotFoundError:
         raise StageError(f"{folder}: not made yet; run {remedy} first") from None
     except ValueError:
@@ -160,7 +162,11 @@ def read(folder: Path, remedy: str) -> dict[str, Any]:
 
 def fingerprint(folder: Path, remedy: str) -> str:
     """One string for a folder's outputs, to stand among the inputs of the next stage."""
-    outputs = read(folder, remedy)["outputs"]
+    return digest(read(folder, remedy)["outputs"])
+
+
+def digest(outputs: Mapping[str, Output]) -> str:
+    """The fingerprint of outputs as a manifest has them."""
     return f"{text_hash(repr(sorted((name, o['xxh3']) for name, o in outputs.items()))):016x}"
 
 
@@ -203,7 +209,7 @@ def _is_hash(*values: str) -> bool:
     return all(re.fullmatch(r'"[0-9a-f]{16,64}"', value) for value in values)
 
 
-def _damage(file: Path, record: Mapping[str, Any], *, verify: bool) -> str | None:
+def _damage(file: Path, record: Output, *, verify: bool) -> str | None:
     """What is wrong with an output; None if nothing."""
     if not file.is_file():
         return f"{file.name} is gone"

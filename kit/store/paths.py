@@ -10,6 +10,7 @@ WORKSPACE/raw/SOURCE/            what jobs.download brought, cut into units
           candidates/NAME/       a tokenizer of the recipe's list, and what was measured of it
           tokenizer/             the one that was chosen: a folder AutoTokenizer loads
           tokens/UNIT/           token files of a unit
+          tokens/index.json      which they are, once all are made
           mlflow.db, mlartifacts/  where no server is named
           synthetic/NAME/        a workspace of random tokens, for a rehearsal before there are others
           runs/NAME/             a run: its recipe, code, environment, and all it made
@@ -100,6 +101,11 @@ class Workspace:
     def tokens(self, unit: str) -> Path:
         """The folder of a unit's tokens."""
         return self.root / "tokens" / unit
+
+    @property
+    def tokens_index(self) -> Path:
+        """Says that the tokens of all units are made, and which files they are."""
+        return self.root / "tokens" / "index.json"
 
     @property
     def mlflow(self) -> Path:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from kit.store.records import Causes
+
 NAMED = 5  # units told by name; of more there is a count
 
 
@@ -29,12 +31,27 @@ class Unit:
 
     name: str
     folder: Path
-    causes: Mapping[str, Any]
+    causes: Causes
     make: Callable[[Path], Mapping[str, Any]]  # writes into the folder; returns facts about it
 
     def state(self, *, verify: bool = False) -> manifest.State:
         """Whether it has to be made."""
         return manifest.state(self.folder, self.causes, verify=verify)
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether something of it lies there, where it is missing."""
+        return self.folder.is_dir()
+
+    def states(self, *, verify: bool = False) -> tuple[manifest.State, ...]:  # noqa: ARG002
+        """The states that it can be found in."""
+        return ("done", "missing", "stale", "broken")
+
+    def faults(self, state: manifest.State, *, verify: bool = False) -> list[Fault]:
+        """What is wrong with it in that state."""
+        if state not in ("stale", "broken"):
+            return []
+        return [Fault(self.name, state, self.why(verify=verify) or state)]
 
     def why(self, *, verify: bool = False) -> str | None:
         """Why it is stale or broken, in words; None where it is neither."""
@@ -91,25 +108,22 @@ def require(units: Sequence[Unit], remedy: str) -> None:
 
 
 def census(units: Sequence[Unit], *, verify: bool = False) -> dict[str, int]:
-    """How many units are in each state; always the four keys."""
-    counts = {"done": 0, "missing": 0, "stale": 0, "broken": 0}
-    for unit in units:
-        counts[unit.state(verify=verify)] += 1
-    return counts
+    """How many units are in each state; always all that they can be in."""
+    return dict(survey(units, verify=verify).counts)
 
 
 def survey(units: Sequence[Unit], *, verify: bool = False) -> Survey:
     """The same with what is wrong with the first `NAMED` units that are stale or broken."""
-    counts = {"done": 0, "missing": 0, "stale": 0, "broken": 0}
+    counts: dict[str, int] = {s: 0 for unit in units for s in unit.states(verify=verify)}
     faults: list[Fault] = []
     begun = []
     for unit in units:
         state = unit.state(verify=verify)
         counts[state] += 1
-        if state == "missing" and unit.folder.is_dir():
+        if state == "missing" and unit.is_begun:
             begun.append(unit.name)
-        if state in ("stale", "broken") and len(faults) < NAMED:
-            faults.append(Fault(unit.name, state, unit.why(verify=verify) or state))
+        if len(faults) < NAMED:
+            faults += unit.faults(state, verify=verify)
     return Survey(counts, faults, begun)
 
 

@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 PLOT = "plot.png"
 
 
-def units(recipe: Recipe) -> list[Unit]:
+def units(run: Run, recipe: Recipe) -> list[Unit]:
     """One unit a candidate. Raises StageError while the words are not counted."""
     workspace = Workspace(Path(recipe.workspace))
-    words = {unit.name: unit for unit in merge.units(recipe)}
+    words = {unit.name: unit for unit in merge.units(run, recipe)}
     require([*words.values()], "jobs.tokenizer")
     made = shards.complete(recipe)
     text = {shard.name: manifest.fingerprint(shard.folder, "jobs.preprocess") for shard in made}
@@ -52,7 +52,7 @@ def units(recipe: Recipe) -> list[Unit]:
 def work(run: Run, task: int, tasks: int) -> None:
     """What a submitted task runs; the run directory is all it reads. Each candidate is a run in MLflow."""
     recipe = read_resolved(run.recipe, Recipe)
-    found = units(recipe)
+    found = units(run, recipe)
     make_units("candidates", found, task, tasks)
     for unit in found[task::tasks]:
         if problem := publish(recipe, unit):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit.config.recipe import Recipe
+from kit.config.run import run_of
 from kit.config.section import read_resolved
 from kit.data import tokens
 from kit.errors import ConfigError
@@ -37,7 +38,7 @@ _COLUMNS = {  # of the table: a measure, its heading, its format
 }
 
 
-def units(recipe: Recipe) -> list[Unit]:
+def units(_: Run, recipe: Recipe) -> list[Unit]:
     """The one unit of the stage. Raises StageError while a shard is missing."""
 
     def make(folder: Path) -> Mapping[str, Any]:
@@ -61,7 +62,7 @@ def work(run: Run, task: int, tasks: int) -> None:
     """What a submitted task runs; the run directory is all it reads. It reports on the candidates."""
     recipe = read_resolved(run.recipe, Recipe)
     _source(recipe)  # or it says why not, before the tokenizer that is there goes
-    make_units("tokenizer", units(recipe), task, tasks)
+    make_units("tokenizer", units(run, recipe), task, tasks)
     if recipe.tokenizer.candidates:
         log.info(f"tokenizer: the candidates\n{report(recipe)}")
 
@@ -111,7 +112,7 @@ def chosen(recipe: Recipe) -> tuple[str, str]:
     """
     vocabularies = {v.name: v.vocab_size for v in recipe.tokenizer.vocabularies()}
     name = picked(recipe)
-    require(candidates.units(recipe), "jobs.tokenizer")
+    require(candidates.units(run_of(recipe), recipe), "jobs.tokenizer")
     if name is not None:
         return name, "picked by hand"
     if len(vocabularies) == 1:

@@ -29,7 +29,7 @@ _FILES = 400  # that are merged at once: two open files each, of the 1,024 a pro
 _RUNS = "runs"  # a folder that is there while a unit is made
 
 
-def units(recipe: Recipe) -> list[Unit]:
+def units(_: Run, recipe: Recipe) -> list[Unit]:
     """One unit for each group of shards and way to treat spaces. Raises StageError while one is missing."""
     workspace = Workspace(Path(recipe.workspace))
     made = shards.complete(recipe)
@@ -55,7 +55,7 @@ def units(recipe: Recipe) -> list[Unit]:
 
 def work(run: Run, task: int, tasks: int) -> None:
     """What a submitted task runs; the run directory is all it reads."""
-    make_units("count", units(read_resolved(run.recipe, Recipe)), task, tasks)
+    make_units("count", units(run, read_resolved(run.recipe, Recipe)), task, tasks)
 
 
 def ways(recipe: Recipe) -> list[str]:

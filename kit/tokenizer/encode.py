@@ -10,7 +10,7 @@ import numpy as np
 
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
-from kit.data import shards, tokens
+from kit.data import index, shards, tokens
 from kit.store import manifest
 from kit.store.paths import Run, Workspace
 from kit.store.units import Unit, make_units
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
 
-def units(recipe: Recipe) -> list[Unit]:
+def units(_: Run, recipe: Recipe) -> list[Unit]:
     """One unit for each shard. Raises StageError while shards or tokenizer are missing."""
     table = functools.cache(functools.partial(_table, recipe))  # one for all units of a task
     return [
@@ -37,7 +37,9 @@ def units(recipe: Recipe) -> list[Unit]:
 
 def work(run: Run, task: int, tasks: int) -> None:
     """What a submitted task runs; the run directory is all it reads."""
-    make_units("tokenize", units(read_resolved(run.recipe, Recipe)), task, tasks)
+    recipe = read_resolved(run.recipe, Recipe)
+    make_units("tokenize", units(run, recipe), task, tasks)
+    index.write(recipe)  # the last task does
 
 
 def encode(table: Table, documents: Iterable[str], end: bytes) -> Iterator[bytes]:

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
-def units(recipe: Recipe) -> list[Unit]:
+def units(run: Run, recipe: Recipe) -> list[Unit]:
     """One unit for each way to treat spaces. Raises StageError while a group is not counted."""
     workspace = Workspace(Path(recipe.workspace))
-    counted = count.units(recipe)
+    counted = count.units(run, recipe)
     require(counted, "jobs.tokenizer")
     made = []
     for spaces in count.ways(recipe):
@@ -35,7 +35,7 @@ def units(recipe: Recipe) -> list[Unit]:
 
 def work(run: Run, task: int, tasks: int) -> None:
     """What a submitted task runs; the run directory is all it reads."""
-    make_units("merge", units(read_resolved(run.recipe, Recipe)), task, tasks)
+    make_units("merge", units(run, read_resolved(run.recipe, Recipe)), task, tasks)
 
 
 def _make(folders: Sequence[Path], folder: Path) -> Mapping[str, Any]:

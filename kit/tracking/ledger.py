@@ -8,20 +8,42 @@ its own attempt did: `canonical` is the curve with every step once.
 from __future__ import annotations
 
 import json
+import math
 import os
 import threading
 import time
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from kit.output import log
-from kit.store.files import read_json
+from kit.store import records
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from kit.store.paths import Attempt, Run
+    from kit.store.records import Result
+    from kit.tracking.rows import (
+        AmendmentFields,
+        AmendmentRow,
+        AttemptFields,
+        AttemptRow,
+        CheckpointFields,
+        CheckpointRow,
+        CurveRow,
+        EndRow,
+        HealthFields,
+        HealthRow,
+        RollbackFields,
+        RollbackRow,
+        Row,
+        SaveFailedFields,
+        SaveFailedRow,
+        StepFields,
+        StepRow,
+        ValidationFields,
+        ValidationRow,
+    )
 
-Row = dict[str, Any]
 CURVE = ("step", "validation")
 _BLOCK = 1 << 18  # bytes read at a time, from the end
 # What may differ between two runs of the same recipe: the machine's speed, and the clock.
@@ -42,9 +64,39 @@ class Ledger:
         self._lock = threading.Lock()  # a save in the background syncs what the loop adds to
         self._told = False
 
-    def add(self, kind: str, **fields: Any) -> Row:
-        """Append a row and hand it to the operating system, as soon as that takes it."""
-        row = {"kind": kind, "attempt": self._attempt, "time": time.time(), **fields}
+    @overload
+    def add(self, kind: Literal["attempt"], **fields: Unpack[AttemptFields]) -> AttemptRow: ...
+    @overload
+    def add(
+        self, kind: Literal["amendment"], **fields: Unpack[AmendmentFields]
+    ) -> AmendmentRow: ...
+    @overload
+    def add(self, kind: Literal["step"], **fields: Unpack[StepFields]) -> StepRow: ...
+    @overload
+    def add(
+        self, kind: Literal["validation"], **fields: Unpack[ValidationFields]
+    ) -> ValidationRow: ...
+    @overload
+    def add(
+        self, kind: Literal["checkpoint"], **fields: Unpack[CheckpointFields]
+    ) -> CheckpointRow: ...
+    @overload
+    def add(
+        self, kind: Literal["save_failed"], **fields: Unpack[SaveFailedFields]
+    ) -> SaveFailedRow: ...
+    @overload
+    def add(self, kind: Literal["health"], **fields: Unpack[HealthFields]) -> HealthRow: ...
+    @overload
+    def add(self, kind: Literal["rollback"], **fields: Unpack[RollbackFields]) -> RollbackRow: ...
+    @overload
+    def add(self, kind: Literal["end"], **fields: Unpack[Result]) -> EndRow: ...
+    def add(self, kind: str, **fields: Any) -> Any:
+        """Append a row and hand it to the operating system, as soon as that takes it.
+
+        What is not finite is null in it.
+        """
+        finite = {name: _finite(value) for name, value in fields.items()}
+        row = {"kind": kind, "attempt": self._attempt, "time": time.time(), **finite}
         line = json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
         try:
             self._write(line)
@@ -117,24 +169,24 @@ def _last_up_to(stream: IO[bytes], step: int) -> int:
     return 0
 
 
-def canonical(run: Run, after: int = -1) -> list[Row]:
+def canonical(run: Run, after: int = -1) -> list[CurveRow]:
     """The curve of a run: each step and validation once, in order; only rows beyond step `after`.
 
     Attempts whose rows cannot be meant are not read: at the end of a long run that is nearly all.
     """
     needed: list[tuple[Attempt, int]] = []
     for attempt in reversed(attempts(run)):
-        start = read_json(attempt.start)["from_step"]
+        start = records.start(attempt)["from_step"]
         needed.append((attempt, start))
         if start <= after:
             break
-    curve: list[Row] = []
+    curve: list[CurveRow] = []
     for attempt, start in reversed(needed):
         _cut(curve, start)
         for row in rows(attempt, after):
             if row["kind"] == "rollback":
                 _cut(curve, row["to_step"])
-            elif row["kind"] in CURVE:
+            elif row["kind"] == "step" or row["kind"] == "validation":
                 # A checkpoint made when its validation was still due, resumed from twice: the
                 # validation stands at the step of the checkpoint, not beyond, and comes again.
                 if curve and _place(curve[-1]) == _place(row):
@@ -143,16 +195,20 @@ def canonical(run: Run, after: int = -1) -> list[Row]:
     return [row for row in curve if row["step"] > after]
 
 
-def _place(row: Row) -> tuple[str, int]:
+def _place(row: CurveRow) -> tuple[str, int]:
     return row["kind"], row["step"]
 
 
-def _cut(curve: list[Row], step: int) -> None:
+def _cut(curve: list[CurveRow], step: int) -> None:
     """Remove the rows beyond a step."""
     while curve and curve[-1]["step"] > step:
         curve.pop()
 
 
-def comparable(curve: Sequence[Row]) -> list[Row]:
+def comparable(curve: Sequence[Row]) -> list[dict[str, Any]]:
     """The curve without what differs from machine to machine."""
-    return [{key: row[key] for key in row if key not in VOLATILE} for row in curve]
+    return [{key: value for key, value in row.items() if key not in VOLATILE} for row in curve]
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

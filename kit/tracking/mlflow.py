@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from kit.config.recipe import Recipe
     from kit.store.paths import Run
+    from kit.tracking.rows import CurveRow, Row
 
 TAG, CANDIDATE_TAG = "ekiden.run", "ekiden.candidate"
 _PLOT_TAG = "ekiden.plot"  # the hash of the plot that is shown
@@ -59,14 +60,14 @@ class Publisher:
 
     def __init__(self, run: Run, recipe: Recipe) -> None:
         self._run, self._recipe, self._status = run, recipe, "RUNNING"
-        self._rows: deque[ledger.Row] = deque()
+        self._rows: deque[CurveRow] = deque()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True, name="mlflow")
         self._thread.start()
 
-    def add(self, row: ledger.Row) -> None:
+    def add(self, row: Row) -> None:
         """Publish a row of the curve, soon."""
-        if row["kind"] in ledger.CURVE:
+        if row["kind"] == "step" or row["kind"] == "validation":
             self._rows.append(row)
 
     def close(self, status: str, patience: float) -> bool:
@@ -191,7 +192,7 @@ class _Store:
         sent: dict[str, int] = self._cursor["sent"]
         return max(sent.values(), default=0) - 1
 
-    def send(self, rows: Sequence[ledger.Row]) -> None:
+    def send(self, rows: Sequence[CurveRow]) -> None:
         """Send those of the rows, in the order of their steps, that MLflow has not got."""
         sent: dict[str, int] = self._cursor["sent"]  # the last step it has, by kind of row
         fresh = [row for row in rows if row["step"] > sent.get(row["kind"], -1)]
@@ -211,7 +212,7 @@ class _Store:
         self._cursor["status"] = status
         write_json(self._note, self._cursor)
 
-    def _log(self, rows: Sequence[ledger.Row]) -> None:
+    def _log(self, rows: Sequence[CurveRow]) -> None:
         from mlflow.entities import Metric
 
         metrics = [

@@ -7,11 +7,11 @@ order of their names and clocks of nodes differ.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kit.store.paths import Run
-    from kit.tracking.ledger import Row
+    from kit.tracking.rows import Row
 
 _SCALARS = {
     "step": ("loss", "learning_rate", "gradient_norm", "loss_scale", "tokens_per_second", "mfu"),
@@ -21,7 +21,7 @@ _SCALARS = {
 
 def scalars(row: Row) -> dict[str, float]:
     """What of a row is drawn, by tag."""
-    drawn = {key: row.get(key) for key in _SCALARS.get(row["kind"], ())}
+    drawn: dict[str, Any] = {key: row.get(key) for key in _SCALARS.get(row["kind"], ())}
     return {f"train/{key}": value for key, value in drawn.items() if value is not None}
 
 

@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kit.config import amendments
 from kit.config.cluster import Cluster
@@ -21,8 +21,10 @@ from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
 from kit.errors import ConfigError, Interrupted, JobFailed, TrainingStopped
 from kit.output import log
-from kit.store.files import read_json, write_json
+from kit.store import records
+from kit.store.files import write_json
 from kit.tracking import ledger
+from kit.training.unit import Training
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from torch._C._distributed_c10d import Store
 
     from kit.store.paths import Attempt, Run
+    from kit.store.units import Unit
 
 _PATIENCE = 300  # seconds a rank waits for rank 0, which verifies a checkpoint first
 _POLL = 0.1
@@ -60,6 +63,11 @@ def preload() -> None:
     engine.preload()
 
 
+def units(run: Run, _: Recipe) -> list[Unit]:
+    """The one unit of the stage."""
+    return [Training.of(run)]
+
+
 def work(run: Run, task: int, tasks: int) -> None:  # noqa: ARG001  one task of several ranks
     """One attempt. Raises Interrupted where it is to be requeued, or was cancelled."""
     from kit.training.interruption import Interruption
@@ -77,6 +85,7 @@ def work(run: Run, task: int, tasks: int) -> None:  # noqa: ARG001  one task of 
     if "torch" not in sys.modules:
         log.info("importing torch")
 
+    from kit.training.context import Context
     from kit.training.device import Device
     from kit.training.health import Watchdog
     from kit.training.loop import Loop
@@ -86,7 +95,7 @@ def work(run: Run, task: int, tasks: int) -> None:  # noqa: ARG001  one task of 
     device.check(recipe.training.precision)
     attempt, store = claim(run, place, amended) if place.rank == 0 else follow(run, place)
     log.set_place(f"attempt {attempt.number} rank {place.rank}", quiet=place.rank > 0)
-    if read_json(attempt.start)["amendments"] != amended:
+    if records.start(attempt)["amendments"] != amended:
         raise JobFailed("the run was amended while its ranks began; they begin anew")
     rules = recipe.training.health
     watchdog = Watchdog(
@@ -94,10 +103,12 @@ def work(run: Run, task: int, tasks: int) -> None:  # noqa: ARG001  one task of 
     )
     team = Team.join(device.backend, store, place.rank, place.ranks, interruption)
     with _memory_suffices(recipe, attempt, place):
-        outcome = Loop(run, recipe, cluster, attempt, device, team, watchdog).run()
+        context = Context(run, recipe, cluster, attempt, device, team, watchdog)
+        outcome = Loop(context).run()
     team.barrier()
     if place.rank == 0:
-        write_json(attempt.end, {"job": place.job, "time": time.time(), **outcome})
+        end: records.End = {"job": place.job, "time": time.time(), **outcome}
+        write_json(attempt.end, end)
     team.barrier()
     team.leave()
     watchdog.rest()
@@ -117,7 +128,7 @@ def _memory_suffices(recipe: Recipe, attempt: Attempt, place: Place) -> Iterator
     try:
         yield
     except torch.OutOfMemoryError as error:
-        begun = read_json(attempt.start)["from_step"] > 0
+        begun = records.start(attempt)["from_step"] > 0
         if begun or any(row["kind"] == "step" for row in ledger.rows(attempt)):
             raise
         said = str(error).split(". ", 1)[0]
@@ -155,7 +166,7 @@ def claim(run: Run, place: Place, amended: int) -> tuple[Attempt, Store]:
         row["kind"] == "validation" and row["step"] == from_step
         for row in ledger.canonical(run, from_step - 1)
     )
-    start = {
+    start: records.Start = {
         "job": place.job,
         "ranks": place.ranks,
         "node": socket.gethostname(),
@@ -182,7 +193,7 @@ def follow(run: Run, place: Place) -> tuple[Attempt, Store]:
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:
         for attempt in reversed(ledger.attempts(run)):
-            start: dict[str, Any] = read_json(attempt.start)
+            start = records.start(attempt)
             if start["job"] == place.job:
                 return attempt, TCPStore(start["host"], start["port"], place.ranks, is_master=False)
         time.sleep(_POLL)

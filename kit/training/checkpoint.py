@@ -12,22 +12,34 @@ import os
 import shutil
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kit.errors import CheckpointError
 from kit.output import log
+from kit.store import records
 from kit.store.files import file_hash, read_json, sync_directory
 from kit.store.paths import checkpoint_numbers
 from kit.tracking import ledger
+from kit.training.progress import Facts
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from kit.config.recipe import Training
     from kit.store.paths import Attempt, Run
+    from kit.store.records import Output
 
 RECORD = "checkpoint.json"
 STATE = "state"
+
+
+class Record(Facts):
+    """The manifest of a checkpoint."""
+
+    data: str  # the fingerprint of the tokens
+    ranks: int
+    time: float  # Unix
+    files: dict[str, Output]
 
 
 @dataclass(frozen=True)
@@ -45,9 +57,9 @@ class Checkpoint:
         return f"step {self.step:,} of {by}"
 
     @property
-    def record(self) -> dict[str, Any]:
+    def record(self) -> Record:
         """Its manifest: files with sizes and hashes, ranks, data, and the progress of the loop."""
-        found: dict[str, Any] = read_json(self.folder / RECORD)
+        found: Record = read_json(self.folder / RECORD)
         return found
 
     @property
@@ -62,7 +74,7 @@ class Checkpoint:
         nothing of the checkpoint.
         """
         try:
-            files: dict[str, dict[str, Any]] = self.record["files"]
+            files = self.record["files"]
         except (FileNotFoundError, ValueError, KeyError) as error:
             return f"{RECORD} cannot be read ({error})"
         for name, record in files.items():
@@ -87,7 +99,7 @@ def committed(run: Run) -> list[Checkpoint]:
         for path, (step, attempt) in run.committed_checkpoints().items()
     ]
     starts = {
-        attempt.number: read_json(attempt.start)["from_step"] for attempt in ledger.attempts(run)
+        attempt.number: records.start(attempt)["from_step"] for attempt in ledger.attempts(run)
     }
     chosen = [
         checkpoint

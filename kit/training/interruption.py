@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from kit.store.paths import Attempt, Run
+    from kit.store.records import Outcome
 
 
 class Reason(IntEnum):
@@ -32,9 +33,10 @@ class Reason(IntEnum):
     SUPERSEDED = 4
 
     @property
-    def outcome(self) -> str:
+    def outcome(self) -> Outcome:
         """The word in `end.json`."""
-        return {3: "stopped", 4: "superseded"}.get(self.value, "interrupted")
+        outcomes: dict[int, Outcome] = {3: "stopped", 4: "superseded"}
+        return outcomes.get(self.value, "interrupted")
 
     @property
     def text(self) -> str:
@@ -67,10 +69,15 @@ class Interruption:
 
 
 class Lookout:
-    """Rank 0's look at the clock, and for files in the run directory; once a second at the most."""
+    """Rank 0's look at the clock, and for files in the run directory; once a second at the most.
 
-    def __init__(self, run: Run, attempt: Attempt, interruption: Interruption) -> None:
-        self._run, self._interruption = run, interruption
+    Other ranks see nothing, and are told.
+    """
+
+    def __init__(
+        self, run: Run, attempt: Attempt, interruption: Interruption, rank: int = 0
+    ) -> None:
+        self._run, self._interruption, self._rank = run, interruption, rank
         self._attempt = attempt.number
         end = os.environ.get("EKIDEN_END_TIME")
         self._end = float(end) if end else None  # Unix time
@@ -78,7 +85,7 @@ class Lookout:
 
     def look(self, seconds_needed: Callable[[], float]) -> None:
         """Note what is seen; `seconds_needed` is how long it takes to leave, with a save."""
-        if time.monotonic() < self._looked + 1.0:
+        if self._rank > 0 or time.monotonic() < self._looked + 1.0:
             return
         self._looked = time.monotonic()
         if self._end is not None and time.time() + seconds_needed() > self._end:
@@ -93,7 +100,7 @@ class Lookout:
 
     def save_wanted(self) -> bool:
         """Whether a user asks for a checkpoint; the question is taken away."""
-        if not self._run.save.exists():
+        if self._rank > 0 or not self._run.save.exists():
             return False
         self._run.save.unlink(missing_ok=True)
         log.info("the file SAVE was there: a checkpoint is made")

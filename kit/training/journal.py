@@ -13,7 +13,20 @@ from kit.output import log, quantities
 from kit.output.progress import MINUTE
 
 if TYPE_CHECKING:
-    from kit.tracking.ledger import Row
+    from collections.abc import Callable
+
+    from kit.tracking.rows import (
+        AmendmentRow,
+        AttemptRow,
+        CheckpointRow,
+        EndRow,
+        HealthRow,
+        RollbackRow,
+        Row,
+        SaveFailedRow,
+        StepRow,
+        ValidationRow,
+    )
 
 
 class Journal:
@@ -32,7 +45,7 @@ class Journal:
         if line is not None:
             log.info(line)
 
-    def _step(self, row: Row) -> str | None:
+    def _step(self, row: StepRow) -> str | None:
         self._pace.append((row["seconds"], row["seconds"] * row["tokens_per_second"]))
         while sum(seconds for seconds, _ in self._pace) - self._pace[0][0] >= MINUTE:
             self._pace.popleft()
@@ -44,7 +57,7 @@ class Journal:
         return step(row, self._steps, list(self._pace))
 
 
-def step(row: Row, steps: int, pace: list[tuple[float, float]]) -> str:
+def step(row: StepRow, steps: int, pace: list[tuple[float, float]]) -> str:
     """A step; `pace`: seconds and tokens of each step of the last minute."""
     seconds, tokens = (sum(column) for column in zip(*pace, strict=True))
     loss = quantities.loss(row["loss"])
@@ -61,50 +74,50 @@ def said(row: Row) -> str | None:
     return write(row) if write else None
 
 
-def _attempt(row: Row) -> str:
+def _attempt(row: AttemptRow) -> str:
     ranks = quantities.count(row["ranks"], "rank")
     parameters = quantities.count(row["parameters"], "parameter")
     of = f"after step {row['step']:,} of {row['steps']:,}" if row["step"] else "at step 0"
     return f"training begins {of}: {ranks}, {parameters}, {row['training_tokens']:,} tokens"
 
 
-def _amendment(row: Row) -> str:
+def _amendment(row: AmendmentRow) -> str:
     return f"amended: {row['key']}: {row['old']} -> {row['new']}"
 
 
-def _validation(row: Row) -> str:
+def _validation(row: ValidationRow) -> str:
     took = quantities.duration(row["seconds"])
     loss = quantities.loss(row["validation_loss"])
     return f"validation at step {row['step']:,}: loss {loss} in {took}"
 
 
-def _checkpoint(row: Row) -> str:
+def _checkpoint(row: CheckpointRow) -> str:
     size, took = quantities.size(row["bytes"]), quantities.duration(row["seconds"])
     waited = quantities.duration(row["blocked"])
     return f"checkpoint of step {row['step']:,}: {size} in {took}, training waited {waited}"
 
 
-def _save_failed(row: Row) -> str:
+def _save_failed(row: SaveFailedRow) -> str:
     return f"checkpoint of step {row['step']:,} failed: {row['reason']}"
 
 
-def _health(row: Row) -> str:
+def _health(row: HealthRow) -> str:
     done = {"skip": "its update is skipped", "stop": "the run stops"}[row["action"]]
     return f"bad step {row['step']:,}: {row['what']}; {done}"
 
 
-def _rollback(row: Row) -> str:
+def _rollback(row: RollbackRow) -> str:
     first, end = row["passed_over"]
     skipped = quantities.count(end - first, "sample")
     return f"bad step {row['step']:,}: {row['what']}; back to step {row['to_step']:,}, {skipped} skipped"
 
 
-def _end(row: Row) -> str | None:
+def _end(row: EndRow) -> str | None:
     """That of an interruption or a failure is said with the exit code, by every job."""
     return f"finished after step {row['step']:,}" if row["outcome"] == "done" else None
 
 
-_LINES: dict[str, Any] = {
+_LINES: dict[str, Callable[[Any], str | None]] = {
     "attempt": _attempt,
     "amendment": _amendment,
     "validation": _validation,

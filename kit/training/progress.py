@@ -3,7 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypedDict, cast
+
+
+class Facts(TypedDict):
+    """The fields of `Progress`, in a checkpoint's manifest."""
+
+    step: int
+    sample: int
+    passed_over: list[list[int]]
+    validated: int
+    losses: list[float]
+    gradient_norms: list[float]
+    bad_steps: int
+    trained: float
+    blocked: float
+    slowest_save: float
 
 
 @dataclass
@@ -21,17 +36,25 @@ class Progress:
     blocked: float = 0.0  # seconds the last save kept the loop
     slowest_save: float = 0.0  # seconds from the begin of a save to its commit, the longest so far
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> Facts:
         """The values as JSON."""
-        return asdict(self)
+        return cast("Facts", asdict(self))
 
     @classmethod
-    def of(cls, record: dict[str, Any]) -> Progress:
+    def of(cls, record: Facts) -> Progress:
         """From a checkpoint's manifest."""
-        return cls(**{name: record[name] for name in cls.__dataclass_fields__})
+        known: dict[str, Any] = {**record}
+        return cls(**{name: known[name] for name in cls.__dataclass_fields__})
 
     def good_step(self, loss: float, gradient_norm: float, window: int) -> None:
         """Remember a step that did well."""
         self.losses = [*self.losses, loss][-window:]
         self.gradient_norms = [*self.gradient_norms, gradient_norm][-window:]
         self.bad_steps = 0
+
+    def roll_back(self, record: Facts, sample: int) -> None:
+        """To where a checkpoint's manifest has it, passing over the samples from there up to `sample`."""
+        slowest_save = self.slowest_save
+        vars(self).update(vars(Progress.of(record)))
+        self.passed_over.append([self.sample, sample])
+        self.sample, self.slowest_save = sample, slowest_save

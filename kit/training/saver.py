@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from kit.config.recipe import Training
     from kit.store.paths import Attempt, Run
+    from kit.store.records import Output
 
 _ROOM = 1.05  # free space asked for, times what the state comes to
 
@@ -174,7 +175,7 @@ class Saver:
     def _commit(self, step: int) -> int:
         """Rank 0: the manifest, and the name; returns the size in bytes."""
         staging = self._staging(step)
-        files: dict[str, Any] = {}
+        files: dict[str, Output] = {}
         for rank in range(self._team.ranks):
             files |= read_json(_done(staging, rank))
             _done(staging, rank).unlink()

@@ -12,6 +12,8 @@ import xxhash
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from kit.store.records import Output
+
 _CONTAINERS = (dict, list, tuple)
 
 
@@ -59,7 +61,7 @@ class HostCopy:
         return buffer
 
 
-def write(path: Path, state: Any) -> dict[str, Any]:
+def write(path: Path, state: Any) -> Output:
     """Write a state as torch.save does, durable; returns its size and hash. Raises OSError."""
     with path.open("wb", buffering=0) as stream:
         sink = _Sink(stream.fileno())

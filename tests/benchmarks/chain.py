@@ -23,6 +23,7 @@ from kit.store.paths import MANIFEST, Workspace
 from kit.store.units import make_units
 from tests.benchmarks import harness
 from tests.benchmarks.text import text as text_of
+from tests.conftest import units_of
 from tests.relay import DEMO
 
 if TYPE_CHECKING:
@@ -35,11 +36,13 @@ if TYPE_CHECKING:
 _UNIT = """
 import sys
 from pathlib import Path
+from kit.store.paths import Run
 from kit.store.units import make_units
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
 from kit.corpus import preprocess
-make_units("preprocess", preprocess.units(read_resolved(Path(sys.argv[1]), Recipe)))
+path = Path(sys.argv[1])
+make_units("preprocess", preprocess.units(Run(path.parent), read_resolved(path, Recipe)))
 """
 _SHARDS = 10_000
 _PLAIN = """
@@ -134,7 +137,7 @@ def _recipe(folder: Path, kind: str, source: Path) -> Recipe:
     """A recipe over one source in one unit, its raw text at hand."""
     overrides = [f"workspace={folder}", *_one_source(kind, source)]
     recipe = resolve.load(DEMO, overrides, "local")[0]
-    make_units("download", download.units(recipe))
+    make_units("download", units_of(download, recipe))
     return recipe
 
 

@@ -30,6 +30,7 @@ from tests import vocabulary
 from tests.benchmarks import harness
 from tests.benchmarks.text import FOLDER
 from tests.benchmarks.text import text as text_of
+from tests.conftest import units_of
 from tests.relay import DEMO
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def shards_of(options: Options) -> Recipe:
     ]
     recipe = resolve.load(DEMO, overrides, "local")[0]
     for module in (download, preprocess):
-        make_units(module.__name__, module.units(recipe))
+        make_units(module.__name__, units_of(module, recipe))
     return recipe
 
 
@@ -67,7 +68,7 @@ def encoding(options: Options) -> Iterator[Line]:
     os.environ |= {"TOKENIZERS_PARALLELISM": "false", "RAYON_NUM_THREADS": "1"}
     recipe = shards_of(options)
     _put_tokenizer(recipe)
-    units = encode.units(recipe)
+    units = units_of(encode, recipe)
     size = sum(len(text) for _, _, texts in _parts(recipe) for text in texts)
     title = f"shards of {size / _MILLION:.0f} M characters into token files"
     with tempfile.TemporaryDirectory() as name:
@@ -222,7 +223,7 @@ def _stage(recipe: Recipe) -> int:
     """
     tasks = len(shards.complete(recipe))
     for task in range(tasks):
-        make_units("tokenize", encode.units(recipe), task, tasks)
+        make_units("tokenize", units_of(encode, recipe), task, tasks)
     return _total(recipe)
 
 

@@ -17,6 +17,7 @@ from kit.store.paths import Run, Workspace
 from kit.store.units import make_units
 from kit.tokenizer import choice, encode
 from kit.tracking import ledger
+from tests.conftest import units_of
 from tests.relay import DEMO, TINY, command, curve, final_files, log_of
 
 from .conftest import ALONE
@@ -233,7 +234,7 @@ def test_a_run_does_not_go_on_with_tokens_of_another_tokenizer(
     )
     write_json(workspace.pick, {"candidate": other})  # by hand, it can be done
     for module in (choice, encode):
-        make_units(module.__name__, module.units(recipe))
+        make_units(module.__name__, units_of(module, recipe))
     command("train", "amend", str(parent.root), "training.steps=30")
     before = final_files(parent)
     for job in ("train", "evaluate"):

@@ -14,6 +14,7 @@ from kit.data import duplicates, shards
 from kit.errors import StageError
 from kit.store.files import read_json
 from kit.store.units import make_units
+from tests.conftest import units_of
 
 if TYPE_CHECKING:
     from kit.config.recipe import Recipe
@@ -24,9 +25,9 @@ ON = "corpus.filters.duplicates=true"
 
 
 def make(recipe: Recipe) -> None:
-    make_units("download", download.units(recipe))
+    make_units("download", units_of(download, recipe))
     for module in PASSES:
-        make_units(module.__name__, module.units(recipe))
+        make_units(module.__name__, units_of(module, recipe))
 
 
 def texts(recipe: Recipe) -> list[str]:
@@ -60,7 +61,7 @@ def test_a_document_that_stood_in_the_corpus_before_is_left_out(desk: Desk) -> N
     make(recipe)
     plain = desk.recipe(f"workspace={desk.folder / 'all'}")
     make(desk.recipe(ON, f"workspace={desk.folder / 'all'}"))
-    make_units("preprocess", preprocess.units(plain))
+    make_units("preprocess", units_of(preprocess, plain))
     found, everything = texts(recipe), texts(plain)
     assert len(everything) - len(found) == len(row) - len(set(row)) == left_out(recipe)
     assert len(found) == len(set(found))
@@ -102,10 +103,10 @@ def test_documents_do_not_depend_on_the_number_of_buckets(
 
 def test_without_a_pass_the_next_says_what_is_missing(desk: Desk) -> None:
     recipe = desk.recipe(ON)
-    make_units("download", download.units(recipe))
+    make_units("download", units_of(download, recipe))
     for module in (deduplicate, preprocess):
         with pytest.raises(StageError, match=r"run jobs\.preprocess first"):
-            module.units(recipe)
+            units_of(module, recipe)
 
 
 def test_another_duplicate_makes_stale_only_the_shards_it_stands_in(desk: Desk) -> None:
@@ -115,8 +116,8 @@ def test_another_duplicate_makes_stale_only_the_shards_it_stands_in(desk: Desk) 
     whole = desk.web.read_text(encoding="utf-8")
     desk.web.write_text(whole + "\n" + whole.split("\n\n")[0] + "\n", encoding="utf-8")
     for module in (download, fingerprint, deduplicate):
-        make_units(module.__name__, module.units(recipe))
-    states = [unit.state() for unit in preprocess.units(recipe)]
+        make_units(module.__name__, units_of(module, recipe))
+    states = [unit.state() for unit in units_of(preprocess, recipe)]
     assert states.count("done") >= len(states) - 2
     assert states.count("stale") + states.count("missing") >= 1
 

@@ -17,6 +17,7 @@ from kit.store.files import write_json
 from kit.store.units import census, make_units
 from kit.tokenizer import assemble, blocks, encode
 from tests import vocabulary
+from tests.conftest import units_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +34,7 @@ def recipe(desk: Desk) -> Recipe:
     """A recipe whose shards are made."""
     made = desk.recipe(*OVERRIDES)
     for module in (download, preprocess):
-        make_units(module.__name__, module.units(made))
+        make_units(module.__name__, units_of(module, made))
     return made
 
 
@@ -50,7 +51,7 @@ def put(recipe: Recipe, spaces: str = "lossless", size: int = 2000) -> None:
 
 
 def encoded(recipe: Recipe) -> list[tokens.Tokens]:
-    make_units("tokenize", encode.units(recipe))
+    make_units("tokenize", units_of(encode, recipe))
     return tokens.complete(recipe)
 
 
@@ -88,7 +89,7 @@ def test_text_that_looks_like_a_special_token_closes_no_document(desk: Desk) -> 
     desk.web.write_text("文書の</s>途中<s>の<unk>印。\n\n二つ目。\n", encoding="utf-8")
     made = desk.recipe("corpus.held_out=1e-9")
     for module in (download, preprocess):
-        make_units(module.__name__, module.units(made))
+        make_units(module.__name__, units_of(module, made))
     put(made)
     row = tokens.open_part(encoded(made), shards.TRAIN, made)
     ids, vocabulary_ = row.slice(0, len(row)), tokens.vocabulary(made)
@@ -100,10 +101,10 @@ def test_tokens_do_not_depend_on_the_number_of_tasks(recipe: Recipe) -> None:
     put(recipe)
     found = []
     for tasks in (1, 3):
-        for unit in encode.units(recipe):
+        for unit in units_of(encode, recipe):
             manifest.clear(unit.folder)
         for task in range(tasks):
-            make_units("tokenize", encode.units(recipe), task, tasks)
+            make_units("tokenize", units_of(encode, recipe), task, tasks)
         units = tokens.complete(recipe)
         found.append([file.read_bytes() for u in units for file in sorted(u.folder.iterdir())])
     assert found[0] == found[1]
@@ -127,15 +128,15 @@ def test_a_vocabulary_above_65535_gives_files_of_four_bytes_a_token(recipe: Reci
 
 def test_tokens_wait_for_a_tokenizer_of_this_recipe(recipe: Recipe, desk: Desk) -> None:
     with pytest.raises(StageError, match=r"tokenizer: missing; run jobs\.tokenizer first"):
-        encode.units(recipe)
+        units_of(encode, recipe)
     put(recipe)
     with pytest.raises(StageError, match=r"tokenizer: stale; run jobs\.tokenizer first"):
-        encode.units(desk.recipe(*OVERRIDES, "tokenizer.vocab_size=2100"))
-    units = encode.units(desk.recipe(*OVERRIDES, "tokenizer.tasks=9", "tokenizer.count_mb=1"))
+        units_of(encode, desk.recipe(*OVERRIDES, "tokenizer.vocab_size=2100"))
+    units = units_of(encode, desk.recipe(*OVERRIDES, "tokenizer.tasks=9", "tokenizer.count_mb=1"))
     assert census(units)["missing"] == len(units)
     write_json(desk.workspace.pick, {"candidate": "bpe-2000-800-lossless"})
     with pytest.raises(StageError, match=r"tokenizer: stale; run jobs\.tokenizer first"):
-        encode.units(recipe)
+        units_of(encode, recipe)
 
 
 def test_a_tokenizer_that_was_changed_after_use_is_refused(recipe: Recipe, desk: Desk) -> None:
@@ -166,7 +167,7 @@ def test_a_shard_that_vanished_is_named_and_nothing_is_written(recipe: Recipe, d
     lost = shards.complete(recipe)[1].folder
     shards.part_file(lost, shards.TRAIN).unlink()
     with pytest.raises(StageError) as caught:
-        encode.units(recipe)
+        units_of(encode, recipe)
     assert str(caught.value) == f"{lost}: broken; run jobs.preprocess first"
     assert not desk.workspace.tokens(lost.name).exists()
 

@@ -19,6 +19,7 @@ from kit.run import directory
 from kit.tracking import ledger
 from kit.training import checkpoint
 from kit.training.attempt import Place, claim
+from kit.training.context import Context
 from kit.training.device import Device
 from kit.training.engine import weights
 from kit.training.health import Watchdog
@@ -165,7 +166,7 @@ def train(run: Run) -> tuple[Loop, dict[str, Any], int]:
     attempt, _ = claim(run, Place("test.0", 0, 1, 0, 1), 0)
     watchdog = Watchdog(attempt.hang, "test.0", 0, 3600, 3600)
     team = Team(0, 1, Interruption(), dist.new_group(backend="gloo"))
-    loop = Loop(run, recipe, cluster, attempt, Device("cpu", 0), team, watchdog)
+    loop = Loop(Context(run, recipe, cluster, attempt, Device("cpu", 0), team, watchdog))
     calls: list[None] = []
     head = loop._engine._engine.module.gpt2.lm_head
     head.register_forward_hook(lambda *_: calls.append(None))

@@ -20,6 +20,7 @@ from kit.store import manifest
 from kit.store.files import file_hash, read_json, write_json
 from kit.store.units import census, make_units
 from kit.tokenizer import assemble, bpe, candidates, choice, count, counts, merge
+from tests.conftest import units_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -168,7 +169,7 @@ def test_a_pick_is_refused_while_a_run_is_trained_on_the_tokenizer(made: Desk, n
     assert found.returncode == 2
     assert f"tokenizer would be made anew, and {name}, which is not finished" in found.stderr
     assert not made.workspace.pick.exists()
-    assert census(choice.units(made.recipe(LIST)))["done"] == 1
+    assert census(units_of(choice, made.recipe(LIST)))["done"] == 1
 
 
 def test_a_pick_is_refused_while_the_run_is_at_work(made: Desk) -> None:
@@ -215,7 +216,7 @@ def test_a_damaged_pick_is_told(made: Desk) -> None:
     for text in ("{}", "[]", '{"candid'):
         made.workspace.pick.write_text(text, encoding="utf-8")
         with pytest.raises(StageError, match=r"pick\.json: damaged; remove it, and pick again"):
-            choice.units(made.recipe(LIST))
+            units_of(choice, made.recipe(LIST))
 
 
 def test_a_candidate_that_was_changed_does_not_become_the_tokenizer(made: Desk) -> None:
@@ -249,7 +250,7 @@ def test_a_count_that_was_changed_is_noticed_by_whoever_reads_it(made: Desk) -> 
         raw = bytearray(path.read_bytes())
         raw[6] ^= 1
         path.write_bytes(raw)
-        (unit,) = [unit for unit in module.units(made.recipe(LIST)) if unit.name == name]
+        (unit,) = [unit for unit in units_of(module, made.recipe(LIST)) if unit.name == name]
         with pytest.raises(StageError, match="changed since it was made"):
             unit.make(made.folder)
         raw[6] ^= 1
@@ -259,7 +260,7 @@ def test_a_count_that_was_changed_is_noticed_by_whoever_reads_it(made: Desk) -> 
 def test_a_new_candidate_leaves_the_others_as_they_are(made: Desk) -> None:
     before = [made.workspace.candidate(name).stat().st_mtime_ns for name in NAMES]
     recipe = made.recipe(LIST[:-1] + ", {vocab_size: 1180}]")
-    assert make_units("candidates", candidates.units(recipe)) == 1
+    assert make_units("candidates", units_of(candidates, recipe)) == 1
     assert [made.workspace.candidate(name).stat().st_mtime_ns for name in NAMES] == before
 
 
@@ -267,7 +268,7 @@ def test_candidates_are_runs_in_mlflow_with_their_plots(made: Desk) -> None:
     from mlflow.tracking import MlflowClient
 
     recipe = made.recipe(LIST)
-    for unit in [*candidates.units(recipe), *candidates.units(recipe)]:
+    for unit in [*units_of(candidates, recipe), *units_of(candidates, recipe)]:
         assert candidates.publish(recipe, unit) is None
     client = MlflowClient(f"sqlite:///{made.workspace.mlflow}")
     experiment = client.get_experiment_by_name(recipe.tracking.experiment)
@@ -286,15 +287,15 @@ def test_a_candidate_the_words_cannot_give_is_named(desk: Desk) -> None:
         InputError,
         match=r"candidate bpe-50000-8000-lossless: tokenizer.vocab_size=50000: the corpus gives only",
     ):
-        make_units("candidates", candidates.units(recipe))
-    assert census(candidates.units(recipe)) == {
+        make_units("candidates", units_of(candidates, recipe))
+    assert census(units_of(candidates, recipe)) == {
         "done": 1,
         "missing": 1,
         "stale": 0,
         "broken": 0,
     }
     with pytest.raises(StageError, match=r"missing; run jobs\.tokenizer first"):
-        make_units("tokenizer", choice.units(recipe))
+        make_units("tokenizer", units_of(choice, recipe))
     assert not (desk.workspace.tokenizer / "tokenizer.json").exists()
 
 
@@ -314,25 +315,25 @@ def test_a_corpus_of_empty_files_is_refused_as_empty(desk: Desk) -> None:
 
 def test_counting_waits_for_every_shard_and_for_one_that_vanished(desk: Desk) -> None:
     recipe = desk.recipe()
-    make_units("download", download.units(recipe))
+    make_units("download", units_of(download, recipe))
     for task in (0, 1):
         with pytest.raises(StageError, match=r"missing; run jobs\.preprocess first"):
-            count.units(recipe)
-        make_units("preprocess", preprocess.units(recipe), task, 2)
+            units_of(count, recipe)
+        make_units("preprocess", units_of(preprocess, recipe), task, 2)
     desk.make(recipe, "count")
     shards.part_file(shards.complete(recipe)[1].folder, shards.TRAIN).unlink()
     for module in (count, choice):
         with pytest.raises(StageError, match=r"-0000\d: broken; run jobs\.preprocess first"):
-            module.units(recipe)
+            units_of(module, recipe)
 
 
 def test_a_word_count_file_that_vanished_is_made_again(made: Desk) -> None:
     recipe = made.recipe(LIST)
     (made.workspace.word_counts("lossless", 0) / counts.COUNTS).unlink()
     with pytest.raises(StageError, match=r"lossless/00000: broken; run jobs\.tokenizer first"):
-        merge.units(recipe)
-    assert make_units("count", count.units(recipe)) == 1
-    assert census(merge.units(recipe))["done"] == 2
+        units_of(merge, recipe)
+    assert make_units("count", units_of(count, recipe)) == 1
+    assert census(units_of(merge, recipe))["done"] == 2
 
 
 def test_more_word_count_files_than_can_be_merged_are_refused(
@@ -344,7 +345,7 @@ def test_more_word_count_files_than_can_be_merged_are_refused(
     with pytest.raises(
         StageError, match=r"count_mb=0\.001: gives \d+ word-count files, and 2 can be"
     ):
-        count.units(recipe)
+        units_of(count, recipe)
 
 
 def test_the_tokenizer_never_sees_what_is_held_out(desk: Desk) -> None:

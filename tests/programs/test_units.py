@@ -12,6 +12,7 @@ from kit.corpus import download, preprocess
 from kit.errors import EkidenError
 from kit.store.units import Unit, census, make_units
 from kit.tokenizer import candidates, choice, count, encode, merge
+from tests.conftest import units_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,11 +38,11 @@ def make(desk: Desk, tasks: int, workspace: str, *, backwards: bool = False) -> 
     recipe = desk.recipe(
         f"workspace={desk.folder / workspace}", "tokenizer.count_mb=0.005", CANDIDATES
     )
-    make_units("download", download.units(recipe))
+    make_units("download", units_of(download, recipe))
     for module in (preprocess, *TOKENIZER, encode):
         order = range(tasks)
         for task in reversed(order) if backwards else order:
-            make_units(module.__name__, module.units(recipe), task, tasks)
+            make_units(module.__name__, units_of(module, recipe), task, tasks)
     return desk.folder / workspace
 
 
@@ -75,19 +76,19 @@ def test_every_unit_belongs_to_one_task(tmp_path: Path) -> None:
 def test_running_a_stage_again_makes_nothing(desk: Desk) -> None:
     recipe = desk.recipe()
     for module in (download, preprocess, *TOKENIZER, encode):
-        assert make_units(module.__name__, module.units(recipe)) > 0
+        assert make_units(module.__name__, units_of(module, recipe)) > 0
     before = {path: path.stat().st_mtime_ns for path in desk.workspace.root.rglob("*")}
     for module in (download, preprocess, *TOKENIZER, encode):
-        assert make_units(module.__name__, module.units(recipe)) == 0
-        assert ALL_DONE.items() <= census(module.units(recipe), verify=True).items()
+        assert make_units(module.__name__, units_of(module, recipe)) == 0
+        assert ALL_DONE.items() <= census(units_of(module, recipe), verify=True).items()
     assert {path: path.stat().st_mtime_ns for path in desk.workspace.root.rglob("*")} == before
 
 
 def test_only_what_is_broken_is_made_again_and_to_the_same_bytes(desk: Desk) -> None:
     recipe = desk.recipe()
     for module in (download, preprocess):
-        make_units(module.__name__, module.units(recipe))
-    units = preprocess.units(recipe)
+        make_units(module.__name__, units_of(module, recipe))
+    units = units_of(preprocess, recipe)
     whole = contents(desk.workspace.root)
     victim = units[1].folder / "train.txt.zst"
     raw = bytearray(victim.read_bytes())
@@ -117,12 +118,12 @@ def test_a_changed_recipe_makes_stale_what_it_decides_and_nothing_else(
 ) -> None:
     recipe = desk.recipe()
     for module in (download, preprocess):
-        make_units(module.__name__, module.units(recipe))
+        make_units(module.__name__, units_of(module, recipe))
     changed = desk.recipe(override)
-    counts = census(download.units(changed))
+    counts = census(units_of(download, changed))
     assert counts[downloads] == sum(counts.values())
     if shards is not None:
-        counts = census(preprocess.units(changed))
+        counts = census(units_of(preprocess, changed))
         assert counts[shards] == sum(counts.values())
 
 
@@ -130,21 +131,21 @@ def test_another_vocabulary_makes_tokenizer_and_tokens_stale(desk: Desk) -> None
     recipe = desk.recipe()
     desk.make(recipe, "tokenize")
     changed = desk.recipe("tokenizer.vocab_size=1150")
-    assert census(choice.units(changed))["stale"] == 1
-    assert census(merge.units(changed))["done"] == 1
+    assert census(units_of(choice, changed))["stale"] == 1
+    assert census(units_of(merge, changed))["done"] == 1
     desk.make(changed, "tokenizer")
-    counts = census(encode.units(changed))
+    counts = census(units_of(encode, changed))
     assert counts["stale"] == sum(counts.values())
 
 
 def test_a_changed_text_remakes_only_the_units_that_hold_it(desk: Desk) -> None:
     recipe = desk.recipe()
     for module in (download, preprocess):
-        make_units(module.__name__, module.units(recipe))
+        make_units(module.__name__, units_of(module, recipe))
     text = desk.web.read_text(encoding="utf-8")
     desk.web.write_text(text + "\n最後に加えた一行。\n", encoding="utf-8")
-    make_units("download", download.units(recipe))
-    counts = census(preprocess.units(recipe))
+    make_units("download", units_of(download, recipe))
+    counts = census(units_of(preprocess, recipe))
     assert counts["done"] >= 2
     assert counts["stale"] + counts["missing"] == 1
 
@@ -153,9 +154,9 @@ def test_a_smaller_corpus_leaves_no_part_of_the_larger_one(desk: Desk) -> None:
     (desk.folder / "web.gz").write_bytes(gzip.compress(desk.web.read_bytes()))
     packed = f"corpus.sources.web.location={desk.folder / 'web.gz'}"
     recipe = desk.recipe("corpus.unit_mb=0.001", packed)
-    make_units("download", download.units(recipe))
+    make_units("download", units_of(download, recipe))
     recipe = desk.recipe("corpus.unit_mb=1", packed)
-    make_units("download", download.units(recipe))
+    make_units("download", units_of(download, recipe))
     assert [path.name for path in desk.workspace.raw("web").glob("part-*")] == [
         "part-00000.txt.zst"
     ]
@@ -165,8 +166,8 @@ def test_a_dump_replaced_behind_the_kits_back_is_not_taken_for_the_old_one(
     desk: Desk, streams: list[bytes]
 ) -> None:
     recipe = desk.recipe()
-    make_units("download", download.units(recipe))
+    make_units("download", units_of(download, recipe))
     other = bz2.decompress(streams[2]).replace("駅伝".encode(), "伝駅".encode())
     desk.dump.write_bytes(b"".join([streams[0], streams[1], bz2.compress(other), streams[3]]))
     with pytest.raises(EkidenError):
-        make_units("preprocess", preprocess.units(recipe))
+        make_units("preprocess", units_of(preprocess, recipe))

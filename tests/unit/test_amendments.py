@@ -13,6 +13,9 @@ import pytest
 from jobs import command, train
 from kit.cluster import launch, update
 from kit.config import amendments
+from kit.config.fields import dotted_keys
+from kit.config.recipe import Recipe
+from kit.config.section import Section
 from kit.errors import ClusterError, ConfigError, RunError
 from kit.plan import schedule
 from kit.relay import resolve
@@ -118,6 +121,27 @@ def test_what_is_for_a_fork_is_refused_and_says_so(submitted: Run, change: str) 
     line = refused(submitted, change)
     assert "what may: cluster.*, training.steps, " in line
     assert f"python -m jobs.train fork {submitted.root} --at STEP name=NEW" in line
+
+
+def test_every_key_of_a_recipe_is_amended_or_forked_or_bound_by_decision() -> None:
+    decided = (*amendments.MAY_CHANGE, *amendments.BOUND)
+    named = {key for key in dotted_keys(Recipe) if f"{key}." not in decided}
+    forked = {key for key in named if not amendments.is_of(key, decided)}
+    assert forked == {
+        "model", "training",
+        "name", "model.dropout", "model.activation", "model.attention",
+        "model.activation_checkpointing", "training.global_batch", "training.seed",
+        "training.labels", "training.learning_rate", "training.minimum_learning_rate",
+        "training.warmup_steps", "training.decay", "training.decay_share", "training.decay_shape",
+        "training.weight_decay", "training.beta1", "training.beta2", "training.epsilon",
+        "training.clip", "training.gradient_dtype", "training.loss_chunk", "training.compile",
+        "training.deterministic", "training.validation_blocks", "training.deepspeed",
+    }  # fmt: skip
+
+
+def test_a_mark_on_a_key_that_a_section_does_not_have_is_a_mistake() -> None:
+    with pytest.raises(AssertionError):
+        type("Wrong", (Section,), {"BOUND": frozenset({"layers"})})
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from kit.errors import StageError
 from kit.store.files import read_json
 from kit.store.paths import MANIFEST
 from kit.store.units import make_units
+from tests.conftest import units_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +25,7 @@ FILTER = "corpus.filters.length.min=60"
 
 def make(recipe: Recipe) -> Path:
     for module in (download, preprocess):
-        make_units(module.__name__, module.units(recipe))
+        make_units(module.__name__, units_of(module, recipe))
     return report.make(recipe)
 
 
@@ -82,7 +83,7 @@ def test_a_report_that_is_there_is_not_made_again(desk: Desk) -> None:
 
 def test_there_is_no_report_before_the_last_shard(desk: Desk) -> None:
     recipe = desk.recipe()
-    make_units("download", download.units(recipe))
-    make_units("preprocess", preprocess.units(recipe), 0, 2)
+    make_units("download", units_of(download, recipe))
+    make_units("preprocess", units_of(preprocess, recipe), 0, 2)
     with pytest.raises(StageError, match=r"run jobs\.preprocess first"):
         report.make(recipe)

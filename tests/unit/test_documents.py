@@ -12,6 +12,7 @@ from kit.corpus.faults import Faults
 from kit.errors import InputError
 from kit.store import manifest
 from kit.store.units import make_units
+from tests.conftest import units_of
 
 if TYPE_CHECKING:
     from tests.conftest import Desk
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 def piece(desk: Desk, name: str) -> dict[str, Any]:
     """The whole source as one piece."""
-    units = [u for u in download.units(desk.recipe("corpus.unit_mb=100")) if u.name == name]
+    units = [u for u in units_of(download, desk.recipe("corpus.unit_mb=100")) if u.name == name]
     make_units("download", units)
     (found,) = manifest.read(units[0].folder, "jobs.download")["pieces"]
     return dict(found)

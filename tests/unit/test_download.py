@@ -20,6 +20,7 @@ from kit.errors import ConfigError, InputError
 from kit.store import manifest
 from kit.store.paths import MANIFEST
 from kit.store.units import Unit, census, make_units
+from tests.conftest import units_of
 from tests.unit.server import Server, serving
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 def unit(desk: Desk, name: str, *overrides: str) -> Unit:
     recipe = desk.recipe(*overrides)
-    return next(unit for unit in download.units(recipe) if unit.name == name)
+    return next(unit for unit in units_of(download, recipe) if unit.name == name)
 
 
 def web(desk: Desk, location: object, *overrides: str) -> Unit:
@@ -241,11 +242,11 @@ def test_of_a_fetched_file_that_was_made_into_parts_the_parts_are_enough(
 
 
 def test_a_source_of_another_size_or_time_is_stale(desk: Desk) -> None:
-    units = download.units(desk.recipe())
+    units = units_of(download, desk.recipe())
     make_units("download", units)
-    assert census(download.units(desk.recipe()))["done"] == 2
+    assert census(units_of(download, desk.recipe()))["done"] == 2
     desk.web.write_text(desk.web.read_text(encoding="utf-8") + "\n\n追加\n", encoding="utf-8")
-    assert census(download.units(desk.recipe())) == {
+    assert census(units_of(download, desk.recipe())) == {
         "done": 1, "missing": 0, "stale": 1, "broken": 0,
     }  # fmt: skip
 
@@ -275,7 +276,7 @@ def test_what_decides_nothing_is_no_cause(desk: Desk, what: dict[str, object]) -
     source = recipe.corpus.sources["jawiki"].model_copy(update=what)
     elsewhere = {"sources": {"jawiki": source}, "downloads": "/nowhere"}
     changed = recipe.model_copy(update={"corpus": recipe.corpus.model_copy(update=elsewhere)})
-    (made,) = download.units(changed)
+    (made,) = units_of(download, changed)
     assert made.state() == "done"
 
 
@@ -289,10 +290,10 @@ def test_an_index_at_hand_is_a_cause(desk: Desk) -> None:
 def test_a_missing_source_is_named(desk: Desk) -> None:
     desk.dump.unlink()
     with pytest.raises(InputError, match=r"corpus\.sources\.jawiki\.location=.*no such file"):
-        download.units(desk.recipe())
+        units_of(download, desk.recipe())
     desk.dump.mkdir()
     with pytest.raises(InputError, match=r"no file in this folder; give a path, a folder"):
-        download.units(desk.recipe())
+        units_of(download, desk.recipe())
 
 
 def test_a_source_that_cannot_be_looked_at_is_named(desk: Desk) -> None:

@@ -69,6 +69,24 @@ def test_a_row_is_there_as_soon_as_it_is_added(run: Run) -> None:
     book.close()
 
 
+def test_a_row_holds_its_keys_in_order_and_null_for_what_is_not_finite(run: Run) -> None:
+    run.attempt(1).root.mkdir()
+    book = ledger.Ledger(run.attempt(1))
+    row = book.add(
+        "step", step=1, loss=float("nan"), learning_rate=0.1, gradient_norm=float("inf"),
+        loss_scale=2.0, sample=8, skipped=True, seconds=0.5, tokens_per_second=2.0, mfu=None,
+        memory_bytes=3,
+    )  # fmt: skip
+    book.close()
+    line = run.attempt(1).ledger.read_text(encoding="utf-8")
+    assert line == (
+        f'{{"kind": "step", "attempt": 1, "time": {row["time"]}, "step": 1, "loss": null, '
+        '"learning_rate": 0.1, "gradient_norm": null, "loss_scale": 2.0, "sample": 8, '
+        '"skipped": true, "seconds": 0.5, "tokens_per_second": 2.0, "mfu": null, '
+        '"memory_bytes": 3}\n'
+    )
+
+
 def test_a_run_that_has_not_begun_has_no_curve(tmp_path: Path) -> None:
     assert ledger.attempts(Run(tmp_path)) == []
     assert ledger.canonical(Run(tmp_path)) == []

@@ -23,6 +23,7 @@ from kit.relay.submit import refuse_to_disturb
 from kit.run import directory
 from kit.store.files import read_json, write_json
 from kit.store.paths import Run, Workspace
+from tests.conftest import units_of
 
 if TYPE_CHECKING:
     from tests.conftest import Desk
@@ -47,7 +48,7 @@ def move(made: Run, desk: Desk) -> Run:
 
 
 def states(recipe: Recipe) -> set[str]:
-    return {unit.state(verify=True) for unit in download.units(recipe)}
+    return {unit.state(verify=True) for unit in units_of(download, recipe)}
 
 
 def test_a_workspace_that_moved_with_its_texts_is_done_as_before(made: Run, desk: Desk) -> None:

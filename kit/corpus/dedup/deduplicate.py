@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 VERSION = 1  # raise when the same fingerprints come to give other lists
 
 
-def units(recipe: Recipe) -> list[Unit]:
+def units(_: Run, recipe: Recipe) -> list[Unit]:
     """One unit a bucket. Raises StageError before the fingerprints of all units are there."""
     workspace = Workspace(Path(recipe.workspace))
     names = [piece["name"] for piece in shards.pieces(recipe)]
@@ -47,7 +47,7 @@ def units(recipe: Recipe) -> list[Unit]:
 
 def work(run: Run, task: int, tasks: int) -> None:
     """What a submitted task runs; the run directory is all it reads."""
-    make_units("deduplicate", units(read_resolved(run.recipe, Recipe)), task, tasks)
+    make_units("deduplicate", units(run, read_resolved(run.recipe, Recipe)), task, tasks)
 
 
 def repeated(

@@ -22,11 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from kit.store.paths import Run
+    from kit.store.records import Piece
 
 VERSION = 1  # raise when the same documents come to have other fingerprints
 
 
-def units(recipe: Recipe) -> list[Unit]:
+def units(_: Run, recipe: Recipe) -> list[Unit]:
     """One unit for each piece of the raw text. Raises StageError before the download is complete."""
     workspace = Workspace(Path(recipe.workspace))
     section = {"mode": recipe.corpus.mode, "on_bad_input": recipe.corpus.on_bad_input}
@@ -43,10 +44,10 @@ def units(recipe: Recipe) -> list[Unit]:
 
 def work(run: Run, task: int, tasks: int) -> None:
     """What a submitted task runs; the run directory is all it reads."""
-    make_units("fingerprint", units(read_resolved(run.recipe, Recipe)), task, tasks)
+    make_units("fingerprint", units(run, read_resolved(run.recipe, Recipe)), task, tasks)
 
 
-def _make(recipe: Recipe, piece: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
+def _make(recipe: Recipe, piece: Piece, folder: Path) -> Mapping[str, Any]:
     faults = Faults(recipe.corpus.on_bad_input)
     count = 0
     with atomic(folder / duplicates.FINGERPRINTS) as out:

@@ -11,7 +11,7 @@ import codecs
 import contextlib
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from kit.corpus.raw import seekable
 from kit.corpus.raw.compression import Unpacked
@@ -20,9 +20,10 @@ from kit.errors import InputError
 from kit.store.files import CHUNK, file_hash
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from kit.corpus.faults import Faults
+    from kit.store.records import Piece
 
 LINE_BYTES = 1 << 22  # of a line of text: a limit on a task's memory
 
@@ -34,7 +35,7 @@ class Lines:
     hand, `start` is its first byte in the text and `owned` tells whether it starts in the piece.
     """
 
-    def __init__(self, piece: Mapping[str, Any], limit: int = LINE_BYTES) -> None:
+    def __init__(self, piece: Piece, limit: int = LINE_BYTES) -> None:
         self.start = 0
         self._number = 0
         self._piece = piece

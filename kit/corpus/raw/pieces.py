@@ -14,7 +14,7 @@ import functools
 import itertools
 import re
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Protocol, cast
+from typing import IO, TYPE_CHECKING, Protocol, cast
 
 import zstandard
 
@@ -25,7 +25,9 @@ from kit.output.progress import shown
 from kit.store.files import CHUNK, atomic, file_hash, text_hash
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
+
+    from kit.store.records import Range
 
 _REACH = 1 << 10  # bytes of white space in a blank line; a longer one is no place to cut
 _BOUNDARY = {
@@ -38,9 +40,7 @@ _STEP = 1 << 28  # bytes that are hashed at a time
 _LEVEL = 3  # zstd's default
 
 
-def cut(
-    kind: str, path: Path, folder: Path, unit_bytes: int, first_part: int
-) -> list[dict[str, Any]]:
+def cut(kind: str, path: Path, folder: Path, unit_bytes: int, first_part: int) -> list[Range]:
     """The pieces of one file: path, start, end, size, mtime_ns and xxh3, at least one.
 
     Parts go into `folder`, numbered from `first_part`. Raises InputError for damaged compression.
@@ -57,7 +57,7 @@ def cut(
     return [_piece(part, 0, part.stat().st_size, file_hash(part)) for part in parts]
 
 
-def ranges(path: Path, extents: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
+def ranges(path: Path, extents: Sequence[tuple[int, int]]) -> list[Range]:
     """Pieces that are ranges [start, end) of a file, or of the text in it, each with its hash."""
     found = []
     with shown(f"{path.name}, hashing", extents[-1][1] if extents else 0) as at:
@@ -88,7 +88,7 @@ def _whole(path: Path, size: int, mtime_ns: int) -> str:  # noqa: ARG001  the ca
     return " ".join(hashes)
 
 
-def refuse_changed(piece: Mapping[str, Any]) -> None:
+def refuse_changed(piece: Range) -> None:
     """Raises InputError where the file of a piece is gone, or another than the one that was cut.
 
     A part is known by its hash, which is looked at when it is read: it may have been copied since.
@@ -102,7 +102,7 @@ def refuse_changed(piece: Mapping[str, Any]) -> None:
         raise InputError(f"{path}: {OTHER}")
 
 
-def _piece(path: Path, start: int, end: int, xxh3: str) -> dict[str, Any]:
+def _piece(path: Path, start: int, end: int, xxh3: str) -> Range:
     found = path.stat()
     return {
         "path": str(path),

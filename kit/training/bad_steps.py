@@ -1,0 +1,67 @@
+"""What becomes of a bad step: its update is skipped, training rolls back, or the run stops."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kit.output.quantities import count
+from kit.training import checkpoint
+from kit.training.ending import fail
+
+if TYPE_CHECKING:
+    from kit.training.checkpointer import Checkpointer
+    from kit.training.context import Context
+    from kit.training.recorder import Recorder
+    from kit.training.resume import Origin
+
+
+class BadSteps:
+    """Does what the recipe says, up to its limit. All ranks call it at the same places."""
+
+    def __init__(
+        self, context: Context, origin: Origin, recorder: Recorder, checkpointer: Checkpointer
+    ) -> None:
+        self._run, self._attempt = context.run, context.attempt
+        self._training, self._team = context.recipe.training, context.team
+        self._engine, self._progress = origin.engine, origin.progress
+        self._recorder, self._checkpointer = recorder, checkpointer
+        self._rollbacks: dict[int, int] = {}  # how often, by the step gone back to
+
+    def meet(self, problem: str) -> bool:
+        """Whether the step that has this problem counts, without its update.
+
+        If not, training has rolled back. Raises Leave where the run stops.
+        """
+        rules, progress = self._training.health, self._progress
+        progress.bad_steps += 1
+        too_many = progress.bad_steps > rules.limit
+        if rules.on_bad_step == "rollback" and not too_many:
+            self._roll_back(problem)
+            return False
+        skip = rules.on_bad_step == "skip" and not too_many
+        self._recorder.bad_step(progress.step + 1, problem, "skip" if skip else "stop")
+        if skip:
+            return True
+        in_a_row = f" {count(rules.limit, 'time')} in a row" if too_many else ""
+        raise fail(f"bad step {progress.step + 1}: {problem}{in_a_row}")
+
+    def _roll_back(self, problem: str) -> None:
+        """Load the last checkpoint on schedule, and pass over the samples since."""
+        progress, limit = self._progress, self._training.health.limit
+        bad_step = progress.step + 1
+        self._checkpointer.wait()
+        found = None
+        if self._team.rank == 0:
+            found = checkpoint.on_schedule(self._run, self._training, progress.step)
+        found = self._team.told(found)
+        if found is None:
+            raise fail(f"bad step {bad_step}: {problem}; no checkpoint to go back to")
+        times = self._rollbacks[found.step] = self._rollbacks.get(found.step, 0) + 1
+        if times > limit:
+            raise fail(f"{problem}: gone back to step {found.step} {count(limit, 'time')}")
+        self._engine.load(found.state, found.step)
+        progress.roll_back(found.record, progress.sample + self._training.global_batch)
+        self._checkpointer.saved = found.step
+        self._recorder.roll_back(bad_step, problem, progress)
+        if self._team.rank == 0:
+            checkpoint.abandon(self._run, self._attempt, found.step)

@@ -1,0 +1,27 @@
+"""What every part of an attempt stands on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kit.config.cluster import Cluster
+    from kit.config.recipe import Recipe
+    from kit.store.paths import Attempt, Run
+    from kit.training.device import Device
+    from kit.training.health import Watchdog
+    from kit.training.team import Team
+
+
+@dataclass(frozen=True)
+class Context:
+    """One rank's part in an attempt: what is trained, where, and with whom."""
+
+    run: Run
+    recipe: Recipe
+    cluster: Cluster
+    attempt: Attempt
+    device: Device
+    team: Team
+    watchdog: Watchdog

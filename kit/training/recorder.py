@@ -1,0 +1,254 @@
+"""What is recorded of an attempt: by rank 0 in the ledger and its views, by other ranks nothing."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Literal
+
+from kit.config import amendments, devices
+from kit.output import log
+from kit.plan import schedule
+from kit.plan.flops import flops_per_token
+from kit.store import records
+from kit.store.files import read_json
+from kit.tracking import ledger, mlflow
+from kit.tracking.tensorboard import EventFile
+from kit.training.journal import Journal
+
+if TYPE_CHECKING:
+    from kit.config.cluster import Cluster
+    from kit.config.recipe import Recipe
+    from kit.store.paths import Attempt, Run
+    from kit.store.records import Result, Start
+    from kit.tracking.rows import AmendmentFields, AttemptFields, Figures, Flags, Row
+    from kit.training.batches import Batches
+    from kit.training.context import Context
+    from kit.training.progress import Progress
+    from kit.training.saver import Saved
+
+_PAUSE = 60.0  # seconds until TensorBoard's files are tried again
+_MLFLOW_STATUS = {
+    "done": "FINISHED", "interrupted": "SCHEDULED", "stopped": "KILLED", "failed": "FAILED",
+    "superseded": None,  # a newer attempt is running
+}  # fmt: skip
+
+
+def recorder(context: Context, start: Start, batches: Batches) -> Recorder:
+    """That of a rank."""
+    if context.team.rank > 0:
+        return Recorder()
+    return LedgerRecorder(
+        context.run, context.recipe, context.cluster, context.attempt, start, batches
+    )
+
+
+class Recorder:
+    """Records nothing: the recorder of ranks above 0."""
+
+    def begin(self, rates: schedule.Schedule, parameters: int) -> None:
+        """What the attempt sets out to do: its first row."""
+
+    def step(
+        self,
+        progress: Progress,
+        figures: Figures,
+        flags: Flags,
+        seconds: float,
+        memory_bytes: int,
+    ) -> None:
+        """A step that is done; `flags` of one whose update was left out."""
+
+    def validation(self, step: int, loss: float, seconds: float) -> None:
+        """A validation after `step` steps."""
+
+    def checkpoint(self, saved: Saved, blocked: float) -> None:
+        """A checkpoint is committed, for which training waited `blocked` seconds."""
+
+    def save_failed(self, saved: Saved) -> None:
+        """A save has failed."""
+
+    def bad_step(self, step: int, what: str, action: Literal["skip", "stop"]) -> None:
+        """A bad step was skipped, or stops the run."""
+
+    def roll_back(self, step: int, what: str, progress: Progress) -> None:
+        """A bad step was met by rolling back: the rows beyond `progress.step` no longer count."""
+
+    def sync(self) -> None:
+        """Make the rows durable. Raises OSError."""
+
+    def close(self, result: Result) -> None:
+        """The last row; what MLflow has not got by then, the next attempt publishes."""
+
+
+class LedgerRecorder(Recorder):
+    """Rank 0's: writes each row to the ledger first, then to its views."""
+
+    def __init__(
+        self,
+        run: Run,
+        recipe: Recipe,
+        cluster: Cluster,
+        attempt: Attempt,
+        start: Start,
+        batches: Batches,
+    ) -> None:
+        self._model, self._batches, self._start = recipe.model, batches, start
+        self._accelerator = cluster.training.accelerator
+        self._flops = 0.0  # of a token
+        self._journal = Journal()
+        self._run, self._attempt = run, attempt
+        self._rows = ledger.Ledger(attempt)
+        self._draws = recipe.tracking.tensorboard
+        self._events: EventFile | None = None
+        self._redraw_at = 0.0
+        self._publisher: mlflow.Publisher | None = None
+        if recipe.tracking.mlflow is not None:
+            self._publisher = mlflow.Publisher(run, recipe)
+
+    def begin(self, rates: schedule.Schedule, parameters: int) -> None:
+        """See `Recorder`."""
+        self._flops = flops_per_token(parameters, self._model)
+        fields: AttemptFields = {
+            "step": self._start["from_step"],
+            "steps": rates.end,
+            "schedule": schedule.record(rates),
+            "parameters": parameters,
+            "training_tokens": len(self._batches.row),
+            "ranks": self._batches.ranks,
+            "accumulation": self._batches.accumulation,
+        }
+        if self._run.origin.is_file():
+            fields["origin"] = read_json(self._run.origin)
+        self._publish(self._rows.add("attempt", **fields))
+        for row in self._amendments():
+            self._publish(self._rows.add("amendment", **self._amended(row)))
+
+    def step(
+        self,
+        progress: Progress,
+        figures: Figures,
+        flags: Flags,
+        seconds: float,
+        memory_bytes: int,
+    ) -> None:
+        """See `Recorder`."""
+        rate = self._batches.global_batch * self._batches.length / seconds
+        self._publish(
+            self._rows.add(
+                "step",
+                step=progress.step,
+                **figures,
+                sample=progress.sample,
+                **flags,
+                seconds=seconds,
+                tokens_per_second=rate,
+                mfu=self._mfu(rate),
+                memory_bytes=memory_bytes,
+            )
+        )
+
+    def validation(self, step: int, loss: float, seconds: float) -> None:
+        """See `Recorder`."""
+        self._publish(
+            self._rows.add("validation", step=step, validation_loss=loss, seconds=seconds)
+        )
+
+    def checkpoint(self, saved: Saved, blocked: float) -> None:
+        """See `Recorder`."""
+        self._publish(
+            self._rows.add(
+                "checkpoint",
+                step=saved.step,
+                blocked=blocked,
+                seconds=saved.seconds,
+                bytes=saved.bytes,
+            )
+        )
+
+    def save_failed(self, saved: Saved) -> None:
+        """See `Recorder`."""
+        self._publish(self._rows.add("save_failed", step=saved.step, reason=saved.reason))
+
+    def bad_step(self, step: int, what: str, action: Literal["skip", "stop"]) -> None:
+        """See `Recorder`."""
+        self._publish(self._rows.add("health", step=step, what=what, action=action))
+
+    def roll_back(self, step: int, what: str, progress: Progress) -> None:
+        """See `Recorder`."""
+        passed_over = progress.passed_over[-1]
+        self._publish(
+            self._rows.add(
+                "rollback", step=step, what=what, to_step=progress.step, passed_over=passed_over
+            )
+        )
+
+    def sync(self) -> None:
+        """See `Recorder`."""
+        self._rows.sync()
+
+    def close(self, result: Result) -> None:
+        """See `Recorder`."""
+        self._redraw_at = 0.0
+        self._publish(self._rows.add("end", **result))
+        try:
+            self._rows.close()
+        except OSError as error:
+            log.warning(f"ledger: {error.strerror}; its last rows are lost")
+        if self._events:
+            self._events.close()
+        status = _MLFLOW_STATUS[result["outcome"]]
+        if self._publisher and status is not None:
+            # Of an interruption the grace time is short.
+            self._publisher.close(status, patience=30.0 if status == "FINISHED" else 3.0)
+
+    def _publish(self, row: Row) -> None:
+        """Show a row in the ledger's views."""
+        self._journal.add(row)
+        if self._draws:
+            self._draw(row)
+        if self._publisher:
+            self._publisher.add(row)
+
+    def _amendments(self) -> list[amendments.Row]:
+        """Those that this attempt is the first to know of."""
+        before = [a for a in ledger.attempts(self._run) if a.number < self._attempt.number]
+        known = records.start(before[-1])["amendments"] if before else 0
+        return amendments.recorded(self._run)[known : self._start["amendments"]]
+
+    def _amended(self, row: amendments.Row) -> AmendmentFields:
+        fields: AmendmentFields = {
+            "step": self._start["from_step"],
+            "amended": row["time"],
+            "key": row["key"],
+            "old": row["old"],
+            "new": row["new"],
+        }
+        if "schedule" in row:
+            fields["schedule"] = row["schedule"]
+        if "cluster" in row:
+            fields["cluster"] = row["cluster"]
+        return fields
+
+    def _mfu(self, tokens_per_second: float) -> float | None:
+        """The share of the devices' peak that the model's own work takes; null on a CPU."""
+        if self._accelerator is None:
+            return None
+        peak = devices.ACCELERATORS[self._accelerator].peak_flops * self._batches.ranks
+        return tokens_per_second * self._flops / peak
+
+    def _draw(self, row: Row) -> None:
+        """Show a row in TensorBoard; after a full disk, all rows of the attempt anew."""
+        try:
+            if self._events is None:
+                if time.monotonic() < self._redraw_at:
+                    return
+                number, start = self._attempt.number, self._start
+                self._events = EventFile(self._run, number, start["from_step"], start["time"])
+                for earlier in ledger.rows(self._attempt):
+                    self._events.add(earlier)
+            else:
+                self._events.add(row)
+        except OSError as error:
+            log.warning(f"{self._run.tensorboard}: {error.strerror}; drawn again later")
+            self._events = None
+            self._redraw_at = time.monotonic() + _PAUSE
