@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import submitit
 
 from kit.cluster import entry, state
-from kit.cluster.jobs import begin_anew
+from kit.cluster.jobs import RESOURCES, begin_anew
 from kit.errors import ClusterError, RunError
 from kit.store.files import read_json, write_json
 from kit.store.paths import Run
@@ -222,7 +222,7 @@ def job_environment(run: Run, cluster: Cluster) -> dict[str, str]:
 
 def _parameters(run: Run, cluster: Cluster, job: Job, after: list[str]) -> dict[str, Any]:
     """submitit's parameters for a job."""
-    variables = {entry.RESOURCES: job.resources, **job_environment(run, cluster)}
+    variables = {RESOURCES: job.resources, **job_environment(run, cluster)}
     if "PYTHONPATH" not in cluster.environment:
         variables.pop("PYTHONPATH")
     more: dict[str, Any] = {"requeue": True, "kill-on-invalid-dep": "yes", **cluster.sbatch}

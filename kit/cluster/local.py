@@ -244,7 +244,7 @@ def _train(
         drill = None if slurm.preempted else drill
         code = task.code()
         assert code is not None
-        decision = requeue.decide_training(run, cluster, task.token, code, slurm)
+        decision = requeue.decide_training(run, lambda: cluster, task.token, code, slurm)
         requeue.record(run, task.token, name, decision)
         if decision.reason == "done":
             return
@@ -321,7 +321,7 @@ def _decide(
     run: Run, cluster: Cluster, name: str, token: str, code: int, say: Callable[[str], None]
 ) -> None:
     """A task has failed: on record; raises its verdict where it is not to be tried again."""
-    decision = requeue.decide_task(run, cluster, name, token, code, JobState("RUNNING"))
+    decision = requeue.decide_task(run, lambda: cluster, name, token, code, JobState("RUNNING"))
     requeue.record(run, token, name, decision)
     if not decision.requeue:
         raise _verdict(run, name, decision.reason)

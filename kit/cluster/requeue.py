@@ -8,6 +8,9 @@ behind: `end.json` says how it ended, its absence means a crash, or a hang where
 node is free before the grace time is over, and a job that left early without it would count as
 failed. A SIGTERM without preemption and without a time limit near is the user's scancel: never
 requeued. Nor is a start that Slurm took for lost, and that ends while a newer one lives or waits.
+
+It is quick: between TERM and KILL a site may leave 5 seconds (KillWait), of which the ranks have most.
+What takes long to import, pydantic among it, is imported where a decision depends on it: after a crash.
 """
 
 from __future__ import annotations
@@ -24,10 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
-from kit.cluster import entry, nodes, state
-from kit.config.cluster import Cluster
-from kit.config.recipe import Recipe
-from kit.config.section import read_resolved
+from kit.cluster import jobs, nodes, state
 from kit.errors import DONE, FAILED, ClusterError
 from kit.output import log, quantities
 from kit.store.files import append_line, read_json
@@ -35,6 +35,8 @@ from kit.store.paths import Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from kit.config.cluster import Cluster
 
 T = TypeVar("T")
 Resources = Literal["network", "arrays", "single"]
@@ -56,9 +58,12 @@ class Decision:
 
 
 def decide_training(
-    run: Run, cluster: Cluster, job: str, exit_code: int, slurm: state.JobState
+    run: Run, cluster: Callable[[], Cluster], job: str, exit_code: int, slurm: state.JobState
 ) -> Decision:
-    """The decision for the training job; `job` is the token of the start that has just ended."""
+    """The decision for the training job; `job` is the token of the start that has just ended.
+
+    The cluster is asked for only where the decision depends on it.
+    """
     if failure := mistake(run, "train", job):
         return Decision(False, failure)
     own = _end(run, job)
@@ -80,7 +85,7 @@ def decide_training(
     if own is not None:
         return Decision(False, CANCELLED)
     failures = _failures_without_progress(run, job)
-    if failures > cluster.training.failures:
+    if failures > cluster().training.failures:
         text = (
             f"{quantities.count(failures, 'time')} without a new checkpoint (exit code {exit_code})"
         )
@@ -90,7 +95,7 @@ def decide_training(
 
 def decide_task(
     run: Run,
-    cluster: Cluster,
+    cluster: Callable[[], Cluster],
     name: str,
     job: str,
     exit_code: int,
@@ -111,7 +116,7 @@ def decide_task(
     failures = 1 + sum(
         row["reason"].startswith(FAILURE) and _job(row["job"]) == _job(job) for row in recorded(run)
     )
-    if failures > cluster.resources_of(resources).retries:
+    if failures > cluster().resources_of(resources).retries:
         return Decision(
             False, f"{FAILURE} {quantities.count(failures, 'time')} (exit code {exit_code})"
         )
@@ -164,10 +169,13 @@ def show_end(run: Run, decision: Decision) -> None:
     over = not (decision.requeue or decision.reason in ("done", _BY_SLURM, _SUPERSEDED))
     if not over or not run.attempts.is_dir():
         return
-    recipe = read_resolved(run.recipe, Recipe)
-    if recipe.tracking.mlflow is None:
+    if read_json(run.recipe).get("tracking", {}).get("mlflow") is None:
         return
+    from kit.config.recipe import Recipe
+    from kit.config.section import read_resolved
     from kit.tracking import mlflow
+
+    recipe = read_resolved(run.recipe, Recipe)
 
     by_user = decision.reason == CANCELLED or decision.reason.startswith(STOPPED)
     if problem := mlflow.publish(run, recipe, "KILLED" if by_user else "FAILED"):
@@ -193,9 +201,9 @@ def is_of_last_start(row: Mapping[str, Any]) -> bool:
 
 def stopped(run: Run) -> str | None:
     """Why the training job that was submitted last ended before its last step, if it did."""
-    jobs = read_json(run.jobs) if run.jobs.is_file() else {}
-    submitted = [*jobs.get("slurm", ()), *(job["name"] for job in jobs.get("local", ()))]
-    since = jobs["time"] if "train" in submitted else 0.0
+    known = read_json(run.jobs) if run.jobs.is_file() else {}
+    submitted = [*known.get("slurm", ()), *(job["name"] for job in known.get("local", ()))]
+    since = known["time"] if "train" in submitted else 0.0
     rows = [
         row
         for row in recorded(run)
@@ -213,9 +221,9 @@ def main(run_root: str, name: str, exit_code: int) -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the shell ignores it: it would not wait for us
     run = Run(Path(run_root))
-    cluster = read_resolved(run.cluster, Cluster)
-    job_id, token = state.own_id(), entry.token()
-    resources = os.environ.get(entry.RESOURCES, "arrays")  # not set by an earlier version
+    cluster = functools.cache(lambda: _cluster(run))
+    job_id, token = state.own_id(), jobs.token()
+    resources = os.environ.get(jobs.RESOURCES, "arrays")  # not set by an earlier version
     of_task = functools.partial(decide_task, name=name, resources=cast("Resources", resources))
     decide = decide_training if name == "train" else of_task
     slurm = _patiently(lambda: state.job(job_id))
@@ -227,12 +235,19 @@ def main(run_root: str, name: str, exit_code: int) -> int:
     if decision.requeue:
         _requeue(job_id, decision.reason)
         if name == "train" and decision.reason.startswith((CRASH, HANG)):
-            _exclude(run, job_id, cluster.training.nodes)
+            _exclude(run, job_id, cluster().training.nodes)
         # The requeue ends this shell: leaving before it, the job would count as failed.
         signal.sigtimedwait({signal.SIGTERM}, _REQUEUE_TAKES)
     elif name == "train":
         show_end(run, decision)
     return DONE if decision.reason == "done" else FAILED
+
+
+def _cluster(run: Run) -> Cluster:
+    from kit.config.cluster import Cluster
+    from kit.config.section import read_resolved
+
+    return read_resolved(run.cluster, Cluster)
 
 
 def _patiently(ask: Callable[[], T]) -> T:

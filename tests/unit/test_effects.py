@@ -138,7 +138,7 @@ def test_a_task_has_the_retries_of_its_own_section(run: Run) -> None:
         training=TrainingResources(ranks_per_node=1),
     )
     at_work = JobState("RUNNING")
-    asked = (run, cluster, "export", "9.0", 1, at_work)
+    asked = (run, lambda: cluster, "export", "9.0", 1, at_work)
     assert decide_task(*asked, resources="single") == Decision(False, "failed 1 time (exit code 1)")
     assert decide_task(*asked, resources="network").requeue  # null: as arrays
 
