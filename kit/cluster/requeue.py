@@ -25,9 +25,9 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-from kit.cluster import jobs, nodes, state
+from kit.cluster import jobs, scheduler
 from kit.errors import DONE, FAILED, ClusterError
 from kit.output import log, quantities
 from kit.store.files import append_line, read_json
@@ -36,15 +36,14 @@ from kit.store.paths import Run
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from kit.cluster.state import JobState
     from kit.config.cluster import Cluster
 
-T = TypeVar("T")
 Resources = Literal["network", "arrays", "single"]
 
 CRASH, HANG, FAILURE, STOPPED, CANCELLED = "crash", "hang", "failed", "stopped", "cancelled"
 _BY_SLURM, _SUPERSEDED = "requeued by Slurm", "superseded by a newer attempt"
 _RESUMABLE = ("download", "preprocess", "tokenize")
-_TRIES, _PAUSE = 240, 15  # times and seconds: an hour of a slurmctld that does not answer
 _REQUEUE_TAKES = 60  # seconds at the most until Slurm ends the shell of a job it has requeued
 _LIMIT_NEAR = 120  # seconds: SIGTERM comes at the limit, the warning by USR2 up to 90 s before
 
@@ -58,7 +57,7 @@ class Decision:
 
 
 def decide_training(
-    run: Run, cluster: Callable[[], Cluster], job: str, exit_code: int, slurm: state.JobState
+    run: Run, cluster: Callable[[], Cluster], job: str, exit_code: int, slurm: JobState
 ) -> Decision:
     """The decision for the training job; `job` is the token of the start that has just ended.
 
@@ -99,7 +98,7 @@ def decide_task(
     name: str,
     job: str,
     exit_code: int,
-    slurm: state.JobState,
+    slurm: JobState,
     resources: Resources = "arrays",
 ) -> Decision:
     """The decision for a task of an array job, which has its retries from that section of the cluster."""
@@ -123,7 +122,7 @@ def decide_task(
     return Decision(True, f"{FAILURE} (exit code {exit_code})")
 
 
-def _ended_by_slurm(job: str, slurm: state.JobState) -> Decision | None:
+def _ended_by_slurm(job: str, slurm: JobState) -> Decision | None:
     """The decision where the job did not leave on its own, else None."""
     # Whatever the job's state is: it may be the state of a newer start, running on another node.
     if slurm.restarts > _restarts(job):
@@ -222,20 +221,20 @@ def main(run_root: str, name: str, exit_code: int) -> int:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the shell ignores it: it would not wait for us
     run = Run(Path(run_root))
     cluster = functools.cache(lambda: _cluster(run))
-    job_id, token = state.own_id(), jobs.token()
+    queue = scheduler.of_kind(read_json(run.cluster)["kind"])
+    job_id, token = queue.own_id(), jobs.token()
     resources = os.environ.get(jobs.RESOURCES, "arrays")  # not set by an earlier version
     of_task = functools.partial(decide_task, name=name, resources=cast("Resources", resources))
     decide = decide_training if name == "train" else of_task
-    slurm = _patiently(lambda: state.job(job_id))
-    decision = decide(run=run, cluster=cluster, job=token, exit_code=exit_code, slurm=slurm)
+    state = queue.state(job_id)
+    decision = decide(run=run, cluster=cluster, job=token, exit_code=exit_code, slurm=state)
     if name == "train" or exit_code != DONE:
-        where = _patiently(lambda: nodes.names(os.environ["SLURM_JOB_NODELIST"]))
-        record(run, token, name, decision, where)
+        record(run, token, name, decision, queue.own_nodes())
     log.info(f"{name}: {decision.reason}{', requeued' if decision.requeue else ''}")
     if decision.requeue:
-        _requeue(job_id, decision.reason)
+        queue.requeue(job_id, decision.reason)
         if name == "train" and decision.reason.startswith((CRASH, HANG)):
-            _exclude(run, job_id, cluster().training.nodes)
+            _exclude(run, queue, job_id, cluster().training.nodes)
         # The requeue ends this shell: leaving before it, the job would count as failed.
         signal.sigtimedwait({signal.SIGTERM}, _REQUEUE_TAKES)
     elif name == "train":
@@ -250,36 +249,14 @@ def _cluster(run: Run) -> Cluster:
     return read_resolved(run.cluster, Cluster)
 
 
-def _patiently(ask: Callable[[], T]) -> T:
-    """Ask Slurm, again while it does not answer: slurmctld may be busy, or being restarted."""
-    for _ in range(_TRIES):
-        try:
-            return ask()
-        except ClusterError as error:
-            log.warning(f"requeue: {error}; again in {_PAUSE} s")
-            time.sleep(_PAUSE)
-    return ask()
-
-
-def _requeue(job_id: str, reason: str) -> None:
-    """Requeue the job this shell belongs to."""
-    # Slurm's own record says REQUEUED, whatever the reason was: the comment tells it.
-    comment = f"comment=ekiden: {reason}, requeued"
-    try:
-        state.slurm("scontrol", "update", f"jobid={job_id}", comment)
-    except ClusterError as error:  # a site may not allow it: it is only a word
-        log.warning(f"requeue: {error}")
-    _patiently(lambda: state.slurm("scontrol", "requeue", job_id))
-
-
-def _exclude(run: Run, job_id: str, needed: int) -> None:
+def _exclude(run: Run, queue: scheduler.Scheduler, job_id: str, needed: int) -> None:
     """Keep the job from nodes on which the run failed twice, where it can do without them."""
     failures: Counter[str] = Counter()
     for row in recorded(run):
         if row["name"] == "train" and row["reason"].startswith((CRASH, HANG)):
             failures.update(row.get("nodes", ()))
     try:
-        excluded = nodes.exclude(job_id, failures, needed)
+        excluded = queue.exclude(job_id, failures, needed)
     except ClusterError as error:  # the run goes on, if on a node that may fail again
         log.warning(f"requeue: no node excluded ({error})")
         return

@@ -14,7 +14,7 @@ import socket
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from kit.cluster import requeue, state
+from kit.cluster import requeue, scheduler
 from kit.errors import ClusterError
 from kit.relay import logs, process
 from kit.store.files import read_json
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from kit.cluster.state import Element
     from kit.store.paths import Run
 
 State = Literal["queued", "running", "failed", "cancelled", "stopped", "interrupted", "unknown"]
@@ -52,7 +53,7 @@ class Submission:
     here: Mapping[str, float | None]  # when each began, by stage, in order
     node: str | None  # where the local ones run
     rows: Sequence[Mapping[str, Any]]  # of requeues.jsonl
-    queue: Mapping[str, Sequence[state.Element]]  # by id
+    queue: Mapping[str, Sequence[Element]]  # by id
     silent: str | None  # why Slurm says nothing
     supervisor: process.Process | None
 
@@ -60,17 +61,16 @@ class Submission:
 def read(run: Run) -> Submission:
     """All evidence, read once."""
     jobs = read_json(run.jobs) if run.jobs.is_file() else {}
-    slurm: dict[str, str] = jobs.get("slurm", {})
-    queue: Mapping[str, Sequence[state.Element]] = {}
+    queue: Mapping[str, Sequence[Element]] = {}
     silent = None
     try:
-        queue = state.queue([*slurm.values()]) if slurm else {}
+        queue = scheduler.queue(run)
     except ClusterError as error:
         silent = str(error)
     return Submission(
         run,
         jobs.get("time", 0.0),
-        slurm,
+        jobs.get("slurm", {}),
         {job["name"]: job.get("begun") for job in jobs.get("local", ())},
         jobs.get("node"),
         requeue.recorded(run),
@@ -120,7 +120,7 @@ def _on_slurm(submission: Submission, name: str, before: str | None) -> Fate | N
     )
 
 
-def _alive(submission: Submission, name: str, alive: Sequence[state.Element]) -> Fate:
+def _alive(submission: Submission, name: str, alive: Sequence[Element]) -> Fate:
     """A job in the queue, or at work."""
     waiting = [element for element in alive if element.state == "PENDING"]
     working = [element for element in alive if element.state != "PENDING"]

@@ -11,9 +11,9 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kit.cluster import scheduler
 from kit.data import shards, tokens
 from kit.errors import ConfigError, EkidenError, StageError
-from kit.relay import limits
 from kit.run import directory
 from kit.training import batches, zero
 
@@ -31,7 +31,7 @@ _STATE = 12  # bytes of a parameter in a checkpoint at least: weight and two mom
 def check(run: Run, recipe: Recipe, cluster: Cluster, jobs: Sequence[Job]) -> None:
     """Raises ConfigError with a line for each reason why the jobs of a run would fail."""
     problems = [
-        *limits.problems(cluster, jobs),
+        *scheduler.of(cluster).problems(cluster, jobs),
         *_of_corpus(recipe, jobs),
         *_of_prompts(recipe, jobs),
     ]
@@ -81,7 +81,7 @@ def _of_training(run: Run, recipe: Recipe, cluster: Cluster) -> Iterator[str]:
     yield from _refused(lambda: batches.check_shares(training, cluster.training.ranks))
     yield from _refused(lambda: zero.check(training))
     compiler = os.environ.get("CXX", "g++")  # what torch's Inductor takes for a CPU
-    here = cluster.kind == "local" and cluster.device == "cpu"
+    here = scheduler.of(cluster).HERE and cluster.device == "cpu"
     if training.compile and here and shutil.which(compiler) is None:
         yield f"training.compile=true: no {compiler} on the PATH; install it, or leave compile out"
     steps = training.steps

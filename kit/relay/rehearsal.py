@@ -15,6 +15,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
+from kit.cluster import scheduler
 from kit.config import devices
 from kit.config.run import run_of
 from kit.data import tokens
@@ -82,12 +83,12 @@ def rehearse(
     run.root.mkdir(parents=True, exist_ok=True)
     directory.identify(run, rehearsed.name, rehearsal_of=recipe.name)
     try:
-        if here.kind == "local":
+        if scheduler.of(here).HERE:
             run_here(rehearsed, here, [TRAIN], log.info)
         else:
             submit(rehearsed, here, [TRAIN], log.info)
             with keeping("its job goes on; scancel ends it"):
-                _wait(run, rehearsed)
+                _wait(run, rehearsed, here)
     finally:
         if not run.jobs.is_file():  # refused: nothing was begun
             shutil.rmtree(run.root)
@@ -313,18 +314,17 @@ def _unknown(recipe: Recipe) -> list[str]:
     ]
 
 
-def _wait(run: Run, recipe: Recipe) -> None:
-    """Wait until Slurm is done with the rehearsal's job; a line of progress now and then.
+def _wait(run: Run, recipe: Recipe, cluster: Cluster) -> None:
+    """Wait until the scheduler is done with the rehearsal's job; a line of progress now and then.
 
     Raises JobFailed where it ended before its last step.
     """
-    from kit.cluster import launch
     from kit.tracking import ledger
 
-    told, silent = -_PAUSE, 0
+    told, silent, queue = -_PAUSE, 0, scheduler.of(cluster)
     while True:
         try:
-            alive = launch.alive_jobs(run)
+            alive = queue.alive(run)
             silent = 0
         except ClusterError as error:  # slurmctld may be restarting
             silent += 1
@@ -332,15 +332,12 @@ def _wait(run: Run, recipe: Recipe) -> None:
                 raise
             log.warning(f"rehearsal: {error}; again in {_POLL:.0f} s")
             alive = None
-        if alive == {}:
+        if alive == []:
             break
         if alive and time.monotonic() > told + _PAUSE:
             told = time.monotonic()
-            job, state = next(iter(alive.items()))
             step = max((row["step"] for row in ledger.canonical(run)), default=0)
-            log.info(
-                f"rehearsal: job {job} {state.lower()}, step {step:,} of {recipe.training.steps:,}"
-            )
+            log.info(f"rehearsal: {alive[0].words}, step {step:,} of {recipe.training.steps:,}")
         time.sleep(_POLL)
     if not TRAIN.done(run, recipe):
         reason = stopped(run) or "its job ended before it began, as after scancel"

@@ -41,19 +41,19 @@ def run_here(
 
     Training always has a supervisor. Returns the seconds that each took, by its name.
     """
-    from kit.cluster import announced, local
+    from kit.cluster import announced, lock, scheduler
     from kit.cluster.jobs import begin_anew
     from kit.run import directory
 
     alone = TRAIN not in stages and len({stage.command for stage in stages}) == 1
-    if cluster.kind != "local" and not alone:
+    if not alone and not scheduler.of(cluster).HERE:
         raise ConfigError(f"cluster {cluster.name}: run works on this machine; use submit")
     refuse_second(run_of(recipe))
     refuse_to_disturb(recipe, stages)
     _look_ahead(recipe, cluster, stages)
     refuse_early(recipe, stages[0])
     if alone:
-        with local.hold(run_of(recipe)):
+        with lock.hold(run_of(recipe)):
             run = directory.prepare(recipe, cluster)
             jobs = [stage.job(recipe) for stage in stages]
             begin_anew(run, jobs)
@@ -66,9 +66,12 @@ def run_here(
                     job.work(run, 0, 1)
                 took[stage.name] = time.monotonic() - began
         return took
-    run = directory.prepare(recipe, cluster)
-    local.prepare(run, cluster, _jobs(run, recipe, stages))
-    return local.supervise(run, say, functools.partial(tally, run, recipe))
+    from kit.cluster import local, supervisor
+
+    run = run_of(recipe)
+    lay_out = functools.partial(directory.prepare, recipe, cluster)
+    local.prepare(run, cluster, _jobs(run, recipe, stages), lay_out)
+    return supervisor.supervise(run, say, functools.partial(tally, run, recipe))
 
 
 def submit(
@@ -78,7 +81,7 @@ def submit(
     say: Callable[[str], None] = say,
 ) -> None:
     """Submit what is not done of the stages, as one chain; returns at once."""
-    from kit.cluster import launch, local
+    from kit.cluster import scheduler
     from kit.run import directory
 
     refuse_second(run_of(recipe))
@@ -89,24 +92,20 @@ def submit(
         return
     _look_ahead(recipe, cluster, todo)
     refuse_early(recipe, todo[0])
-    jobs = _jobs(run_of(recipe), recipe, todo)
-    if cluster.kind == "local":
-        run = directory.prepare(recipe, cluster)
-        local.prepare(run, cluster, jobs)
-        process = local.start(run)
-        say(f"{run.root}: process {process} is at work; see {run.supervisor_log}")
-        return
-    launch.check(cluster)
-    kept = "the jobs that were sent are cancelled"
-    with local.hold(run_of(recipe)), keeping(kept):
-        run = directory.prepare(recipe, cluster)
-        for name, job in launch.submit(run, cluster, jobs).items():
-            say(f"{name}: job {job}")
-    say(f"run directory: {run.root}")
+    run, queue = run_of(recipe), scheduler.of(cluster)
+    jobs = _jobs(run, recipe, todo)
+    queue.check(cluster)
+    lay_out = functools.partial(directory.prepare, recipe, cluster)
+    sent = queue.submit(run, cluster, jobs, lay_out)
+    for line in sent.lines(str(run.root)):
+        say(line)
+    if sent.jobs:
+        say(f"run directory: {run.root}")
 
 
 def _look_ahead(recipe: Recipe, cluster: Cluster, stages: Sequence[Stage]) -> None:
     """Find out now what the jobs would find out. Raises ConfigError."""
+    from kit.cluster import scheduler
     from kit.relay import foresight
 
     run = run_of(recipe)
@@ -116,7 +115,7 @@ def _look_ahead(recipe: Recipe, cluster: Cluster, stages: Sequence[Stage]) -> No
     warn(recipe, cluster)
     if line := foresight.little_room(run, recipe):
         print(f"warning: {line}", file=sys.stderr, flush=True)
-    if cluster.kind == "local" and cluster.device == "cuda":
+    if cluster.device == "cuda" and scheduler.of(cluster).HERE:
         from kit.training import device
 
         device.check(recipe.training.precision, cluster.training.ranks_per_node)
@@ -142,11 +141,9 @@ def withdraw_broken(recipe: Recipe, stages: Sequence[Stage]) -> None:
 
 def refuse_second(run: Run) -> None:
     """Raises RunError while Slurm has a job of this run, or a process of this machine works on it."""
-    from kit.cluster import launch, local
+    from kit.cluster import scheduler
 
-    launch.refuse_second(run)
-    if run.root.is_dir():
-        local.refuse_second(run)
+    scheduler.refuse_second(run)
 
 
 def refuse_early(recipe: Recipe, stage: Stage) -> None:

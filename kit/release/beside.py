@@ -12,10 +12,11 @@ written nor locked.
 
 from __future__ import annotations
 
+import functools
 import shutil
 from typing import TYPE_CHECKING, Any
 
-from kit.cluster import launch, local, requeue
+from kit.cluster import lock, requeue, scheduler
 from kit.cluster.jobs import Job
 from kit.config.run import run_of
 from kit.errors import CheckpointError, ClusterError
@@ -47,7 +48,7 @@ def run(name: str, recipe: Recipe, cluster: Cluster, step: int, say: Say) -> Non
     job = _ready(name, recipe, step)
     if state(name, recipe, step) != "done":
         _refuse_other_tokens(recipe, step)
-        with local.hold(job):
+        with lock.hold(job):
             prepare(name, recipe, cluster, step, say)
             _STAGES[name].work(job, 0, 1)
     sources.let_go(job)
@@ -62,18 +63,13 @@ def submit(name: str, recipe: Recipe, cluster: Cluster, step: int, say: Say) -> 
         say(f"nothing to submit: {_unit(name, job, recipe).folder} is done")
         return
     _refuse_other_tokens(recipe, step)
-    if cluster.kind == "slurm":
-        launch.check(cluster)
+    queue = scheduler.of(cluster)
+    queue.check(cluster)
     title = f"{recipe.name}-{name}-{step}"
     sent = Job(name, _STAGES[name].work, title=title)
-    with local.hold(job):
-        prepare(name, recipe, cluster, step, say)
-        if cluster.kind == "slurm":
-            for key, number in launch.submit(job, cluster, [sent]).items():
-                say(f"{key}: job {number}")
-    if cluster.kind == "local":
-        local.prepare(job, cluster, [sent])
-        say(f"{name}: process {local.start(job)} is at work; see {job.supervisor_log}")
+    lay_out = functools.partial(prepare, name, recipe, cluster, step, say)
+    for line in queue.submit(job, cluster, [sent], lay_out).lines(name):
+        say(line)
     say(f"directory of the job: {job.root}")
 
 
@@ -126,12 +122,10 @@ def unmade(at: AtStep) -> list[tuple[str, Run]]:
 def at_work(job: Run) -> str | None:
     """What is at work in a run directory at this moment, or why that is not known."""
     try:
-        jobs = launch.alive_jobs(job)
+        alive = scheduler.alive(job)
     except ClusterError as error:
         return str(error)
-    if jobs:
-        return ", ".join(f"job {number} {known.lower()}" for number, known in jobs.items())
-    return "the local supervisor" if job.root.is_dir() and local.is_supervised(job) else None
+    return ", ".join(one.words for one in alive) or None
 
 
 def _result(at: AtStep) -> dict[str, Any]:
@@ -181,9 +175,7 @@ def _ready(name: str, recipe: Recipe, step: int) -> Run:
     found = run_of(recipe)
     begun.refuse_other(recipe)
     job = found.at(step).job(name)
-    launch.refuse_second(job)
-    if job.root.is_dir():
-        local.refuse_second(job)
+    scheduler.refuse_second(job)
     return job
 
 
@@ -225,7 +217,7 @@ def _checkpoint(run: Run, step: int) -> Checkpoint:
 
 def _without_gpu_of_training(run: Run, cluster: Cluster) -> Cluster:
     """The cluster with its device, or with the CPU where no GPU is free for sure."""
-    spare = cluster.kind == "local" and not local.is_supervised(run)
+    spare = scheduler.of(cluster).HERE and not lock.is_held(run)
     if cluster.device == "cpu" or cluster.single.gpus or spare:
         return cluster
     return cluster.model_copy(update={"device": "cpu"})

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from jobs import command, train
-from kit.cluster import launch, update
+from kit.cluster import launch, slurm, update
 from kit.config import amendments
 from kit.errors import ClusterError, ConfigError, RunError
 from kit.plan import schedule
@@ -328,7 +328,7 @@ def test_a_job_in_slurm_without_slurm_is_said_to_be_unknown(
     (line,) = update.follow(submitted, {"cluster.training.minutes": 90})
     assert "squeue" in line
     with pytest.raises(ClusterError):
-        launch.alive_jobs(submitted)
+        slurm.live(submitted)
 
 
 def test_without_a_live_job_there_is_nothing_to_say(submitted: Run) -> None:

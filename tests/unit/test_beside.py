@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from jobs import command
-from kit.cluster import local
+from kit.cluster import lock
 from kit.config.cluster import Cluster
 from kit.config.section import read_resolved
 from kit.errors import CheckpointError, RunError
@@ -128,7 +128,7 @@ def test_no_gpu_is_taken_from_a_training_unless_the_cluster_says_so(
     desk: Desk, run: Run, alive: bool, override: str, device: str
 ) -> None:
     if alive:
-        with local.hold(run):
+        with lock.hold(run):
             job = given(desk, run, "cluster.device=cuda", override)
     else:
         job = given(desk, run, "cluster.device=cuda", override)
@@ -145,9 +145,9 @@ def test_a_recipe_that_is_not_the_runs_own_is_refused(desk: Desk, run: Run) -> N
 
 def test_two_jobs_for_one_result_are_refused_and_two_results_are_not(desk: Desk, run: Run) -> None:
     recipe, cluster = resolve.load(desk.recipe_file)
-    with local.hold(run), local.hold(run.at(5).job("generate")):
+    with lock.hold(run), lock.hold(run.at(5).job("generate")):
         given(desk, run)  # beside the training, and another result of the same step
-        with local.hold(run.at(5).job("evaluate")), pytest.raises(RunError, match="is at work"):
+        with lock.hold(run.at(5).job("evaluate")), pytest.raises(RunError, match="is at work"):
             beside.run("evaluate", recipe, cluster, 5, print)
 
 

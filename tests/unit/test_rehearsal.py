@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kit.cluster import local
+from kit.cluster import lock
 from kit.errors import JobFailed, RunError, StageError
 from kit.plan.flops import flops_per_token
 from kit.relay import rehearsal, resolve
@@ -151,7 +151,7 @@ def test_a_run_that_is_no_rehearsal_is_not_replaced(run: Run) -> None:
 
 def test_a_rehearsal_at_work_is_not_replaced(run: Run) -> None:
     directory.identify(run, "small-rehearsal", rehearsal_of="small")
-    with local.hold(run), pytest.raises(RunError, match="is at work on this run"):
+    with lock.hold(run), pytest.raises(RunError, match="is at work on this run"):
         rehearsal.replace(run)
     assert run.identity.is_file()
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kit.cluster import local, requeue
+from kit.cluster import lock, requeue
 from kit.cluster.state import Element
 from kit.relay import fate, standing
 from kit.store.files import write_json
@@ -192,7 +192,7 @@ def test_a_process_of_another_machine_is_not_taken_for_dead(run: Run) -> None:
 
 def test_a_process_at_work_has_one_stage_and_a_queue(run: Run) -> None:
     announced(run, "preprocess", "tokenizer", begun="preprocess")
-    with local.hold(run):
+    with lock.hold(run):
         found = stand(fate.read(run))
     assert (found["preprocess"].state, found["preprocess"].job) == (
         "running",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from jobs import command
-from kit.cluster import local
+from kit.cluster import lock
 from kit.data import shards, tokens
 from kit.errors import RunError, StageError
 from kit.relay import rehearsal, resolve, synthetic
@@ -72,7 +72,7 @@ def test_those_of_a_rehearsal_at_work_are_left_alone(desk: Desk, recipe: Recipe)
     run.root.mkdir(parents=True)
     directory.identify(run, rehearsed.name, rehearsal_of="small")
     _, cluster = resolve.load(desk.recipe_file)
-    with local.hold(run), pytest.raises(RunError, match="is at work on this run"):
+    with lock.hold(run), pytest.raises(RunError, match="is at work on this run"):
         rehearsal.rehearse(recipe, cluster, 10, with_synthetic=True)
     assert tokens.complete(stand_in)
 
