@@ -198,14 +198,11 @@ def is_of_last_start(row: Mapping[str, Any]) -> bool:
     return row["reason"] not in (_BY_SLURM, _SUPERSEDED)
 
 
-def stopped(run: Run) -> str | None:
-    """Why the training job that was submitted last ended before its last step, if it did."""
-    known = read_json(run.jobs) if run.jobs.is_file() else {}
-    submitted = [*known.get("slurm", ()), *(job["name"] for job in known.get("local", ()))]
-    since = known["time"] if "train" in submitted else 0.0
+def verdict(decisions: Sequence[Mapping[str, Any]], since: float) -> str | None:
+    """Why the training job that was submitted at a Unix time ended before its last step, if it did."""
     rows = [
         row
-        for row in recorded(run)
+        for row in decisions
         if row["name"] == "train" and row["time"] > since and is_of_last_start(row)
     ]
     if not rows or rows[-1]["requeued"] or rows[-1]["reason"] == "done":

@@ -19,7 +19,7 @@ from kit.config.section import Section, SectionT, validate
 from kit.store.files import write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from kit.config.cluster import Cluster
     from kit.config.recipe import Recipe
@@ -63,10 +63,14 @@ def recorded(run: Run) -> list[Row]:
     return [json.loads(line) for line in run.amendments.read_text(encoding="utf-8").splitlines()]
 
 
-def since(run: Run, start: dict[str, Any]) -> list[Row]:
+def since(run: Run, start: Mapping[str, Any]) -> list[Row]:
     """The amendments that an attempt does not know of; `start` is its `start.json`."""
-    rows = recorded(run)
-    return rows[start.get("amendments", len(rows)) :]
+    return news(recorded(run), start)
+
+
+def news(rows: Sequence[Row], start: Mapping[str, Any]) -> list[Row]:
+    """Those of some amendments that an attempt does not know of."""
+    return [*rows[start.get("amendments", len(rows)) :]]
 
 
 def record(run: Run, rows: Sequence[Row]) -> None:

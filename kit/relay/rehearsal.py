@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from kit.cluster import scheduler
 from kit.config import devices
-from kit.config.run import run_of
+from kit.config.run import Project
 from kit.data import tokens
 from kit.errors import ClusterError, JobFailed, RunError, StageError
 from kit.output import log
@@ -26,11 +26,13 @@ from kit.output.quantities import count, duration, size
 from kit.plan.flops import flops_per_token
 from kit.plan.interval import checkpoint_interval
 from kit.relay import synthetic
-from kit.relay.stages import TRAIN, stopped
+from kit.relay.snapshot import snapshot
+from kit.relay.stages import TRAIN
 from kit.relay.submit import run_here, submit
-from kit.store.files import read_json
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from kit.config.cluster import Cluster
     from kit.config.recipe import Recipe
     from kit.store.paths import Run, Workspace
@@ -43,9 +45,7 @@ _PAUSE = 30.0  # seconds between two lines of progress
 _TRIES = 60  # times Slurm may not answer in a row
 
 
-def rehearse(
-    recipe: Recipe, cluster: Cluster, steps: int, *, with_synthetic: bool = False
-) -> dict[str, Any]:
+def rehearse(project: Project, steps: int, *, with_synthetic: bool = False) -> dict[str, Any]:
     """Run `steps` steps and wait for them; returns `report`. Progress goes to stderr.
 
     Raises RunError where the directory is no rehearsal, or one is at work; StageError before the
@@ -53,6 +53,7 @@ def rehearse(
     """
     from kit.run import directory
 
+    recipe, cluster = project.recipe, project.cluster
     if not with_synthetic:
         _require_tokens(recipe)
     training = recipe.training.model_copy(
@@ -78,17 +79,18 @@ def rehearse(
         rehearsed = synthetic.stand_in(rehearsed)
         synthetic.make(rehearsed, steps, cluster.training.ranks)
         log.info(f"rehearsal: synthetic tokens in {rehearsed.workspace}")
-    run = run_of(rehearsed)
+    its = Project.of(rehearsed, here)
+    run = its.run
     replace(run)
     run.root.mkdir(parents=True, exist_ok=True)
     directory.identify(run, rehearsed.name, rehearsal_of=recipe.name)
     try:
         if scheduler.of(here).HERE:
-            run_here(rehearsed, here, [TRAIN], log.info)
+            run_here(its, [TRAIN], log.info)
         else:
-            submit(rehearsed, here, [TRAIN], log.info)
+            submit(its, [TRAIN], log.info)
             with keeping("its job goes on; scancel ends it"):
-                _wait(run, rehearsed, here)
+                _wait(its)
     finally:
         if not run.jobs.is_file():  # refused: nothing was begun
             shutil.rmtree(run.root)
@@ -139,13 +141,11 @@ def report(
 
 def measure(run: Run, recipe: Recipe, cluster: Cluster) -> dict[str, Any]:
     """Seconds, tokens a second, MFU, bytes: medians of steps; of saves and validations the longest."""
-    from kit.tracking import ledger
-
-    rows = {attempt.number: list(ledger.rows(attempt)) for attempt in ledger.attempts(run)}
-    steps = [row for its in rows.values() for row in _of(its, "step")[_FIRST:]]
-    saves = [row for its in rows.values() for row in _of(its, "checkpoint")]
-    validations = [row for its in rows.values() for row in _of(its, "validation")]
-    begun = next(row for its in rows.values() for row in _of(its, "attempt"))
+    attempts = snapshot(run).begun
+    steps = [row for one in attempts for row in _of(one.rows, "step")[_FIRST:]]
+    saves = [row for one in attempts for row in _of(one.rows, "checkpoint")]
+    validations = [row for one in attempts for row in _of(one.rows, "validation")]
+    begun = next(row for one in attempts for row in _of(one.rows, "attempt"))
     if not steps or not saves:
         raise JobFailed(
             f"{run.root}: no attempt has more than {_FIRST} steps and a save to measure"
@@ -153,9 +153,9 @@ def measure(run: Run, recipe: Recipe, cluster: Cluster) -> dict[str, Any]:
     seconds = statistics.median(row["seconds"] for row in steps)
     rate = recipe.training.global_batch * recipe.model.n_positions / seconds
     starts = [
-        its[0]["time"] - its[0]["seconds"] - read_json(attempt.start)["time"]
-        for attempt in ledger.attempts(run)
-        if (its := _of(rows[attempt.number], "step"))
+        its[0]["time"] - its[0]["seconds"] - one.start["time"]
+        for one in attempts
+        if one.start and (its := _of(one.rows, "step"))
     ]
     work = flops_per_token(begun["parameters"], recipe.model)
     accelerator = cluster.training.accelerator
@@ -314,14 +314,13 @@ def _unknown(recipe: Recipe) -> list[str]:
     ]
 
 
-def _wait(run: Run, recipe: Recipe, cluster: Cluster) -> None:
+def _wait(project: Project) -> None:
     """Wait until the scheduler is done with the rehearsal's job; a line of progress now and then.
 
     Raises JobFailed where it ended before its last step.
     """
-    from kit.tracking import ledger
-
-    told, silent, queue = -_PAUSE, 0, scheduler.of(cluster)
+    run, recipe = project.run, project.recipe
+    told, silent, queue = -_PAUSE, 0, scheduler.of(project.cluster)
     while True:
         try:
             alive = queue.alive(run)
@@ -336,13 +335,15 @@ def _wait(run: Run, recipe: Recipe, cluster: Cluster) -> None:
             break
         if alive and time.monotonic() > told + _PAUSE:
             told = time.monotonic()
-            step = max((row["step"] for row in ledger.canonical(run)), default=0)
+            step = max((row["step"] for row in snapshot(run).curve), default=0)
             log.info(f"rehearsal: {alive[0].words}, step {step:,} of {recipe.training.steps:,}")
         time.sleep(_POLL)
     if not TRAIN.done(run, recipe):
-        reason = stopped(run) or "its job ended before it began, as after scancel"
+        reason = (
+            snapshot(run, curve=False).stopped or "its job ended before it began, as after scancel"
+        )
         raise JobFailed(f"{run.root}: {reason}; see {run.job_logs('train')}")
 
 
-def _of(rows: list[Row], kind: str) -> list[Row]:
+def _of(rows: Sequence[Row], kind: str) -> list[Row]:
     return [row for row in rows if row["kind"] == kind]

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from kit.errors import CheckpointError, EkidenError, InputError, StageError
-from kit.store.files import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kit.cluster.jobs import Job
     from kit.config.recipe import Recipe
+    from kit.relay.snapshot import Snapshot
     from kit.relay.standing import Standing
     from kit.store.paths import Run
     from kit.store.units import Fault, Survey, Tally, Unit
@@ -78,12 +78,11 @@ class Stage:
 
     def survey(self, run: Run, recipe: Recipe, *, verify: bool = False) -> Survey:
         """The same, with what is wrong with some units, and why."""
+        from kit.relay.snapshot import snapshot
         from kit.store.units import Survey, survey
 
         if self is TRAIN:
-            damaged = _damaged(run) if verify else []
-            broken = {"broken": len(damaged)} if verify else {}
-            return Survey(_training(run) | broken, damaged)
+            return _survey(snapshot(run, curve=False), verify=verify)
         try:
             return survey(self.units(run, recipe), verify=verify)
         except (StageError, CheckpointError, InputError) as error:
@@ -170,7 +169,7 @@ def tally(run: Run, recipe: Recipe, name: str) -> Tally | None:
 
 
 def standings(
-    run: Run, recipe: Recipe, command: str | None = None, *, verify: bool = False
+    seen: Snapshot, recipe: Recipe, command: str | None = None, *, verify: bool = False
 ) -> list[Standing]:
     """Where the stages stand, with a command up to its last one. `verify` reads every byte of its own."""
     from kit.relay import fate, standing
@@ -178,36 +177,21 @@ def standings(
     asked = stages_of(recipe, command)
     stages = stages_of(recipe)
     surveys = {
-        one.name: one.survey(run, recipe, verify=verify and one in asked)
+        one.name: _survey(seen, verify=verify and one in asked)
+        if one is TRAIN
+        else one.survey(seen.run, recipe, verify=verify and one in asked)
         for one in stages[: stages.index(asked[-1]) + 1]
     }
-    return standing.of_chain(fate.read(run), surveys)
+    return standing.of_chain(fate.read(seen), surveys)
 
 
-def stopped(run: Run) -> str | None:
-    """Why the training job is not at work any more, where it ended before its last step."""
-    from kit.cluster import requeue
-
-    if reason := requeue.stopped(run):  # also of a job that ended before it began an attempt
-        return reason
-    attempts = run.claimed_attempts()
-    if not attempts:
-        return None
-    end = read_json(attempts[-1].end) if attempts[-1].end.is_file() else {}
-    if end.get("outcome") == "done":
-        return None
-    # No decision was written down: the exit trap, or the supervisor, was killed before it came to it.
-    return f"{end['outcome']} ({end['reason']})" if end else "it ended without a word"
-
-
-def training(run: Run, recipe: Recipe) -> dict[str, Any]:
+def training(seen: Snapshot, recipe: Recipe) -> dict[str, Any]:
     """How far training is: attempts, the last step, of how many, saved up to which; loss, median tokens a
     second of the last `_RATE_OVER` steps, Unix time of the last one.
     """
     from kit.data import tokens
-    from kit.tracking import ledger
 
-    steps = [row for row in ledger.canonical(run) if row["kind"] == "step"]
+    steps = seen.steps
     last = steps[-1] if steps else {}
     rates = [rate for row in steps[-_RATE_OVER:] if (rate := row.get("tokens_per_second"))]
     try:
@@ -215,10 +199,10 @@ def training(run: Run, recipe: Recipe) -> dict[str, Any]:
     except EkidenError:  # it depends on tokens that are not made yet
         total = None
     return {
-        "attempts": len(ledger.attempts(run)),
+        "attempts": len(seen.begun),
         "step": last.get("step", 0),
         "steps": total,
-        "saved": max((step for step, _ in run.committed_checkpoints().values()), default=None),
+        "saved": seen.saved,
         "loss": last.get("loss"),
         "tokens_per_second": statistics.median(rates) if rates else None,
         "last_step": last.get("time"),
@@ -234,17 +218,10 @@ def _damaged(run: Run) -> list[Fault]:
     return [Fault(name, "broken", problem) for name, problem in problems if problem]
 
 
-def _training(run: Run) -> dict[str, int]:
-    """Training as one unit, done with its last step, if that was not put off since."""
-    from kit.config import amendments
-    from kit.tracking import ledger
+def _survey(seen: Snapshot, *, verify: bool = False) -> Survey:
+    """Training as one unit, and its checkpoints."""
+    from kit.store.units import Survey
 
-    attempts = ledger.attempts(run)
-    ends = [read_json(attempt.end) for attempt in attempts if attempt.end.is_file()]
-    last = [end["step"] for end in ends if end["outcome"] == "done"]
-    made = {step for step, _ in run.committed_checkpoints().values()}
-    done = bool(last) and last[-1] in made
-    if done:
-        amended = amendments.since(run, read_json(attempts[-1].start))
-        done = not any(row["key"] in amendments.END for row in amended)
-    return {"done": int(done), "missing": int(not done)}
+    damaged = _damaged(seen.run) if verify else []
+    broken = {"broken": len(damaged)} if verify else {}
+    return Survey({"done": int(seen.done), "missing": int(not seen.done)} | broken, damaged)

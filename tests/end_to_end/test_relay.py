@@ -185,11 +185,11 @@ def test_generate_prints_plain_text(preempted: Run, workspace: Path) -> None:
 def test_verify_finds_a_damaged_part_of_a_release(
     preempted: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recipe, _ = load(preempted.root)
+    project = load(preempted.root)
     samples, manifest = preempted.samples / "samples.json", preempted.samples / "manifest.json"
     before = (samples.read_bytes(), manifest.read_bytes())
     samples.write_bytes(b"{" + before[0][1:])
-    withdraw_broken(recipe, stages_of(recipe, "generate"))
+    withdraw_broken(project, stages_of(project.recipe, "generate"))
     assert "generate: samples is damaged, and will be made again" in capsys.readouterr().out
     assert not manifest.exists()
     samples.write_bytes(before[0])

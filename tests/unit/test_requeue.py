@@ -14,6 +14,7 @@ from kit.cluster.jobs import Job, begin_anew
 from kit.cluster.requeue import Decision, decide_task, decide_training
 from kit.cluster.state import JobState
 from kit.config.cluster import Cluster, TaskResources, TrainingResources
+from kit.relay.snapshot import snapshot
 from kit.store.files import write_json
 
 if TYPE_CHECKING:
@@ -191,12 +192,12 @@ def submitted(run: Run) -> None:
 
 def test_a_run_says_why_it_stopped_until_it_is_submitted_again(run: Run) -> None:
     submitted(run)
-    assert requeue.stopped(run) is None
+    assert snapshot(run).verdict is None
     ended(run, "stopped", "STOP file")
     decide(run, 75, slurm())
-    assert requeue.stopped(run) == "STOP file"
+    assert snapshot(run).verdict == "STOP file"
     submitted(run)
-    assert requeue.stopped(run) is None
+    assert snapshot(run).verdict is None
 
 
 def test_the_end_of_a_start_that_was_taken_for_lost_is_not_the_end_of_the_run(run: Run) -> None:
@@ -204,9 +205,9 @@ def test_the_end_of_a_start_that_was_taken_for_lost_is_not_the_end_of_the_run(ru
     ended(run, "superseded", "attempt 2 exists")
     decide(run, 75, slurm(restarts=1))
     decide(run, 137, slurm("RUNNING", restarts=1))
-    assert requeue.stopped(run) is None
+    assert snapshot(run).verdict is None
     decide(run, 75, slurm("COMPLETING"), "17.1")
-    assert requeue.stopped(run) == "cancelled"
+    assert snapshot(run).verdict == "cancelled"
 
 
 def test_the_end_of_an_earlier_start_says_nothing_of_this_one(run: Run) -> None:
@@ -374,7 +375,10 @@ HEAVY = {"submitit", "pydantic", "torch", "transformers", "numpy", "mlflow"}
 
 
 def test_the_exit_trap_imports_nothing_that_takes_long() -> None:
-    listed = "import sys, kit.cluster.requeue; print(*{name.split('.')[0] for name in sys.modules})"
+    listed = (
+        "import sys; from kit.cluster import requeue, scheduler; scheduler.of_kind('slurm'); "
+        "print(*{name.split('.')[0] for name in sys.modules})"
+    )
     asked = subprocess.run(
         [sys.executable, "-c", listed], capture_output=True, text=True, check=True
     )
