@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jobs import ending
-from kit.config.run import run_of
 from kit.errors import ConfigError
 from kit.relay.resolve import load
 from kit.relay.submit import run_here, show_dry_run, submit, withdraw_broken
@@ -18,8 +17,7 @@ from kit.relay.submit import run_here, show_dry_run, submit, withdraw_broken
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from kit.config.cluster import Cluster
-    from kit.config.recipe import Recipe
+    from kit.config.run import Project
     from kit.relay.stages import Stage
 
 RecipeFile = Annotated[
@@ -55,12 +53,12 @@ def main(app: typer.Typer) -> None:
         app()
 
 
-def tell_differences(recipe: Recipe) -> list[str]:
+def tell_differences(project: Project) -> list[str]:
     """Say on stderr what a recipe that is looked at has otherwise than its run; returns it."""
     from kit.run import begun
 
-    if lines := begun.differences(recipe):
-        what = f"{run_of(recipe).root}: was begun with another recipe ({begun.shown(lines)})"
+    if lines := begun.differences(project):
+        what = f"{project.run.root}: was begun with another recipe ({begun.shown(lines)})"
         print(f"warning: {what}; shown is that run", file=sys.stderr, flush=True)
     return lines
 
@@ -90,7 +88,7 @@ def stage_app(name: str, text: str) -> typer.Typer:
         verify: Verify = False,
     ) -> None:
         """Do it here and now; training runs on the ranks of a local cluster."""
-        do_stage(name, run_here, *load(recipe_file, overrides, cluster_name), dry_run, verify)
+        do_stage(name, run_here, load(recipe_file, overrides, cluster_name), dry_run, verify)
 
     @app.command("submit")
     def submit_verb(
@@ -101,7 +99,7 @@ def stage_app(name: str, text: str) -> typer.Typer:
         verify: Verify = False,
     ) -> None:
         """Send what is not done of it to the cluster, and return at once."""
-        do_stage(name, submit, *load(recipe_file, overrides, cluster_name), dry_run, verify)
+        do_stage(name, submit, load(recipe_file, overrides, cluster_name), dry_run, verify)
 
     add_status(app, name)
     return app
@@ -109,22 +107,21 @@ def stage_app(name: str, text: str) -> typer.Typer:
 
 def do_stage(
     name: str,
-    act: Callable[[Recipe, Cluster, Sequence[Stage]], object],
-    recipe: Recipe,
-    cluster: Cluster,
+    act: Callable[[Project, Sequence[Stage]], object],
+    project: Project,
     dry_run: bool,
     verify: bool,
 ) -> None:
     """Run or submit a stage with its passes, or say what that would do."""
     from kit.relay.stages import stages_of
 
-    stages = stages_of(recipe, name)
+    stages = stages_of(project.recipe, name)
     if dry_run:
-        show_dry_run(recipe, cluster, stages)
+        show_dry_run(project, stages)
         return
     if verify:
-        withdraw_broken(recipe, stages)
-    act(recipe, cluster, stages)
+        withdraw_broken(project, stages)
+    act(project, stages)
 
 
 def add_status(app: typer.Typer, name: str) -> None:
@@ -154,10 +151,10 @@ def show_status(
     """Print where a stage stands with its passes."""
     from kit.relay import status
 
-    recipe, _ = load(recipe_file, overrides, cluster_name, refuse=False)
-    differing = tell_differences(recipe)
+    project = load(recipe_file, overrides, cluster_name, refuse=False)
+    differing = tell_differences(project)
     words = status.words_of(recipe_file, overrides, cluster_name)
-    stages = status.facts(run_of(recipe), recipe, words, name, verify=verify)
+    stages = status.facts(project, words, name, verify=verify)
     if as_json:
         passes = {key: value for key, value in stages.items() if key != name}
         more = {"passes": passes, "differs": differing}

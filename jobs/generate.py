@@ -12,7 +12,6 @@ import typer
 
 from jobs.command import Overrides, RecipeFile, main, refuse_cluster_keys
 from jobs.release import Step, release_app
-from kit.config.run import run_of
 from kit.errors import ConfigError, StageError
 from kit.relay.resolve import load
 from kit.store.paths import MANIFEST
@@ -43,10 +42,9 @@ def text_verb(
             f"override '{others[0]}': of a run directory only what decides this text may be given: "
             f"{', '.join(SETTINGS)}"
         )
-    recipe, _ = load(recipe_file, others, refuse=False)
-    begun.refuse_other(recipe, spare=SETTINGS)
-    recipe = changed_recipe(recipe, settings)
-    run = run_of(recipe)
+    project = load(recipe_file, others, refuse=False)
+    begun.refuse_other(project, spare=SETTINGS)
+    run, recipe = project.run, changed_recipe(project.recipe, settings)
     export = run.export if step is None else run.at(step).export
     if not (export / MANIFEST).is_file():
         way = "first" if step is None else f"{recipe_file} --step {step} first"

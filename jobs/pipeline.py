@@ -23,7 +23,6 @@ from jobs.command import (
     print_json,
     tell_differences,
 )
-from kit.config.run import run_of
 from kit.relay.resolve import load
 from kit.relay.stages import stages_of
 from kit.relay.submit import run_here, show_dry_run, submit, to_do, warn
@@ -41,14 +40,15 @@ def run_verb(
     """Run all that is not done on this machine, in the foreground, and report."""
     from kit.relay import report, status
 
-    recipe, cluster = load(recipe_file, overrides, cluster_name)
+    project = load(recipe_file, overrides, cluster_name)
+    stages = stages_of(project.recipe)
     if dry_run:
-        show_dry_run(recipe, cluster, stages_of(recipe))
+        show_dry_run(project, stages)
         return
-    todo = to_do(recipe, stages_of(recipe))
-    seconds = run_here(recipe, cluster, todo) if todo else {}
+    todo = to_do(project, stages)
+    seconds = run_here(project, todo) if todo else {}
     words = status.words_of(recipe_file, overrides, cluster_name)
-    report.show(report.facts(run_of(recipe), recipe, words), seconds)
+    report.show(report.facts(project, words), seconds)
 
 
 @app.command("submit")
@@ -59,8 +59,8 @@ def submit_verb(
     dry_run: DryRun = False,
 ) -> None:
     """Send the whole chain to the cluster, and return at once."""
-    recipe, cluster = load(recipe_file, overrides, cluster_name)
-    (show_dry_run if dry_run else submit)(recipe, cluster, stages_of(recipe))
+    project = load(recipe_file, overrides, cluster_name)
+    (show_dry_run if dry_run else submit)(project, stages_of(project.recipe))
 
 
 @app.command("status")
@@ -74,10 +74,10 @@ def status_verb(
     """Where the relay stands."""
     from kit.relay import report, status
 
-    recipe, _ = load(recipe_file, overrides, cluster_name, refuse=False)
+    project = load(recipe_file, overrides, cluster_name, refuse=False)
     words = status.words_of(recipe_file, overrides, cluster_name)
-    facts = report.facts(run_of(recipe), recipe, words, verify=verify)
-    facts["differs"] = tell_differences(recipe)
+    facts = report.facts(project, words, verify=verify)
+    facts["differs"] = tell_differences(project)
     (print_json if as_json else report.show)(facts)
 
 
@@ -86,12 +86,11 @@ def show_verb(
     recipe_file: RecipeFile, overrides: Overrides = None, cluster_name: ClusterName = None
 ) -> None:
     """The resolved recipe and cluster, as a run directory would hold them."""
-    recipe, cluster = load(recipe_file, overrides, cluster_name, refuse=False)
-    tell_differences(recipe)
-    warn(recipe, cluster)
-    print_json(
-        {"recipe": recipe.model_dump(mode="json"), "cluster": cluster.model_dump(mode="json")}
-    )
+    project = load(recipe_file, overrides, cluster_name, refuse=False)
+    tell_differences(project)
+    warn(project)
+    sections = {"recipe": project.recipe, "cluster": project.cluster}
+    print_json({name: section.model_dump(mode="json") for name, section in sections.items()})
 
 
 @app.command("new")

@@ -17,7 +17,7 @@ def report_verb(recipe_file: RecipeFile, overrides: Overrides = None) -> None:
     from kit.corpus import report
 
     refuse_cluster_keys(overrides)
-    recipe, _ = load(recipe_file, overrides, refuse=False)
+    recipe = load(recipe_file, overrides, refuse=False).recipe
     folder = report.make(recipe)
     say((folder / report.TABLE).read_text(encoding="utf-8"))
     say(f"{folder / report.TABLE}, {folder / report.PLOT}")

@@ -22,7 +22,6 @@ from jobs.command import (
     print_json,
     show_status,
 )
-from kit.config.run import run_of
 from kit.errors import RunError
 from kit.relay.resolve import load
 from kit.relay.submit import run_here, say, submit
@@ -30,8 +29,7 @@ from kit.relay.submit import run_here, say, submit
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from kit.config.cluster import Cluster
-    from kit.config.recipe import Recipe
+    from kit.config.run import Project
     from kit.relay.stages import Stage
 
 Step = Annotated[
@@ -59,11 +57,11 @@ def release_app(name: str, text: str) -> typer.Typer:
         verify: Verify = False,
     ) -> None:
         """Do it here and now; with --step beside a training that may be under way."""
-        recipe, cluster = load(recipe_file, overrides, cluster_name)
+        project = load(recipe_file, overrides, cluster_name)
         if step is None:
-            _do_at_the_end(name, run_here, recipe, cluster, dry_run, verify)
+            _do_at_the_end(name, run_here, project, dry_run, verify)
         else:
-            _do_beside(name, "run", recipe, cluster, step, dry_run, verify)
+            _do_beside(name, "run", project, step, dry_run, verify)
 
     @app.command("submit")
     def submit_verb(
@@ -75,11 +73,11 @@ def release_app(name: str, text: str) -> typer.Typer:
         verify: Verify = False,
     ) -> None:
         """Send it to the cluster, and return at once; with --step beside the training job."""
-        recipe, cluster = load(recipe_file, overrides, cluster_name)
+        project = load(recipe_file, overrides, cluster_name)
         if step is None:
-            _do_at_the_end(name, submit, recipe, cluster, dry_run, verify)
+            _do_at_the_end(name, submit, project, dry_run, verify)
         else:
-            _do_beside(name, "submit", recipe, cluster, step, dry_run, verify)
+            _do_beside(name, "submit", project, step, dry_run, verify)
 
     @app.command("status")
     def status_verb(
@@ -94,27 +92,26 @@ def release_app(name: str, text: str) -> typer.Typer:
         if step is None:
             show_status(name, recipe_file, overrides, cluster_name, verify=verify, as_json=as_json)
         else:
-            recipe, _ = load(recipe_file, overrides, cluster_name)
-            _show_step(name, recipe, step, verify=verify, as_json=as_json)
+            project = load(recipe_file, overrides, cluster_name)
+            _show_step(name, project, step, verify=verify, as_json=as_json)
 
     return app
 
 
 def _do_at_the_end(
     name: str,
-    act: Callable[[Recipe, Cluster, Sequence[Stage]], object],
-    recipe: Recipe,
-    cluster: Cluster,
+    act: Callable[[Project, Sequence[Stage]], object],
+    project: Project,
     dry_run: bool,
     verify: bool,
 ) -> None:
     """As of every stage; where training is under way, say that there is another way."""
     try:
-        do_stage(name, act, recipe, cluster, dry_run, verify)
+        do_stage(name, act, project, dry_run, verify)
     except RunError as error:
         from kit.release import beside
 
-        if beside.at_work(run_of(recipe)) is None:
+        if beside.at_work(project.run) is None:
             raise
         raise RunError(f"{error}; or give --step N, for a checkpoint, beside it") from None
 
@@ -122,8 +119,7 @@ def _do_at_the_end(
 def _do_beside(
     name: str,
     verb: Literal["run", "submit"],
-    recipe: Recipe,
-    cluster: Cluster,
+    project: Project,
     step: int,
     dry_run: bool,
     verify: bool,
@@ -132,20 +128,22 @@ def _do_beside(
     from kit.release import beside
 
     if dry_run:
-        state = beside.state(name, recipe, step)
-        say(f"{name}: 1 task on {cluster.name}, of the checkpoint of step {step}; 1 {state}")
+        state = beside.state(name, project, step)
+        say(
+            f"{name}: 1 task on {project.cluster.name}, of the checkpoint of step {step}; 1 {state}"
+        )
         return
     if verify:
-        beside.withdraw_broken(name, recipe, step, say)
+        beside.withdraw_broken(name, project, step, say)
     act = beside.run if verb == "run" else beside.submit
-    act(name, recipe, cluster, step, say)
+    act(name, project, step, say)
 
 
-def _show_step(name: str, recipe: Recipe, step: int, *, verify: bool, as_json: bool) -> None:
+def _show_step(name: str, project: Project, step: int, *, verify: bool, as_json: bool) -> None:
     from kit.release import beside
 
-    run = run_of(recipe)
-    state = beside.state(name, recipe, step, verify=verify)
+    run = project.run
+    state = beside.state(name, project, step, verify=verify)
     alive = beside.at_work(run.at(step).job(name))
     if as_json:
         made = next((one for one in beside.results(run) if one["step"] == step), {})

@@ -54,7 +54,7 @@ def inspect_verb(
             "--sample, --held-out: a sample is of the training part; give one of them"
         )
     refuse_cluster_keys(overrides)
-    recipe, _ = load(recipe_file, overrides, refuse=sample)
+    recipe = load(recipe_file, overrides, refuse=sample).recipe
     part = shards.HELD_OUT if held_out else shards.TRAIN
     found = blocks.of_sample(recipe, number) if sample else blocks.of_number(recipe, number, part)
     if as_json:

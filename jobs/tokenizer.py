@@ -25,15 +25,13 @@ from jobs.command import (
     print_json,
     refuse_cluster_keys,
 )
-from kit.config.run import run_of
 from kit.relay.resolve import load
 from kit.relay.submit import refuse_early, refuse_second, refuse_unfinished, run_here, say, submit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from kit.config.cluster import Cluster
-    from kit.config.recipe import Recipe
+    from kit.config.run import Project
     from kit.relay.stages import Stage
 
 app = new_app("A tokenizer from the shards: counted, trained, measured, chosen.")
@@ -55,7 +53,7 @@ def run_verb(
     verify: Verify = False,
 ) -> None:
     """Do it here and now."""
-    _do(run_here, *load(recipe_file, overrides, cluster_name), pick, dry_run, verify)
+    _do(run_here, load(recipe_file, overrides, cluster_name), pick, dry_run, verify)
 
 
 @app.command("submit")
@@ -68,7 +66,7 @@ def submit_verb(
     verify: Verify = False,
 ) -> None:
     """Send what is not done of it to the cluster, and return at once."""
-    _do(submit, *load(recipe_file, overrides, cluster_name), pick, dry_run, verify)
+    _do(submit, load(recipe_file, overrides, cluster_name), pick, dry_run, verify)
 
 
 add_status(app, "tokenizer")
@@ -84,7 +82,7 @@ def report_verb(
     from kit.tokenizer import choice
 
     refuse_cluster_keys(overrides)
-    recipe, _ = load(recipe_file, overrides, refuse=False)
+    recipe = load(recipe_file, overrides, refuse=False).recipe
     text = choice.report(recipe)
     if as_json:
         name, reason = choice.chosen(recipe)
@@ -96,9 +94,8 @@ def report_verb(
 
 
 def _do(
-    act: Callable[[Recipe, Cluster, Sequence[Stage]], object],
-    recipe: Recipe,
-    cluster: Cluster,
+    act: Callable[[Project, Sequence[Stage]], object],
+    project: Project,
     pick: str | None,
     dry_run: bool,
     verify: bool,
@@ -107,20 +104,21 @@ def _do(
     from kit.relay.stages import stages_of
     from kit.tokenizer import choice
 
+    recipe = project.recipe
     if pick is None:
         choice.picked(recipe)  # one that is no candidate any more is told before the work
     changed = pick if pick is not None and choice.differs(recipe, pick) else None
     if changed is None or dry_run:
         if changed is not None:
             say(f"tokenizer: would be made anew, for --pick {changed}")
-        do_stage("tokenizer", act, recipe, cluster, dry_run, verify)
+        do_stage("tokenizer", act, project, dry_run, verify)
         return
     # First of all: an attempt that begins in between would find a tokenizer that is not its own.
-    refuse_second(run_of(recipe))
+    refuse_second(project.run)
     refuse_unfinished(recipe, "tokenizer")
-    refuse_early(recipe, stages_of(recipe, "tokenizer")[0])
+    refuse_early(project, stages_of(recipe, "tokenizer")[0])
     with choice.picking(recipe, changed):
-        do_stage("tokenizer", act, recipe, cluster, dry_run, verify)
+        do_stage("tokenizer", act, project, dry_run, verify)
 
 
 if __name__ == "__main__":

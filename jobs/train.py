@@ -54,9 +54,10 @@ def amend_verb(
 
     if not changes and not code:
         raise ConfigError("amend: name what is to change, as training.steps=200, or give --code")
-    run, recipe, cluster = read_run(directory)
-    amendment = proposal.propose(run, recipe, cluster, changes or [], schedule)
-    found = outlook.look(run, recipe, amendment)
+    project = read_run(directory)
+    run = project.run
+    amendment = proposal.propose(project, changes or [], schedule)
+    found = outlook.look(project, amendment)
     rows = amend(run, amendment, code=code)
     for row in rows:
         if row["key"] == amendments.ENVIRONMENT:
@@ -93,10 +94,10 @@ def fork_verb(
     """Begin a new run from a checkpoint of another one, with other settings."""
     from kit.relay import fork
 
-    run, recipe, cluster = read_run(directory)
-    made = fork.begin(run, recipe, cluster, step, changes, decay, schedule)
+    project = read_run(directory)
+    made = fork.begin(project, step, changes, decay, schedule)
     ends = f", decays over {decay} steps" if decay else ""
-    print(f"{made.root}: begins with step {step} of {run.root.name}{ends}; to start it:")
+    print(f"{made.root}: begins with step {step} of {project.run.root.name}{ends}; to start it:")
     print(shlex.join(["python", "-m", "jobs.train", "submit", str(made.root)]))
 
 
@@ -114,8 +115,8 @@ def rehearse_verb(
     """Run some steps of the real recipe, and say what the whole run would take."""
     from kit.relay import rehearsal
 
-    recipe, cluster = load(recipe_file, overrides, cluster_name, refuse=False)
-    found = rehearsal.rehearse(recipe, cluster, steps, with_synthetic=synthetic)
+    project = load(recipe_file, overrides, cluster_name, refuse=False)
+    found = rehearsal.rehearse(project, steps, with_synthetic=synthetic)
     (print_json if as_json else rehearsal.show)(found)
 
 

@@ -106,7 +106,7 @@ class Desk:
 
     def recipe(self, *overrides: str) -> Recipe:
         """The resolved recipe, as a run directory would hold it."""
-        return resolve.load(self.recipe_file, list(overrides), "local")[0]
+        return resolve.load(self.recipe_file, list(overrides), "local").recipe
 
     def make(self, recipe: Recipe, last: str) -> None:
         """The files of all stages up to one, by one task each."""

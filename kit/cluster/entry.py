@@ -13,7 +13,7 @@ import socket
 import sys
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from kit.cluster import state
+from kit.cluster.jobs import token
 from kit.errors import INTERRUPTED, USER_MISTAKE, EkidenError, Interrupted
 from kit.output import log
 from kit.run.environment import check_environment
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from kit.cluster.jobs import Work
     from kit.store.paths import Run
 
-RESOURCES = "EKIDEN_RESOURCES"  # of a Slurm job: the section of the cluster file, for the exit trap
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -69,13 +68,6 @@ def end_with(supervisor: int) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != supervisor:  # it died before: no signal will come
         raise Interrupted(f"the supervisor, process {supervisor}, has died")
-
-
-def token() -> str:
-    """This start of this job, `ID.RESTARTS`: the same on all ranks, another after a requeue."""
-    if "SLURM_JOB_ID" in os.environ:
-        return f"{state.own_id()}.{os.environ.get('SLURM_RESTART_COUNT', '0')}"
-    return os.environ["EKIDEN_LOCAL_JOB"]
 
 
 def spare_output() -> None:

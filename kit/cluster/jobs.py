@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+
+from kit.cluster import state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -11,6 +14,9 @@ if TYPE_CHECKING:
     from kit.store.paths import Run
 
     Work = Callable[[Run, int, int], None]
+
+
+RESOURCES = "EKIDEN_RESOURCES"  # of a Slurm job: the section of the cluster file, for the exit trap
 
 
 @dataclass(frozen=True)
@@ -36,3 +42,10 @@ def begin_anew(run: Run, jobs: Sequence[Job]) -> None:
         run.mistake(job.name).unlink(missing_ok=True)
         if job.resources == "training":
             run.stop.unlink(missing_ok=True)
+
+
+def token() -> str:
+    """This start of this job, `ID.RESTARTS`: the same on all ranks, another after a requeue."""
+    if "SLURM_JOB_ID" in os.environ:
+        return f"{state.own_id()}.{os.environ.get('SLURM_RESTART_COUNT', '0')}"
+    return os.environ["EKIDEN_LOCAL_JOB"]

@@ -9,25 +9,21 @@ from __future__ import annotations
 import os
 import pkgutil
 import shlex
-import signal
 import sys
-import time
 import uuid
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import submitit
 
-from kit.cluster import entry, state
-from kit.cluster.jobs import begin_anew
-from kit.errors import ClusterError, RunError
-from kit.store.files import read_json, write_json
+from kit.cluster import entry
+from kit.cluster.jobs import RESOURCES
+from kit.errors import ClusterError
 from kit.store.paths import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping
 
     from kit.cluster.jobs import Job, Work
     from kit.config.cluster import Cluster
@@ -62,26 +58,20 @@ def enter(work: Work, run_root: str, name: str, task: int, tasks: int) -> None:
     entry.perform(work, Run(Path(run_root)), name, task, tasks, ranks)
 
 
-def submit(run: Run, cluster: Cluster, jobs: Sequence[Job]) -> dict[str, str]:
-    """Send jobs to Slurm, each after the one before; returns their ids.
-
-    Raises ClusterError where Slurm does not answer or refuses; then, and after a signal, those that
-    were sent are cancelled.
-    """
-    begin_anew(run, jobs)
-    began = time.time()  # the first may have ended when the last is sent
-    ids: dict[str, str] = {}
+def send(run: Run, cluster: Cluster, job: Job, after: list[str]) -> str:
+    """Send one job to Slurm, after those of the ids; returns its id. Raises ClusterError."""
+    executor = submitit.SlurmExecutor(folder=run.job_logs(job.name))
+    executor.update_parameters(**_parameters(run, cluster, job, after))
+    work = _in_code_of(run, job.work)
+    arguments = [(work, str(run.root), job.name, i, job.tasks) for i in job.sent]
     try:
-        for job in jobs:
-            with _undisturbed():  # a job that sbatch has taken is known by its id
-                ids[job.name] = _send(run, cluster, job, [*ids.values()][-1:])
-                # At once: a chain that is broken off here is still known, and refuses a second one.
-                known = {"cluster": cluster.name, "time": began, "slurm": ids}
-                write_json(run.jobs, known)
-    except BaseException:
-        _cancel([*ids.values()])
-        raise
-    return ids
+        with executor.batch():
+            submitted = [executor.submit(enter, *a) for a in arguments]
+    except submitit.core.utils.FailedJobError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise ClusterError(f"cluster {cluster.name}: sbatch refuses {job.name}: {reason}") from None
+    identity: str = submitted[0].job_id.split("_")[0]
+    return identity
 
 
 @dataclass(frozen=True)
@@ -100,56 +90,6 @@ def _in_code_of(run: Run, work: Work) -> Work | _Named:
     if before is None or not (run.code / f"{before.replace('.', '/')}.py").is_file():
         return work
     return _Named(f"{before}:{work.__qualname__}")
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Have Ctrl-C and SIGTERM wait until the end of the block."""
-    signals = {signal.SIGINT, signal.SIGTERM}
-    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
-
-
-def _send(run: Run, cluster: Cluster, job: Job, after: list[str]) -> str:
-    """Send one job to Slurm, after those of the ids; returns its id. Raises ClusterError."""
-    executor = submitit.SlurmExecutor(folder=run.job_logs(job.name))
-    executor.update_parameters(**_parameters(run, cluster, job, after))
-    work = _in_code_of(run, job.work)
-    arguments = [(work, str(run.root), job.name, i, job.tasks) for i in job.sent]
-    try:
-        with executor.batch():
-            submitted = [executor.submit(enter, *a) for a in arguments]
-    except submitit.core.utils.FailedJobError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise ClusterError(f"cluster {cluster.name}: sbatch refuses {job.name}: {reason}") from None
-    identity: str = submitted[0].job_id.split("_")[0]
-    return identity
-
-
-def check(cluster: Cluster) -> None:
-    """Raises ClusterError where Slurm is not there."""
-    try:
-        state.live([])
-    except ClusterError as error:
-        raise ClusterError(f"cluster {cluster.name}: {error}") from None
-
-
-def alive_jobs(run: Run) -> dict[str, str]:
-    """The state of each job of this run that Slurm has still to run or is running, by its id."""
-    known = read_json(run.jobs).get("slurm", {}) if run.jobs.is_file() else {}
-    return state.live(list(known.values())) if known else {}
-
-
-def refuse_second(run: Run) -> None:
-    """Raises RunError where Slurm still has a job of this run."""
-    if alive := alive_jobs(run):
-        job, status = next(iter(alive.items()))
-        raise RunError(
-            f"{run.root}: job {job} of this run is {status}; wait for it, or scancel {job}"
-        )
 
 
 def write_local(folder: Path, job_id: str, job: Job, run: Run, task: int) -> None:
@@ -222,7 +162,7 @@ def job_environment(run: Run, cluster: Cluster) -> dict[str, str]:
 
 def _parameters(run: Run, cluster: Cluster, job: Job, after: list[str]) -> dict[str, Any]:
     """submitit's parameters for a job."""
-    variables = {entry.RESOURCES: job.resources, **job_environment(run, cluster)}
+    variables = {RESOURCES: job.resources, **job_environment(run, cluster)}
     if "PYTHONPATH" not in cluster.environment:
         variables.pop("PYTHONPATH")
     more: dict[str, Any] = {"requeue": True, "kill-on-invalid-dep": "yes", **cluster.sbatch}
@@ -287,8 +227,3 @@ def _megabytes(gigabytes: float | None) -> str | None:
 
 def _given(sizes: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in sizes.items() if value is not None}
-
-
-def _cancel(ids: list[str]) -> None:
-    for job in ids:
-        state.slurm("scancel", job)

@@ -1,103 +1,61 @@
-"""The local supervisor: what slurmctld does, for one machine without Slurm.
+"""A machine without Slurm as a scheduler: a supervisor of the kit does what slurmctld does.
 
     python -m kit.cluster.local RUN
 
-It starts the tasks of a run's jobs, one job after the other, through the same entry points as
-Slurm; keeps the training job's time limit and decides over requeues by the same rules; and, as a
-drill, preempts the training job once where the cluster file says `preempt_at_step`. Started by
-`submit` it outlives the terminal. Its tasks do not outlive it.
+See kit/cluster/scheduler.py for what each function is asked for, and kit/cluster/supervisor.py for what
+the process does that is started here.
 """
 
 from __future__ import annotations
 
-import fcntl
-import itertools
 import os
 import signal
+import socket
 import subprocess
 import sys
-import tempfile
-import time
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from kit.cluster import announced, launch, requeue, view
-from kit.cluster.jobs import Job, begin_anew
-from kit.cluster.processes import GRACE, Processes, Starter
+from kit.cluster import lock
+from kit.cluster.jobs import begin_anew
+from kit.cluster.scheduler import Alive, Sent
 from kit.cluster.state import JobState
-from kit.config.cluster import Cluster
-from kit.config.section import read_resolved
-from kit.errors import DONE, ClusterError, EkidenError, Interrupted, JobFailed, RunError
+from kit.errors import DONE, EkidenError
 from kit.output import log
-from kit.store.files import read_json, text_hash, write_text
+from kit.store.files import write_text
+from kit.store.paths import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from types import FrameType
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from kit.store.paths import Run
-    from kit.store.units import Tally
+    from kit.cluster.jobs import Job
+    from kit.cluster.state import Element
+    from kit.config.cluster import Cluster
 
-    Count = Callable[[str], Tally | None]
-
-_POLL = 0.1
-_SURVIVORS = 20  # seconds the ranks may outlive the first that failed
-_UNITS = "the tasks at work are ended, the units that are done are kept"
-_SAVED = f"the training saves its last full step and ends, in {GRACE} s at the most"
+HERE = True
 
 
-@contextmanager
-def hold(run: Run) -> Iterator[None]:
-    """Be the one process of this machine at work on a run. Raises RunError where another one is."""
-    try:
-        run.root.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(
-            f"{run.root}: cannot be made ({error.strerror}); give another workspace="
-        ) from None
-    with _locked(run):
-        write_text(run.supervisor, str(os.getpid()))
-        try:
-            yield
-        finally:  # where this file is left behind, its process was killed
-            run.supervisor.unlink(missing_ok=True)
+def check(cluster: Cluster) -> None:
+    """This machine is there."""
 
 
-def refuse_second(run: Run) -> None:
-    """Raises RunError while a process of this machine is at work on a run."""
-    with _locked(run):
-        return
+def problems(cluster: Cluster, jobs: Sequence[Job]) -> Iterator[str]:  # noqa: ARG001
+    """No limits but those of the cluster file."""
+    return iter(())
 
 
-def is_supervised(run: Run) -> bool:
-    """Whether a supervisor is at work on this run."""
-    try:
-        refuse_second(run)
-    except RunError:
-        return True
-    return False
+def submit(run: Run, cluster: Cluster, jobs: Sequence[Job], lay_out: Callable[[], object]) -> Sent:
+    """Start a supervisor in the background, which does the jobs one after the other."""
+    prepare(run, cluster, jobs, lay_out)
+    return Sent({}, _start(run), run.supervisor_log)
 
 
-@contextmanager
-def _locked(run: Run) -> Iterator[None]:
-    # On a local disk: Lustre and NFS may be mounted without locks.
-    name = f"ekiden-{os.getuid()}-{text_hash(str(run.root.resolve())):016x}.lock"
-    with (Path(tempfile.gettempdir()) / name).open("a", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            who = run.supervisor.read_text(encoding="utf-8") if run.supervisor.is_file() else "?"
-            raise RunError(
-                f"{run.root}: process {who} is at work on this run; wait for it, or end it with kill"
-            ) from None
-        yield
-
-
-def prepare(run: Run, cluster: Cluster, jobs: Sequence[Job]) -> None:
+def prepare(run: Run, cluster: Cluster, jobs: Sequence[Job], lay_out: Callable[[], object]) -> None:
     """Write down what the supervisor is to do. Raises RunError while another one is at work."""
-    with hold(run):
+    from kit.cluster import announced, launch
+
+    with lock.hold(run):
+        lay_out()
         begin_anew(run, jobs)
         for job in jobs:
             for task in job.sent:
@@ -105,8 +63,8 @@ def prepare(run: Run, cluster: Cluster, jobs: Sequence[Job]) -> None:
         announced.announce(run, cluster, jobs)
 
 
-def start(run: Run) -> int:
-    """Start the supervisor in the background, detached from the terminal; returns its process id."""
+def _start(run: Run) -> int:
+    """Start the supervisor, detached from the terminal; returns its process id."""
     run.submissions.mkdir(parents=True, exist_ok=True)
     with run.supervisor_log.open("ab") as log:
         process = subprocess.Popen(
@@ -122,227 +80,61 @@ def start(run: Run) -> int:
     return process.pid
 
 
-def supervise(
-    run: Run, say: Callable[[str], None], count: Count = lambda _: None
-) -> dict[str, float]:
-    """Do what was written down, to the end; returns the seconds that each job took.
-
-    `count` gives the units of a job, by its name, at the moment when it starts; None: it has none.
-    Raises Interrupted after a SIGTERM or SIGINT to the supervisor (training is saved first),
-    ClusterError after a mistake of the user's, JobFailed where a job fails for good.
-    """
-    cluster = read_resolved(run.cluster, Cluster)
-    took: dict[str, float] = {}
-    with hold(run), _Stop() as stop, _starter(run, cluster, stop) as starter:
-        for job in read_json(run.jobs)["local"]:
-            began = time.monotonic()
-            stop.keeps = _SAVED if job["resources"] == "training" else _UNITS
-            say(view.started(job["name"], len(job["tasks"])))
-            with announced.on_record(run, job["name"]):
-                if job["resources"] == "training":
-                    _train(run, cluster, job, starter, stop, say)
-                else:
-                    with view.units(run, job["name"], count(job["name"])) as look:
-                        _array(run, cluster, job, starter, stop, say, look)
-            took[job["name"]] = time.monotonic() - began
-            say(view.done(job["name"], took[job["name"]]))
-    return took
+def refuse_second(run: Run) -> None:
+    """Raises RunError while a process of this machine is at work on a run."""
+    if run.root.is_dir():
+        lock.refuse_second(run)
 
 
-@contextmanager
-def _starter(run: Run, cluster: Cluster, stop: _Stop) -> Iterator[Starter]:
-    starter = Starter(run, cluster, lambda: stop.asked)
-    try:
-        yield starter
-    finally:
-        starter.close()
+def alive(run: Run) -> list[Alive]:
+    """The supervisor, or another process of this machine that is at work on a run."""
+    if not (run.root.is_dir() and lock.is_held(run)):
+        return []
+    process = run.supervisor.read_text(encoding="utf-8") if run.supervisor.is_file() else "?"
+    return [Alive(process, f"process {process}", "the local supervisor", f"kill {process}")]
 
 
-@dataclass
-class _Stop:
-    """Whether the supervisor itself was told to stop."""
-
-    asked: bool = False
-    keeps: str = _UNITS  # what is ended and what is kept
-    _before: dict[int, Any] = field(default_factory=dict)
-
-    def __enter__(self) -> _Stop:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._before[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        if not self.asked:  # by the system call: the signal may have come within a print
-            os.write(2, f"stopping ({signal.Signals(number).name}): {self.keeps}\n".encode())
-        self.asked = True
+def queue(run: Run) -> Mapping[str, Sequence[Element]]:  # noqa: ARG001
+    """Nothing: jobs are one process."""
+    return {}
 
 
-def _array(
-    run: Run,
-    cluster: Cluster,
-    job: dict[str, Any],
-    starter: Starter,
-    stop: _Stop,
-    say: Callable[[str], None],
-    look: Callable[[], None],
-) -> None:
-    """Run an array job, `arrays.parallel` tasks at a time, failed ones again."""
-    name = job["name"]
-    waiting = [(task, 0) for task in job["tasks"]]
-    running: list[tuple[int, int, Processes]] = []
-    try:
-        while waiting or running:
-            while waiting and len(running) < cluster.arrays.parallel:
-                task, restarts = waiting.pop(0)
-                started = starter.start(job["module"], f"{name}-{task}", restarts)
-                running.append((task, restarts, started))
-            time.sleep(_POLL)
-            look()
-            if stop.asked:
-                raise Interrupted(f"{name}: stopped; run or submit it again to go on")
-            for entry in list(running):
-                task, restarts, process = entry
-                code = process.code()
-                if code is None:
-                    continue
-                running.remove(entry)
-                if code != DONE:
-                    _decide(run, cluster, name, process.token, code, say)
-                    waiting.append((task, restarts + 1))
-    finally:
-        for _, _, process in running:
-            process.end()
+def cancel(jobs: Sequence[str]) -> None:
+    """SIGTERM to supervisors by their process ids: training is saved first."""
+    for job in jobs:
+        os.kill(int(job), signal.SIGTERM)
 
 
-def _train(
-    run: Run,
-    cluster: Cluster,
-    job: dict[str, Any],
-    starter: Starter,
-    stop: _Stop,
-    say: Callable[[str], None],
-) -> None:
-    """Run the training job, attempt after attempt."""
-    name = job["name"]
-    drill = cluster.preempt_at_step
-    if any(row["reason"] == "preemption" for row in requeue.recorded(run)):
-        drill = None  # it has been
-    for restarts in itertools.count():
-        ends = time.time() + cluster.training.minutes * 60
-        limit = {"EKIDEN_END_TIME": str(int(ends))}
-        ranks = cluster.training.ranks
-        task = starter.start(job["module"], f"{name}-0", restarts, ranks, limit)
-        watch = _Watch(run, task, ends, ends - cluster.training.warning_seconds, drill)
-        try:
-            slurm = watch.until_the_end(stop, say)
-        finally:
-            task.signal(signal.SIGKILL)  # of an attempt that has ended nobody is left
-        drill = None if slurm.preempted else drill
-        code = task.code()
-        assert code is not None
-        decision = requeue.decide_training(run, cluster, task.token, code, slurm)
-        requeue.record(run, task.token, name, decision)
-        if decision.reason == "done":
-            return
-        say(f"{name}: {decision.reason}{', requeued' if decision.requeue else ''}")
-        requeue.show_end(run, decision)
-        if stop.asked:
-            raise Interrupted(f"{name}: stopped and saved; run or submit it again to go on")
-        if not decision.requeue:
-            raise _verdict(run, name, decision.reason)
+def own_id() -> str:
+    """The id of the task this process belongs to, NAME-TASK-SUPERVISOR."""
+    return os.environ["EKIDEN_LOCAL_JOB"].rsplit(".", 1)[0]
 
 
-@dataclass
-class _Watch:
-    """One attempt of the training job, watched over as slurmctld does."""
-
-    run: Run
-    task: Processes
-    ends: float  # Unix time of the time limit
-    warns: float  # Unix time of its warning
-    drill: int | None  # the step at which to preempt
-    _told_at: float | None = None  # since TERM; KILL comes after the grace
-    _warned: bool = False
-    _failed_at: float | None = None
-    _preempted: bool = False
-    _killed_at_limit: bool = False
-
-    def until_the_end(self, stop: _Stop, say: Callable[[str], None]) -> JobState:
-        """Wait for the end of the attempt; returns what Slurm would say of the job."""
-        with view.Training(self.run, self.task.log, self.task.log_begin, say) as training:
-            while self.task.code() is None:
-                time.sleep(_POLL)
-                row = view.last_step(self.run)
-                training.look(row)
-                if self.drill is not None and row.get("step", 0) >= self.drill:
-                    say(f"train: preempted at step {row['step']:,}")
-                    self.drill, self._preempted = None, True
-                    self._tell()
-                if stop.asked:
-                    self._tell()
-                self._keep_the_limit()
-                self._end_the_rest()
-        if self._killed_at_limit:
-            return JobState("COMPLETING", reason="TimeLimit")
-        return JobState("RUNNING", preempted=self._preempted)
-
-    def _tell(self) -> None:
-        """TERM, once: the ranks save and leave."""
-        if self._told_at is None:
-            self._told_at = time.monotonic()
-            self.task.signal(signal.SIGTERM)
-
-    def _keep_the_limit(self) -> None:
-        """USR2 before the time limit, TERM at it."""
-        now = time.time()
-        if now > self.warns and not self._warned:
-            self._warned = True
-            self.task.signal(signal.SIGUSR2)
-        if now > self.ends and self._told_at is None:
-            self._killed_at_limit = True
-            self._tell()
-
-    def _end_the_rest(self) -> None:
-        """KILL after the grace, and of ranks that wait for one that is dead."""
-        now = time.monotonic()
-        if self._told_at is not None and now > self._told_at + GRACE:
-            self.task.signal(signal.SIGKILL)
-        if self.task.failed():
-            self._failed_at = self._failed_at or now
-            if now > self._failed_at + _SURVIVORS:
-                self.task.signal(signal.SIGKILL)
+def own_nodes() -> list[str]:
+    """This machine."""
+    return [socket.gethostname()]
 
 
-def _decide(
-    run: Run, cluster: Cluster, name: str, token: str, code: int, say: Callable[[str], None]
-) -> None:
-    """A task has failed: on record; raises its verdict where it is not to be tried again."""
-    decision = requeue.decide_task(run, cluster, name, token, code, JobState("RUNNING"))
-    requeue.record(run, token, name, decision)
-    if not decision.requeue:
-        raise _verdict(run, name, decision.reason)
-    say(f"{token.rsplit('-', 1)[0]}: {decision.reason}, again")
+def state(job: str) -> JobState:  # noqa: ARG001
+    """A task leaves on its own; what else ends it, its supervisor knows."""
+    return JobState("RUNNING")
 
 
-def _verdict(run: Run, name: str, reason: str) -> EkidenError:
-    """What a job ends with that is neither done nor requeued."""
-    if requeue.mistake(run, name):
-        return ClusterError(f"{name}: {reason}")
-    if reason.startswith(requeue.STOPPED):
-        return Interrupted(f"{name}: {reason}; run or submit it again to go on")
-    return JobFailed(f"{name}: {reason}; see {run.job_logs(name)}")
+def requeue(job: str, reason: str) -> None:
+    """Nothing to ask for: the supervisor that decides starts the task again itself."""
+
+
+def exclude(job: str, failures: Mapping[str, int], needed: int) -> list[str]:  # noqa: ARG001
+    """Never this machine, as there is no other."""
+    return []
 
 
 def main(run_root: str) -> int:
     """The background supervisor; its words go to logs/supervisor.log."""
-    from kit.store.paths import Run
+    from kit.cluster import supervisor
 
     try:
-        supervise(Run(Path(run_root)), log.info)
+        supervisor.supervise(Run(Path(run_root)), log.info)
     except EkidenError as error:
         log.error(f"error: {error}")
         return error.exit_code

@@ -14,7 +14,7 @@ from kit.cluster import state
 from kit.errors import ClusterError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 FAILURES = 2  # of a run on a node: once may be chance
 # Times and seconds: within KillWait (30 s by default) the shell that asks is gone.
@@ -37,7 +37,7 @@ def names(node_list: str) -> list[str]:
 
 
 def choose(
-    failures: dict[str, int], excluded: Iterable[str], partition: list[Node], needed: int
+    failures: Mapping[str, int], excluded: Iterable[str], partition: list[Node], needed: int
 ) -> list[str]:
     """Which nodes to exclude of those that failed, the worst first, and never one that is needed.
 
@@ -58,7 +58,7 @@ def choose(
     return sorted(gone - set(excluded))
 
 
-def exclude(job_id: str, failures: dict[str, int], needed: int) -> list[str]:
+def exclude(job_id: str, failures: Mapping[str, int], needed: int) -> list[str]:
     """Keep a job that has just been requeued from nodes that failed it; returns which.
 
     Seen on Slurm 22.05: ExcNodeList, which is for pending jobs, is taken from the job's own batch shell

@@ -8,6 +8,9 @@ behind: `end.json` says how it ended, its absence means a crash, or a hang where
 node is free before the grace time is over, and a job that left early without it would count as
 failed. A SIGTERM without preemption and without a time limit near is the user's scancel: never
 requeued. Nor is a start that Slurm took for lost, and that ends while a newer one lives or waits.
+
+It is quick: between TERM and KILL a site may leave 5 seconds (KillWait), of which the ranks have most.
+What takes long to import, pydantic among it, is imported where a decision depends on it: after a crash.
 """
 
 from __future__ import annotations
@@ -22,12 +25,9 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict, TypeVar, cast
+from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict, cast
 
-from kit.cluster import entry, nodes, state
-from kit.config.cluster import Cluster
-from kit.config.recipe import Recipe
-from kit.config.section import read_resolved
+from kit.cluster import jobs, scheduler
 from kit.errors import DONE, FAILED, ClusterError
 from kit.output import log, quantities
 from kit.store import records
@@ -37,13 +37,14 @@ from kit.store.paths import Run
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-T = TypeVar("T")
+    from kit.cluster.state import JobState
+    from kit.config.cluster import Cluster
+
 Resources = Literal["network", "arrays", "single"]
 
 CRASH, HANG, FAILURE, STOPPED, CANCELLED = "crash", "hang", "failed", "stopped", "cancelled"
 _BY_SLURM, _SUPERSEDED = "requeued by Slurm", "superseded by a newer attempt"
 _RESUMABLE = ("download", "preprocess", "tokenize")
-_TRIES, _PAUSE = 240, 15  # times and seconds: an hour of a slurmctld that does not answer
 _REQUEUE_TAKES = 60  # seconds at the most until Slurm ends the shell of a job it has requeued
 _LIMIT_NEAR = 120  # seconds: SIGTERM comes at the limit, the warning by USR2 up to 90 s before
 
@@ -69,9 +70,12 @@ class Decision:
 
 
 def decide_training(
-    run: Run, cluster: Cluster, job: str, exit_code: int, slurm: state.JobState
+    run: Run, cluster: Callable[[], Cluster], job: str, exit_code: int, slurm: JobState
 ) -> Decision:
-    """The decision for the training job; `job` is the token of the start that has just ended."""
+    """The decision for the training job; `job` is the token of the start that has just ended.
+
+    The cluster is asked for only where the decision depends on it.
+    """
     if failure := mistake(run, "train", job):
         return Decision(False, failure)
     own = _end(run, job)
@@ -93,7 +97,7 @@ def decide_training(
     if own is not None:
         return Decision(False, CANCELLED)
     failures = _failures_without_progress(run, job)
-    if failures > cluster.training.failures:
+    if failures > cluster().training.failures:
         text = (
             f"{quantities.count(failures, 'time')} without a new checkpoint (exit code {exit_code})"
         )
@@ -103,11 +107,11 @@ def decide_training(
 
 def decide_task(
     run: Run,
-    cluster: Cluster,
+    cluster: Callable[[], Cluster],
     name: str,
     job: str,
     exit_code: int,
-    slurm: state.JobState,
+    slurm: JobState,
     resources: Resources = "arrays",
 ) -> Decision:
     """The decision for a task of an array job, which has its retries from that section of the cluster."""
@@ -124,14 +128,14 @@ def decide_task(
     failures = 1 + sum(
         row["reason"].startswith(FAILURE) and _job(row["job"]) == _job(job) for row in recorded(run)
     )
-    if failures > cluster.resources_of(resources).retries:
+    if failures > cluster().resources_of(resources).retries:
         return Decision(
             False, f"{FAILURE} {quantities.count(failures, 'time')} (exit code {exit_code})"
         )
     return Decision(True, f"{FAILURE} (exit code {exit_code})")
 
 
-def _ended_by_slurm(job: str, slurm: state.JobState) -> Decision | None:
+def _ended_by_slurm(job: str, slurm: JobState) -> Decision | None:
     """The decision where the job did not leave on its own, else None."""
     # Whatever the job's state is: it may be the state of a newer start, running on another node.
     if slurm.restarts > _restarts(job):
@@ -184,10 +188,13 @@ def show_end(run: Run, decision: Decision) -> None:
     over = not (decision.requeue or decision.reason in ("done", _BY_SLURM, _SUPERSEDED))
     if not over or not run.attempts.is_dir():
         return
-    recipe = read_resolved(run.recipe, Recipe)
-    if recipe.tracking.mlflow is None:
+    if read_json(run.recipe).get("tracking", {}).get("mlflow") is None:
         return
+    from kit.config.recipe import Recipe
+    from kit.config.section import read_resolved
     from kit.tracking import mlflow
+
+    recipe = read_resolved(run.recipe, Recipe)
 
     by_user = decision.reason == CANCELLED or decision.reason.startswith(STOPPED)
     if problem := mlflow.publish(run, recipe, "KILLED" if by_user else "FAILED"):
@@ -211,14 +218,11 @@ def is_of_last_start(row: Row) -> bool:
     return row["reason"] not in (_BY_SLURM, _SUPERSEDED)
 
 
-def stopped(run: Run) -> str | None:
-    """Why the training job that was submitted last ended before its last step, if it did."""
-    jobs = read_json(run.jobs) if run.jobs.is_file() else {}
-    submitted = [*jobs.get("slurm", ()), *(job["name"] for job in jobs.get("local", ()))]
-    since = jobs["time"] if "train" in submitted else 0.0
+def verdict(decisions: Sequence[Row], since: float) -> str | None:
+    """Why the training job that was submitted at a Unix time ended before its last step, if it did."""
     rows = [
         row
-        for row in recorded(run)
+        for row in decisions
         if row["name"] == "train" and row["time"] > since and is_of_last_start(row)
     ]
     if not rows or rows[-1]["requeued"] or rows[-1]["reason"] == "done":
@@ -232,21 +236,21 @@ def main(run_root: str, name: str, exit_code: int) -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the shell ignores it: it would not wait for us
     run = Run(Path(run_root))
-    cluster = read_resolved(run.cluster, Cluster)
-    job_id, token = state.own_id(), entry.token()
-    resources = os.environ.get(entry.RESOURCES, "arrays")  # not set by an earlier version
+    cluster = functools.cache(lambda: _cluster(run))
+    queue = scheduler.of_kind(read_json(run.cluster)["kind"])
+    job_id, token = queue.own_id(), jobs.token()
+    resources = os.environ.get(jobs.RESOURCES, "arrays")  # not set by an earlier version
     of_task = functools.partial(decide_task, name=name, resources=cast("Resources", resources))
     decide = decide_training if name == "train" else of_task
-    slurm = _patiently(lambda: state.job(job_id))
-    decision = decide(run=run, cluster=cluster, job=token, exit_code=exit_code, slurm=slurm)
+    state = queue.state(job_id)
+    decision = decide(run=run, cluster=cluster, job=token, exit_code=exit_code, slurm=state)
     if name == "train" or exit_code != DONE:
-        where = _patiently(lambda: nodes.names(os.environ["SLURM_JOB_NODELIST"]))
-        record(run, token, name, decision, where)
+        record(run, token, name, decision, queue.own_nodes())
     log.info(f"{name}: {decision.reason}{', requeued' if decision.requeue else ''}")
     if decision.requeue:
-        _requeue(job_id, decision.reason)
+        queue.requeue(job_id, decision.reason)
         if name == "train" and decision.reason.startswith((CRASH, HANG)):
-            _exclude(run, job_id, cluster.training.nodes)
+            _exclude(run, queue, job_id, cluster().training.nodes)
         # The requeue ends this shell: leaving before it, the job would count as failed.
         signal.sigtimedwait({signal.SIGTERM}, _REQUEUE_TAKES)
     elif name == "train":
@@ -254,36 +258,21 @@ def main(run_root: str, name: str, exit_code: int) -> int:
     return DONE if decision.reason == "done" else FAILED
 
 
-def _patiently(ask: Callable[[], T]) -> T:
-    """Ask Slurm, again while it does not answer: slurmctld may be busy, or being restarted."""
-    for _ in range(_TRIES):
-        try:
-            return ask()
-        except ClusterError as error:
-            log.warning(f"requeue: {error}; again in {_PAUSE} s")
-            time.sleep(_PAUSE)
-    return ask()
+def _cluster(run: Run) -> Cluster:
+    from kit.config.cluster import Cluster
+    from kit.config.section import read_resolved
+
+    return read_resolved(run.cluster, Cluster)
 
 
-def _requeue(job_id: str, reason: str) -> None:
-    """Requeue the job this shell belongs to."""
-    # Slurm's own record says REQUEUED, whatever the reason was: the comment tells it.
-    comment = f"comment=ekiden: {reason}, requeued"
-    try:
-        state.slurm("scontrol", "update", f"jobid={job_id}", comment)
-    except ClusterError as error:  # a site may not allow it: it is only a word
-        log.warning(f"requeue: {error}")
-    _patiently(lambda: state.slurm("scontrol", "requeue", job_id))
-
-
-def _exclude(run: Run, job_id: str, needed: int) -> None:
+def _exclude(run: Run, queue: scheduler.Scheduler, job_id: str, needed: int) -> None:
     """Keep the job from nodes on which the run failed twice, where it can do without them."""
     failures: Counter[str] = Counter()
     for row in recorded(run):
         if row["name"] == "train" and row["reason"].startswith((CRASH, HANG)):
             failures.update(row.get("nodes", ()))
     try:
-        excluded = nodes.exclude(job_id, failures, needed)
+        excluded = queue.exclude(job_id, failures, needed)
     except ClusterError as error:  # the run goes on, if on a node that may fail again
         log.warning(f"requeue: no node excluded ({error})")
         return

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kit.cluster import launch, local, state
+from kit.cluster import local, slurm, state
 from kit.errors import ClusterError
-from kit.store.files import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,9 +48,8 @@ def follow(run: Run, changes: Mapping[str, Any]) -> list[str]:
             else:
                 lines.append(f"{who}: Slurm has {wanted}")
                 kept.remove(key)
-    elif local.is_supervised(run):
-        process = run.supervisor.read_text(encoding="utf-8")
-        who, remedy = f"process {process}", f"kill {process}"
+    elif supervisor := local.alive(run):
+        who, remedy = supervisor[0].who, supervisor[0].remedy
     else:
         return []
     if kept:
@@ -69,6 +67,5 @@ def follow(run: Run, changes: Mapping[str, Any]) -> list[str]:
 
 def _slurm_job(run: Run) -> str | None:
     """The id of the run's training job, if Slurm has it still to run or is running it."""
-    known = read_json(run.jobs).get("slurm", {}) if run.jobs.is_file() else {}
-    job: str | None = known.get("train")
-    return job if job in launch.alive_jobs(run) else None
+    job = slurm.submitted(run).get("train")
+    return job if job in slurm.live(run) else None

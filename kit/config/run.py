@@ -1,14 +1,30 @@
-"""Where the run of a recipe lies."""
+"""A run with its recipe and its cluster: one value, made once by a command line and handed down."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kit.store.paths import Run, Workspace
 
 if TYPE_CHECKING:
+    from kit.config.cluster import Cluster
     from kit.config.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Project:
+    """What a command is about: a run, the recipe that it trains, the cluster that it goes to."""
+
+    run: Run
+    recipe: Recipe
+    cluster: Cluster
+
+    @classmethod
+    def of(cls, recipe: Recipe, cluster: Cluster) -> Project:
+        """The project of a recipe; its run may not be there yet."""
+        return cls(run_of(recipe), recipe, cluster)
 
 
 def run_of(recipe: Recipe) -> Run:

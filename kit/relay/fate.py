@@ -1,10 +1,9 @@
 """What became of the jobs that were submitted last: told from the queue and from what they left behind.
 
 Of Slurm there is squeue, which forgets a job five minutes after its end, never the accounting. What
-stays is in the run directory: `jobs.json`, `requeues.jsonl`, a mistake's `failure.json`, logs, and
-submitit's results.
+stays is in the run directory: what kit/relay/snapshot.py reads, logs, and submitit's results.
 
-    submission = fate.read(run)
+    submission = fate.read(snapshot(run))
     fate.of(submission, "preprocess", unfinished=["download"])
 """
 
@@ -14,16 +13,16 @@ import socket
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from kit.cluster import requeue, state
+from kit.cluster import requeue, scheduler
 from kit.errors import ClusterError
 from kit.relay import logs, process
-from kit.store.files import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from kit.store.paths import Run
+    from kit.cluster.state import Element
+    from kit.relay.snapshot import Snapshot
 
 State = Literal["queued", "running", "failed", "cancelled", "stopped", "interrupted", "unknown"]
 ALIVE = ("queued", "running")
@@ -44,40 +43,28 @@ class Fate:
 
 @dataclass(frozen=True)
 class Submission:
-    """The jobs of a run that were submitted last, and all that is known of them."""
+    """What is known of the jobs that were submitted last: from files, the queue, and this machine."""
 
-    run: Run
-    time: float  # Unix time
-    slurm: Mapping[str, str]  # ids by stage
-    here: Mapping[str, float | None]  # when each began, by stage, in order
-    node: str | None  # where the local ones run
-    rows: Sequence[requeue.Row]  # of requeues.jsonl
-    queue: Mapping[str, Sequence[state.Element]]  # by id
-    silent: str | None  # why Slurm says nothing
+    seen: Snapshot
+    queue: Mapping[str, Sequence[Element]]  # by id
+    silent: str | None  # why the queue says nothing
     supervisor: process.Process | None
 
+    @property
+    def time(self) -> float:
+        """Unix time of the submission."""
+        return self.seen.submitted.time
 
-def read(run: Run) -> Submission:
-    """All evidence, read once."""
-    jobs = read_json(run.jobs) if run.jobs.is_file() else {}
-    slurm: dict[str, str] = jobs.get("slurm", {})
-    queue: Mapping[str, Sequence[state.Element]] = {}
+
+def read(seen: Snapshot) -> Submission:
+    """What the queue and this machine say, asked once, beside what the files say."""
+    queue: Mapping[str, Sequence[Element]] = {}
     silent = None
     try:
-        queue = state.queue([*slurm.values()]) if slurm else {}
+        queue = scheduler.queue(seen.run)
     except ClusterError as error:
         silent = str(error)
-    return Submission(
-        run,
-        jobs.get("time", 0.0),
-        slurm,
-        {job["name"]: job.get("begun") for job in jobs.get("local", ())},
-        jobs.get("node"),
-        requeue.recorded(run),
-        queue,
-        silent,
-        process.of(run),
-    )
+    return Submission(seen, queue, silent, process.of(seen.run))
 
 
 def of(submission: Submission, name: str, unfinished: Sequence[str]) -> Fate | None:
@@ -85,10 +72,11 @@ def of(submission: Submission, name: str, unfinished: Sequence[str]) -> Fate | N
 
     None where nothing is known, as of a job that ended well.
     """
-    if name in submission.slurm:
-        return _on_slurm(submission, name, _first(unfinished, submission.slurm))
-    if name in submission.here:
-        return _here(submission, name, _first(unfinished, submission.here))
+    submitted = submission.seen.submitted
+    if name in submitted.slurm:
+        return _on_slurm(submission, name, _first(unfinished, submitted.slurm))
+    if name in submitted.here:
+        return _here(submission, name, _first(unfinished, submitted.here))
     return _recorded(submission, name, 0.0)
 
 
@@ -97,7 +85,7 @@ def _first(names: Sequence[str], among: Mapping[str, object]) -> str | None:
 
 
 def _on_slurm(submission: Submission, name: str, before: str | None) -> Fate | None:
-    job = submission.slurm[name]
+    job = submission.seen.submitted.slurm[name]
     elements = submission.queue.get(job, ())
     if alive := [element for element in elements if element.alive]:
         return _alive(submission, name, alive)
@@ -116,16 +104,16 @@ def _on_slurm(submission: Submission, name: str, before: str | None) -> Fate | N
         f"{after} ({told})" if after else told,
         first.ended,
         f"job {first.job}",
-        logs.of_task(submission.run.job_logs(name), first.job),
+        logs.of_task(submission.seen.run.job_logs(name), first.job),
     )
 
 
-def _alive(submission: Submission, name: str, alive: Sequence[state.Element]) -> Fate:
+def _alive(submission: Submission, name: str, alive: Sequence[Element]) -> Fate:
     """A job in the queue, or at work."""
     waiting = [element for element in alive if element.state == "PENDING"]
     working = [element for element in alive if element.state != "PENDING"]
     one = min(working or waiting, key=lambda element: element.started or element.submitted or 0.0)
-    log = logs.of_task(submission.run.job_logs(name), one.job)
+    log = logs.of_task(submission.seen.run.job_logs(name), one.job)
     ended = _recorded(submission, name, submission.time)
     row = _last_row(submission, name, submission.time)
     if working:
@@ -145,7 +133,7 @@ def _alive(submission: Submission, name: str, alive: Sequence[state.Element]) ->
 
 def _vanished(submission: Submission, name: str, job: str, after: str | None) -> Fate | None:
     """A job that Slurm has forgotten, and that left no word; None where each of its tasks ended well."""
-    folder = submission.run.job_logs(name)
+    folder = submission.seen.run.job_logs(name)
     tasks = {
         path.name.removesuffix("_submitted.pkl") for path in folder.glob(f"{job}_*submitted.pkl")
     }
@@ -165,36 +153,36 @@ def _vanished(submission: Submission, name: str, job: str, after: str | None) ->
 
 
 def _here(submission: Submission, name: str, before: str | None) -> Fate | None:
-    who, begun = submission.supervisor, submission.here[name]
+    who, begun = submission.supervisor, submission.seen.submitted.here[name]
     told = f"process {who.number}" if who else None
     alive = who is not None and who.alive
     if before:
         return Fate("queued", f"after {before}", submission.time, told) if alive else None
     if alive and begun is None:
         return Fate("queued", "its process is starting", submission.time, told)
-    log = logs.newest(submission.run.job_logs(name), since=begun or 0.0)
+    log = logs.newest(submission.seen.run.job_logs(name), since=begun or 0.0)
     if alive:
         return Fate("running", "at work", begun, told, log)
     if known := _recorded(submission, name, submission.time):
         return replace(known, log=known.log or log)
     if who is None:
         return None
-    if submission.node not in (None, socket.gethostname()):
-        return Fate("unknown", f"{told} is one of {submission.node}; ask there", begun, told)
+    if submission.seen.submitted.node not in (None, socket.gethostname()):
+        return Fate(
+            "unknown", f"{told} is one of {submission.seen.submitted.node}; ask there", begun, told
+        )
     reason = f"{told}, which was at work on it, was killed, or its machine went down"
     return Fate("interrupted", reason, begun, told, log)
 
 
 def _recorded(submission: Submission, name: str, since: float) -> Fate | None:
     """How a job ended by what was written down: a mistake of the user's, or the last decision."""
-    folder = submission.run.job_logs(name)
-    mistake = submission.run.mistake(name)
+    folder = submission.seen.run.job_logs(name)
     row = _last_row(submission, name, since)
-    if mistake.is_file():
-        found = read_json(mistake)
-        told = f"job {_task(found['job'])}" if name in submission.slurm else None
-        log = logs.of_task(folder, _task(found["job"]))
-        return Fate("failed", found["message"], mistake.stat().st_mtime, told, log)
+    if mistake := submission.seen.mistakes.get(name):
+        task = _task(mistake.job)
+        told = f"job {task}" if name in submission.seen.submitted.slurm else None
+        return Fate("failed", mistake.message, mistake.time, told, logs.of_task(folder, task))
     if row is None or row["requeued"] or row["reason"] == "done":
         return None
     reason, task = row["reason"], _task(row["job"])
@@ -203,7 +191,7 @@ def _recorded(submission: Submission, name: str, since: float) -> Fate | None:
         ended, reason = "cancelled", "by its user: scancel, Ctrl-C or kill"
     elif reason.startswith(f"{requeue.STOPPED}: "):
         ended, reason = "stopped", reason.removeprefix(f"{requeue.STOPPED}: ")
-    told = f"job {task}" if name in submission.slurm else None
+    told = f"job {task}" if name in submission.seen.submitted.slurm else None
     return Fate(ended, reason, row["time"], told, logs.of_task(folder, task))
 
 
@@ -211,7 +199,7 @@ def _last_row(submission: Submission, name: str, since: float) -> requeue.Row | 
     """The last decision on a job, of its present start; of an array one for good before any other."""
     rows = [
         row
-        for row in submission.rows
+        for row in submission.seen.decisions
         if row["name"] == name and row["time"] > since and requeue.is_of_last_start(row)
     ]
     for_good = [row for row in rows if not row["requeued"] and row["reason"] != "done"]

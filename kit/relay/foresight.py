@@ -1,6 +1,6 @@
 """What jobs would find out when they run, found out when they are submitted: what is cheap and certain.
 
-foresight.check(run, recipe, cluster, jobs)    # raises ConfigError, a line for each problem
+foresight.check(project, jobs)    # raises ConfigError, a line for each problem
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kit.cluster import scheduler
 from kit.data import shards, tokens
 from kit.errors import ConfigError, EkidenError, StageError
-from kit.relay import limits
 from kit.run import directory
 from kit.training import batches, zero
 
@@ -23,28 +23,31 @@ if TYPE_CHECKING:
     from kit.cluster.jobs import Job
     from kit.config.cluster import Cluster
     from kit.config.recipe import Recipe
+    from kit.config.run import Project
     from kit.store.paths import Run
 
 _STATE = 12  # bytes of a parameter in a checkpoint at least: weight and two moments in fp32
 
 
-def check(run: Run, recipe: Recipe, cluster: Cluster, jobs: Sequence[Job]) -> None:
+def check(project: Project, jobs: Sequence[Job]) -> None:
     """Raises ConfigError with a line for each reason why the jobs of a run would fail."""
+    recipe, cluster = project.recipe, project.cluster
     problems = [
-        *limits.problems(cluster, jobs),
+        *scheduler.of(cluster).problems(cluster, jobs),
         *_of_corpus(recipe, jobs),
         *_of_prompts(recipe, jobs),
     ]
     if any(job.resources == "training" for job in jobs):
-        problems += _of_training(run, recipe, cluster)
+        problems += _of_training(project.run, recipe, cluster)
     if problems:
         raise ConfigError(*problems)
 
 
-def little_room(run: Run, recipe: Recipe) -> str | None:
+def little_room(project: Project) -> str | None:
     """A line where the disk has no room for the checkpoints of a run to come, by a low estimate."""
-    if _is_under_way(run):
+    if _is_under_way(project.run):
         return None
+    recipe = project.recipe
     model, keep = recipe.model, recipe.training.keep + 1  # one is written while the others stand
     blocks = 12 * model.n_layer * model.n_embd**2  # attention 4, feed-forward 8
     parameters = blocks + recipe.tokenizer.vocab_size * model.n_embd
@@ -81,7 +84,7 @@ def _of_training(run: Run, recipe: Recipe, cluster: Cluster) -> Iterator[str]:
     yield from _refused(lambda: batches.check_shares(training, cluster.training.ranks))
     yield from _refused(lambda: zero.check(training))
     compiler = os.environ.get("CXX", "g++")  # what torch's Inductor takes for a CPU
-    here = cluster.kind == "local" and cluster.device == "cpu"
+    here = scheduler.of(cluster).HERE and cluster.device == "cpu"
     if training.compile and here and shutil.which(compiler) is None:
         yield f"training.compile=true: no {compiler} on the PATH; install it, or leave compile out"
     steps = training.steps

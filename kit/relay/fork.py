@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from kit.config import amendments
 from kit.config.load import changed_cluster, changed_recipe
+from kit.config.run import Project
 from kit.data import tokens
 from kit.errors import CheckpointError, ConfigError, RunError
 from kit.plan import schedule
@@ -20,7 +21,6 @@ from kit.training import checkpoint
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kit.config.cluster import Cluster
     from kit.config.recipe import Recipe
     from kit.training.checkpoint import Checkpoint
 
@@ -32,26 +32,27 @@ _OF_A_BRANCH = (
 
 
 def begin(
-    parent: Run,
-    recipe: Recipe,
-    cluster: Cluster,
+    project: Project,
     step: int,
     changes: Sequence[str],
     decay: int | None = None,
     how: str | None = None,
 ) -> Run:
-    """Make the run `name=` of `changes` from the parent's checkpoint of a step: whole, or not at all.
+    """Make the run `name=` of `changes` from the project's checkpoint of a step: whole, or not at all.
 
     With `decay` the learning rate comes down over so many steps from where it is, and the run ends. `how`
     it goes on otherwise: CONTINUE or ANEW of kit/config/amendments.py; None: as the changes ask.
     Nothing of the parent changes; files of its checkpoint are linked where the file system can, as
     nobody writes into them. Raises ConfigError, RunError, CheckpointError.
     """
+    parent, recipe = project.run, project.recipe
     if decay is not None:
         changes = [*changes, *_branch(changes, step, decay, how)]
     its = changed_recipe(recipe, changes)
     # A drill that the parent had is not the fork's.
-    its_cluster = changed_cluster(cluster.model_copy(update={"preempt_at_step": None}), changes)
+    its_cluster = changed_cluster(
+        project.cluster.model_copy(update={"preempt_at_step": None}), changes
+    )
     other = amendments.differences(recipe, its)
     _refuse(other)
     run = Run(parent.root.with_name(its.name))
@@ -61,7 +62,7 @@ def begin(
     pieces = _schedule(parent, recipe, its, step, decay, how)
     staging = Run(run.root.with_name(f".fork-{uuid.uuid4().hex[:8]}"))
     try:
-        directory.lay_out(staging, its, its_cluster)
+        directory.lay_out(Project(staging, its, its_cluster))
         checkpoint.link(origin, staging.checkpoint(step, 0))
         record = {
             "run": parent.root.name,

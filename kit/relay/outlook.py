@@ -15,6 +15,7 @@ from kit.tracking import ledger
 
 if TYPE_CHECKING:
     from kit.config.recipe import Recipe
+    from kit.config.run import Project
     from kit.plan.schedule import Schedule
     from kit.run.proposal import Amendment
     from kit.store.paths import Run
@@ -34,14 +35,15 @@ class Outlook:
     seconds: float | None  # of a step, lately; None where the ledger has no step
 
 
-def look(run: Run, recipe: Recipe, amendment: Amendment) -> Outlook | None:
-    """The outlook of a run whose recipe that is; None where its end stays, or is not known yet.
+def look(project: Project, amendment: Amendment) -> Outlook | None:
+    """The outlook of a run; None where its end stays, or is not known yet.
 
     Raises ConfigError where all steps to come would have a learning rate of 0.
     """
     of_the_end = [row for row in amendment.rows if row["key"] in amendments.END]
     if not of_the_end:
         return None
+    run, recipe = project.run, project.recipe
     step, attempts, first = _newest_step(run), schedule.starts(run), schedule.origin(run)
 
     def then(its: Recipe, rows: list[amendments.Row]) -> Schedule:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kit.cluster import local
+from kit.cluster import local, lock
 
 if TYPE_CHECKING:
     from kit.store.paths import Run
@@ -22,7 +22,7 @@ class Process:
 
 def of(run: Run) -> Process | None:
     """Who works on a run on this machine, or was killed while it did; None where all ended in order."""
-    held = run.root.is_dir() and local.is_supervised(run)
+    held = run.root.is_dir() and lock.is_held(run)
     try:
         process = run.supervisor.read_text(encoding="utf-8")
     except FileNotFoundError:

@@ -15,8 +15,9 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
+from kit.cluster import scheduler
 from kit.config import devices
-from kit.config.run import run_of
+from kit.config.run import Project
 from kit.data import tokens
 from kit.errors import ClusterError, JobFailed, RunError, StageError
 from kit.output import log
@@ -25,9 +26,9 @@ from kit.output.quantities import count, duration, size
 from kit.plan.flops import flops_per_token
 from kit.plan.interval import checkpoint_interval
 from kit.relay import synthetic
-from kit.relay.stages import TRAIN, stopped
+from kit.relay.snapshot import snapshot
+from kit.relay.stages import TRAIN
 from kit.relay.submit import run_here, submit
-from kit.store import records
 
 if TYPE_CHECKING:
     from kit.config.cluster import Cluster
@@ -41,9 +42,7 @@ _PAUSE = 30.0  # seconds between two lines of progress
 _TRIES = 60  # times Slurm may not answer in a row
 
 
-def rehearse(
-    recipe: Recipe, cluster: Cluster, steps: int, *, with_synthetic: bool = False
-) -> dict[str, Any]:
+def rehearse(project: Project, steps: int, *, with_synthetic: bool = False) -> dict[str, Any]:
     """Run `steps` steps and wait for them; returns `report`. Progress goes to stderr.
 
     Raises RunError where the directory is no rehearsal, or one is at work; StageError before the
@@ -51,6 +50,7 @@ def rehearse(
     """
     from kit.run import directory
 
+    recipe, cluster = project.recipe, project.cluster
     if not with_synthetic:
         _require_tokens(recipe)
     training = recipe.training.model_copy(
@@ -76,17 +76,18 @@ def rehearse(
         rehearsed = synthetic.stand_in(rehearsed)
         synthetic.make(rehearsed, steps, cluster.training.ranks)
         log.info(f"rehearsal: synthetic tokens in {rehearsed.workspace}")
-    run = run_of(rehearsed)
+    its = Project.of(rehearsed, here)
+    run = its.run
     replace(run)
     run.root.mkdir(parents=True, exist_ok=True)
     directory.identify(run, rehearsed.name, rehearsal_of=recipe.name)
     try:
-        if here.kind == "local":
-            run_here(rehearsed, here, [TRAIN], log.info)
+        if scheduler.of(here).HERE:
+            run_here(its, [TRAIN], log.info)
         else:
-            submit(rehearsed, here, [TRAIN], log.info)
+            submit(its, [TRAIN], log.info)
             with keeping("its job goes on; scancel ends it"):
-                _wait(run, rehearsed)
+                _wait(its)
     finally:
         if not run.jobs.is_file():  # refused: nothing was begun
             shutil.rmtree(run.root)
@@ -137,14 +138,10 @@ def report(
 
 def measure(run: Run, recipe: Recipe, cluster: Cluster) -> dict[str, Any]:
     """Seconds, tokens a second, MFU, bytes: medians of steps; of saves and validations the longest."""
-    from kit.tracking import ledger
-
-    rows = {attempt.number: list(ledger.rows(attempt)) for attempt in ledger.attempts(run)}
-    every = [row for its in rows.values() for row in its]
-    stepped = {
-        number: [row for row in its if row["kind"] == "step"] for number, its in rows.items()
-    }
-    steps = [row for its in stepped.values() for row in its[_FIRST:]]
+    attempts = snapshot(run).begun
+    every = [row for one in attempts for row in one.rows]
+    stepped = [[row for row in one.rows if row["kind"] == "step"] for one in attempts]
+    steps = [row for its in stepped for row in its[_FIRST:]]
     saves = [row for row in every if row["kind"] == "checkpoint"]
     validations = [row for row in every if row["kind"] == "validation"]
     begun = next(row for row in every if row["kind"] == "attempt")
@@ -155,9 +152,9 @@ def measure(run: Run, recipe: Recipe, cluster: Cluster) -> dict[str, Any]:
     seconds = statistics.median(row["seconds"] for row in steps)
     rate = recipe.training.global_batch * recipe.model.n_positions / seconds
     starts = [
-        its[0]["time"] - its[0]["seconds"] - records.start(attempt)["time"]
-        for attempt in ledger.attempts(run)
-        if (its := stepped[attempt.number])
+        its[0]["time"] - its[0]["seconds"] - one.start["time"]
+        for one, its in zip(attempts, stepped, strict=True)
+        if one.start and its
     ]
     work = flops_per_token(begun["parameters"], recipe.model)
     accelerator = cluster.training.accelerator
@@ -316,18 +313,16 @@ def _unknown(recipe: Recipe) -> list[str]:
     ]
 
 
-def _wait(run: Run, recipe: Recipe) -> None:
-    """Wait until Slurm is done with the rehearsal's job; a line of progress now and then.
+def _wait(project: Project) -> None:
+    """Wait until the scheduler is done with the rehearsal's job; a line of progress now and then.
 
     Raises JobFailed where it ended before its last step.
     """
-    from kit.cluster import launch
-    from kit.tracking import ledger
-
-    told, silent = -_PAUSE, 0
+    run, recipe = project.run, project.recipe
+    told, silent, queue = -_PAUSE, 0, scheduler.of(project.cluster)
     while True:
         try:
-            alive = launch.alive_jobs(run)
+            alive = queue.alive(run)
             silent = 0
         except ClusterError as error:  # slurmctld may be restarting
             silent += 1
@@ -335,16 +330,15 @@ def _wait(run: Run, recipe: Recipe) -> None:
                 raise
             log.warning(f"rehearsal: {error}; again in {_POLL:.0f} s")
             alive = None
-        if alive == {}:
+        if alive == []:
             break
         if alive and time.monotonic() > told + _PAUSE:
             told = time.monotonic()
-            job, state = next(iter(alive.items()))
-            step = max((row["step"] for row in ledger.canonical(run)), default=0)
-            log.info(
-                f"rehearsal: job {job} {state.lower()}, step {step:,} of {recipe.training.steps:,}"
-            )
+            step = max((row["step"] for row in snapshot(run).curve), default=0)
+            log.info(f"rehearsal: {alive[0].words}, step {step:,} of {recipe.training.steps:,}")
         time.sleep(_POLL)
     if not TRAIN.done(run, recipe):
-        reason = stopped(run) or "its job ended before it began, as after scancel"
+        reason = (
+            snapshot(run, curve=False).stopped or "its job ended before it began, as after scancel"
+        )
         raise JobFailed(f"{run.root}: {reason}; see {run.job_logs('train')}")

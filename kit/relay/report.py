@@ -14,27 +14,25 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from kit.config.recipe import Recipe
+    from kit.config.run import Project
     from kit.store.paths import Run
 
 _AFTER_ANOTHER = ("queued", "cancelled", "stale", "unknown")  # as a stage before it has it
 
 
-def facts(
-    run: Run, recipe: Recipe, words: Sequence[str], *, verify: bool = False
-) -> dict[str, Any]:
+def facts(project: Project, words: Sequence[str], *, verify: bool = False) -> dict[str, Any]:
     """All that `show` prints, as plain values; `words` as in `status.facts`."""
-    from kit.cluster import requeue
     from kit.relay import fate
+    from kit.relay.snapshot import snapshot
     from kit.release import beside
     from kit.release.evaluate import SCORES
     from kit.release.generate import SAMPLES
     from kit.store.files import read_json
-    from kit.tracking import ledger
 
-    curve = ledger.canonical(run)
-    steps = [row for row in curve if row["kind"] == "step"]
-    validations = [row for row in curve if row["kind"] == "validation"]
-    stages = status.facts(run, recipe, words, verify=verify)
+    run, seen = project.run, snapshot(project.run)
+    steps = seen.steps
+    validations = [row for row in seen.curve if row["kind"] == "validation"]
+    stages = status.facts(project, words, verify=verify, seen=seen)
     alive = [f"{s['job']} {s['state']}" for s in stages.values() if s["state"] in fate.ALIVE]
     scores, samples = run.evaluation / SCORES, run.samples / SAMPLES
     return {
@@ -43,7 +41,7 @@ def facts(
         "first": steps[0] if steps else None,
         "last": steps[-1] if steps else None,
         "validation": validations[-1] if validations else None,
-        "requeues": [row for row in requeue.recorded(run) if row["requeued"]],
+        "requeues": [row for row in seen.decisions if row["requeued"]],
         "alive": ", ".join(dict.fromkeys(alive)) or None,
         "scores": read_json(scores) if scores.is_file() else None,
         "samples": read_json(samples) if samples.is_file() else [],
@@ -51,7 +49,7 @@ def facts(
         "beside": beside.results(run),
         "beside_alive": _at_work_beside(run),
         "tensorboard": str(run.tensorboard) if run.tensorboard.is_dir() else None,
-        **_mlflow(run, recipe),
+        **_mlflow(run, project.recipe),
     }
 
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from kit.errors import CheckpointError, EkidenError, InputError, StageError
-from kit.store import records
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kit.cluster.jobs import Job
     from kit.config.recipe import Recipe
+    from kit.relay.snapshot import Snapshot
     from kit.relay.standing import Standing
     from kit.store.paths import Run
     from kit.store.units import Survey, Tally, Unit
@@ -164,7 +164,7 @@ def tally(run: Run, recipe: Recipe, name: str) -> Tally | None:
 
 
 def standings(
-    run: Run, recipe: Recipe, command: str | None = None, *, verify: bool = False
+    seen: Snapshot, recipe: Recipe, command: str | None = None, *, verify: bool = False
 ) -> list[Standing]:
     """Where the stages stand, with a command up to its last one. `verify` reads every byte of its own."""
     from kit.relay import fate, standing
@@ -172,36 +172,19 @@ def standings(
     asked = stages_of(recipe, command)
     stages = stages_of(recipe)
     surveys = {
-        one.name: one.survey(run, recipe, verify=verify and one in asked)
+        one.name: one.survey(seen.run, recipe, verify=verify and one in asked)
         for one in stages[: stages.index(asked[-1]) + 1]
     }
-    return standing.of_chain(fate.read(run), surveys)
+    return standing.of_chain(fate.read(seen), surveys)
 
 
-def stopped(run: Run) -> str | None:
-    """Why the training job is not at work any more, where it ended before its last step."""
-    from kit.cluster import requeue
-
-    if reason := requeue.stopped(run):  # also of a job that ended before it began an attempt
-        return reason
-    attempts = run.claimed_attempts()
-    if not attempts:
-        return None
-    end = records.end(attempts[-1])
-    if end is not None and end["outcome"] == "done":
-        return None
-    # No decision was written down: the exit trap, or the supervisor, was killed before it came to it.
-    return f"{end['outcome']} ({end['reason']})" if end else "it ended without a word"
-
-
-def training(run: Run, recipe: Recipe) -> dict[str, Any]:
+def training(seen: Snapshot, recipe: Recipe) -> dict[str, Any]:
     """How far training is: attempts, the last step, of how many, saved up to which; loss, median tokens a
     second of the last `_RATE_OVER` steps, Unix time of the last one.
     """
     from kit.data import tokens
-    from kit.tracking import ledger
 
-    steps = [row for row in ledger.canonical(run) if row["kind"] == "step"]
+    steps = seen.steps
     last = steps[-1] if steps else None
     rates = [rate for row in steps[-_RATE_OVER:] if (rate := row.get("tokens_per_second"))]
     try:
@@ -209,10 +192,10 @@ def training(run: Run, recipe: Recipe) -> dict[str, Any]:
     except EkidenError:  # it depends on tokens that are not made yet
         total = None
     return {
-        "attempts": len(ledger.attempts(run)),
+        "attempts": len(seen.begun),
         "step": last["step"] if last else 0,
         "steps": total,
-        "saved": max((step for step, _ in run.committed_checkpoints().values()), default=None),
+        "saved": seen.saved,
         "loss": last["loss"] if last else None,
         "tokens_per_second": statistics.median(rates) if rates else None,
         "last_step": last["time"] if last else None,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from kit.output.quantities import duration
 from kit.relay import fate
+from kit.relay.snapshot import snapshot
 from kit.relay.stages import STAGES, TRAIN, stages_of, standings, training
 from kit.relay.submit import describe
 
@@ -16,33 +17,36 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from kit.config.recipe import Recipe
+    from kit.config.run import Project
+    from kit.relay.snapshot import Snapshot
     from kit.relay.standing import Standing
-    from kit.store.paths import Run
 
 Facts = dict[str, Any]
 
 
 def facts(
-    run: Run,
-    recipe: Recipe,
+    project: Project,
     words: Sequence[str],
     command: str | None = None,
     *,
     verify: bool = False,
+    seen: Snapshot | None = None,
 ) -> dict[str, Facts]:
     """Where each stage stands, by its name, as plain values; with a command those that it does.
 
-    `words` are the recipe and what else the command was given, for the command to type next.
+    `words` are the recipe and what else the command was given, for the command to type next; `seen` is
+    what the files of the run say, where that was read already.
     """
-    everything = standings(run, recipe, command, verify=verify)
-    first = next((one for one in everything if one.state != "done"), None)
+    recipe = project.recipe
     asked = {stage.name for stage in stages_of(recipe, command)}
+    seen = seen or snapshot(project.run, curve=TRAIN.name in asked)
+    everything = standings(seen, recipe, command, verify=verify)
+    first = next((one for one in everything if one.state != "done"), None)
     found: dict[str, Facts] = {}
     for standing in everything:
         if standing.name not in asked:
             continue
-        more = training(run, recipe) if standing.name == TRAIN.name else {}
+        more = training(seen, recipe) if standing.name == TRAIN.name else {}
         following = _watch(standing) if standing.state in fate.ALIVE else None
         if first and standing.state not in (*fate.ALIVE, "done", "unknown"):
             following = _again(first, command, words, verify=verify)

@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit.config.run import run_of
 from kit.errors import ConfigError, InputError, RunError
 from kit.output import log, quantities
 from kit.output.interrupt import keeping
@@ -20,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from kit.cluster.jobs import Job
-    from kit.config.cluster import Cluster
     from kit.config.recipe import Recipe
+    from kit.config.run import Project
     from kit.relay.stages import Stage
     from kit.store.paths import Run
 
@@ -32,8 +31,7 @@ def say(text: str) -> None:
 
 
 def run_here(
-    recipe: Recipe,
-    cluster: Cluster,
+    project: Project,
     stages: Sequence[Stage],
     say: Callable[[str], None] = log.info,
 ) -> dict[str, float]:
@@ -41,20 +39,21 @@ def run_here(
 
     Training always has a supervisor. Returns the seconds that each took, by its name.
     """
-    from kit.cluster import announced, local
+    from kit.cluster import announced, lock, scheduler
     from kit.cluster.jobs import begin_anew
     from kit.run import directory
 
+    run, recipe, cluster = project.run, project.recipe, project.cluster
     alone = TRAIN not in stages and len({stage.command for stage in stages}) == 1
-    if cluster.kind != "local" and not alone:
+    if not alone and not scheduler.of(cluster).HERE:
         raise ConfigError(f"cluster {cluster.name}: run works on this machine; use submit")
-    refuse_second(run_of(recipe))
-    refuse_to_disturb(recipe, stages)
-    _look_ahead(recipe, cluster, stages)
-    refuse_early(recipe, stages[0])
+    refuse_second(run)
+    refuse_to_disturb(project, stages)
+    _look_ahead(project, stages)
+    refuse_early(project, stages[0])
     if alone:
-        with local.hold(run_of(recipe)):
-            run = directory.prepare(recipe, cluster)
+        with lock.hold(run):
+            directory.prepare(project)
             jobs = [stage.job(recipe) for stage in stages]
             begin_anew(run, jobs)
             announced.announce(run, cluster, jobs)
@@ -66,67 +65,64 @@ def run_here(
                     job.work(run, 0, 1)
                 took[stage.name] = time.monotonic() - began
         return took
-    run = directory.prepare(recipe, cluster)
-    local.prepare(run, cluster, _jobs(run, recipe, stages))
-    return local.supervise(run, say, functools.partial(tally, run, recipe))
+    from kit.cluster import local, supervisor
+
+    lay_out = functools.partial(directory.prepare, project)
+    local.prepare(run, cluster, _jobs(project, stages), lay_out)
+    return supervisor.supervise(run, say, functools.partial(tally, run, recipe))
 
 
 def submit(
-    recipe: Recipe,
-    cluster: Cluster,
+    project: Project,
     stages: Sequence[Stage],
     say: Callable[[str], None] = say,
 ) -> None:
     """Submit what is not done of the stages, as one chain; returns at once."""
-    from kit.cluster import launch, local
+    from kit.cluster import scheduler
     from kit.run import directory
 
-    refuse_second(run_of(recipe))
-    refuse_to_disturb(recipe, stages)
-    todo = to_do(recipe, stages)
+    run, queue = project.run, scheduler.of(project.cluster)
+    refuse_second(run)
+    refuse_to_disturb(project, stages)
+    todo = to_do(project, stages)
     if not todo:
         say("nothing to submit: all is done")
         return
-    _look_ahead(recipe, cluster, todo)
-    refuse_early(recipe, todo[0])
-    jobs = _jobs(run_of(recipe), recipe, todo)
-    if cluster.kind == "local":
-        run = directory.prepare(recipe, cluster)
-        local.prepare(run, cluster, jobs)
-        process = local.start(run)
-        say(f"{run.root}: process {process} is at work; see {run.supervisor_log}")
-        return
-    launch.check(cluster)
-    kept = "the jobs that were sent are cancelled"
-    with local.hold(run_of(recipe)), keeping(kept):
-        run = directory.prepare(recipe, cluster)
-        for name, job in launch.submit(run, cluster, jobs).items():
-            say(f"{name}: job {job}")
-    say(f"run directory: {run.root}")
+    _look_ahead(project, todo)
+    refuse_early(project, todo[0])
+    jobs = _jobs(project, todo)
+    queue.check(project.cluster)
+    lay_out = functools.partial(directory.prepare, project)
+    sent = queue.submit(run, project.cluster, jobs, lay_out)
+    for line in sent.lines(str(run.root)):
+        say(line)
+    if sent.jobs:
+        say(f"run directory: {run.root}")
 
 
-def _look_ahead(recipe: Recipe, cluster: Cluster, stages: Sequence[Stage]) -> None:
+def _look_ahead(project: Project, stages: Sequence[Stage]) -> None:
     """Find out now what the jobs would find out. Raises ConfigError."""
+    from kit.cluster import scheduler
     from kit.relay import foresight
 
-    run = run_of(recipe)
-    foresight.check(run, recipe, cluster, _jobs(run, recipe, stages) if stages else [])
+    cluster = project.cluster
+    foresight.check(project, _jobs(project, stages) if stages else [])
     if TRAIN not in stages:
         return
-    warn(recipe, cluster)
-    if line := foresight.little_room(run, recipe):
+    warn(project)
+    if line := foresight.little_room(project):
         print(f"warning: {line}", file=sys.stderr, flush=True)
-    if cluster.kind == "local" and cluster.device == "cuda":
+    if cluster.device == "cuda" and scheduler.of(cluster).HERE:
         from kit.training import device
 
-        device.check(recipe.training.precision, cluster.training.ranks_per_node)
+        device.check(project.recipe.training.precision, cluster.training.ranks_per_node)
 
 
-def withdraw_broken(recipe: Recipe, stages: Sequence[Stage]) -> None:
+def withdraw_broken(project: Project, stages: Sequence[Stage]) -> None:
     """Read every file of the stages; what is not what its manifest says counts as missing from here on."""
     from kit.store import manifest
 
-    run = run_of(recipe)
+    run, recipe = project.run, project.recipe
     refuse_second(run)
     broken = [  # of all stages first: one whose predecessor is withdrawn has no units to look at
         (stage, unit)
@@ -142,26 +138,24 @@ def withdraw_broken(recipe: Recipe, stages: Sequence[Stage]) -> None:
 
 def refuse_second(run: Run) -> None:
     """Raises RunError while Slurm has a job of this run, or a process of this machine works on it."""
-    from kit.cluster import launch, local
+    from kit.cluster import scheduler
 
-    launch.refuse_second(run)
-    if run.root.is_dir():
-        local.refuse_second(run)
+    scheduler.refuse_second(run)
 
 
-def refuse_early(recipe: Recipe, stage: Stage) -> None:
+def refuse_early(project: Project, stage: Stage) -> None:
     """Raises StageError, CheckpointError or InputError where what a stage reads is not there yet."""
     from kit.data import tokens
 
     if stage is TRAIN:
-        tokens.complete(recipe)
+        tokens.complete(project.recipe)
     else:
-        stage.units(run_of(recipe), recipe)
+        stage.units(project.run, project.recipe)
 
 
-def refuse_to_disturb(recipe: Recipe, stages: Sequence[Stage]) -> None:
+def refuse_to_disturb(project: Project, stages: Sequence[Stage]) -> None:
     """Raises RunError where stages would replace files that another run is trained on."""
-    mine = run_of(recipe)
+    mine, recipe = project.run, project.recipe
     _refuse_other_texts(mine, recipe)
     stale = [s.name for s in stages if not s.of_run and s.census(mine, recipe).get("stale")]
     if stale:
@@ -206,33 +200,35 @@ def refuse_unfinished(recipe: Recipe, stage: str, *, spare: Run | None = None) -
             )
 
 
-def to_do(recipe: Recipe, stages: Sequence[Stage]) -> list[Stage]:
+def to_do(project: Project, stages: Sequence[Stage]) -> list[Stage]:
     """The stages from the first that is not done."""
-    run = run_of(recipe)
+    run, recipe = project.run, project.recipe
     rest = list(stages)
     while rest and rest[0].done(run, recipe):
         rest.pop(0)
     return rest
 
 
-def _jobs(run: Run, recipe: Recipe, stages: Sequence[Stage]) -> list[Job]:
+def _jobs(project: Project, stages: Sequence[Stage]) -> list[Job]:
     """The stages as jobs. Of the first only tasks with something to do; of the others that is not known."""
+    run, recipe = project.run, project.recipe
     first, *others = stages
     return [first.rest(run, recipe), *(stage.job(recipe) for stage in others)]
 
 
-def show_dry_run(recipe: Recipe, cluster: Cluster, stages: Sequence[Stage]) -> None:
+def show_dry_run(project: Project, stages: Sequence[Stage]) -> None:
     """Say what `run` or `submit` would do."""
-    todo = to_do(recipe, stages)
-    _look_ahead(recipe, cluster, todo)
-    jobs = _jobs(run_of(recipe), recipe, todo) if todo else []
+    cluster = project.cluster
+    todo = to_do(project, stages)
+    _look_ahead(project, todo)
+    jobs = _jobs(project, todo) if todo else []
     for stage, job in zip(todo, jobs, strict=True):
         size = (
             quantities.count(cluster.training.ranks, "rank")
             if job.resources == "training"
             else quantities.count(len(job.sent), "task")
         )
-        found = stage.survey(run_of(recipe), recipe)
+        found = stage.survey(project.run, project.recipe)
         counts: Mapping[str, Any] = found.counts or {"waits": found.waits}
         print(f"{stage.name}: {size} on {cluster.name}; {describe(counts)}")
 
@@ -243,9 +239,9 @@ def describe(counts: Mapping[str, Any]) -> str:
                      for key, value in counts.items() if value not in (0, None))  # fmt: skip
 
 
-def warn(recipe: Recipe, cluster: Cluster) -> None:
+def warn(project: Project) -> None:
     """Say on stderr what will be slow, and need not be."""
     from kit.training import precision
 
-    if line := precision.warning(recipe.training.precision, cluster):
+    if line := precision.warning(project.recipe.training.precision, project.cluster):
         print(f"warning: {line}", file=sys.stderr, flush=True)

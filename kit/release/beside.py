@@ -1,8 +1,8 @@
 """Scores, samples and exports of a kept checkpoint, while the training of its run goes on.
 
-    run("evaluate", recipe, cluster, 500, print)       # here and now
-    submit("generate", recipe, cluster, 500, print)    # to the cluster, as a job of its own
-    state("export", recipe, 500)                       # done, missing, stale, broken
+    run("evaluate", project, 500, print)       # here and now
+    submit("generate", project, 500, print)    # to the cluster, as a job of its own
+    state("export", project, 500)              # done, missing, stale, broken
 
 Each has a run directory of its own below the run's (`AtStep` in kit/store/paths.py), into which the
 checkpoint is linked before anything else: the run may remove it at any time. A job that is done lets it
@@ -12,12 +12,13 @@ written nor locked.
 
 from __future__ import annotations
 
+import functools
 import shutil
 from typing import TYPE_CHECKING, Any
 
-from kit.cluster import launch, local, requeue
+from kit.cluster import lock, requeue, scheduler
 from kit.cluster.jobs import Job
-from kit.config.run import run_of
+from kit.config.run import Project
 from kit.errors import CheckpointError, ClusterError
 from kit.release import evaluate, export, generate
 from kit.release import source as sources
@@ -42,72 +43,67 @@ if TYPE_CHECKING:
 _STAGES = {"evaluate": evaluate, "export": export, "generate": generate}
 
 
-def run(name: str, recipe: Recipe, cluster: Cluster, step: int, say: Say) -> None:
+def run(name: str, project: Project, step: int, say: Say) -> None:
     """Do it in this process. Raises CheckpointError where the run has no checkpoint of that step."""
-    job = _ready(name, recipe, step)
-    if state(name, recipe, step) != "done":
-        _refuse_other_tokens(recipe, step)
-        with local.hold(job):
-            prepare(name, recipe, cluster, step, say)
+    job = _ready(name, project, step)
+    if state(name, project, step) != "done":
+        _refuse_other_tokens(project, step)
+        with lock.hold(job):
+            prepare(name, project, step, say)
             _STAGES[name].work(job, 0, 1)
     sources.let_go(job)
-    say(f"{name}: {_unit(name, job, recipe).folder}: {sources.moment(job).words}")
+    say(f"{name}: {_unit(name, job, project.recipe).folder}: {sources.moment(job).words}")
 
 
-def submit(name: str, recipe: Recipe, cluster: Cluster, step: int, say: Say) -> None:
+def submit(name: str, project: Project, step: int, say: Say) -> None:
     """Send it to the cluster, as a job of its own; returns at once. Raises as `run` does."""
-    job = _ready(name, recipe, step)
-    if state(name, recipe, step) == "done":
+    job = _ready(name, project, step)
+    if state(name, project, step) == "done":
         sources.let_go(job)
-        say(f"nothing to submit: {_unit(name, job, recipe).folder} is done")
+        say(f"nothing to submit: {_unit(name, job, project.recipe).folder} is done")
         return
-    _refuse_other_tokens(recipe, step)
-    if cluster.kind == "slurm":
-        launch.check(cluster)
-    title = f"{recipe.name}-{name}-{step}"
+    _refuse_other_tokens(project, step)
+    queue = scheduler.of(project.cluster)
+    queue.check(project.cluster)
+    title = f"{project.recipe.name}-{name}-{step}"
     sent = Job(name, _STAGES[name].work, title=title)
-    with local.hold(job):
-        prepare(name, recipe, cluster, step, say)
-        if cluster.kind == "slurm":
-            for key, number in launch.submit(job, cluster, [sent]).items():
-                say(f"{key}: job {number}")
-    if cluster.kind == "local":
-        local.prepare(job, cluster, [sent])
-        say(f"{name}: process {local.start(job)} is at work; see {job.supervisor_log}")
+    lay_out = functools.partial(prepare, name, project, step, say)
+    for line in queue.submit(job, project.cluster, [sent], lay_out).lines(name):
+        say(line)
     say(f"directory of the job: {job.root}")
 
 
-def prepare(name: str, recipe: Recipe, cluster: Cluster, step: int, say: Say) -> None:
+def prepare(name: str, project: Project, step: int, say: Say) -> None:
     """Give a job the checkpoint, then all else that it reads; `moment` last. Raises CheckpointError."""
-    found = run_of(recipe)
+    found, cluster = project.run, project.cluster
     job = found.at(step).job(name)
-    moment = sources.moment_of(found, recipe, step)
+    moment = sources.moment_of(found, project.recipe, step)
     _take(found, step, job)
     here = _without_gpu_of_training(found, cluster)
     if here.device != cluster.device:
         say(f"{name}: on the CPU; with cluster.single.gpus=1 on a GPU that the training can spare")
-    directory.lay_out_beside(job, Run(found.beside), recipe, here)
+    directory.lay_out_beside(Project(job, project.recipe, here), Run(found.beside))
     write_json(job.moment, moment.facts())
 
 
-def state(name: str, recipe: Recipe, step: int, *, verify: bool = False) -> manifest.State:
+def state(name: str, project: Project, step: int, *, verify: bool = False) -> manifest.State:
     """Whether it is made. Raises CheckpointError where it is not, and cannot be any more."""
-    found = run_of(recipe)
+    found = project.run
     job = found.at(step).job(name)
     held = sources.given(job) if job.moment.is_file() else None
     known: manifest.State = "missing" if held is None else "stale"
     if held is not None and not _is_other(found, held):
-        known = _unit(name, job, recipe).state(verify=verify)
+        known = _unit(name, job, project.recipe).state(verify=verify)
         if known == "done" or held.problem(read=False) is None:
             return known
     _checkpoint(found, step)
     return known
 
 
-def withdraw_broken(name: str, recipe: Recipe, step: int, say: Say) -> None:
+def withdraw_broken(name: str, project: Project, step: int, say: Say) -> None:
     """Read every file of it; where one is not what was written it counts as missing from here on."""
-    if state(name, recipe, step, verify=True) == "broken":
-        folder = _unit(name, run_of(recipe).at(step).job(name), recipe).folder
+    if state(name, project, step, verify=True) == "broken":
+        folder = _unit(name, project.run.at(step).job(name), project.recipe).folder
         manifest.withdraw(folder)
         say(f"{name}: {folder} is damaged, and will be made again")
 
@@ -126,12 +122,10 @@ def unmade(at: AtStep) -> list[tuple[str, Run]]:
 def at_work(job: Run) -> str | None:
     """What is at work in a run directory at this moment, or why that is not known."""
     try:
-        jobs = launch.alive_jobs(job)
+        alive = scheduler.alive(job)
     except ClusterError as error:
         return str(error)
-    if jobs:
-        return ", ".join(f"job {number} {known.lower()}" for number, known in jobs.items())
-    return "the local supervisor" if job.root.is_dir() and local.is_supervised(job) else None
+    return ", ".join(one.words for one in alive) or None
 
 
 def _result(at: AtStep) -> dict[str, Any]:
@@ -176,22 +170,19 @@ def _is_other(run: Run, held: Checkpoint) -> bool:
     )
 
 
-def _ready(name: str, recipe: Recipe, step: int) -> Run:
+def _ready(name: str, project: Project, step: int) -> Run:
     """The directory of a job that nobody works for; the recipe must be the run's own. Raises RunError."""
-    found = run_of(recipe)
-    begun.refuse_other(recipe)
-    job = found.at(step).job(name)
-    launch.refuse_second(job)
-    if job.root.is_dir():
-        local.refuse_second(job)
+    begun.refuse_other(project)
+    job = project.run.at(step).job(name)
+    scheduler.refuse_second(job)
     return job
 
 
-def _refuse_other_tokens(recipe: Recipe, step: int) -> None:
+def _refuse_other_tokens(project: Project, step: int) -> None:
     """Raises CheckpointError or StageError here and now where the job would."""
-    for made in checkpoint.committed(run_of(recipe)):
+    for made in checkpoint.committed(project.run):
         if made.step == step:
-            evaluate.causes_of(recipe, made)
+            evaluate.causes_of(project.recipe, made)
 
 
 def _take(run: Run, step: int, job: Run) -> None:
@@ -225,7 +216,7 @@ def _checkpoint(run: Run, step: int) -> Checkpoint:
 
 def _without_gpu_of_training(run: Run, cluster: Cluster) -> Cluster:
     """The cluster with its device, or with the CPU where no GPU is free for sure."""
-    spare = cluster.kind == "local" and not local.is_supervised(run)
+    spare = scheduler.of(cluster).HERE and not lock.is_held(run)
     if cluster.device == "cpu" or cluster.single.gpus or spare:
         return cluster
     return cluster.model_copy(update={"device": "cpu"})

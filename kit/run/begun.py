@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from kit.config import amendments
 from kit.config.recipe import Recipe
-from kit.config.run import run_of
 from kit.config.section import differing_keys, read_resolved
 from kit.errors import RunError
 from kit.store.paths import Workspace
@@ -21,26 +20,28 @@ from kit.store.paths import Workspace
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from kit.config.run import Project
+
 _SHOWN = 3  # differences that fit into one line
 _SHARED = ("corpus.", "tokenizer.", "tokens.")  # made once for all runs of a workspace
 
 
-def differences(recipe: Recipe) -> list[str]:
+def differences(project: Project) -> list[str]:
     """What a recipe has otherwise than its run that has begun, as `key: the run's -> the recipe's`.
 
     Amendments count as the run's own; none where it has not begun.
     """
-    own = _own(recipe)
-    return [] if own is None else differing_keys(own, recipe)
+    own = _own(project)
+    return [] if own is None else differing_keys(own, project.recipe)
 
 
-def refuse_other(recipe: Recipe, spare: Collection[str] = ()) -> None:
+def refuse_other(project: Project, spare: Collection[str] = ()) -> None:
     """Raises RunError where a recipe's run was begun with another one, but for the keys in `spare`."""
-    lines = [line for line in differences(recipe) if line.split(": ", 1)[0] not in spare]
+    lines = [line for line in differences(project) if line.split(": ", 1)[0] not in spare]
     if not lines:
         return
     raise RunError(
-        f"{run_of(recipe).root}: was begun with another recipe ({shown(lines)}); {_way(recipe)}"
+        f"{project.run.root}: was begun with another recipe ({shown(lines)}); {_way(project)}"
     )
 
 
@@ -50,9 +51,9 @@ def shown(lines: list[str]) -> str:
     return "; ".join(lines[:_SHOWN]) + more
 
 
-def _way(recipe: Recipe) -> str:
+def _way(project: Project) -> str:
     """What to type: an amendment where all may be amended, or a name that is free."""
-    own = _own(recipe)
+    own, recipe = _own(project), project.recipe
     assert own is not None
     differing = differing_keys(own, recipe)
     changes = {
@@ -64,7 +65,7 @@ def _way(recipe: Recipe) -> str:
     if all(amendments.is_of(key, amendments.MAY_CHANGE) for key in changes):
         given = " ".join(shlex.quote(f"{key}={_text(new)}") for key, (_, new) in changes.items())
         return (
-            f"to change this run: python -m jobs.train amend {run_of(recipe).root} {given}; "
+            f"to change this run: python -m jobs.train amend {project.run.root} {given}; "
             f"for a run of its own add {anew}"
         )
     if any(amendments.is_of(key, _SHARED) for key in changes):
@@ -76,9 +77,9 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _own(recipe: Recipe) -> Recipe | None:
+def _own(project: Project) -> Recipe | None:
     """The recipe of the run, as amended; None where it has not begun."""
-    run = run_of(recipe)
+    run = project.run
     if not (run.begun and run.recipe.is_file()):
         return None
     own = amendments.on_recipe(amendments.recorded(run), read_resolved(run.recipe, Recipe))

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kit.config import amendments
-from kit.config.run import run_of
 from kit.errors import ConfigError
 from kit.run import begun
 from kit.run.environment import installed
@@ -27,8 +26,7 @@ from kit.store.files import file_hash, read_json, sync_directory, text_hash, wri
 
 if TYPE_CHECKING:
     from kit.config.amendments import Row
-    from kit.config.cluster import Cluster
-    from kit.config.recipe import Recipe
+    from kit.config.run import Project
     from kit.run.proposal import Amendment
     from kit.store.paths import Run
 
@@ -37,23 +35,22 @@ _PACKAGES = ("jobs", "kit")
 _SCHEDULES = ("kit/plan/schedule.py", "kit/schedule.py")
 
 
-def prepare(recipe: Recipe, cluster: Cluster) -> Run:
-    """Make the run directory of a recipe, or check that it is this recipe's.
+def prepare(project: Project) -> Run:
+    """Make the run directory of a project, or check that it is of this recipe.
 
     Raises RunError where another recipe is already trained there.
     """
-    run = run_of(recipe)
-    begun.refuse_other(recipe)
-    lay_out(run, recipe, cluster)
-    return run
+    begun.refuse_other(project)
+    lay_out(project)
+    return project.run
 
 
-def lay_out(run: Run, recipe: Recipe, cluster: Cluster) -> None:
+def lay_out(project: Project) -> None:
     """Write what a job reads; code and packages only until training has begun."""
+    run = project.run
     run.root.mkdir(parents=True, exist_ok=True)
-    identify(run, recipe.name)
-    write_json(run.recipe, recipe.model_dump(mode="json"))
-    write_json(run.cluster, cluster.model_dump(mode="json"))
+    identify(run, project.recipe.name)
+    _write_resolved(project)
     if not run.attempts.is_dir():
         write_text(run.environment, _lines(installed()))
         before = run.code.resolve()
@@ -65,15 +62,19 @@ def lay_out(run: Run, recipe: Recipe, cluster: Cluster) -> None:
             shutil.rmtree(before)
 
 
-def lay_out_beside(job: Run, shelf: Run, recipe: Recipe, cluster: Cluster) -> None:
+def lay_out_beside(job: Project, shelf: Run) -> None:
     """Write what a job beside the training reads, in a directory of its own; the code on a shared shelf.
 
     It is the code and packages of now: those of the training stay as they are.
     """
-    write_json(job.recipe, recipe.model_dump(mode="json"))
-    write_json(job.cluster, cluster.model_dump(mode="json"))
-    write_text(job.environment, _lines(installed()))
-    _point_to(job, _snapshot(shelf))
+    _write_resolved(job)
+    write_text(job.run.environment, _lines(installed()))
+    _point_to(job.run, _snapshot(shelf))
+
+
+def _write_resolved(project: Project) -> None:
+    write_json(project.run.recipe, project.recipe.model_dump(mode="json"))
+    write_json(project.run.cluster, project.cluster.model_dump(mode="json"))
 
 
 def identify(run: Run, name: str, *, rehearsal_of: str | None = None) -> None:

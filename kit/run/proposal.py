@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from kit.config.cluster import Cluster
     from kit.config.recipe import Recipe
+    from kit.config.run import Project
     from kit.store.paths import Run
 
 
@@ -39,17 +40,12 @@ class Amendment:
     rows: list[Row]
 
 
-def propose(
-    run: Run,
-    recipe: Recipe,
-    cluster: Cluster,
-    changes: Sequence[str],
-    schedule: str | None = None,
-) -> Amendment:
+def propose(project: Project, changes: Sequence[str], schedule: str | None = None) -> Amendment:
     """What `key=value ...` make of a run. Raises ConfigError where one may not be; writes nothing.
 
     `schedule`: CONTINUE, which None is too, or ANEW.
     """
+    run, recipe, cluster = project.run, project.recipe, project.cluster
     after = (changed_recipe(recipe, changes), changed_cluster(cluster, changes))
     now = time.time()
     rows: list[Row] = []

@@ -18,7 +18,7 @@ from kit.output import log
 from kit.store import records
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from kit.store.paths import Attempt, Run
     from kit.store.records import Result
@@ -180,10 +180,16 @@ def canonical(run: Run, after: int = -1) -> list[CurveRow]:
         needed.append((attempt, start))
         if start <= after:
             break
+    curve = fold((start, rows(attempt, after)) for attempt, start in reversed(needed))
+    return [row for row in curve if row["step"] > after]
+
+
+def fold(attempts: Iterable[tuple[int, Iterable[Row]]]) -> list[CurveRow]:
+    """The curve from the rows of attempts in their order, each with the step that it started from."""
     curve: list[CurveRow] = []
-    for attempt, start in reversed(needed):
+    for start, its in attempts:
         _cut(curve, start)
-        for row in rows(attempt, after):
+        for row in its:
             if row["kind"] == "rollback":
                 _cut(curve, row["to_step"])
             elif row["kind"] == "step" or row["kind"] == "validation":
@@ -192,7 +198,7 @@ def canonical(run: Run, after: int = -1) -> list[CurveRow]:
                 if curve and _place(curve[-1]) == _place(row):
                     curve.pop()
                 curve.append(row)
-    return [row for row in curve if row["step"] > after]
+    return curve
 
 
 def _place(row: CurveRow) -> tuple[str, int]:

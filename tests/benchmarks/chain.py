@@ -136,7 +136,7 @@ def _seconds(words: list[str], said: str) -> float:
 def _recipe(folder: Path, kind: str, source: Path) -> Recipe:
     """A recipe over one source in one unit, its raw text at hand."""
     overrides = [f"workspace={folder}", *_one_source(kind, source)]
-    recipe = resolve.load(DEMO, overrides, "local")[0]
+    recipe = resolve.load(DEMO, overrides, "local").recipe
     make_units("download", units_of(download, recipe))
     return recipe
 
@@ -206,7 +206,7 @@ def _write_source(path: Path, source: Path, times: int) -> None:
 def _pretend_shards(folder: Path, count: int) -> list[str]:
     """Raw pieces and shards with manifests, as so many units would have left them; no text in them."""
     options = _one_source("plaintext", DEMO)
-    recipe = resolve.load(DEMO, [f"workspace={folder}", *options], "local")[0]
+    recipe = resolve.load(DEMO, [f"workspace={folder}", *options], "local").recipe
     pieces = [
         {"name": f"text-{i:05d}", "source": "text", "kind": "plaintext", "path": str(DEMO)}
         | {"start": i, "end": i + 1, "xxh3": f"{i:032x}"}

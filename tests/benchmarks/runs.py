@@ -38,12 +38,12 @@ def prepare_corpus(folder: Path) -> None:
 
 def make(folder: Path, name: str, *overrides: str) -> Run:
     """A run directory in that workspace, as a submission makes it."""
-    recipe, cluster = resolve.load(
+    project = resolve.load(
         DEMO, [f"workspace={folder}", "corpus.unit_mb=100", f"name={name}", *overrides], "local"
     )
-    assert cluster.training.ranks == RANKS
-    run = directory.prepare(recipe, cluster)
-    launch.write_local(run.job_logs("train"), "train-0", TRAIN.job(recipe), run, 0)
+    assert project.cluster.training.ranks == RANKS
+    run = directory.prepare(project)
+    launch.write_local(run.job_logs("train"), "train-0", TRAIN.job(project.recipe), run, 0)
     return run
 
 

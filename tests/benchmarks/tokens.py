@@ -57,7 +57,7 @@ def shards_of(options: Options) -> Recipe:
         "corpus.segmenter=mecab",
         f"tokenizer={{vocab_size: {_VOCABULARY}, limit_alphabet: {_ALPHABET}}}",
     ]
-    recipe = resolve.load(DEMO, overrides, "local")[0]
+    recipe = resolve.load(DEMO, overrides, "local").recipe
     for module in (download, preprocess):
         make_units(module.__name__, units_of(module, recipe))
     return recipe

@@ -11,7 +11,7 @@ import pytest
 import jobs.evaluate
 import jobs.export
 import jobs.generate
-from kit.cluster import local
+from kit.cluster import lock
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
 from kit.errors import CheckpointError, RunError, StageError
@@ -65,7 +65,7 @@ def run(workspace: Path, arguments: tuple[str, ...]) -> Iterator[Run]:
     finally:
         start.send(signal.SIGCONT)
         run.stop.touch()
-        wait_until(lambda: not local.is_supervised(run), "the run's end")
+        wait_until(lambda: not lock.is_held(run), "the run's end")
 
 
 def relied_on(run: Run) -> dict[str, tuple[int, bytes]]:
@@ -88,7 +88,7 @@ def test_scores_of_a_checkpoint_come_while_the_training_lives(
     scores = run.at(STEP).evaluation / "scores.json"
     wait_until(scores.is_file, "scores")
     job = run.at(STEP).job("evaluate")
-    wait_until(lambda: not local.is_supervised(job), "the job's end")
+    wait_until(lambda: not lock.is_held(job), "the job's end")
     found = read_json(scores)
     # Of the weights of that step, not of the newest: stored as bf16, with the tokens after the last block.
     (validation,) = [

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from kit.cluster import local
+from kit.cluster import lock
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
 from kit.plan.flops import flops_per_token
@@ -56,7 +56,7 @@ def native(precision: str) -> bool:
 def stop(run: Run) -> None:
     """End a submitted run by its STOP file."""
     run.stop.touch()
-    wait_until(lambda: not local.is_supervised(run), "the run's end")
+    wait_until(lambda: not lock.is_held(run), "the run's end")
 
 
 def test_a_users_files_save_and_stop_and_the_next_submission_goes_on(workspace: Path) -> None:
@@ -89,7 +89,7 @@ def test_an_older_attempt_leaves_when_a_newer_one_has_begun(workspace: Path) -> 
     newer = run.attempt(2)
     newer.root.mkdir()
     write_json(newer.start, {"job": "elsewhere.1", "from_step": 0})
-    wait_until(lambda: not local.is_supervised(run), "the run's end")
+    wait_until(lambda: not lock.is_held(run), "the run's end")
     assert read_json(run.attempt(1).end)["outcome"] == "superseded"
     assert checkpoint.committed(run) == []
 
@@ -216,7 +216,7 @@ def test_saves_come_by_time_and_the_last_one_only_if_there_is_time(workspace: Pa
     train(workspace, "by-time", *rules, *grace, verb="submit")
     wait_for_step(run, saved.step + 3)
     os.kill(int(run.supervisor.read_text()), signal.SIGTERM)
-    wait_until(lambda: not local.is_supervised(run), "the run's end")
+    wait_until(lambda: not lock.is_held(run), "the run's end")
     end = end_of(run)
     assert (end["outcome"], end["reason"]) == ("interrupted", "SIGTERM")
     assert end["saved"] == saved.step
@@ -256,7 +256,7 @@ def fill_and_free(workspace: Path) -> None:
     assert all(found.problem() is None for found in checkpoint.committed(run))
     filler.unlink()
     wait_for_step(run, 400)
-    wait_until(lambda: not local.is_supervised(run), "the run's end")
+    wait_until(lambda: not lock.is_held(run), "the run's end")
     assert end_of(run)["outcome"] == "done"
     assert checkpoint.committed(run)[0].step == 400
     assert len(ledger.attempts(run)) == 1

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from kit.cluster import local, requeue
+from kit.cluster import lock, requeue
 from kit.config.recipe import Recipe, Release
 from kit.relay.resolve import load
 from kit.relay.stages import stages_of
@@ -185,11 +185,11 @@ def test_generate_prints_plain_text(preempted: Run, workspace: Path) -> None:
 def test_verify_finds_a_damaged_part_of_a_release(
     preempted: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recipe, _ = load(preempted.root)
+    project = load(preempted.root)
     samples, manifest = preempted.samples / "samples.json", preempted.samples / "manifest.json"
     before = (samples.read_bytes(), manifest.read_bytes())
     samples.write_bytes(b"{" + before[0][1:])
-    withdraw_broken(recipe, stages_of(recipe, "generate"))
+    withdraw_broken(project, stages_of(project.recipe, "generate"))
     assert "generate: samples is damaged, and will be made again" in capsys.readouterr().out
     assert not manifest.exists()
     samples.write_bytes(before[0])
@@ -276,7 +276,7 @@ def test_a_run_goes_on_after_its_supervisor_was_ended_and_saves_when_it_is_kille
     wait_until(ledger.attempts(run)[0].end.is_file, "end.json")
     saved = read_json(ledger.attempts(run)[0].end)["step"]
     assert saved >= 5
-    wait_until(lambda: not local.is_supervised(run), "the supervisor's end")
+    wait_until(lambda: not lock.is_held(run), "the supervisor's end")
 
     command("train", "submit", *arguments)
     wait_for_step(run, saved + 1)
@@ -327,7 +327,7 @@ def test_a_time_limit_on_this_machine_requeues_and_a_stop_file_ends_plainly(
     assert read_json(ledger.attempts(run)[1].start)["from_step"] == end["step"]
 
     run.stop.touch()
-    wait_until(lambda: not local.is_supervised(run), "the supervisor's end")
+    wait_until(lambda: not lock.is_held(run), "the supervisor's end")
     assert requeue.recorded(run)[-1]["reason"] == "stopped: STOP file"
     said = command("train", "status", *arguments)
     assert "; stopped\n  reason STOP file" in said
@@ -336,7 +336,7 @@ def test_a_time_limit_on_this_machine_requeues_and_a_stop_file_ends_plainly(
     wait_until(lambda: len(ledger.attempts(run)) > attempts, "next attempt")
     assert not run.stop.exists()
     os.kill(int(run.supervisor.read_text()), signal.SIGTERM)
-    wait_until(lambda: not local.is_supervised(run), "the supervisor's end")
+    wait_until(lambda: not lock.is_held(run), "the supervisor's end")
     assert read_json(ledger.attempts(run)[-1].end)["reason"] == "SIGTERM"
 
 

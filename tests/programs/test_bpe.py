@@ -203,7 +203,7 @@ def merge_in(run: Run) -> list[str]:
 
 def test_another_run_compiles_nothing(desk: Desk) -> None:
     runs = [
-        directory.prepare(*resolve.load(desk.recipe_file, [f"name={n}"])) for n in ("one", "two")
+        directory.prepare(resolve.load(desk.recipe_file, [f"name={n}"])) for n in ("one", "two")
     ]
     merge_in(runs[0])  # compiles, where nobody has before
     assert merge_in(runs[1]) == ["1 0", "1 0"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kit.cluster import local
+from kit.cluster import lock
 from kit.store.files import read_json
 from tests.speed import patience
 
@@ -51,7 +51,7 @@ def test_submit_sends_only_tasks_with_something_to_do(desk: Desk) -> None:
     run = desk.workspace.run("small")
     assert [job["tasks"] for job in read_json(run.jobs)["local"]] == [[1]]
     deadline = time.monotonic() + patience(60)
-    while (shards_of(desk) != whole or local.is_supervised(run)) and time.monotonic() < deadline:
+    while (shards_of(desk) != whole or lock.is_held(run)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert shards_of(desk) == whole
     assert "nothing to submit" in done(desk, "jobs.preprocess", "submit", *many)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kit.config.run import run_of
 from kit.errors import ConfigError
 from kit.relay import foresight
 from kit.relay.resolve import load
@@ -49,10 +48,10 @@ TOLD = [
 
 def problems(*overrides: str) -> list[str]:
     """What the jobs of the demo with these overrides would fail by."""
-    recipe, cluster = load(DEMO, list(overrides))
-    jobs = [stage.job(recipe) for stage in stages_of(recipe)]
+    project = load(DEMO, list(overrides))
+    jobs = [stage.job(project.recipe) for stage in stages_of(project.recipe)]
     try:
-        foresight.check(run_of(recipe), recipe, cluster, jobs)
+        foresight.check(project, jobs)
     except ConfigError as error:
         return [*error.args]
     return []
@@ -126,7 +125,7 @@ def test_a_run_that_has_begun_keeps_the_warm_up_it_has(tmp_path: Path) -> None:
     long = (f"workspace={tmp_path}", "training.warmup_steps=101")
     assert len(problems(*long)) == 1
     assert problems(f"workspace={tmp_path}", "training.warmup_steps=100") == []
-    run_of(load(DEMO, [*long])[0]).attempts.mkdir(parents=True)
+    load(DEMO, [*long]).run.attempts.mkdir(parents=True)
     assert problems(*long) == []
 
 
@@ -156,10 +155,8 @@ def test_a_deepspeed_file_with_a_key_of_the_recipes_is_told(tmp_path: Path) -> N
 
 def test_checkpoints_that_no_disk_here_can_hold(tmp_path: Path) -> None:
     wide = ("model.n_layer=4000", "model.n_embd=65536", "training.keep=100")
-    recipe, _ = load(DEMO, [f"workspace={tmp_path / 'not' / 'yet'}", *wide])
-    line = foresight.little_room(run_of(recipe), recipe)
+    line = foresight.little_room(load(DEMO, [f"workspace={tmp_path / 'not' / 'yet'}", *wide]))
     assert line is not None
     assert line.startswith(f"{tmp_path}: ")
     assert "101 checkpoints take " in line
-    small, _ = load(DEMO, [f"workspace={tmp_path}"])
-    assert foresight.little_room(run_of(small), small) is None
+    assert foresight.little_room(load(DEMO, [f"workspace={tmp_path}"])) is None

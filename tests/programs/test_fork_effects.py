@@ -141,15 +141,15 @@ def forked(
     """What is seen of a fork of one parent, with the changes given."""
     handlers = {number: signal.getsignal(number) for number in (*SIGNALS, signal.SIGCONT)}
     workspace = copy_of(tokens, tmp_path_factory.mktemp("forks"))
-    recipe, cluster = resolve.load(DEMO, [f"workspace={workspace}", *PARENT])
-    parent = directory.prepare(recipe, cluster)
+    project = resolve.load(DEMO, [f"workspace={workspace}", *PARENT])
+    parent = directory.prepare(project)
     blocks = train(parent)[0]._batches.blocks
 
     @cache
     def of(changes: tuple[str, ...]) -> Seen:
         given = [change.format(epochs=13.5 * 4 / blocks) for change in changes]
         name = f"fork-{len(list(parent.root.parent.iterdir()))}"
-        run = fork.begin(parent, recipe, cluster, AT, [f"name={name}", *given])
+        run = fork.begin(project, AT, [f"name={name}", *given])
         if FULL[0] in changes:  # a file stands in the way of the folder that the save makes
             last = run.checkpoint(16, 1)
             last.with_name(f".{last.name}").touch()

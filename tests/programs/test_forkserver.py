@@ -20,7 +20,7 @@ from tests.relay import wait_until
 from . import forked
 
 if TYPE_CHECKING:
-    from kit.config.cluster import Cluster
+    from kit.config.run import Project
     from kit.store.paths import Run
     from tests.conftest import Desk
 
@@ -31,11 +31,10 @@ class Supervisor:
     """As much of a supervisor as starts tasks."""
 
     def __init__(self, desk: Desk, **variables: str) -> None:
-        recipe = desk.recipe()
-        _, cluster = self._loaded(desk)
-        self.run: Run = directory.prepare(recipe, cluster)
+        project = self._loaded(desk)
+        self.run: Run = directory.prepare(project)
         paths = f"{self.run.code}:{ROOT}"  # where this job's module lies, which is not the kit's
-        self.cluster = cluster.model_copy(
+        self.cluster = project.cluster.model_copy(
             update={"environment": {"PYTHONPATH": paths, **variables}}
         )
         self.stopped = False
@@ -52,7 +51,7 @@ class Supervisor:
         return [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
 
     @staticmethod
-    def _loaded(desk: Desk) -> tuple[Any, Cluster]:
+    def _loaded(desk: Desk) -> Project:
         from kit.relay import resolve
 
         return resolve.load(desk.recipe_file, [], "local")

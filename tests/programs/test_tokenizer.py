@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from jobs import command
-from kit.cluster import local
+from kit.cluster import lock
 from kit.config.load import load_recipe
+from kit.config.run import run_of
 from kit.corpus import download, preprocess
 from kit.data import shards, tokens
 from kit.errors import ConfigError, InputError, StageError
@@ -174,7 +174,7 @@ def test_a_pick_is_refused_while_a_run_is_trained_on_the_tokenizer(made: Desk, n
 
 def test_a_pick_is_refused_while_the_run_is_at_work(made: Desk) -> None:
     recipe = made.recipe(LIST)
-    with local.hold(command.run_of(recipe)):
+    with lock.hold(run_of(recipe)):
         found = made.run("jobs.tokenizer", "run", str(made.recipe_file), LIST, "--pick", NAMES[2])
     assert found.returncode == 2
     assert "is at work on this run" in found.stderr

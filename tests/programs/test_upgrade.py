@@ -10,7 +10,7 @@ import pytest
 from kit.config import tokenizer
 from kit.config.load import load_cluster
 from kit.config.recipe import Recipe
-from kit.config.run import run_of
+from kit.config.run import Project, run_of
 from kit.errors import RunError
 from kit.relay.resolve import load
 from kit.relay.stages import stages_of
@@ -29,7 +29,7 @@ SHARDS_ON = ["preprocess", "count", "merge", "candidates", "tokenizer", "tokeniz
 
 
 def recipe(workspace: Path, *overrides: str) -> Recipe:
-    return load(DEMO, [f"workspace={workspace}", *overrides])[0]
+    return load(DEMO, [f"workspace={workspace}", *overrides]).recipe
 
 
 def to_make(recipe: Recipe) -> list[str]:
@@ -115,6 +115,6 @@ def test_a_run_of_an_older_version_is_submitted_again(desk: Desk) -> None:
     write_json(run.recipe, older)
     write_json(run.attempt(1).start, {"from_step": 0})
     cluster = load_cluster("local", desk.recipe_file, [])
-    assert directory.prepare(now, cluster).root == run.root
+    assert directory.prepare(Project.of(now, cluster)).root == run.root
     with pytest.raises(RunError, match=r"corpus\.filters\.duplicates: False -> True"):
-        directory.prepare(desk.recipe("corpus.filters.duplicates=true"), cluster)
+        directory.prepare(Project.of(desk.recipe("corpus.filters.duplicates=true"), cluster))

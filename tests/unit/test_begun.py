@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from typer.testing import CliRunner
 
-from jobs import command, evaluate, export, generate, pipeline, preprocess, tokenize, train
+from jobs import evaluate, export, generate, pipeline, preprocess, tokenize, train
 from kit.errors import RunError
 from kit.relay import resolve
 from kit.store.files import read_json, write_json
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 @pytest.fixture
 def finished(desk: Desk) -> Run:
     """The run of the small recipe after its last step."""
-    recipe, cluster = resolve.load(desk.recipe_file)
-    run = command.run_of(recipe)
-    write_json(run.recipe, recipe.model_dump(mode="json"))
-    write_json(run.cluster, cluster.model_dump(mode="json"))
+    project = resolve.load(desk.recipe_file)
+    run = project.run
+    write_json(run.recipe, project.recipe.model_dump(mode="json"))
+    write_json(run.cluster, project.cluster.model_dump(mode="json"))
     write_json(run.identity, {"id": "0123", "name": "small"})
     write_json(run.attempt(1).start, {"from_step": 0, "amendments": 0})
     write_json(run.attempt(1).end, {"outcome": "done", "step": 10})

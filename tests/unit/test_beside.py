@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from jobs import command
-from kit.cluster import local
+from kit.cluster import lock
 from kit.config.cluster import Cluster
 from kit.config.section import read_resolved
 from kit.errors import CheckpointError, RunError
@@ -38,10 +37,10 @@ def add_checkpoint(run: Run, step: int, attempt: int) -> Path:
 @pytest.fixture
 def run(desk: Desk) -> Run:
     """The run of the small recipe, of 10 steps, with a checkpoint of step 5."""
-    recipe, cluster = resolve.load(desk.recipe_file)
-    run = command.run_of(recipe)
-    write_json(run.recipe, recipe.model_dump(mode="json"))
-    write_json(run.cluster, cluster.model_dump(mode="json"))
+    project = resolve.load(desk.recipe_file)
+    run = project.run
+    write_json(run.recipe, project.recipe.model_dump(mode="json"))
+    write_json(run.cluster, project.cluster.model_dump(mode="json"))
     write_json(run.attempt(1).start, {"from_step": 0})
     rows = [{"kind": "step", "step": s, "learning_rate": s * 0.00005} for s in range(1, 8)]
     run.attempt(1).ledger.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
@@ -51,8 +50,7 @@ def run(desk: Desk) -> Run:
 
 def given(desk: Desk, run: Run, *overrides: str, step: int = 5) -> Run:
     """The directory of the job that evaluates step 5, all laid out."""
-    recipe, cluster = resolve.load(desk.recipe_file, list(overrides))
-    beside.prepare("evaluate", recipe, cluster, step, print)
+    beside.prepare("evaluate", resolve.load(desk.recipe_file, list(overrides)), step, print)
     return run.at(step).job("evaluate")
 
 
@@ -98,8 +96,7 @@ def test_a_checkpoint_made_again_after_a_rollback_is_taken_in_place_of_the_old_o
     shutil.rmtree(run.checkpoint(5, 1))
     write_json(run.attempt(2).start, {"from_step": 0})
     fresh = add_checkpoint(run, 5, 2)
-    recipe, _ = resolve.load(desk.recipe_file)
-    assert beside.state("evaluate", recipe, 5) == "stale"
+    assert beside.state("evaluate", resolve.load(desk.recipe_file), 5) == "stale"
     assert given(desk, run) == job
     assert source.of(job).checkpoint.folder.name == fresh.name
 
@@ -128,7 +125,7 @@ def test_no_gpu_is_taken_from_a_training_unless_the_cluster_says_so(
     desk: Desk, run: Run, alive: bool, override: str, device: str
 ) -> None:
     if alive:
-        with local.hold(run):
+        with lock.hold(run):
             job = given(desk, run, "cluster.device=cuda", override)
     else:
         job = given(desk, run, "cluster.device=cuda", override)
@@ -137,18 +134,18 @@ def test_no_gpu_is_taken_from_a_training_unless_the_cluster_says_so(
 
 
 def test_a_recipe_that_is_not_the_runs_own_is_refused(desk: Desk, run: Run) -> None:
-    recipe, cluster = resolve.load(desk.recipe_file, ["training.seed=3"], refuse=False)
+    project = resolve.load(desk.recipe_file, ["training.seed=3"], refuse=False)
     with pytest.raises(RunError, match=r"training.seed: 0 -> 3"):
-        beside.submit("evaluate", recipe, cluster, 5, print)
+        beside.submit("evaluate", project, 5, print)
     assert not run.beside.exists()
 
 
 def test_two_jobs_for_one_result_are_refused_and_two_results_are_not(desk: Desk, run: Run) -> None:
-    recipe, cluster = resolve.load(desk.recipe_file)
-    with local.hold(run), local.hold(run.at(5).job("generate")):
+    project = resolve.load(desk.recipe_file)
+    with lock.hold(run), lock.hold(run.at(5).job("generate")):
         given(desk, run)  # beside the training, and another result of the same step
-        with local.hold(run.at(5).job("evaluate")), pytest.raises(RunError, match="is at work"):
-            beside.run("evaluate", recipe, cluster, 5, print)
+        with lock.hold(run.at(5).job("evaluate")), pytest.raises(RunError, match="is at work"):
+            beside.run("evaluate", project, 5, print)
 
 
 def test_what_a_fork_was_begun_from_is_made_of_its_parent(desk: Desk, run: Run) -> None:
@@ -156,4 +153,4 @@ def test_what_a_fork_was_begun_from_is_made_of_its_parent(desk: Desk, run: Run) 
     write_json(run.attempt(1).start, {"from_step": 4})
     write_json(run.origin, {"run": "parent", "step": 4})
     with pytest.raises(CheckpointError, match=r"--step 4: .* begun from; give parent, or a later"):
-        beside.state("evaluate", resolve.load(desk.recipe_file)[0], 4)
+        beside.state("evaluate", resolve.load(desk.recipe_file), 4)

@@ -115,6 +115,24 @@ def test_an_engine_has_one_door(engine: str, door: str) -> None:
     assert users == {door}
 
 
+def test_only_the_room_of_the_cluster_tells_schedulers_apart() -> None:
+    # The precision is on the level of kit/cluster, which it may not ask.
+    may = {"kit/training/precision.py"}
+    for path in MODULES:
+        if name_of(path).startswith(("kit/cluster/", "kit/config/")) or name_of(path) in may:
+            continue
+        compared = [
+            node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Compare)
+        ]
+        told = {
+            ast.literal_eval(n)
+            for c in compared
+            for n in ast.walk(c)
+            if isinstance(n, ast.Constant)
+        }
+        assert not told & {"slurm", "local"}, name_of(path)
+
+
 def test_the_extractor_under_another_licence_is_never_imported() -> None:
     for path in MODULES:
         assert not any(dotted.split(".")[0] == "wikiextractor" for dotted in imported(path))

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from jobs import command, generate, preprocess, tokenize, tokenizer, train
+from jobs import generate, preprocess, tokenize, tokenizer, train
 from kit.cluster.requeue import Decision, decide_task
 from kit.cluster.state import JobState
 from kit.config.cluster import Cluster, TaskResources, TrainingResources
@@ -138,7 +138,7 @@ def test_a_task_has_the_retries_of_its_own_section(run: Run) -> None:
         training=TrainingResources(ranks_per_node=1),
     )
     at_work = JobState("RUNNING")
-    asked = (run, cluster, "export", "9.0", 1, at_work)
+    asked = (run, lambda: cluster, "export", "9.0", 1, at_work)
     assert decide_task(*asked, resources="single") == Decision(False, "failed 1 time (exit code 1)")
     assert decide_task(*asked, resources="network").requeue  # null: as arrays
 
@@ -146,16 +146,16 @@ def test_a_task_has_the_retries_of_its_own_section(run: Run) -> None:
 @pytest.fixture
 def begun(desk: Desk) -> Run:
     """The run of the small recipe, with a checkpoint and an export, of which only names are looked at."""
-    recipe, cluster = resolve.load(desk.recipe_file)
-    run = command.run_of(recipe)
-    write_json(run.recipe, recipe.model_dump(mode="json"))
-    write_json(run.cluster, cluster.model_dump(mode="json"))
+    project = resolve.load(desk.recipe_file)
+    run = project.run
+    write_json(run.recipe, project.recipe.model_dump(mode="json"))
+    write_json(run.cluster, project.cluster.model_dump(mode="json"))
     write_json(run.attempt(1).start, {"from_step": 0, "amendments": 0})
     write_json(run.attempt(1).end, {"outcome": "done", "step": 10})
     write_json(run.export / "manifest.json", {"causes": {}, "outputs": {}})
     # Another dtype than the run's: where the text would begin to be written, this is said.
-    released = recipe.release.model_copy(update={"dtype": "float32"})
-    exported = recipe.model_copy(update={"release": released})
+    released = project.recipe.release.model_copy(update={"dtype": "float32"})
+    exported = project.recipe.model_copy(update={"release": released})
     write_json(run.export / "recipe.json", exported.model_dump(mode="json"))
     return run
 

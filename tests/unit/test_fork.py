@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from jobs import command, train
+from jobs import train
 from kit.errors import CheckpointError, ConfigError, RunError
 from kit.relay import resolve
 from kit.run import directory
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 @pytest.fixture
 def parent(desk: Desk) -> Run:
     """The run of the small recipe, with checkpoints of steps 5 and 10."""
-    recipe, cluster = resolve.load(desk.recipe_file)
-    run = command.run_of(recipe)
-    write_json(run.recipe, recipe.model_dump(mode="json"))
-    write_json(run.cluster, cluster.model_dump(mode="json"))
+    project = resolve.load(desk.recipe_file)
+    run = project.run
+    write_json(run.recipe, project.recipe.model_dump(mode="json"))
+    write_json(run.cluster, project.cluster.model_dump(mode="json"))
     write_json(run.identity, {"id": "0123", "name": "small"})
     write_json(run.attempt(1).start, {"from_step": 0})
     for step in (5, 10):
@@ -82,9 +82,9 @@ def test_a_fork_says_how_it_is_started_and_is_submitted_as_it_stands(
 ) -> None:
     made = fork(parent, 5, "name=on", "training.steps=20")
     assert f"python -m jobs.train submit {made.root}\n" in capsys.readouterr().out
-    recipe, cluster = resolve.load(made.root)
-    assert directory.prepare(recipe, cluster) == made
-    assert recipe.training.steps == 20
+    project = resolve.load(made.root)
+    assert directory.prepare(project) == made
+    assert project.recipe.training.steps == 20
 
 
 def test_the_files_are_linked_and_outlive_the_parents(parent: Run) -> None:

@@ -34,9 +34,9 @@ def made(desk: Desk) -> Run:
     """A run that has begun, over a text that is read where it lies and one that is cut into parts."""
     packed = desk.folder / "web.txt.gz"
     packed.write_bytes(gzip.compress(desk.web.read_bytes()))
-    recipe, cluster = resolve.load(desk.recipe_file, [f"corpus.sources.web.location={packed}"])
-    desk.make(recipe, "download")
-    run = directory.prepare(recipe, cluster)
+    project = resolve.load(desk.recipe_file, [f"corpus.sources.web.location={packed}"])
+    desk.make(project.recipe, "download")
+    run = directory.prepare(project)
     run.attempt(1).root.mkdir(parents=True)
     return run
 
@@ -56,33 +56,34 @@ def test_a_workspace_that_moved_with_its_texts_is_done_as_before(made: Run, desk
     run = move(made, desk)
     now = run.root.parents[2]
     overrides = [f"workspace={now / 'work'}", f"corpus.sources.web.location={now / 'web.txt.gz'}"]
-    recipe, _ = resolve.load(now / desk.recipe_file.name, overrides)
+    project = resolve.load(now / desk.recipe_file.name, overrides)
+    recipe = project.recipe
     assert states(recipe) == {"done"}
     pieces = shards.pieces(recipe)
     assert {Path(piece["path"]).parent for piece in pieces} == {now, now / "work" / "raw" / "web"}
     assert [piece["xxh3"] for piece in pieces] == [piece["xxh3"] for piece in before]
     assert {**STAGES[0].census(run, recipe)}["done"] == 2
 
-    refuse_to_disturb(recipe, STAGES[:1])
-    directory.prepare(recipe, resolve.load(now / desk.recipe_file.name)[1])
-    assert resolve.load(run.root)[0] == recipe
+    refuse_to_disturb(project, STAGES[:1])
+    directory.prepare(project)
+    assert resolve.load(run.root).recipe == recipe
 
 
 def test_a_run_directory_is_read_as_of_where_it_lies(made: Run, desk: Desk) -> None:
     was = read_json(made.recipe)
     run = move(made, desk)
-    (recipe, cluster), workspace = resolve.load(run.root), run.root.parents[1]
-    assert Workspace(Path(recipe.workspace)).run("small") == run
+    project, workspace = resolve.load(run.root), run.root.parents[1]
+    assert Workspace(Path(project.recipe.workspace)).run("small") == run
     assert read_json(run.recipe) == was
     # Its texts lay outside: they are said to be gone, and where they lie now can be told.
-    download_now = report.facts(run, recipe, [str(run.root)])["stages"]["download"]
+    download_now = report.facts(project, [str(run.root)])["stages"]["download"]
     assert "no such file" in str(download_now)
     now = [f"corpus.sources.web.location={workspace.parent / 'web.txt.gz'}"]
     now.append(f"corpus.sources.jawiki.location={workspace.parent / 'dump.xml.bz2'}")
-    assert states(resolve.load(run.root, now)[0]) == {"done"}
+    assert states(resolve.load(run.root, now).recipe) == {"done"}
     with pytest.raises(ConfigError, match="recipe of a run directory stands"):
         resolve.load(run.root, ["corpus.sources.web.text_key=body"])
-    assert directory.prepare(recipe, cluster) == run
+    assert directory.prepare(project) == run
     assert read_json(run.recipe)["workspace"] == str(workspace)
 
 
@@ -91,7 +92,7 @@ def test_the_commands_of_a_report_are_quoted(
 ) -> None:
     run = move(made, desk)
     run.tensorboard.mkdir()
-    report.show(report.facts(run, resolve.load(run.root)[0], [str(run.root)]))
+    report.show(report.facts(resolve.load(run.root), [str(run.root)]))
     said = capsys.readouterr().out
     assert shlex.join([".venv/bin/tensorboard", "--logdir", str(run.tensorboard)]) in said
     assert (
@@ -117,10 +118,10 @@ def test_texts_that_lie_in_the_workspace_follow_it(made: Run, desk: Desk) -> Non
 def test_another_text_in_the_place_of_the_first_is_refused(made: Run, desk: Desk) -> None:
     other = desk.folder / "other.txt.gz"
     other.write_bytes(gzip.compress(b"not the text that was cut\n"))
-    recipe, _ = resolve.load(made.root, [f"corpus.sources.web.location={other}"])
+    project = resolve.load(made.root, [f"corpus.sources.web.location={other}"])
     for stages in (STAGES[:1], (TRAIN,)):
         with pytest.raises(RunError, match="of another size or time"):
-            refuse_to_disturb(recipe, stages)
+            refuse_to_disturb(project, stages)
 
 
 def test_a_linked_run_directory_belongs_to_the_workspace_that_links_it(
@@ -130,7 +131,7 @@ def test_a_linked_run_directory_belongs_to_the_workspace_that_links_it(
     made.root.symlink_to(aside)
     recipe = read_resolved(made.recipe, Recipe)
     assert recipe.workspace == str(desk.workspace.root)
-    assert resolve.load(made.root)[0] == recipe
+    assert resolve.load(made.root).recipe == recipe
 
 
 @pytest.mark.parametrize("name", ["raw/web", "tokens", "runs/small/checkpoints"])

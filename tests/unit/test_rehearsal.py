@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kit.cluster import local
+from kit.cluster import lock
 from kit.errors import JobFailed, RunError, StageError
 from kit.plan.flops import flops_per_token
 from kit.relay import rehearsal, resolve
@@ -48,7 +48,7 @@ def write_ledger(run: Run, number: int, seconds: list[float]) -> None:
 @pytest.fixture
 def report(desk: Desk, run: Run) -> dict[str, Any]:
     """That of a run of 3,000 epochs over 500 blocks in steps of 8, on two A100."""
-    recipe, cluster = resolve.load(
+    project = resolve.load(
         desk.recipe_file,
         [
             "training.steps=null", "training.epochs=3000", "training.validate_every=1000",
@@ -58,7 +58,7 @@ def report(desk: Desk, run: Run) -> dict[str, Any]:
     )  # fmt: skip
     # The first five steps of an attempt are slow, and not counted.
     write_ledger(run, 1, [90.0, 9, 9, 9, 9, 2.0, 2.0, 3.0])
-    return rehearsal.report(run, recipe, cluster)
+    return rehearsal.report(run, project.recipe, project.cluster)
 
 
 def test_the_first_steps_are_not_counted(report: dict[str, Any]) -> None:
@@ -112,7 +112,8 @@ def test_a_report_is_printed_with_its_units(
 
 def test_a_recipe_that_says_when_to_save_is_reckoned_by_it(desk: Desk, run: Run) -> None:
     write_ledger(run, 1, [9.0] * 5 + [2.0])
-    report = rehearsal.report(run, *resolve.load(desk.recipe_file))
+    project = resolve.load(desk.recipe_file)
+    report = rehearsal.report(run, project.recipe, project.cluster)
     assert report["whole"]["checkpoint_interval_seconds"] == 5 * 2.0
     assert report["whole"]["saves"] == 2
     assert report["measured"]["mfu"] is None
@@ -122,9 +123,9 @@ def test_a_limit_too_short_for_a_start_and_a_save_gets_nowhere(
     desk: Desk, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_ledger(run, 1, [1970.0] + [9.0] * 4 + [2.0])
-    loaded = resolve.load(desk.recipe_file, ["cluster.training.minutes=1"])
+    project = resolve.load(desk.recipe_file, ["cluster.training.minutes=1"])
     write_json(run.attempt(1).start, {"from_step": 0, "time": 900.0})
-    report = rehearsal.report(run, *loaded)
+    report = rehearsal.report(run, project.recipe, project.cluster)
     assert report["whole"]["attempts"] is None
     rehearsal.show(report)
     assert "none comes far enough, of 1 minute each" in capsys.readouterr().out
@@ -132,8 +133,9 @@ def test_a_limit_too_short_for_a_start_and_a_save_gets_nowhere(
 
 def test_attempts_too_short_to_measure_are_said_to_be(desk: Desk, run: Run) -> None:
     write_ledger(run, 1, [9.0] * 5)
+    project = resolve.load(desk.recipe_file)
     with pytest.raises(JobFailed, match="to measure"):
-        rehearsal.report(run, *resolve.load(desk.recipe_file))
+        rehearsal.report(run, project.recipe, project.cluster)
 
 
 def test_an_earlier_rehearsal_is_replaced(run: Run) -> None:
@@ -151,13 +153,13 @@ def test_a_run_that_is_no_rehearsal_is_not_replaced(run: Run) -> None:
 
 def test_a_rehearsal_at_work_is_not_replaced(run: Run) -> None:
     directory.identify(run, "small-rehearsal", rehearsal_of="small")
-    with local.hold(run), pytest.raises(RunError, match="is at work on this run"):
+    with lock.hold(run), pytest.raises(RunError, match="is at work on this run"):
         rehearsal.replace(run)
     assert run.identity.is_file()
 
 
 def test_a_rehearsal_before_the_tokens_are_made_says_what_is_missing(desk: Desk) -> None:
-    recipe, cluster = resolve.load(desk.recipe_file)
+    project = resolve.load(desk.recipe_file)
     with pytest.raises(StageError, match=r"run jobs\.\w+ first"):
-        rehearsal.rehearse(recipe, cluster, 50)
+        rehearsal.rehearse(project, 50)
     assert not desk.workspace.root.exists()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ from kit.cluster.jobs import Job, begin_anew
 from kit.cluster.requeue import Decision, decide_task, decide_training
 from kit.cluster.state import JobState
 from kit.config.cluster import Cluster, TaskResources, TrainingResources
+from kit.relay.snapshot import snapshot
 from kit.store.files import write_json
 
 if TYPE_CHECKING:
@@ -51,7 +54,7 @@ def hung(run: Run, job: str = JOB) -> None:
 
 def decide(run: Run, code: int, state: JobState, job: str = JOB) -> Decision:
     """A decision, on record as the trap leaves it."""
-    decision = decide_training(run, CLUSTER, job, code, state)
+    decision = decide_training(run, lambda: CLUSTER, job, code, state)
     requeue.record(run, job, "train", decision)
     return decision
 
@@ -59,7 +62,7 @@ def decide(run: Run, code: int, state: JobState, job: str = JOB) -> Decision:
 def task(run: Run, code: int, restarts: int = 0, state: JobState | None = None) -> Decision:
     """A decision over a task of an array, on record as the trap leaves it."""
     job = f"9.{restarts}"
-    decision = decide_task(run, CLUSTER, "preprocess", job, code, state or slurm())
+    decision = decide_task(run, lambda: CLUSTER, "preprocess", job, code, state or slurm())
     requeue.record(run, job, "preprocess", decision)
     return decision
 
@@ -189,12 +192,12 @@ def submitted(run: Run) -> None:
 
 def test_a_run_says_why_it_stopped_until_it_is_submitted_again(run: Run) -> None:
     submitted(run)
-    assert requeue.stopped(run) is None
+    assert snapshot(run).verdict is None
     ended(run, "stopped", "STOP file")
     decide(run, 75, slurm())
-    assert requeue.stopped(run) == "STOP file"
+    assert snapshot(run).verdict == "STOP file"
     submitted(run)
-    assert requeue.stopped(run) is None
+    assert snapshot(run).verdict is None
 
 
 def test_the_end_of_a_start_that_was_taken_for_lost_is_not_the_end_of_the_run(run: Run) -> None:
@@ -202,9 +205,9 @@ def test_the_end_of_a_start_that_was_taken_for_lost_is_not_the_end_of_the_run(ru
     ended(run, "superseded", "attempt 2 exists")
     decide(run, 75, slurm(restarts=1))
     decide(run, 137, slurm("RUNNING", restarts=1))
-    assert requeue.stopped(run) is None
+    assert snapshot(run).verdict is None
     decide(run, 75, slurm("COMPLETING"), "17.1")
-    assert requeue.stopped(run) == "cancelled"
+    assert snapshot(run).verdict == "cancelled"
 
 
 def test_the_end_of_an_earlier_start_says_nothing_of_this_one(run: Run) -> None:
@@ -271,7 +274,7 @@ def test_a_job_of_one_unit_does_not_meet_its_time_limit_for_ever(run: Run) -> No
     limit = slurm("COMPLETING", reason="TimeLimit")
     found = []
     for restarts in range(3):
-        decision = decide_task(run, CLUSTER, "tokenizer", f"9.{restarts}", 143, limit)
+        decision = decide_task(run, lambda: CLUSTER, "tokenizer", f"9.{restarts}", 143, limit)
         requeue.record(run, f"9.{restarts}", "tokenizer", decision)
         found.append(decision.requeue)
     assert found == [True, True, False]
@@ -366,3 +369,40 @@ def test_a_decision_that_was_cut_while_it_was_written_does_not_stop_the_next(run
         out.write('{"time": 1.0, "job": "17.0", "na')
     assert crash(run).requeue
     assert [row["reason"] for row in requeue.recorded(run)] == ["crash (exit code 1)"] * 2
+
+
+HEAVY = {"submitit", "pydantic", "torch", "transformers", "numpy", "mlflow"}
+
+
+def test_the_exit_trap_imports_nothing_that_takes_long() -> None:
+    listed = (
+        "import sys; from kit.cluster import requeue, scheduler; scheduler.of_kind('slurm'); "
+        "print(*{name.split('.')[0] for name in sys.modules})"
+    )
+    asked = subprocess.run(
+        [sys.executable, "-c", listed], capture_output=True, text=True, check=True
+    )
+    assert "kit" in asked.stdout.split()
+    assert not HEAVY & {*asked.stdout.split()}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state"),
+    [
+        ("done", slurm()),
+        ("stopped", slurm()),
+        ("interrupted", slurm(preempted=True)),
+        ("interrupted", slurm(left=NEAR)),
+        ("interrupted", slurm("COMPLETING")),
+    ],
+)
+def test_the_cluster_is_read_only_where_the_decision_depends_on_it(
+    run: Run, outcome: str, state: JobState
+) -> None:
+    def cluster() -> Cluster:
+        raise AssertionError("the cluster was read")
+
+    ended(run, outcome, "time")
+    decide_training(run, cluster, JOB, 75, state)
+    with pytest.raises(AssertionError, match="was read"):
+        decide_training(run, cluster, "18.0", 1, slurm())

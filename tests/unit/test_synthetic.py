@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from jobs import command
-from kit.cluster import local
+from kit.cluster import lock
+from kit.config.run import Project, run_of
 from kit.data import shards, tokens
 from kit.errors import RunError, StageError
 from kit.relay import rehearsal, resolve, synthetic
@@ -68,18 +68,18 @@ def test_those_of_a_rehearsal_at_work_are_left_alone(desk: Desk, recipe: Recipe)
     rehearsed = recipe.model_copy(update={"name": "small-rehearsal"})
     stand_in = synthetic.stand_in(rehearsed)
     synthetic.make(stand_in, steps=1, ranks=1)
-    run = command.run_of(stand_in)
+    run = run_of(stand_in)
     run.root.mkdir(parents=True)
     directory.identify(run, rehearsed.name, rehearsal_of="small")
-    _, cluster = resolve.load(desk.recipe_file)
-    with local.hold(run), pytest.raises(RunError, match="is at work on this run"):
-        rehearsal.rehearse(recipe, cluster, 10, with_synthetic=True)
+    project = Project.of(recipe, resolve.load(desk.recipe_file).cluster)
+    with lock.hold(run), pytest.raises(RunError, match="is at work on this run"):
+        rehearsal.rehearse(project, 10, with_synthetic=True)
     assert tokens.complete(stand_in)
 
 
 def test_without_tokens_a_rehearsal_says_that_there_is_another_way(
     desk: Desk, recipe: Recipe
 ) -> None:
-    _, cluster = resolve.load(desk.recipe_file)
+    project = Project.of(recipe, resolve.load(desk.recipe_file).cluster)
     with pytest.raises(StageError, match=r"run jobs\.download first, or give --synthetic"):
-        rehearsal.rehearse(recipe, cluster, 10)
+        rehearsal.rehearse(project, 10)

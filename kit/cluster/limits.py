@@ -28,7 +28,7 @@ _ELSEWHERE = {"partition", "time", "clusters", "qos", "reservation"}
 
 def problems(cluster: Cluster, jobs: Sequence[Job]) -> Iterator[str]:
     """A line for each limit that jobs do not keep to; none where Slurm does not say what they are."""
-    if cluster.kind != "slurm" or not jobs:
+    if not jobs:
         return
     if any(job.resources == "training" for job in jobs):
         yield from _of_warning(cluster)

@@ -1,0 +1,78 @@
+"""What the kit asks of a scheduler, of Slurm and of the supervisor of this machine."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING, get_args
+
+import pytest
+
+from kit.cluster import local, lock, scheduler, slurm
+from kit.cluster.scheduler import Scheduler, Sent
+from kit.config.cluster import Cluster
+from kit.errors import ClusterError, RunError
+from kit.store.files import write_json, write_text
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from kit.store.paths import Run
+
+ASKED = {
+    name: [*inspect.signature(function).parameters][1:]
+    for name, function in vars(Scheduler).items()
+    if inspect.isfunction(function) and not name.startswith("_")
+}
+
+
+@pytest.mark.parametrize("module", [slurm, local])
+def test_a_scheduler_has_all_that_is_asked_of_one(module: Scheduler) -> None:
+    assert {"check", "submit", "alive", "cancel", "state", "requeue", "exclude"} <= ASKED.keys()
+    for name, parameters in ASKED.items():
+        assert [*inspect.signature(getattr(module, name)).parameters] == parameters, name
+    assert isinstance(module.HERE, bool)
+
+
+def test_every_kind_of_cluster_has_a_scheduler() -> None:
+    kinds = get_args(Cluster.model_fields["kind"].annotation)
+    assert {*get_args(scheduler.Kind)} == {*kinds}
+    assert [scheduler.of_kind(kind) for kind in ("slurm", "local")] == [slurm, local]
+
+
+def test_a_run_is_alive_while_a_process_of_this_machine_holds_it(run: Run) -> None:
+    assert scheduler.alive(run) == []
+    with lock.hold(run):
+        (found,) = scheduler.alive(run)
+        assert (found.job, found.words) == (str(os.getpid()), "the local supervisor")
+        with pytest.raises(RunError, match=f"process {os.getpid()} is at work on this run"):
+            scheduler.refuse_second(run)
+    scheduler.refuse_second(run)
+
+
+def test_a_run_in_slurm_is_asked_of_slurm_first(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    write_json(run.jobs, {"slurm": {"train": "7"}})
+    for ask in (scheduler.alive, scheduler.refuse_second, scheduler.queue):
+        with pytest.raises(ClusterError, match="squeue"):
+            ask(run)  # type: ignore[operator]
+    assert local.alive(run) == []
+
+
+def test_a_local_job_is_cancelled_as_kill_does() -> None:
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as process:
+        local.cancel([str(process.pid)])
+    assert process.returncode == -signal.SIGTERM
+
+
+def test_what_was_sent_is_told(run: Run) -> None:
+    write_text(run.supervisor_log, "")
+    assert Sent({"count": "7", "train": "8"}).lines("x") == ["count: job 7", "train: job 8"]
+    assert Sent({}, 3, run.supervisor_log).lines("x") == [
+        f"x: process 3 is at work; see {run.supervisor_log}"
+    ]

@@ -1,0 +1,98 @@
+"""What the files of a run say at one moment."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import FrozenInstanceError
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from kit.cluster import requeue
+from kit.cluster.requeue import Decision
+from kit.relay.snapshot import End, Hang, Mistake, Submitted, snapshot
+from kit.store.files import write_json
+from kit.tracking import ledger
+
+if TYPE_CHECKING:
+    from kit.store.paths import Run
+
+
+def attempt(run: Run, number: int, start: int, steps: range, **end: Any) -> None:
+    """An attempt that began at `start` and has written these steps."""
+    write_json(run.attempt(number).start, {"from_step": start, "amendments": 0})
+    rows = [{"kind": "step", "attempt": number, "step": step} for step in steps]
+    run.attempt(number).ledger.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    if end:
+        write_json(run.attempt(number).end, {"reason": None, **end})
+
+
+def test_a_run_that_is_not_there_has_a_snapshot_too(run: Run) -> None:
+    seen = snapshot(run)
+    assert seen.submitted == Submitted()
+    assert (seen.attempts, seen.curve, seen.saved, seen.done, seen.stopped) == (
+        [], [], None, False, None,
+    )  # fmt: skip
+
+
+def test_the_curve_is_that_of_the_ledger_and_the_attempts_keep_their_rows(run: Run) -> None:
+    attempt(run, 1, 0, range(1, 8))
+    attempt(run, 2, 5, range(6, 11), outcome="done", step=10)
+    seen = snapshot(run)
+    assert [*seen.curve] == ledger.canonical(run)
+    assert [(row["attempt"], row["step"]) for row in seen.steps[4:7]] == [(1, 5), (2, 6), (2, 7)]
+    assert [len(one.rows) for one in seen.attempts] == [7, 5]
+    assert [one.end for one in seen.attempts] == [None, End("done", None, 10)]
+
+
+def test_without_the_curve_no_ledger_is_read(run: Run) -> None:
+    attempt(run, 1, 0, range(1, 3))
+    run.attempt(1).ledger.write_text("no row of a ledger\n")
+    seen = snapshot(run, curve=False)
+    assert (len(seen.begun), [*seen.curve]) == (1, [])
+    with pytest.raises(ValueError, match="Expecting value"):
+        snapshot(run)
+
+
+def test_training_is_done_with_a_saved_last_step_that_was_not_put_off(run: Run) -> None:
+    attempt(run, 1, 0, range(1, 11), outcome="done", step=10)
+    assert not snapshot(run).done
+    run.checkpoint(10, 1).mkdir(parents=True)
+    assert (snapshot(run).done, snapshot(run).saved) == (True, 10)
+    run.amendments.write_text(json.dumps({"key": "training.keep"}) + "\n")
+    assert snapshot(run).done
+    run.amendments.write_text(json.dumps({"key": "training.steps"}) + "\n")
+    assert not snapshot(run).done
+
+
+def test_hang_mistake_and_decisions_are_in_it(run: Run) -> None:
+    attempt(run, 1, 0, range(1, 3))
+    hang = {"job": "17.0", "rank": 1, "what": "step 3", "seconds": 601.0}
+    write_json(run.attempt(1).hang, hang)
+    write_json(run.mistake("preprocess"), {"job": "16_0.0", "message": "not UTF-8"})
+    requeue.record(run, "17.0", "train", Decision(True, "hang (rank 1, step 3)"))
+    seen = snapshot(run)
+    assert seen.attempts[0].hang == Hang(1, "step 3")
+    written = run.mistake("preprocess").stat().st_mtime
+    assert seen.mistakes == {"preprocess": Mistake("16_0.0", "not UTF-8", written)}
+    assert [row["reason"] for row in seen.decisions] == ["hang (rank 1, step 3)"]
+
+
+def test_why_training_stopped_by_the_decision_else_by_its_end_else_by_nothing(run: Run) -> None:
+    (run.attempt(1).root).mkdir(parents=True)
+    assert snapshot(run).stopped == "it ended without a word"
+    attempt(run, 1, 0, range(1, 3), outcome="interrupted", reason="SIGTERM", step=2)
+    assert snapshot(run).stopped == "interrupted (SIGTERM)"
+    requeue.record(run, "17.0", "train", Decision(False, "stopped: STOP file"))
+    assert (snapshot(run).verdict, snapshot(run).stopped) == ("STOP file", "STOP file")
+    write_json(run.jobs, {"time": time.time(), "slurm": {"train": "18"}})
+    assert snapshot(run).verdict is None
+
+
+def test_a_snapshot_does_not_change(run: Run) -> None:
+    seen = snapshot(run)
+    attempt(run, 1, 0, range(1, 3))
+    assert not seen.attempts
+    with pytest.raises(FrozenInstanceError):
+        seen.curve = ()  # type: ignore[misc]
