@@ -20,7 +20,7 @@ from kit.errors import ConfigError, InputError
 from kit.store import manifest
 from kit.store.paths import MANIFEST
 from kit.store.units import Unit, census, make_units
-from tests.unit.server import Server, serving
+from tests.server import Server, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
