@@ -11,9 +11,6 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from kit.cluster import lock
-from kit.config.recipe import Recipe
-from kit.config.section import read_resolved
-from kit.plan.flops import flops_per_token
 from kit.store.files import read_json, write_json
 from kit.store.paths import Run, Workspace
 from kit.tracking import ledger
@@ -205,7 +202,7 @@ def test_saves_come_by_time_and_the_last_one_only_if_there_is_time(workspace: Pa
     assert rows(run, "checkpoint")[0]["step"] == 1
     (begun,) = rows(run, "attempt")
     for row in rows(run, "step"):
-        work = flops_per_token(begun["parameters"], read_resolved(run.recipe, Recipe).model)
+        work = 6 * begun["parameters"] + 12 * 1 * 32 * 64  # a layer of width 32, 64 positions
         assert row["mfu"] == pytest.approx(row["tokens_per_second"] * work / 312e12)
         assert row["memory_bytes"] > 0
 

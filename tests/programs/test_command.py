@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from kit.config.run import run_of
+from kit.relay import resolve
 from kit.store.files import read_json, write_json
 from tests.conftest import ROOT
 
@@ -294,3 +296,18 @@ def test_the_help_of_a_job_imports_nothing_heavy(job: str) -> None:
     assert "jobs.command" in loaded
     assert not loaded & set(HEAVY)
     assert "Usage" in done.stdout
+
+
+def test_a_refused_amendment_and_a_refused_fork_are_one_line_and_exit_code_2(desk: Desk) -> None:
+    recipe, cluster = resolve.load(desk.recipe_file)
+    run = run_of(recipe)
+    write_json(run.recipe, recipe.model_dump(mode="json"))
+    write_json(run.cluster, cluster.model_dump(mode="json"))
+    write_json(run.attempt(1).start, {"from_step": 0, "amendments": 0})
+    for arguments, line in (
+        (("amend", str(run.root), "training.seed=1"), "error: training.seed: "),
+        (("fork", str(run.root), "--at", "7", "name=on"), "error: --at 7: "),
+    ):
+        found = desk.run("jobs.train", *arguments)
+        assert mistake(found).startswith(line)
+        assert found.stdout == ""

@@ -1,73 +1,15 @@
-"""The health of a run: what is a bad step, and what is done about one that does not end."""
+"""A step that does not end: its stacks are told, and the process ends itself."""
 
 from __future__ import annotations
 
-import math
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-import pytest
-
-from kit.config.recipe import Health
-from kit.plan.interval import checkpoint_interval
 from kit.store.files import read_json
-from kit.training.health import problem
-from kit.training.progress import Progress
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-def after(steps: int) -> Progress:
-    """A run whose losses were about 3, and its gradient norms about 1."""
-    progress = Progress()
-    for step in range(steps):
-        progress.good_step(3.0 + 0.01 * (step % 3), 1.0 + 0.01 * (step % 3), window=100)
-    return progress
-
-
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_what_is_not_finite_is_bad_from_the_first_step_on(value: float) -> None:
-    assert "loss" in str(problem(Health(), Progress(), value, 1.0))
-    assert problem(Health(), Progress(), 1.0, value) == "gradient not finite"
-    assert problem(Health(), Progress(), 1.0, 1.0) is None
-
-
-def test_a_spike_is_a_loss_so_far_above_the_median() -> None:
-    rules = Health(loss_spike=0.5)
-    assert problem(rules, after(10), 3.5, 1.0) is None
-    assert problem(rules, after(10), 3.52, 1.0) == "loss 3.520, the median is 3.010"
-    assert problem(rules, after(9), 99.0, 1.0) is None
-    assert problem(Health(), after(10), 99.0, 99.0) is None
-
-
-def test_a_gradient_spike_is_a_multiple_of_the_median() -> None:
-    rules = Health(gradient_spike=2)
-    assert problem(rules, after(10), 99.0, 2.0) is None
-    assert problem(rules, after(10), 3.0, 2.03) == "gradient norm 2.03, the median is 1.01"
-
-
-def test_the_median_is_of_the_last_steps_of_the_window() -> None:
-    progress = Progress()
-    for step in range(30):
-        progress.good_step(float(step), 1.0, window=10)
-    assert progress.losses == [float(step) for step in range(20, 30)]
-
-
-def test_progress_survives_a_checkpoint() -> None:
-    progress = after(12)
-    progress.passed_over = [[5, 9]]
-    assert Progress.of({**progress.facts(), "data": "d", "files": {}}) == progress
-
-
-def test_saves_are_as_far_apart_as_young_and_daly_compute() -> None:
-    day = 86_400.0
-    assert checkpoint_interval(0.5, 0.0, 0.0, 0) == pytest.approx(math.sqrt(2 * 0.5 * day))
-    # Nine interruptions in nine days, and the one of the prior: one a day still.
-    assert checkpoint_interval(0.5, 0.0, 9 * day, 9) == pytest.approx(math.sqrt(2 * 0.5 * day))
-    # A save is in flight a tenth of the time at the most.
-    assert checkpoint_interval(0.5, 100.0, 0.0, 0) == 1000.0
 
 
 HANG = """

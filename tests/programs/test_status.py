@@ -18,8 +18,8 @@ from kit.errors import EkidenError
 from kit.store.files import write_json
 from tests.conftest import ROOT
 from tests.relay import wait_until
+from tests.server import serving
 from tests.speed import patience
-from tests.unit.server import serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,13 +16,13 @@ from kit.config.tokenizer import Vocabulary
 from kit.data.shards import BOUNDARY
 from kit.tokenizer import assemble, bpe
 from kit.tokenizer.count import count
+from tests.dump import DUMP, needs_dump
 from tests.speed import LONG
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SOURCES = Path(transformers.__file__).parent / "models"
-REAL = Path(__file__).parents[3] / "shared/data/jawiki-head-multistream.xml.bz2"
 _SIZE = 6_000_000  # characters
 _CUTS = re.compile("(?<=[ぁ-ん])(?=[^ぁ-ん])|(?<=[^ぁ-ん])(?=[ぁ-ん])")  # near enough to words
 
@@ -40,7 +40,7 @@ def sources() -> Iterator[str]:
 
 def dump() -> Iterator[str]:
     """The head of a Japanese Wikipedia as it is, cut where hiragana begin and end."""
-    text = bz2.decompress(REAL.read_bytes())[: 3 * _SIZE].decode(errors="ignore")
+    text = bz2.decompress(DUMP.read_bytes())[: 3 * _SIZE].decode(errors="ignore")
     for line in text.translate({ord("▁"): None, ord("␤"): None}).split("\n"):
         yield " ".join(_CUTS.sub(" ", line).split()) + "\n"
 
@@ -54,9 +54,7 @@ def model_of(tokenizer: Tokenizer) -> tuple[dict[str, int], list[Any]]:
     "text",
     [
         sources,
-        pytest.param(
-            dump, marks=pytest.mark.skipif(not REAL.is_file(), reason="no ../shared/data")
-        ),
+        pytest.param(dump, marks=needs_dump),
     ],
 )
 def test_the_merges_are_those_of_tokenizers(text: Any, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from kit.corpus.dump import multistream, wikitext
 from kit.corpus.faults import Faults
 from kit.corpus.normalise.normaliser import Normaliser
 from kit.errors import InputError
+from tests.dump import DUMP, needs_dump
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -26,9 +27,7 @@ if TYPE_CHECKING:
     from tests.conftest import Desk
 
 DEMO = Path(__file__).parents[2] / "configs/demo/jawiki-demo-pages-articles-multistream.xml.bz2"
-REAL = Path(__file__).parents[3] / "shared/data/jawiki-head-multistream.xml.bz2"
-real = pytest.mark.skipif(not REAL.is_file(), reason="no ../shared/data with a real dump")
-DUMPS = [pytest.param(DEMO, id="demo"), pytest.param(REAL, id="real", marks=real)]
+DUMPS = [pytest.param(DEMO, id="demo"), pytest.param(DUMP, id="real", marks=needs_dump)]
 UNIT_SIZES = [1, 20_000, 300_000, 10**9]
 
 
@@ -97,14 +96,14 @@ def test_documents_do_not_depend_on_the_size_of_a_unit(dump: Path) -> None:
     assert text_of(dump, 8_000) == text_of(dump, 10**9)
 
 
-@real
+@needs_dump
 def test_documents_of_a_real_dump_do_not_depend_on_the_size_of_a_unit() -> None:
-    assert text_of(REAL, 1_000_000) == text_of(REAL, 10**9)
+    assert text_of(DUMP, 1_000_000) == text_of(DUMP, 10**9)
 
 
-@real
+@needs_dump
 def test_a_real_dump_gives_its_articles_and_no_other_page() -> None:
-    documents = text_of(REAL, 10**9)
+    documents = text_of(DUMP, 10**9)
     assert 200 <= len(documents) <= 223  # of 262 pages 223 are articles; redirects have no text
     text = "\n".join(line for document in documents for line in document)
     assert len(text) > 1_000_000

@@ -7,8 +7,6 @@ Half an hour each on two cores, so never part of `make test`:
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,22 +14,22 @@ import pytest
 from kit.store.files import read_json
 from kit.store.paths import Workspace
 from kit.tracking import ledger
+from tests.dump import DUMP, needs_dump
 from tests.relay import ROOT, command
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from .conftest import Slurm
 
 pytestmark = [pytest.mark.trial, pytest.mark.slurm, pytest.mark.timeout(7200)]
 
-DUMP = Path(
-    os.environ.get("DUMP", ROOT.parent / "shared" / "data" / "jawiki-head-multistream.xml.bz2")
-)
 SMALL = (
     "model.n_layer=2",
     "model.n_embd=80",
     "training.steps=2",
     "training.warmup_steps=1",
-    f"corpus.sources.jawiki.location={DUMP}",
+    f"corpus.sources.jawiki.location={DUMP.resolve()}",
     f"corpus.sources.cc100.location={ROOT / 'configs' / 'demo' / 'web.txt.xz'}",
     # A few documents of each hundred, where the recipe takes one of a thousand: the text is small.
     "corpus.held_out=0.03",
@@ -42,7 +40,7 @@ SMALL = (
 )
 
 
-@pytest.mark.skipif(not DUMP.is_file(), reason=f"no dump at {DUMP}; name one in DUMP")
+@needs_dump
 @pytest.mark.parametrize("recipe", ["gpt2-xl-ja", "gpt2-xl-ja-article"])
 def test_the_recipe_runs_on_eight_ranks(recipe: str, slurm: Slurm, tmp_path: Path) -> None:
     where = (f"workspace={tmp_path}", "--cluster", str(ROOT / "sbatch" / "slurm" / "cluster.yaml"))

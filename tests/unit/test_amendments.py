@@ -196,13 +196,6 @@ def test_what_is_no_run_directory_is_a_mistake(desk: Desk) -> None:
             train.amend_verb(place, ["training.steps=30"])
 
 
-def test_a_refused_amendment_is_one_line_and_exit_code_2(desk: Desk, submitted: Run) -> None:
-    done = desk.run("jobs.train", "amend", str(submitted.root), "training.seed=1")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: training.seed: ")
-    assert done.stderr.count("\n") == 1
-
-
 def test_the_unchanged_recipe_is_still_the_runs(desk: Desk, submitted: Run) -> None:
     amend(submitted, "training.steps=30", "cluster.training.minutes=90")
     project = resolve.load(desk.recipe_file)

@@ -26,6 +26,8 @@ LEVELS = (
     {"release"},
     {"relay"},  # the stages in order
 )
+# Above them all, for scripts and notebooks: it may know every room, and no room knows it.
+LIBRARY = "library.py"
 ROOMS = set().union(*LEVELS)
 MODULES = sorted([*(ROOT / "kit").rglob("*.py"), *(ROOT / "jobs").rglob("*.py")])
 OF_KIT = [path for path in MODULES if path.is_relative_to(ROOT / "kit")]
@@ -63,7 +65,11 @@ def room_of(dotted: str) -> str | None:
 
 
 def may_know(room: str) -> set[str]:
-    """The rooms that the modules of a room may import from."""
+    """The rooms that a module of a room, or one that lies in none, may import from."""
+    if room == LIBRARY:
+        return ROOMS
+    if room not in ROOMS:
+        return set()
     level = next(number for number, rooms in enumerate(LEVELS) if room in rooms)
     return {room}.union(*LEVELS[:level])
 
@@ -84,8 +90,12 @@ def test_there_is_something_to_look_at() -> None:
     assert "tracking" in graph()["training"]
 
 
-def test_every_module_of_the_kit_but_its_errors_has_a_room() -> None:
-    assert {path.name for path in (ROOT / "kit").glob("*.py")} == {"__init__.py", "errors.py"}
+def test_every_module_of_the_kit_but_its_errors_and_the_library_has_a_room() -> None:
+    assert {path.name for path in (ROOT / "kit").glob("*.py")} == {
+        "__init__.py",
+        "errors.py",
+        LIBRARY,
+    }
     assert {
         path.relative_to(ROOT / "kit").parts[0] for path in OF_KIT if path.parent.name != "kit"
     } == ROOMS
@@ -95,10 +105,15 @@ def test_every_module_of_the_kit_but_its_errors_has_a_room() -> None:
 @pytest.mark.parametrize("path", OF_KIT, ids=name_of)
 def test_a_module_imports_from_its_own_room_and_from_levels_below(path: Path) -> None:
     room = path.relative_to(ROOT / "kit").parts[0]
-    allowed = may_know(room) if room in ROOMS else set()
+    allowed = may_know(room)
     for dotted in imported(path):
         assert dotted.split(".")[0] not in ("jobs", "typer"), dotted
         assert room_of(dotted) in (None, *allowed), dotted
+
+
+def test_no_room_may_know_the_library() -> None:
+    assert room_of("kit.library.tokens") == "library"
+    assert all("library" not in may_know(room) for room in ROOMS)
 
 
 def test_the_rooms_have_no_circle() -> None:

@@ -21,7 +21,7 @@ from kit.store import manifest
 from kit.store.paths import MANIFEST
 from kit.store.units import Unit, census, make_units
 from tests.conftest import units_of
-from tests.unit.server import Server, serving
+from tests.server import Server, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import signal
-import subprocess
-import sys
+import os
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -18,16 +16,6 @@ from kit.store.files import atomic, file_hash, is_temporary, zstd_reader, zstd_w
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
-
-KILLED_IN_THE_MIDDLE = """
-import os, signal, sys
-from pathlib import Path
-from kit.store.files import atomic
-with atomic(Path(sys.argv[1])) as out:
-    out.write(b"x" * 5_000_000)
-    out.flush()
-    os.kill(os.getpid(), signal.SIGKILL)
-"""
 
 
 def write_half(opened: AbstractContextManager[IO[Any]], half: str | bytes, error: type) -> None:
@@ -60,21 +48,30 @@ def test_an_exception_leaves_the_file_that_was_there(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 1
 
 
-@pytest.mark.parametrize("before", [None, b"old"])
-def test_a_killed_write_leaves_the_file_as_it_was(
-    tmp_path: Path, root: Path, before: bytes | None
+def test_a_file_is_on_disk_before_it_has_its_name_and_so_is_its_directory_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    target = tmp_path / "a.bin"
-    if before is not None:
-        target.write_bytes(before)
-    done = subprocess.run(
-        [sys.executable, "-c", KILLED_IN_THE_MIDDLE, str(target)], cwd=root, check=False
-    )
-    assert done.returncode == -signal.SIGKILL
-    assert (target.read_bytes() if target.exists() else None) == before
-    left = [path for path in tmp_path.iterdir() if path != target]
-    assert left
-    assert all(is_temporary(path) for path in left)
+    happened: list[tuple[str, Path, bytes | None]] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def synced(descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        happened.append(("sync", path, path.read_bytes() if path.is_file() else None))
+        fsync(descriptor)
+
+    def renamed(path: Path, target: Path) -> Path:
+        happened.append(("rename", path, None))
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", renamed)
+    with atomic(tmp_path / "a.bin") as out:
+        out.write(b"abc")
+    kinds, paths, contents = zip(*happened, strict=True)
+    assert kinds == ("sync", "rename", "sync")
+    assert contents[0] == b"abc"  # all of it has left Python's buffer
+    assert is_temporary(paths[0])
+    assert paths[1:] == (paths[0], tmp_path)
 
 
 def test_two_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
@@ -155,29 +152,3 @@ def test_a_hash_is_that_of_the_bytes(tmp_path: Path) -> None:
 
 def test_a_hash_of_text_is_the_same_on_every_machine() -> None:
     assert files.text_hash("駅伝") == 10_442_249_243_099_128_091
-
-
-PRINTS = """
-import sys
-from kit.cluster.entry import spare_output
-
-if sys.argv[1] == "spared":
-    spare_output()
-for stream in (sys.stdout, sys.stderr):
-    print("a line for the log", file=stream, flush=True)
-    print("駅伝" * 10_000, file=stream, flush=True)
-"""
-
-
-@pytest.mark.parametrize("how", ["spared", "not spared"])
-def test_a_log_on_a_full_disk_is_no_error_to_who_writes_it(root: Path, how: str) -> None:
-    with Path("/dev/full").open("wb") as full:  # a disk with no room left
-        command = [sys.executable, "-c", PRINTS, how]
-        done = subprocess.run(command, cwd=root, stdout=full, stderr=full, check=False)
-    assert (done.returncode == 0) is (how == "spared")
-
-
-def test_a_log_says_what_is_printed(root: Path) -> None:
-    command = [sys.executable, "-c", PRINTS, "spared"]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
-    assert done.stdout == done.stderr == "a line for the log\n" + "駅伝" * 10_000 + "\n"

@@ -168,13 +168,6 @@ def test_a_fork_wants_a_name_of_its_own(parent: Run) -> None:
         fork(parent, 5, "name=../up")
 
 
-def test_a_refused_fork_is_one_line_and_exit_code_2(desk: Desk, parent: Run) -> None:
-    done = desk.run("jobs.train", "fork", str(parent.root), "--at", "7", "name=on")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: --at 7: ")
-    assert done.stderr.count("\n") == 1
-
-
 def test_a_drill_of_the_parent_is_not_the_forks(parent: Run) -> None:
     cluster = read_json(parent.cluster)
     write_json(parent.cluster, cluster | {"preempt_at_step": 5})

@@ -72,6 +72,15 @@ def test_a_grace_counts_from_the_signal(
     assert 900 < watch.seconds_left(None) <= 1000
 
 
+def test_a_limit_before_the_end_of_the_grace_counts(
+    run: Run, interruption: Interruption, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EKIDEN_END_TIME", str(int(time.time()) + 30))
+    watch = lookout(run, interruption)
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert 0 < watch.seconds_left(600) <= 30
+
+
 def test_a_stop_file_is_seen(run: Run, interruption: Interruption) -> None:
     run.stop.touch()
     assert seen(run, interruption) is Reason.STOP_FILE

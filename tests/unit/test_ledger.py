@@ -10,12 +10,9 @@ from kit.store.files import write_json
 from kit.store.paths import Run
 from kit.tracking import ledger
 from kit.tracking.tensorboard import EventFile
-from tests.disk import fill, small_disk
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from kit.store.paths import Attempt
 
 
 def attempt(
@@ -178,26 +175,6 @@ def test_the_end_of_a_long_ledger_is_not_read_from_its_beginning(run: Run) -> No
     path = run.attempt(1).ledger
     path.write_bytes(b"no JSON at all\n" * 100_000 + path.read_bytes())
     assert [row["step"] for row in ledger.canonical(run, 5)] == [6, 7, 8]
-
-
-def test_rows_wait_for_a_full_disk_and_none_is_lost(run: Run) -> None:
-    place = run.attempt(1)
-    place.root.mkdir()
-    with small_disk(place.root, "64k"):
-        fill_and_free(place)
-
-
-def fill_and_free(place: Attempt) -> None:
-    book = ledger.Ledger(place)
-    added = [book.add("step", step=1, text="a" * 100)]
-    filler = fill(place.root)
-    added += [book.add("step", step=step, text="b" * 1000) for step in range(2, 20)]
-    with pytest.raises(OSError, match="No space left"):
-        book.sync()
-    filler.unlink()
-    added.append(book.add("step", step=20))
-    book.close()
-    assert list(ledger.rows(place)) == added
 
 
 def test_two_runs_of_one_recipe_are_compared_without_clock_and_speed(run: Run) -> None:

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,16 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CAUSES = manifest.causes("weave", 1, {"threads": 3}, {"wool": "abc"})
-
-KILLED_BEFORE_COMMIT = """
-import os, signal, sys
-from pathlib import Path
-from kit.store.units import Unit, make_units
-def make(folder):
-    (folder / "cloth").write_bytes(b"whole")
-    os.kill(os.getpid(), signal.SIGKILL)
-make_units("weave", [Unit("a", Path(sys.argv[1]), {}, make)])
-"""
 
 
 class Loom(Section):
@@ -175,16 +161,6 @@ def test_a_file_of_an_earlier_recipe_is_no_output_of_the_next(folder: Path) -> N
     causes = manifest.causes("weave", 1, {"threads": 1}, {})
     make_units("weave", [Unit("unit", folder, causes, make)])
     assert sorted(read_json(folder / MANIFEST)["outputs"]) == ["cloth"]
-
-
-def test_a_folder_whose_process_was_killed_before_commit_is_missing(
-    tmp_path: Path, root: Path
-) -> None:
-    command = [sys.executable, "-c", KILLED_BEFORE_COMMIT, str(tmp_path / "a")]
-    done = subprocess.run(command, cwd=root, check=False, capture_output=True, env=os.environ)
-    assert done.returncode == -signal.SIGKILL
-    assert (tmp_path / "a" / "cloth").read_bytes() == b"whole"
-    assert manifest.state(tmp_path / "a", {}) == "missing"
 
 
 def test_a_folder_that_is_made_again_is_missing_until_it_is_committed(folder: Path) -> None:

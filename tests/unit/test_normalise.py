@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from kit.config.recipe import Normalise
 from kit.corpus.normalise.normaliser import Normaliser
 from kit.corpus.normalise.preserve import SPACED_SCRIPTS
+from tests.dump import DUMP, needs_dump
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -119,11 +120,9 @@ def test_the_demo_becomes_what_neologdn_makes_of_it(root: Path) -> None:
     )
 
 
-def test_a_real_dump_becomes_what_neologdn_makes_of_it(root: Path) -> None:
-    dump = root.parent / "shared/data/jawiki-head-multistream.xml.bz2"
-    if not dump.exists():
-        pytest.skip(f"no {dump}")
-    with bz2.open(dump, "rt", encoding="utf-8", newline="\n") as stream:
+@needs_dump
+def test_a_real_dump_becomes_what_neologdn_makes_of_it() -> None:
+    with bz2.open(DUMP, "rt", encoding="utf-8", newline="\n") as stream:
         assert_equal_to_neologdn([line.rstrip("\n") for line in stream.readlines(1_500_000)])
 
 

@@ -9,8 +9,6 @@ import itertools
 import lzma
 import os
 import random
-import shutil
-import subprocess
 import tracemalloc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +23,6 @@ from kit.corpus.faults import Faults
 from kit.corpus.raw import pieces
 from kit.corpus.raw.lines import LINE_BYTES
 from kit.errors import InputError
-from tests.disk import fill, small_disk
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -219,17 +216,6 @@ def test_xz_of_several_blocks_is_cut_at_blocks_and_not_copied(tmp_path: Path) ->
     assert len({piece["xxh3"] for piece in found}) == len(found) > 5
 
 
-@pytest.mark.skipif(shutil.which("xz") is None, reason="there is no xz")
-def test_a_file_of_xz_with_block_size_is_cut_at_blocks(tmp_path: Path) -> None:
-    text = long_text()
-    (tmp_path / "a").write_bytes(text)
-    subprocess.run(["xz", "-0", "--block-size=200000", tmp_path / "a"], check=True)
-    assert str(tmp_path / "a.xz") not in [p["path"] for p in cut(tmp_path / "a.xz", 49_000)]
-    found = cut(tmp_path / "a.xz", 200_000)
-    assert [piece["start"] for piece in found] == [*range(0, len(text), 200_000)]
-    assert read(found) == [[line] for line in text.decode().split("\n\n")]
-
-
 def test_xz_of_few_large_blocks_is_made_into_parts(tmp_path: Path) -> None:
     text = long_text()
     (tmp_path / "a.xz").write_bytes(blocks(text[:9], text[9:]))
@@ -406,16 +392,6 @@ def test_a_file_that_changed_after_it_was_cut_is_refused(tmp_path: Path, suffix:
     path.unlink()
     with pytest.raises(InputError, match=r"is not what jobs\.download found"):
         read(found)
-
-
-def test_a_full_disk_is_told_with_the_part_that_did_not_fit(tmp_path: Path) -> None:
-    source = tmp_path / "a.gz"
-    source.write_bytes(long_text(".gz"))
-    (tmp_path / "small").mkdir()
-    with small_disk(tmp_path / "small", "256k"):
-        fill(tmp_path / "small")
-        with pytest.raises(InputError, match=r"part-00000.*cannot be written \(No space left"):
-            cut(source, folder=tmp_path / "small")
 
 
 def test_where_a_text_is_cut_equal_bytes_come_of_it(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import pytest
 
 from kit.cluster import lock
 from kit.errors import JobFailed, RunError, StageError
-from kit.plan.flops import flops_per_token
 from kit.relay import rehearsal, resolve
 from kit.run import directory
 from kit.store.files import write_json
@@ -77,9 +76,9 @@ def test_of_saves_and_validations_the_longest_counts(report: dict[str, Any]) -> 
     assert measured["memory_bytes"] == 3_000_000
 
 
-def test_the_mfu_is_of_all_ranks(desk: Desk, report: dict[str, Any]) -> None:
-    work = flops_per_token(PARAMETERS, desk.recipe().model)
-    assert report["measured"]["mfu"] == pytest.approx(64 * work / (2 * 312e12))
+def test_the_mfu_is_of_all_ranks(report: dict[str, Any]) -> None:
+    work = 6 * PARAMETERS + 12 * 1 * 16 * 16  # one layer of width 16, 16 positions
+    assert report["measured"]["mfu"] == pytest.approx(64 * work / (2 * 312e12), rel=1e-12)
 
 
 def test_the_whole_run_is_reckoned_from_it(report: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kit.corpus import sentences
 from kit.corpus.sentences import split, split_lines
 from tests.benchmarks.peers.script import ssplit
 
@@ -86,11 +87,23 @@ def test_a_line_that_holds_a_line_feed_stays_one_line() -> None:
     assert split_lines(["一つ。\n二つ", LONG]) == [["一つ。", "\n二つ"], [LONG]]
 
 
-def test_a_bracket_that_stays_open_takes_no_longer_for_a_long_line() -> None:
-    # Past the time limit of a test, where each piece means counting anew what was held before.
-    line = "一つ。「" + "文である。" * 250_000
+def test_a_bracket_that_stays_open_has_no_character_counted_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counted: list[int] = []
+
+    def noted(text: str, opening: str, closing: str) -> int:
+        counted.append(len(text))
+        return opened(text, opening, closing)
+
+    opened = sentences._opened
+    monkeypatch.setattr(sentences, "_opened", noted)
+    line = "一つ。「" + "文である。" * 2_000
     assert split(line) == ["一つ。", line[3:]]
+    assert sum(counted) == 2 * len(line)  # once for each of the two sorts of brackets
+    counted.clear()
     assert split_lines([line]) == [split(line)]
+    assert sum(counted) <= 2 * len(line)
 
 
 def test_the_demo_is_split_as_textformatting_splits_it(root: Path) -> None:

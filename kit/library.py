@@ -1,0 +1,157 @@
+"""A run in Python: its tokens, documents, ledger and weights, for a notebook or a script of one's own.
+
+Each function takes the path of a run directory, of a run that is finished or under way, and only reads.
+What is not there yet, or no longer what the run was made from, raises a subclass of `EkidenError` that says
+which job makes it. docs/library.md shows them at work.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kit.data import shards
+from kit.errors import CheckpointError, ConfigError
+from kit.relay import resolve
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+
+    from kit.training.dataset import Blocks
+
+
+def tokens(run: str | os.PathLike[str], part: str = shards.TRAIN) -> Blocks:
+    """The blocks that training reads, as a torch Dataset; of `part` "held-out" those it is validated on.
+
+    An item is a block and the token after it, int64, shape [n_positions + 1]. `sample(g)` is sample g of
+    the run, in the order of training; `row` has the tokens in numpy.
+
+    >>> from kit import library
+    >>> data = library.tokens("work/demo/runs/demo")
+    >>> len(data)
+    569
+    >>> block = data[0]
+    >>> block.dtype, block.shape
+    (torch.int64, torch.Size([129]))
+    >>> inputs, labels = block[:-1], block[1:]
+
+    In shuffled batches of eight blocks:
+
+    >>> from torch.utils.data import DataLoader
+    >>> next(iter(DataLoader(data, batch_size=8, shuffle=True))).shape
+    torch.Size([8, 129])
+
+    In numpy: any slice of the whole, and the files as they lie on disk, mapped and not copied.
+
+    >>> len(data.row)
+    72886
+    >>> data.row.slice(0, 4).dtype
+    dtype('int64')
+    >>> data.row.files[0].dtype
+    dtype('uint16')
+    """
+    from kit.data import tokens
+    from kit.training.dataset import Blocks
+
+    recipe = resolve.read_run(Path(run)).recipe
+    row = tokens.open_part(tokens.complete(recipe), _known(part), recipe)
+    return Blocks(row, recipe.model.n_positions, recipe.training.seed)
+
+
+def documents(
+    run: str | os.PathLike[str], part: str = shards.TRAIN, *, segmented: bool = False
+) -> Iterator[str]:
+    """The documents of the run's shards, in the order of the corpus, as plain text.
+
+    With `segmented` as a shard has them: a sentence a line, a space between words.
+
+    >>> from kit import library
+    >>> texts = list(library.documents("work/demo/runs/demo", "held-out"))
+    >>> len(texts)
+    8
+    >>> texts[0].splitlines()[0]
+    '灯野川'
+    >>> next(library.documents("work/demo/runs/demo", "held-out", segmented=True)).split()[:3]
+    ['灯', '野', '川']
+    """
+    recipe = resolve.read_run(Path(run)).recipe
+    files = [shards.part_file(one.folder, _known(part)) for one in shards.complete(recipe)]
+    texts = (text for file in files for text in shards.texts(file))
+    return texts if segmented else (shards.plain_text(text.split("\n")) for text in texts)
+
+
+def ledger(run: str | os.PathLike[str], kind: str = "step") -> Any:
+    """The run's curve as a pandas DataFrame, a row a step; with `kind` "validation" a row a validation.
+
+    Every step once, whatever interrupted the run; empty before its first step. Raises ConfigError where
+    pandas is not installed.
+
+    >>> from kit import library
+    >>> curve = library.ledger("work/demo/runs/demo")
+    >>> curve.index.name, curve.index.is_unique
+    ('step', True)
+    >>> round(float(curve.loss[1]), 1)  # that of chance: ln 2,000
+    7.6
+    >>> validations = library.ledger("work/demo/runs/demo", "validation")
+    >>> validations.index.tolist()[:2], round(float(validations.validation_loss[0]), 1)
+    ([0, 25], 7.6)
+    """
+    from kit.tracking import ledger
+
+    if kind not in ledger.CURVE:
+        raise ConfigError(f"kind={kind!r}: a curve has rows of {' and '.join(ledger.CURVE)}")
+    try:
+        import pandas
+    except ImportError:
+        raise ConfigError("kit.library.ledger needs pandas; pip install pandas") from None
+    found = resolve.read_run(Path(run)).run
+    rows = [row for row in ledger.canonical(found) if row["kind"] == kind]
+    steps = pandas.Index([row["step"] for row in rows], name="step", dtype="int64")
+    return pandas.DataFrame(rows, index=steps).drop(columns="step", errors="ignore")
+
+
+def model(run: str | os.PathLike[str], step: int | None = None) -> Any:
+    """A checkpoint's weights as a transformers model on the CPU, in the dtype of the release.
+
+    It is the newest checkpoint, or that of `step`. Raises CheckpointError where it is missing or damaged.
+
+    >>> import torch
+    >>> from kit import library
+    >>> model = library.model("work/demo/runs/demo")
+    >>> type(model).__name__
+    'GPT2LMHeadModel'
+    >>> block = library.tokens("work/demo/runs/demo", "held-out")[0]
+    >>> with torch.no_grad():
+    ...     logits = model(block[None, :-1]).logits
+    >>> logits.shape
+    torch.Size([1, 128, 2000])
+    """
+    from kit.release import evaluate, export
+    from kit.release.source import Source
+    from kit.training import checkpoint
+
+    project = resolve.read_run(Path(run))
+    found, recipe = project.run, project.recipe
+    tried = None
+    while True:
+        chosen = (
+            checkpoint.final(found, "jobs.train")
+            if step is None
+            else checkpoint.of_step(found, step, "step")
+        )
+        try:
+            loaded = evaluate.load_model(recipe, Source(found, chosen, found))
+        except (CheckpointError, FileNotFoundError):
+            if chosen == tried:
+                raise
+            tried = chosen  # a run under way removes old ones: by now there is a newer one
+        else:
+            export.set_generation(loaded, recipe.release)
+            return loaded
+
+
+def _known(part: str) -> str:
+    if part not in shards.PARTS:
+        raise ConfigError(f"part={part!r}: a corpus has the parts {' and '.join(shards.PARTS)}")
+    return part

@@ -1,0 +1,39 @@
+"""The blocks of a training set, or of its held-out part, as a torch Dataset."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from kit.data import tokens
+
+if TYPE_CHECKING:
+    from kit.data.tokens import TokenRow
+
+
+class Blocks(Dataset[Tensor]):
+    """Blocks in the order of the corpus; `row` has the same tokens in numpy.
+
+    Nothing is read before it is asked for, and what is read is not kept: a DataLoader may shuffle, and
+    have several workers.
+    """
+
+    def __init__(self, row: TokenRow, length: int, seed: int) -> None:
+        """`length`: tokens of a block; `seed`: of the order in which training reads them."""
+        self.row, self.length, self.seed = row, length, seed
+
+    def __len__(self) -> int:
+        return self.row.blocks(self.length)
+
+    def __getitem__(self, index: int) -> Tensor:
+        """Block `index` and the token after it, int64, shape [length + 1]. Raises IndexError."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"block {index} of {len(self)}")
+        return torch.from_numpy(self.row.block(index % len(self), self.length))
+
+    def sample(self, number: int) -> Tensor:
+        """Sample `number` of the run, as `__getitem__`: samples are counted from 0 over ranks and steps."""
+        return self[tokens.sample_block(number, len(self), self.seed)]

@@ -1,0 +1,37 @@
+"""Unit tests start no program: what does has its place in tests/programs."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_STARTS = {"subprocess.Popen", "os.system", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn"}
+
+
+class _Watch:
+    """What a test starts: one hook for all of them, as it stays until the process ends."""
+
+    def __init__(self) -> None:
+        self.started: list[str] | None = None  # None between tests
+        sys.addaudithook(self._note)
+
+    def _note(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if self.started is not None and event in _STARTS:
+            self.started.append(f"{event} {arguments[0] if arguments else ''}")
+
+
+_watch = _Watch()
+
+
+@pytest.fixture(autouse=True)
+def starts_no_program() -> Iterator[None]:
+    """Fails a test that starts one."""
+    _watch.started = []
+    yield
+    started, _watch.started = _watch.started, None
+    assert not started, f"{started}: a test that starts a program belongs into tests/programs"
