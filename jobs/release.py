@@ -11,28 +11,22 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from jobs.command import (
-    ClusterName,
-    DryRun,
-    Json,
-    Overrides,
-    RecipeFile,
-    Verify,
-    do_stage,
-    new_app,
+    Act,
+    Doing,
+    Given,
+    Showing,
+    do_resolved,
     print_json,
     show_status,
+    stage_app,
 )
 from kit.config.run import run_of
 from kit.errors import RunError
-from kit.relay.resolve import load
-from kit.relay.submit import run_here, say, submit
+from kit.relay.submit import run_here, say
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from kit.config.cluster import Cluster
     from kit.config.recipe import Recipe
-    from kit.relay.stages import Stage
 
 Step = Annotated[
     int | None,
@@ -45,72 +39,25 @@ Step = Annotated[
 ]
 
 
-def release_app(name: str, text: str) -> typer.Typer:
+def release_app(name: str, text: str, does: str) -> typer.Typer:
     """The verbs of a stage that is made of weights: run, submit, status; each with --step."""
-    app = new_app(text)
-
-    @app.command("run")
-    def run_verb(
-        recipe_file: RecipeFile,
-        overrides: Overrides = None,
-        cluster_name: ClusterName = None,
-        step: Step = None,
-        dry_run: DryRun = False,
-        verify: Verify = False,
-    ) -> None:
-        """Do it here and now; with --step beside a training that may be under way."""
-        recipe, cluster = load(recipe_file, overrides, cluster_name)
-        if step is None:
-            _do_at_the_end(name, run_here, recipe, cluster, dry_run, verify)
-        else:
-            _do_beside(name, "run", recipe, cluster, step, dry_run, verify)
-
-    @app.command("submit")
-    def submit_verb(
-        recipe_file: RecipeFile,
-        overrides: Overrides = None,
-        cluster_name: ClusterName = None,
-        step: Step = None,
-        dry_run: DryRun = False,
-        verify: Verify = False,
-    ) -> None:
-        """Send it to the cluster, and return at once; with --step beside the training job."""
-        recipe, cluster = load(recipe_file, overrides, cluster_name)
-        if step is None:
-            _do_at_the_end(name, submit, recipe, cluster, dry_run, verify)
-        else:
-            _do_beside(name, "submit", recipe, cluster, step, dry_run, verify)
-
-    @app.command("status")
-    def status_verb(
-        recipe_file: RecipeFile,
-        overrides: Overrides = None,
-        cluster_name: ClusterName = None,
-        step: Step = None,
-        verify: Verify = False,
-        as_json: Json = False,
-    ) -> None:
-        """What is done, missing, stale or broken."""
-        if step is None:
-            show_status(name, recipe_file, overrides, cluster_name, verify=verify, as_json=as_json)
-        else:
-            recipe, _ = load(recipe_file, overrides, cluster_name)
-            _show_step(name, recipe, step, verify=verify, as_json=as_json)
-
-    return app
+    return stage_app(name, text, does, do=_do, show=_show)
 
 
-def _do_at_the_end(
-    name: str,
-    act: Callable[[Recipe, Cluster, Sequence[Stage]], object],
-    recipe: Recipe,
-    cluster: Cluster,
-    dry_run: bool,
-    verify: bool,
-) -> None:
-    """As of every stage; where training is under way, say that there is another way."""
+def _do(name: str, act: Act, given: Given, doing: Doing, step: Step = None) -> None:
+    """As of every stage; with a step of its checkpoint, beside a training that may be under way."""
+    recipe, cluster = given.load()
+    if step is None:
+        _do_at_the_end(name, act, recipe, cluster, doing)
+    else:
+        verb: Literal["run", "submit"] = "run" if act is run_here else "submit"
+        _do_beside(name, verb, recipe, cluster, step, doing)
+
+
+def _do_at_the_end(name: str, act: Act, recipe: Recipe, cluster: Cluster, doing: Doing) -> None:
+    """Where training is under way, say that there is another way."""
     try:
-        do_stage(name, act, recipe, cluster, dry_run, verify)
+        do_resolved(name, act, recipe, cluster, doing)
     except RunError as error:
         from kit.release import beside
 
@@ -125,29 +72,33 @@ def _do_beside(
     recipe: Recipe,
     cluster: Cluster,
     step: int,
-    dry_run: bool,
-    verify: bool,
+    doing: Doing,
 ) -> None:
     """Of the checkpoint of a step; with --verify what is damaged is made again."""
     from kit.release import beside
 
-    if dry_run:
+    if doing.dry_run:
         state = beside.state(name, recipe, step)
         say(f"{name}: 1 task on {cluster.name}, of the checkpoint of step {step}; 1 {state}")
         return
-    if verify:
+    if doing.verify:
         beside.withdraw_broken(name, recipe, step, say)
     act = beside.run if verb == "run" else beside.submit
     act(name, recipe, cluster, step, say)
 
 
-def _show_step(name: str, recipe: Recipe, step: int, *, verify: bool, as_json: bool) -> None:
+def _show(name: str, given: Given, showing: Showing, step: Step = None) -> None:
+    """As of every stage, or of the checkpoint of a step."""
     from kit.release import beside
 
+    if step is None:
+        show_status(name, given, showing)
+        return
+    recipe, _ = given.load()
     run = run_of(recipe)
-    state = beside.state(name, recipe, step, verify=verify)
+    state = beside.state(name, recipe, step, verify=showing.verify)
     alive = beside.at_work(run.at(step).job(name))
-    if as_json:
+    if showing.as_json:
         made = next((one for one in beside.results(run) if one["step"] == step), {})
         print_json({"stage": name, "step": step, "state": state, "alive": alive, "made": made})
         return
