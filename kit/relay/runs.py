@@ -53,19 +53,21 @@ def facts(found: Sequence[Workspace]) -> list[dict[str, Any]]:
 
 
 def show(rows: Sequence[dict[str, Any]]) -> None:
-    """Print a table of them."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("run", "state", "training", box=box.SIMPLE_HEAD, pad_edge=False)
-    for row in rows:
-        state = row["state"] if row["stage"] is None else f"{row['stage']}: {row['state']}"
-        reason = f" ({row['reason']})" if row["reason"] else ""
+    """Print a line for each, and one for the reason of its state."""
+    if not rows:
+        print("no runs")
+        return
+    states = [_words(row) for row in rows]
+    wide = max(len(row["run"]) for row in rows), max(map(len, states))
+    for row, state in zip(rows, states, strict=True):
         progress = status.progress(row["training"]) if row["training"] else ""
-        table.add_row(*map(Text, (row["run"], state + reason, progress)))
-    Console(highlight=False, soft_wrap=True).print(table if rows else "no runs")
+        print(f"{row['run']:{wide[0]}}  {state:{wide[1]}}  {progress}".rstrip())
+        if row["reason"]:
+            print(f"  {row['reason']}")
+
+
+def _words(row: dict[str, Any]) -> str:
+    return str(row["state"] if row["stage"] is None else f"{row['stage']}: {row['state']}")
 
 
 def _facts(run: Run, surveys: dict[str, Survey]) -> dict[str, Any]:

@@ -102,8 +102,8 @@ def test_what_is_wrong_is_said_alike_by_both_ways(desk: Desk) -> None:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["jobs.train", "submitt"], "no such command 'submitt'. Did you mean 'submit'? (python -m jobs.train --help)"),
-        (["jobs.ekiden", "trian"], "no such command 'trian'. Did you mean 'train'? (python -m jobs.ekiden --help)"),
+        (["jobs.train", "submitt"], "no such command 'submitt'. Did you mean 'submit'? (python"),
+        (["jobs.ekiden", "trian"], "no such command 'trian'. Did you mean 'train'? (python"),
         (["jobs.train", "run"], "missing argument 'RECIPE' (python -m jobs.train run --help)"),
         (["jobs.train", "run", "demo", "--dry"], "no such option: --dry"),
         (["jobs.tokenize", "inspect", "demo", "first"], "invalid value for 'BLOCK'"),
@@ -152,8 +152,8 @@ def test_the_runs_of_a_workspace_are_listed_with_their_states(desk: Desk) -> Non
     assert small["run"] == str(root / "runs" / "small")
     for cwd, words in ((root, []), (root.parent.parent, [str(root)])):
         shown = run("jobs.list", *words, cwd=cwd).stdout
-        assert re.search(r"runs/small +preprocess: not begun", shown)
-        assert re.search(r"runs/broken +unreadable", shown)
+        assert re.search(r"^\S*runs/small +preprocess: not begun$", shown, re.MULTILINE)
+        assert re.search(r"^\S*runs/broken +unreadable\n  .*field required", shown, re.MULTILINE)
 
 
 def test_without_a_workspace_all_below_work_are_listed(desk: Desk) -> None:
