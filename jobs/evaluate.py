@@ -1,13 +1,17 @@
 """Perplexity and bits per byte on the held-out part.
 
-python -m jobs.evaluate run configs/demo.yaml
+python -m jobs.evaluate run demo
 python -m jobs.evaluate run work/demo/runs/demo --step 80
 """
 
 from jobs.command import main
 from jobs.release import release_app
 
-app = release_app("evaluate", "Perplexity and bits per byte on the held-out part.")
+app = release_app(
+    "evaluate",
+    "Perplexity and bits per byte on the held-out part.",
+    "Measure perplexity and bits per byte",
+)
 
 if __name__ == "__main__":
     main(app)

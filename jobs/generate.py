@@ -1,8 +1,8 @@
 """Text from the released model.
 
-python -m jobs.generate run configs/demo.yaml
+python -m jobs.generate run demo
 python -m jobs.generate run work/demo/runs/demo --step 80
-python -m jobs.generate text configs/demo.yaml --prompt 霧浜県の
+python -m jobs.generate text demo --prompt 霧浜県の
 python -m jobs.generate text work/demo/runs/demo --prompt 霧浜県の release.temperature=0.5
 """
 
@@ -10,44 +10,49 @@ from typing import Annotated
 
 import typer
 
-from jobs.command import Overrides, RecipeFile, main, refuse_cluster_keys
+from jobs.command import OfRecipe, main, verb
 from jobs.release import Step, release_app
 from kit.errors import ConfigError, StageError
 from kit.relay.resolve import load
 from kit.store.paths import MANIFEST
 
-app = release_app("generate", "Text from the released model: the recipe's prompts, or yours.")
+app = release_app(
+    "generate",
+    "Text from the released model: the recipe's prompts, or yours.",
+    "Continue the recipe's prompts",
+)
 
 
-@app.command("text")
+@verb(app, "text", "demo --prompt 霧浜県の release.temperature=0.5")
 def text_verb(
-    recipe_file: RecipeFile,
+    given: OfRecipe,
     prompt: Annotated[list[str], typer.Option("--prompt", help="Raw text; may be given again.")],
-    overrides: Overrides = None,
     step: Step = None,
 ) -> None:
     """Continue a prompt, and print plain text, as the recipe or its overrides say.
 
     With --step as the export of that step does.
     """
+    from kit.config import presets
     from kit.config.load import changed_recipe
     from kit.release.generate import SETTINGS, generate
     from kit.run import begun
 
-    refuse_cluster_keys(overrides)
-    settings = [one for one in overrides or [] if one.partition("=")[0] in SETTINGS]
-    others = [one for one in overrides or [] if one not in settings]
-    if recipe_file.is_dir() and others:
+    given.refuse_cluster_keys()
+    overrides = given.overrides or []
+    settings = [one for one in overrides if one.partition("=")[0] in SETTINGS]
+    others = [one for one in overrides if one not in settings]
+    if others and presets.recipe(given.recipe_file).is_dir():
         raise ConfigError(
             f"override '{others[0]}': of a run directory only what decides this text may be given: "
             f"{', '.join(SETTINGS)}"
         )
-    project = load(recipe_file, others, refuse=False)
+    project = load(given.recipe_file, others, refuse=False)
     begun.refuse_other(project, spare=SETTINGS)
     run, recipe = project.run, changed_recipe(project.recipe, settings)
     export = run.export if step is None else run.at(step).export
     if not (export / MANIFEST).is_file():
-        way = "first" if step is None else f"{recipe_file} --step {step} first"
+        way = "first" if step is None else f"{given.recipe_file} --step {step} first"
         raise StageError(f"{export}: not made yet; run jobs.export {way}")
     for text in generate(export, recipe, prompt):
         print(text)

@@ -1,7 +1,7 @@
 """The whole relay, as one chain of jobs.
 
-python -m jobs.pipeline run configs/demo.yaml
-python -m jobs.pipeline submit configs/gpt2-xl-ja.yaml --cluster mdx
+python -m jobs.pipeline run demo
+python -m jobs.pipeline submit gpt2-xl-ja --cluster mdx
 """
 
 from __future__ import annotations
@@ -14,86 +14,65 @@ import typer
 from jobs.command import (
     ClusterName,
     DryRun,
+    Given,
     Json,
-    Overrides,
-    RecipeFile,
-    Verify,
+    Showing,
     main,
     new_app,
     print_json,
     tell_differences,
+    verb,
 )
-from kit.relay.resolve import load
 from kit.relay.stages import stages_of
 from kit.relay.submit import run_here, show_dry_run, submit, to_do, warn
 
 app = new_app("The whole relay: from raw text to a released model.")
 
 
-@app.command("run")
-def run_verb(
-    recipe_file: RecipeFile,
-    overrides: Overrides = None,
-    cluster_name: ClusterName = None,
-    dry_run: DryRun = False,
-) -> None:
+@verb(app, "run", "demo training.steps=20")
+def run_verb(given: Given, dry_run: DryRun = False) -> None:
     """Run all that is not done on this machine, in the foreground, and report."""
-    from kit.relay import report, status
+    from kit.relay import report
 
-    project = load(recipe_file, overrides, cluster_name)
+    project = given.load()
     stages = stages_of(project.recipe)
     if dry_run:
         show_dry_run(project, stages)
         return
     todo = to_do(project, stages)
     seconds = run_here(project, todo) if todo else {}
-    words = status.words_of(recipe_file, overrides, cluster_name)
-    report.show(report.facts(project, words), seconds)
+    report.show(report.facts(project, given.words), seconds)
 
 
-@app.command("submit")
-def submit_verb(
-    recipe_file: RecipeFile,
-    overrides: Overrides = None,
-    cluster_name: ClusterName = None,
-    dry_run: DryRun = False,
-) -> None:
+@verb(app, "submit", "gpt2-xl-ja --cluster mdx")
+def submit_verb(given: Given, dry_run: DryRun = False) -> None:
     """Send the whole chain to the cluster, and return at once."""
-    project = load(recipe_file, overrides, cluster_name)
+    project = given.load()
     (show_dry_run if dry_run else submit)(project, stages_of(project.recipe))
 
 
-@app.command("status")
-def status_verb(
-    recipe_file: RecipeFile,
-    overrides: Overrides = None,
-    cluster_name: ClusterName = None,
-    verify: Verify = False,
-    as_json: Json = False,
-) -> None:
-    """Where the relay stands."""
-    from kit.relay import report, status
+@verb(app, "status", "gpt2-xl-ja --json")
+def status_verb(given: Given, showing: Showing) -> None:
+    """Show where the relay stands: its stages, the curve, the scores, and what to type next."""
+    from kit.relay import report
 
-    project = load(recipe_file, overrides, cluster_name, refuse=False)
-    words = status.words_of(recipe_file, overrides, cluster_name)
-    facts = report.facts(project, words, verify=verify)
+    project = given.load(refuse=False)
+    facts = report.facts(project, given.words, verify=showing.verify)
     facts["differs"] = tell_differences(project)
-    (print_json if as_json else report.show)(facts)
+    (print_json if showing.as_json else report.show)(facts)
 
 
-@app.command("show")
-def show_verb(
-    recipe_file: RecipeFile, overrides: Overrides = None, cluster_name: ClusterName = None
-) -> None:
-    """The resolved recipe and cluster, as a run directory would hold them."""
-    project = load(recipe_file, overrides, cluster_name, refuse=False)
+@verb(app, "show", "demo --cluster mdx training.precision=bf16")
+def show_verb(given: Given) -> None:
+    """Print the resolved recipe and cluster, as a run directory would hold them."""
+    project = given.load(refuse=False)
     tell_differences(project)
     warn(project)
     sections = {"recipe": project.recipe, "cluster": project.cluster}
     print_json({name: section.model_dump(mode="json") for name, section in sections.items()})
 
 
-@app.command("new")
+@verb(app, "new", "mine --size 124m --tokens 3b --cluster mdx")
 def new_verb(
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="The recipe is written to NAME.yaml.")
@@ -129,13 +108,13 @@ def new_verb(
     for what, how_much, why in made.reasons:
         print(f"  {what:{wide}}  {how_much}  ({why})")
     on = "" if cluster_name is None else f" --cluster {cluster_name}"
-    verb = "run" if cluster_name is None else "submit"
-    print(f"next: python -m jobs.pipeline {verb} {path}{on} --dry-run")
+    command = f"python -m jobs.pipeline {'run' if cluster_name is None else 'submit'} {path}{on}"
+    print(f"next: {command} --dry-run")
     if made.first_try:
-        print(f"a first try: python -m jobs.pipeline {verb} {path}{on} {made.first_try}")
+        print(f"a first try: {command} {made.first_try}")
 
 
-@app.command("explain")
+@verb(app, "explain", "training.precision")
 def explain_verb(
     key: Annotated[
         str | None,

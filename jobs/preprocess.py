@@ -1,24 +1,25 @@
 """Raw text into shards of segmented documents, and a report on what became of it.
 
-python -m jobs.preprocess run configs/demo.yaml
-python -m jobs.preprocess report configs/demo.yaml
+python -m jobs.preprocess run demo
+python -m jobs.preprocess report demo
 """
 
-from jobs.command import Overrides, RecipeFile, main, refuse_cluster_keys, stage_app
-from kit.relay.resolve import load
+from jobs.command import OfRecipe, main, stage_app, verb
 from kit.relay.submit import say
 
-app = stage_app("preprocess", "Raw text into shards of segmented documents.")
+app = stage_app(
+    "preprocess",
+    "Raw text into shards of segmented documents.",
+    "Extract, normalise, split and segment the raw texts into shards",
+)
 
 
-@app.command("report")
-def report_verb(recipe_file: RecipeFile, overrides: Overrides = None) -> None:
-    """What each step kept and dropped, with a plot and ten documents before and after."""
+@verb(app, "report", "demo")
+def report_verb(given: OfRecipe) -> None:
+    """Show what each step kept and dropped, with a plot and ten documents before and after."""
     from kit.corpus import report
 
-    refuse_cluster_keys(overrides)
-    recipe = load(recipe_file, overrides, refuse=False).recipe
-    folder = report.make(recipe)
+    folder = report.make(given.load(refuse=False))
     say((folder / report.TABLE).read_text(encoding="utf-8"))
     say(f"{folder / report.TABLE}, {folder / report.PLOT}")
 

@@ -1,8 +1,8 @@
 """Shards into token files, and a block of them as text.
 
-python -m jobs.tokenize run configs/demo.yaml
-python -m jobs.tokenize inspect configs/demo.yaml 0
-python -m jobs.tokenize inspect configs/demo.yaml 1000 --sample
+python -m jobs.tokenize run demo
+python -m jobs.tokenize inspect demo 0
+python -m jobs.tokenize inspect demo 1000 --sample
 """
 
 from dataclasses import asdict
@@ -10,33 +10,27 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.command import (
-    Json,
-    Overrides,
-    RecipeFile,
-    main,
-    print_json,
-    refuse_cluster_keys,
-    stage_app,
-)
+from jobs.command import Json, OfRecipe, main, print_json, stage_app, verb
 from kit.errors import ConfigError
-from kit.relay.resolve import load
 from kit.relay.submit import say
 
 if TYPE_CHECKING:
     from kit.tokenizer.blocks import Block
 
-app = stage_app("tokenize", "Shards into token files, and a block of them as text.")
+app = stage_app(
+    "tokenize",
+    "Shards into token files, and a block of them as text.",
+    "Encode the shards into token files",
+)
 
 # A negative number is an argument, to be refused for what it is.
 _NUMBERS = {"ignore_unknown_options": True}
 
 
-@app.command("inspect", context_settings=_NUMBERS)
+@verb(app, "inspect", "demo 1000 --sample", settings=_NUMBERS)
 def inspect_verb(
-    recipe_file: RecipeFile,
+    given: OfRecipe,
     number: Annotated[int, typer.Argument(metavar="BLOCK", help="From 0.")],
-    overrides: Overrides = None,
     sample: Annotated[
         bool, typer.Option("--sample", help="The number is a sample's, in the order of the run.")
     ] = False,
@@ -53,8 +47,7 @@ def inspect_verb(
         raise ConfigError(
             "--sample, --held-out: a sample is of the training part; give one of them"
         )
-    refuse_cluster_keys(overrides)
-    recipe = load(recipe_file, overrides, refuse=sample).recipe
+    recipe = given.load(refuse=sample)
     part = shards.HELD_OUT if held_out else shards.TRAIN
     found = blocks.of_sample(recipe, number) if sample else blocks.of_number(recipe, number, part)
     if as_json:

@@ -1,40 +1,30 @@
 """A tokenizer from the shards: words counted, candidates trained and measured, one of them chosen.
 
-python -m jobs.tokenizer run configs/demo.yaml
-python -m jobs.tokenizer report configs/demo.yaml
-python -m jobs.tokenizer run configs/demo.yaml --pick bpe-3000-1500-lossless
+python -m jobs.tokenizer run demo
+python -m jobs.tokenizer report demo
+python -m jobs.tokenizer run demo --pick bpe-3000-1500-lossless
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from jobs.command import (
-    ClusterName,
-    DryRun,
+    Act,
+    Doing,
+    Given,
     Json,
-    Overrides,
-    RecipeFile,
-    Verify,
-    add_status,
-    do_stage,
+    OfRecipe,
+    do_resolved,
     main,
-    new_app,
     print_json,
-    refuse_cluster_keys,
+    stage_app,
+    verb,
 )
-from kit.relay.resolve import load
-from kit.relay.submit import refuse_early, refuse_second, refuse_unfinished, run_here, say, submit
+from kit.relay.submit import refuse_early, refuse_second, refuse_unfinished, say
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from kit.config.run import Project
-    from kit.relay.stages import Stage
-
-app = new_app("A tokenizer from the shards: counted, trained, measured, chosen.")
 Pick = Annotated[
     str | None,
     typer.Option(
@@ -43,46 +33,43 @@ Pick = Annotated[
 ]
 
 
-@app.command("run")
-def run_verb(
-    recipe_file: RecipeFile,
-    overrides: Overrides = None,
-    cluster_name: ClusterName = None,
-    pick: Pick = None,
-    dry_run: DryRun = False,
-    verify: Verify = False,
-) -> None:
-    """Do it here and now."""
-    _do(run_here, load(recipe_file, overrides, cluster_name), pick, dry_run, verify)
-
-
-@app.command("submit")
-def submit_verb(
-    recipe_file: RecipeFile,
-    overrides: Overrides = None,
-    cluster_name: ClusterName = None,
-    pick: Pick = None,
-    dry_run: DryRun = False,
-    verify: Verify = False,
-) -> None:
-    """Send what is not done of it to the cluster, and return at once."""
-    _do(submit, load(recipe_file, overrides, cluster_name), pick, dry_run, verify)
-
-
-add_status(app, "tokenizer")
-
-
-@app.command("report")
-def report_verb(
-    recipe_file: RecipeFile,
-    overrides: Overrides = None,
-    as_json: Json = False,
-) -> None:
-    """The candidates, what was measured of each, and which one is chosen."""
+def _do(name: str, act: Act, given: Given, doing: Doing, pick: Pick = None) -> None:
+    """As jobs.command has it, with another pick where one is given."""
+    from kit.relay.stages import stages_of
     from kit.tokenizer import choice
 
-    refuse_cluster_keys(overrides)
-    recipe = load(recipe_file, overrides, refuse=False).recipe
+    project = given.load()
+    recipe = project.recipe
+    if pick is None:
+        choice.picked(recipe)  # one that is no candidate any more is told before the work
+    changed = pick if pick is not None and choice.differs(recipe, pick) else None
+    if changed is None or doing.dry_run:
+        if changed is not None:
+            say(f"tokenizer: would be made anew, for --pick {changed}")
+        do_resolved(name, act, project, doing)
+        return
+    # First of all: an attempt that begins in between would find a tokenizer that is not its own.
+    refuse_second(project.run)
+    refuse_unfinished(recipe, name)
+    refuse_early(project, stages_of(recipe, name)[0])
+    with choice.picking(recipe, changed):
+        do_resolved(name, act, project, doing)
+
+
+app = stage_app(
+    "tokenizer",
+    "A tokenizer from the shards: counted, trained, measured, chosen.",
+    "Count the words, train and measure the candidates, and choose the tokenizer",
+    do=_do,
+)
+
+
+@verb(app, "report", "demo")
+def report_verb(given: OfRecipe, as_json: Json = False) -> None:
+    """Show the candidates, what was measured of each, and which one is chosen."""
+    from kit.tokenizer import choice
+
+    recipe = given.load(refuse=False)
     text = choice.report(recipe)
     if as_json:
         name, reason = choice.chosen(recipe)
@@ -91,34 +78,6 @@ def report_verb(
         print_json({"candidates": found, "chosen": name, "reason": reason})
     else:
         say(text)
-
-
-def _do(
-    act: Callable[[Project, Sequence[Stage]], object],
-    project: Project,
-    pick: str | None,
-    dry_run: bool,
-    verify: bool,
-) -> None:
-    """As jobs.command has it, with another pick where one is given."""
-    from kit.relay.stages import stages_of
-    from kit.tokenizer import choice
-
-    recipe = project.recipe
-    if pick is None:
-        choice.picked(recipe)  # one that is no candidate any more is told before the work
-    changed = pick if pick is not None and choice.differs(recipe, pick) else None
-    if changed is None or dry_run:
-        if changed is not None:
-            say(f"tokenizer: would be made anew, for --pick {changed}")
-        do_stage("tokenizer", act, project, dry_run, verify)
-        return
-    # First of all: an attempt that begins in between would find a tokenizer that is not its own.
-    refuse_second(project.run)
-    refuse_unfinished(recipe, "tokenizer")
-    refuse_early(project, stages_of(recipe, "tokenizer")[0])
-    with choice.picking(recipe, changed):
-        do_stage("tokenizer", act, project, dry_run, verify)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The long training job: ZeRO, checkpoints, requeued until it is done.
 
-python -m jobs.train run configs/demo.yaml
-python -m jobs.train rehearse configs/gpt2-xl-ja.yaml --cluster mdx --synthetic
+python -m jobs.train run demo
+python -m jobs.train rehearse gpt2-xl-ja --cluster mdx --synthetic
 python -m jobs.train amend work/demo/runs/demo training.steps=200
 python -m jobs.train fork work/demo/runs/demo --at 100 name=slower training.learning_rate=1e-3
 python -m jobs.train fork work/demo/runs/demo --at 100 --decay 40 name=branch
@@ -13,9 +13,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from jobs.command import ClusterName, Json, Overrides, RecipeFile, main, print_json, stage_app
+from jobs.command import Given, Json, main, print_json, stage_app, verb
 from kit.errors import ConfigError
-from kit.relay.resolve import load, read_run
+from kit.relay.resolve import read_run
 
 RunDirectory = Annotated[
     Path, typer.Argument(metavar="RUN", help="A run directory, as work/demo/runs/demo.")
@@ -33,15 +33,19 @@ Schedule = Annotated[
     ),
 ]
 
-app = stage_app("train", "The long training job: ZeRO, checkpoints, requeued until it is done.")
+app = stage_app(
+    "train",
+    "The long training job: ZeRO, checkpoints, requeued until it is done.",
+    "Train the model",
+)
 
 
-@app.command("amend")
+@verb(app, "amend", "work/demo/runs/demo training.steps=200")
 def amend_verb(
     directory: RunDirectory,
     changes: Changes = None,
     code: Annotated[
-        bool, typer.Option("--code", help="Take the code and packages of this checkout.")
+        bool, typer.Option("--code", help="Take the code and packages that run now.")
     ] = False,
     schedule: Schedule = None,
 ) -> None:
@@ -72,7 +76,7 @@ def amend_verb(
         print(f"{run.root}: nothing to amend, all is so already")
 
 
-@app.command("fork")
+@verb(app, "fork", "work/demo/runs/demo --at 80 name=slower training.learning_rate=1e-3")
 def fork_verb(
     directory: RunDirectory,
     step: Annotated[int, typer.Option("--at", metavar="STEP", help="Of a checkpoint of RUN.")],
@@ -101,11 +105,9 @@ def fork_verb(
     print(shlex.join(["python", "-m", "jobs.train", "submit", str(made.root)]))
 
 
-@app.command("rehearse")
+@verb(app, "rehearse", "gpt2-xl-ja --cluster mdx --synthetic")
 def rehearse_verb(
-    recipe_file: RecipeFile,
-    overrides: Overrides = None,
-    cluster_name: ClusterName = None,
+    given: Given,
     steps: Annotated[int, typer.Option("--steps", min=10, help="How many.")] = 50,
     synthetic: Annotated[
         bool, typer.Option("--synthetic", help="On random tokens, before there are others.")
@@ -115,7 +117,7 @@ def rehearse_verb(
     """Run some steps of the real recipe, and say what the whole run would take."""
     from kit.relay import rehearsal
 
-    project = load(recipe_file, overrides, cluster_name, refuse=False)
+    project = given.load(refuse=False)
     found = rehearsal.rehearse(project, steps, with_synthetic=synthetic)
     (print_json if as_json else rehearsal.show)(found)
 

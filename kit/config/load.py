@@ -55,23 +55,26 @@ def load(path: Path, overrides: list[str], cluster: str | None) -> tuple[Recipe,
 def load_recipe(path: Path, overrides: list[str]) -> Recipe:
     """The recipe in a YAML file with `section.key=value` overrides (those of `cluster.` are left out).
 
-    Relative paths in a file are relative to that file, those of overrides to the current directory:
-    `workspace`, `corpus.downloads`, `location` and `index` of a source, `training.deepspeed`. The result
-    holds absolute paths, and the text of the DeepSpeed file. Of a run directory it is the recipe that
-    stands there, as it is. Raises ConfigError.
+    `path` may be a recipe's name. Relative paths in a file are relative to that file, those of overrides to
+    the current directory: `workspace`, `corpus.downloads`, `location` and `index` of a source,
+    `training.deepspeed`; the first two, which are made, as `presets.home` has it. The result holds absolute
+    paths, and the text of the DeepSpeed file. Of a run directory it is the recipe that stands there, as it
+    is. Raises ConfigError.
     """
+    path = presets.recipe(path)
     if path.is_dir():
         return _recipe_of(path, overrides)
+    home = presets.home(path)
     tree = _read_yaml(path, Recipe)
     workspace = tree.get("workspace")
-    _make_absolute(tree, path.parent)
+    _make_absolute(tree, path.parent, home)
     recipe, origin = _overridden(Recipe, tree, str(path), _of_recipe(overrides))
     lines = [*_of_other_kinds(recipe, origin, str(path))]
-    if "workspace" not in origin:
+    if "workspace" not in origin and home == path.parent:
         lines += _workspace_elsewhere(recipe, str(workspace), str(path))
     place = origin.get("training.deepspeed", str(path))
     try:
-        recipe = _with_deepspeed(recipe, place, path.parent)
+        recipe = _with_deepspeed(recipe, place, home)
     except ConfigError as mistake:
         lines += mistake.args
     if lines:
@@ -85,13 +88,14 @@ def load_cluster(name: str | None, recipe: Path, overrides: list[str]) -> Cluste
     Without a name: that of the run directory, where the recipe is one, else `local`.
     Raises ConfigError.
     """
+    recipe = presets.recipe(recipe)
     if name is None and recipe.is_dir():
         own = Run(recipe).cluster
         if not own.is_file():
             raise ConfigError(f"{recipe}: there is no {own.name} in it; name one by --cluster")
         return changed_cluster(read_resolved(own, Cluster), overrides)
     name = name or "local"
-    known = presets.clusters(recipe.parent)
+    known = presets.clusters(presets.home(recipe))
     path = Path(name) if name.endswith((".yaml", ".yml")) else known.get(name)
     if path is None or not path.is_file():
         raise ConfigError(
@@ -143,9 +147,7 @@ def _read_yaml(path: Path, kind: type[Section]) -> dict[str, Any]:
     try:
         tree = written.read(path.read_text(encoding="utf-8"), kind)
     except FileNotFoundError:
-        raise ConfigError(
-            f"{path}: there is no such file; name a recipe, as configs/demo.yaml"
-        ) from None
+        raise ConfigError(f"{path}: there is no such file; {_meant(path)}") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
@@ -158,6 +160,14 @@ def _read_yaml(path: Path, kind: type[Section]) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: holds no sections")
     return tree
+
+
+def _meant(path: Path) -> str:
+    """What to write in place of a file that is not there."""
+    beside = path.with_name(f"{path.name}.yaml")
+    if not path.suffix and beside.is_file():
+        return f"did you mean {beside}?"
+    return f"name a recipe's file, or one of {', '.join(sorted(presets.recipes()))}"
 
 
 def _of_recipe(overrides: Sequence[str]) -> list[str]:
@@ -192,7 +202,7 @@ def _overridden(
     for key, other in _EITHER:  # on the command line one takes the other's place
         if key in origin and other not in origin:
             _section(tree, "training").pop(other.removeprefix("training."), None)
-    _make_absolute(tree, Path.cwd())
+    _make_absolute(tree, Path.cwd(), Path.cwd())
     try:
         found = validate(kind, tree, place or kind.__name__.lower(), origin, _every_key())
     except ConfigError as error:
@@ -244,12 +254,12 @@ def _every_key() -> list[str]:
     return [*dotted_keys(Recipe), *dotted_keys(Cluster, _CLUSTER)]
 
 
-def _make_absolute(tree: dict[str, Any], base: Path) -> None:
-    """Have the paths of a recipe's tree lie under a folder, those that are relative."""
+def _make_absolute(tree: dict[str, Any], base: Path, home: Path) -> None:
+    """Have the relative paths of a recipe's tree lie under a folder, those of what is made under `home`."""
     corpus, training = _section(tree, "corpus"), _section(tree, "training")
     for section, key in ((tree, "workspace"), (corpus, "downloads")):
         if isinstance(section.get(key), str):
-            section[key] = _path(section[key], base)
+            section[key] = _path(section[key], home)
     for source in _section(corpus, "sources").values():
         for key in ("location", "index") if isinstance(source, dict) else ():
             if isinstance(source.get(key), str):

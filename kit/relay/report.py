@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import shlex
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kit.config import presets
 from kit.output import quantities
 from kit.relay import status
 
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from kit.config.run import Project
     from kit.store.paths import Run
 
+_PROGRAM = ".venv/bin/tensorboard"  # as the Makefile installs it
 _AFTER_ANOTHER = ("queued", "cancelled", "stale", "unknown")  # as a stage before it has it
 
 
@@ -80,7 +84,7 @@ def show(found: dict[str, Any], seconds: Mapping[str, float] | None = None) -> N
     if found["export"]:
         console.print(f"the model:      {found['export']}", markup=False)
     if found["tensorboard"]:
-        command = shlex.join([".venv/bin/tensorboard", "--logdir", found["tensorboard"]])
+        command = shlex.join([_tensorboard(), "--logdir", found["tensorboard"]])
         console.print(f"TensorBoard:    {command}", markup=False)
     if found["mlflow"]:
         for line in _ways_to_mlflow(found["mlflow"], found["mlflow_page"] or ""):
@@ -108,10 +112,17 @@ def _trained(found: dict[str, Any]) -> Iterator[str]:
         )
 
 
+def _tensorboard() -> str:
+    """The program: of the checkout's environment, or of the one that the kit is installed in."""
+    return str(Path(sys.executable).with_name("tensorboard")) if presets.INSTALLED else _PROGRAM
+
+
 def _ways_to_mlflow(uri: str, page: str) -> list[str]:
     """What opens MLflow on the run: an address, or for a sqlite file a command and an address."""
     if uri.startswith("sqlite"):
-        return [shlex.join(["make", "mlflow", f"STORE={uri}"]), f"http://127.0.0.1:5000{page}"]
+        server = ["mlflow", "server", "--backend-store-uri", uri]  # of the extra `mlflow`
+        command = server if presets.INSTALLED else ["make", "mlflow", f"STORE={uri}"]
+        return [shlex.join(command), f"http://127.0.0.1:5000{page}"]
     return [f"{uri.rstrip('/')}{page}" if uri.startswith("http") else uri]
 
 

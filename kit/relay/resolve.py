@@ -26,6 +26,7 @@ def load(
     Raises RunError where its run was begun with another recipe; `refuse` is off for a command that
     only looks, or is about the workspace.
     """
+    from kit.config import presets
     from kit.config.load import load
     from kit.corpus import segment
     from kit.run import begun
@@ -35,7 +36,7 @@ def load(
     resolved = {"segmenter": name, "segmenter_version": version}
     recipe = recipe.model_copy(update={"corpus": recipe.corpus.model_copy(update=resolved)})
     run = run_of(recipe)
-    if not recipe_file.is_dir():  # a run directory has its precision
+    if not presets.recipe(recipe_file).is_dir():  # a run directory has its precision
         recipe = recipe.model_copy(update={"training": _with_precision(run, recipe, cluster)})
     project = _as_amended(run, recipe, cluster)
     if refuse:

@@ -18,7 +18,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kit.config import amendments
+from kit.config import amendments, presets
 from kit.errors import ConfigError
 from kit.run import begun
 from kit.run.environment import installed
@@ -54,7 +54,7 @@ def lay_out(project: Project) -> None:
     if not run.attempts.is_dir():
         write_text(run.environment, _lines(installed()))
         before = run.code.resolve()
-        if before == _checkout():
+        if before == _home():
             return  # a job of the run itself
         fresh = _snapshot(run)
         _point_to(run, fresh)
@@ -137,7 +137,8 @@ def _lines(texts: list[str]) -> str:
     return "".join(f"{text}\n" for text in texts)
 
 
-def _checkout() -> Path:
+def _home() -> Path:
+    """The folder of the packages that run: a checkout, or where a wheel is installed."""
     return Path(__file__).resolve().parents[2]
 
 
@@ -146,10 +147,13 @@ def _snapshot(run: Run) -> Path:
 
     What Python has compiled comes along: it holds for a file of the same size and time.
     """
-    passing = shutil.ignore_patterns("*.pyc.*", "*.tmp.*")  # half written
+    passing = shutil.ignore_patterns(
+        *("*.pyc.*", "*.tmp.*"),  # half written
+        presets.SHARE,  # a resolved recipe holds what it needs of these files
+    )
     fresh = run.root.resolve() / f".code-{uuid.uuid4().hex[:8]}"
     for package in _PACKAGES:
-        shutil.copytree(_checkout() / package, fresh / package, ignore=passing)
+        shutil.copytree(_home() / package, fresh / package, ignore=passing)
     content = _content(fresh)
     named = fresh.with_name(f"{run.code.name}-{content}")
     if named.is_dir() and _content(named) == content:

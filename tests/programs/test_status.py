@@ -147,13 +147,16 @@ def test_a_text_that_is_gone_is_told_and_the_status_of_the_rest_goes_on(desk: De
     )  # fmt: skip
 
 
-def test_ctrl_c_in_a_transfer_keeps_what_came_and_says_75(desk: Desk) -> None:
+@pytest.mark.parametrize("called", [("download",), ("ekiden", "download")], ids=" ".join)
+def test_ctrl_c_in_a_transfer_keeps_what_came_and_says_75(
+    desk: Desk, called: tuple[str, ...]
+) -> None:
     with serving() as server:
         server.body, server.hold = desk.web.read_bytes(), threading.Event()
         source = f"corpus.sources.web.location={server.url()}"
-        arguments = ("run", str(desk.recipe_file), source)
+        arguments = (*called, "run", str(desk.recipe_file), source)
         in_transfer = {"ready": lambda: bool(server.asked)}
-        after = interrupted("download: web", "download", *arguments, **in_transfer)
+        after = interrupted("download: web", *arguments, **in_transfer)
         assert "download ends, its units that are done are kept" in after
         found = status(desk, "download", source)
         assert (found["state"], found["unit"]) == ("cancelled", "web")

@@ -58,9 +58,10 @@ def imported(path: Path) -> Iterator[str]:
 
 
 def room_of(dotted: str) -> str | None:
-    """The room of kit that a dotted name lies in; None for kit/errors.py, and for what is not of kit."""
+    """The room of kit that a dotted name lies in; None for what lies in kit itself or elsewhere."""
     parts = dotted.split(".")
-    in_room = parts[0] == "kit" and len(parts) > 1 and parts[1] not in ("errors", "__init__")
+    loose = ("errors", "__init__", "__version__")
+    in_room = parts[0] == "kit" and len(parts) > 1 and parts[1] not in loose
     return parts[1] if in_room else None
 
 

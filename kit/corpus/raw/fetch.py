@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit
 
+from kit import __version__
 from kit.corpus.raw import checksums
 from kit.corpus.raw.partial import Known, Partial, put_away
 from kit.errors import InputError, TransferError
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 PAUSES = (2.0, 10.0, 30.0, 60.0, 120.0)  # seconds between one round over the URLs and the next
-_AGENT = "ekiden/0.1 (jobs.download)"  # Wikimedia turns away programs without a name
+_AGENT = f"ekiden/{__version__} (jobs.download)"  # Wikimedia turns away programs without a name
 _PASSES = (408, 425, 429)  # client errors that pass; so do those of the server, 500 and above
 
 

@@ -1,0 +1,178 @@
+"""The command `ekiden`: what it adds to the jobs, and that both ways of calling them are one."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import shlex
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import typer.main
+
+from jobs import ekiden
+from jobs.command import new_app
+from kit import __version__
+from kit.store.files import write_json
+from tests.conftest import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import Desk
+
+GROUP: Any = typer.main.get_command(ekiden.build(new_app))
+VERBS = [
+    (job, verb)
+    for job in ekiden.JOBS
+    for verb in GROUP.commands[job].commands
+] + [(job, None) for job in ekiden.SINGLE]  # fmt: skip
+
+
+def run(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """`python -m ARGUMENTS`."""
+    command = [sys.executable, "-m", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def help_of(capsys: pytest.CaptureFixture[str], words: list[str], option: str) -> str:
+    GROUP.main([*words, option], prog_name="ekiden", standalone_mode=False)
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("job", "verb"), VERBS)
+def test_the_help_of_a_verb_has_an_example_that_can_be_typed(
+    job: str, verb: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [job, *([verb] if verb else [])]
+    said = help_of(capsys, words, "-h")
+    assert help_of(capsys, words, "--help") == said
+    called = " ".join(["ekiden", *words])
+    assert said.startswith(f"Usage: {called} ")
+    example = re.search(rf"^Example:\n  {called} (.+)\n\Z", said, re.MULTILINE)
+    assert example is not None, said
+    command = GROUP.commands[job]
+    command = command.commands[verb] if verb else command
+    with command.make_context(called, shlex.split(example[1])) as context:  # else a UsageError
+        assert context.params
+
+
+@pytest.mark.parametrize(("job", "verb"), VERBS)
+def test_the_help_of_a_verb_is_about_that_verb(job: str, verb: str | None) -> None:
+    command = GROUP.commands[job]
+    text = (command.commands[verb] if verb else command).help
+    others = [
+        other
+        for one in ekiden.JOBS
+        for name, other in GROUP.commands[one].commands.items()
+        if (one, name) != (job, verb)
+    ]
+    assert text
+    assert text not in [other.help for other in others]
+
+
+@pytest.mark.parametrize("job", [*ekiden.JOBS, *ekiden.SINGLE])
+def test_a_job_has_the_same_verbs_by_both_ways(job: str) -> None:
+    module = importlib.import_module(f"jobs.{job}")
+    alone: Any = typer.main.get_command(module.app)
+    verbs = getattr(alone, "commands", {})
+    assert list(verbs) == list(getattr(GROUP.commands[job], "commands", {}))
+    assert alone.help.strip() == GROUP.commands[job].help.strip()
+
+
+def test_the_version_is_that_of_the_kit() -> None:
+    assert run("jobs.ekiden", "--version").stdout == f"ekiden {__version__}\n"
+
+
+def test_what_is_wrong_is_said_alike_by_both_ways(desk: Desk) -> None:
+    for words in (
+        ("pipeline", "show", "nope.yaml"),
+        ("pipeline", "show", str(desk.recipe_file), "training.step=3"),
+        ("tokenizer", "report", str(desk.recipe_file), "cluster.device=cuda"),
+    ):
+        one, other = run(f"jobs.{words[0]}", *words[1:]), run("jobs.ekiden", *words)
+        assert (one.returncode, other.returncode) == (2, 2)
+        assert one.stderr == other.stderr
+        assert len(one.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["jobs.train", "submitt"], "no such command 'submitt'. Did you mean 'submit'? (python"),
+        (["jobs.ekiden", "trian"], "no such command 'trian'. Did you mean 'train'? (python"),
+        (["jobs.train", "run"], "missing argument 'RECIPE' (python -m jobs.train run --help)"),
+        (["jobs.train", "run", "demo", "--dry"], "no such option: --dry"),
+        (["jobs.tokenize", "inspect", "demo", "first"], "invalid value for 'BLOCK'"),
+    ],
+)  # fmt: skip
+def test_a_mistyped_command_line_is_answered_in_one_line(words: list[str], line: str) -> None:
+    done = run(*words)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {line}")
+    assert len(done.stderr.splitlines()) == 1
+    assert not done.stdout
+
+
+def test_a_job_without_a_verb_shows_its_help() -> None:
+    done = run("jobs.train")
+    assert done.returncode == 2
+    assert "rehearse" in done.stderr
+
+
+def test_a_path_that_a_name_would_hide_is_written_with_a_slash(desk: Desk, tmp_path: Path) -> None:
+    folder = desk.workspace.root / "runs"
+    assert run("jobs.download", "run", str(desk.recipe_file), "name=demo").returncode == 0
+    bare = run("jobs.pipeline", "show", "demo", cwd=folder)
+    assert bare.returncode == 2
+    assert "write ./demo" in bare.stderr
+    for text in ("./demo", "demo/"):
+        shown = run("jobs.pipeline", "show", text, cwd=folder)
+        assert json.loads(shown.stdout)["recipe"]["workspace"] == str(desk.workspace.root)
+    named = run("jobs.pipeline", "show", "demo", cwd=tmp_path)
+    assert json.loads(named.stdout)["recipe"]["workspace"] == str(ROOT / "work" / "demo")
+
+
+def test_the_runs_of_a_workspace_are_listed_with_their_states(desk: Desk) -> None:
+    assert run("jobs.download", "run", str(desk.recipe_file)).returncode == 0
+    assert run("jobs.download", "run", str(desk.recipe_file), "name=other").returncode == 0
+    write_json(desk.workspace.run("broken").recipe, {"name": "broken"})
+    root = desk.workspace.root
+    found = json.loads(run("jobs.ekiden", "list", str(root), "--json").stdout)["runs"]
+    assert [row["name"] for row in found] == ["broken", "other", "small"]
+    broken, other, small = found
+    assert (broken["state"], broken["training"]) == ("unreadable", None)
+    assert "corpus: field required" in broken["reason"]
+    assert (small["stage"], small["state"]) == ("preprocess", "not begun")
+    assert (small["training"]["step"], small["training"]["steps"]) == (0, 10)
+    assert other | {"name": "small", "run": small["run"]} == small
+    assert small["run"] == str(root / "runs" / "small")
+    for cwd, words in ((root, []), (root.parent.parent, [str(root)])):
+        shown = run("jobs.list", *words, cwd=cwd).stdout
+        assert re.search(r"^\S*runs/small +preprocess: not begun$", shown, re.MULTILINE)
+        assert re.search(r"^\S*runs/broken +unreadable\n  .*field required", shown, re.MULTILINE)
+
+
+def test_without_a_workspace_all_below_work_are_listed(desk: Desk) -> None:
+    assert run("jobs.download", "run", str(desk.recipe_file)).returncode == 0
+    here = desk.folder / "here"
+    here.mkdir()
+    answer = run("jobs.list", cwd=here)
+    assert answer.returncode == 2
+    assert "is no workspace, and there is none in work" in answer.stderr
+    (here / "work").mkdir()
+    (here / "work" / "small").symlink_to(desk.workspace.root)
+    assert "work/small/runs/small" in run("jobs.list", cwd=here).stdout
+    elsewhere = run("jobs.list", str(desk.folder))
+    assert elsewhere.returncode == 2
+    assert "is no workspace, it has no folder runs" in elsewhere.stderr
+
+
+def test_the_files_that_have_a_name_are_listed_and_found(tmp_path: Path) -> None:
+    listed = json.loads(run("jobs.ekiden", "presets", "--json", cwd=tmp_path).stdout)
+    assert listed["recipe/gpt2-xl-ja"] == str(ROOT / "configs" / "gpt2-xl-ja.yaml")
+    assert run("jobs.presets", "mdx", cwd=tmp_path).stdout == f"{listed['cluster/mdx']}\n"
+    assert run("jobs.presets", "nothing", cwd=tmp_path).returncode == 2
