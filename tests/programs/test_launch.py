@@ -8,7 +8,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from kit.cluster import launch
+from kit.cluster import launch, local
 from kit.cluster.jobs import Job
 from kit.corpus.dedup import fingerprint
 from kit.store.files import write_text
@@ -77,3 +77,24 @@ def test_a_run_with_the_code_of_an_earlier_version_is_given_the_names_of_that(
         check=True,
     )
     assert task.stdout == f"kit.corpus.fingerprint {run.root} fingerprint 1 2\n"
+
+
+def test_a_local_job_is_cancelled_as_kill_does() -> None:
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as process:
+        local.cancel([str(process.pid)])
+    assert process.returncode == -signal.SIGTERM
+
+
+HEAVY = {"submitit", "pydantic", "torch", "transformers", "numpy", "mlflow"}
+
+
+def test_the_exit_trap_imports_nothing_that_takes_long() -> None:
+    listed = (
+        "import sys; from kit.cluster import requeue, scheduler; scheduler.of_kind('slurm'); "
+        "print(*{name.split('.')[0] for name in sys.modules})"
+    )
+    asked = subprocess.run(
+        [sys.executable, "-c", listed], capture_output=True, text=True, check=True
+    )
+    assert "kit" in asked.stdout.split()
+    assert not HEAVY & {*asked.stdout.split()}

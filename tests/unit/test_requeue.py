@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -369,21 +367,6 @@ def test_a_decision_that_was_cut_while_it_was_written_does_not_stop_the_next(run
         out.write('{"time": 1.0, "job": "17.0", "na')
     assert crash(run).requeue
     assert [row["reason"] for row in requeue.recorded(run)] == ["crash (exit code 1)"] * 2
-
-
-HEAVY = {"submitit", "pydantic", "torch", "transformers", "numpy", "mlflow"}
-
-
-def test_the_exit_trap_imports_nothing_that_takes_long() -> None:
-    listed = (
-        "import sys; from kit.cluster import requeue, scheduler; scheduler.of_kind('slurm'); "
-        "print(*{name.split('.')[0] for name in sys.modules})"
-    )
-    asked = subprocess.run(
-        [sys.executable, "-c", listed], capture_output=True, text=True, check=True
-    )
-    assert "kit" in asked.stdout.split()
-    assert not HEAVY & {*asked.stdout.split()}
 
 
 @pytest.mark.parametrize(

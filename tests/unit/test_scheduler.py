@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import signal
-import subprocess
-import sys
 from typing import TYPE_CHECKING, get_args
 
 import pytest
@@ -62,12 +59,6 @@ def test_a_run_in_slurm_is_asked_of_slurm_first(
         with pytest.raises(ClusterError, match="squeue"):
             ask(run)  # type: ignore[operator]
     assert local.alive(run) == []
-
-
-def test_a_local_job_is_cancelled_as_kill_does() -> None:
-    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as process:
-        local.cancel([str(process.pid)])
-    assert process.returncode == -signal.SIGTERM
 
 
 def test_what_was_sent_is_told(run: Run) -> None:

@@ -64,27 +64,6 @@ def test_a_recipe_of_any_size_loads_with_every_key_in_force(size: float, cluster
     assert len(made.text.splitlines()) < 60
 
 
-@pytest.mark.parametrize(
-    "dial",
-    [
-        [],
-        ["--size", "124m"],
-        ["--size", "1.5b", "--tokens", "30b", "--cluster", "mdx"],
-        ["--size", "3B", "--cluster", "mdx"],
-    ],
-    ids=" ".join,
-)
-def test_show_and_a_dry_run_take_what_was_written(dial: list[str]) -> None:
-    assert new("mine", *dial).exit_code == 0
-    cluster = dial[-2:] if "--cluster" in dial else []
-    shown = CliRunner().invoke(app, ["show", "mine.yaml", *cluster])
-    assert json.loads(shown.stdout)["recipe"]["name"] == "mine"
-    for verb in ("run", "submit"):
-        done = CliRunner().invoke(app, [verb, "mine.yaml", *cluster, "--dry-run"])
-        assert done.exit_code == 0, done.output
-        assert "train: " in done.output
-
-
 def test_on_a_cpu_a_first_try_of_a_few_small_steps_is_named_that_a_dry_run_takes() -> None:
     line = new("mine").output.splitlines()[-1]
     words = line.removeprefix("a first try: python -m jobs.pipeline ").split()
