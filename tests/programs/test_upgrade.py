@@ -39,7 +39,7 @@ def to_make(recipe: Recipe) -> list[str]:
     """
     stages = [stage for stage in stages_of(recipe) if not stage.of_run]
     found = {stage.name: stage.census(run_of(recipe), recipe) for stage in stages}
-    return [n for n, c in found.items() if "waits" in c or c["stale"] or c["missing"]]
+    return [n for n, c in found.items() if not c or c["stale"] or c["missing"]]
 
 
 @pytest.fixture(scope="module")
