@@ -152,3 +152,31 @@ def test_a_hash_is_that_of_the_bytes(tmp_path: Path) -> None:
 
 def test_a_hash_of_text_is_the_same_on_every_machine() -> None:
     assert files.text_hash("駅伝") == 10_442_249_243_099_128_091
+
+
+def test_a_hash_of_a_range_is_that_of_its_bytes(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 10
+    (tmp_path / "a").write_bytes(content)
+    for start, end in ((0, 7), (3, 1000), (5, None), (2560, None)):
+        (tmp_path / "b").write_bytes(content[start:end])
+        assert file_hash(tmp_path / "a", start, end) == file_hash(tmp_path / "b"), (start, end)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (None, "二\n"),
+        ("", "二\n"),
+        ("一\n", "一\n二\n"),
+        ("一", "一\n二\n"),
+        ("a\nb", "a\nb\n二\n"),
+    ],
+)
+def test_a_line_is_appended_on_a_line_of_its_own(
+    tmp_path: Path, before: str | None, after: str
+) -> None:
+    path = tmp_path / "a.jsonl"
+    if before is not None:
+        path.write_text(before, encoding="utf-8")
+    files.append_line(path, "二")
+    assert path.read_text(encoding="utf-8") == after

@@ -97,11 +97,12 @@ def test_what_takes_longer_than_a_step_is_given_ten_times_its_own_time(
     tmp_path: Path, deadlines: list[float]
 ) -> None:
     watch = watchdog(tmp_path, bound=1.0)
-    watch.step_ended(2.0)
+    watch.step_ended(0.5)
     watch.begin("validation", seconds=7.0)
-    watch.begin("save", seconds=0.5)
+    watch.begin("save", seconds=0.25)
+    watch.begin("step 2")
     watch.rest()
-    assert deadlines[1:] == [10 * 7.0 + 60.0, 10 * 2.0 + 60.0]
+    assert deadlines[1:] == [10 * 7.0 + 60.0, 10 * 0.5 + 60.0, 10 * 0.5 + 60.0]
 
 
 def test_until_a_step_has_ended_the_first_one_has_the_time_of_a_start(
@@ -115,8 +116,8 @@ def test_until_a_step_has_ended_the_first_one_has_the_time_of_a_start(
 
 def test_the_median_is_of_the_last_hundred_steps(tmp_path: Path, deadlines: list[float]) -> None:
     watch = watchdog(tmp_path, bound=1.0)
-    for seconds in [50.0] * 300 + [2.0] * 51:
+    for seconds in [50.0] * 300 + [2.0] * 50:
         watch.step_ended(seconds)
-    watch.begin("step 352")
+    watch.begin("step 351")
     watch.rest()
-    assert deadlines[-1] == 10 * 2.0 + 60.0
+    assert deadlines[-1] == 10 * 26.0 + 60.0  # of fifty steps of each kind
