@@ -1,12 +1,16 @@
 # make demo       the whole relay on this machine, in about two minutes; DUMP=path takes a real dump
 # make test       lint, types, and all tests; those of Slurm where its packages are installed
 # make unit       the tests that need no other program, in a minute
+# make slurm      the tests on a real Slurm; make besides-slurm: lint and all others
+# make lint       ruff, its formatter and mypy
 # make test-long  what takes too long for every change
 # make mlflow     MLflow's page over the demo's workspace; STORE=sqlite:///PATH/mlflow.db takes another's
 # make chaos      a run interrupted fifty times at random, held against one that was not; SEED=n, WHERE=--slurm
 # make bench      speeds, as ratios against what one would use instead; DUMP=path of a text or dump
 # make reference  docs/recipes.md and the schemas in configs/ anew, after a key has changed
+# make wheel      the package, into dist/
 # make lock       the newest versions that pyproject.toml allows
+# make clean      removes the environments, what was built, and work/
 # The first of them installs what it needs into .venv; TORCH_INDEX=URL takes torch from there (see the README).
 PYTHON ?= python3
 VENV := .venv
@@ -20,7 +24,7 @@ TORCH_INDEX ?=
 BENCHMARKS := $(notdir $(basename $(shell grep -l __main__ tests/benchmarks/*.py)))
 DEMO := $(if $(DUMP),name=demo-dump workspace=work/demo-dump corpus.sources.jawiki.location=$(DUMP) corpus.unit_mb=0.5)
 
-.PHONY: help demo test slurm besides-slurm unit test-long chaos bench lint reference lock mlflow clean
+.PHONY: help demo test slurm besides-slurm unit test-long chaos bench lint reference wheel lock mlflow clean
 
 help:
 	@sed -n '/^PYTHON/q; s/^# //p' Makefile
@@ -66,6 +70,9 @@ lint: $(VENV)-dev/installed
 	$(VENV)-dev/bin/ruff check .
 	$(VENV)-dev/bin/ruff format --check .
 	$(VENV)-dev/bin/mypy
+
+wheel: $(VENV)/installed
+	$(BIN)/python -m pip wheel --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
 
 # $(call quietly,what it does,command): a line instead of pip's hundreds, which go to a log and are shown after a failure.
 define quietly
@@ -120,4 +127,4 @@ lock:
 FREEZE = $(VENV)-lock/bin/python -m pip freeze --all | grep -vE '^(ekiden|pip)( @|==)' | sed 's/+cpu$$//'
 
 clean:
-	rm -rf $(VENV) $(VENV)-dev $(VENV)-bench $(VENV)-mlflow work
+	rm -rf $(VENV) $(VENV)-dev $(VENV)-bench $(VENV)-mlflow build dist work

@@ -1,6 +1,6 @@
-"""What the command lines share: what verbs are given, run, submit and status; errors into exit codes.
+"""What the command lines share: what their verbs are given, and errors into exit codes.
 
-    app = stage_app("download", "Raw text, at hand and cut into units.", "Fetch the raw texts")
+    app = new_app("The whole relay: from raw text to a released model.")
 
     @verb(app, "report", "demo")              # the example in its help
     def report_verb(given: OfRecipe, as_json: Json = False) -> None: ...
@@ -14,7 +14,6 @@ import inspect
 import json
 import sys
 from dataclasses import dataclass, fields, is_dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -25,7 +24,6 @@ from jobs import ending
 from kit.config import presets
 from kit.errors import INTERRUPTED, USER_MISTAKE, ConfigError
 from kit.relay import resolve
-from kit.relay.submit import run_here, show_dry_run, submit, withdraw_broken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -121,22 +119,6 @@ class Given:
         return status.words_of(self.recipe_file, self.overrides, self.cluster_name)
 
 
-@dataclass(frozen=True)
-class Doing:
-    """How a stage is run or submitted."""
-
-    dry_run: DryRun = False
-    verify: Verify = False
-
-
-@dataclass(frozen=True)
-class Showing:
-    """How `status` looks and answers."""
-
-    verify: Verify = False
-    as_json: Json = False
-
-
 class _Verb(TyperCommand):
     """A verb whose help ends with an example, as the command was called."""
 
@@ -160,10 +142,12 @@ def _in_short(text: str | None) -> str:
     return " ".join((text or "").partition("\n\n")[0].split())
 
 
-def new_app(text: str, *, completion: bool = False) -> typer.Typer:
+def new_app(
+    text: str, *, completion: bool = False, cls: type[TyperGroup] | None = None
+) -> typer.Typer:
     """A command line with that help."""
     return typer.Typer(
-        cls=_Job,
+        cls=cls or _Job,
         help=text,
         add_completion=completion,
         no_args_is_help=True,
@@ -222,70 +206,6 @@ def tell_differences(project: Project) -> list[str]:
 def print_json(value: Any) -> None:
     """One object, for programs."""
     print(json.dumps(value, ensure_ascii=False, indent=1))
-
-
-def stage_app(
-    name: str,
-    text: str,
-    does: str,
-    *,
-    do: Callable[..., None] | None = None,
-    show: Callable[..., None] | None = None,
-) -> typer.Typer:
-    """The command line of one stage, and of the passes that belong to it: run, submit, status.
-
-    `does` says in the imperative what the stage does. `do(name, act, given, doing)` and `show(name, given,
-    showing)` stand in for `do_stage` and `show_status`; their further parameters are options.
-    """
-    app = new_app(text)
-    do, show = do or do_stage, show or show_status
-    here = f"{does}, on this machine, in the foreground."
-    verb(app, "run", "demo", here)(partial(do, name, run_here))
-    sent = f"{does}, on the cluster: send what is not done of it, and return at once."
-    verb(app, "submit", "gpt2-xl-ja --cluster mdx", sent)(partial(do, name, submit))
-    stands = (
-        f"Show what is done of {name}, missing, stale or broken; what became of its job, and what to "
-        "type next."
-    )
-    verb(app, "status", "gpt2-xl-ja --verify", stands)(partial(show, name))
-    return app
-
-
-Act = Any  # run_here or submit: of a project and stages
-
-
-def do_stage(name: str, act: Act, given: Given, doing: Doing) -> None:
-    """Run or submit a stage with its passes, or say what that would do."""
-    do_resolved(name, act, given.load(), doing)
-
-
-def do_resolved(name: str, act: Act, project: Project, doing: Doing) -> None:
-    """The same of what was loaded already."""
-    from kit.relay.stages import stages_of
-
-    stages = stages_of(project.recipe, name)
-    if doing.dry_run:
-        show_dry_run(project, stages)
-        return
-    if doing.verify:
-        withdraw_broken(project, stages)
-    act(project, stages)
-
-
-def show_status(name: str, given: Given, showing: Showing) -> None:
-    """Print where a stage stands with its passes."""
-    from kit.relay import status
-
-    project = given.load(refuse=False)
-    differing = tell_differences(project)
-    stages = status.facts(project, given.words, name, verify=showing.verify)
-    if showing.as_json:
-        passes = {key: value for key, value in stages.items() if key != name}
-        more = {"passes": passes, "differs": differing}
-        print_json({"stage": name, **stages[name], **{k: v for k, v in more.items() if v}})
-        return
-    for stage, found in stages.items():
-        print(f"{stage}: {status.headline(found)}", *status.details(found), sep="\n")
 
 
 def _answer(mistake: Any) -> int:

@@ -3,7 +3,8 @@
 python -m jobs.download run demo
 """
 
-from jobs.command import main, stage_app
+from jobs.command import main
+from jobs.stage import stage_app
 
 app = stage_app(
     "download",

@@ -8,9 +8,11 @@ ekiden --install-completion
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+import typer.main
+from typer.core import TyperGroup
 
 from jobs import ending
 from kit import __version__
@@ -19,16 +21,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 # In the order of --help: what is used most, then the relay.
-JOBS = ("pipeline", "download", "preprocess", "tokenizer", "tokenize", "train", "evaluate", "export",
-        "generate")  # fmt: skip
-SINGLE = ("list", "presets")  # jobs of one verb, which is the job itself
+JOBS = ("pipeline", "list", "presets", "download", "preprocess", "tokenizer", "tokenize", "train",
+        "evaluate", "export", "generate")  # fmt: skip
 TEXT = "From raw text to a released language model on a Slurm cluster, whatever happens on the way."
 
 
-def _tell_version(asked: bool) -> None:
-    if asked:
-        print(f"ekiden {__version__}")
-        raise typer.Exit
+class _Jobs(TyperGroup):
+    """The jobs, each imported when it is asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
+        return [*JOBS]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
+        for name in [cmd_name] if cmd_name in JOBS else JOBS:  # of all one is suggested
+            if name not in self.commands:
+                module = importlib.import_module(f"jobs.{name}")
+                self.commands[name] = typer.main.get_command(module.app)
+        return self.commands.get(cmd_name)
 
 
 def main() -> None:
@@ -41,7 +50,7 @@ def main() -> None:
 
 def build(new_app: Callable[..., typer.Typer]) -> typer.Typer:
     """All jobs as one command line."""
-    app = new_app(TEXT, completion=True)
+    app = new_app(TEXT, completion=True, cls=_Jobs)
 
     @app.callback()
     def _options(
@@ -53,11 +62,13 @@ def build(new_app: Callable[..., typer.Typer]) -> typer.Typer:
         ] = False,
     ) -> None: ...
 
-    for name in JOBS:
-        app.add_typer(importlib.import_module(f"jobs.{name}").app, name=name)
-    for name in SINGLE:
-        importlib.import_module(f"jobs.{name}").add_to(app)
     return app
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        print(f"ekiden {__version__}")
+        raise typer.Exit
 
 
 if __name__ == "__main__":

@@ -11,7 +11,10 @@ import typer
 
 from jobs.command import Json, main, new_app, print_json, verb
 
+app = new_app("A workspace's runs and their states.")
 
+
+@verb(app, "list", "work/demo --json")
 def list_verb(
     workspace: Annotated[
         Path | None,
@@ -34,14 +37,6 @@ def list_verb(
     else:
         runs.show(found)
 
-
-def add_to(app: typer.Typer) -> None:
-    """Make it a verb of a command line."""
-    verb(app, "list", "work/demo --json")(list_verb)
-
-
-app = new_app("A workspace's runs and their states.")
-add_to(app)
 
 if __name__ == "__main__":
     main(app)

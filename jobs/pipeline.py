@@ -16,13 +16,13 @@ from jobs.command import (
     DryRun,
     Given,
     Json,
-    Showing,
     main,
     new_app,
     print_json,
     tell_differences,
     verb,
 )
+from jobs.stage import Showing  # noqa: TC001  a verb is made by its annotations
 from kit.relay.stages import stages_of
 from kit.relay.submit import run_here, show_dry_run, submit, to_do, warn
 

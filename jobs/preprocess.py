@@ -4,7 +4,8 @@ python -m jobs.preprocess run demo
 python -m jobs.preprocess report demo
 """
 
-from jobs.command import OfRecipe, main, stage_app, verb
+from jobs.command import OfRecipe, main, verb
+from jobs.stage import stage_app
 from kit.relay.submit import say
 
 app = stage_app(

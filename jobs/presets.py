@@ -10,7 +10,10 @@ import typer
 
 from jobs.command import Json, main, new_app, print_json, verb
 
+app = new_app("The files that come with ekiden and are called by name.")
 
+
+@verb(app, "presets", "gpt2-xl-ja")
 def presets_verb(
     name: Annotated[
         str | None,
@@ -32,14 +35,6 @@ def presets_verb(
     for key, path in found.items():
         print(path if name else f"{key:{wide}}  {path}")
 
-
-def add_to(app: typer.Typer) -> None:
-    """Make it a verb of a command line."""
-    verb(app, "presets", "gpt2-xl-ja")(presets_verb)
-
-
-app = new_app("The files that come with ekiden and are called by name.")
-add_to(app)
 
 if __name__ == "__main__":
     main(app)

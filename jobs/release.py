@@ -10,16 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from jobs.command import (
-    Act,
-    Doing,
-    Given,
-    Showing,
-    do_resolved,
-    print_json,
-    show_status,
-    stage_app,
-)
+from jobs.command import Given, print_json
+from jobs.stage import Act, Doing, Showing, do_resolved, show_status, stage_app
 from kit.errors import RunError
 from kit.relay.submit import run_here, say
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.command import Json, OfRecipe, main, print_json, stage_app, verb
+from jobs.command import Json, OfRecipe, main, print_json, verb
+from jobs.stage import stage_app
 from kit.errors import ConfigError
 from kit.relay.submit import say
 

@@ -11,18 +11,8 @@ from typing import Annotated
 
 import typer
 
-from jobs.command import (
-    Act,
-    Doing,
-    Given,
-    Json,
-    OfRecipe,
-    do_resolved,
-    main,
-    print_json,
-    stage_app,
-    verb,
-)
+from jobs.command import Given, Json, OfRecipe, main, print_json, verb
+from jobs.stage import Act, Doing, do_resolved, stage_app
 from kit.relay.submit import refuse_early, refuse_second, refuse_unfinished, say
 
 Pick = Annotated[

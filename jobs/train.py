@@ -13,7 +13,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from jobs.command import Given, Json, main, print_json, stage_app, verb
+from jobs.command import Given, Json, main, print_json, verb
+from jobs.stage import stage_app
 from kit.errors import ConfigError
 from kit.relay.resolve import read_run
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
 import shlex
@@ -25,11 +24,8 @@ if TYPE_CHECKING:
     from tests.conftest import Desk
 
 GROUP: Any = typer.main.get_command(ekiden.build(new_app))
-VERBS = [
-    (job, verb)
-    for job in ekiden.JOBS
-    for verb in GROUP.commands[job].commands
-] + [(job, None) for job in ekiden.SINGLE]  # fmt: skip
+COMMANDS = {job: GROUP.get_command(None, job) for job in ekiden.JOBS}
+VERBS = [(job, verb) for job in COMMANDS for verb in getattr(COMMANDS[job], "commands", [None])]
 
 
 def run(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -54,33 +50,43 @@ def test_the_help_of_a_verb_has_an_example_that_can_be_typed(
     assert said.startswith(f"Usage: {called} ")
     example = re.search(rf"^Example:\n  {called} (.+)\n\Z", said, re.MULTILINE)
     assert example is not None, said
-    command = GROUP.commands[job]
-    command = command.commands[verb] if verb else command
+    command = COMMANDS[job].commands[verb] if verb else COMMANDS[job]
     with command.make_context(called, shlex.split(example[1])) as context:  # else a UsageError
         assert context.params
 
 
 @pytest.mark.parametrize(("job", "verb"), VERBS)
 def test_the_help_of_a_verb_is_about_that_verb(job: str, verb: str | None) -> None:
-    command = GROUP.commands[job]
-    text = (command.commands[verb] if verb else command).help
-    others = [
-        other
-        for one in ekiden.JOBS
-        for name, other in GROUP.commands[one].commands.items()
-        if (one, name) != (job, verb)
-    ]
+    texts = {
+        (one, name): (COMMANDS[one].commands[name] if name else COMMANDS[one]).help
+        for one, name in VERBS
+    }
+    text = texts.pop((job, verb))
     assert text
-    assert text not in [other.help for other in others]
+    assert text not in texts.values()
 
 
-@pytest.mark.parametrize("job", [*ekiden.JOBS, *ekiden.SINGLE])
-def test_a_job_has_the_same_verbs_by_both_ways(job: str) -> None:
-    module = importlib.import_module(f"jobs.{job}")
-    alone: Any = typer.main.get_command(module.app)
-    verbs = getattr(alone, "commands", {})
-    assert list(verbs) == list(getattr(GROUP.commands[job], "commands", {}))
-    assert alone.help.strip() == GROUP.commands[job].help.strip()
+def test_every_job_is_one_of_the_command() -> None:
+    shared = {"__init__", "command", "ekiden", "ending", "release", "stage"}
+    assert {path.stem for path in (ROOT / "jobs").glob("*.py")} - shared == {*ekiden.JOBS}
+    said = run("jobs.ekiden", "--help").stdout
+    assert re.findall(r"^  (\w+)  ", said.partition("Commands:")[2], re.MULTILINE) == [*ekiden.JOBS]
+
+
+def test_only_the_job_that_is_asked_for_is_imported() -> None:
+    program = """
+import atexit, sys
+from jobs import ekiden
+atexit.register(lambda: print(*sys.modules, file=sys.stderr))
+ekiden.main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, "train", "-h"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    loaded = set(done.stderr.split())
+    assert "jobs.train" in loaded
+    assert not loaded & {"jobs.tokenizer", "torch", "numpy", "rich"}
 
 
 def test_the_version_is_that_of_the_kit() -> None:
