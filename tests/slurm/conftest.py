@@ -36,10 +36,10 @@ if TYPE_CHECKING:
 SCRIPTS = Path(__file__).parents[2] / "sbatch" / "slurm"
 PACKAGES = "slurmctld slurmd slurm-client munge slurmdbd mariadb-server"
 # Short, as the tests wait for them: a preempted job has 10 s to save (Slurm adds up to 10 s); what
-# ignores SIGTERM is killed 5 s later; 5 s is the shortest way back into the queue.
+# ignores SIGTERM is killed another 10 s later; 5 s is the shortest way back into the queue.
 KNOBS = {
     "EKIDEN_SLURM_GRACE": f"{patience(10):.0f}",
-    "EKIDEN_SLURM_KILLWAIT": f"{patience(5):.0f}",
+    "EKIDEN_SLURM_KILLWAIT": f"{patience(10):.0f}",
     "EKIDEN_SLURM_CRED_EXPIRE": f"{patience(5):.0f}",
 }
 

@@ -219,14 +219,14 @@ def test_requeues_by_hand_a_lost_node_and_a_new_slurmctld_leave_one_run(
     slurm.wait(job, "RUNNING", timeout=PATIENCE)
     wait_for_step(run, before + 10)
 
-    # A save has KillWait (5 s here), which a busy machine may not give: the checkpoint before counts.
+    # A save has KillWait (10 s here), which a busy machine may not give: the checkpoint before counts.
     begun = starts(run)
     assert len(begun) == 3
     assert begun == sorted(begun)
     made = [row["step"] for row in ledger.canonical(run) if row["kind"] == "step"]
     assert made == list(range(1, len(made) + 1))
     assert slurm.job(job)["Restarts"] == "2"
-    # The trap has KillWait (5 s here) to say so: on a busy machine it comes to nothing.
+    # The trap has KillWait (10 s here) to say so: on a busy machine it comes to nothing.
     assert set(reasons(run)) <= {"requeued by Slurm"}
     assert [path.name for path in run.root.parent.glob("moved*")] == ["moved"]
     last = begun[-1]
@@ -274,7 +274,7 @@ def test_a_stopped_and_a_cancelled_run_say_so_and_the_next_submission_goes_on(
     slurm.run("scancel", jobs["train"])
     assert slurm.wait(jobs["train"], "CANCELLED", timeout=PATIENCE)["Restarts"] == "0"
     cancelled = read_json(run.attempt(2).end)
-    # The exit trap has KillWait (5 s here) to say so; on a busy machine squeue alone does.
+    # The exit trap has KillWait (10 s here) to say so; on a busy machine squeue alone does.
     assert re.search(r"; cancelled\n  reason (by its user|Slurm: CANCELLED)", status(run, *name))
 
     submit(workspace, *name, job="train")
