@@ -32,6 +32,7 @@ from .trial import (
     processes_of,
     submit,
     wait_for_attempt,
+    wait_for_checkpoint,
 )
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ def test_a_preemption_without_time_to_save_costs_the_steps_since_the_last_checkp
 ) -> None:
     name = ("name=hasty", *ENDLESS, "cluster.training.partition=hasty")
     run, jobs = submit(workspace, *name, job="train")
-    wait_for_step(run, 25)
+    wait_for_checkpoint(run)
     freezer = freeze(processes_of(jobs["train"])[1])  # so that no save can end
     high = slurm.submit("true", "--partition=high", *WHOLE)
     slurm.wait(high, "COMPLETED", timeout=PATIENCE)
@@ -348,7 +349,7 @@ def test_a_slurmctld_that_is_away_as_an_attempt_ends_is_waited_for(
     slurm: Slurm, workspace: Path
 ) -> None:
     run, jobs = submit(workspace, "name=unanswered", *ENDLESS, ALONE, job="train")
-    wait_for_step(run, 25)
+    wait_for_checkpoint(run)
     slurm.kill("slurmctld")
     os.kill(processes_of(jobs["train"])[0], signal.SIGKILL)
     wait_until(lambda: "again in 15 s" in log_of(run), "trap that waits", PATIENCE)

@@ -25,10 +25,9 @@ from tests.relay import (
     curve,
     final_files,
     wait_for_step,
-    wait_until,
 )
 from tests.slurm.conftest import WAITING
-from tests.slurm.trial import CLUSTER, PATIENCE, processes_of, submit
+from tests.slurm.trial import CLUSTER, PATIENCE, processes_of, submit, wait_for_checkpoint
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -106,7 +105,7 @@ def test_a_killed_rank_costs_no_more_than_the_steps_since_the_last_checkpoint(
     slurm: Slurm, preempted: tuple[Run, dict[str, str]], workspace: Path
 ) -> None:
     run, jobs = submit(workspace, *THIRTY_STEPS, "name=killed", job="train")
-    wait_until(lambda: bool(run.committed_checkpoints()), "checkpoint", PATIENCE)
+    wait_for_checkpoint(run)
     slurm.run("scancel", "--signal=KILL", jobs["train"] + ".0")
     slurm.wait(jobs["train"], "COMPLETED", timeout=PATIENCE)
     assert slurm.job(jobs["train"])["Comment"].startswith("ekiden: crash")
@@ -122,7 +121,7 @@ def test_one_dead_rank_ends_the_others_and_the_run_goes_on(
     slurm: Slurm, preempted: tuple[Run, dict[str, str]], workspace: Path, rank: int
 ) -> None:
     run, jobs = submit(workspace, *THIRTY_STEPS, f"name=rank-{rank}", job="train")
-    wait_until(lambda: bool(run.committed_checkpoints()), "checkpoint", PATIENCE)
+    wait_for_checkpoint(run)
     os.kill(processes_of(jobs["train"])[rank], signal.SIGKILL)
     slurm.wait(jobs["train"], "COMPLETED", timeout=PATIENCE)
     job = slurm.job(jobs["train"])

@@ -53,6 +53,11 @@ def wait_for_attempt(run: Run, attempt: int, steps: int = 3) -> None:
     wait_until(made, f"{steps} steps of attempt {attempt}", PATIENCE)
 
 
+def wait_for_checkpoint(run: Run) -> None:
+    """Wait until a checkpoint is committed: some steps after the one that it is of."""
+    wait_until(lambda: bool(run.committed_checkpoints()), "a checkpoint", PATIENCE)
+
+
 def _text(path: Path) -> str:
     """A file of /proc; empty where the process has just ended."""
     try:
