@@ -7,6 +7,7 @@ import re
 import select
 import signal
 import time
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ class Process:
         """Raises ProcessLookupError where there is none."""
         self.pid = pid
         self._descriptor = os.pidfd_open(pid)
+        weakref.finalize(self, os.close, self._descriptor)
 
     def alive(self) -> bool:
         """Whether it has not ended; a zombie has."""
@@ -72,10 +74,12 @@ def starts(run: Run) -> dict[str, Start]:
             if "python" not in Path(program[0]).name:
                 continue
             place = _forked(path, program, run) or _begun(path, program, run)
+            if place is None:
+                continue
             process = Process(int(path.name))
         except OSError:  # it has just ended
             continue
-        if place is not None and process.alive():
+        if process.alive():
             token, rank = place
             found.setdefault(token, Start(token, {})).ranks[rank] = process
     return found

@@ -299,7 +299,8 @@ def test_the_help_of_a_job_imports_nothing_heavy(job: str) -> None:
 
 
 def test_a_refused_amendment_and_a_refused_fork_are_one_line_and_exit_code_2(desk: Desk) -> None:
-    recipe, cluster = resolve.load(desk.recipe_file)
+    project = resolve.load(desk.recipe_file)
+    recipe, cluster = project.recipe, project.cluster
     run = run_of(recipe)
     write_json(run.recipe, recipe.model_dump(mode="json"))
     write_json(run.cluster, cluster.model_dump(mode="json"))

@@ -151,7 +151,7 @@ def test_the_runs_of_a_workspace_are_listed_with_their_states(desk: Desk) -> Non
     assert [row["name"] for row in found] == ["broken", "other", "small"]
     broken, other, small = found
     assert (broken["state"], broken["training"]) == ("unreadable", None)
-    assert "corpus: field required" in broken["reason"]
+    assert "workspace: field required" in broken["reason"]
     assert (small["stage"], small["state"]) == ("preprocess", "not begun")
     assert (small["training"]["step"], small["training"]["steps"]) == (0, 10)
     assert other | {"name": "small", "run": small["run"]} == small

@@ -16,7 +16,7 @@ import torch
 from torch.utils.data import Dataset
 
 from kit import library
-from kit.cluster import local
+from kit.cluster import lock
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
 from kit.data import shards
@@ -56,7 +56,7 @@ def run(tokens: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]
     wait_until(lambda: bool(made.committed_checkpoints()), "a checkpoint")
     yield made
     made.stop.touch()
-    wait_until(lambda: not local.is_supervised(made), "the run's end")
+    wait_until(lambda: not lock.is_held(made), "the run's end")
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_the_examples_of_the_module_hold(here: Run) -> None:
     found = doctest.testmod(library)
     assert found.attempted > 15
     assert found.failed == 0
-    assert local.is_supervised(here)
+    assert lock.is_held(here)
 
 
 def test_the_examples_of_the_page_hold_and_have_those_of_the_module(here: Run, root: Path) -> None:
@@ -162,7 +162,7 @@ def copy_of_run(here: Run, folder: Path) -> Run:
 def own(here: Run, tmp_path: Path) -> Run:
     """A copy of the run with two checkpoints, which stand still."""
     here.stop.touch()
-    wait_until(lambda: not local.is_supervised(here), "the run's end")
+    wait_until(lambda: not lock.is_held(here), "the run's end")
     made = copy_of_run(here, tmp_path / "work")
     assert len(checkpoint.committed(made)) >= 2
     return made
