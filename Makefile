@@ -1,5 +1,5 @@
 # make demo       the whole relay on this machine, in about two minutes; DUMP=path takes a real dump
-# make test       lint, types, and all tests; those of Slurm where its packages are installed
+# make test       lint, types, and all tests; those of Slurm where its packages are installed; DUMP=path of a real dump
 # make unit       the tests that need no other program, in a minute
 # make slurm      the tests on a real Slurm; make besides-slurm: lint and all others
 # make lint       ruff, its formatter and mypy
