@@ -48,8 +48,24 @@ def test_a_gradient_spike_is_a_multiple_of_the_median() -> None:
 def test_the_median_is_of_the_last_steps_of_the_window() -> None:
     progress = Progress()
     for step in range(30):
-        progress.good_step(float(step), 1.0, window=10)
+        progress.good_step(float(step), float(-step), window=10)
     assert progress.losses == [float(step) for step in range(20, 30)]
+    assert progress.gradient_norms == [float(-step) for step in range(20, 30)]
+
+
+def test_a_run_begins_with_nothing_done() -> None:
+    assert Progress().facts() == {
+        "step": 0,
+        "sample": 0,
+        "passed_over": [],
+        "validated": -1,  # step 0 is still to be validated
+        "losses": [],
+        "gradient_norms": [],
+        "bad_steps": 0,
+        "trained": 0.0,
+        "blocked": 0.0,
+        "slowest_save": 0.0,
+    }
 
 
 def test_progress_survives_a_checkpoint() -> None:

@@ -48,6 +48,28 @@ def test_a_signal_is_noted_and_the_weightier_one_stands(interruption: Interrupti
     assert interruption.at == first
 
 
+def test_only_a_user_and_a_newer_attempt_end_a_run_for_good() -> None:
+    assert {reason: reason.outcome for reason in Reason if reason} == {
+        Reason.TIME_LIMIT: "interrupted",
+        Reason.SIGTERM: "interrupted",
+        Reason.STOP_FILE: "stopped",
+        Reason.SUPERSEDED: "superseded",
+    }
+    # These words decide in kit/cluster/requeue.py.
+    assert (Reason.TIME_LIMIT.text, Reason.SIGTERM.text) == ("time limit", "SIGTERM")
+
+
+def test_rank_0_looks_once_a_second(run: Run, interruption: Interruption) -> None:
+    watch = lookout(run, interruption)
+    watch.look(lambda: 0.0)
+    run.stop.touch()
+    watch.look(lambda: 0.0)
+    assert interruption.received is Reason.NONE
+    watch._looked -= 1.0
+    watch.look(lambda: 0.0)
+    assert interruption.received is Reason.STOP_FILE
+
+
 def test_rank_0_leaves_as_long_before_the_end_as_it_needs(
     run: Run, interruption: Interruption, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,9 +103,14 @@ def test_a_limit_before_the_end_of_the_grace_counts(
     assert 0 < watch.seconds_left(600) <= 30
 
 
-def test_a_stop_file_is_seen(run: Run, interruption: Interruption) -> None:
+def test_a_stop_file_is_seen_and_told_once(
+    run: Run, interruption: Interruption, capsys: pytest.CaptureFixture[str]
+) -> None:
     run.stop.touch()
     assert seen(run, interruption) is Reason.STOP_FILE
+    assert "the file STOP is there" in capsys.readouterr().err
+    assert seen(run, interruption) is Reason.STOP_FILE
+    assert capsys.readouterr().err == ""
     assert run.stop.exists()  # until the next submission
 
 

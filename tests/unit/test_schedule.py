@@ -322,3 +322,13 @@ def test_the_records_of_a_run_are_read(run: Run) -> None:
     found = schedule.of_run(run, training_of(30), ends, 3)
     assert found.pieces == (Piece(4, 30, 0.8),)
     assert schedule.record(found) == [{"step": 4, "end": 30, "rate": 0.8}]
+
+
+def test_the_same_end_told_in_epochs_leaves_the_schedule_as_it_is() -> None:
+    training = training_of(None, epochs=3_000)
+    rows = [
+        row(None, 30_000, time=1.0, schedule="continue"),
+        row(3_000, None, key="epochs", time=1.0, schedule="continue"),
+    ]
+    found = schedule.derive(training, rows, [Start(0, 0), Start(20_000, 2)], ends)
+    assert found.pieces == (Piece(0, 30_000),)

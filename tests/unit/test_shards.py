@@ -230,3 +230,11 @@ def test_the_texts_of_a_shard_are_the_documents_that_were_added(
         else:
             with pytest.raises(InputError, match=r"a\.txt\.zst: its last document is not closed"):
                 next(found)
+
+
+def test_a_batch_ends_with_the_document_that_fills_it() -> None:
+    documents = [["あ" * 4], ["い" * 3, "う" * 2], ["え" * 9], ["お"], []]
+    assert list(shards.batches(documents, 5)) == [documents[:2], documents[2:3], documents[3:]]
+    assert list(shards.batches(documents, 10)) == [documents[:3], documents[3:]]
+    assert list(shards.batches(documents[:2], 9)) == [documents[:2]]  # filled to the character
+    assert list(shards.batches([], 5)) == []
