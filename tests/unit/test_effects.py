@@ -213,3 +213,9 @@ def test_verify_reads_the_checkpoints_of_a_training(desk: Desk, begun: Run) -> N
     weights.write_text("weightX")
     assert "broken" not in status()
     assert '"broken": 1' in status("--verify")
+
+
+@pytest.mark.parametrize("spike", ["loss_spike", "gradient_spike"])
+def test_either_kind_of_spike_gives_the_window_its_effect(desk: Desk, spike: str) -> None:
+    recipe = desk.recipe("training.health.window=20", f"training.health.{spike}=2")
+    assert recipe.training.health.window == 20
