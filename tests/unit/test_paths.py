@@ -31,6 +31,7 @@ def test_the_places_of_a_workspace() -> None:
         "candidates": "candidates",
         "pick": "candidates/pick.json",
         "tokenizer": "tokenizer",
+        "tokens_index": "tokens/index.json",
         "mlflow": "mlflow.db",
         "synthetic_mark": "synthetic.json",
     }
