@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kit.config.tokenizer import Choice
+from kit.config.tokenizer import Choice, Tokenizer
 from kit.tokenizer.choice import by_rule
 
 SIZES = {"small": 100, "middle": 200, "large": 300}
@@ -63,3 +63,17 @@ def test_of_equals_the_smaller_is_chosen_and_then_the_first() -> None:
     found = measured(bits_per_byte=(1.0, 1.0, 1.0))
     assert by_rule(Choice(), SIZES, found)[0] == "small"
     assert by_rule(Choice(), dict.fromkeys(SIZES, 100), found)[0] == "small"
+
+
+def test_a_candidate_is_found_by_its_name() -> None:
+    section = Tokenizer(vocab_size=1000, candidates=[{"vocab_size": 900}, {"algorithm": "unigram"}])
+    for vocabulary in section.vocabularies():
+        assert section.named(vocabulary.name) == vocabulary
+    assert section.named("unigram-1000-8000-lossless").vocab_size == 1000
+
+
+@pytest.mark.parametrize(("spaces", "least"), [("article", 4), ("lossless", 260)])
+def test_a_vocabulary_has_room_for_one_character_at_the_least(spaces: str, least: int) -> None:
+    assert Tokenizer(spaces=spaces, vocab_size=least).vocab_size == least
+    with pytest.raises(ValueError, match=r"entries at least|greater than 3"):
+        Tokenizer(spaces=spaces, vocab_size=least - 1)

@@ -99,14 +99,15 @@ def test_every_path_of_a_file_is_relative_to_it_wherever_you_are(
     assert recipe.training.deepspeed == {"zero_optimization": {"stage": 2}}
 
 
+@pytest.mark.parametrize("here", ["here", "yonder"])
 def test_a_workspace_that_was_meant_for_the_current_directory_is_not_begun_elsewhere(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, here: str
 ) -> None:
-    (desk.folder / "here/w").mkdir(parents=True)
-    monkeypatch.chdir(desk.folder / "here")
+    (desk.folder / f"{here}/w").mkdir(parents=True)
+    monkeypatch.chdir(desk.folder / here)
     change(desk, "workspace", "w")
-    assert "write workspace: here/w, or make the former" in mistake(desk)
-    assert desk.recipe("workspace=w").workspace == str(desk.folder / "here/w")
+    assert f"write workspace: {here}/w, or make the former" in mistake(desk)
+    assert desk.recipe("workspace=w").workspace == str(desk.folder / f"{here}/w")
     (desk.folder / "w").mkdir()
     assert desk.recipe().workspace == str(desk.folder / "w")
 

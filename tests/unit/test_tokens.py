@@ -181,6 +181,8 @@ def test_an_order_is_shuffled() -> None:
 def test_the_order_is_what_it_has_always_been() -> None:
     first = [tokens.sample_block(sample, 1_000, 0) for sample in range(8)]
     late = [tokens.sample_block(10**15 + sample, 15_000_000, 42) for sample in range(4)]
+    edge = [tokens.sample_block(sample, 257, 0) for sample in range(8)]  # of ten bits, by one block
+    assert edge == [107, 200, 160, 182, 235, 101, 213, 61]
     assert (first, late) == (
         [405, 497, 160, 988, 428, 788, 319, 790],
         [14553742, 7178483, 4213368, 13644804],
