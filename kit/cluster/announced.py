@@ -8,7 +8,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from kit.cluster import requeue
+from kit.cluster import decisions
 from kit.errors import EkidenError, Interrupted
 from kit.store.files import read_json, write_json
 
@@ -52,14 +52,14 @@ def on_record(run: Run, name: str) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        decided = (row for row in requeue.recorded(run) if row["time"] >= began)
+        decided = (row for row in decisions.recorded(run) if row["time"] >= began)
         if not any(row["name"] == name and not row["requeued"] for row in decided):
-            decision = requeue.Decision(False, _reason(error))
-            requeue.record(run, f"{name}-{os.getpid()}.0", name, decision)
+            decision = decisions.Decision(False, _reason(error))
+            decisions.record(run, f"{name}-{os.getpid()}.0", name, decision)
         raise
 
 
 def _reason(error: BaseException) -> str:
     if isinstance(error, Interrupted) or not isinstance(error, Exception):  # by a signal
-        return requeue.CANCELLED
+        return decisions.CANCELLED
     return str(error) if isinstance(error, EkidenError) else f"failed ({error!r:.200})"

@@ -1,4 +1,4 @@
-"""Stages as jobs: what is to be done, in how many tasks, and what each gets."""
+"""Stages as jobs: what is to be done, in how many tasks, and what each gets; what is sent, and alive."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Literal
 from kit.cluster import state
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from kit.store.paths import Run
 
@@ -34,6 +35,31 @@ class Job:
     def sent(self) -> Sequence[int]:
         """The numbers of the tasks to send."""
         return range(self.tasks) if self.needed is None else self.needed
+
+
+@dataclass(frozen=True)
+class Alive:
+    """What of a run is still to run, or running."""
+
+    job: str  # its id, as `cancel` takes it
+    who: str  # `job 17`, `process 123`
+    words: str  # what to say of it: `job 17 running`
+    remedy: str  # what ends it, to be typed
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What was submitted: jobs with ids of their own, or one process that does them all."""
+
+    jobs: Mapping[str, str]  # ids by name
+    process: int | None = None
+    log: Path | None = None  # of the process
+
+    def lines(self, title: str) -> list[str]:
+        """What to say of it; `title`: of what one process does."""
+        if self.process is not None:
+            return [f"{title}: process {self.process} is at work; see {self.log}"]
+        return [f"{name}: job {job}" for name, job in self.jobs.items()]
 
 
 def begin_anew(run: Run, jobs: Sequence[Job]) -> None:

@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kit.cluster import lock
-from kit.cluster.jobs import begin_anew
-from kit.cluster.scheduler import Alive, Sent
+from kit.cluster.jobs import Alive, Sent, begin_anew
 from kit.cluster.state import JobState
 from kit.errors import DONE, EkidenError
 from kit.output import log

@@ -10,44 +10,17 @@ jobs, looks at them or ends them asks the one of the cluster, and knows none by 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
-    from kit.cluster.jobs import Job
+    from kit.cluster.jobs import Alive, Job, Sent
     from kit.cluster.state import Element, JobState
     from kit.config.cluster import Cluster
     from kit.store.paths import Run
 
 Kind = Literal["slurm", "local"]  # those of kit/config/cluster.py
-
-
-@dataclass(frozen=True)
-class Alive:
-    """What of a run is still to run, or running."""
-
-    job: str  # its id, as `cancel` takes it
-    who: str  # `job 17`, `process 123`
-    words: str  # what to say of it: `job 17 running`
-    remedy: str  # what ends it, to be typed
-
-
-@dataclass(frozen=True)
-class Sent:
-    """What was submitted: jobs with ids of their own, or one process that does them all."""
-
-    jobs: Mapping[str, str]  # ids by name
-    process: int | None = None
-    log: Path | None = None  # of the process
-
-    def lines(self, title: str) -> list[str]:
-        """What to say of it; `title`: of what one process does."""
-        if self.process is not None:
-            return [f"{title}: process {self.process} is at work; see {self.log}"]
-        return [f"{name}: job {job}" for name, job in self.jobs.items()]
 
 
 class Scheduler(Protocol):

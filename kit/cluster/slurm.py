@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from kit.cluster import lock, nodes
 from kit.cluster import state as ask
-from kit.cluster.jobs import begin_anew
-from kit.cluster.scheduler import Alive, Sent
+from kit.cluster.jobs import Alive, Sent, begin_anew
 from kit.errors import ClusterError, RunError
 from kit.output import log
 from kit.output.interrupt import keeping

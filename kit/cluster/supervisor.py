@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from kit.cluster import announced, local, lock, requeue, view
+from kit.cluster import announced, decisions, lock, view
 from kit.cluster.processes import GRACE, Processes, Starter
 from kit.cluster.state import JobState
 from kit.config.cluster import Cluster
@@ -146,7 +146,7 @@ def _train(
     """Run the training job, attempt after attempt."""
     name = job["name"]
     drill = cluster.preempt_at_step
-    if any(row["reason"] == "preemption" for row in requeue.recorded(run)):
+    if any(row["reason"] == "preemption" for row in decisions.recorded(run)):
         drill = None  # it has been
     for restarts in itertools.count():
         ends = time.time() + cluster.training.minutes * 60
@@ -161,12 +161,12 @@ def _train(
         drill = None if slurm.preempted else drill
         code = task.code()
         assert code is not None
-        decision = requeue.decide_training(run, lambda: cluster, task.token, code, slurm)
-        requeue.record(run, task.token, name, decision)
+        decision = decisions.decide_training(run, lambda: cluster, task.token, code, slurm)
+        decisions.record(run, task.token, name, decision)
         if decision.reason == "done":
             return
         say(f"{name}: {decision.reason}{', requeued' if decision.requeue else ''}")
-        requeue.show_end(run, decision)
+        decisions.show_end(run, decision)
         if stop.asked:
             raise Interrupted(f"{name}: stopped and saved; run or submit it again to go on")
         if not decision.requeue:
@@ -238,8 +238,8 @@ def _decide(
     run: Run, cluster: Cluster, name: str, token: str, code: int, say: Callable[[str], None]
 ) -> None:
     """A task has failed: on record; raises its verdict where it is not to be tried again."""
-    decision = requeue.decide_task(run, lambda: cluster, name, token, code, local.state(token))
-    requeue.record(run, token, name, decision)
+    decision = decisions.decide_task(run, lambda: cluster, name, token, code, JobState("RUNNING"))
+    decisions.record(run, token, name, decision)
     if not decision.requeue:
         raise _verdict(run, name, decision.reason)
     say(f"{token.rsplit('-', 1)[0]}: {decision.reason}, again")
@@ -247,8 +247,8 @@ def _decide(
 
 def _verdict(run: Run, name: str, reason: str) -> EkidenError:
     """What a job ends with that is neither done nor requeued."""
-    if requeue.mistake(run, name):
+    if decisions.mistake(run, name):
         return ClusterError(f"{name}: {reason}")
-    if reason.startswith(requeue.STOPPED):
+    if reason.startswith(decisions.STOPPED):
         return Interrupted(f"{name}: {reason}; run or submit it again to go on")
     return JobFailed(f"{name}: {reason}; see {run.job_logs(name)}")

@@ -13,7 +13,7 @@ import socket
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from kit.cluster import requeue, scheduler
+from kit.cluster import decisions, scheduler
 from kit.errors import ClusterError
 from kit.relay import logs, process
 
@@ -187,20 +187,20 @@ def _recorded(submission: Submission, name: str, since: float) -> Fate | None:
         return None
     reason, task = row["reason"], _task(row["job"])
     ended: State = "failed"
-    if reason == requeue.CANCELLED:
+    if reason == decisions.CANCELLED:
         ended, reason = "cancelled", "by its user: scancel, Ctrl-C or kill"
-    elif reason.startswith(f"{requeue.STOPPED}: "):
-        ended, reason = "stopped", reason.removeprefix(f"{requeue.STOPPED}: ")
+    elif reason.startswith(f"{decisions.STOPPED}: "):
+        ended, reason = "stopped", reason.removeprefix(f"{decisions.STOPPED}: ")
     told = f"job {task}" if name in submission.seen.submitted.slurm else None
     return Fate(ended, reason, row["time"], told, logs.of_task(folder, task))
 
 
-def _last_row(submission: Submission, name: str, since: float) -> requeue.Row | None:
+def _last_row(submission: Submission, name: str, since: float) -> decisions.Row | None:
     """The last decision on a job, of its present start; of an array one for good before any other."""
     rows = [
         row
         for row in submission.seen.decisions
-        if row["name"] == name and row["time"] > since and requeue.is_of_last_start(row)
+        if row["name"] == name and row["time"] > since and decisions.is_of_last_start(row)
     ]
     for_good = [row for row in rows if not row["requeued"] and row["reason"] != "done"]
     chosen = for_good if name != "train" and for_good else rows

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from kit.cluster import requeue
+from kit.cluster import decisions
 from kit.config import amendments
 from kit.store.files import read_json
 from kit.tracking import ledger
@@ -79,7 +79,7 @@ class Snapshot:
 
     run: Run
     submitted: Submitted
-    decisions: Sequence[requeue.Row]  # rows of requeues.jsonl
+    decisions: Sequence[decisions.Row]  # rows of requeues.jsonl
     mistakes: Mapping[str, Mistake]  # by stage
     attempts: Sequence[Tried]  # all that were claimed, in order
     checkpoints: Sequence[tuple[int, int]]  # step and attempt of each that is committed, sorted
@@ -118,7 +118,7 @@ class Snapshot:
         """What ended the training job that was submitted last, as the decision over a requeue has it."""
         names = {*self.submitted.slurm, *self.submitted.here}
         since = self.submitted.time if "train" in names else 0.0
-        return requeue.verdict(self.decisions, since)
+        return decisions.verdict(self.decisions, since)
 
     @property
     def stopped(self) -> str | None:
@@ -140,7 +140,7 @@ def snapshot(run: Run, *, curve: bool = True) -> Snapshot:
     return Snapshot(
         run,
         _submitted(run),
-        requeue.recorded(run),
+        decisions.recorded(run),
         _mistakes(run),
         attempts,
         sorted(run.committed_checkpoints().values()),

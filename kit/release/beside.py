@@ -16,7 +16,7 @@ import functools
 import shutil
 from typing import TYPE_CHECKING, Any
 
-from kit.cluster import lock, requeue, scheduler
+from kit.cluster import decisions, lock, scheduler
 from kit.cluster.jobs import Job
 from kit.config.run import Project
 from kit.errors import CheckpointError, ClusterError
@@ -152,9 +152,9 @@ def _is_made(folder: Path) -> bool:
 
 def _failure(name: str, job: Run) -> str | None:
     """Why a job ended for good before its result was made, if it did."""
-    rows = [row for row in requeue.recorded(job) if row["name"] == name]
+    rows = [row for row in decisions.recorded(job) if row["name"] == name]
     last = rows[-1]["reason"] if rows and not rows[-1]["requeued"] else None
-    return requeue.mistake(job, name) or last
+    return decisions.mistake(job, name) or last
 
 
 def _unit(name: str, job: Run, recipe: Recipe) -> Unit:

@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from kit.cluster import requeue
+from kit.cluster import decisions
 from kit.store.files import read_json
 from kit.tracking import ledger
 from tests.speed import patience
@@ -127,9 +127,9 @@ class Drive:
         if not self.submissions:
             return "the beginning"
         token, kind, _ = self.struck[-1]
-        if failure := requeue.mistake(self.run, "train"):
+        if failure := decisions.mistake(self.run, "train"):
             self._surprise(f"ended as a mistake of the user's: {failure}")
-        mine = [row["reason"] for row in requeue.recorded(self.run) if row["job"] == token]
+        mine = [row["reason"] for row in decisions.recorded(self.run) if row["job"] == token]
         if not mine and kind not in UNDECIDED:
             self._surprise(f"start {token}, {kind}: nobody decided whether it is requeued")
         return str(mine[-1]).split(" (")[0] if mine else "no decision"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from kit.cluster import lock, requeue
+from kit.cluster import decisions, lock
 from kit.config.recipe import Recipe, Release
 from kit.relay.resolve import load
 from kit.relay.stages import stages_of
@@ -320,7 +320,7 @@ def test_a_time_limit_on_this_machine_requeues_and_a_stop_file_ends_plainly(
     command("train", "submit", *arguments, *limit, "cluster.training.failures=0")
     run = Workspace(workspace).run("limited-here")
     wait_until(lambda: len(ledger.attempts(run)) > 1, "second attempt")
-    (limited,) = requeue.recorded(run)
+    (limited,) = decisions.recorded(run)
     assert (limited["requeued"], limited["reason"]) == (True, "time limit")
     end = read_json(ledger.attempts(run)[0].end)
     assert (end["outcome"], end["reason"]) == ("interrupted", "time limit")
@@ -328,7 +328,7 @@ def test_a_time_limit_on_this_machine_requeues_and_a_stop_file_ends_plainly(
 
     run.stop.touch()
     wait_until(lambda: not lock.is_held(run), "the supervisor's end")
-    assert requeue.recorded(run)[-1]["reason"] == "stopped: STOP file"
+    assert decisions.recorded(run)[-1]["reason"] == "stopped: STOP file"
     said = command("train", "status", *arguments)
     assert "; stopped\n  reason STOP file" in said
     attempts = len(ledger.attempts(run))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kit.cluster import requeue
+from kit.cluster import decisions
 from kit.store.files import read_json, write_json
 from kit.tracking import ledger, mlflow
 from tests.relay import wait_until
@@ -240,7 +240,7 @@ def test_a_training_that_was_cancelled_is_killed_and_one_that_gave_up_has_failed
         (False, "cancelled"),
         (False, "crash, 4 times without a new checkpoint (exit code 1)"),
     ]:
-        requeue.show_end(told, requeue.Decision(again, reason))
+        decisions.show_end(told, decisions.Decision(again, reason))
         statuses.append(shown_by_mlflow(store)[0].info.status)
     assert statuses == ["SCHEDULED", "SCHEDULED", "KILLED", "FAILED"]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kit.cluster import requeue
+from kit.cluster import decisions
 from kit.store.files import read_json
 from kit.store.manifest import read
 from kit.store.paths import MANIFEST, Run, Workspace
@@ -223,4 +223,4 @@ def test_a_node_without_jumanpp_says_so_in_one_line_and_is_not_tried_again(
             r"mdx[12] has .*resolved to jumanpp .*install the same on every node",
             *told,
         )
-    assert [row["requeued"] for row in requeue.recorded(run)] == [False, False]
+    assert [row["requeued"] for row in decisions.recorded(run)] == [False, False]

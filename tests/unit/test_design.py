@@ -127,6 +127,22 @@ def test_the_rooms_have_no_circle() -> None:
     tuple(TopologicalSorter(graph()).static_order())  # raises CycleError
 
 
+def test_no_modules_import_one_another_in_a_circle() -> None:
+    names = {name_of(path).removesuffix(".py").replace("/", "."): path for path in MODULES}
+    arrows = {
+        name: {
+            module
+            for dotted in imported(path)
+            for module in (dotted, dotted.rpartition(".")[0])
+            if module in names
+        }
+        - {name}
+        for name, path in names.items()
+    }
+    assert "kit.cluster.decisions" in arrows["kit.cluster.requeue"]
+    tuple(TopologicalSorter(arrows).static_order())  # raises CycleError
+
+
 @pytest.mark.parametrize(("engine", "door"), DOORS.items())
 def test_an_engine_has_one_door(engine: str, door: str) -> None:
     users = {

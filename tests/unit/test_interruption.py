@@ -55,7 +55,7 @@ def test_only_a_user_and_a_newer_attempt_end_a_run_for_good() -> None:
         Reason.STOP_FILE: "stopped",
         Reason.SUPERSEDED: "superseded",
     }
-    # These words decide in kit/cluster/requeue.py.
+    # These words decide in kit/cluster/decisions.py.
     assert (Reason.TIME_LIMIT.text, Reason.SIGTERM.text) == ("time limit", "SIGTERM")
 
 

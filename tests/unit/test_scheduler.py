@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, get_args
 import pytest
 
 from kit.cluster import local, lock, scheduler, slurm
-from kit.cluster.scheduler import Scheduler, Sent
+from kit.cluster.jobs import Sent
+from kit.cluster.scheduler import Scheduler
 from kit.config.cluster import Cluster
 from kit.errors import ClusterError, RunError
 from kit.store.files import write_json, write_text

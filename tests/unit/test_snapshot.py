@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kit.cluster import requeue
-from kit.cluster.requeue import Decision
+from kit.cluster import decisions
+from kit.cluster.decisions import Decision
 from kit.relay.snapshot import End, Hang, Mistake, Submitted, snapshot
 from kit.store.files import write_json
 from kit.tracking import ledger
@@ -71,7 +71,7 @@ def test_hang_mistake_and_decisions_are_in_it(run: Run) -> None:
     hang = {"job": "17.0", "rank": 1, "what": "step 3", "seconds": 601.0}
     write_json(run.attempt(1).hang, hang)
     write_json(run.mistake("preprocess"), {"job": "16_0.0", "message": "not UTF-8"})
-    requeue.record(run, "17.0", "train", Decision(True, "hang (rank 1, step 3)"))
+    decisions.record(run, "17.0", "train", Decision(True, "hang (rank 1, step 3)"))
     seen = snapshot(run)
     assert seen.attempts[0].hang == Hang(1, "step 3")
     written = run.mistake("preprocess").stat().st_mtime
@@ -84,7 +84,7 @@ def test_why_training_stopped_by_the_decision_else_by_its_end_else_by_nothing(ru
     assert snapshot(run).stopped == "it ended without a word"
     attempt(run, 1, 0, range(1, 3), outcome="interrupted", reason="SIGTERM", step=2)
     assert snapshot(run).stopped == "interrupted (SIGTERM)"
-    requeue.record(run, "17.0", "train", Decision(False, "stopped: STOP file"))
+    decisions.record(run, "17.0", "train", Decision(False, "stopped: STOP file"))
     assert (snapshot(run).verdict, snapshot(run).stopped) == ("STOP file", "STOP file")
     write_json(run.jobs, {"time": time.time(), "slurm": {"train": "18"}})
     assert snapshot(run).verdict is None

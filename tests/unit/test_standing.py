@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kit.cluster import lock, requeue
+from kit.cluster import decisions, lock
 from kit.cluster.state import Element
 from kit.relay import fate, standing
 from kit.relay.snapshot import Submitted, snapshot
@@ -45,7 +45,7 @@ def stand(submission: fate.Submission, **surveys: Survey) -> dict[str, standing.
 
 
 def decided(run: Run, name: str, job: str, reason: str, *, requeued: bool = False) -> None:
-    requeue.record(run, job, name, requeue.Decision(requeued, reason))
+    decisions.record(run, job, name, decisions.Decision(requeued, reason))
 
 
 def log(run: Run, name: str, file: str, *lines: str) -> str:

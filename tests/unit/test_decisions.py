@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kit.cluster import requeue
+from kit.cluster import decisions
+from kit.cluster.decisions import Decision, decide_task, decide_training
 from kit.cluster.jobs import Job, begin_anew
-from kit.cluster.requeue import Decision, decide_task, decide_training
 from kit.cluster.state import JobState
 from kit.config.cluster import Cluster, TaskResources, TrainingResources
 from kit.relay.snapshot import snapshot
@@ -53,7 +53,7 @@ def hung(run: Run, job: str = JOB) -> None:
 def decide(run: Run, code: int, state: JobState, job: str = JOB) -> Decision:
     """A decision, on record as the trap leaves it."""
     decision = decide_training(run, lambda: CLUSTER, job, code, state)
-    requeue.record(run, job, "train", decision)
+    decisions.record(run, job, "train", decision)
     return decision
 
 
@@ -61,7 +61,7 @@ def task(run: Run, code: int, restarts: int = 0, state: JobState | None = None) 
     """A decision over a task of an array, on record as the trap leaves it."""
     job = f"9.{restarts}"
     decision = decide_task(run, lambda: CLUSTER, "preprocess", job, code, state or slurm())
-    requeue.record(run, job, "preprocess", decision)
+    decisions.record(run, job, "preprocess", decision)
     return decision
 
 
@@ -221,7 +221,7 @@ def test_a_crash_is_requeued_until_the_budget_is_spent(run: Run) -> None:
 
 
 def crash_reasons(run: Run) -> list[str]:
-    return [row["reason"] for row in requeue.recorded(run)]
+    return [row["reason"] for row in decisions.recorded(run)]
 
 
 def test_a_new_checkpoint_renews_the_budget(run: Run) -> None:
@@ -273,7 +273,7 @@ def test_a_job_of_one_unit_does_not_meet_its_time_limit_for_ever(run: Run) -> No
     found = []
     for restarts in range(3):
         decision = decide_task(run, lambda: CLUSTER, "tokenizer", f"9.{restarts}", 143, limit)
-        requeue.record(run, f"9.{restarts}", "tokenizer", decision)
+        decisions.record(run, f"9.{restarts}", "tokenizer", decision)
         found.append(decision.requeue)
     assert found == [True, True, False]
     assert all(task(run, 143, n, limit).requeue for n in range(5))  # it gets on, unit by unit
@@ -284,12 +284,12 @@ def test_a_garbled_line_hides_no_other_decision(run: Run) -> None:
     with run.requeues.open("a", encoding="utf-8") as out:
         out.write('{"time": 1, {"time": 2}\n')
     crash(run)
-    assert len(requeue.recorded(run)) == 2
+    assert len(decisions.recorded(run)) == 2
 
 
 def test_decisions_over_other_jobs_do_not_count(run: Run) -> None:
     for _ in range(5):
-        requeue.record(run, "3.0", "preprocess", Decision(True, "crash (exit code 1)"))
+        decisions.record(run, "3.0", "preprocess", Decision(True, "crash (exit code 1)"))
     assert crash(run).requeue
 
 
@@ -316,7 +316,7 @@ def test_a_task_that_is_done_is_not_retried(run: Run) -> None:
 def test_a_failed_task_is_retried_as_often_as_the_cluster_says(run: Run) -> None:
     found = [task(run, 1, restarts).requeue for restarts in (0, 1, 2)]
     assert found == [True, True, False]
-    assert requeue.recorded(run)[-1]["reason"] == "failed 3 times (exit code 1)"
+    assert decisions.recorded(run)[-1]["reason"] == "failed 3 times (exit code 1)"
 
 
 def test_preemptions_of_a_task_spend_none_of_its_retries(run: Run) -> None:
@@ -349,7 +349,7 @@ def test_a_new_submission_forgets_old_mistakes(run: Run) -> None:
 def test_decisions_are_kept_in_order_with_their_reasons(run: Run) -> None:
     crash(run)
     decide(run, 75, slurm(preempted=True))
-    rows = requeue.recorded(run)
+    rows = decisions.recorded(run)
     assert [(row["name"], row["job"], row["requeued"]) for row in rows] == [
         ("train", JOB, True), ("train", JOB, True),
     ]  # fmt: skip
@@ -366,7 +366,7 @@ def test_a_decision_that_was_cut_while_it_was_written_does_not_stop_the_next(run
     with run.requeues.open("a", encoding="utf-8") as out:
         out.write('{"time": 1.0, "job": "17.0", "na')
     assert crash(run).requeue
-    assert [row["reason"] for row in requeue.recorded(run)] == ["crash (exit code 1)"] * 2
+    assert [row["reason"] for row in decisions.recorded(run)] == ["crash (exit code 1)"] * 2
 
 
 @pytest.mark.parametrize(
