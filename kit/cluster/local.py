@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from kit.cluster.state import Element
     from kit.config.cluster import Cluster
 
-HERE = True
-
 
 def check(cluster: Cluster) -> None:
     """This machine is there."""

@@ -26,8 +26,6 @@ Kind = Literal["slurm", "local"]  # those of kit/config/cluster.py
 class Scheduler(Protocol):
     """A module that sends jobs, knows of them and ends them."""
 
-    HERE: bool  # its jobs run on this machine, before the eyes of whoever sends them
-
     def check(self, cluster: Cluster) -> None:
         """Raises ClusterError where the scheduler is not there."""
 

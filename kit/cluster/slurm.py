@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-HERE = False
 own_id = ask.own_id
 _TRIES, _PAUSE = 240, 15  # times and seconds: an hour of a slurmctld that does not answer
 

@@ -149,6 +149,11 @@ class Cluster(Section):
             )
         return self
 
+    @property
+    def is_this_machine(self) -> bool:
+        """Whether jobs run where they are submitted, before the eyes of whoever does that."""
+        return self.kind == "local"
+
     def resources_of(self, kind: Literal["network", "arrays", "single"]) -> TaskResources:
         """What one task of a job of that kind gets."""
         return (

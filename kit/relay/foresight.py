@@ -84,7 +84,7 @@ def _of_training(run: Run, recipe: Recipe, cluster: Cluster) -> Iterator[str]:
     yield from _refused(lambda: batches.check_shares(training, cluster.training.ranks))
     yield from _refused(lambda: zero.check(training))
     compiler = os.environ.get("CXX", "g++")  # what torch's Inductor takes for a CPU
-    here = scheduler.of(cluster).HERE and cluster.device == "cpu"
+    here = cluster.is_this_machine and cluster.device == "cpu"
     if training.compile and here and shutil.which(compiler) is None:
         yield f"training.compile=true: no {compiler} on the PATH; install it, or leave compile out"
     steps = training.steps

@@ -82,7 +82,7 @@ def rehearse(project: Project, steps: int, *, with_synthetic: bool = False) -> d
     run.root.mkdir(parents=True, exist_ok=True)
     directory.identify(run, rehearsed.name, rehearsal_of=recipe.name)
     try:
-        if scheduler.of(here).HERE:
+        if here.is_this_machine:
             run_here(its, [TRAIN], log.info)
         else:
             submit(its, [TRAIN], log.info)

@@ -39,13 +39,13 @@ def run_here(
 
     Training always has a supervisor. Returns the seconds that each took, by its name.
     """
-    from kit.cluster import announced, lock, scheduler
+    from kit.cluster import announced, lock
     from kit.cluster.jobs import begin_anew
     from kit.run import directory
 
     run, recipe, cluster = project.run, project.recipe, project.cluster
     alone = TRAIN not in stages and len({stage.command for stage in stages}) == 1
-    if not alone and not scheduler.of(cluster).HERE:
+    if not alone and not cluster.is_this_machine:
         raise ConfigError(f"cluster {cluster.name}: run works on this machine; use submit")
     refuse_second(run)
     refuse_to_disturb(project, stages)
@@ -102,7 +102,6 @@ def submit(
 
 def _look_ahead(project: Project, stages: Sequence[Stage]) -> None:
     """Find out now what the jobs would find out. Raises ConfigError."""
-    from kit.cluster import scheduler
     from kit.relay import foresight
 
     cluster = project.cluster
@@ -112,7 +111,7 @@ def _look_ahead(project: Project, stages: Sequence[Stage]) -> None:
     warn(project)
     if line := foresight.little_room(project):
         print(f"warning: {line}", file=sys.stderr, flush=True)
-    if cluster.device == "cuda" and scheduler.of(cluster).HERE:
+    if cluster.device == "cuda" and cluster.is_this_machine:
         from kit.training import device
 
         device.check(project.recipe.training.precision, cluster.training.ranks_per_node)

@@ -216,7 +216,7 @@ def _checkpoint(run: Run, step: int) -> Checkpoint:
 
 def _without_gpu_of_training(run: Run, cluster: Cluster) -> Cluster:
     """The cluster with its device, or with the CPU where no GPU is free for sure."""
-    spare = scheduler.of(cluster).HERE and not lock.is_held(run)
+    spare = cluster.is_this_machine and not lock.is_held(run)
     if cluster.device == "cpu" or cluster.single.gpus or spare:
         return cluster
     return cluster.model_copy(update={"device": "cpu"})

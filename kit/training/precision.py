@@ -34,7 +34,7 @@ def resolve(cluster: Cluster) -> tuple[Precision, str]:
     name = cluster.training.accelerator
     if name is not None:
         return _on_gpu(ACCELERATORS[name].capability, f"cluster.training.accelerator={name}")
-    if cluster.kind == "local":
+    if cluster.is_this_machine:
         found = _capability_here()
         if found is not None:
             return _on_gpu(found, "this machine's GPU")

@@ -154,10 +154,8 @@ def test_an_engine_has_one_door(engine: str, door: str) -> None:
 
 
 def test_only_the_room_of_the_cluster_tells_schedulers_apart() -> None:
-    # The precision is on the level of kit/cluster, which it may not ask.
-    may = {"kit/training/precision.py"}
     for path in MODULES:
-        if name_of(path).startswith(("kit/cluster/", "kit/config/")) or name_of(path) in may:
+        if name_of(path).startswith(("kit/cluster/", "kit/config/")):
             continue
         compared = [
             node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Compare)

@@ -32,7 +32,6 @@ def test_a_scheduler_has_all_that_is_asked_of_one(module: Scheduler) -> None:
     assert {"check", "submit", "alive", "cancel", "state", "requeue", "exclude"} <= ASKED.keys()
     for name, parameters in ASKED.items():
         assert [*inspect.signature(getattr(module, name)).parameters] == parameters, name
-    assert isinstance(module.HERE, bool)
 
 
 def test_every_kind_of_cluster_has_a_scheduler() -> None:
