@@ -60,12 +60,8 @@ def recorded(run: Run) -> list[Row]:
 
 def since(run: Run, start: Start) -> list[Row]:
     """The amendments that an attempt does not know of; `start` is its `start.json`."""
-    return news(recorded(run), start)
-
-
-def news(rows: Sequence[Row], start: Start) -> list[Row]:
-    """Those of some amendments that an attempt does not know of."""
-    return [*rows[start.get("amendments", len(rows)) :]]
+    rows = recorded(run)
+    return rows[start.get("amendments", len(rows)) :]
 
 
 def record(run: Run, rows: Sequence[Row]) -> None:

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from kit.cluster import decisions
-from kit.config import amendments
 from kit.store.files import read_json
 from kit.tracking import ledger
 
@@ -83,7 +82,6 @@ class Snapshot:
     mistakes: Mapping[str, Mistake]  # by stage
     attempts: Sequence[Tried]  # all that were claimed, in order
     checkpoints: Sequence[tuple[int, int]]  # step and attempt of each that is committed, sorted
-    amendments: Sequence[amendments.Row]
     curve: Sequence[CurveRow]  # each step and validation once
 
     @property
@@ -100,18 +98,6 @@ class Snapshot:
     def saved(self) -> int | None:
         """The last step with a committed checkpoint."""
         return self.checkpoints[-1][0] if self.checkpoints else None
-
-    @property
-    def done(self) -> bool:
-        """Whether the last step is made and saved, if that was not put off since."""
-        begun = self.begun
-        last = [one.end.step for one in begun if one.end and one.end.outcome == "done"]
-        if not last or last[-1] not in {step for step, _ in self.checkpoints}:
-            return False
-        start = begun[-1].start
-        assert start is not None
-        news = amendments.news(self.amendments, start)
-        return not any(row["key"] in amendments.END for row in news)
 
     @property
     def verdict(self) -> str | None:
@@ -144,7 +130,6 @@ def snapshot(run: Run, *, curve: bool = True) -> Snapshot:
         _mistakes(run),
         attempts,
         sorted(run.committed_checkpoints().values()),
-        amendments.recorded(run),
         ledger.fold((one.start["from_step"], one.rows) for one in attempts if one.start),
     )
 

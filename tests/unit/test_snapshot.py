@@ -31,8 +31,8 @@ def attempt(run: Run, number: int, start: int, steps: range, **end: Any) -> None
 def test_a_run_that_is_not_there_has_a_snapshot_too(run: Run) -> None:
     seen = snapshot(run)
     assert seen.submitted == Submitted()
-    assert (seen.attempts, seen.curve, seen.saved, seen.done, seen.stopped) == (
-        [], [], None, False, None,
+    assert (seen.attempts, seen.curve, seen.saved, seen.stopped) == (
+        [], [], None, None,
     )  # fmt: skip
 
 
@@ -55,15 +55,10 @@ def test_without_the_curve_no_ledger_is_read(run: Run) -> None:
         snapshot(run)
 
 
-def test_training_is_done_with_a_saved_last_step_that_was_not_put_off(run: Run) -> None:
-    attempt(run, 1, 0, range(1, 11), outcome="done", step=10)
-    assert not snapshot(run).done
-    run.checkpoint(10, 1).mkdir(parents=True)
-    assert (snapshot(run).done, snapshot(run).saved) == (True, 10)
-    run.amendments.write_text(json.dumps({"key": "training.keep"}) + "\n")
-    assert snapshot(run).done
-    run.amendments.write_text(json.dumps({"key": "training.steps"}) + "\n")
-    assert not snapshot(run).done
+def test_the_newest_checkpoint_is_what_is_saved(run: Run) -> None:
+    for step in (20, 10):
+        run.checkpoint(step, 1).mkdir(parents=True)
+    assert snapshot(run).saved == 20
 
 
 def test_hang_mistake_and_decisions_are_in_it(run: Run) -> None:
