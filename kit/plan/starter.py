@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kit.config import presets
+from kit.config.devices import ACCELERATORS
 from kit.config.recipe import NAME, is_remote, named_kind
 from kit.errors import ConfigError
 from kit.output.quantities import size as bytes_of
@@ -44,10 +45,7 @@ _PACKED = {".xz": 4, ".gz": 3, ".bz2": 4, ".zst": 4}  # how much larger the text
 # Bytes of text up to which a share of the documents is held out.
 _HELD_OUT = ((1e5, 0.2), (1e7, 0.05), (1e9, 0.01), (float("inf"), 0.001))
 _SMALLEST_UNIT, _UNIT = 0.01, 64.0  # MB
-# Bytes of memory of a GPU, of the smallest of that name (NVIDIA's data sheets).
-_MEMORY = {"a100": 40e9, "h100": 80e9, "h100-pcie": 80e9, "h200": 141e9, "l40s": 48e9, "t4": 16e9,
-           "v100": 16e9}  # fmt: skip
-_UNKNOWN_GPU = 16e9
+_UNKNOWN_GPU = 16e9  # bytes of memory of one that the cluster file does not name
 _COMMENTS = 24  # their column
 _UNITS = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
 
@@ -213,7 +211,8 @@ def _machine(cluster: Cluster) -> Machine:
     training = cluster.training
     if cluster.device == "cpu":
         return Machine(training.ranks)
-    return Machine(training.ranks, _MEMORY.get(training.accelerator or "", _UNKNOWN_GPU))
+    gpu = training.accelerator
+    return Machine(training.ranks, _UNKNOWN_GPU if gpu is None else ACCELERATORS[gpu].memory)
 
 
 def _told(texts: list[_Text], known: float | None) -> str:

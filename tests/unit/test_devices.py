@@ -7,21 +7,21 @@ import pytest
 from kit.config.cluster import Cluster, TaskResources, TrainingResources
 from kit.config.devices import ACCELERATORS, BF16_CAPABILITY
 
-# TFLOP/s, dense, on tensor cores; whether it multiplies bf16.
+# TFLOP/s, dense, on tensor cores; whether it multiplies bf16; GB.
 SHEETS = {
-    "v100": (125.0, False),
-    "t4": (65.0, False),
-    "a100": (312.0, True),
-    "l40s": (362.0, True),
-    "h100-pcie": (756.0, True),
-    "h100": (989.4, True),
-    "h200": (989.4, True),
+    "v100": (125.0, False, 16),
+    "t4": (65.0, False, 16),
+    "a100": (312.0, True, 40),
+    "l40s": (362.0, True, 48),
+    "h100-pcie": (756.0, True, 80),
+    "h100": (989.4, True, 80),
+    "h200": (989.4, True, 141),
 }
 
 
 def test_the_peaks_are_those_of_the_data_sheets_and_bf16_begins_with_ampere() -> None:
     assert {
-        name: (gpu.peak_flops / 1e12, gpu.capability >= BF16_CAPABILITY)
+        name: (gpu.peak_flops / 1e12, gpu.capability >= BF16_CAPABILITY, gpu.memory / 1e9)
         for name, gpu in ACCELERATORS.items()
     } == SHEETS
     generations = {"v100": 7.0, "t4": 7.5, "a100": 8.0, "l40s": 8.9, "h100": 9.0}
