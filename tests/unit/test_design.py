@@ -177,3 +177,13 @@ def test_the_extractor_under_another_licence_is_never_imported() -> None:
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_a_module_says_what_it_is_for(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+
+
+def test_the_readme_says_of_every_module_what_it_is_for() -> None:
+    tree = (ROOT / "README.md").read_text(encoding="utf-8").partition("## The files")[2]
+    told = {line.split()[0] for line in tree.splitlines() if line.startswith("  ")}
+    for path in MODULES:
+        top, *inside = path.relative_to(ROOT).parts
+        name = "/".join(inside)
+        folders = {f"{'/'.join(inside[:depth])}/" for depth in range(1, len(inside))}
+        assert path.name == "__init__.py" or name in told or folders & told, f"{top}/{name}"
