@@ -3,7 +3,7 @@
     app = new_app("The whole relay: from raw text to a released model.")
 
     @verb(app, "report", "demo")              # the example in its help
-    def report_verb(given: OfRecipe, as_json: Json = False) -> None: ...
+    def report_verb(arguments: OfRecipe, as_json: Json = False) -> None: ...
 
 A parameter that is one of the values below stands for its fields: here RECIPE and overrides.
 """
@@ -100,7 +100,7 @@ class OfRecipe:
 
 
 @dataclass(frozen=True)
-class Given:
+class Arguments:
     """What most verbs are given."""
 
     recipe_file: RecipeFile

@@ -25,7 +25,7 @@ app = release_app(
 
 @verb(app, "text", "demo --prompt 霧浜県の release.temperature=0.5")
 def text_verb(
-    given: OfRecipe,
+    arguments: OfRecipe,
     prompt: Annotated[list[str], typer.Option("--prompt", help="Raw text; may be given again.")],
     step: Step = None,
 ) -> None:
@@ -38,21 +38,21 @@ def text_verb(
     from kit.release.generate import SETTINGS, generate
     from kit.run import begun
 
-    given.refuse_cluster_keys()
-    overrides = given.overrides or []
+    arguments.refuse_cluster_keys()
+    overrides = arguments.overrides or []
     settings = [one for one in overrides if one.partition("=")[0] in SETTINGS]
     others = [one for one in overrides if one not in settings]
-    if others and presets.recipe(given.recipe_file).is_dir():
+    if others and presets.recipe(arguments.recipe_file).is_dir():
         raise ConfigError(
             f"override '{others[0]}': of a run directory only what decides this text may be given: "
             f"{', '.join(SETTINGS)}"
         )
-    project = load(given.recipe_file, others, refuse=False)
+    project = load(arguments.recipe_file, others, refuse=False)
     begun.refuse_other(project, spare=SETTINGS)
     run, recipe = project.run, changed_recipe(project.recipe, settings)
     export = run.export if step is None else run.at(step).export
     if not (export / MANIFEST).is_file():
-        way = "first" if step is None else f"{given.recipe_file} --step {step} first"
+        way = "first" if step is None else f"{arguments.recipe_file} --step {step} first"
         raise StageError(f"{export}: not made yet; run jobs.export {way}")
     for text in generate(export, recipe, prompt):
         print(text)

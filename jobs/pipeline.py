@@ -12,9 +12,9 @@ from typing import Annotated
 import typer
 
 from jobs.command import (
+    Arguments,
     ClusterName,
     DryRun,
-    Given,
     Json,
     main,
     new_app,
@@ -30,42 +30,42 @@ app = new_app("The whole relay: from raw text to a released model.")
 
 
 @verb(app, "run", "demo training.steps=20")
-def run_verb(given: Given, dry_run: DryRun = False) -> None:
+def run_verb(arguments: Arguments, dry_run: DryRun = False) -> None:
     """Run all that is not done on this machine, in the foreground, and report."""
     from kit.relay import report
 
-    project = given.load()
+    project = arguments.load()
     stages = stages_of(project.recipe)
     if dry_run:
         show_dry_run(project, stages)
         return
     todo = to_do(project, stages)
     seconds = run_here(project, todo) if todo else {}
-    report.show(report.facts(project, given.words), seconds)
+    report.show(report.facts(project, arguments.words), seconds)
 
 
 @verb(app, "submit", "gpt2-xl-ja --cluster mdx")
-def submit_verb(given: Given, dry_run: DryRun = False) -> None:
+def submit_verb(arguments: Arguments, dry_run: DryRun = False) -> None:
     """Send the whole chain to the cluster, and return at once."""
-    project = given.load()
+    project = arguments.load()
     (show_dry_run if dry_run else submit)(project, stages_of(project.recipe))
 
 
 @verb(app, "status", "gpt2-xl-ja --json")
-def status_verb(given: Given, showing: Showing) -> None:
+def status_verb(arguments: Arguments, showing: Showing) -> None:
     """Show where the relay stands: its stages, the curve, the scores, and what to type next."""
     from kit.relay import report
 
-    project = given.load(refuse=False)
-    facts = report.facts(project, given.words, verify=showing.verify)
+    project = arguments.load(refuse=False)
+    facts = report.facts(project, arguments.words, verify=showing.verify)
     facts["differs"] = tell_differences(project)
     (print_json if showing.as_json else report.show)(facts)
 
 
 @verb(app, "show", "demo --cluster mdx training.precision=bf16")
-def show_verb(given: Given) -> None:
+def show_verb(arguments: Arguments) -> None:
     """Print the resolved recipe and cluster, as a run directory would hold them."""
-    project = given.load(refuse=False)
+    project = arguments.load(refuse=False)
     tell_differences(project)
     warn(project)
     sections = {"recipe": project.recipe, "cluster": project.cluster}

@@ -16,11 +16,11 @@ app = stage_app(
 
 
 @verb(app, "report", "demo")
-def report_verb(given: OfRecipe) -> None:
+def report_verb(arguments: OfRecipe) -> None:
     """Show what each step kept and dropped, with a plot and ten documents before and after."""
     from kit.corpus import report
 
-    folder = report.make(given.load(refuse=False))
+    folder = report.make(arguments.load(refuse=False))
     say((folder / report.TABLE).read_text(encoding="utf-8"))
     say(f"{folder / report.TABLE}, {folder / report.PLOT}")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from jobs.command import Given, print_json
+from jobs.command import Arguments, print_json
 from jobs.stage import Act, Doing, Showing, do_resolved, show_status, stage_app
 from kit.errors import RunError
 from kit.relay.submit import run_here, say
@@ -34,9 +34,9 @@ def release_app(name: str, text: str, does: str) -> typer.Typer:
     return stage_app(name, text, does, do=_do, show=_show)
 
 
-def _do(name: str, act: Act, given: Given, doing: Doing, step: Step = None) -> None:
+def _do(name: str, act: Act, arguments: Arguments, doing: Doing, step: Step = None) -> None:
     """As of every stage; with a step of its checkpoint, beside a training that may be under way."""
-    project = given.load()
+    project = arguments.load()
     if step is None:
         _do_at_the_end(name, act, project, doing)
     else:
@@ -49,9 +49,9 @@ def _do_at_the_end(name: str, act: Act, project: Project, doing: Doing) -> None:
     try:
         do_resolved(name, act, project, doing)
     except RunError as error:
-        from kit.release import beside
+        from kit.release import checkpoint_jobs
 
-        if beside.at_work(project.run) is None:
+        if checkpoint_jobs.at_work(project.run) is None:
             raise
         raise RunError(f"{error}; or give --step N, for a checkpoint, beside it") from None
 
@@ -64,33 +64,33 @@ def _do_beside(
     doing: Doing,
 ) -> None:
     """Of the checkpoint of a step; with --verify what is damaged is made again."""
-    from kit.release import beside
+    from kit.release import checkpoint_jobs
 
     if doing.dry_run:
-        state = beside.state(name, project, step)
+        state = checkpoint_jobs.state(name, project, step)
         say(
             f"{name}: 1 task on {project.cluster.name}, of the checkpoint of step {step}; 1 {state}"
         )
         return
     if doing.verify:
-        beside.withdraw_broken(name, project, step, say)
-    act = beside.run if verb == "run" else beside.submit
+        checkpoint_jobs.invalidate_broken(name, project, step, say)
+    act = checkpoint_jobs.run if verb == "run" else checkpoint_jobs.submit
     act(name, project, step, say)
 
 
-def _show(name: str, given: Given, showing: Showing, step: Step = None) -> None:
+def _show(name: str, arguments: Arguments, showing: Showing, step: Step = None) -> None:
     """As of every stage, or of the checkpoint of a step."""
-    from kit.release import beside
+    from kit.release import checkpoint_jobs
 
     if step is None:
-        show_status(name, given, showing)
+        show_status(name, arguments, showing)
         return
-    project = given.load()
+    project = arguments.load()
     run = project.run
-    state = beside.state(name, project, step, verify=showing.verify)
-    alive = beside.at_work(run.at(step).job(name))
+    state = checkpoint_jobs.state(name, project, step, verify=showing.verify)
+    alive = checkpoint_jobs.at_work(run.at(step).job(name))
     if showing.as_json:
-        made = next((one for one in beside.results(run) if one["step"] == step), {})
+        made = next((one for one in checkpoint_jobs.results(run) if one["step"] == step), {})
         print_json({"stage": name, "step": step, "state": state, "alive": alive, "made": made})
         return
     say(f"{name} of step {step}: {state}{f', {alive}' if alive else ''}")

@@ -9,8 +9,17 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from jobs.command import DryRun, Given, Json, Verify, new_app, print_json, tell_differences, verb
-from kit.relay.submit import run_here, show_dry_run, submit, withdraw_broken
+from jobs.command import (
+    Arguments,
+    DryRun,
+    Json,
+    Verify,
+    new_app,
+    print_json,
+    tell_differences,
+    verb,
+)
+from kit.relay.submit import invalidate_broken, run_here, show_dry_run, submit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,8 +57,8 @@ def stage_app(
 ) -> typer.Typer:
     """The command line of one stage, and of the passes that belong to it: run, submit, status.
 
-    `does` says in the imperative what the stage does. `do(name, act, given, doing)` and `show(name, given,
-    showing)` stand in for `do_stage` and `show_status`; their further parameters are options.
+    `does` says in the imperative what the stage does. `do(name, act, arguments, doing)` and `show(name,
+    arguments, showing)` replace `do_stage` and `show_status`; their further parameters are options.
     """
     app = new_app(text)
     do, show = do or do_stage, show or show_status
@@ -65,9 +74,9 @@ def stage_app(
     return app
 
 
-def do_stage(name: str, act: Act, given: Given, doing: Doing) -> None:
+def do_stage(name: str, act: Act, arguments: Arguments, doing: Doing) -> None:
     """Run or submit a stage with its passes, or say what that would do."""
-    do_resolved(name, act, given.load(), doing)
+    do_resolved(name, act, arguments.load(), doing)
 
 
 def do_resolved(name: str, act: Act, project: Project, doing: Doing) -> None:
@@ -79,17 +88,17 @@ def do_resolved(name: str, act: Act, project: Project, doing: Doing) -> None:
         show_dry_run(project, stages)
         return
     if doing.verify:
-        withdraw_broken(project, stages)
+        invalidate_broken(project, stages)
     act(project, stages)
 
 
-def show_status(name: str, given: Given, showing: Showing) -> None:
+def show_status(name: str, arguments: Arguments, showing: Showing) -> None:
     """Print where a stage stands with its passes."""
     from kit.relay import status
 
-    project = given.load(refuse=False)
+    project = arguments.load(refuse=False)
     differing = tell_differences(project)
-    stages = status.facts(project, given.words, name, verify=showing.verify)
+    stages = status.facts(project, arguments.words, name, verify=showing.verify)
     if showing.as_json:
         passes = {key: value for key, value in stages.items() if key != name}
         more = {"passes": passes, "differs": differing}

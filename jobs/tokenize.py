@@ -30,7 +30,7 @@ _NUMBERS = {"ignore_unknown_options": True}
 
 @verb(app, "inspect", "demo 1000 --sample", settings=_NUMBERS)
 def inspect_verb(
-    given: OfRecipe,
+    arguments: OfRecipe,
     number: Annotated[int, typer.Argument(metavar="BLOCK", help="From 0.")],
     sample: Annotated[
         bool, typer.Option("--sample", help="The number is a sample's, in the order of the run.")
@@ -48,7 +48,7 @@ def inspect_verb(
         raise ConfigError(
             "--sample, --held-out: a sample is of the training part; give one of them"
         )
-    recipe = given.load(refuse=sample)
+    recipe = arguments.load(refuse=sample)
     part = shards.HELD_OUT if held_out else shards.TRAIN
     found = blocks.of_sample(recipe, number) if sample else blocks.of_number(recipe, number, part)
     if as_json:

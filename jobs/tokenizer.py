@@ -11,9 +11,9 @@ from typing import Annotated
 
 import typer
 
-from jobs.command import Given, Json, OfRecipe, main, print_json, verb
+from jobs.command import Arguments, Json, OfRecipe, main, print_json, verb
 from jobs.stage import Act, Doing, do_resolved, stage_app
-from kit.relay.submit import refuse_early, refuse_second, refuse_unfinished, say
+from kit.relay.submit import ensure_idle, refuse_early, refuse_unfinished, say
 
 Pick = Annotated[
     str | None,
@@ -23,26 +23,26 @@ Pick = Annotated[
 ]
 
 
-def _do(name: str, act: Act, given: Given, doing: Doing, pick: Pick = None) -> None:
+def _do(name: str, act: Act, arguments: Arguments, doing: Doing, pick: Pick = None) -> None:
     """As jobs.command has it, with another pick where one is given."""
     from kit.relay.stages import stages_of
-    from kit.tokenizer import choice
+    from kit.tokenizer import selection
 
-    project = given.load()
+    project = arguments.load()
     recipe = project.recipe
     if pick is None:
-        choice.picked(recipe)  # one that is no candidate any more is told before the work
-    changed = pick if pick is not None and choice.differs(recipe, pick) else None
+        selection.picked(recipe)  # one that is no candidate any more is told before the work
+    changed = pick if pick is not None and selection.differs(recipe, pick) else None
     if changed is None or doing.dry_run:
         if changed is not None:
             say(f"tokenizer: would be made anew, for --pick {changed}")
         do_resolved(name, act, project, doing)
         return
     # First of all: an attempt that begins in between would find a tokenizer that is not its own.
-    refuse_second(project.run)
+    ensure_idle(project.run)
     refuse_unfinished(recipe, name)
     refuse_early(project, stages_of(recipe, name)[0])
-    with choice.picking(recipe, changed):
+    with selection.picking(recipe, changed):
         do_resolved(name, act, project, doing)
 
 
@@ -55,16 +55,16 @@ app = stage_app(
 
 
 @verb(app, "report", "demo")
-def report_verb(given: OfRecipe, as_json: Json = False) -> None:
+def report_verb(arguments: OfRecipe, as_json: Json = False) -> None:
     """Show the candidates, what was measured of each, and which one is chosen."""
-    from kit.tokenizer import choice
+    from kit.tokenizer import selection
 
-    recipe = given.load(refuse=False)
-    text = choice.report(recipe)
+    recipe = arguments.load(refuse=False)
+    text = selection.report(recipe)
     if as_json:
-        name, reason = choice.chosen(recipe)
-        names = [vocabulary.name for vocabulary in recipe.tokenizer.vocabularies()]
-        found = {name: choice.figures(recipe, name) for name in names}
+        name, reason = selection.chosen(recipe)
+        names = [vocabulary.name for vocabulary in recipe.tokenizer.specs()]
+        found = {name: selection.figures(recipe, name) for name in names}
         print_json({"candidates": found, "chosen": name, "reason": reason})
     else:
         say(text)

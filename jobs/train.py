@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from jobs.command import Given, Json, main, print_json, verb
+from jobs.command import Arguments, Json, main, print_json, verb
 from jobs.stage import stage_app
 from kit.errors import ConfigError
 from kit.relay.resolve import read_run
@@ -51,9 +51,9 @@ def amend_verb(
     schedule: Schedule = None,
 ) -> None:
     """Change what may be changed in mid-run; on record, for the attempts to come."""
-    from kit.cluster import update
+    from kit.cluster import amend_queued
     from kit.config import amendments
-    from kit.relay import outlook
+    from kit.relay import amendment_forecast
     from kit.run import proposal
     from kit.run.directory import amend
 
@@ -62,16 +62,16 @@ def amend_verb(
     project = read_run(directory)
     run = project.run
     amendment = proposal.propose(project, changes or [], schedule)
-    found = outlook.look(project, amendment)
+    found = amendment_forecast.forecast(project, amendment)
     rows = amend(run, amendment, code=code)
     for row in rows:
         if row["key"] == amendments.ENVIRONMENT:
             print(f"environment: {', '.join(row['old'])} -> {', '.join(row['new'])}")
         else:
             print(f"{row['key']}: {row['old']} -> {row['new']}")
-    for line in outlook.lines(found) if found else ():
+    for line in amendment_forecast.lines(found) if found else ():
         print(line)
-    for line in update.follow(run, {row["key"]: row["new"] for row in rows}):
+    for line in amend_queued.apply(run, {row["key"]: row["new"] for row in rows}):
         print(line)
     if not rows:
         print(f"{run.root}: nothing to amend, all is so already")
@@ -108,7 +108,7 @@ def fork_verb(
 
 @verb(app, "rehearse", "gpt2-xl-ja --cluster mdx --synthetic")
 def rehearse_verb(
-    given: Given,
+    arguments: Arguments,
     steps: Annotated[int, typer.Option("--steps", min=10, help="How many.")] = 50,
     synthetic: Annotated[
         bool, typer.Option("--synthetic", help="On random tokens, before there are others.")
@@ -118,7 +118,7 @@ def rehearse_verb(
     """Run some steps of the real recipe, and say what the whole run would take."""
     from kit.relay import rehearsal
 
-    project = given.load(refuse=False)
+    project = arguments.load(refuse=False)
     found = rehearsal.rehearse(project, steps, with_synthetic=synthetic)
     (print_json if as_json else rehearsal.show)(found)
 

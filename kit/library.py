@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
 
-    from kit.training.dataset import Blocks
+    from kit.training.dataset import BlockDataset
 
 
-def tokens(run: str | os.PathLike[str], part: str = shards.TRAIN) -> Blocks:
+def tokens(run: str | os.PathLike[str], part: str = shards.TRAIN) -> BlockDataset:
     """The blocks that training reads, as a torch Dataset; of `part` "held-out" those it is validated on.
 
     An item is a block and the token after it, int64, shape [n_positions + 1]. `sample(g)` is sample g of
@@ -52,11 +52,11 @@ def tokens(run: str | os.PathLike[str], part: str = shards.TRAIN) -> Blocks:
     dtype('uint16')
     """
     from kit.data import tokens
-    from kit.training.dataset import Blocks
+    from kit.training.dataset import BlockDataset
 
     recipe = resolve.read_run(Path(run)).recipe
     row = tokens.open_part(tokens.complete(recipe), _known(part), recipe)
-    return Blocks(row, recipe.model.n_positions, recipe.training.seed)
+    return BlockDataset(row, recipe.model.n_positions, recipe.training.seed)
 
 
 def documents(
@@ -128,7 +128,7 @@ def model(run: str | os.PathLike[str], step: int | None = None) -> Any:
     torch.Size([1, 128, 2000])
     """
     from kit.release import evaluate, export
-    from kit.release.source import Source
+    from kit.release.source import ReleaseSource
     from kit.training import checkpoint
 
     project = resolve.read_run(Path(run))
@@ -141,7 +141,7 @@ def model(run: str | os.PathLike[str], step: int | None = None) -> Any:
             else checkpoint.of_step(found, step, "step")
         )
         try:
-            loaded = evaluate.load_model(recipe, Source(found, chosen, found))
+            loaded = evaluate.load_model(recipe, ReleaseSource(found, chosen, found))
         except (CheckpointError, FileNotFoundError):
             if chosen == tried:
                 raise

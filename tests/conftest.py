@@ -83,7 +83,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @dataclass(frozen=True)
-class Desk:
+class Workdir:
     """A folder with a recipe, a cluster file and two small texts."""
 
     folder: Path
@@ -160,9 +160,9 @@ def streams(pack: ModuleType) -> list[bytes]:
 
 
 @pytest.fixture
-def desk(tmp_path: Path, streams: list[bytes]) -> Desk:
+def workdir(tmp_path: Path, streams: list[bytes]) -> Workdir:
     """A recipe over the small dump and the head of the demo's web text."""
-    made = Desk(tmp_path)
+    made = Workdir(tmp_path)
     documents = (ROOT / "configs/demo/web.txt").read_text(encoding="utf-8").split("\n\n")
     made.web.write_text("\n\n".join(documents[:WEB_DOCUMENTS]) + "\n", encoding="utf-8")
     made.dump.write_bytes(b"".join(streams))

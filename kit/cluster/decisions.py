@@ -37,7 +37,7 @@ _RESUMABLE = ("download", "preprocess", "tokenize")
 _LIMIT_NEAR = 120  # seconds: SIGTERM comes at the limit, the warning by USR2 up to 90 s before
 
 
-class Row(TypedDict):
+class RequeueRecord(TypedDict):
     """A decision, as a line of `requeues.jsonl` holds it."""
 
     time: float  # Unix
@@ -156,7 +156,7 @@ def mistake(run: Run, name: str, job: str | None = None) -> str | None:
 
 def record(run: Run, job: str, name: str, decision: Decision, where: Sequence[str] = ()) -> None:
     """Write a decision down in the run directory; `where` are the nodes of the job."""
-    row: Row = {
+    row: RequeueRecord = {
         "time": time.time(),
         "job": job,
         "name": name,
@@ -189,24 +189,24 @@ def show_end(run: Run, decision: Decision) -> None:
         log.warning(f"mlflow: {problem}")
 
 
-def recorded(run: Run) -> list[Row]:
+def recorded(run: Run) -> list[RequeueRecord]:
     """All decisions of a run, in order."""
     path = run.requeues
     if not path.is_file():
         return []
-    rows: list[Row] = []
+    rows: list[RequeueRecord] = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         with contextlib.suppress(ValueError):  # cut by a crash, or by two nodes writing at once
             rows.append(json.loads(line))
     return rows
 
 
-def is_of_last_start(row: Row) -> bool:
+def is_of_last_start(row: RequeueRecord) -> bool:
     """Whether a decision is on the last start of its job, not on one that a newer start has replaced."""
     return row["reason"] not in (_BY_SLURM, _SUPERSEDED)
 
 
-def verdict(decisions: Sequence[Row], since: float) -> str | None:
+def verdict(decisions: Sequence[RequeueRecord], since: float) -> str | None:
     """Why the training job that was submitted at a Unix time ended before its last step, if it did."""
     rows = [
         row

@@ -35,7 +35,7 @@ def perform(
 
     A mistake of the user's ends it in one line, exit code 2.
     """
-    spare_output()
+    tolerate_full_log_disk()
     # At its end the interpreter looks for garbage among all that torch and transformers have, for two
     # seconds: a node is not held for that.
     atexit.register(gc.freeze)
@@ -70,7 +70,7 @@ def end_with(supervisor: int) -> None:
         raise Interrupted(f"the supervisor, process {supervisor}, has died")
 
 
-def spare_output() -> None:
+def tolerate_full_log_disk() -> None:
     """Have what is printed from here on lost where the disk of the log is full, and nothing else.
 
     Without it a line for the log would end a training that does not need the disk.

@@ -82,7 +82,7 @@ class ForkServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._replies = -1
 
-    def fork(self, place: launch.LocalPlace, module: str, title: str) -> Forked:
+    def fork(self, place: launch.LocalTask, module: str, title: str) -> Forked:
         """Start a task. Raises Interrupted where it is stopped before, JobFailed where the server dies."""
         request = _Request(module, str(place.folder), str(place.log), place.environment, title)
         line = f"{json.dumps(asdict(request))}\n".encode()

@@ -62,7 +62,7 @@ class Sent:
         return [f"{name}: job {job}" for name, job in self.jobs.items()]
 
 
-def begin_anew(run: Run, jobs: Sequence[Job]) -> None:
+def clear_previous_outcome(run: Run, jobs: Sequence[Job]) -> None:
     """A new submission starts without the mistakes of the one before, and without the user's STOP."""
     for job in jobs:
         run.mistake(job.name).unlink(missing_ok=True)

@@ -103,7 +103,7 @@ def write_local(folder: Path, job_id: str, job: Job, run: Run, task: int) -> Non
 
 
 @dataclass(frozen=True)
-class LocalPlace:
+class LocalTask:
     """One rank of a local job: where submitit finds its task, and what it runs."""
 
     folder: Path
@@ -119,7 +119,7 @@ class LocalPlace:
 
 def local_place(
     run: Run, job_id: str, rank: int, ranks: int, restarts: int, more: Mapping[str, str] = {}
-) -> LocalPlace:
+) -> LocalTask:
     """The place of a rank in the job of that id, NAME-TASK; `more` are further variables."""
     folder = run.job_logs(job_id.rsplit("-", 1)[0])
     token = f"{job_id}-{SUPERVISOR}.{restarts}"
@@ -135,7 +135,7 @@ def local_place(
         "EKIDEN_SUPERVISOR": str(os.getpid()),
         **more,
     }
-    return LocalPlace(folder, folder / f"{job_id}_{rank}_log.out", token, environment)
+    return LocalTask(folder, folder / f"{job_id}_{rank}_log.out", token, environment)
 
 
 def run_local(folder: Path) -> None:

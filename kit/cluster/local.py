@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kit.cluster import lock
-from kit.cluster.jobs import Alive, Sent, begin_anew
+from kit.cluster.jobs import Alive, Sent, clear_previous_outcome
 from kit.cluster.state import JobState
 from kit.errors import DONE, EkidenError
 from kit.output import log
@@ -53,7 +53,7 @@ def prepare(run: Run, cluster: Cluster, jobs: Sequence[Job], lay_out: Callable[[
 
     with lock.hold(run):
         lay_out()
-        begin_anew(run, jobs)
+        clear_previous_outcome(run, jobs)
         for job in jobs:
             for task in job.sent:
                 launch.write_local(run.job_logs(job.name), f"{job.name}-{task}", job, run, task)
@@ -77,10 +77,10 @@ def _start(run: Run) -> int:
     return process.pid
 
 
-def refuse_second(run: Run) -> None:
+def ensure_idle(run: Run) -> None:
     """Raises RunError while a process of this machine is at work on a run."""
     if run.root.is_dir():
-        lock.refuse_second(run)
+        lock.ensure_idle(run)
 
 
 def alive(run: Run) -> list[Alive]:

@@ -35,7 +35,7 @@ def hold(run: Run) -> Iterator[None]:
             run.supervisor.unlink(missing_ok=True)
 
 
-def refuse_second(run: Run) -> None:
+def ensure_idle(run: Run) -> None:
     """Raises RunError while a process of this machine is at work on a run."""
     with _locked(run):
         return
@@ -44,7 +44,7 @@ def refuse_second(run: Run) -> None:
 def is_held(run: Run) -> bool:
     """Whether a process of this machine is at work on this run."""
     try:
-        refuse_second(run)
+        ensure_idle(run)
     except RunError:
         return True
     return False

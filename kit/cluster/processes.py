@@ -99,7 +99,7 @@ class Starter:
         if self._server:
             self._server.close()
 
-    def _begin(self, place: launch.LocalPlace) -> Process:
+    def _begin(self, place: launch.LocalTask) -> Process:
         with place.log.open("ab") as log:
             return subprocess.Popen(
                 place.command,

@@ -40,7 +40,7 @@ class Scheduler(Protocol):
         Raises ClusterError where it is refused, RunError where another process is at work on the run.
         """
 
-    def refuse_second(self, run: Run) -> None:
+    def ensure_idle(self, run: Run) -> None:
         """Raises RunError while something of this run is alive."""
 
     def alive(self, run: Run) -> list[Alive]:
@@ -91,10 +91,10 @@ def every() -> list[Scheduler]:
     return [of_kind(kind) for kind in get_args(Kind)]
 
 
-def refuse_second(run: Run) -> None:
+def ensure_idle(run: Run) -> None:
     """Raises RunError while a scheduler has something of this run, whichever it was submitted to."""
     for one in every():
-        one.refuse_second(run)
+        one.ensure_idle(run)
 
 
 def alive(run: Run) -> list[Alive]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from kit.cluster import lock, nodes
 from kit.cluster import state as ask
-from kit.cluster.jobs import Alive, Sent, begin_anew
+from kit.cluster.jobs import Alive, Sent, clear_previous_outcome
 from kit.errors import ClusterError, RunError
 from kit.output import log
 from kit.output.interrupt import keeping
@@ -62,7 +62,7 @@ def submit(run: Run, cluster: Cluster, jobs: Sequence[Job], lay_out: Callable[[]
 def _send(run: Run, cluster: Cluster, jobs: Sequence[Job]) -> dict[str, str]:
     from kit.cluster import launch
 
-    begin_anew(run, jobs)
+    clear_previous_outcome(run, jobs)
     began = time.time()  # the first may have ended when the last is sent
     ids: dict[str, str] = {}
     try:
@@ -101,7 +101,7 @@ def live(run: Run) -> dict[str, str]:
     return ask.live([*known.values()]) if known else {}
 
 
-def refuse_second(run: Run) -> None:
+def ensure_idle(run: Run) -> None:
     """Raises RunError where Slurm still has a job of this run."""
     if found := live(run):
         job, status = next(iter(found.items()))

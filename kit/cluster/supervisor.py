@@ -190,7 +190,7 @@ class _Watch:
 
     def until_the_end(self, stop: _Stop, say: Callable[[str], None]) -> JobState:
         """Wait for the end of the attempt; returns what Slurm would say of the job."""
-        with view.Training(self.run, self.task.log, self.task.log_begin, say) as training:
+        with view.TrainingView(self.run, self.task.log, self.task.log_begin, say) as training:
             while self.task.code() is None:
                 time.sleep(_POLL)
                 row = view.last_step(self.run)

@@ -72,7 +72,7 @@ def _last_words(logs: Path, name: str, since: float) -> str:
     return match[1].decode(errors="replace").removeprefix(f"{name}: ") if match else ""
 
 
-class Training:
+class TrainingView:
     """One attempt as rank 0 tells it: a bar of its steps, a line for each of its other events."""
 
     def __init__(self, run: Run, log: Path, read: int, say: Callable[[str], None]) -> None:
@@ -83,7 +83,7 @@ class Training:
         self._at: At | None = None
         self._pace = Pace(0, 0.0)  # of steps
 
-    def __enter__(self) -> Training:
+    def __enter__(self) -> TrainingView:
         return self
 
     def __exit__(self, *exception: object) -> None:

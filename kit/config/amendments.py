@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from kit.store.records import Start
 
 
-class Row(TypedDict):
+class Amendment(TypedDict):
     """An amendment of one key."""
 
     time: float  # Unix
@@ -51,26 +51,26 @@ BOUND = (*marked(Recipe, "BOUND"),)
 OF_SUBMISSION = (*marked(Cluster, "BOUND", CLUSTER),)
 
 
-def recorded(run: Run) -> list[Row]:
+def recorded(run: Run) -> list[Amendment]:
     """The amendments of a run, in order."""
     if not run.amendments.is_file():
         return []
     return [json.loads(line) for line in run.amendments.read_text(encoding="utf-8").splitlines()]
 
 
-def since(run: Run, start: Start) -> list[Row]:
+def since(run: Run, start: Start) -> list[Amendment]:
     """The amendments that an attempt does not know of; `start` is its `start.json`."""
     rows = recorded(run)
     return rows[start.get("amendments", len(rows)) :]
 
 
-def record(run: Run, rows: Sequence[Row]) -> None:
+def record(run: Run, rows: Sequence[Amendment]) -> None:
     """Add amendments to the record: all of them, or none."""
     lines = [json.dumps(row, ensure_ascii=False) for row in (*recorded(run), *rows)]
     write_text(run.amendments, "".join(f"{line}\n" for line in lines))
 
 
-def on_recipe(rows: Sequence[Row], recipe: Recipe) -> Recipe:
+def on_recipe(rows: Sequence[Amendment], recipe: Recipe) -> Recipe:
     """A recipe with its run's amendments, whether or not it holds some of them already.
 
     An amendment counts where the recipe still has a value that the run has had. Another one is the
@@ -79,7 +79,7 @@ def on_recipe(rows: Sequence[Row], recipe: Recipe) -> Recipe:
     return _on_top([row for row in rows if not row["key"].startswith(CLUSTER)], recipe)
 
 
-def on_cluster(rows: Sequence[Row], cluster: Cluster) -> Cluster:
+def on_cluster(rows: Sequence[Amendment], cluster: Cluster) -> Cluster:
     """The same of a cluster, with the amendments that were made while the run was on it."""
     mine = [row for row in rows if row.get("cluster") == cluster.name]
     return _on_top([{**row, "key": row["key"].removeprefix(CLUSTER)} for row in mine], cluster)
@@ -95,7 +95,7 @@ def differences(one: SectionT, other: SectionT) -> dict[str, tuple[Any, Any]]:
     return {key: (before[key], after[key]) for key in before if before[key] != after[key]}
 
 
-def _on_top(rows: Sequence[Row], section: SectionT) -> SectionT:
+def _on_top(rows: Sequence[Amendment], section: SectionT) -> SectionT:
     values = _values(section)
     tree = section.model_dump(mode="json")
     had: dict[str, list[Any]] = {}

@@ -3,7 +3,7 @@
 A section gains keys from version to version. A record without defaults stays equal as long as nobody
 sets a new key; one that an older version wrote in full is read as if it had been written like that.
 
-    given = Given(recipe.corpus, frozenset({"tasks"}))
+    given = NonDefaults(recipe.corpus, frozenset({"tasks"}))
     given == alike(given, {"held_out": 0.1, "mode": "default", "filters": {"length": None}})
 """
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 
-class Given(Reduced):
+class NonDefaults(Reduced):
     """What a section says beyond its defaults, as JSON.
 
     `leave_out` names keys of no interest; `also` holds what belongs to the record from elsewhere.

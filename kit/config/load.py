@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic_core import to_jsonable_python
 
-from kit.config import effects, presets, written
+from kit.config import no_effect, presets, written
 from kit.config.cluster import Cluster
 from kit.config.fields import dotted_keys, field_at, takes, type_at
 from kit.config.recipe import Recipe, is_remote, named_kind
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 _CLUSTER = "cluster."  # the prefix of overrides that are for the cluster
 _EITHER = (("training.steps", "training.epochs"), ("training.epochs", "training.steps"))
-# Where a text lies, which may change in mid-run: see kit/config/moved.py.
+# Where a text lies, which may change in mid-run: see kit/config/relocation.py.
 _PLACE = re.compile(r"corpus\.(downloads|sources\.[^=]+\.(location|index))=")
 
 
@@ -209,7 +209,7 @@ def _overridden(
         mistakes += error.args
     if mistakes:
         raise ConfigError(*mistakes)
-    effects.refuse(effects.idle(found), tree, origin, place)
+    no_effect.refuse(no_effect.idle(found), tree, origin, place)
     return found, origin
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from kit.config import moved
+from kit.config import relocation
 from kit.config.fields import alternatives, dotted_keys, field_at, is_section, keys_of, type_at
 from kit.errors import ConfigError
 from kit.store.files import read_json
@@ -51,15 +51,15 @@ SectionT = TypeVar("SectionT", bound=Section)
 
 def read_resolved(path: Path, kind: type[SectionT]) -> SectionT:
     """A recipe or cluster as it stands in a run directory; its paths are those of where that lies now."""
-    return validate(kind, moved.follow(read_json(path), path), str(path), {}, recorded=True)
+    return validate(kind, relocation.follow(read_json(path), path), str(path), {}, recorded=True)
 
 
 def differing_keys(one: Section, other: Section) -> list[str]:
     """The dotted keys in which two configurations differ, as `key: one -> other`.
 
-    Where the workspace and the texts lie is no difference: see kit/config/moved.py.
+    Where the workspace and the texts lie is no difference: see kit/config/relocation.py.
     """
-    trees = [moved.without_places(section.model_dump(mode="json")) for section in (one, other)]
+    trees = [relocation.without_places(section.model_dump(mode="json")) for section in (one, other)]
     left, right = map(_flat, trees)
     return [
         f"{key}: {left.get(key)} -> {right.get(key)}"

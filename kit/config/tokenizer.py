@@ -12,7 +12,7 @@ Measure = Literal["bits_per_byte", "characters_per_token", "fertility", "vocabul
 _MOST = 2**31 - 1  # entries: ids are signed 32-bit integers in training
 
 
-class Vocabulary(Section):
+class TokenizerSpec(Section):
     """A tokenizer that is trained: which algorithm, how many entries, and what a space is to it."""
 
     algorithm: Literal["bpe", "unigram"] = Field(
@@ -86,7 +86,7 @@ class Choice(Section):
     )
 
 
-class Tokenizer(Vocabulary):
+class Tokenizer(TokenizerSpec):
     """A vocabulary from counted words: one, or the best of several candidates."""
 
     min_frequency: int = Field(
@@ -109,20 +109,20 @@ class Tokenizer(Vocabulary):
         description="size of the text of one word-count file, in MB. A larger shard has one by itself",
     )
 
-    def vocabularies(self) -> list[Vocabulary]:
+    def specs(self) -> list[TokenizerSpec]:
         """The candidates, or the section itself, in the order of the recipe."""
-        own = {key: getattr(self, key) for key in Vocabulary.model_fields}
+        own = {key: getattr(self, key) for key in TokenizerSpec.model_fields}
         given = [candidate.model_dump(exclude_none=True) for candidate in self.candidates]
-        return [Vocabulary(**(own | changes)) for changes in given or [{}]]
+        return [TokenizerSpec(**(own | changes)) for changes in given or [{}]]
 
-    def named(self, name: str) -> Vocabulary:
+    def named(self, name: str) -> TokenizerSpec:
         """The candidate of that name, which there is."""
-        return next(one for one in self.vocabularies() if one.name == name)
+        return next(one for one in self.specs() if one.name == name)
 
     @model_validator(mode="after")
     def _possible(self) -> Tokenizer:
         seen: dict[str, int] = {}
-        for number, vocabulary in enumerate(self.vocabularies()):
+        for number, vocabulary in enumerate(self.specs()):
             place = f"candidates[{number}]: " if self.candidates else ""
             # 3 special tokens, 256 bytes, a character
             least = 4 if vocabulary.spaces == "article" else 260

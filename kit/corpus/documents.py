@@ -10,11 +10,13 @@ from kit.corpus.raw import pieces
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kit.corpus.faults import Faults
+    from kit.corpus.bad_input import BadInput
     from kit.store.records import Piece
 
 
-def read(piece: Piece, faults: Faults, mode: Literal["default", "article"]) -> Iterator[list[str]]:
+def read(
+    piece: Piece, faults: BadInput, mode: Literal["default", "article"]
+) -> Iterator[list[str]]:
     """Each document as its lines, which are not empty. Raises InputError where the raw text is damaged,
     or not what jobs.download found, be it that it changes while it is read.
     """

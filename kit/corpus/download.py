@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from kit.config import moved
-from kit.config.defaults import Given
+from kit.config import relocation
+from kit.config.defaults import NonDefaults
 from kit.config.recipe import Recipe, Source, is_url
 from kit.config.section import read_resolved
 from kit.corpus import wikipedia
@@ -29,7 +29,7 @@ from kit.store.units import Unit, make_units
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from kit.store.records import Causes, Facts, Piece, Range
+    from kit.store.records import Causes, Piece, Range, RangeFacts
 
 VERSION = 1  # raise when the same texts come to give other pieces
 
@@ -82,7 +82,7 @@ class _Source(Unit):
     def _rows(self) -> list[Piece]:
         """The pieces in files that are no outputs."""
         found = manifest.read(self.folder, "jobs.download")
-        rows = moved.pieces(found, self.folder, self.location, self.downloads)
+        rows = relocation.pieces(found, self.folder, self.location, self.downloads)
         return [row for row in rows if Path(row["path"]).parent != self.folder]
 
 
@@ -134,16 +134,16 @@ def _causes(
         now = getattr(source, key)
         was = noted.get(key) or now
         lay[key] = was
-        told = sources.fingerprint([_at(file, *moved.heads(now, was)) for file in found])
+        told = sources.fingerprint([_at(file, *relocation.heads(now, was)) for file in found])
         inputs |= told if key == "location" else {key: told}
     there = source.model_copy(update=lay)
-    section = Given(there, _no_causes(source.kind), {"unit_mb": unit_mb})
+    section = NonDefaults(there, _no_causes(source.kind), {"unit_mb": unit_mb})
     return manifest.causes("download", VERSION, section, inputs)
 
 
 def _at(file: sources.Local, now: str, was: str) -> sources.Local:
     """A file as it was in the folder where it lay."""
-    return replace(file, path=Path(moved.moved(str(file.path), now, was)))
+    return replace(file, path=Path(relocation.moved(str(file.path), now, was)))
 
 
 def _noted(folder: Path) -> Mapping[str, Any]:
@@ -193,7 +193,7 @@ def _make(
     elif wrong := checksums.mismatch(paths[0], sums):
         raise InputError(f"{paths[0]}: {wrong}; get it again, or correct the recipe")
     index = _index(source, remote, downloads)
-    rows: list[tuple[Range, Facts]] = []
+    rows: list[tuple[Range, RangeFacts]] = []
     for path in paths:
         rows += _cut(source, path, index, folder, int(recipe.corpus.unit_mb * 1e6), len(rows))
     named: list[Piece] = [
@@ -253,11 +253,11 @@ def _cut(
     folder: Path,
     unit_bytes: int,
     first: int,
-) -> list[tuple[Range, Facts]]:
+) -> list[tuple[Range, RangeFacts]]:
     """The pieces of one file, and what their reader must know."""
     if source.kind == "wikipedia":
         header_end, ranges = wikipedia.stream_ranges(path, unit_bytes, index)
-        facts: Facts = {"header_end": header_end, "title": source.title}
+        facts: RangeFacts = {"header_end": header_end, "title": source.title}
         return [(piece, facts) for piece in pieces.ranges(path, ranges)]
     facts = {"text_key": source.text_key} if source.kind == "jsonl" else {}
     return [(piece, facts) for piece in pieces.cut(source.kind, path, folder, unit_bytes, first)]

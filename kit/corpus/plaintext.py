@@ -13,7 +13,7 @@ from kit.corpus.raw.lines import Lines
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kit.corpus.faults import Faults
+    from kit.corpus.bad_input import BadInput
     from kit.store.records import Piece
 
 # Of a document: limits on a task's memory. A million short lines take more of it than their text.
@@ -23,7 +23,7 @@ DOCUMENT_LINES = 1 << 20
 
 def documents(
     piece: Piece,
-    faults: Faults,
+    faults: BadInput,
     characters: int = DOCUMENT_CHARACTERS,
     limit: int = DOCUMENT_LINES,
 ) -> Iterator[list[str]]:
@@ -55,7 +55,7 @@ def documents(
             left -= len(text)
             if left < 0 or len(lines) > limit:
                 lines, left = [], -1
-                faults.meet(
+                faults.report(
                     "document_too_long",
                     f"{source.place}: the document has over {characters} characters or {limit} lines; "
                     "put blank lines between documents",

@@ -11,7 +11,7 @@ from kit.config.cluster import Cluster
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
 from kit.corpus import documents, report, segment
-from kit.corpus.faults import Faults
+from kit.corpus.bad_input import BadInput
 from kit.corpus.steps import Document, Steps, segmented
 from kit.data import duplicates, shards
 from kit.store.files import write_json
@@ -62,7 +62,7 @@ def _make(
     recipe: Recipe, number: int, shard: shards.Shard, workers: int, folder: Path
 ) -> Mapping[str, Any]:
     corpus = recipe.corpus
-    faults = Faults(corpus.on_bad_input)
+    faults = BadInput(corpus.on_bad_input)
     steps = Steps(corpus, _again(recipe, number))
     counts: dict[str, Counter[str]] = {part: Counter() for part in shards.PARTS}
     examples = report.Examples()

@@ -83,10 +83,10 @@ def open(  # noqa: A001  segment.open, as in gzip.open
             "install the same on every node"
         )
     if here[0] == "jumanpp":
-        from kit.corpus.words.jumanpp import Jumanpp
+        from kit.corpus.segmenters.jumanpp import Jumanpp
 
         return Jumanpp(workers)
-    from kit.corpus.words.mecab import MeCab
+    from kit.corpus.segmenters.mecab import MeCab
 
     return MeCab(cache or _cache())
 

@@ -19,8 +19,8 @@ from kit.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from kit.corpus.bad_input import BadInput
     from kit.corpus.dump.extractor import Page
-    from kit.corpus.faults import Faults
     from kit.store.records import Piece
 
 __all__ = ["PAGE", "documents", "stream_ranges"]
@@ -43,7 +43,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")  # an entity such as &#xD800; is no c
 
 def documents(
     piece: Piece,
-    faults: Faults,
+    faults: BadInput,
     mode: str,
     patience: float = extractor.PATIENCE,
 ) -> Iterator[list[str]]:
@@ -64,7 +64,7 @@ def documents(
     articles = _articles(path, piece["start"], piece["end"], faults)
 
     def failed(page: Page, reason: str) -> None:
-        faults.meet("page_failed", f"{page.place}: {reason}; report it to wikiextractor")
+        faults.report("page_failed", f"{page.place}: {reason}; report it to wikiextractor")
 
     title = piece.get("title", "line") == "line"
     for page, text in extractor.texts(articles, names, failed, patience):
@@ -103,14 +103,14 @@ def _namespaces(path: Path, header_end: int) -> list[str]:
     return names
 
 
-def _articles(path: Path, start: int, end: int, faults: Faults) -> Iterator[Page]:
+def _articles(path: Path, start: int, end: int, faults: BadInput) -> Iterator[Page]:
     for at, pieces in streams(path, start, end, faults):
         where = f"{path}, stream at byte {at}"
         for before, raw, size in _pages(pieces):
             stray = before.strip()
             if stray and stray != _CLOSING:
                 shown = stray[:40].decode(errors="replace")
-                faults.meet(
+                faults.report(
                     "page_malformed",
                     f"{where}: holds what is no page, {shown!r}; download the dump again",
                 )
@@ -150,7 +150,7 @@ def _pages(pieces: Iterable[bytes]) -> Iterator[tuple[bytes, bytes, int]]:
     yield head + buffer, b"", 0
 
 
-def _article(where: str, raw: bytes, size: int, faults: Faults) -> Page | None:
+def _article(where: str, raw: bytes, size: int, faults: BadInput) -> Page | None:
     """The page as an article; None where it is none, or is passed over."""
     top, _, rest = raw.partition(b"<revision>")
     title, number = _TITLE.search(top), _NUMBER.search(top)
@@ -159,11 +159,13 @@ def _article(where: str, raw: bytes, size: int, faults: Faults) -> Page | None:
     name = "" if title is None else unescape(title[1].decode(errors="replace"))
     place = f"{where}, page {name!r}"
     if size > PAGE:
-        faults.meet("page_too_large", f"{place}: {size} bytes, and {PAGE} are allowed; cut it out")
+        faults.report(
+            "page_too_large", f"{place}: {size} bytes, and {PAGE} are allowed; cut it out"
+        )
         return None
     text = _wikitext(rest)
     if title is None or number is None or text is None or b"\0" in raw:
-        faults.meet(
+        faults.report(
             "page_malformed",
             f"{place}: not a page as MediaWiki exports it (a title, a namespace, one revision, no "
             "NUL); download the dump again",
@@ -173,7 +175,7 @@ def _article(where: str, raw: bytes, size: int, faults: Faults) -> Page | None:
         text.decode()
         return extractor.Page(title[1].decode(), _dated(text, rest), place)
     except UnicodeDecodeError as error:
-        faults.meet(
+        faults.report(
             "not_utf8", f"{place}: byte {error.start} of it is not UTF-8; download the dump again"
         )
         return None

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from kit.config.recipe import Recipe
-    from kit.data.tokens import TokenRow, Tokens
+    from kit.data.tokens import TokenStream, TokenUnit
     from kit.store.records import Causes
 
 VERSION = 1  # of the index alone: raise when it comes to hold other things
@@ -40,7 +40,7 @@ class TokenFiles:
     sizes: Mapping[str, Sequence[int]]  # bytes of each unit's file, by part
     fingerprint: str  # as `tokens.fingerprint`
 
-    def open(self, part: str, recipe: Recipe) -> TokenRow:
+    def open(self, part: str, recipe: Recipe) -> TokenStream:
         """One part (`shards.TRAIN` or `HELD_OUT`) as one row.
 
         Raises StageError where a file is gone or of another size.
@@ -49,7 +49,7 @@ class TokenFiles:
         for path, size in zip(paths, self.sizes[part], strict=True):
             if _size(path) != size:
                 raise StageError(f"{path.parent}: broken; run jobs.tokenize first")
-        return tokens.open_row(paths, tokens.dtype_for(tokens.vocabulary(recipe).size))
+        return tokens.open_stream(paths, tokens.dtype_for(tokens.tokenizer_info(recipe).size))
 
 
 def load(recipe: Recipe) -> TokenFiles:
@@ -107,7 +107,7 @@ def _size(path: Path) -> int | None:
         return None
 
 
-def _files(made: Sequence[Tokens]) -> TokenFiles:
+def _files(made: Sequence[TokenUnit]) -> TokenFiles:
     outputs = [manifest.read(unit.folder, "jobs.tokenize")["outputs"] for unit in made]
     sizes = {
         part: [one[tokens.token_file(Path(), part).name]["size"] for one in outputs]

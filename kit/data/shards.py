@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from kit.config import moved
-from kit.config.defaults import Given
+from kit.config import relocation
+from kit.config.defaults import NonDefaults
 from kit.data import duplicates
 from kit.errors import InputError, StageError
 from kit.store import manifest
@@ -76,9 +76,9 @@ def expected(recipe: Recipe) -> list[Shard]:
     ]
 
 
-def section(recipe: Recipe) -> Given:
+def section(recipe: Recipe) -> NonDefaults:
     """What of the recipe decides the bytes of shards."""
-    return Given(recipe.corpus, _NO_CAUSE)
+    return NonDefaults(recipe.corpus, _NO_CAUSE)
 
 
 def pieces(recipe: Recipe) -> list[Piece]:
@@ -91,7 +91,7 @@ def pieces(recipe: Recipe) -> list[Piece]:
         piece
         for name, source in sorted(recipe.corpus.sources.items())
         for folder in [workspace.raw(name)]
-        for piece in moved.pieces(
+        for piece in relocation.pieces(
             manifest.read(folder, "jobs.download"), folder, source.location, downloads
         )
     ]

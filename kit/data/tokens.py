@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from kit.config.defaults import Given
+from kit.config.defaults import NonDefaults
 from kit.data import shards
 from kit.errors import InputError, StageError
 from kit.store import manifest
@@ -37,7 +37,7 @@ _ROUNDS = 4  # Luby and Rackoff (1988): four rounds of a random function are a r
 
 
 @dataclass(frozen=True)
-class Tokens:
+class TokenUnit:
     """The folder of one unit's tokens, the shard they are made from, and their causes."""
 
     shard: shards.Shard
@@ -46,7 +46,7 @@ class Tokens:
 
 
 @dataclass(frozen=True)
-class Vocabulary:
+class TokenizerInfo:
     """What a run has to know of its tokenizer: the number of entries, and the ids of `<s>` and `</s>`."""
 
     size: int
@@ -54,13 +54,13 @@ class Vocabulary:
     end: int
 
 
-def vocabulary(recipe: Recipe) -> Vocabulary:
+def tokenizer_info(recipe: Recipe) -> TokenizerInfo:
     """That of the workspace's tokenizer. Raises StageError where there is none."""
     folder = Workspace(Path(recipe.workspace)).tokenizer
     facts = manifest.read(folder, "jobs.tokenizer").get("vocabulary")
     if facts is None:
         raise StageError(f"{folder}: made by an older version; run jobs.tokenizer again")
-    return Vocabulary(**facts)
+    return TokenizerInfo(**facts)
 
 
 def tokenizer_causes(recipe: Recipe) -> Causes:
@@ -72,9 +72,9 @@ def tokenizer_causes(recipe: Recipe) -> Causes:
     return manifest.causes("tokenizer", TOKENIZER_VERSION, tokenizer_section(recipe), inputs)
 
 
-def tokenizer_section(recipe: Recipe) -> Given:
+def tokenizer_section(recipe: Recipe) -> NonDefaults:
     """What of the recipe decides the tokenizer's bytes."""
-    return Given(recipe.tokenizer, _NO_CAUSE)
+    return NonDefaults(recipe.tokenizer, _NO_CAUSE)
 
 
 def picked(recipe: Recipe) -> str | None:
@@ -90,7 +90,7 @@ def picked(recipe: Recipe) -> str | None:
         ) from None
 
 
-def expected(recipe: Recipe) -> list[Tokens]:
+def expected(recipe: Recipe) -> list[TokenUnit]:
     """The token folders of a recipe, made or not, in the order of the corpus.
 
     Raises StageError while a shard or the tokenizer is missing, or where the tokenizer's files are
@@ -106,11 +106,11 @@ def expected(recipe: Recipe) -> list[Tokens]:
         causes = manifest.causes(
             "tokenize", VERSION, {}, {"tokenizer": tokenizer, shard.name: text}
         )
-        found.append(Tokens(shard, workspace.tokens(shard.name), causes))
+        found.append(TokenUnit(shard, workspace.tokens(shard.name), causes))
     return found
 
 
-def complete(recipe: Recipe) -> list[Tokens]:
+def complete(recipe: Recipe) -> list[TokenUnit]:
     """The same, all made; raises StageError where one is not."""
     found = expected(recipe)
     for unit in found:
@@ -125,7 +125,7 @@ def complete(recipe: Recipe) -> list[Tokens]:
     return found
 
 
-def fingerprint(units: Iterable[Tokens]) -> str:
+def fingerprint(units: Iterable[TokenUnit]) -> str:
     """One string for all token files of a corpus, which a run keeps to from start to end."""
     return combined(manifest.fingerprint(unit.folder, "jobs.tokenize") for unit in units)
 
@@ -166,7 +166,7 @@ def write(path: Path, documents: Iterable[bytes], dtype: np.dtype[np.unsignedint
     return size // dtype.itemsize
 
 
-class Place(NamedTuple):
+class TokenLocation(NamedTuple):
     """Where a token of a row stands: its file, and the document in it, counted from 0."""
 
     file: Path
@@ -174,7 +174,7 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True)
-class TokenRow:
+class TokenStream:
     """The token files of all units, in their order, as one row."""
 
     files: tuple[np.ndarray, ...]
@@ -197,7 +197,7 @@ class TokenRow:
             at += 1
         return found
 
-    def place(self, position: int) -> Place:
+    def locate(self, position: int) -> TokenLocation:
         """Where the token at a position stands, by the offsets beside its file.
 
         Raises InputError where they do not belong to the file.
@@ -209,7 +209,7 @@ class TokenRow:
         document = int(np.searchsorted(offsets, position - self.starts[at], side="right")) - 1
         if document < 0 or offsets[-1] >= len(self.files[at]):
             raise InputError(f"{offsets_file(path)}: damaged; run jobs.tokenize again")
-        return Place(path, document)
+        return TokenLocation(path, document)
 
     def blocks(self, length: int) -> int:
         """The number of whole blocks of `length` tokens that have a token after them."""
@@ -220,13 +220,13 @@ class TokenRow:
         return self.slice(index * length, (index + 1) * length + 1)
 
 
-def open_part(units: Iterable[Tokens], part: str, recipe: Recipe) -> TokenRow:
+def open_part(units: Iterable[TokenUnit], part: str, recipe: Recipe) -> TokenStream:
     """One part (`shards.TRAIN` or `HELD_OUT`) of a corpus's tokens as one row."""
     paths = [token_file(unit.folder, part) for unit in units]
-    return open_row(paths, dtype_for(vocabulary(recipe).size))
+    return open_stream(paths, dtype_for(tokenizer_info(recipe).size))
 
 
-def open_row(paths: Iterable[Path], dtype: np.dtype[np.unsignedinteger]) -> TokenRow:
+def open_stream(paths: Iterable[Path], dtype: np.dtype[np.unsignedinteger]) -> TokenStream:
     """Map token files into memory. Raises InputError for a file that is no row of whole tokens."""
     files: dict[Path, np.ndarray] = {}
     for path in paths:
@@ -237,7 +237,7 @@ def open_row(paths: Iterable[Path], dtype: np.dtype[np.unsignedinteger]) -> Toke
             # A plain array over the map: slicing the subclass costs as much as a block.
             files[path] = np.asarray(np.memmap(path, dtype=dtype, mode="r"))
     starts = (0, *itertools.accumulate(map(len, files.values())))
-    return TokenRow(tuple(files.values()), starts, tuple(files))
+    return TokenStream(tuple(files.values()), starts, tuple(files))
 
 
 def ends(recipe: Recipe) -> Callable[[Training], int]:

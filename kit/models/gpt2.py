@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kit.config.recipe import Model, Recipe, Training
-    from kit.data.tokens import Vocabulary
+    from kit.data.tokens import TokenizerInfo
 
 
-def configuration(model: Model, vocabulary: Vocabulary) -> Any:
+def configuration(model: Model, vocabulary: TokenizerInfo) -> Any:
     """The transformers.GPT2Config of a model that is released."""
     from transformers import GPT2Config
 
@@ -55,7 +55,7 @@ def released(weights: dict[str, Tensor], vocab_size: int) -> dict[str, Tensor]:
 class LanguageModel(nn.Module):
     """GPT-2 and the loss of its next tokens."""
 
-    def __init__(self, recipe: Recipe, vocabulary: Vocabulary) -> None:
+    def __init__(self, recipe: Recipe, vocabulary: TokenizerInfo) -> None:
         from transformers import GPT2LMHeadModel
 
         super().__init__()

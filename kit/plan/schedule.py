@@ -24,7 +24,7 @@ from kit.store.files import read_json
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from kit.config.amendments import Row
+    from kit.config.amendments import Amendment
     from kit.config.recipe import Training
     from kit.store.paths import Run
 
@@ -49,7 +49,7 @@ _SHAPING = ("minimum_learning_rate", "decay", "decay_share", "decay_shape")
 
 
 @dataclass(frozen=True)
-class Piece:
+class Segment:
     """A part of a schedule: it holds from the step after `step` on, until the next piece does."""
 
     step: int  # full steps done when it begins
@@ -64,7 +64,7 @@ class Schedule:
     """The settings of a run, and the pieces that its end made of them, in the order of their steps."""
 
     training: Training
-    pieces: tuple[Piece, ...]
+    pieces: tuple[Segment, ...]
 
     @property
     def end(self) -> int:
@@ -74,7 +74,7 @@ class Schedule:
     @property
     def is_whole(self) -> bool:
         """Whether it is the recipe's own, from step 0 to its end."""
-        return self.pieces == (Piece(0, self.end),)
+        return self.pieces == (Segment(0, self.end),)
 
     @property
     def is_spent(self) -> bool:
@@ -91,29 +91,29 @@ class Schedule:
 
     def anew(self, step: int, end: int) -> Schedule:
         """With the recipe's schedule of `end` steps from step `step` on: the rate jumps there."""
-        return self._then(Piece(step, end))
+        return self._then(Segment(step, end))
 
     def continued(self, step: int, end: int) -> Schedule:
         """With the decay from the rate of step `step` on over what is left until `end`, without a jump."""
         last = self._piece(step)
         if last.rate is None and step <= self.training.warmup_steps:
-            return self._then(Piece(step, end))  # the warm-up is the same, however long the run
-        return self._then(Piece(step, end, self._rate(last, step - 1)))
+            return self._then(Segment(step, end))  # the warm-up is the same, however long the run
+        return self._then(Segment(step, end, self._rate(last, step - 1)))
 
     def decayed(self, step: int, steps: int) -> Schedule:
         """With a decay over the next `steps`, from the rate of step `step`."""
-        return self._then(Piece(step, step + steps, self.rate(step - 1)))
+        return self._then(Segment(step, step + steps, self.rate(step - 1)))
 
-    def _piece(self, step: int) -> Piece:
+    def _piece(self, step: int) -> Segment:
         """The piece that holds after `step` full steps; a fork has none from before its first step."""
         return next((p for p in reversed(self.pieces) if p.step <= step), self.pieces[0])
 
-    def _then(self, piece: Piece) -> Schedule:
+    def _then(self, piece: Segment) -> Schedule:
         """Pieces from its step on give way to the new one: the run does not come there by them any more."""
         before = tuple(p for p in self.pieces if p.step < piece.step)
         return replace(self, pieces=(*before, piece))
 
-    def _rate(self, piece: Piece, step: int) -> float:
+    def _rate(self, piece: Segment, step: int) -> float:
         peak, low = self.training.learning_rate, self.training.minimum_learning_rate
         warmup = self.training.warmup_steps
         if piece.rate is not None:
@@ -137,7 +137,7 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class Start:
+class AttemptStart:
     """How an attempt set out."""
 
     step: int
@@ -162,10 +162,10 @@ def of_run(run: Run, training: Training, ends: Ends, attempt: int) -> Schedule:
 
 def derive(
     training: Training,
-    rows: Sequence[Row],
-    attempts: Sequence[Start],
+    rows: Sequence[Amendment],
+    attempts: Sequence[AttemptStart],
     ends: Ends,
-    first: Sequence[Piece] = (),
+    first: Sequence[Segment] = (),
 ) -> Schedule:
     """The schedule after these attempts; `first` are the pieces that a fork was given.
 
@@ -174,7 +174,7 @@ def derive(
     """
     known = attempts[0].amendments if attempts and attempts[0].step == 0 and not first else 0
     training = _before(training, rows[known:])
-    schedule = Schedule(training, tuple(first) or (Piece(0, ends(training)),))
+    schedule = Schedule(training, tuple(first) or (Segment(0, ends(training)),))
     for attempt in attempts:
         for at_once in _one_by_one(rows[known : attempt.amendments]):
             training = _with(training, at_once)
@@ -200,27 +200,27 @@ def forked(
             "without effect; leave one of them out"
         )
     if anew or how == amendments.ANEW:
-        return Schedule(training, (Piece(0, end),))
+        return Schedule(training, (Segment(0, end),))
     if end != schedule.end or any(getattr(old, key) != getattr(training, key) for key in _SHAPING):
         schedule = schedule.continued(step, end)
     return replace(schedule, training=training)
 
 
-def starts(run: Run, newest: int | None = None) -> list[Start]:
+def starts(run: Run, newest: int | None = None) -> list[AttemptStart]:
     """How the attempts set out, in order; with `newest` those up to that number."""
-    found: list[Start] = []
+    found: list[AttemptStart] = []
     for attempt in run.claimed_attempts():
         if attempt.start.is_file() and (newest is None or attempt.number <= newest):
             start = records.start(attempt)
             known = start.get("amendments", found[-1].amendments if found else 0)
-            found.append(Start(start["from_step"], known))
+            found.append(AttemptStart(start["from_step"], known))
     return found
 
 
-def origin(run: Run) -> list[Piece]:
+def origin(run: Run) -> list[Segment]:
     """The pieces that a fork was given; none where its recipe's schedule holds from step 0."""
     record = read_json(run.origin) if run.origin.is_file() else {}
-    return [Piece(**piece) for piece in record.get("schedule", [])]
+    return [Segment(**piece) for piece in record.get("schedule", [])]
 
 
 def record(schedule: Schedule) -> list[dict[str, Any]]:
@@ -239,19 +239,19 @@ def _amended(schedule: Schedule, step: int, end: int, *, anew: bool) -> Schedule
     return schedule.continued(step, end)
 
 
-def _one_by_one(rows: Sequence[Row]) -> Iterator[list[Row]]:
+def _one_by_one(rows: Sequence[Amendment]) -> Iterator[list[Amendment]]:
     """The amendments of the run's end: the rows of one are of one time."""
     of_the_end = [row for row in rows if row["key"] in amendments.END]
     for _, group in itertools.groupby(of_the_end, key=lambda row: row["time"]):
         yield list(group)
 
 
-def _before(training: Training, rows: Sequence[Row]) -> Training:
+def _before(training: Training, rows: Sequence[Amendment]) -> Training:
     """The settings before these rows."""
     return _with(training, [row | {"new": row["old"]} for row in reversed(rows)])
 
 
-def _with(training: Training, rows: Sequence[Row]) -> Training:
+def _with(training: Training, rows: Sequence[Amendment]) -> Training:
     of_the_end = [row for row in rows if row["key"] in amendments.END]
     return training.model_copy(
         update={row["key"].removeprefix("training."): row["new"] for row in of_the_end}

@@ -101,7 +101,7 @@ def _schedule(
     """The pieces of the fork's learning rate, for its record; none where its recipe says it all."""
     rows = amendments.recorded(parent)
     # What no attempt of the parent knows yet is the fork's from its first step on.
-    attempts = [*schedule.starts(parent), schedule.Start(step, len(rows))]
+    attempts = [*schedule.starts(parent), schedule.AttemptStart(step, len(rows))]
     ends, first = tokens.ends(recipe), schedule.origin(parent)
     old = schedule.derive(recipe.training, rows, attempts, ends, first)
     if decay is not None:

@@ -73,7 +73,7 @@ def rehearse(project: Project, steps: int, *, with_synthetic: bool = False) -> d
     place = synthetic.place(rehearsed)
     _replace_synthetic(place, rehearsed.name)
     if with_synthetic:
-        rehearsed = synthetic.stand_in(rehearsed)
+        rehearsed = synthetic.synthetic_recipe(rehearsed)
         synthetic.make(rehearsed, steps, cluster.training.ranks)
         log.info(f"rehearsal: synthetic tokens in {rehearsed.workspace}")
     its = Project.of(rehearsed, here)
@@ -97,7 +97,7 @@ def rehearse(project: Project, steps: int, *, with_synthetic: bool = False) -> d
 
 def replace(run: Run) -> None:
     """Remove an earlier rehearsal. Raises RunError for another run, or one that is at work."""
-    from kit.relay.submit import refuse_second
+    from kit.relay.submit import ensure_idle
     from kit.run import directory
 
     if not run.root.exists():
@@ -106,7 +106,7 @@ def replace(run: Run) -> None:
         raise RunError(
             f"{run.root}: is no rehearsal; give this recipe another name=, or move that run"
         )
-    refuse_second(run)
+    ensure_idle(run)
     aside = run.root.with_name(f".{run.root.name}-{uuid.uuid4().hex[:8]}")
     run.root.rename(aside)
     shutil.rmtree(aside)

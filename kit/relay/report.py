@@ -26,9 +26,9 @@ _AFTER_ANOTHER = ("queued", "cancelled", "stale", "unknown")  # as a stage befor
 
 def facts(project: Project, words: Sequence[str], *, verify: bool = False) -> dict[str, Any]:
     """All that `show` prints, as plain values; `words` as in `status.facts`."""
-    from kit.relay import fate
+    from kit.relay import job_status
     from kit.relay.snapshot import snapshot
-    from kit.release import beside
+    from kit.release import checkpoint_jobs
     from kit.release.evaluate import SCORES
     from kit.release.generate import SAMPLES
     from kit.store.files import read_json
@@ -37,7 +37,7 @@ def facts(project: Project, words: Sequence[str], *, verify: bool = False) -> di
     steps = seen.steps
     validations = [row for row in seen.curve if row["kind"] == "validation"]
     stages = status.facts(project, words, verify=verify, seen=seen)
-    alive = [f"{s['job']} {s['state']}" for s in stages.values() if s["state"] in fate.ALIVE]
+    alive = [f"{s['job']} {s['state']}" for s in stages.values() if s["state"] in job_status.ALIVE]
     scores, samples = run.evaluation / SCORES, run.samples / SAMPLES
     return {
         "run": str(run.root),
@@ -50,7 +50,7 @@ def facts(project: Project, words: Sequence[str], *, verify: bool = False) -> di
         "scores": read_json(scores) if scores.is_file() else None,
         "samples": read_json(samples) if samples.is_file() else [],
         "export": str(run.export) if run.export.is_dir() else None,
-        "beside": beside.results(run),
+        "beside": checkpoint_jobs.results(run),
         "beside_alive": _at_work_beside(run),
         "tensorboard": str(run.tensorboard) if run.tensorboard.is_dir() else None,
         **_mlflow(run, project.recipe),
@@ -137,10 +137,14 @@ def _is_told(name: str, stages: Mapping[str, Any]) -> bool:
 
 def _at_work_beside(run: Run) -> dict[str, str]:
     """The jobs at work beside the training, by what they make."""
-    from kit.release import beside
+    from kit.release import checkpoint_jobs
 
-    jobs = {f"{n} of step {at.step}": job for at in run.made_at() for n, job in beside.unmade(at)}
-    return {what: alive for what, job in jobs.items() if (alive := beside.at_work(job))}
+    jobs = {
+        f"{n} of step {at.step}": job
+        for at in run.made_at()
+        for n, job in checkpoint_jobs.unmade(at)
+    }
+    return {what: alive for what, job in jobs.items() if (alive := checkpoint_jobs.at_work(job))}
 
 
 def _written(found: dict[str, Any]) -> Iterator[str]:

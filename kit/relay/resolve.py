@@ -66,13 +66,13 @@ def _as_amended(run: Run, recipe: Recipe, cluster: Cluster) -> Project:
 
 def _refuse_broken_links(run: Run, recipe: Recipe) -> None:
     """Raises ConfigError for a link of the workspace, or of the run, that leads nowhere."""
-    from kit.config import moved
+    from kit.config import relocation
     from kit.store.paths import Workspace
 
     workspace = Workspace(Path(recipe.workspace))
     raw = [workspace.raw(name) for name in recipe.corpus.sources]
     inside = run.root.iterdir() if run.root.is_dir() else ()
-    moved.refuse_broken_links([*workspace.folders, *raw, run.root, *inside])
+    relocation.refuse_broken_links([*workspace.folders, *raw, run.root, *inside])
 
 
 def _with_precision(run: Run, recipe: Recipe, cluster: Cluster) -> Training:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit.errors import ConfigError, EkidenError
-from kit.relay import fate, standing, status
+from kit.relay import job_status, stage_status, status
 from kit.relay.resolve import read_run
 from kit.relay.snapshot import snapshot
 from kit.relay.stages import stages_of, training
@@ -92,7 +92,7 @@ def _state(seen: Snapshot, recipe: Recipe, surveys: dict[str, Survey]) -> dict[s
         if stage.of_run or key not in surveys:
             surveys[key] = stage.survey(seen.run, recipe)
         found[stage.name] = surveys[key]
-    for one in standing.of_chain(fate.read(seen), found):
+    for one in stage_status.of_chain(job_status.read(seen), found):
         if one.state != "done":
             return {"state": one.state, "stage": one.name, "reason": one.reason}
     return {"state": "done", "stage": None, "reason": None}

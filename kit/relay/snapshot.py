@@ -5,7 +5,7 @@
 
 Only files are read: what was submitted, decisions over requeues, mistakes that ended a job, attempts with
 their ledgers, how each ended or hung, and which checkpoints are committed. What the queue and this machine
-say of it besides, kit/relay/fate.py asks.
+say of it besides, kit/relay/job_status.py asks.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Mistake:
 
 
 @dataclass(frozen=True)
-class End:
+class LastEnd:
     """How an attempt ended: its last words."""
 
     outcome: str  # done, stopped, failed, interrupted, superseded
@@ -67,7 +67,7 @@ class Tried:
 
     number: int
     start: Start | None  # of its start.json; None: it was claimed, and died before
-    end: End | None  # None: it is at work, or has crashed
+    end: LastEnd | None  # None: it is at work, or has crashed
     hang: Hang | None
     rows: Sequence[Row]  # of its ledger
 
@@ -78,7 +78,7 @@ class Snapshot:
 
     run: Run
     submitted: Submitted
-    decisions: Sequence[decisions.Row]  # rows of requeues.jsonl
+    decisions: Sequence[decisions.RequeueRecord]  # rows of requeues.jsonl
     mistakes: Mapping[str, Mistake]  # by stage
     attempts: Sequence[Tried]  # all that were claimed, in order
     checkpoints: Sequence[tuple[int, int]]  # step and attempt of each that is committed, sorted
@@ -165,11 +165,11 @@ def _tried(attempt: Attempt, *, read_rows: bool) -> Tried:
     )
 
 
-def _end(attempt: Attempt) -> End | None:
+def _end(attempt: Attempt) -> LastEnd | None:
     if not attempt.end.is_file():
         return None
     found = read_json(attempt.end)
-    return End(found["outcome"], found.get("reason"), found["step"])
+    return LastEnd(found["outcome"], found.get("reason"), found["step"])
 
 
 def _hang(attempt: Attempt) -> Hang | None:

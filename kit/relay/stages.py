@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from kit.cluster.jobs import Job
     from kit.config.recipe import Recipe
     from kit.relay.snapshot import Snapshot
-    from kit.relay.standing import Standing
+    from kit.relay.stage_status import StageStatus
     from kit.store.paths import Run
     from kit.store.units import Survey, Tally, Unit
 
@@ -131,9 +131,9 @@ STAGES = (
         "candidates",
         "kit.tokenizer.candidates",
         part_of="tokenizer",
-        tasks=lambda recipe: len(recipe.tokenizer.vocabularies()),
+        tasks=lambda recipe: len(recipe.tokenizer.specs()),
     ),
-    Stage("tokenizer", "kit.tokenizer.choice"),
+    Stage("tokenizer", "kit.tokenizer.selection"),
     Stage(
         "tokenize",
         "kit.tokenizer.encode",
@@ -165,9 +165,9 @@ def tally(run: Run, recipe: Recipe, name: str) -> Tally | None:
 
 def standings(
     seen: Snapshot, recipe: Recipe, command: str | None = None, *, verify: bool = False
-) -> list[Standing]:
+) -> list[StageStatus]:
     """Where the stages stand, with a command up to its last one. `verify` reads every byte of its own."""
-    from kit.relay import fate, standing
+    from kit.relay import job_status, stage_status
 
     asked = stages_of(recipe, command)
     stages = stages_of(recipe)
@@ -175,7 +175,7 @@ def standings(
         one.name: one.survey(seen.run, recipe, verify=verify and one in asked)
         for one in stages[: stages.index(asked[-1]) + 1]
     }
-    return standing.of_chain(fate.read(seen), surveys)
+    return stage_status.of_chain(job_status.read(seen), surveys)
 
 
 def training(seen: Snapshot, recipe: Recipe) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from kit.output.quantities import duration
-from kit.relay import fate
+from kit.relay import job_status
 from kit.relay.snapshot import snapshot
 from kit.relay.stages import STAGES, TRAIN, stages_of, standings, training
 from kit.relay.submit import describe
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from kit.config.run import Project
     from kit.relay.snapshot import Snapshot
-    from kit.relay.standing import Standing
+    from kit.relay.stage_status import StageStatus
 
 Facts = dict[str, Any]
 
@@ -47,8 +47,8 @@ def facts(
         if standing.name not in asked:
             continue
         more = training(seen, recipe) if standing.name == TRAIN.name else {}
-        following = _watch(standing) if standing.state in fate.ALIVE else None
-        if first and standing.state not in (*fate.ALIVE, "done", "unknown"):
+        following = _watch(standing) if standing.state in job_status.ALIVE else None
+        if first and standing.state not in (*job_status.ALIVE, "done", "unknown"):
             following = _again(first, command, words, verify=verify)
         found[standing.name] = {**standing.facts(), **more, "next": following}
     return found
@@ -92,7 +92,9 @@ def details(found: Facts, *, commands: bool = True) -> Iterator[str]:
     for key in named:
         if (value := found[key]) is not None:
             yield f"  {key:<6} {_when(value) if key == 'since' else value}"
-    yield from (f"       | {line}" for line in found["tail"] if found["state"] not in fate.ALIVE)
+    yield from (
+        f"       | {line}" for line in found["tail"] if found["state"] not in job_status.ALIVE
+    )
     for (state, why), same in itertools.groupby(
         found["faults"], lambda fault: (fault["state"], fault["why"])
     ):
@@ -104,7 +106,7 @@ def details(found: Facts, *, commands: bool = True) -> Iterator[str]:
         yield f"  next   {found['next']}"
 
 
-def _watch(standing: Standing) -> str | None:
+def _watch(standing: StageStatus) -> str | None:
     """The command that shows more of a job in the queue or at work."""
     if standing.state == "running":
         return shlex.join(["tail", "-f", str(standing.log)]) if standing.log else None
@@ -113,10 +115,10 @@ def _watch(standing: Standing) -> str | None:
 
 
 def _again(
-    first: Standing, command: str | None, words: Sequence[str], *, verify: bool
+    first: StageStatus, command: str | None, words: Sequence[str], *, verify: bool
 ) -> str | None:
     """The command that goes on from the first stage that is not done."""
-    if first.state in (*fate.ALIVE, "unknown"):
+    if first.state in (*job_status.ALIVE, "unknown"):
         return None
     damaged = verify and first.state == "broken"  # the whole chain does not read every byte
     job = next(one.command for one in STAGES if one.name == first.name)

@@ -40,22 +40,22 @@ def run_here(
     Training always has a supervisor. Returns the seconds that each took, by its name.
     """
     from kit.cluster import announced, lock
-    from kit.cluster.jobs import begin_anew
+    from kit.cluster.jobs import clear_previous_outcome
     from kit.run import directory
 
     run, recipe, cluster = project.run, project.recipe, project.cluster
     alone = TRAIN not in stages and len({stage.command for stage in stages}) == 1
     if not alone and not cluster.is_this_machine:
         raise ConfigError(f"cluster {cluster.name}: run works on this machine; use submit")
-    refuse_second(run)
-    refuse_to_disturb(project, stages)
+    ensure_idle(run)
+    ensure_inputs_free(project, stages)
     _look_ahead(project, stages)
     refuse_early(project, stages[0])
     if alone:
         with lock.hold(run):
             directory.prepare(project)
             jobs = [stage.job(recipe) for stage in stages]
-            begin_anew(run, jobs)
+            clear_previous_outcome(run, jobs)
             announced.announce(run, cluster, jobs)
             took = {}
             for stage, job in zip(stages, jobs, strict=True):
@@ -82,8 +82,8 @@ def submit(
     from kit.run import directory
 
     run, queue = project.run, scheduler.of(project.cluster)
-    refuse_second(run)
-    refuse_to_disturb(project, stages)
+    ensure_idle(run)
+    ensure_inputs_free(project, stages)
     todo = to_do(project, stages)
     if not todo:
         say("nothing to submit: all is done")
@@ -102,14 +102,14 @@ def submit(
 
 def _look_ahead(project: Project, stages: Sequence[Stage]) -> None:
     """Find out now what the jobs would find out. Raises ConfigError."""
-    from kit.relay import foresight
+    from kit.relay import submit_checks
 
     cluster = project.cluster
-    foresight.check(project, _jobs(project, stages) if stages else [])
+    submit_checks.check(project, _jobs(project, stages) if stages else [])
     if TRAIN not in stages:
         return
     warn(project)
-    if line := foresight.little_room(project):
+    if line := submit_checks.little_room(project):
         print(f"warning: {line}", file=sys.stderr, flush=True)
     if cluster.device == "cuda" and cluster.is_this_machine:
         from kit.training import device
@@ -117,12 +117,12 @@ def _look_ahead(project: Project, stages: Sequence[Stage]) -> None:
         device.check(project.recipe.training.precision, cluster.training.ranks_per_node)
 
 
-def withdraw_broken(project: Project, stages: Sequence[Stage]) -> None:
+def invalidate_broken(project: Project, stages: Sequence[Stage]) -> None:
     """Read every file of the stages; what is not what its manifest says counts as missing from here on."""
     from kit.store import manifest
 
     run, recipe = project.run, project.recipe
-    refuse_second(run)
+    ensure_idle(run)
     broken = [  # of all stages first: one whose predecessor is withdrawn has no units to look at
         (stage, unit)
         for stage in stages
@@ -131,15 +131,15 @@ def withdraw_broken(project: Project, stages: Sequence[Stage]) -> None:
         if unit.state(verify=True) == "broken"
     ]
     for stage, unit in broken:
-        manifest.withdraw(unit.folder)
+        manifest.invalidate(unit.folder)
         say(f"{stage.name}: {unit.name} is damaged, and will be made again")
 
 
-def refuse_second(run: Run) -> None:
+def ensure_idle(run: Run) -> None:
     """Raises RunError while Slurm has a job of this run, or a process of this machine works on it."""
     from kit.cluster import scheduler
 
-    scheduler.refuse_second(run)
+    scheduler.ensure_idle(run)
 
 
 def refuse_early(project: Project, stage: Stage) -> None:
@@ -152,7 +152,7 @@ def refuse_early(project: Project, stage: Stage) -> None:
         stage.units(project.run, project.recipe)
 
 
-def refuse_to_disturb(project: Project, stages: Sequence[Stage]) -> None:
+def ensure_inputs_free(project: Project, stages: Sequence[Stage]) -> None:
     """Raises RunError where stages would replace files that another run is trained on."""
     mine, recipe = project.run, project.recipe
     _refuse_other_texts(mine, recipe)

@@ -36,7 +36,7 @@ def place(recipe: Recipe) -> Workspace:
     return Workspace(Path(recipe.workspace)).synthetic(recipe.name)
 
 
-def stand_in(recipe: Recipe) -> Recipe:
+def synthetic_recipe(recipe: Recipe) -> Recipe:
     """The recipe over synthetic tokens: the model, batch and vocabulary are its own."""
     where = place(recipe).root
     source = Source(kind="plaintext", location=str(where / f"{_NAME}.txt"))
@@ -51,7 +51,7 @@ def stand_in(recipe: Recipe) -> Recipe:
 
 def vocab_size(recipe: Recipe) -> int:
     """The entries of the recipe's tokenizer; of several candidates the most."""
-    return max(vocabulary.vocab_size for vocabulary in recipe.tokenizer.vocabularies())
+    return max(vocabulary.vocab_size for vocabulary in recipe.tokenizer.specs())
 
 
 def make(recipe: Recipe, steps: int, ranks: int) -> None:

@@ -13,7 +13,7 @@ from kit.tracking import ledger
 
 if TYPE_CHECKING:
     from kit.config.recipe import Recipe
-    from kit.release.source import Source
+    from kit.release.source import ReleaseSource
     from kit.store.paths import Run
 
 _CARD = """---
@@ -69,9 +69,9 @@ _CUTS = {
 }
 
 
-def text(source: Source, recipe: Recipe, scores: dict[str, Any] | None) -> str:
+def text(source: ReleaseSource, recipe: Recipe, scores: dict[str, Any] | None) -> str:
     """The card of a model, with the scores of `evaluate.scores`, if there are any yet."""
-    data, vocabulary = tokens.complete(recipe), tokens.vocabulary(recipe)
+    data, vocabulary = tokens.complete(recipe), tokens.tokenizer_info(recipe)
     tokenizer = manifest.read(Workspace(Path(recipe.workspace)).tokenizer, "jobs.tokenizer")
     facts = [manifest.read(unit.folder, "jobs.tokenize") for unit in data]
     curve = [r for r in source.curve() if r["kind"] == "step" and r["loss"] is not None]
@@ -119,7 +119,7 @@ def text(source: Source, recipe: Recipe, scores: dict[str, Any] | None) -> str:
     )
 
 
-def _standing(source: Source) -> str:
+def _standing(source: ReleaseSource) -> str:
     """What is to be said first of a model whose training had not come to its end."""
     if source.moment is None or source.moment.finished:
         return ""

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from kit.release.source import Source
+    from kit.release.source import ReleaseSource
     from kit.store.paths import Run
     from kit.training.checkpoint import Checkpoint
 
@@ -80,7 +80,7 @@ def causes_of(recipe: Recipe, checkpoint: Checkpoint) -> dict[str, str]:
     return {"checkpoint": checkpoint.folder.name, "weights": weights, "data": data}
 
 
-def scores(recipe: Recipe, source: Source, device: str) -> dict[str, Any]:
+def scores(recipe: Recipe, source: ReleaseSource, device: str) -> dict[str, Any]:
     """The scores of a checkpoint's weights as they are released; losses are in nats a token."""
     data = tokens.complete(recipe)
     train, held_out = (tokens.open_part(data, part, recipe) for part in shards.PARTS)
@@ -91,7 +91,7 @@ def scores(recipe: Recipe, source: Source, device: str) -> dict[str, Any]:
     total = total_loss(recipe, source, held_out, device)
     predicted = len(held_out) - 1
     loss = total / predicted
-    unigram = unigram_loss(train, held_out, tokens.vocabulary(recipe).size)
+    unigram = unigram_loss(train, held_out, tokens.tokenizer_info(recipe).size)
     return {
         "step": source.checkpoint.step,
         "dtype": recipe.release.dtype,
@@ -111,7 +111,9 @@ def preload() -> None:
     importlib.import_module("transformers.models.gpt2.modeling_gpt2")
 
 
-def total_loss(recipe: Recipe, source: Source, row: tokens.TokenRow, device: str) -> float:
+def total_loss(
+    recipe: Recipe, source: ReleaseSource, row: tokens.TokenStream, device: str
+) -> float:
     """The summed loss in nats of every token of a row but its first, read in blocks.
 
     The weights are those of the release. A GPU (device cuda, where there is one) computes in their
@@ -133,7 +135,7 @@ def total_loss(recipe: Recipe, source: Source, row: tokens.TokenRow, device: str
     return total
 
 
-def load_model(recipe: Recipe, source: Source) -> Any:
+def load_model(recipe: Recipe, source: ReleaseSource) -> Any:
     """A checkpoint's weights as a transformers.GPT2LMHeadModel on the CPU, in the dtype of the release.
 
     Raises CheckpointError where its bytes are not those that were written.
@@ -147,7 +149,7 @@ def load_model(recipe: Recipe, source: Source) -> Any:
 
     logging.disable_progress_bar()
     sources.require_files(source)
-    vocabulary = tokens.vocabulary(recipe)
+    vocabulary = tokens.tokenizer_info(recipe)
     model = GPT2LMHeadModel(gpt2.configuration(recipe.model, vocabulary))
     held = engine.weights(source.checkpoint.state)
     missing, unknown = model.load_state_dict(gpt2.released(held, vocabulary.size), strict=False)
@@ -157,7 +159,7 @@ def load_model(recipe: Recipe, source: Source) -> Any:
     return model.to(getattr(torch, recipe.release.dtype)).eval()
 
 
-def unigram_loss(train: tokens.TokenRow, held_out: tokens.TokenRow, vocab_size: int) -> float:
+def unigram_loss(train: tokens.TokenStream, held_out: tokens.TokenStream, vocab_size: int) -> float:
     """The loss in nats a token of a unigram model, counted on the training tokens plus one each."""
     counts = np.ones(vocab_size)
     for file in train.files:

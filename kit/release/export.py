@@ -12,8 +12,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit.config import moved
-from kit.config.defaults import Given
+from kit.config import relocation
+from kit.config.defaults import NonDefaults
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
 from kit.release import card, evaluate
@@ -22,13 +22,13 @@ from kit.store import manifest
 from kit.store.files import atomic, read_json, write_json, write_text
 from kit.store.paths import MANIFEST, Workspace
 from kit.store.units import Unit, make_units
-from kit.tokenizer import assemble
+from kit.tokenizer import huggingface
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from kit.config.recipe import Release
-    from kit.release.source import Source
+    from kit.release.source import ReleaseSource
     from kit.store.paths import Run
 
 VERSION = 3  # raise when the same weights come to give another folder
@@ -44,20 +44,20 @@ def units(run: Run, recipe: Recipe) -> list[Unit]:
         **weights,
         "scores": manifest.fingerprint(scores_of, "jobs.evaluate") if scored else None,
     }
-    causes = manifest.causes("export", VERSION, Given(recipe.release), inputs)
+    causes = manifest.causes("export", VERSION, NonDefaults(recipe.release), inputs)
 
     def make(folder: Path) -> Mapping[str, Any]:
         model = evaluate.load_model(recipe, source)
         set_generation(model, recipe.release)
         model.save_pretrained(folder)
         tokenizer = Workspace(Path(recipe.workspace)).tokenizer
-        shutil.copyfile(tokenizer / assemble.FILE, folder / assemble.FILE)
-        settings = read_json(tokenizer / assemble.SETTINGS)
+        shutil.copyfile(tokenizer / huggingface.FILE, folder / huggingface.FILE)
+        settings = read_json(tokenizer / huggingface.SETTINGS)
         settings["model_max_length"] = recipe.model.n_positions
-        write_json(folder / assemble.SETTINGS, settings)
+        write_json(folder / huggingface.SETTINGS, settings)
         scores = read_json(scores_of / evaluate.SCORES) if scored else None
         write_text(folder / "README.md", card.text(source, recipe, scores))
-        write_json(folder / "recipe.json", moved.released(recipe.model_dump(mode="json")))
+        write_json(folder / "recipe.json", relocation.released(recipe.model_dump(mode="json")))
         with atomic(folder / "ledger.jsonl", "w") as out:
             out.writelines(json.dumps(row) + "\n" for row in source.curve())
         if source.moment is not None:
@@ -88,7 +88,7 @@ def set_generation(model: Any, release: Release) -> None:
     )
 
 
-def _is_scored(source: Source, weights: dict[str, str]) -> bool:
+def _is_scored(source: ReleaseSource, weights: dict[str, str]) -> bool:
     """Whether there are scores for the card: those of a finished run are waited for."""
     place = source.place.evaluation
     if source.moment is None:

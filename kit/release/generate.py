@@ -10,7 +10,7 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit.config.defaults import Given
+from kit.config.defaults import NonDefaults
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
 from kit.data import shards
@@ -21,14 +21,14 @@ from kit.store import manifest
 from kit.store.files import write_json
 from kit.store.paths import Workspace
 from kit.store.units import Unit, make_units
-from kit.tokenizer import assemble
+from kit.tokenizer import huggingface
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tokenizers import Tokenizer
 
-    from kit.release.source import Source
+    from kit.release.source import ReleaseSource
     from kit.store.paths import Run
 
 VERSION = 2  # raise when the same model comes to write other text
@@ -44,7 +44,7 @@ def units(run: Run, recipe: Recipe) -> list[Unit]:
     if run.job_at is not None:
         return [_unit_at(sources.of(run), recipe)]
     inputs = {"export": manifest.fingerprint(run.export, "jobs.export")}
-    causes = manifest.causes("generate", VERSION, Given(recipe.release), inputs)
+    causes = manifest.causes("generate", VERSION, NonDefaults(recipe.release), inputs)
 
     def make(folder: Path) -> Mapping[str, Any]:
         texts = generate(run.export, recipe, recipe.release.prompts)
@@ -84,20 +84,20 @@ def generate(folder: Path, recipe: Recipe, prompts: Sequence[str]) -> list[str]:
     _refuse_other_weights(folder, recipe.release.dtype)
     # On the CPU, few of which have bf16 of their own.
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    return _write(model, assemble.load(folder), recipe, prompts)
+    return _write(model, huggingface.load(folder), recipe, prompts)
 
 
-def _unit_at(source: Source, recipe: Recipe) -> Unit:
+def _unit_at(source: ReleaseSource, recipe: Recipe) -> Unit:
     """The unit of a checkpoint beside the training."""
     moment = source.moment
     assert moment is not None
     inputs = evaluate.causes_of(recipe, source.checkpoint)
-    causes = manifest.causes("generate", VERSION, Given(recipe.release), inputs)
+    causes = manifest.causes("generate", VERSION, NonDefaults(recipe.release), inputs)
 
     def make(folder: Path) -> Mapping[str, Any]:
         model = evaluate.load_model(recipe, source).float()
         export.set_generation(model, recipe.release)
-        tokenizer = assemble.load(Workspace(Path(recipe.workspace)).tokenizer)
+        tokenizer = huggingface.load(Workspace(Path(recipe.workspace)).tokenizer)
         prompts = recipe.release.prompts
         pairs = zip(prompts, _write(model, tokenizer, recipe, prompts), strict=True)
         rows = [{"prompt": p, "text": t, "training": moment.facts()} for p, t in pairs]
@@ -115,7 +115,7 @@ def _write(model: Any, tokenizer: Tokenizer, recipe: Recipe, prompts: Sequence[s
     for number, (prompt, sentences) in enumerate(
         zip(prompts, _segmented(prompts, recipe), strict=True)
     ):
-        given = assemble.surface(shards.document(sentences), spaces)
+        given = huggingface.surface(shards.document(sentences), spaces)
         ids = tokenizer.encode(given, add_special_tokens=False).ids
         room = recipe.model.n_positions - len(ids)
         if not ids or room < 1:

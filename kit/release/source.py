@@ -55,7 +55,7 @@ class Moment:
 
 
 @dataclass(frozen=True)
-class Source:
+class ReleaseSource:
     """Weights, the run whose ledger tells their story, and where to put what is made of them."""
 
     run: Run
@@ -78,14 +78,14 @@ class Source:
         return sum(attempt.number <= self.checkpoint.attempt for attempt in made)
 
 
-def of(run: Run) -> Source:
+def of(run: Run) -> ReleaseSource:
     """The source of a release. Raises CheckpointError where there is no checkpoint (yet)."""
     place = run.job_at
     if place is None:
-        return Source(run, checkpoint.final(run, "jobs.train"), run)
+        return ReleaseSource(run, checkpoint.final(run, "jobs.train"), run)
     if (held := given(run)) is None:
         raise CheckpointError(f"{run.root}: has no checkpoint; give its --step {place.step} again")
-    return Source(place.run, held, place, moment(run))
+    return ReleaseSource(place.run, held, place, moment(run))
 
 
 def given(job: Run) -> Checkpoint | None:
@@ -117,7 +117,7 @@ def moment_of(run: Run, recipe: Recipe, step: int) -> Moment:
     )
 
 
-def require_files(source: Source) -> None:
+def require_files(source: ReleaseSource) -> None:
     """Raises CheckpointError where the checkpoint's bytes are not those that were written."""
     problem = source.checkpoint.problem()
     if problem is None:

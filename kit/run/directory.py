@@ -25,9 +25,9 @@ from kit.run.environment import installed
 from kit.store.files import file_hash, read_json, sync_directory, text_hash, write_json, write_text
 
 if TYPE_CHECKING:
-    from kit.config.amendments import Row
+    from kit.config.amendments import Amendment
     from kit.config.run import Project
-    from kit.run.proposal import Amendment
+    from kit.run.proposal import Proposal
     from kit.store.paths import Run
 
 _PACKAGES = ("jobs", "kit")
@@ -91,7 +91,7 @@ def is_rehearsal(run: Run) -> bool:
     return run.identity.is_file() and "rehearsal_of" in read_json(run.identity)
 
 
-def amend(run: Run, amendment: Amendment, *, code: bool = False) -> list[Row]:
+def amend(run: Run, amendment: Proposal, *, code: bool = False) -> list[Amendment]:
     """Put an amendment on record, then into effect for the attempts to come; returns what changed.
 
     With `code` also the checkout's code and this environment's packages. A crash leaves nothing, or a
@@ -121,7 +121,7 @@ def amend(run: Run, amendment: Amendment, *, code: bool = False) -> list[Row]:
     return rows
 
 
-def _refuse_code_that_jumps(run: Run, rows: list[Row]) -> None:
+def _refuse_code_that_jumps(run: Run, rows: list[Amendment]) -> None:
     """A run begun by an earlier version has code whose schedule is always that of the whole run."""
     knows = any((run.code / name).is_file() for name in _SCHEDULES)
     for row in rows:

@@ -15,7 +15,7 @@ from kit.config.amendments import (
     END,
     MAY_CHANGE,
     OF_SUBMISSION,
-    Row,
+    Amendment,
     differences,
     is_of,
 )
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Amendment:
+class Proposal:
     """What a run is to become, and the rows that say so; no rows where it is so already."""
 
     recipe: Recipe
     cluster: Cluster
-    rows: list[Row]
+    rows: list[Amendment]
 
 
-def propose(project: Project, changes: Sequence[str], schedule: str | None = None) -> Amendment:
+def propose(project: Project, changes: Sequence[str], schedule: str | None = None) -> Proposal:
     """What `key=value ...` make of a run. Raises ConfigError where one may not be; writes nothing.
 
     `schedule`: CONTINUE, which None is too, or ANEW.
@@ -48,7 +48,7 @@ def propose(project: Project, changes: Sequence[str], schedule: str | None = Non
     run, recipe, cluster = project.run, project.recipe, project.cluster
     after = (changed_recipe(recipe, changes), changed_cluster(cluster, changes))
     now = time.time()
-    rows: list[Row] = []
+    rows: list[Amendment] = []
     for key, (old, new) in differences(recipe, after[0]).items():
         rows.append({"time": now, "key": key, "old": old, "new": new})
         if key in END:
@@ -69,14 +69,14 @@ def propose(project: Project, changes: Sequence[str], schedule: str | None = Non
             f"--schedule {schedule}: the run's end is not amended; give training.steps or "
             "training.epochs with it"
         )
-    return Amendment(*after, rows)
+    return Proposal(*after, rows)
 
 
 def _names(changes: Sequence[str], key: str) -> bool:
     return any(change.partition("=")[0] == key for change in changes)
 
 
-def _once_more(recipe: Recipe, key: str, now: float) -> Row:
+def _once_more(recipe: Recipe, key: str, now: float) -> Amendment:
     """The end that the run has already, now with the schedule of that from step 0."""
     value = getattr(recipe.training, key.removeprefix("training."))
     return {"time": now, "key": key, "old": value, "new": value, "schedule": ANEW}

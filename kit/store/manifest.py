@@ -3,7 +3,7 @@
 A manifest names its causes: the stage and its version, the section of the recipe, the hashes of the
 inputs. Equal causes and outputs of the recorded sizes mean done; `verify` reads the bytes as well.
 
-    causes = manifest.causes("tokenize", VERSION, Given(recipe.tokenizer), {"jawiki-00000": hash})
+    causes = manifest.causes("tokenize", VERSION, NonDefaults(recipe.tokenizer), {"jawiki-00000": hash})
     if manifest.state(folder, causes) != "done":
         ...write files into folder...
         manifest.commit(folder, causes, counts={"documents": 3})
@@ -48,7 +48,7 @@ def causes(
 ) -> Causes:
     """All that decides the bytes of a stage's outputs.
 
-    Of a section of the recipe only what differs from its defaults is a cause (`Given` in
+    Of a section of the recipe only what differs from its defaults is a cause (`NonDefaults` in
     kit/config/defaults.py), so that a key which is new, and which nobody sets, makes nothing stale.
     `version` is a constant of the stage, raised when the same inputs come to give other bytes, and with
     every change of a default of the section.
@@ -127,13 +127,13 @@ def verified(folder: Path, remedy: str) -> Path:
 def clear(folder: Path) -> None:
     """Make the folder ready for a stage: no manifest first, then no files; its folders stay."""
     folder.mkdir(parents=True, exist_ok=True)
-    withdraw(folder)
+    invalidate(folder)
     for path in folder.iterdir():
         if path.is_file():
             path.unlink()
 
 
-def withdraw(folder: Path) -> None:
+def invalidate(folder: Path) -> None:
     """Have a folder count as not made."""
     (folder / MANIFEST).unlink(missing_ok=True)
 

@@ -46,7 +46,7 @@ class Range(TypedDict):
     xxh3: str
 
 
-class Facts(TypedDict, total=False):
+class RangeFacts(TypedDict, total=False):
     """What the reader of a range must know of its kind."""
 
     header_end: int  # wikipedia: the bytes of the dump's head
@@ -54,7 +54,7 @@ class Facts(TypedDict, total=False):
     text_key: str  # jsonl
 
 
-class Piece(Range, Facts):
+class Piece(Range, RangeFacts):
     """A range of a raw text, in the manifest of a download."""
 
     name: str

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from kit.data import shards, tokens
 from kit.errors import ConfigError
 from kit.store.paths import Workspace
-from kit.tokenizer import assemble
+from kit.tokenizer import huggingface
 
 if TYPE_CHECKING:
     from kit.config.recipe import Recipe
@@ -49,15 +49,15 @@ def of_sample(recipe: Recipe, sample: int) -> Block:
 
 
 def _read(
-    recipe: Recipe, row: tokens.TokenRow, part: str, number: int, sample: int | None = None
+    recipe: Recipe, row: tokens.TokenStream, part: str, number: int, sample: int | None = None
 ) -> Block:
     length = recipe.model.n_positions
     blocks = row.blocks(length)
     _check("block", number, blocks, f"of {length} tokens in {part}, which has {len(row)}")
     start = number * length
-    place = row.place(start)
+    place = row.locate(start)
     *ids, following = row.block(number, length).tolist()
-    tokenizer = assemble.load(Workspace(Path(recipe.workspace)).tokenizer)
+    tokenizer = huggingface.load(Workspace(Path(recipe.workspace)).tokenizer)
     return Block(
         part=part,
         block=number,

@@ -4,7 +4,7 @@ Where `limit_alphabet` cuts through characters of one frequency, those of the sm
 BpeTrainer decides that by hash order. A character outside the alphabet is left out of a word, as there.
 
 A small text is given to BpeTrainer itself, once for each time a word occurs: the compiled loop of
-kit/tokenizer/pairs.py, which takes counts, pays for its compilation (20 s on a slow core) only beyond.
+kit/tokenizer/merge_loop.py, which takes counts, pays for its compilation (20 s on a slow core) only beyond.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kit.errors import InputError
-from kit.tokenizer import assemble
+from kit.tokenizer import huggingface
 from kit.tokenizer.words import Words, code_points, too_few
 
 if TYPE_CHECKING:
@@ -25,22 +25,22 @@ if TYPE_CHECKING:
 
     from tokenizers import Tokenizer
 
-    from kit.config.tokenizer import Vocabulary
-    from kit.tokenizer.counts import Chunk
+    from kit.config.tokenizer import TokenizerSpec
+    from kit.tokenizer.counts import CountBatch
 
     Array = np.ndarray[Any, Any]
 
 _SMALL_TEXT = 1_000_000  # characters: BpeTrainer takes about a second
 
 
-def train(words: Iterable[Chunk], vocabulary: Vocabulary, min_frequency: int) -> Tokenizer:
+def train(words: Iterable[CountBatch], vocabulary: TokenizerSpec, min_frequency: int) -> Tokenizer:
     """A tokenizer of exactly `vocabulary.vocab_size` entries.
 
     Raises InputError for no words at all, and for more or fewer entries than they can give.
     """
     corpus = Words.of(words)
     alphabet = corpus.alphabet(vocabulary.limit_alphabet)
-    first = assemble.first_entries(vocabulary.spaces)
+    first = huggingface.first_entries(vocabulary.spaces)
     entries = [*first, *map(chr, alphabet.tolist())]
     wanted, least = vocabulary.vocab_size, len(entries)
     if least > wanted:
@@ -57,7 +57,7 @@ def train(words: Iterable[Chunk], vocabulary: Vocabulary, min_frequency: int) ->
             f"tokenizer.vocab_size={wanted}: the corpus gives only {len(entries)} entries; "
             f"ask for {least} to {len(entries)}"
         )
-    return assemble.from_merges(entries, merges, vocabulary.spaces)
+    return huggingface.from_merges(entries, merges, vocabulary.spaces)
 
 
 def _symbols(words: Words, alphabet: Array, first: int) -> tuple[Array, Array]:
@@ -104,17 +104,17 @@ def _merges_by_pairs(
     entries: list[str], words: Words, room: int, min_frequency: int
 ) -> list[tuple[str, str]]:
     """The same from counts; `words` are overwritten."""
-    from kit.tokenizer import compiled, pairs
+    from kit.tokenizer import merge_loop, numba_cache
 
-    found = pairs.merge(
+    found = merge_loop.merge(
         words.codes,
         words.lengths,
         words.counts,
-        *pairs.hash_tokens(*code_points(entries), room),
+        *merge_loop.hash_tokens(*code_points(entries), room),
         len(entries),
         min_frequency,
     )
-    compiled.publish(Path(pairs.__file__))
+    numba_cache.publish(Path(merge_loop.__file__))
     return _merges(entries, found.tolist())
 
 

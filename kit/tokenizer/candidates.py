@@ -7,7 +7,7 @@ import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit.config.defaults import Given
+from kit.config.defaults import NonDefaults
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
 from kit.data import shards, tokens
@@ -17,7 +17,7 @@ from kit.store import manifest
 from kit.store.files import text_hash
 from kit.store.paths import Run, Workspace
 from kit.store.units import Unit, make_units, require
-from kit.tokenizer import assemble, bpe, count, counts, merge, unigram
+from kit.tokenizer import bpe, count, counts, huggingface, merge, unigram
 from kit.tokenizer import measure as measures
 from kit.tracking import mlflow
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from tokenizers import Tokenizer
 
-    from kit.config.tokenizer import Vocabulary
+    from kit.config.tokenizer import TokenizerSpec
 
 PLOT = "plot.png"
 
@@ -39,10 +39,10 @@ def units(run: Run, recipe: Recipe) -> list[Unit]:
     made = shards.complete(recipe)
     text = {shard.name: manifest.fingerprint(shard.folder, "jobs.preprocess") for shard in made}
     found = []
-    for vocabulary in recipe.tokenizer.vocabularies():
+    for vocabulary in recipe.tokenizer.specs():
         folder = words[vocabulary.spaces].folder
         inputs = {"words": manifest.fingerprint(folder, "jobs.tokenizer")} | text
-        section = Given(vocabulary, also=_of_bpe(recipe, vocabulary))
+        section = NonDefaults(vocabulary, also=_of_bpe(recipe, vocabulary))
         causes = manifest.causes("candidates", tokens.TOKENIZER_VERSION, section, inputs)
         make = functools.partial(_make, recipe, vocabulary, made)
         found.append(Unit(vocabulary.name, workspace.candidate(vocabulary.name), causes, make))
@@ -59,12 +59,12 @@ def work(run: Run, task: int, tasks: int) -> None:
             log.warning(f"mlflow: {problem}; run jobs.tokenizer again when it is back")
 
 
-def parameters(recipe: Recipe, vocabulary: Vocabulary) -> dict[str, Any]:
+def parameters(recipe: Recipe, vocabulary: TokenizerSpec) -> dict[str, Any]:
     """All that decides a candidate but the words, by name."""
     return vocabulary.model_dump(mode="json") | _of_bpe(recipe, vocabulary)
 
 
-def train(recipe: Recipe, vocabulary: Vocabulary) -> Tokenizer:
+def train(recipe: Recipe, vocabulary: TokenizerSpec) -> Tokenizer:
     """The candidate's tokenizer. Raises InputError, which names it, where the words cannot give it."""
     words = _words(recipe, vocabulary)
     try:
@@ -90,7 +90,7 @@ def publish(recipe: Recipe, unit: Unit) -> str | None:
     )
 
 
-def _of_bpe(recipe: Recipe, vocabulary: Vocabulary) -> dict[str, int]:
+def _of_bpe(recipe: Recipe, vocabulary: TokenizerSpec) -> dict[str, int]:
     """What the section `tokenizer` decides of a candidate that merges pairs."""
     return (
         {"min_frequency": recipe.tokenizer.min_frequency} if vocabulary.algorithm == "bpe" else {}
@@ -98,11 +98,11 @@ def _of_bpe(recipe: Recipe, vocabulary: Vocabulary) -> dict[str, int]:
 
 
 def _make(
-    recipe: Recipe, vocabulary: Vocabulary, made: list[shards.Shard], folder: Path
+    recipe: Recipe, vocabulary: TokenizerSpec, made: list[shards.Shard], folder: Path
 ) -> Mapping[str, Any]:
-    assemble.save(train(recipe, vocabulary), folder)
+    huggingface.save(train(recipe, vocabulary), folder)
     # As it will be used: JSON rounds the scores of a Unigram model.
-    tokenizer = assemble.load(folder)
+    tokenizer = huggingface.load(folder)
     held_out = itertools.chain.from_iterable(
         shards.read(shards.part_file(shard.folder, shards.HELD_OUT)) for shard in made
     )
@@ -117,7 +117,7 @@ def _make(
     return {"measures": found.as_dict(), "vocabulary": vocabulary_of(tokenizer)}
 
 
-def _words(recipe: Recipe, vocabulary: Vocabulary) -> Iterator[counts.Chunk]:
+def _words(recipe: Recipe, vocabulary: TokenizerSpec) -> Iterator[counts.CountBatch]:
     """The words of the training text, as they were merged."""
     folder = Workspace(Path(recipe.workspace)).words(vocabulary.spaces)
     return counts.read(manifest.verified(folder, "jobs.tokenizer"))
@@ -125,7 +125,7 @@ def _words(recipe: Recipe, vocabulary: Vocabulary) -> Iterator[counts.Chunk]:
 
 def vocabulary_of(tokenizer: Tokenizer) -> dict[str, int]:
     """What training has to know of a tokenizer: how many entries it has, and which ids are special."""
-    begin, end = (tokenizer.token_to_id(token) for token in (assemble.BEGIN, assemble.END))
+    begin, end = (tokenizer.token_to_id(token) for token in (huggingface.BEGIN, huggingface.END))
     assert begin is not None
     assert end is not None
     return {"size": tokenizer.get_vocab_size(), "begin": begin, "end": end}

@@ -16,7 +16,7 @@ from kit.errors import InputError, StageError
 from kit.store import manifest
 from kit.store.paths import Run, Workspace
 from kit.store.units import Unit, make_units
-from kit.tokenizer import assemble, counts
+from kit.tokenizer import counts, huggingface
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -60,7 +60,7 @@ def work(run: Run, task: int, tasks: int) -> None:
 
 def ways(recipe: Recipe) -> list[str]:
     """The ways to treat spaces that the recipe's candidates have."""
-    return sorted({vocabulary.spaces for vocabulary in recipe.tokenizer.vocabularies()})
+    return sorted({vocabulary.spaces for vocabulary in recipe.tokenizer.specs()})
 
 
 def groups(recipe: Recipe, made: Sequence[shards.Shard]) -> list[list[shards.Shard]]:
@@ -89,7 +89,7 @@ def groups(recipe: Recipe, made: Sequence[shards.Shard]) -> list[list[shards.Sha
 
 def count(
     texts: Iterable[str], spaces: str, scratch: Path, room: int = _ROOM
-) -> Iterator[counts.Chunk]:
+) -> Iterator[counts.CountBatch]:
     """The counts of the words of segmented documents, in chunks.
 
     Holds about `room` distinct words in memory; what is more goes into folders under `scratch`.
@@ -108,13 +108,13 @@ def count(
 
 def _cut(met: Mapping[str, int], spaces: str) -> dict[str, int]:
     """The counts of the pieces that HF's pre-tokenizer cuts words of a shard into."""
-    cutter = assemble.pre_tokenizer(spaces)
+    cutter = huggingface.pre_tokenizer(spaces)
     separator = " " if spaces == "article" else BOUNDARY
     found: Counter[str] = Counter()
     words = [word for word in met if word]
     for first in range(0, len(words), _BATCH):
         batch = words[first : first + _BATCH]
-        texts = [assemble.surface(word, spaces) for word in batch]
+        texts = [huggingface.surface(word, spaces) for word in batch]
         pieces = iter(cutter.pre_tokenize_str(separator.join(texts)))
         piece, (start, _) = next(pieces, ("", (0, 0)))
         end = 0

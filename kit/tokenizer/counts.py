@@ -24,22 +24,22 @@ WORDS, COUNTS = "words.txt.zst", "counts.u64"
 _CHUNK = 20_000  # words: a chunk of each of 400 files is 1 GB in memory
 
 
-class Chunk(NamedTuple):
+class CountBatch(NamedTuple):
     """Words in ascending order, none of them twice, and how often each stands in the text."""
 
     words: list[str]
     counts: list[int]
 
 
-def chunks(found: Mapping[str, int]) -> Iterator[Chunk]:
+def chunks(found: Mapping[str, int]) -> Iterator[CountBatch]:
     """Counts of words in no order, as chunks."""
     words = sorted(found)
     for first in range(0, len(words), _CHUNK):
         part = words[first : first + _CHUNK]
-        yield Chunk(part, [found[word] for word in part])
+        yield CountBatch(part, [found[word] for word in part])
 
 
-def write(folder: Path, found: Iterable[Chunk]) -> int:
+def write(folder: Path, found: Iterable[CountBatch]) -> int:
     """Write chunks that follow one another in order; returns how many words there are."""
     total = 0
     with zstd_writer(folder / WORDS) as words, atomic(folder / COUNTS) as counts:
@@ -50,7 +50,7 @@ def write(folder: Path, found: Iterable[Chunk]) -> int:
     return total
 
 
-def read(folder: Path) -> Iterator[Chunk]:
+def read(folder: Path) -> Iterator[CountBatch]:
     """The chunks of a folder. Raises InputError where the two files do not belong together."""
     with zstd_reader(folder / WORDS) as lines, (folder / COUNTS).open("rb") as counts:
         while True:
@@ -63,10 +63,10 @@ def read(folder: Path) -> Iterator[Chunk]:
                 )
             if not words:
                 return
-            yield Chunk(words, found.tolist())
+            yield CountBatch(words, found.tolist())
 
 
-def merge(sources: Sequence[Iterable[Chunk]]) -> Iterator[Chunk]:
+def merge(sources: Sequence[Iterable[CountBatch]]) -> Iterator[CountBatch]:
     """The sum of several counts, as one; holds a chunk of each source in memory at a time."""
     rest = [iter(source) for source in sources]
     held = [next(source, None) for source in rest]
@@ -79,6 +79,6 @@ def merge(sources: Sequence[Iterable[Chunk]]) -> Iterator[Chunk]:
             end = bisect.bisect_right(chunk.words, last)
             for word, count in zip(chunk.words[:end], chunk.counts[:end], strict=True):
                 total[word] = total.get(word, 0) + count
-            left = Chunk(chunk.words[end:], chunk.counts[end:])
+            left = CountBatch(chunk.words[end:], chunk.counts[end:])
             held[number] = left if left.words else next(rest[number], None)
         yield from chunks(total)

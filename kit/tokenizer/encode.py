@@ -14,8 +14,8 @@ from kit.data import index, shards, tokens
 from kit.store import manifest
 from kit.store.paths import Run, Workspace
 from kit.store.units import Unit, make_units
-from kit.tokenizer import assemble
-from kit.tokenizer.table import Table
+from kit.tokenizer import huggingface
+from kit.tokenizer.word_cache import WordCache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -42,22 +42,22 @@ def work(run: Run, task: int, tasks: int) -> None:
     index.write(recipe)  # the last task does
 
 
-def encode(table: Table, documents: Iterable[str], end: bytes) -> Iterator[bytes]:
+def encode(table: WordCache, documents: Iterable[str], end: bytes) -> Iterator[bytes]:
     """The packed tokens of each document of segmented sentences, closed by `end`."""
     return (table.document(text) + end for text in documents)
 
 
-def _table(recipe: Recipe) -> Table:
+def _table(recipe: Recipe) -> WordCache:
     folder = Workspace(Path(recipe.workspace)).tokenizer
     spaces = manifest.read(folder, "jobs.tokenizer")["spaces"]
-    dtype = tokens.dtype_for(tokens.vocabulary(recipe).size)
-    return Table(assemble.load(folder), spaces, dtype)
+    dtype = tokens.dtype_for(tokens.tokenizer_info(recipe).size)
+    return WordCache(huggingface.load(folder), spaces, dtype)
 
 
 def _make(
-    recipe: Recipe, shard: shards.Shard, table: Callable[[], Table], folder: Path
+    recipe: Recipe, shard: shards.Shard, table: Callable[[], WordCache], folder: Path
 ) -> Mapping[str, Any]:
-    vocabulary = tokens.vocabulary(recipe)
+    vocabulary = tokens.tokenizer_info(recipe)
     dtype = tokens.dtype_for(vocabulary.size)
     end = np.array(vocabulary.end, dtype).tobytes()
     counts = {}

@@ -21,8 +21,8 @@ from kit.data import shards
 from kit.data.tokens import dtype_for
 from kit.errors import InputError
 from kit.store.files import atomic
-from kit.tokenizer.assemble import END, surface
-from kit.tokenizer.table import Table
+from kit.tokenizer.huggingface import END, surface
+from kit.tokenizer.word_cache import WordCache
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from tokenizers import Tokenizer
 
-    from kit.config.tokenizer import Vocabulary
-    from kit.tokenizer.counts import Chunk
+    from kit.config.tokenizer import TokenizerSpec
+    from kit.tokenizer.counts import CountBatch
 
 _CHARACTERS = 1_000_000  # of documents encoded together: some 100 bytes each meanwhile
 _WORDS = 20_000  # encoded together
@@ -44,7 +44,7 @@ _COMPARED = {
 
 
 @dataclass(frozen=True)
-class Figures:
+class TokenizerFigures:
     """On the held-out documents. All but `tokens_per_second` are the same on every machine.
 
     A document's END is no token here, but where bits are counted.
@@ -69,7 +69,7 @@ class Figures:
 class Measures:
     """The figures, and what the training text shows."""
 
-    figures: Figures
+    figures: TokenizerFigures
     frequencies: np.ndarray  # of each entry; shape [size]
     words: np.ndarray  # that stand there 1 to 9 times, 10 to 99, ...: all they are; shape [20]
     word_tokens: np.ndarray  # of the same words; shape [20]
@@ -83,7 +83,7 @@ def measure(
     tokenizer: Tokenizer,
     spaces: str,
     held_out: Iterable[Sequence[str]],
-    words: Iterable[Chunk],
+    words: Iterable[CountBatch],
     documents: int,
 ) -> Measures:
     """Measure a tokenizer on held-out documents, each a list of segmented sentences.
@@ -102,7 +102,7 @@ def measure(
             "give more text"
         )
     frequencies, class_words, class_tokens = _training(tokenizer, words)
-    figures = Figures(
+    figures = TokenizerFigures(
         documents=seen.documents,
         words=seen.words,
         tokens=tokens,
@@ -144,7 +144,7 @@ def plot(measures: Measures, name: str, path: Path) -> None:
         _save(figure, out)
 
 
-def compare(candidates: Iterable[tuple[Vocabulary, Mapping[str, float]]], path: Path) -> None:
+def compare(candidates: Iterable[tuple[TokenizerSpec, Mapping[str, float]]], path: Path) -> None:
     """What a larger vocabulary gains, as a PNG: a line for each kind of candidate.
 
     With each candidate come its figures, as `Measures.as_dict` has them.
@@ -169,7 +169,7 @@ def compare(candidates: Iterable[tuple[Vocabulary, Mapping[str, float]]], path: 
 
 
 def lines(
-    candidates: Iterable[tuple[Vocabulary, Mapping[str, float]]],
+    candidates: Iterable[tuple[TokenizerSpec, Mapping[str, float]]],
 ) -> dict[str, list[tuple[int, Mapping[str, float]]]]:
     """The sizes and figures of each kind of candidate, smallest first."""
     ordered = sorted(candidates, key=lambda candidate: candidate[0].vocab_size)
@@ -189,8 +189,8 @@ class _HeldOut:
     def __init__(self, tokenizer: Tokenizer, spaces: str) -> None:
         size = tokenizer.get_vocab_size()
         self._tokenizer, self._spaces, self._dtype = tokenizer, spaces, dtype_for(size)
-        self._table = Table(tokenizer, spaces, self._dtype)
-        self._line_end = len(Table(tokenizer, spaces, self._dtype).document(shards.LINE_END))
+        self._table = WordCache(tokenizer, spaces, self._dtype)
+        self._line_end = len(WordCache(tokenizer, spaces, self._dtype).document(shards.LINE_END))
         self.found = np.zeros(size, np.int64)  # how often each entry occurs
         # Characters that are no entries are unknown, or their bytes.
         self._alphabet = set(tokenizer.get_vocab()) if spaces == "article" else None
@@ -241,7 +241,7 @@ class _HeldOut:
 
 
 def _training(
-    tokenizer: Tokenizer, words: Iterable[Chunk]
+    tokenizer: Tokenizer, words: Iterable[CountBatch]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """How often each entry stands in the training text; the words by class, and their tokens."""
     frequencies = np.zeros(tokenizer.get_vocab_size())

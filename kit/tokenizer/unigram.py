@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kit.errors import InputError
-from kit.tokenizer import assemble, seeds
+from kit.tokenizer import huggingface, unigram_seeds
 from kit.tokenizer.words import Words, too_few
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from tokenizers import Tokenizer
 
-    from kit.config.tokenizer import Vocabulary
-    from kit.tokenizer.counts import Chunk
+    from kit.config.tokenizer import TokenizerSpec
+    from kit.tokenizer.counts import CountBatch
 
     Array = np.ndarray[Any, Any]
 
@@ -37,14 +37,14 @@ _LONGEST = 256
 _THREADS = 16  # not the number of CPUs: sums of floats depend on it
 
 
-def train(words: Iterable[Chunk], vocabulary: Vocabulary) -> Tokenizer:
+def train(words: Iterable[CountBatch], vocabulary: TokenizerSpec) -> Tokenizer:
     """A tokenizer of exactly `vocabulary.vocab_size` entries.
 
     Raises InputError for no words at all, and for more or fewer entries than they can give.
     """
     corpus = Words.of(words)
     alphabet = corpus.alphabet(vocabulary.limit_alphabet)
-    first = assemble.first_entries(vocabulary.spaces)
+    first = huggingface.first_entries(vocabulary.spaces)
     wanted, least = vocabulary.vocab_size, len(first) + len(alphabet)
     if least > wanted:
         raise too_few(wanted, least)
@@ -55,7 +55,7 @@ def train(words: Iterable[Chunk], vocabulary: Vocabulary) -> Tokenizer:
             f"fewer, {least} at least, or give more text"
         )
     # What comes first is never found in text, whatever its score: it holds a `<` and more.
-    return assemble.from_scores([*((entry, 0.0) for entry in first), *pieces], vocabulary.spaces)
+    return huggingface.from_scores([*((entry, 0.0) for entry in first), *pieces], vocabulary.spaces)
 
 
 def _within(words: Words, alphabet: Array) -> Words:
@@ -81,7 +81,7 @@ def _pieces(corpus: Words, alphabet: Array, wanted: int) -> list[tuple[str, floa
     base = _SMALL if size < _SMALL_ROOM else _LARGE
     filler = chr(base + size)
     text = (corpus.codes + base).astype("<u4").tobytes().decode("utf-32-le")
-    begun = seeds.find(corpus.codes, corpus.lengths, corpus.counts)
+    begun = unigram_seeds.find(corpus.codes, corpus.lengths, corpus.counts)
     model = io.BytesIO()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "seeds.tsv"
@@ -96,7 +96,7 @@ def _pieces(corpus: Words, alphabet: Array, wanted: int) -> list[tuple[str, floa
             vocab_size=min(wanted, size + len(begun)) + 2,  # its own <unk>, and the filler
             hard_vocab_limit=False,  # the caller counts what came out
             seed_sentencepieces_file=str(file),
-            max_sentencepiece_length=seeds.LONGEST,
+            max_sentencepiece_length=unigram_seeds.LONGEST,
             required_chars="".join(chr(base + rank) for rank in range(size)),
             character_coverage=1.0,
             normalization_rule_name="identity",

@@ -12,7 +12,7 @@ from kit.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from kit.tokenizer.counts import Chunk
+    from kit.tokenizer.counts import CountBatch
 
     Array = np.ndarray[Any, Any]
 
@@ -28,7 +28,7 @@ class Words:
     counts: Array  # int64 [words]
 
     @classmethod
-    def of(cls, chunks: Iterable[Chunk]) -> Words:
+    def of(cls, chunks: Iterable[CountBatch]) -> Words:
         """Raises InputError where there are none."""
         found = [(*code_points(chunk.words), np.array(chunk.counts, np.int64)) for chunk in chunks]
         if not sum(len(codes) for codes, _, _ in found):

@@ -10,7 +10,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 from kit.store.records import Result
 
 
-class Figures(TypedDict):
+class StepFigures(TypedDict):
     """What a step came to."""
 
     loss: float | None  # nats a token
@@ -51,7 +51,7 @@ class AmendmentFields(TypedDict):
     schedule: NotRequired[str]
 
 
-class StepFields(Figures, Flags):
+class StepFields(StepFigures, Flags):
     """A step that is done."""
 
     step: int

@@ -24,7 +24,7 @@ from kit.output import log
 from kit.store import records
 from kit.store.files import write_json
 from kit.tracking import ledger
-from kit.training.unit import Training
+from kit.training.unit import TrainingUnit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +39,7 @@ _POLL = 0.1
 
 
 @dataclass(frozen=True)
-class Place:
+class RankInfo:
     """Where this process stands among the ranks; `job` is the same for all ranks of an attempt only."""
 
     job: str
@@ -49,7 +49,7 @@ class Place:
     nodes: int
 
     @classmethod
-    def here(cls) -> Place:
+    def from_environment(cls) -> RankInfo:
         """From the environment that the launcher sets for every rank."""
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "EKIDEN_NODES")
         rank, ranks, local_rank, nodes = (int(os.environ[name]) for name in names)
@@ -65,7 +65,7 @@ def preload() -> None:
 
 def units(run: Run, _: Recipe) -> list[Unit]:
     """The one unit of the stage."""
-    return [Training.of(run)]
+    return [TrainingUnit.of(run)]
 
 
 def work(run: Run, task: int, tasks: int) -> None:  # noqa: ARG001  one task of several ranks
@@ -78,18 +78,18 @@ def work(run: Run, task: int, tasks: int) -> None:  # noqa: ARG001  one task of 
     # A crash may have left the record alone.
     recipe = amendments.on_recipe(rows, read_resolved(run.recipe, Recipe))
     cluster = read_resolved(run.cluster, Cluster)
-    place = Place.here()
+    place = RankInfo.from_environment()
     log.set_place(f"rank {place.rank}", quiet=place.rank > 0)
     if place.rank == 0:
         log.set_place(f"attempt {_next(run).number} rank 0")
     if "torch" not in sys.modules:
         log.info("importing torch")
 
+    from kit.training.collectives import Collectives
     from kit.training.context import Context
     from kit.training.device import Device
     from kit.training.health import Watchdog
     from kit.training.loop import Loop
-    from kit.training.team import Team
 
     device = Device(cluster.device, place.local_rank)
     device.check(recipe.training.precision)
@@ -101,17 +101,17 @@ def work(run: Run, task: int, tasks: int) -> None:  # noqa: ARG001  one task of 
     watchdog = Watchdog(
         attempt.hang, place.job, place.rank, rules.hang_seconds, rules.start_seconds
     )
-    team = Team.join(device.backend, store, place.rank, place.ranks, interruption)
+    collectives = Collectives.join(device.backend, store, place.rank, place.ranks, interruption)
     with _memory_suffices(recipe, attempt, place):
-        context = Context(run, recipe, cluster, attempt, device, team, watchdog)
+        context = Context(run, recipe, cluster, attempt, device, collectives, watchdog)
         outcome = Loop(context).run()
-    team.barrier()
+    collectives.barrier()
     if place.rank == 0:
         end: records.End = {"job": place.job, "time": time.time(), **outcome}
         write_json(attempt.end, end)
-    team.barrier()
-    team.leave()
-    watchdog.rest()
+    collectives.barrier()
+    collectives.leave()
+    watchdog.disarm()
     if outcome["outcome"] == "failed":
         raise TrainingStopped(f"{outcome['reason']}; step {outcome['saved']} is saved")
     if outcome["outcome"] != "done":
@@ -121,7 +121,7 @@ def work(run: Run, task: int, tasks: int) -> None:  # noqa: ARG001  one task of 
 
 
 @contextlib.contextmanager
-def _memory_suffices(recipe: Recipe, attempt: Attempt, place: Place) -> Iterator[None]:
+def _memory_suffices(recipe: Recipe, attempt: Attempt, place: RankInfo) -> Iterator[None]:
     """Raises ConfigError where the GPU's memory ends before the run's first step: it always would."""
     import torch
 
@@ -139,7 +139,7 @@ def _memory_suffices(recipe: Recipe, attempt: Attempt, place: Place) -> Iterator
         ) from error
 
 
-def claim(run: Run, place: Place, amended: int) -> tuple[Attempt, Store]:
+def claim(run: Run, place: RankInfo, amended: int) -> tuple[Attempt, Store]:
     """Rank 0: begin a new attempt, that knows so many amendments.
 
     Raises JobFailed where another process claims the same number.
@@ -186,7 +186,7 @@ def _next(run: Run) -> Attempt:
     return run.attempt(max((a.number for a in run.claimed_attempts()), default=0) + 1)
 
 
-def follow(run: Run, place: Place) -> tuple[Attempt, Store]:
+def follow(run: Run, place: RankInfo) -> tuple[Attempt, Store]:
     """Another rank: find the attempt that rank 0 of the same job began. Raises JobFailed after 300 s."""
     from torch._C._distributed_c10d import TCPStore
 

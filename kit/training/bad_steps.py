@@ -22,12 +22,12 @@ class BadSteps:
         self, context: Context, origin: Origin, recorder: Recorder, checkpointer: Checkpointer
     ) -> None:
         self._run, self._attempt = context.run, context.attempt
-        self._training, self._team = context.recipe.training, context.team
+        self._training, self._collectives = context.recipe.training, context.collectives
         self._engine, self._progress = origin.engine, origin.progress
         self._recorder, self._checkpointer = recorder, checkpointer
         self._rollbacks: dict[int, int] = {}  # how often, by the step gone back to
 
-    def meet(self, problem: str) -> bool:
+    def handle(self, problem: str) -> bool:
         """Whether the step that has this problem counts, without its update.
 
         If not, training has rolled back. Raises Leave where the run stops.
@@ -51,9 +51,9 @@ class BadSteps:
         bad_step = progress.step + 1
         self._checkpointer.wait()
         found = None
-        if self._team.rank == 0:
+        if self._collectives.rank == 0:
             found = checkpoint.on_schedule(self._run, self._training, progress.step)
-        found = self._team.told(found)
+        found = self._collectives.broadcast(found)
         if found is None:
             raise fail(f"bad step {bad_step}: {problem}; no checkpoint to go back to")
         times = self._rollbacks[found.step] = self._rollbacks.get(found.step, 0) + 1
@@ -63,5 +63,5 @@ class BadSteps:
         progress.roll_back(found.record, progress.sample + self._training.global_batch)
         self._checkpointer.saved = found.step
         self._recorder.roll_back(bad_step, problem, progress)
-        if self._team.rank == 0:
+        if self._collectives.rank == 0:
             checkpoint.abandon(self._run, self._attempt, found.step)

@@ -12,14 +12,14 @@ from kit.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
     from kit.config.recipe import Recipe, Training
-    from kit.data.tokens import TokenRow
+    from kit.data.tokens import TokenStream
 
 
 @dataclass(frozen=True)
 class Batches:
     """The blocks of a training set as one rank sees them."""
 
-    row: TokenRow
+    row: TokenStream
     length: int  # tokens of a block
     global_batch: int
     micro_batch: int
@@ -52,7 +52,7 @@ class Batches:
         )
 
 
-def training_batches(recipe: Recipe, row: TokenRow, rank: int, ranks: int) -> Batches:
+def training_batches(recipe: Recipe, row: TokenStream, rank: int, ranks: int) -> Batches:
     """The batches of a recipe on one rank.
 
     Raises ConfigError where the global batch cannot be shared evenly, InputError where the training
@@ -76,7 +76,7 @@ def check_shares(training: Training, ranks: int) -> None:
         )
 
 
-def check_blocks(row: TokenRow, length: int) -> None:
+def check_blocks(row: TokenStream, length: int) -> None:
     """Raises InputError where the training set has no whole block of `length` tokens."""
     if row.blocks(length) < 1:
         raise InputError(
@@ -85,7 +85,7 @@ def check_blocks(row: TokenRow, length: int) -> None:
         )
 
 
-def validation_blocks(recipe: Recipe, row: TokenRow) -> int:
+def validation_blocks(recipe: Recipe, row: TokenStream) -> int:
     """How many blocks of the held-out part are validated. Raises InputError where there is none."""
     blocks = row.blocks(recipe.model.n_positions)
     if blocks < 1:

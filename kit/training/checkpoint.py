@@ -20,7 +20,7 @@ from kit.store import records
 from kit.store.files import file_hash, read_json, sync_directory
 from kit.store.paths import checkpoint_numbers
 from kit.tracking import ledger
-from kit.training.progress import Facts
+from kit.training.progress import ProgressRecord
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +33,7 @@ RECORD = "checkpoint.json"
 STATE = "state"
 
 
-class Record(Facts):
+class Record(ProgressRecord):
     """The manifest of a checkpoint."""
 
     data: str  # the fingerprint of the tokens

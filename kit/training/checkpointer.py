@@ -12,7 +12,7 @@ from kit.training.saver import Saver
 
 if TYPE_CHECKING:
     from kit.training.context import Context
-    from kit.training.interruption import Lookout
+    from kit.training.interruption import StopMonitor
     from kit.training.recorder import Recorder
     from kit.training.resume import Origin
     from kit.training.saver import Saved
@@ -24,16 +24,23 @@ class Checkpointer:
     """Has the saver save, one checkpoint at a time. All ranks call every method at the same places."""
 
     def __init__(
-        self, context: Context, origin: Origin, data: str, recorder: Recorder, lookout: Lookout
+        self,
+        context: Context,
+        origin: Origin,
+        data: str,
+        recorder: Recorder,
+        stop_monitor: StopMonitor,
     ) -> None:
         """`data`: the fingerprint of the tokens, which a checkpoint names."""
-        self._training, self._team = context.recipe.training, context.team
+        self._training, self._collectives = context.recipe.training, context.collectives
         self._device, self._watchdog = context.device, context.watchdog
         self._grace = context.cluster.training.grace_seconds
         self._interruptions = context.attempt.number - 1
         self._engine, self._progress, self._data = origin.engine, origin.progress, data
-        self._recorder, self._lookout = recorder, lookout
-        self._saver = Saver(context.run, context.attempt, self._training, self._team, recorder.sync)
+        self._recorder, self._stop_monitor = recorder, stop_monitor
+        self._saver = Saver(
+            context.run, context.attempt, self._training, self._collectives, recorder.sync
+        )
         self.saved = origin.saved  # the step of the last committed checkpoint
         self.peak_memory = 0  # bytes: the greatest of a rank
         self._began = time.monotonic() - self._progress.trained
@@ -79,7 +86,7 @@ class Checkpointer:
                 pause = self._training.save_pause
                 self._watchdog.begin("save", pause)
                 time.sleep(pause)
-            elif not self._team.told(self._time_for_save()):
+            elif not self._collectives.broadcast(self._time_for_save()):
                 break
             self._begin_save()
             self.wait()
@@ -95,9 +102,9 @@ class Checkpointer:
 
     def _wishes_to_save(self) -> bool:
         """Rank 0: whether a user asks for a checkpoint, or the clock does."""
-        if self._team.rank > 0:
+        if self._collectives.rank > 0:
             return False
-        if self._lookout.save_wanted():
+        if self._stop_monitor.take_save_request():
             return True
         now = time.monotonic()
         if self._retry_at is not None:
@@ -110,12 +117,12 @@ class Checkpointer:
         )
 
     def _look_after_save(self, wish: bool) -> bool:
-        """Whether any rank wishes a save; one in flight is settled when no rank writes any longer."""
-        writing, error, agreed, self.peak_memory = self._team.most(
+        """Whether any rank wishes a save; one in flight is finished when no rank writes any longer."""
+        writing, error, agreed, self.peak_memory = self._collectives.max(
             [self._saver.writing, self._saver.error, wish, self._device.peak_memory()]
         )
         if self._saver.step is not None and not writing:
-            self._settled(self._saver.settle(error))
+            self._record_save(self._saver.finish(error))
         return bool(agreed)
 
     def _begin_save(self) -> None:
@@ -126,9 +133,9 @@ class Checkpointer:
         failed = self._saver.begin(self._engine, self._progress.step, facts)
         self._progress.blocked = time.monotonic() - began
         if failed is not None:
-            self._settled(failed)
+            self._record_save(failed)
 
-    def _settled(self, saved: Saved) -> None:
+    def _record_save(self, saved: Saved) -> None:
         """A save has ended, well or not."""
         if saved.error:
             self._failures += 1
@@ -141,4 +148,4 @@ class Checkpointer:
 
     def _time_for_save(self) -> bool:
         """Whether a save as long as the slowest so far ends in time, as far as this rank knows."""
-        return self._lookout.seconds_left(self._grace) > self._progress.slowest_save
+        return self._stop_monitor.seconds_left(self._grace) > self._progress.slowest_save

@@ -9,9 +9,9 @@ if TYPE_CHECKING:
     from kit.config.cluster import Cluster
     from kit.config.recipe import Recipe
     from kit.store.paths import Attempt, Run
+    from kit.training.collectives import Collectives
     from kit.training.device import Device
     from kit.training.health import Watchdog
-    from kit.training.team import Team
 
 
 @dataclass(frozen=True)
@@ -23,5 +23,5 @@ class Context:
     cluster: Cluster
     attempt: Attempt
     device: Device
-    team: Team
+    collectives: Collectives
     watchdog: Watchdog

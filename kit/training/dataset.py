@@ -11,17 +11,17 @@ from torch.utils.data import Dataset
 from kit.data import tokens
 
 if TYPE_CHECKING:
-    from kit.data.tokens import TokenRow
+    from kit.data.tokens import TokenStream
 
 
-class Blocks(Dataset[Tensor]):
+class BlockDataset(Dataset[Tensor]):
     """Blocks in the order of the corpus; `row` has the same tokens in numpy.
 
     Nothing is read before it is asked for, and what is read is not kept: a DataLoader may shuffle, and
     have several workers.
     """
 
-    def __init__(self, row: TokenRow, length: int, seed: int) -> None:
+    def __init__(self, row: TokenStream, length: int, seed: int) -> None:
         """`length`: tokens of a block; `seed`: of the order in which training reads them."""
         self.row, self.length, self.seed = row, length, seed
 

@@ -69,7 +69,7 @@ class Device:
             return int(torch.cuda.max_memory_allocated())
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
-    def settle(self) -> None:
+    def synchronize(self) -> None:
         """Return when all that was asked of the device is done."""
         if self.is_gpu:
             torch.cuda.synchronize()

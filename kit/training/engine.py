@@ -14,7 +14,7 @@ import torch
 
 from kit.models import gpt2
 from kit.training import noise, zero
-from kit.training.snapshot import HostCopy
+from kit.training.host_copy import HostCopy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from kit.config.recipe import Recipe
-    from kit.data.tokens import Vocabulary
+    from kit.data.tokens import TokenizerInfo
     from kit.training.device import Device
 
 # AdamW's, of a group of parameters; its learning rate is set before each update.
@@ -47,7 +47,7 @@ class Engine:
         recipe: Recipe,
         device: Device,
         accumulation: int,
-        vocabulary: Vocabulary,
+        vocabulary: TokenizerInfo,
         *,
         universal: bool = False,
     ) -> None:
@@ -87,7 +87,7 @@ class Engine:
         self._engine._copy_recovery_script = lambda _: None  # jobs.export is the way to weights
         self._overflowed = False
         self._accumulation = accumulation
-        self._settle = device.settle
+        self._synchronize = device.synchronize
 
     def micro_batch(self, blocks: Tensor, seed: int, *, last: bool) -> Tensor:
         """Forward and backward; returns the loss, detached. `seed` decides dropout.
@@ -162,7 +162,7 @@ class Engine:
         """
         self._count(step)
         self._engine.save_checkpoint("state", tag="state", save_latest=False)
-        self._settle()
+        self._synchronize()
         return self._copy.taken()
 
     def load(self, folder: Path, step: int) -> None:

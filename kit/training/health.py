@@ -76,7 +76,7 @@ class Watchdog:
         """A step has ended, after so many seconds."""
         self._seconds.append(seconds)
 
-    def rest(self) -> None:
+    def disarm(self) -> None:
         """Nothing is watched any more."""
         self._quiet.set()
         faulthandler.cancel_dump_traceback_later()

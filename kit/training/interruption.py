@@ -68,7 +68,7 @@ class Interruption:
         self.note(SIGNALS[signal.Signals(number)])
 
 
-class Lookout:
+class StopMonitor:
     """Rank 0's look at the clock, and for files in the run directory; once a second at the most.
 
     Other ranks see nothing, and are told.
@@ -83,7 +83,7 @@ class Lookout:
         self._end = float(end) if end else None  # Unix time
         self._looked = 0.0
 
-    def look(self, seconds_needed: Callable[[], float]) -> None:
+    def poll(self, seconds_needed: Callable[[], float]) -> None:
         """Note what is seen; `seconds_needed` is how long it takes to leave, with a save."""
         if self._rank > 0 or time.monotonic() < self._looked + 1.0:
             return
@@ -98,7 +98,7 @@ class Lookout:
         if any(attempt.start.exists() for attempt in later):
             self._interruption.note(Reason.SUPERSEDED)
 
-    def save_wanted(self) -> bool:
+    def take_save_request(self) -> bool:
         """Whether a user asks for a checkpoint; the question is taken away."""
         if self._rank > 0 or not self._run.save.exists():
             return False

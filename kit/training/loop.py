@@ -26,13 +26,13 @@ from kit.training.bad_steps import BadSteps
 from kit.training.batches import training_batches, validation_blocks
 from kit.training.checkpointer import Checkpointer
 from kit.training.ending import Ending, Leave
-from kit.training.interruption import Lookout, Reason
+from kit.training.interruption import Reason, StopMonitor
 from kit.training.recorder import recorder
 from kit.training.resume import resume
 
 if TYPE_CHECKING:
     from kit.store.records import Result
-    from kit.tracking.rows import Figures, Flags
+    from kit.tracking.rows import Flags, StepFigures
     from kit.training.context import Context
 
 _EXIT = 5.0  # seconds to leave in, after a save
@@ -47,12 +47,12 @@ class Loop:
         Raises CheckpointError where it was trained on other tokens.
         """
         run, recipe, attempt = context.run, context.recipe, context.attempt
-        team, self._training = context.team, recipe.training
-        self._team, self._watchdog = team, context.watchdog
+        collectives, self._training = context.collectives, recipe.training
+        self._collectives, self._watchdog = collectives, context.watchdog
         self._warning_seconds = context.cluster.training.warning_seconds
         data = _token_files(context)
         train_row, self._held_out = (data.open(part, recipe) for part in shards.PARTS)
-        self._batches = training_batches(recipe, train_row, team.rank, team.ranks)
+        self._batches = training_batches(recipe, train_row, collectives.rank, collectives.ranks)
         self._held_out_blocks = validation_blocks(recipe, self._held_out)
         self._schedule = schedule.of_run(
             run, self._training, lambda t: t.steps_over(self._batches.blocks), attempt.number
@@ -60,11 +60,11 @@ class Loop:
         start = records.start(attempt)
         origin = resume(context, start, self._batches.accumulation, data.fingerprint)
         self._engine, self._progress = origin.engine, origin.progress
-        self._lookout = Lookout(run, attempt, team.interruption, team.rank)
+        self._stop_monitor = StopMonitor(run, attempt, collectives.interruption, collectives.rank)
         self._recorder = recorder(context, start, self._batches)
         self._recorder.begin(self._schedule, self._engine.parameters())
         self._checkpointer = Checkpointer(
-            context, origin, data.fingerprint, self._recorder, self._lookout
+            context, origin, data.fingerprint, self._recorder, self._stop_monitor
         )
         self._bad_steps = BadSteps(context, origin, self._recorder, self._checkpointer)
         self._last_step = 0.0  # seconds
@@ -104,7 +104,7 @@ class Loop:
         # no bad one.
         overflowed = self._engine.overflowed and math.isfinite(loss)
         problem = None if overflowed else bad(norm)
-        if problem is not None and not self._bad_steps.meet(problem):
+        if problem is not None and not self._bad_steps.handle(problem):
             return
         progress.step += 1
         progress.sample += self._batches.global_batch
@@ -112,7 +112,7 @@ class Loop:
             progress.good_step(loss, norm, rules.window)
         self._last_step = time.monotonic() - began
         self._watchdog.step_ended(self._last_step)
-        figures: Figures = {"loss": loss, "learning_rate": rate, "gradient_norm": norm}
+        figures: StepFigures = {"loss": loss, "learning_rate": rate, "gradient_norm": norm}
         if scale is not None:
             figures["loss_scale"] = scale
         flags: Flags = {}
@@ -135,7 +135,7 @@ class Loop:
             blocks = torch.from_numpy(batches.read(sample, micro))
             last = micro == batches.accumulation - 1
             total += self._engine.micro_batch(blocks, seed, last=last)  # a GPU is not waited for
-        return self._team.sum(total.cpu()) / (batches.accumulation * batches.ranks)
+        return self._collectives.sum(total.cpu()) / (batches.accumulation * batches.ranks)
 
     def _validate_if_due(self) -> None:
         """Validate where the recipe says, and after the last step."""
@@ -145,24 +145,24 @@ class Loop:
             return
         began = time.monotonic()
         total = torch.zeros((), dtype=torch.float64)
-        for first in range(0, self._held_out_blocks, self._team.ranks):
+        for first in range(0, self._held_out_blocks, self._collectives.ranks):
             self._watchdog.begin(f"validation at step {step}")
             self._leave_if_interrupted()
             # A rank without a block of its own repeats the last one, uncounted: ZeRO-3 needs all.
-            index = first + self._team.rank
+            index = first + self._collectives.rank
             block = self._held_out.block(
                 min(index, self._held_out_blocks - 1), self._batches.length
             )
             loss = self._engine.validate(torch.from_numpy(block[None]))
             total += loss.cpu() if index < self._held_out_blocks else 0
-        mean = self._team.sum(total) / self._held_out_blocks
+        mean = self._collectives.sum(total) / self._held_out_blocks
         self._progress.validated = step
         self._recorder.validation(step, mean, time.monotonic() - began)
 
     def _leave_if_interrupted(self) -> None:
         """Raises Leave on all ranks, where any of them has a reason."""
-        self._lookout.look(self._seconds_to_leave)
-        if (reason := self._team.reason()) is not Reason.NONE:
+        self._stop_monitor.poll(self._seconds_to_leave)
+        if (reason := self._collectives.agree_on_reason()) is not Reason.NONE:
             raise Leave(Ending.of(reason))
 
     def _seconds_to_leave(self) -> float:
@@ -192,12 +192,12 @@ class Loop:
 def _token_files(context: Context) -> index.TokenFiles:
     """As rank 0 finds them; what is wrong with them is raised on all ranks alike."""
     found: index.TokenFiles | EkidenError | None = None
-    if context.team.rank == 0:
+    if context.collectives.rank == 0:
         try:
             found = index.load(context.recipe)
         except EkidenError as error:
             found = error
-    found = context.team.told(found)
+    found = context.collectives.broadcast(found)
     if isinstance(found, EkidenError):
         raise found
     assert found is not None

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, TypedDict, cast
 
 
-class Facts(TypedDict):
+class ProgressRecord(TypedDict):
     """The fields of `Progress`, in a checkpoint's manifest."""
 
     step: int
@@ -36,12 +36,12 @@ class Progress:
     blocked: float = 0.0  # seconds the last save kept the loop
     slowest_save: float = 0.0  # seconds from the begin of a save to its commit, the longest so far
 
-    def facts(self) -> Facts:
+    def facts(self) -> ProgressRecord:
         """The values as JSON."""
-        return cast("Facts", asdict(self))
+        return cast("ProgressRecord", asdict(self))
 
     @classmethod
-    def of(cls, record: Facts) -> Progress:
+    def of(cls, record: ProgressRecord) -> Progress:
         """From a checkpoint's manifest."""
         known: dict[str, Any] = {**record}
         return cls(**{name: known[name] for name in cls.__dataclass_fields__})
@@ -52,7 +52,7 @@ class Progress:
         self.gradient_norms = [*self.gradient_norms, gradient_norm][-window:]
         self.bad_steps = 0
 
-    def roll_back(self, record: Facts, sample: int) -> None:
+    def roll_back(self, record: ProgressRecord, sample: int) -> None:
         """To where a checkpoint's manifest has it, passing over the samples from there up to `sample`."""
         slowest_save = self.slowest_save
         vars(self).update(vars(Progress.of(record)))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from kit.config.recipe import Recipe
     from kit.store.paths import Attempt, Run
     from kit.store.records import Result, Start
-    from kit.tracking.rows import AmendmentFields, AttemptFields, Figures, Flags, Row
+    from kit.tracking.rows import AmendmentFields, AttemptFields, Flags, Row, StepFigures
     from kit.training.batches import Batches
     from kit.training.context import Context
     from kit.training.progress import Progress
@@ -35,7 +35,7 @@ _MLFLOW_STATUS = {
 
 def recorder(context: Context, start: Start, batches: Batches) -> Recorder:
     """That of a rank."""
-    if context.team.rank > 0:
+    if context.collectives.rank > 0:
         return Recorder()
     return LedgerRecorder(
         context.run, context.recipe, context.cluster, context.attempt, start, batches
@@ -51,7 +51,7 @@ class Recorder:
     def step(
         self,
         progress: Progress,
-        figures: Figures,
+        figures: StepFigures,
         flags: Flags,
         seconds: float,
         memory_bytes: int,
@@ -126,7 +126,7 @@ class LedgerRecorder(Recorder):
     def step(
         self,
         progress: Progress,
-        figures: Figures,
+        figures: StepFigures,
         flags: Flags,
         seconds: float,
         memory_bytes: int,
@@ -209,13 +209,13 @@ class LedgerRecorder(Recorder):
         if self._publisher:
             self._publisher.add(row)
 
-    def _amendments(self) -> list[amendments.Row]:
+    def _amendments(self) -> list[amendments.Amendment]:
         """Those that this attempt is the first to know of."""
         before = [a for a in ledger.attempts(self._run) if a.number < self._attempt.number]
         known = records.start(before[-1])["amendments"] if before else 0
         return amendments.recorded(self._run)[known : self._start["amendments"]]
 
-    def _amended(self, row: amendments.Row) -> AmendmentFields:
+    def _amended(self, row: amendments.Amendment) -> AmendmentFields:
         fields: AmendmentFields = {
             "step": self._start["from_step"],
             "amended": row["time"],

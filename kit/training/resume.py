@@ -35,7 +35,7 @@ def resume(context: Context, start: Start, accumulation: int, data: str) -> Orig
     `data` is the fingerprint of the tokens: raises CheckpointError where it was trained on others.
     """
     recipe = context.recipe
-    arguments = (recipe, context.device, accumulation, tokens.vocabulary(recipe))
+    arguments = (recipe, context.device, accumulation, tokens.tokenizer_info(recipe))
     compiles = "; the first step builds the model's kernels" if recipe.training.compile else ""
     building = f"building the model and DeepSpeed's engine{compiles}"
     if start["checkpoint"] is None:
@@ -52,7 +52,7 @@ def resume(context: Context, start: Start, accumulation: int, data: str) -> Orig
         )
     log.info(building)
     log.info(f"loading the checkpoint of {found.origin}")
-    if record["ranks"] == context.team.ranks:
+    if record["ranks"] == context.collectives.ranks:
         engine = Engine(*arguments)
         engine.load(found.state, found.step)
     else:
@@ -72,21 +72,21 @@ def _load_for_other_ranks(
     context: Context, found: Checkpoint, ranks: int, arguments: tuple[Any, ...]
 ) -> Engine:
     """An engine with the state of a checkpoint that another number of ranks saved."""
-    team = context.team
+    collectives = context.collectives
     folder = context.run.universal(found.folder)  # DeepSpeed leaves a file beside what it makes
     universal = folder / checkpoint.STATE
-    if team.rank == 0:
+    if collectives.rank == 0:
         log.info(
-            f"{found.folder}: of {count(ranks, 'rank')}, goes on with {team.ranks}: the order of the "
-            "data and the global batch stay, the last bits of sums do not"
+            f"{found.folder}: of {count(ranks, 'rank')}, goes on with {collectives.ranks}: the "
+            "order of the data and the global batch stay, the last bits of sums do not"
         )
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         convert(found.state, universal)
-    team.barrier()
+    collectives.barrier()
     engine = Engine(*arguments, universal=True)
     engine.load(universal, found.step)
-    team.barrier()
-    if team.rank == 0:
+    collectives.barrier()
+    if collectives.rank == 0:
         shutil.rmtree(folder)
     return engine

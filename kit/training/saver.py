@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from kit.output import log
 from kit.store.files import read_json, sync_directory, write_json
 from kit.training import checkpoint
-from kit.training.snapshot import write
+from kit.training.host_copy import write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,7 +42,7 @@ class State(Protocol):
 
 
 class Ranks(Protocol):
-    """Who saves together: the team."""
+    """The ranks that save together."""
 
     @property
     def rank(self) -> int:
@@ -52,7 +52,7 @@ class Ranks(Protocol):
     def ranks(self) -> int:
         """How many."""
 
-    def most(self, values: Sequence[int]) -> list[int]:
+    def max(self, values: Sequence[int]) -> list[int]:
         """The maximum over all ranks, value by value."""
 
 
@@ -72,18 +72,18 @@ class Saved:
 
 
 class Saver:
-    """One save at a time. All ranks call `begin` and `settle` at the same places."""
+    """One save at a time. All ranks call `begin` and `finish` at the same places."""
 
     def __init__(
         self,
         run: Run,
         attempt: Attempt,
         training: Training,
-        team: Ranks,
+        ranks: Ranks,
         ledger: Callable[[], None],
     ) -> None:
         """`ledger` makes the rows before the checkpoint durable, which stands on them."""
-        self._run, self._attempt, self._training, self._team = run, attempt, training, team
+        self._run, self._attempt, self._training, self._ranks = run, attempt, training, ranks
         self._sync_ledger = ledger
         self._thread: threading.Thread | None = None
         self._cleaner: threading.Thread | None = None
@@ -109,8 +109,8 @@ class Saver:
         """
         assert self.step is None
         self._began = time.monotonic()
-        self._facts = {**facts, "step": step, "ranks": self._team.ranks}
-        (error,) = self._team.most([self._prepare(step, engine.state_bytes())])
+        self._facts = {**facts, "step": step, "ranks": self._ranks.ranks}
+        (error,) = self._ranks.max([self._prepare(step, engine.state_bytes())])
         if error:
             return Saved(step, error, time.monotonic() - self._began, 0)
         self._error, self.step = 0, step
@@ -119,18 +119,18 @@ class Saver:
         self._thread.start()
         return None
 
-    def settle(self, error: int) -> Saved:
+    def finish(self, error: int) -> Saved:
         """End the save in flight, which no rank writes any longer: commit it, if nobody had an error."""
         assert self.step is not None
         step, self.step, self._thread = self.step, None, None
         size = 0
-        if self._team.rank == 0 and not error:
+        if self._ranks.rank == 0 and not error:
             try:
                 size = self._commit(step)
             except OSError as problem:
                 error = problem.errno or errno.EIO
-        error, size = self._team.most([error, size])
-        if self._team.rank == 0:
+        error, size = self._ranks.max([error, size])
+        if self._ranks.rank == 0:
             self._clean(step, failed=bool(error))
         return Saved(step, error, time.monotonic() - self._began, size)
 
@@ -145,7 +145,7 @@ class Saver:
 
     def _prepare(self, step: int, size: int) -> int:
         """Rank 0: a place to write to, with room enough; returns an errno, or 0."""
-        if self._team.rank != 0:
+        if self._ranks.rank != 0:
             return 0
         self.close()
         staging = self._staging(step)
@@ -168,7 +168,7 @@ class Saver:
             state = staging / checkpoint.STATE
             files = {name: write(state / name, value) for name, value in part.items()}
             sync_directory(state)
-            write_json(_done(staging, self._team.rank), files)
+            write_json(_done(staging, self._ranks.rank), files)
         except OSError as problem:
             self._error = problem.errno or errno.EIO
 
@@ -176,7 +176,7 @@ class Saver:
         """Rank 0: the manifest, and the name; returns the size in bytes."""
         staging = self._staging(step)
         files: dict[str, Output] = {}
-        for rank in range(self._team.ranks):
+        for rank in range(self._ranks.ranks):
             files |= read_json(_done(staging, rank))
             _done(staging, rank).unlink()
         write_json(

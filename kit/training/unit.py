@@ -24,13 +24,13 @@ _CAUSES: Causes = {"stage": "train", "version": 0, "section": {}, "inputs": {}} 
 
 
 @dataclass(frozen=True)
-class Training(Unit):
+class TrainingUnit(Unit):
     """It has checkpoints in place of a manifest, and is never stale."""
 
     run: Run
 
     @classmethod
-    def of(cls, run: Run) -> Training:
+    def of(cls, run: Run) -> TrainingUnit:
         """That of a run."""
         return cls("training", run.checkpoints, _CAUSES, _make, run)
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kit.config.tokenizer import Vocabulary
+from kit.config.tokenizer import TokenizerSpec
 from kit.data import shards
-from kit.tokenizer import assemble, bpe, counts
+from kit.tokenizer import bpe, counts, huggingface
 from kit.tokenizer.count import count
 from tests.benchmarks import harness
 from tests.benchmarks.harness import ROOT
@@ -70,12 +70,12 @@ def training(options: Options) -> Iterator[Line]:
         for shard in made:
             for document in shards.texts(shards.part_file(shard.folder, shards.TRAIN)):
                 sentences = document.split("\n")
-                out.writelines(f"{assemble.surface(s, 'lossless')}\n" for s in sentences if s)
+                out.writelines(f"{huggingface.surface(s, 'lossless')}\n" for s in sentences if s)
     files = [shards.part_file(shard.folder, shards.TRAIN) for shard in made]
     groups = [files[task::_TASKS] for task in range(_TASKS)]
     megabytes = text.stat().st_size / 1e6
     # So often that it is no small text: the merge loop is compiled, for good.
-    bpe.train([counts.Chunk(["ab"], [10**9])], Vocabulary(vocab_size=262), 1)
+    bpe.train([counts.CountBatch(["ab"], [10**9])], TokenizerSpec(vocab_size=262), 1)
     for size in _SIZES:
         found: list[Tokenizer] = []
         counting: list[float] = []
@@ -85,7 +85,7 @@ def training(options: Options) -> Iterator[Line]:
             counting.append(max(_counted(files, folder, task) for task, files in enumerate(groups)))
             began = time.perf_counter()
             merged = counts.merge([counts.read(folder / str(task)) for task in range(_TASKS)])
-            vocabulary = Vocabulary(vocab_size=size, limit_alphabet=_ALPHABET)
+            vocabulary = TokenizerSpec(vocab_size=size, limit_alphabet=_ALPHABET)
             ours = bpe.train(merged, vocabulary, 1)
             merging.append(time.perf_counter() - began)
             began = time.perf_counter()
@@ -136,12 +136,12 @@ def _theirs(text: Path, size: int) -> Tokenizer:
 
     tokenizer = Tokenizer(models.BPE())
     # It reads lines with the line feed behind them, which no word of the kit's has.
-    pieces = Regex(assemble.PIECES.replace("[^", "[^\n"))
+    pieces = Regex(huggingface.PIECES.replace("[^", "[^\n"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(pieces, behavior="removed", invert=True)
     trainer = trainers.BpeTrainer(
         vocab_size=size,
         min_frequency=1,
-        special_tokens=list(assemble.first_entries("lossless")),
+        special_tokens=list(huggingface.first_entries("lossless")),
         show_progress=False,
     )
     tokenizer.train([str(text)], trainer)

@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kit.corpus.words.jumanpp import Jumanpp
+from kit.corpus.segmenters.jumanpp import Jumanpp
 from tests import jumanpp
 from tests.benchmarks import harness
 

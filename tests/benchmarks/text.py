@@ -14,7 +14,7 @@ from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 
 from kit.corpus import wikipedia
-from kit.corpus.faults import Faults
+from kit.corpus.bad_input import BadInput
 from kit.data.shards import LINE_END, SPACE
 from kit.store.files import file_hash
 from tests.benchmarks.harness import ROOT
@@ -81,7 +81,7 @@ def _lines(source: Path) -> Iterator[str]:
     piece |= {"start": ranges[0][0], "end": ranges[-1][1], "size": source.stat().st_size}
     piece |= {"mtime_ns": source.stat().st_mtime_ns, "xxh3": ""}
     piece["xxh3"] = file_hash(source, ranges[0][0], ranges[-1][1])
-    for article in wikipedia.documents(piece, Faults("skip"), "default"):
+    for article in wikipedia.documents(piece, BadInput("skip"), "default"):
         yield from (f"{line}\n" for line in [*article, ""])
 
 

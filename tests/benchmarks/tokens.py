@@ -25,7 +25,7 @@ from kit.store import manifest
 from kit.store.files import atomic
 from kit.store.paths import Workspace
 from kit.store.units import make_units
-from kit.tokenizer import assemble, encode
+from kit.tokenizer import encode, huggingface
 from tests import vocabulary
 from tests.benchmarks import harness
 from tests.benchmarks.text import FOLDER
@@ -103,7 +103,7 @@ def _against_map(
     documents = folder / "documents.jsonl"
     with atomic(documents, "w") as out:
         for text in itertools.chain.from_iterable(texts for _, _, texts in _parts(recipe)):
-            given = assemble.surface(text, "lossless")
+            given = huggingface.surface(text, "lossless")
             out.write(json.dumps({"text": given}, ensure_ascii=False) + "\n")
     raw = grouped.load(documents, folder / "cache")
     tokenizer = Workspace(Path(recipe.workspace)).tokenizer
@@ -147,7 +147,7 @@ def reading(_: Options) -> Iterator[Line]:
             chance.integers(50_000, size=10**6, dtype=dtype) for _ in range(million_tokens)
         )
         tokens.write(path, (ids.tobytes() for ids in documents), dtype)
-        row = tokens.open_row([path], dtype)
+        row = tokens.open_stream([path], dtype)
         ours = Batches(row, length, 512, micro_batch, 0, 8, 0)
         theirs = torch.utils.data.DataLoader(_Memmap(path, length), micro_batch, shuffle=True)
         micro_batches = 2_000
@@ -234,11 +234,11 @@ def _total(recipe: Recipe) -> int:
 
 def _batches(recipe: Recipe, folder: Path) -> int:
     """The library's way: documents in batches, into the same files."""
-    tokenizer = assemble.load(Workspace(Path(recipe.workspace)).tokenizer)
-    dtype, end = np.dtype("<u2"), tokens.vocabulary(recipe).end
+    tokenizer = huggingface.load(Workspace(Path(recipe.workspace)).tokenizer)
+    dtype, end = np.dtype("<u2"), tokens.tokenizer_info(recipe).end
 
     def encoded(texts: Iterator[str]) -> Iterator[bytes]:
-        given = (assemble.surface(text, "lossless") for text in texts)
+        given = (huggingface.surface(text, "lossless") for text in texts)
         while batch := list(itertools.islice(given, _BATCH)):
             for found in tokenizer.encode_batch_fast(batch, add_special_tokens=False):
                 yield np.array([*found.ids, end], dtype).tobytes()

@@ -15,7 +15,7 @@ from kit.relay import rehearsal
 from kit.store.files import read_json, write_json
 from kit.store.paths import Run, Workspace
 from kit.store.units import make_units
-from kit.tokenizer import choice, encode
+from kit.tokenizer import encode, selection
 from kit.tracking import ledger
 from tests.conftest import units_of
 from tests.relay import DEMO, TINY, command, curve, final_files, log_of
@@ -233,7 +233,7 @@ def test_a_run_does_not_go_on_with_tokens_of_another_tokenizer(
         "tokenizer", "run", *arguments, "--pick", other, code=2
     )
     write_json(workspace.pick, {"candidate": other})  # by hand, it can be done
-    for module in (choice, encode):
+    for module in (selection, encode):
         make_units(module.__name__, units_of(module, recipe))
     command("train", "amend", str(parent.root), "training.steps=30")
     before = final_files(parent)

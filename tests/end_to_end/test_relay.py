@@ -19,7 +19,7 @@ from kit.cluster import decisions, lock
 from kit.config.recipe import Recipe, Release
 from kit.relay.resolve import load
 from kit.relay.stages import stages_of
-from kit.relay.submit import withdraw_broken
+from kit.relay.submit import invalidate_broken
 from kit.release import evaluate, export, generate
 from kit.store.files import read_json
 from kit.store.paths import Run, Workspace
@@ -189,7 +189,7 @@ def test_verify_finds_a_damaged_part_of_a_release(
     samples, manifest = preempted.samples / "samples.json", preempted.samples / "manifest.json"
     before = (samples.read_bytes(), manifest.read_bytes())
     samples.write_bytes(b"{" + before[0][1:])
-    withdraw_broken(project, stages_of(project.recipe, "generate"))
+    invalidate_broken(project, stages_of(project.recipe, "generate"))
     assert "generate: samples is damaged, and will be made again" in capsys.readouterr().out
     assert not manifest.exists()
     samples.write_bytes(before[0])

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from kit.config.tokenizer import Vocabulary
+from kit.config.tokenizer import TokenizerSpec
 from kit.errors import InputError
 from kit.relay import resolve
 from kit.run import directory
-from kit.tokenizer import assemble, bpe, counts
+from kit.tokenizer import bpe, counts, huggingface
 from kit.tokenizer.count import count
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kit.store.paths import Run
-    from tests.conftest import Desk
+    from tests.conftest import Workdir
 
     Spaces = Literal["lossless", "article"]
 
@@ -44,7 +44,7 @@ def ours(
     least: int = 1,
     limit: int = 8000,
 ) -> Tokenizer:
-    vocabulary = Vocabulary(vocab_size=size, limit_alphabet=limit, spaces=spaces)
+    vocabulary = TokenizerSpec(vocab_size=size, limit_alphabet=limit, spaces=spaces)
     return bpe.train(counts.chunks(words), vocabulary, least)
 
 
@@ -56,7 +56,7 @@ def theirs(
     trainer = trainers.BpeTrainer(
         vocab_size=size,
         min_frequency=least,
-        special_tokens=list(assemble.first_entries(spaces)),
+        special_tokens=list(huggingface.first_entries(spaces)),
         show_progress=False,
         **more,
     )
@@ -81,7 +81,7 @@ def test_a_small_text_gives_the_same_tokenizer_either_way(
 ) -> None:
     compiled = ours(web_words, size, spaces, 1, limit).to_str()
     monkeypatch.setattr(bpe, "_SMALL_TEXT", 10**9)
-    monkeypatch.delattr("kit.tokenizer.pairs.merge")  # it is not asked
+    monkeypatch.delattr("kit.tokenizer.merge_loop.merge")  # it is not asked
     assert ours(web_words, size, spaces, 1, limit).to_str() == compiled
 
 
@@ -91,10 +91,10 @@ def test_real_text_gives_the_merges_of_tokenizers(
     web_texts: list[str], tmp_path: Path, spaces: Spaces, least: int
 ) -> None:
     found = bpe.train(
-        count(web_texts, spaces, tmp_path), Vocabulary(vocab_size=1150, spaces=spaces), least
+        count(web_texts, spaces, tmp_path), TokenizerSpec(vocab_size=1150, spaces=spaces), least
     )
-    texts = [assemble.surface(text, spaces) for text in web_texts]
-    peer = theirs(texts, 1150, spaces, assemble.pre_tokenizer(spaces), least)
+    texts = [huggingface.surface(text, spaces) for text in web_texts]
+    peer = theirs(texts, 1150, spaces, huggingface.pre_tokenizer(spaces), least)
     assert model_of(found) == model_of(peer)
 
 
@@ -110,7 +110,7 @@ def test_any_words_give_the_merges_of_tokenizers(
     words: dict[str, int], least: int, merges: int
 ) -> None:
     texts = [" ".join([word] * number) for word, number in words.items()]
-    size = len(assemble.first_entries("article")) + len(set("".join(words))) + merges
+    size = len(huggingface.first_entries("article")) + len(set("".join(words))) + merges
     peer = theirs(texts, size, "article", pre_tokenizers.WhitespaceSplit(), least)
     reached = max(4, peer.get_vocab_size())
     assert model_of(ours(words, reached, "article", least)) == model_of(peer)
@@ -135,9 +135,9 @@ def test_where_the_alphabet_cuts_the_merges_are_still_those_of_tokenizers(
     for word, number in web_words.items():
         frequency.update({character: number * word.count(character) for character in set(word)})
     alphabet = sorted(frequency, key=lambda character: (-frequency[character], character))[:150]
-    texts = [assemble.surface(text, "lossless") for text in web_texts]
+    texts = [huggingface.surface(text, "lossless") for text in web_texts]
     peer = theirs(
-        texts, 700, "lossless", assemble.pre_tokenizer("lossless"),
+        texts, 700, "lossless", huggingface.pre_tokenizer("lossless"),
         initial_alphabet=alphabet, limit_alphabet=len(alphabet),
     )  # fmt: skip
     assert model_of(ours(web_words, 700, limit=150)) == model_of(peer)
@@ -201,9 +201,9 @@ def merge_in(run: Run) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_another_run_compiles_nothing(desk: Desk) -> None:
+def test_another_run_compiles_nothing(workdir: Workdir) -> None:
     runs = [
-        directory.prepare(resolve.load(desk.recipe_file, [f"name={n}"])) for n in ("one", "two")
+        directory.prepare(resolve.load(workdir.recipe_file, [f"name={n}"])) for n in ("one", "two")
     ]
     merge_in(runs[0])  # compiles, where nobody has before
     assert merge_in(runs[1]) == ["1 0", "1 0"]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from kit.config.recipe import Recipe
     from kit.store.paths import Run
-    from tests.conftest import Desk
+    from tests.conftest import Workdir
 
 PARAMS = {"algorithm": "bpe", "vocab_size": 8000, "spaces": "lossless"}
 METRICS = {"fertility": 1.25, "bits_per_byte": 2.5}
@@ -50,12 +50,12 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def store(desk: Desk, empty_store: Path) -> Recipe:
+def store(workdir: Workdir, empty_store: Path) -> Recipe:
     """A recipe whose workspace has an empty MLflow database, and a name that URLs do not take."""
-    root = desk.folder / "作業 #1"
+    root = workdir.folder / "作業 #1"
     root.mkdir()
     shutil.copy(empty_store, root / "mlflow.db")
-    return desk.recipe(f"workspace={root}")
+    return workdir.recipe(f"workspace={root}")
 
 
 @pytest.fixture
@@ -146,12 +146,12 @@ def test_other_candidates_and_the_training_are_runs_of_the_same_experiment(
 
 
 def test_a_sqlite_file_with_a_uri_of_its_own_has_the_plots_beside_it(
-    desk: Desk, empty_store: Path, plot: Path
+    workdir: Workdir, empty_store: Path, plot: Path
 ) -> None:
-    folder = desk.folder / "own"
+    folder = workdir.folder / "own"
     folder.mkdir()
     shutil.copy(empty_store, folder / "runs.db")
-    recipe = desk.recipe(f"tracking.mlflow=sqlite:///{folder / 'runs.db'}")
+    recipe = workdir.recipe(f"tracking.mlflow=sqlite:///{folder / 'runs.db'}")
     assert mlflow.publish_candidate(recipe, "bpe", "0a1b", PARAMS, METRICS, plot) is None
     assert len(list(folder.rglob("measures.png"))) == 1
 
@@ -183,8 +183,8 @@ def test_tasks_that_publish_at_the_same_time_share_an_experiment(
     assert sorted(found.info.run_name for found in shown(store)[1]) == names
 
 
-def test_a_server_that_is_away_is_a_problem_in_one_line(desk: Desk, plot: Path) -> None:
-    recipe = desk.recipe("tracking.mlflow=http://127.0.0.1:9")
+def test_a_server_that_is_away_is_a_problem_in_one_line(workdir: Workdir, plot: Path) -> None:
+    recipe = workdir.recipe("tracking.mlflow=http://127.0.0.1:9")
     problem = mlflow.publish_candidate(recipe, "bpe", "0a1b", PARAMS, METRICS, plot)
     assert problem is not None
     assert problem.startswith("http://127.0.0.1:9: ")
@@ -201,10 +201,10 @@ def test_a_plot_that_is_gone_is_a_problem_and_the_run_is_not_finished(
     assert shown(store)[1][0].info.status == "RUNNING"
 
 
-def test_nothing_is_published_where_mlflow_is_off(desk: Desk, plot: Path) -> None:
-    recipe = desk.recipe("tracking.mlflow=null")
+def test_nothing_is_published_where_mlflow_is_off(workdir: Workdir, plot: Path) -> None:
+    recipe = workdir.recipe("tracking.mlflow=null")
     assert mlflow.publish_candidate(recipe, "bpe", "0a1b", PARAMS, METRICS, plot) is None
-    assert not desk.workspace.root.exists()
+    assert not workdir.workspace.root.exists()
 
 
 @pytest.fixture
@@ -251,13 +251,13 @@ def fetch(url: str) -> bytes:
 
 @pytest.mark.end_to_end
 def test_a_server_shows_the_plots_of_the_workspace_and_takes_those_it_is_sent(
-    store: Recipe, plot: Path, serve: Callable[[Path], str], desk: Desk, capfd: Any
+    store: Recipe, plot: Path, serve: Callable[[Path], str], workdir: Workdir, capfd: Any
 ) -> None:
     from pathlib import Path
 
     assert mlflow.publish_candidate(store, "bpe", "0a1b", PARAMS, METRICS, plot) is None
     url = serve(Path(store.workspace))
-    remote = desk.recipe(f"tracking.mlflow={url}", "tracking.experiment=sent")
+    remote = workdir.recipe(f"tracking.mlflow={url}", "tracking.experiment=sent")
     for _ in range(2):
         problem = mlflow.publish_candidate(remote, "bpe", "0a1b", PARAMS, METRICS, plot)
         assert problem is None

@@ -42,14 +42,14 @@ class Words:
 
 
 @dataclass(frozen=True)
-class Team:
+class Together:
     """The ranks that save together: by default one, with nobody to ask."""
 
     rank: int = 0
     ranks: int = 1
     agree: Callable[[Sequence[int]], list[int]] = list
 
-    def most(self, values: Sequence[int]) -> list[int]:
+    def max(self, values: Sequence[int]) -> list[int]:
         return self.agree(values)
 
 
@@ -89,19 +89,19 @@ def save(
     attempt: int,
     step: int,
     state: Words | None = None,
-    team: Team | None = None,
+    ranks: Together | None = None,
     rules: Training | None = None,
 ) -> Saved:
     """A save from its begin to its end."""
     saver = Saver(
-        run, run.attempt(attempt), rules or training(keep=100), team or Team(), lambda: None
+        run, run.attempt(attempt), rules or training(keep=100), ranks or Together(), lambda: None
     )
     failed = saver.begin(state or Words(), step, {"data": "d"})
     if failed is not None:
         return failed
     while saver.writing:
         time.sleep(0.001)
-    saved = saver.settle((team or Team()).most([saver.error])[0])
+    saved = saver.finish((ranks or Together()).max([saver.error])[0])
     saver.close()
     return saved
 
@@ -143,7 +143,7 @@ def test_every_rank_writes_and_hashes_its_own_files(run: Run) -> None:
     begin(run, 1)
     table = Table(3)
     threads = [
-        threading.Thread(target=save, args=(run, 1, 7, Words(rank), Team(rank, 3, table.agree)))
+        threading.Thread(target=save, args=(run, 1, 7, Words(rank), Together(rank, 3, table.agree)))
         for rank in range(3)
     ]
     for thread in threads:
@@ -279,7 +279,7 @@ def test_a_failed_save_leaves_the_checkpoints_before_it_whole(run: Run) -> None:
             while not place.is_dir():
                 time.sleep(0.001)
             (place / "zero_pp_rank_1_mp_rank_00.pt").mkdir()
-        outcomes[rank] = save(run, 1, 100, Words(rank), Team(rank, 2, table.agree))
+        outcomes[rank] = save(run, 1, 100, Words(rank), Together(rank, 2, table.agree))
 
     threads = [threading.Thread(target=one, args=(rank,)) for rank in range(2)]
     for thread in threads:
@@ -335,7 +335,7 @@ def test_a_disk_that_is_read_only_for_a_while_fails_the_saves_of_that_while(run:
 def test_a_copy_is_not_changed_by_what_the_loop_does_next() -> None:
     import torch
 
-    from kit.training.snapshot import HostCopy
+    from kit.training.host_copy import HostCopy
 
     copy = HostCopy(pinned=False)
     tied = torch.arange(6.0)
@@ -371,7 +371,7 @@ import os, signal, sys, time
 from pathlib import Path
 from kit.training.saver import Saver
 from kit.store.paths import Run
-from tests.programs.test_checkpoint import Team, Words, training
+from tests.programs.test_checkpoint import Together, Words, training
 
 run, when = Run(Path(sys.argv[1])), sys.argv[2]
 moments = {
@@ -383,11 +383,11 @@ def die(name, arguments):
     if name == event and part in str(arguments[0]) and str(arguments[0]).endswith(end):
         os.kill(os.getpid(), signal.SIGKILL)
 sys.addaudithook(die)
-saver = Saver(run, run.attempt(1), training(), Team(), lambda: None)
+saver = Saver(run, run.attempt(1), training(), Together(), lambda: None)
 saver.begin(Words(), 100, {})
 while saver.writing:
     time.sleep(0.001)
-saver.settle(saver.error)
+saver.finish(saver.error)
 """
 
 

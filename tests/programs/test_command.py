@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from subprocess import CompletedProcess
 
-    from tests.conftest import Desk
+    from tests.conftest import Workdir
 
 
 HEAVY = ("torch", "deepspeed", "mlflow", "transformers", "tokenizers", "tensorboard", "numpy")
@@ -39,13 +39,13 @@ def mistake(done: CompletedProcess[str]) -> str:
     return lines[0]
 
 
-def refused(desk: Desk, module: str, verb: str, *arguments: str) -> str:
-    return mistake(desk.run(module, verb, str(desk.recipe_file), *arguments))
+def refused(workdir: Workdir, module: str, verb: str, *arguments: str) -> str:
+    return mistake(workdir.run(module, verb, str(workdir.recipe_file), *arguments))
 
 
-def done(desk: Desk, module: str, verb: str, *arguments: str) -> str:
+def done(workdir: Workdir, module: str, verb: str, *arguments: str) -> str:
     """The output of a command that succeeds."""
-    found = desk.run(module, verb, str(desk.recipe_file), *arguments)
+    found = workdir.run(module, verb, str(workdir.recipe_file), *arguments)
     assert found.returncode == 0, found.stderr
     return found.stdout
 
@@ -54,13 +54,15 @@ def files_of(folder: Path) -> set[Path]:
     return set(folder.rglob("*"))
 
 
-def test_an_unknown_key_is_a_mistake(desk: Desk) -> None:
-    assert "did you mean steps?" in refused(desk, "jobs.pipeline", "show", "training.step=3")
-    assert "did you mean arrays?" in refused(desk, "jobs.train", "status", "cluster.array=3")
+def test_an_unknown_key_is_a_mistake(workdir: Workdir) -> None:
+    assert "did you mean steps?" in refused(workdir, "jobs.pipeline", "show", "training.step=3")
+    assert "did you mean arrays?" in refused(workdir, "jobs.train", "status", "cluster.array=3")
 
 
-def test_several_mistakes_are_a_line_each(desk: Desk) -> None:
-    found = desk.run("jobs.pipeline", "show", str(desk.recipe_file), "steps=3", "cluster.steps=3")
+def test_several_mistakes_are_a_line_each(workdir: Workdir) -> None:
+    found = workdir.run(
+        "jobs.pipeline", "show", str(workdir.recipe_file), "steps=3", "cluster.steps=3"
+    )
     assert found.returncode == 2
     assert found.stderr.splitlines() == [
         "error: 2 mistakes",
@@ -69,21 +71,21 @@ def test_several_mistakes_are_a_line_each(desk: Desk) -> None:
     ]
 
 
-def test_a_missing_recipe_is_a_mistake(desk: Desk) -> None:
-    desk.recipe_file.unlink()
-    assert "there is no such file" in refused(desk, "jobs.pipeline", "run")
+def test_a_missing_recipe_is_a_mistake(workdir: Workdir) -> None:
+    workdir.recipe_file.unlink()
+    assert "there is no such file" in refused(workdir, "jobs.pipeline", "run")
 
 
 @pytest.mark.parametrize("verb", ["run", "submit"])
-def test_a_missing_dump_is_a_mistake(desk: Desk, verb: str) -> None:
-    desk.dump.unlink()
-    line = refused(desk, "jobs.download", verb)
+def test_a_missing_dump_is_a_mistake(workdir: Workdir, verb: str) -> None:
+    workdir.dump.unlink()
+    line = refused(workdir, "jobs.download", verb)
     assert "corpus.sources.jawiki.location=" in line
 
 
-def test_a_dump_that_is_none_is_a_mistake(desk: Desk) -> None:
-    desk.dump.write_bytes(b"<html>404</html>")
-    found = desk.run("jobs.download", "run", str(desk.recipe_file))
+def test_a_dump_that_is_none_is_a_mistake(workdir: Workdir) -> None:
+    workdir.dump.write_bytes(b"<html>404</html>")
+    found = workdir.run("jobs.download", "run", str(workdir.recipe_file))
     assert found.returncode == 2
     assert "Traceback" not in found.stderr
     progress, line = found.stderr.splitlines()
@@ -91,10 +93,10 @@ def test_a_dump_that_is_none_is_a_mistake(desk: Desk) -> None:
     assert "not a bz2 file" in line
 
 
-def test_a_stage_on_a_terminal_has_a_bar_and_no_clock(desk: Desk) -> None:
+def test_a_stage_on_a_terminal_has_a_bar_and_no_clock(workdir: Workdir) -> None:
     outer, inner = os.openpty()
     with os.fdopen(inner, "w") as terminal, os.fdopen(outer) as screen:
-        program = [sys.executable, "-m", "jobs.download", "run", str(desk.recipe_file)]
+        program = [sys.executable, "-m", "jobs.download", "run", str(workdir.recipe_file)]
         subprocess.run(program, cwd=ROOT, stderr=terminal, check=True)
         terminal.close()
         text = ""
@@ -105,26 +107,26 @@ def test_a_stage_on_a_terminal_has_a_bar_and_no_clock(desk: Desk) -> None:
     assert not re.search(r"\d\d:\d\d:\d\d download", text)
 
 
-def test_an_unknown_cluster_is_a_mistake(desk: Desk) -> None:
-    line = refused(desk, "jobs.pipeline", "status", "--cluster", "mdy")
+def test_an_unknown_cluster_is_a_mistake(workdir: Workdir) -> None:
+    line = refused(workdir, "jobs.pipeline", "status", "--cluster", "mdy")
     assert "known clusters: " in line
     assert "local" in line
 
 
-def test_a_recipe_that_is_no_utf8_is_a_mistake(desk: Desk) -> None:
-    desk.recipe_file.write_bytes("name: 駅伝".encode("euc-jp"))
-    assert "not UTF-8" in refused(desk, "jobs.pipeline", "show")
+def test_a_recipe_that_is_no_utf8_is_a_mistake(workdir: Workdir) -> None:
+    workdir.recipe_file.write_bytes("name: 駅伝".encode("euc-jp"))
+    assert "not UTF-8" in refused(workdir, "jobs.pipeline", "show")
 
 
-def test_another_recipe_for_a_run_that_is_trained_is_a_mistake(desk: Desk) -> None:
-    done(desk, "jobs.download", "run")
-    done(desk, "jobs.download", "run", "training.steps=11")
-    run = desk.workspace.run("small")
+def test_another_recipe_for_a_run_that_is_trained_is_a_mistake(workdir: Workdir) -> None:
+    done(workdir, "jobs.download", "run")
+    done(workdir, "jobs.download", "run", "training.steps=11")
+    run = workdir.workspace.run("small")
     write_json(run.attempt(1).start, {"from_step": 0})
-    line = refused(desk, "jobs.download", "run")
+    line = refused(workdir, "jobs.download", "run")
     assert "training.steps: 11 -> 10" in line
     assert read_json(run.recipe)["training"]["steps"] == 11
-    done(desk, "jobs.download", "run", "name=other")
+    done(workdir, "jobs.download", "run", "name=other")
 
 
 @pytest.mark.parametrize(
@@ -134,47 +136,51 @@ def test_another_recipe_for_a_run_that_is_trained_is_a_mistake(desk: Desk) -> No
         ("evaluate", "train"), ("export", "train"),
     ],
 )  # fmt: skip
-def test_a_stage_before_its_predecessor_is_a_mistake(desk: Desk, module: str, remedy: str) -> None:
-    line = refused(desk, f"jobs.{module}", "run")
+def test_a_stage_before_its_predecessor_is_a_mistake(
+    workdir: Workdir, module: str, remedy: str
+) -> None:
+    line = refused(workdir, f"jobs.{module}", "run")
     assert f"run jobs.{remedy} first" in line
 
 
-def test_text_of_a_model_that_is_not_exported_is_a_mistake(desk: Desk) -> None:
-    assert "run jobs.export first" in refused(desk, "jobs.generate", "text", "--prompt", "霧浜県の")
+def test_text_of_a_model_that_is_not_exported_is_a_mistake(workdir: Workdir) -> None:
+    assert "run jobs.export first" in refused(
+        workdir, "jobs.generate", "text", "--prompt", "霧浜県の"
+    )
 
 
-def test_show_prints_the_resolved_recipe_and_cluster(desk: Desk) -> None:
-    shown = json.loads(done(desk, "jobs.pipeline", "show", "training.steps=12"))
-    assert shown["recipe"] == desk.recipe("training.steps=12").model_dump(mode="json")
+def test_show_prints_the_resolved_recipe_and_cluster(workdir: Workdir) -> None:
+    shown = json.loads(done(workdir, "jobs.pipeline", "show", "training.steps=12"))
+    assert shown["recipe"] == workdir.recipe("training.steps=12").model_dump(mode="json")
     assert shown["recipe"]["corpus"]["segmenter_version"].startswith("fugashi ")
     assert shown["cluster"]["name"] == "local"
-    assert not desk.workspace.root.exists()
+    assert not workdir.workspace.root.exists()
 
 
-def test_status_as_json_is_one_object(desk: Desk) -> None:
-    before = json.loads(done(desk, "jobs.preprocess", "status", "--json"))
+def test_status_as_json_is_one_object(workdir: Workdir) -> None:
+    before = json.loads(done(workdir, "jobs.preprocess", "status", "--json"))
     assert before["stage"] == "preprocess"
     assert "run jobs.download first" in before["waits"]
-    assert not desk.workspace.root.exists()
-    done(desk, "jobs.download", "run")
-    after = json.loads(done(desk, "jobs.download", "status", "--json"))
+    assert not workdir.workspace.root.exists()
+    done(workdir, "jobs.download", "run")
+    after = json.loads(done(workdir, "jobs.download", "status", "--json"))
     assert after == {
         "stage": "download", "done": 2, "missing": 0, "stale": 0, "broken": 0, "state": "done",
         **dict.fromkeys(("reason", "since", "unit", "job", "log", "next")), "tail": [], "faults": [],
     }  # fmt: skip
-    waiting = json.loads(done(desk, "jobs.preprocess", "status", "--json"))
+    waiting = json.loads(done(workdir, "jobs.preprocess", "status", "--json"))
     assert waiting["done"] == 0
     assert waiting["missing"] >= 3
 
 
-def test_status_of_the_relay_as_json_is_one_object(desk: Desk) -> None:
-    found = json.loads(done(desk, "jobs.pipeline", "status", "--json"))
+def test_status_of_the_relay_as_json_is_one_object(workdir: Workdir) -> None:
+    found = json.loads(done(workdir, "jobs.pipeline", "status", "--json"))
     assert list(found["stages"]) == [
         "download", "preprocess", "count", "merge", "candidates", "tokenizer", "tokenize", "train",
         "evaluate", "export", "generate",
     ]  # fmt: skip
     assert {stage["state"] for stage in found["stages"].values()} == {"not begun"}
-    submit = f"python -m jobs.pipeline submit {desk.recipe_file}"
+    submit = f"python -m jobs.pipeline submit {workdir.recipe_file}"
     assert {stage["next"] for stage in found["stages"].values()} == {submit}
     unknown = ("reason", "since", "unit", "job", "log")
     of_training = ("saved", "loss", "tokens_per_second", "last_step")
@@ -183,80 +189,80 @@ def test_status_of_the_relay_as_json_is_one_object(desk: Desk) -> None:
         "attempts": 0, "step": 0, "steps": 10, **dict.fromkeys((*unknown, *of_training)),
     }  # fmt: skip
     assert found["tensorboard"] is None
-    shown = done(desk, "jobs.pipeline", "status")
+    shown = done(workdir, "jobs.pipeline", "status")
     assert submit in shown
     assert "TensorBoard" not in shown
     assert "mlflow" not in shown.lower()
 
 
-def test_status_with_verify_finds_a_flipped_byte(desk: Desk) -> None:
-    done(desk, "jobs.download", "run")
-    time = desk.web.stat().st_mtime_ns
-    raw = bytearray(desk.web.read_bytes())
+def test_status_with_verify_finds_a_flipped_byte(workdir: Workdir) -> None:
+    done(workdir, "jobs.download", "run")
+    time = workdir.web.stat().st_mtime_ns
+    raw = bytearray(workdir.web.read_bytes())
     raw[-1] ^= 0xFF
-    desk.web.write_bytes(bytes(raw))
-    os.utime(desk.web, ns=(time, time))
-    assert json.loads(done(desk, "jobs.download", "status", "--json"))["broken"] == 0
-    found = json.loads(done(desk, "jobs.download", "status", "--json", "--verify"))
+    workdir.web.write_bytes(bytes(raw))
+    os.utime(workdir.web, ns=(time, time))
+    assert json.loads(done(workdir, "jobs.download", "status", "--json"))["broken"] == 0
+    found = json.loads(done(workdir, "jobs.download", "status", "--json", "--verify"))
     assert found["broken"] == 1
-    assert found["faults"][0]["why"] == f"{desk.web}: bytes differ from its manifest"
+    assert found["faults"][0]["why"] == f"{workdir.web}: bytes differ from its manifest"
 
 
 @pytest.mark.parametrize("module", ["jobs.pipeline", "jobs.download", "jobs.train"])
 @pytest.mark.parametrize("verb", ["run", "submit"])
-def test_a_dry_run_writes_nothing(desk: Desk, module: str, verb: str) -> None:
-    before = files_of(desk.folder)
-    shown = done(desk, module, verb, "--dry-run")
+def test_a_dry_run_writes_nothing(workdir: Workdir, module: str, verb: str) -> None:
+    before = files_of(workdir.folder)
+    shown = done(workdir, module, verb, "--dry-run")
     assert module.split(".")[1] in shown or "download" in shown
-    assert files_of(desk.folder) == before
+    assert files_of(workdir.folder) == before
 
 
-def test_a_stage_that_is_done_has_nothing_to_submit(desk: Desk) -> None:
-    done(desk, "jobs.download", "run")
-    assert done(desk, "jobs.download", "submit") == "nothing to submit: all is done\n"
+def test_a_stage_that_is_done_has_nothing_to_submit(workdir: Workdir) -> None:
+    done(workdir, "jobs.download", "run")
+    assert done(workdir, "jobs.download", "submit") == "nothing to submit: all is done\n"
 
 
-def test_running_a_stage_on_a_cluster_says_to_submit(desk: Desk) -> None:
+def test_running_a_stage_on_a_cluster_says_to_submit(workdir: Workdir) -> None:
     cluster = {"name": "far", "kind": "slurm", "training": {"ranks_per_node": 2}}
-    path = desk.write("far.yaml", cluster)
+    path = workdir.write("far.yaml", cluster)
     for module in ("jobs.pipeline", "jobs.train"):
-        line = refused(desk, module, "run", "--cluster", str(path))
+        line = refused(workdir, module, "run", "--cluster", str(path))
         assert "use submit" in line
 
 
 def test_submitting_where_there_is_no_slurm_is_a_mistake(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    workdir: Workdir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (desk.folder / "bin").mkdir()
-    monkeypatch.setenv("PATH", str(desk.folder / "bin"))
+    (workdir.folder / "bin").mkdir()
+    monkeypatch.setenv("PATH", str(workdir.folder / "bin"))
     cluster = {"name": "far", "kind": "slurm", "training": {"ranks_per_node": 2}}
-    path = desk.write("far.yaml", cluster)
-    line = refused(desk, "jobs.pipeline", "submit", "--cluster", str(path))
+    path = workdir.write("far.yaml", cluster)
+    line = refused(workdir, "jobs.pipeline", "submit", "--cluster", str(path))
     assert "is this a login node of a Slurm cluster?" in line
-    assert not desk.workspace.root.exists()
+    assert not workdir.workspace.root.exists()
 
 
-def test_a_run_directory_holds_all_a_job_reads(desk: Desk) -> None:
-    done(desk, "jobs.download", "run")
-    run = desk.workspace.run("small")
-    assert read_json(run.recipe) == desk.recipe().model_dump(mode="json")
+def test_a_run_directory_holds_all_a_job_reads(workdir: Workdir) -> None:
+    done(workdir, "jobs.download", "run")
+    run = workdir.workspace.run("small")
+    assert read_json(run.recipe) == workdir.recipe().model_dump(mode="json")
     assert read_json(run.cluster)["name"] == "local"
     assert (run.code / "kit" / "errors.py").is_file()
     assert any(line.startswith("torch==") for line in run.environment.read_text().splitlines())
     identity = read_json(run.identity)["id"]
-    done(desk, "jobs.download", "run")
+    done(workdir, "jobs.download", "run")
     assert read_json(run.identity)["id"] == identity
 
 
-def test_a_workspace_that_is_a_file_is_a_mistake(desk: Desk) -> None:
-    (desk.folder / "work").write_text("in the way")
-    assert "work" in refused(desk, "jobs.download", "run")
+def test_a_workspace_that_is_a_file_is_a_mistake(workdir: Workdir) -> None:
+    (workdir.folder / "work").write_text("in the way")
+    assert "work" in refused(workdir, "jobs.download", "run")
 
 
-def test_a_text_that_is_not_utf8_is_a_mistake(desk: Desk) -> None:
-    desk.web.write_bytes("駅伝\n".encode("euc-jp"))
-    done(desk, "jobs.download", "run")
-    found = desk.run("jobs.preprocess", "run", str(desk.recipe_file))
+def test_a_text_that_is_not_utf8_is_a_mistake(workdir: Workdir) -> None:
+    workdir.web.write_bytes("駅伝\n".encode("euc-jp"))
+    done(workdir, "jobs.download", "run")
+    found = workdir.run("jobs.preprocess", "run", str(workdir.recipe_file))
     assert found.returncode == 2
     assert "Traceback" not in found.stderr
     assert found.stderr.splitlines()[-1].startswith("error: ")
@@ -264,26 +270,30 @@ def test_a_text_that_is_not_utf8_is_a_mistake(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("arguments", [("status",), ("run", "--dry-run")])
-def test_looking_at_a_run_changes_nothing_of_it(desk: Desk, arguments: tuple[str, ...]) -> None:
-    run = desk.workspace.run("small")
+def test_looking_at_a_run_changes_nothing_of_it(
+    workdir: Workdir, arguments: tuple[str, ...]
+) -> None:
+    run = workdir.workspace.run("small")
     write_json(run.attempt(1).start, {"from_step": 0})
     broken = run.checkpoints / "step-00000005.attempt-0001"
     write_json(broken / "checkpoint.json", {"files": {"weights.pt": {"size": 3, "xxh3": "0"}}})
-    before = files_of(desk.folder)
-    done(desk, "jobs.evaluate", *arguments)
-    assert files_of(desk.folder) == before
+    before = files_of(workdir.folder)
+    done(workdir, "jobs.evaluate", *arguments)
+    assert files_of(workdir.folder) == before
 
 
-def test_a_corpus_that_another_unfinished_run_is_trained_on_is_not_made_anew(desk: Desk) -> None:
+def test_a_corpus_that_another_unfinished_run_is_trained_on_is_not_made_anew(
+    workdir: Workdir,
+) -> None:
     for job in ("download", "preprocess", "tokenizer"):
-        done(desk, f"jobs.{job}", "run")
-    write_json(desk.workspace.run("small").attempt(1).start, {"from_step": 0})
-    found = desk.run(
-        "jobs.tokenizer", "run", str(desk.recipe_file), "name=other", "tokenizer.min_frequency=3"
+        done(workdir, f"jobs.{job}", "run")
+    write_json(workdir.workspace.run("small").attempt(1).start, {"from_step": 0})
+    found = workdir.run(
+        "jobs.tokenizer", "run", str(workdir.recipe_file), "name=other", "tokenizer.min_frequency=3"
     )
     assert found.returncode == 2
     assert "small, which is not finished, is trained on it" in found.stderr
-    assert "tokenizer: 1 done" in done(desk, "jobs.tokenizer", "status")
+    assert "tokenizer: 1 done" in done(workdir, "jobs.tokenizer", "status")
 
 
 @pytest.mark.parametrize("job", JOBS)
@@ -298,8 +308,10 @@ def test_the_help_of_a_job_imports_nothing_heavy(job: str) -> None:
     assert "Usage" in done.stdout
 
 
-def test_a_refused_amendment_and_a_refused_fork_are_one_line_and_exit_code_2(desk: Desk) -> None:
-    project = resolve.load(desk.recipe_file)
+def test_a_refused_amendment_and_a_refused_fork_are_one_line_and_exit_code_2(
+    workdir: Workdir,
+) -> None:
+    project = resolve.load(workdir.recipe_file)
     recipe, cluster = project.recipe, project.cluster
     run = run_of(recipe)
     write_json(run.recipe, recipe.model_dump(mode="json"))
@@ -309,6 +321,6 @@ def test_a_refused_amendment_and_a_refused_fork_are_one_line_and_exit_code_2(des
         (("amend", str(run.root), "training.seed=1"), "error: training.seed: "),
         (("fork", str(run.root), "--at", "7", "name=on"), "error: --at 7: "),
     ):
-        found = desk.run("jobs.train", *arguments)
+        found = workdir.run("jobs.train", *arguments)
         assert mistake(found).startswith(line)
         assert found.stdout == ""

@@ -18,7 +18,7 @@ from tests.conftest import units_of
 
 if TYPE_CHECKING:
     from kit.config.recipe import Recipe
-    from tests.conftest import Desk
+    from tests.conftest import Workdir
 
 PASSES = (fingerprint, deduplicate, preprocess)
 ON = "corpus.filters.duplicates=true"
@@ -45,22 +45,22 @@ def left_out(recipe: Recipe) -> int:
     return sum(steps.get("left out: duplicates", {"documents": 0})["documents"] for steps in found)
 
 
-def repeat_documents(desk: Desk) -> list[str]:
-    """Give the desk a text whose documents stand in it once, twice or three times."""
-    whole = desk.web.read_text(encoding="utf-8").rstrip("\n").split("\n\n")
+def repeat_documents(workdir: Workdir) -> list[str]:
+    """Give the workdir a text whose documents stand in it once, twice or three times."""
+    whole = workdir.web.read_text(encoding="utf-8").rstrip("\n").split("\n\n")
     drawn = random.Random(3)
     row = [document for document in whole for _ in range(drawn.randint(1, 3))]
     drawn.shuffle(row)
-    desk.web.write_text("\n\n".join(row) + "\n", encoding="utf-8")
+    workdir.web.write_text("\n\n".join(row) + "\n", encoding="utf-8")
     return row
 
 
-def test_a_document_that_stood_in_the_corpus_before_is_left_out(desk: Desk) -> None:
-    row = repeat_documents(desk)
-    recipe = desk.recipe(ON)
+def test_a_document_that_stood_in_the_corpus_before_is_left_out(workdir: Workdir) -> None:
+    row = repeat_documents(workdir)
+    recipe = workdir.recipe(ON)
     make(recipe)
-    plain = desk.recipe(f"workspace={desk.folder / 'all'}")
-    make(desk.recipe(ON, f"workspace={desk.folder / 'all'}"))
+    plain = workdir.recipe(f"workspace={workdir.folder / 'all'}")
+    make(workdir.recipe(ON, f"workspace={workdir.folder / 'all'}"))
     make_units("preprocess", units_of(preprocess, plain))
     found, everything = texts(recipe), texts(plain)
     assert len(everything) - len(found) == len(row) - len(set(row)) == left_out(recipe)
@@ -68,15 +68,15 @@ def test_a_document_that_stood_in_the_corpus_before_is_left_out(desk: Desk) -> N
     assert set(found) == set(everything)
 
 
-def test_the_first_of_equal_documents_stays(desk: Desk) -> None:
-    repeat_documents(desk)
-    recipe = desk.recipe(ON)
+def test_the_first_of_equal_documents_stays(workdir: Workdir) -> None:
+    repeat_documents(workdir)
+    recipe = workdir.recipe(ON)
     make(recipe)
     names = [piece["name"] for piece in shards.pieces(recipe)]
     seen: set[bytes] = set()
     lists = duplicates.lists(recipe, names)
     for number, name in enumerate(names):
-        path = desk.workspace.fingerprints(name) / duplicates.FINGERPRINTS
+        path = workdir.workspace.fingerprints(name) / duplicates.FINGERPRINTS
         raw = path.read_bytes()
         again = set(map(int, duplicates.of_unit(lists, number)))
         for document in range(len(raw) // duplicates.WIDTH):
@@ -87,34 +87,34 @@ def test_the_first_of_equal_documents_stays(desk: Desk) -> None:
 
 @pytest.mark.parametrize("bucket", [1, 7, 20])
 def test_documents_do_not_depend_on_the_number_of_buckets(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch, bucket: int
+    workdir: Workdir, monkeypatch: pytest.MonkeyPatch, bucket: int
 ) -> None:
-    repeat_documents(desk)
-    recipe = desk.recipe(ON)
+    repeat_documents(workdir)
+    recipe = workdir.recipe(ON)
     make(recipe)
     found = texts(recipe)
     monkeypatch.setattr(duplicates, "_BUCKET", bucket)
-    other = desk.recipe(ON, f"workspace={desk.folder / 'other'}")
+    other = workdir.recipe(ON, f"workspace={workdir.folder / 'other'}")
     make(other)
     names = [piece["name"] for piece in shards.pieces(other)]
     assert duplicates.buckets(other, names) > 2
     assert texts(other) == found
 
 
-def test_without_a_pass_the_next_says_what_is_missing(desk: Desk) -> None:
-    recipe = desk.recipe(ON)
+def test_without_a_pass_the_next_says_what_is_missing(workdir: Workdir) -> None:
+    recipe = workdir.recipe(ON)
     make_units("download", units_of(download, recipe))
     for module in (deduplicate, preprocess):
         with pytest.raises(StageError, match=r"run jobs\.preprocess first"):
             units_of(module, recipe)
 
 
-def test_another_duplicate_makes_stale_only_the_shards_it_stands_in(desk: Desk) -> None:
-    repeat_documents(desk)
-    recipe = desk.recipe(ON)
+def test_another_duplicate_makes_stale_only_the_shards_it_stands_in(workdir: Workdir) -> None:
+    repeat_documents(workdir)
+    recipe = workdir.recipe(ON)
     make(recipe)
-    whole = desk.web.read_text(encoding="utf-8")
-    desk.web.write_text(whole + "\n" + whole.split("\n\n")[0] + "\n", encoding="utf-8")
+    whole = workdir.web.read_text(encoding="utf-8")
+    workdir.web.write_text(whole + "\n" + whole.split("\n\n")[0] + "\n", encoding="utf-8")
     for module in (download, fingerprint, deduplicate):
         make_units(module.__name__, units_of(module, recipe))
     states = [unit.state() for unit in units_of(preprocess, recipe)]

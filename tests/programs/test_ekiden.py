@@ -21,7 +21,7 @@ from tests.conftest import ROOT
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.conftest import Desk
+    from tests.conftest import Workdir
 
 GROUP: Any = typer.main.get_command(ekiden.build(new_app))
 COMMANDS = {job: GROUP.get_command(None, job) for job in ekiden.JOBS}
@@ -93,11 +93,11 @@ def test_the_version_is_that_of_the_kit() -> None:
     assert run("jobs.ekiden", "--version").stdout == f"ekiden {__version__}\n"
 
 
-def test_what_is_wrong_is_said_alike_by_both_ways(desk: Desk) -> None:
+def test_what_is_wrong_is_said_alike_by_both_ways(workdir: Workdir) -> None:
     for words in (
         ("pipeline", "show", "nope.yaml"),
-        ("pipeline", "show", str(desk.recipe_file), "training.step=3"),
-        ("tokenizer", "report", str(desk.recipe_file), "cluster.device=cuda"),
+        ("pipeline", "show", str(workdir.recipe_file), "training.step=3"),
+        ("tokenizer", "report", str(workdir.recipe_file), "cluster.device=cuda"),
     ):
         one, other = run(f"jobs.{words[0]}", *words[1:]), run("jobs.ekiden", *words)
         assert (one.returncode, other.returncode) == (2, 2)
@@ -129,24 +129,26 @@ def test_a_job_without_a_verb_shows_its_help() -> None:
     assert "rehearse" in done.stderr
 
 
-def test_a_path_that_a_name_would_hide_is_written_with_a_slash(desk: Desk, tmp_path: Path) -> None:
-    folder = desk.workspace.root / "runs"
-    assert run("jobs.download", "run", str(desk.recipe_file), "name=demo").returncode == 0
+def test_a_path_that_a_name_would_hide_is_written_with_a_slash(
+    workdir: Workdir, tmp_path: Path
+) -> None:
+    folder = workdir.workspace.root / "runs"
+    assert run("jobs.download", "run", str(workdir.recipe_file), "name=demo").returncode == 0
     bare = run("jobs.pipeline", "show", "demo", cwd=folder)
     assert bare.returncode == 2
     assert "write ./demo" in bare.stderr
     for text in ("./demo", "demo/"):
         shown = run("jobs.pipeline", "show", text, cwd=folder)
-        assert json.loads(shown.stdout)["recipe"]["workspace"] == str(desk.workspace.root)
+        assert json.loads(shown.stdout)["recipe"]["workspace"] == str(workdir.workspace.root)
     named = run("jobs.pipeline", "show", "demo", cwd=tmp_path)
     assert json.loads(named.stdout)["recipe"]["workspace"] == str(ROOT / "work" / "demo")
 
 
-def test_the_runs_of_a_workspace_are_listed_with_their_states(desk: Desk) -> None:
-    assert run("jobs.download", "run", str(desk.recipe_file)).returncode == 0
-    assert run("jobs.download", "run", str(desk.recipe_file), "name=other").returncode == 0
-    write_json(desk.workspace.run("broken").recipe, {"name": "broken"})
-    root = desk.workspace.root
+def test_the_runs_of_a_workspace_are_listed_with_their_states(workdir: Workdir) -> None:
+    assert run("jobs.download", "run", str(workdir.recipe_file)).returncode == 0
+    assert run("jobs.download", "run", str(workdir.recipe_file), "name=other").returncode == 0
+    write_json(workdir.workspace.run("broken").recipe, {"name": "broken"})
+    root = workdir.workspace.root
     found = json.loads(run("jobs.ekiden", "list", str(root), "--json").stdout)["runs"]
     assert [row["name"] for row in found] == ["broken", "other", "small"]
     broken, other, small = found
@@ -162,17 +164,17 @@ def test_the_runs_of_a_workspace_are_listed_with_their_states(desk: Desk) -> Non
         assert re.search(r"^\S*runs/broken +unreadable\n  .*field required", shown, re.MULTILINE)
 
 
-def test_without_a_workspace_all_below_work_are_listed(desk: Desk) -> None:
-    assert run("jobs.download", "run", str(desk.recipe_file)).returncode == 0
-    here = desk.folder / "here"
+def test_without_a_workspace_all_below_work_are_listed(workdir: Workdir) -> None:
+    assert run("jobs.download", "run", str(workdir.recipe_file)).returncode == 0
+    here = workdir.folder / "here"
     here.mkdir()
     answer = run("jobs.list", cwd=here)
     assert answer.returncode == 2
     assert "is no workspace, and there is none in work" in answer.stderr
     (here / "work").mkdir()
-    (here / "work" / "small").symlink_to(desk.workspace.root)
+    (here / "work" / "small").symlink_to(workdir.workspace.root)
     assert "work/small/runs/small" in run("jobs.list", cwd=here).stdout
-    elsewhere = run("jobs.list", str(desk.folder))
+    elsewhere = run("jobs.list", str(workdir.folder))
     assert elsewhere.returncode == 2
     assert "is no workspace, it has no folder runs" in elsewhere.stderr
 

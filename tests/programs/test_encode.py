@@ -15,7 +15,7 @@ from kit.release import generate
 from kit.store import manifest
 from kit.store.files import write_json
 from kit.store.units import census, make_units
-from kit.tokenizer import assemble, blocks, encode
+from kit.tokenizer import blocks, encode, huggingface
 from tests import vocabulary
 from tests.conftest import units_of
 
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kit.config.recipe import Recipe
-    from tests.conftest import Desk
+    from tests.conftest import Workdir
 
 # Enough held-out text for some blocks.
 OVERRIDES = ("corpus.held_out=0.3",)
 
 
 @pytest.fixture
-def recipe(desk: Desk) -> Recipe:
+def recipe(workdir: Workdir) -> Recipe:
     """A recipe whose shards are made."""
-    made = desk.recipe(*OVERRIDES)
+    made = workdir.recipe(*OVERRIDES)
     for module in (download, preprocess):
         make_units(module.__name__, units_of(module, made))
     return made
@@ -50,25 +50,25 @@ def put(recipe: Recipe, spaces: str = "lossless", size: int = 2000) -> None:
     vocabulary.put(recipe, vocabulary.trained(sentences, spaces, size), spaces)
 
 
-def encoded(recipe: Recipe) -> list[tokens.Tokens]:
+def encoded(recipe: Recipe) -> list[tokens.TokenUnit]:
     make_units("tokenize", units_of(encode, recipe))
     return tokens.complete(recipe)
 
 
 @pytest.mark.parametrize("spaces", ["lossless", "article"])
 def test_token_files_hold_the_tokens_of_the_library_each_document_closed(
-    recipe: Recipe, desk: Desk, spaces: str
+    recipe: Recipe, workdir: Workdir, spaces: str
 ) -> None:
     put(recipe, spaces)
     units = encoded(recipe)
-    tokenizer = assemble.load(desk.workspace.tokenizer)
-    end = tokens.vocabulary(recipe).end
+    tokenizer = huggingface.load(workdir.workspace.tokenizer)
+    end = tokens.tokenizer_info(recipe).end
     for part in shards.PARTS:
         for unit in units:
             expected, offsets = [], []
             for text in shards.texts(shards.part_file(unit.shard.folder, part)):
                 offsets.append(len(expected))
-                given = assemble.surface(text, spaces)
+                given = huggingface.surface(text, spaces)
                 expected += [*tokenizer.encode(given, add_special_tokens=False).ids, end]
             path = tokens.token_file(unit.folder, part)
             assert np.fromfile(path, "<u2").tolist() == expected
@@ -76,23 +76,25 @@ def test_token_files_hold_the_tokens_of_the_library_each_document_closed(
             assert manifest.read(unit.folder, "")["tokens"][part] == len(expected)
 
 
-def test_lossless_tokens_give_back_the_text_of_every_document(recipe: Recipe, desk: Desk) -> None:
+def test_lossless_tokens_give_back_the_text_of_every_document(
+    recipe: Recipe, workdir: Workdir
+) -> None:
     put(recipe)
     row = tokens.open_part(encoded(recipe), shards.TRAIN, recipe)
-    tokenizer = assemble.load(desk.workspace.tokenizer)
+    tokenizer = huggingface.load(workdir.workspace.tokenizer)
     text = tokenizer.decode(row.slice(0, len(row)).tolist(), skip_special_tokens=False)
     plain = [shards.plain_text(d.split("\n")) for d in documents(recipe, shards.TRAIN)]
     assert text == "".join(f"{document}</s>" for document in plain)
 
 
-def test_text_that_looks_like_a_special_token_closes_no_document(desk: Desk) -> None:
-    desk.web.write_text("文書の</s>途中<s>の<unk>印。\n\n二つ目。\n", encoding="utf-8")
-    made = desk.recipe("corpus.held_out=1e-9")
+def test_text_that_looks_like_a_special_token_closes_no_document(workdir: Workdir) -> None:
+    workdir.web.write_text("文書の</s>途中<s>の<unk>印。\n\n二つ目。\n", encoding="utf-8")
+    made = workdir.recipe("corpus.held_out=1e-9")
     for module in (download, preprocess):
         make_units(module.__name__, units_of(module, made))
     put(made)
     row = tokens.open_part(encoded(made), shards.TRAIN, made)
-    ids, vocabulary_ = row.slice(0, len(row)), tokens.vocabulary(made)
+    ids, vocabulary_ = row.slice(0, len(row)), tokens.tokenizer_info(made)
     assert (ids == vocabulary_.end).sum() == len(documents(made, shards.TRAIN))
     assert not np.isin([vocabulary_.begin, 0], ids).any()
 
@@ -111,10 +113,10 @@ def test_tokens_do_not_depend_on_the_number_of_tasks(recipe: Recipe) -> None:
 
 
 def test_a_vocabulary_above_65535_gives_files_of_four_bytes_a_token(recipe: Recipe) -> None:
-    first = assemble.first_entries("lossless")
+    first = huggingface.first_entries("lossless")
     characters = sorted({c for text in documents(recipe, shards.TRAIN) for c in text} - {" ", "\n"})
     others = [chr(0x20000 + number) for number in range(70_000 - len(first) - len(characters))]
-    tokenizer = assemble.from_merges([*first, *others, *characters], [], "lossless")
+    tokenizer = huggingface.from_merges([*first, *others, *characters], [], "lossless")
     vocabulary.put(recipe, tokenizer)
     units = encoded(recipe)
     row = tokens.open_part(units, shards.TRAIN, recipe)
@@ -126,27 +128,33 @@ def test_a_vocabulary_above_65535_gives_files_of_four_bytes_a_token(recipe: Reci
     )
 
 
-def test_tokens_wait_for_a_tokenizer_of_this_recipe(recipe: Recipe, desk: Desk) -> None:
+def test_tokens_wait_for_a_tokenizer_of_this_recipe(recipe: Recipe, workdir: Workdir) -> None:
     with pytest.raises(StageError, match=r"tokenizer: missing; run jobs\.tokenizer first"):
         units_of(encode, recipe)
     put(recipe)
     with pytest.raises(StageError, match=r"tokenizer: stale; run jobs\.tokenizer first"):
-        units_of(encode, desk.recipe(*OVERRIDES, "tokenizer.vocab_size=2100"))
-    units = units_of(encode, desk.recipe(*OVERRIDES, "tokenizer.tasks=9", "tokenizer.count_mb=1"))
+        units_of(encode, workdir.recipe(*OVERRIDES, "tokenizer.vocab_size=2100"))
+    units = units_of(
+        encode, workdir.recipe(*OVERRIDES, "tokenizer.tasks=9", "tokenizer.count_mb=1")
+    )
     assert census(units)["missing"] == len(units)
-    write_json(desk.workspace.pick, {"candidate": "bpe-2000-800-lossless"})
+    write_json(workdir.workspace.pick, {"candidate": "bpe-2000-800-lossless"})
     with pytest.raises(StageError, match=r"tokenizer: stale; run jobs\.tokenizer first"):
         units_of(encode, recipe)
 
 
-def test_a_tokenizer_that_was_changed_after_use_is_refused(recipe: Recipe, desk: Desk) -> None:
+def test_a_tokenizer_that_was_changed_after_use_is_refused(
+    recipe: Recipe, workdir: Workdir
+) -> None:
     put(recipe)
     encoded(recipe)
-    path = desk.workspace.tokenizer / assemble.FILE
+    path = workdir.workspace.tokenizer / huggingface.FILE
     path.write_bytes(path.read_bytes().replace(b'"unk_token": "<unk>"', b'"unk_token": "<kun>"'))
     with pytest.raises(StageError) as caught:
         tokens.complete(recipe)
-    assert str(caught.value).startswith(f"{desk.workspace.tokenizer}: changed since it was made;")
+    assert str(caught.value).startswith(
+        f"{workdir.workspace.tokenizer}: changed since it was made;"
+    )
     assert "jobs.tokenizer run RECIPE --verify" in str(caught.value)
 
 
@@ -162,38 +170,40 @@ def test_tokens_of_another_tokenizer_are_refused_and_made_again(recipe: Recipe) 
     assert tokens.fingerprint(encoded(recipe)) != before
 
 
-def test_a_shard_that_vanished_is_named_and_nothing_is_written(recipe: Recipe, desk: Desk) -> None:
+def test_a_shard_that_vanished_is_named_and_nothing_is_written(
+    recipe: Recipe, workdir: Workdir
+) -> None:
     put(recipe)
     lost = shards.complete(recipe)[1].folder
     shards.part_file(lost, shards.TRAIN).unlink()
     with pytest.raises(StageError) as caught:
         units_of(encode, recipe)
     assert str(caught.value) == f"{lost}: broken; run jobs.preprocess first"
-    assert not desk.workspace.tokens(lost.name).exists()
+    assert not workdir.workspace.tokens(lost.name).exists()
 
 
 @pytest.mark.parametrize("spaces", ["lossless", "article"])
 def test_a_released_tokenizer_tells_what_a_space_is_to_it(tmp_path: Path, spaces: str) -> None:
-    assemble.save(vocabulary.trained(["駅伝 は 走る"], spaces), tmp_path)
-    assert generate._spaces(assemble.load(tmp_path)) == spaces
+    huggingface.save(vocabulary.trained(["駅伝 は 走る"], spaces), tmp_path)
+    assert generate._spaces(huggingface.load(tmp_path)) == spaces
 
 
-def test_a_block_is_shown_as_text_where_it_lies(recipe: Recipe, desk: Desk) -> None:
+def test_a_block_is_shown_as_text_where_it_lies(recipe: Recipe, workdir: Workdir) -> None:
     put(recipe)
     row = tokens.open_part(encoded(recipe), shards.TRAIN, recipe)
-    tokenizer, length = assemble.load(desk.workspace.tokenizer), recipe.model.n_positions
+    tokenizer, length = huggingface.load(workdir.workspace.tokenizer), recipe.model.n_positions
     ids = row.slice(0, len(row)).tolist()
-    position = ids.index(tokens.vocabulary(recipe).end, row.starts[1])  # in the second shard
+    position = ids.index(tokens.tokenizer_info(recipe).end, row.starts[1])  # in the second shard
     number = position // length
     block = ids[number * length : (number + 1) * length]
     text = tokenizer.decode(block, skip_special_tokens=False)
     assert "</s>" in text
-    command = ("jobs.tokenize", "inspect", str(desk.recipe_file), str(number), *OVERRIDES)
-    shown = desk.run(*command)
+    command = ("jobs.tokenize", "inspect", str(workdir.recipe_file), str(number), *OVERRIDES)
+    shown = workdir.run(*command)
     assert (shown.returncode, shown.stderr) == (0, "")
     assert f"\n{text}\n" in shown.stdout
-    found = json.loads(desk.run(*command, "--json").stdout)
-    first = row.place(number * length)
+    found = json.loads(workdir.run(*command, "--json").stdout)
+    first = row.locate(number * length)
     assert found == {
         "part": "train", "block": number, "blocks": row.blocks(length), "sample": None,
         "start": number * length, "stop": (number + 1) * length,
@@ -205,15 +215,17 @@ def test_a_block_is_shown_as_text_where_it_lies(recipe: Recipe, desk: Desk) -> N
     assert f"the token after it: {found['next']}" in shown.stdout
 
 
-def test_a_sample_of_the_run_and_a_held_out_block_are_shown(recipe: Recipe, desk: Desk) -> None:
+def test_a_sample_of_the_run_and_a_held_out_block_are_shown(
+    recipe: Recipe, workdir: Workdir
+) -> None:
     put(recipe)
     units = encoded(recipe)
     train, held_out = (tokens.open_part(units, part, recipe) for part in shards.PARTS)
     length = recipe.model.n_positions
 
     def inspect(*arguments: str) -> dict[str, object]:
-        words = ("inspect", str(desk.recipe_file), *arguments, *OVERRIDES, "--json")
-        found: dict[str, object] = json.loads(desk.run("jobs.tokenize", *words).stdout)
+        words = ("inspect", str(workdir.recipe_file), *arguments, *OVERRIDES, "--json")
+        found: dict[str, object] = json.loads(workdir.run("jobs.tokenize", *words).stdout)
         return found
 
     sample = inspect("7", "--sample", "training.seed=5")
@@ -221,13 +233,13 @@ def test_a_sample_of_the_run_and_a_held_out_block_are_shown(recipe: Recipe, desk
     assert sample["block"] == tokens.sample_block(7, train.blocks(length), seed=5)
     other = inspect("0", "--held-out")
     assert (other["part"], other["blocks"]) == ("held-out", held_out.blocks(length))
-    tokenizer = assemble.load(desk.workspace.tokenizer)
+    tokenizer = huggingface.load(workdir.workspace.tokenizer)
     ids = held_out.block(0, length).tolist()[:-1]
     assert other["text"] == tokenizer.decode(ids, skip_special_tokens=False)
 
 
 def test_a_block_before_there_are_tokens_is_refused_as_tokens_are(
-    recipe: Recipe, desk: Desk
+    recipe: Recipe, workdir: Workdir
 ) -> None:
     with pytest.raises(StageError, match=r"tokenizer: missing; run jobs\.tokenizer first"):
         blocks.of_number(recipe, 0, shards.TRAIN)
@@ -236,7 +248,9 @@ def test_a_block_before_there_are_tokens_is_refused_as_tokens_are(
         blocks.of_sample(recipe, 0)
 
 
-def test_a_number_that_is_no_blocks_or_samples_is_one_line(recipe: Recipe, desk: Desk) -> None:
+def test_a_number_that_is_no_blocks_or_samples_is_one_line(
+    recipe: Recipe, workdir: Workdir
+) -> None:
     put(recipe)
     row = tokens.open_part(encoded(recipe), shards.TRAIN, recipe)
     count = row.blocks(16)
@@ -248,7 +262,7 @@ def test_a_number_that_is_no_blocks_or_samples_is_one_line(recipe: Recipe, desk:
     run = "sample 80: there are 80 in the run's 10 steps; give 0 to 79"  # 10 steps of 8 blocks
     with pytest.raises(ConfigError, match=run):
         blocks.of_sample(recipe, 80)
-    large = desk.recipe(*OVERRIDES, "model.n_positions=99999")
+    large = workdir.recipe(*OVERRIDES, "model.n_positions=99999")
     with pytest.raises(ConfigError, match="block 0: there is none of 99999 tokens in held-out"):
         blocks.of_number(large, 0, shards.HELD_OUT)
     with pytest.raises(ConfigError, match="sample 0: there is none"):
@@ -257,8 +271,8 @@ def test_a_number_that_is_no_blocks_or_samples_is_one_line(recipe: Recipe, desk:
         (("-1",), f"error: block -1: {there}\n"),
         (("0", "--sample", "--held-out"), "error: --sample, --held-out: a sample is of the "),
     ):
-        words = ("inspect", str(desk.recipe_file), *arguments, *OVERRIDES)
-        done = desk.run("jobs.tokenize", *words)
+        words = ("inspect", str(workdir.recipe_file), *arguments, *OVERRIDES)
+        done = workdir.run("jobs.tokenize", *words)
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.startswith(said)
         assert done.stderr.count("\n") == 1

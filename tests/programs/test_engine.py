@@ -8,26 +8,26 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from kit.data.tokens import Vocabulary
+from kit.data.tokens import TokenizerInfo
 from kit.errors import ConfigError
 from kit.models.gpt2 import LanguageModel, padded, released
 from kit.training.device import Device
 from kit.training.engine import Engine, configuration, weights
-from kit.training.snapshot import write
+from kit.training.host_copy import write
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.conftest import Desk
+    from tests.conftest import Workdir
 
 SMALL = (
     "model.n_embd=8", "model.n_positions=8", "training.global_batch=2", "training.micro_batch=1",
 )  # fmt: skip
-VOCABULARY = Vocabulary(50, begin=1, end=2)
+VOCABULARY = TokenizerInfo(50, begin=1, end=2)
 
 
-def engine(desk: Desk, *overrides: str, universal: bool = False) -> Engine:
-    recipe = desk.recipe(*SMALL, *overrides)
+def engine(workdir: Workdir, *overrides: str, universal: bool = False) -> Engine:
+    recipe = workdir.recipe(*SMALL, *overrides)
     return Engine(recipe, Device("cpu", 0), 2, VOCABULARY, universal=universal)
 
 
@@ -65,14 +65,14 @@ SCALED = tuple(
 
 @pytest.mark.parametrize(("deepspeed", "precision"), STAGES)
 def test_a_refused_update_changes_nothing_also_as_the_first(
-    desk: Desk, alone: None, tmp_path: Path, deepspeed: str, precision: str
+    workdir: Workdir, alone: None, tmp_path: Path, deepspeed: str, precision: str
 ) -> None:
-    (desk.folder / "zero2.json").write_text(deepspeed, encoding="utf-8")
-    refused = engine(desk, precision)
+    (workdir.folder / "zero2.json").write_text(deepspeed, encoding="utf-8")
+    refused = engine(workdir, precision)
     norm = step(refused, 0, accept=False)
     assert 0 < norm < math.inf
     assert step(refused, 0) == norm
-    taken = engine(desk, precision)
+    taken = engine(workdir, precision)
     step(taken, 0)
     assert state(refused, 1, tmp_path / "refused") == state(taken, 1, tmp_path / "taken")
     step(taken, 2)
@@ -81,25 +81,25 @@ def test_a_refused_update_changes_nothing_also_as_the_first(
 
 @pytest.mark.parametrize(("deepspeed", "precision"), STAGES + SCALED)
 def test_a_state_that_is_loaded_goes_on_as_if_it_had_never_left(
-    desk: Desk, alone: None, tmp_path: Path, deepspeed: str, precision: str
+    workdir: Workdir, alone: None, tmp_path: Path, deepspeed: str, precision: str
 ) -> None:
-    (desk.folder / "zero2.json").write_text(deepspeed, encoding="utf-8")
-    one = engine(desk, precision)
+    (workdir.folder / "zero2.json").write_text(deepspeed, encoding="utf-8")
+    one = engine(workdir, precision)
     step(one, 0)
     step(one, 2)
     state(one, 2, tmp_path / "state")
     step(one, 4)
     expected = state(one, 3, tmp_path / "one")
-    other = engine(desk, precision)
+    other = engine(workdir, precision)
     other.load(tmp_path / "state", 2)
     other.micro_batch(blocks(9), 9, last=False)  # dropped by the load below, as by a requeue
-    other = engine(desk, precision)
+    other = engine(workdir, precision)
     other.load(tmp_path / "state", 2)
     step(other, 4)
     assert state(other, 3, tmp_path / "other") == expected
 
 
-# What AdamW and the clipping do otherwise than the recipe of `desk` has it.
+# What AdamW and the clipping do otherwise than the recipe of `workdir` has it.
 OTHERS = (
     "training.weight_decay=0.5", "training.beta1=0.5", "training.beta2=0.6",
     "training.epsilon=1e-3", "training.clip=0.01",
@@ -114,25 +114,25 @@ def after_two_steps(one: Engine, folder: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize(("deepspeed", "precision"), STAGES + SCALED)
 def test_the_recipe_holds_after_a_load_and_not_the_settings_of_the_checkpoint(
-    desk: Desk, alone: None, tmp_path: Path, deepspeed: str, precision: str
+    workdir: Workdir, alone: None, tmp_path: Path, deepspeed: str, precision: str
 ) -> None:
-    (desk.folder / "zero2.json").write_text(deepspeed, encoding="utf-8")
-    state(engine(desk, precision), 0, tmp_path / "state")
-    fork = engine(desk, precision, *OTHERS)
+    (workdir.folder / "zero2.json").write_text(deepspeed, encoding="utf-8")
+    state(engine(workdir, precision), 0, tmp_path / "state")
+    fork = engine(workdir, precision, *OTHERS)
     fork.load(tmp_path / "state", 0)
-    fresh = after_two_steps(engine(desk, precision, *OTHERS), tmp_path / "fresh")
+    fresh = after_two_steps(engine(workdir, precision, *OTHERS), tmp_path / "fresh")
     assert after_two_steps(fork, tmp_path / "fork") == fresh
 
 
 @pytest.mark.parametrize(("deepspeed", "precision"), STAGES[1:])  # all that has another world size
 def test_the_recipe_holds_after_a_load_for_another_world_size(
-    desk: Desk, alone: None, tmp_path: Path, deepspeed: str, precision: str
+    workdir: Workdir, alone: None, tmp_path: Path, deepspeed: str, precision: str
 ) -> None:
-    (desk.folder / "zero2.json").write_text(deepspeed, encoding="utf-8")
-    after_two_steps(engine(desk, precision), tmp_path / "state")
+    (workdir.folder / "zero2.json").write_text(deepspeed, encoding="utf-8")
+    after_two_steps(engine(workdir, precision), tmp_path / "state")
     universal(tmp_path / "state", tmp_path / "universal")
-    expected = third_step(engine(desk, precision, *OTHERS), tmp_path / "state")
-    moved = third_step(engine(desk, precision, *OTHERS, universal=True), tmp_path / "universal")
+    expected = third_step(engine(workdir, precision, *OTHERS), tmp_path / "state")
+    moved = third_step(engine(workdir, precision, *OTHERS, universal=True), tmp_path / "universal")
     assert moved.keys() == expected.keys()
     for name, value in expected.items():
         assert torch.equal(moved[name], value), name
@@ -159,9 +159,9 @@ def universal(made: Path, folder: Path) -> None:
 
 
 def test_a_captured_state_leaves_out_an_unfinished_step(
-    desk: Desk, alone: None, tmp_path: Path
+    workdir: Workdir, alone: None, tmp_path: Path
 ) -> None:
-    one = engine(desk)
+    one = engine(workdir)
     step(one, 0)
     expected = state(one, 1, tmp_path / "before")
     one.micro_batch(blocks(5), 5, last=False)
@@ -169,9 +169,9 @@ def test_a_captured_state_leaves_out_an_unfinished_step(
 
 
 def test_a_gradient_that_is_not_finite_is_never_applied(
-    desk: Desk, alone: None, tmp_path: Path
+    workdir: Workdir, alone: None, tmp_path: Path
 ) -> None:
-    one = engine(desk)
+    one = engine(workdir)
     step(one, 0)
     with torch.no_grad():
         one._engine.module.gpt2.transformer.ln_f.weight.fill_(math.inf)
@@ -191,10 +191,10 @@ def test_a_gradient_that_is_not_finite_is_never_applied(
 
 @pytest.mark.parametrize(("deepspeed", "precision"), SCALED[:2])  # ZeRO-3 shows no whole weights
 def test_a_gradient_too_large_for_its_loss_scale_halves_the_scale_and_updates_nothing(
-    desk: Desk, alone: None, tmp_path: Path, deepspeed: str, precision: str
+    workdir: Workdir, alone: None, tmp_path: Path, deepspeed: str, precision: str
 ) -> None:
-    (desk.folder / "zero2.json").write_text(deepspeed, encoding="utf-8")
-    one = engine(desk, precision)
+    (workdir.folder / "zero2.json").write_text(deepspeed, encoding="utf-8")
+    one = engine(workdir, precision)
     assert one.loss_scale == 2**16
     assert math.isfinite(step(one, 0))
     assert not one.overflowed
@@ -210,7 +210,7 @@ def test_a_gradient_too_large_for_its_loss_scale_halves_the_scale_and_updates_no
     assert weights_of(one) == before
     after = state(one, 4, tmp_path / "after")
 
-    other = engine(desk, precision)
+    other = engine(workdir, precision)
     other.load(tmp_path / "before", 1)
     for seed in (2, 4, 6):
         step(other, seed)
@@ -219,9 +219,9 @@ def test_a_gradient_too_large_for_its_loss_scale_halves_the_scale_and_updates_no
 
 
 def test_at_the_smallest_loss_scale_an_infinite_gradient_is_a_bad_step(
-    desk: Desk, alone: None
+    workdir: Workdir, alone: None
 ) -> None:
-    one = engine(desk, "training.precision=fp16")
+    one = engine(workdir, "training.precision=fp16")
     one._scaler.cur_scale, one._scaler.cur_hysteresis = 1.0, 1
     with torch.no_grad():
         one._engine.module.gpt2.transformer.ln_f.weight.fill_(math.inf)
@@ -235,9 +235,9 @@ def weights_of(one: Engine) -> list[list[float]]:
 
 
 def test_the_weights_of_a_checkpoint_are_the_models(
-    desk: Desk, alone: None, tmp_path: Path
+    workdir: Workdir, alone: None, tmp_path: Path
 ) -> None:
-    one = engine(desk)
+    one = engine(workdir)
     step(one, 0)
     state(one, 1, tmp_path / "state")
     held = weights(tmp_path / "state")
@@ -245,8 +245,8 @@ def test_the_weights_of_a_checkpoint_are_the_models(
         assert torch.equal(held[name], value), name
 
 
-def test_rows_that_fill_up_the_vocabulary_are_never_trained_and_cut_off(desk: Desk) -> None:
-    recipe = desk.recipe(*SMALL, "model.pad_vocab_to=64", "training.weight_decay=0")
+def test_rows_that_fill_up_the_vocabulary_are_never_trained_and_cut_off(workdir: Workdir) -> None:
+    recipe = workdir.recipe(*SMALL, "model.pad_vocab_to=64", "training.weight_decay=0")
     assert padded(50, 64) == 64
     assert padded(64, 64) == 64
     assert padded(50, None) == 50
@@ -260,25 +260,29 @@ def test_rows_that_fill_up_the_vocabulary_are_never_trained_and_cut_off(desk: De
     cut = released(dict(model.state_dict()), 50)
     assert cut["transformer.wte.weight"].shape == cut["lm_head.weight"].shape == (50, 8)
     torch.manual_seed(0)
-    plain = LanguageModel(desk.recipe(*SMALL), VOCABULARY)
+    plain = LanguageModel(workdir.recipe(*SMALL), VOCABULARY)
     plain.gpt2.load_state_dict(cut)
     assert torch.allclose(model(blocks()), plain(blocks()))
 
 
-def test_a_model_that_is_to_be_compiled_is(desk: Desk, alone: None) -> None:
+def test_a_model_that_is_to_be_compiled_is(workdir: Workdir, alone: None) -> None:
     for wanted in ("true", "false"):  # it is compiled at its first step, which needs a compiler
-        made = engine(desk, f"training.compile={wanted}")._engine.module.gpt2.transformer
+        made = engine(workdir, f"training.compile={wanted}")._engine.module.gpt2.transformer
         assert (made._compiled_call_impl is not None) == (wanted == "true")
 
 
-def test_what_deepspeed_cannot_do_is_refused_before_it_is_asked(desk: Desk) -> None:
-    (desk.folder / "zero2.json").write_text('{"zero_optimization": {"stage": 0}}', encoding="utf-8")
+def test_what_deepspeed_cannot_do_is_refused_before_it_is_asked(workdir: Workdir) -> None:
+    (workdir.folder / "zero2.json").write_text(
+        '{"zero_optimization": {"stage": 0}}', encoding="utf-8"
+    )
     with pytest.raises(ConfigError, match=r"training\.gradient_dtype=fp32: .* take stage 1"):
-        configuration(desk.recipe("training.precision=bf16"), 2)
+        configuration(workdir.recipe("training.precision=bf16"), 2)
     with pytest.raises(ConfigError, match=r"training\.precision=fp16: .* from stage 1 on"):
-        configuration(desk.recipe("training.precision=fp16"), 2)
+        configuration(workdir.recipe("training.precision=fp16"), 2)
     with pytest.raises(ConfigError, match=r"gradient_dtype=bf16: .* give one of them"):
-        configuration(desk.recipe("training.gradient_dtype=bf16"), 2)
-    (desk.folder / "zero2.json").write_text('{"zero_optimization": {"stage": 3}}', encoding="utf-8")
+        configuration(workdir.recipe("training.gradient_dtype=bf16"), 2)
+    (workdir.folder / "zero2.json").write_text(
+        '{"zero_optimization": {"stage": 3}}', encoding="utf-8"
+    )
     with pytest.raises(ConfigError, match=r"on_bad_step=rollback: .* ZeRO-3"):
-        configuration(desk.recipe("training.health.on_bad_step=rollback"), 2)
+        configuration(workdir.recipe("training.health.on_bad_step=rollback"), 2)

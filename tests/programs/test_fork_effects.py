@@ -18,14 +18,14 @@ from kit.relay import fork, resolve
 from kit.run import directory
 from kit.tracking import ledger
 from kit.training import checkpoint
-from kit.training.attempt import Place, claim
+from kit.training.attempt import RankInfo, claim
+from kit.training.collectives import Collectives
 from kit.training.context import Context
 from kit.training.device import Device
 from kit.training.engine import weights
 from kit.training.health import Watchdog
 from kit.training.interruption import SIGNALS, Interruption
 from kit.training.loop import Loop
-from kit.training.team import Team
 from tests.conftest import ROOT
 from tests.relay import DEMO, copy_of
 
@@ -163,17 +163,17 @@ def forked(
 def train(run: Run) -> tuple[Loop, dict[str, Any], int]:
     """One attempt in this process: its loop, how it ended, and how often logits were computed."""
     recipe, cluster = read_resolved(run.recipe, Recipe), read_resolved(run.cluster, Cluster)
-    attempt, _ = claim(run, Place("test.0", 0, 1, 0, 1), 0)
+    attempt, _ = claim(run, RankInfo("test.0", 0, 1, 0, 1), 0)
     watchdog = Watchdog(attempt.hang, "test.0", 0, 3600, 3600)
-    team = Team(0, 1, Interruption(), dist.new_group(backend="gloo"))
-    loop = Loop(Context(run, recipe, cluster, attempt, Device("cpu", 0), team, watchdog))
+    collectives = Collectives(0, 1, Interruption(), dist.new_group(backend="gloo"))
+    loop = Loop(Context(run, recipe, cluster, attempt, Device("cpu", 0), collectives, watchdog))
     calls: list[None] = []
     head = loop._engine._engine.module.gpt2.lm_head
     head.register_forward_hook(lambda *_: calls.append(None))
     try:
         return loop, loop.run(), len(calls)
     finally:
-        watchdog.rest()
+        watchdog.disarm()
 
 
 def seen(run: Run) -> Seen:

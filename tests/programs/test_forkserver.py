@@ -22,7 +22,7 @@ from . import forked
 if TYPE_CHECKING:
     from kit.config.run import Project
     from kit.store.paths import Run
-    from tests.conftest import Desk
+    from tests.conftest import Workdir
 
 JOB = Job("probe", forked.work, tasks=3)
 
@@ -30,8 +30,8 @@ JOB = Job("probe", forked.work, tasks=3)
 class Supervisor:
     """As much of a supervisor as starts tasks."""
 
-    def __init__(self, desk: Desk, **variables: str) -> None:
-        project = self._loaded(desk)
+    def __init__(self, workdir: Workdir, **variables: str) -> None:
+        project = self._loaded(workdir)
         self.run: Run = directory.prepare(project)
         paths = f"{self.run.code}:{ROOT}"  # where this job's module lies, which is not the kit's
         self.cluster = project.cluster.model_copy(
@@ -51,15 +51,15 @@ class Supervisor:
         return [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
 
     @staticmethod
-    def _loaded(desk: Desk) -> Project:
+    def _loaded(workdir: Workdir) -> Project:
         from kit.relay import resolve
 
-        return resolve.load(desk.recipe_file, [], "local")
+        return resolve.load(workdir.recipe_file, [], "local")
 
 
 @pytest.fixture
-def supervisor(desk: Desk) -> Any:
-    made = Supervisor(desk)
+def supervisor(workdir: Workdir) -> Any:
+    made = Supervisor(workdir)
     yield made
     made.starter.close()
 
@@ -109,8 +109,8 @@ def test_other_code_is_imported_by_another_server(supervisor: Supervisor) -> Non
     assert before["imported_by"] != after["imported_by"]
 
 
-def test_an_import_that_fails_is_told_by_the_task(desk: Desk) -> None:
-    supervisor = Supervisor(desk, PRELOAD_FAILS="yes")
+def test_an_import_that_fails_is_told_by_the_task(workdir: Workdir) -> None:
+    supervisor = Supervisor(workdir, PRELOAD_FAILS="yes")
     try:
         assert end(supervisor.start(2)) not in (None, DONE)
     finally:
@@ -119,8 +119,8 @@ def test_an_import_that_fails_is_told_by_the_task(desk: Desk) -> None:
     assert "ImportError: no such library" in log
 
 
-def test_a_supervisor_that_is_stopped_does_not_wait_for_an_import(desk: Desk) -> None:
-    supervisor = Supervisor(desk, PRELOAD_SECONDS="3600")
+def test_a_supervisor_that_is_stopped_does_not_wait_for_an_import(workdir: Workdir) -> None:
+    supervisor = Supervisor(workdir, PRELOAD_SECONDS="3600")
     supervisor.stopped = True
     try:
         with pytest.raises(Interrupted, match="stopped before it began"):
@@ -129,8 +129,8 @@ def test_a_supervisor_that_is_stopped_does_not_wait_for_an_import(desk: Desk) ->
         supervisor.starter.close()
 
 
-def test_with_gpus_each_rank_begins_by_itself(desk: Desk) -> None:
-    supervisor = Supervisor(desk)
+def test_with_gpus_each_rank_begins_by_itself(workdir: Workdir) -> None:
+    supervisor = Supervisor(workdir)
     cluster = supervisor.cluster.model_copy(update={"device": "cuda"})
     starter = Starter(supervisor.run, cluster, lambda: False)
     assert end(starter.start(forked.__name__, "probe-0", 0, 2)) == DONE

@@ -18,7 +18,7 @@ import torch
 from kit.errors import ConfigError
 from kit.store.files import append_line, write_json
 from kit.training import device
-from kit.training.attempt import Place, _memory_suffices
+from kit.training.attempt import RankInfo, _memory_suffices
 from kit.training.device import Device
 from tests.conftest import ROOT
 
@@ -26,7 +26,7 @@ from .test_command import refused
 
 if TYPE_CHECKING:
     from kit.store.paths import Run
-    from tests.conftest import Desk
+    from tests.conftest import Workdir
 
 
 class Machine:
@@ -157,27 +157,27 @@ def test_without_slurm_one_gpu_is_not_shared_by_two_ranks(machine: Machine) -> N
 
 @pytest.mark.skipif(torch.version.cuda is not None, reason="of a CPU build")
 def test_training_on_gpus_with_a_cpu_build_is_refused_in_one_line_before_anything_is_made(
-    desk: Desk,
+    workdir: Workdir,
 ) -> None:
     name = ("--cluster", str(ROOT / "configs/cluster/local-gpu.yaml"))
     for module, verb in (("jobs.pipeline", "submit"), ("jobs.train", "run")):
-        assert "is built for the CPU" in refused(desk, module, verb, *name)
-    assert not desk.workspace.root.exists()
+        assert "is built for the CPU" in refused(workdir, module, verb, *name)
+    assert not workdir.workspace.root.exists()
 
 
-def test_fewer_gpus_than_ranks_in_the_cluster_file_are_a_mistake(desk: Desk) -> None:
+def test_fewer_gpus_than_ranks_in_the_cluster_file_are_a_mistake(workdir: Workdir) -> None:
     sections = {"training": {"ranks_per_node": 8, "gpus_per_node": 4}}
-    path = desk.write("gpus.yaml", {"name": "g", "kind": "slurm", "device": "cuda", **sections})
-    line = refused(desk, "jobs.train", "submit", "--cluster", str(path))
+    path = workdir.write("gpus.yaml", {"name": "g", "kind": "slurm", "device": "cuda", **sections})
+    line = refused(workdir, "jobs.train", "submit", "--cluster", str(path))
     assert "a rank has a GPU of its own" in line
 
 
 def test_memory_that_ends_before_the_first_step_is_the_users_mistake_and_later_a_crash(
-    desk: Desk, run: Run
+    workdir: Workdir, run: Run
 ) -> None:
-    recipe, attempt = desk.recipe(), run.attempt(1)
+    recipe, attempt = workdir.recipe(), run.attempt(1)
     write_json(attempt.start, {"from_step": 0})
-    place = Place("job.0", 3, 8, 3, 1)
+    place = RankInfo("job.0", 3, 8, 3, 1)
     short = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has ...")
     with (
         pytest.raises(ConfigError, match=r"micro_batch=2: .* rank 3's GPU \(CUDA out of memory\)"),
@@ -210,10 +210,10 @@ print(loss.device, deepspeed.get_accelerator().device_name(), os.environ["DS_ACC
 """
 
 
-def test_training_on_a_cpu_leaves_the_gpu_of_the_machine_alone(desk: Desk) -> None:
+def test_training_on_a_cpu_leaves_the_gpu_of_the_machine_alone(workdir: Workdir) -> None:
     place: dict[str, Any] = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
     done = subprocess.run(
-        [sys.executable, "-c", _ON_A_CPU, desk.recipe().model_dump_json()],
+        [sys.executable, "-c", _ON_A_CPU, workdir.recipe().model_dump_json()],
         cwd=ROOT, capture_output=True, text=True, check=False, env=os.environ | place,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kit.config.recipe import Recipe
-    from tests.conftest import Desk
+    from tests.conftest import Workdir
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def walks(monkeypatch: pytest.MonkeyPatch) -> list[Recipe]:
     seen: list[Recipe] = []
     complete = tokens.complete
 
-    def look(recipe: Recipe) -> list[tokens.Tokens]:
+    def look(recipe: Recipe) -> list[tokens.TokenUnit]:
         seen.append(recipe)
         return complete(recipe)
 
@@ -51,20 +51,20 @@ def walks(monkeypatch: pytest.MonkeyPatch) -> list[Recipe]:
     return seen
 
 
-def test_the_last_task_writes_it_and_no_other(run: Run, recipe: Recipe, desk: Desk) -> None:
+def test_the_last_task_writes_it_and_no_other(run: Run, recipe: Recipe, workdir: Workdir) -> None:
     tasks = len(shards.complete(recipe))
     assert tasks > 1
     for task in range(tasks):
-        assert not desk.workspace.tokens_index.exists()
+        assert not workdir.workspace.tokens_index.exists()
         encode.work(run, task, tasks)
-    assert desk.workspace.tokens_index.is_file()
+    assert workdir.workspace.tokens_index.is_file()
 
 
 def test_an_attempt_finds_by_it_what_a_look_at_every_unit_finds(
     run: Run,
     recipe: Recipe,
     walks: list[Recipe],
-    desk: Desk,
+    workdir: Workdir,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     make_units("tokenize", units_of(encode, recipe))
@@ -75,7 +75,7 @@ def test_an_attempt_finds_by_it_what_a_look_at_every_unit_finds(
     monkeypatch.setattr(manifest, "read_json", lambda path: (read.append(path), read_json(path))[1])
     assert index.load(recipe) == walked
     assert not walks
-    assert desk.workspace.tokenizer / MANIFEST in read
+    assert workdir.workspace.tokenizer / MANIFEST in read
     assert not [path for path in read if path.parents[1].name in ("shards", "tokens")]
     made = tokens.complete(recipe)
     assert walked.fingerprint == tokens.fingerprint(made)
@@ -86,16 +86,16 @@ def test_an_attempt_finds_by_it_what_a_look_at_every_unit_finds(
 
 
 def test_a_workspace_without_one_goes_on_and_is_given_none(
-    run: Run, recipe: Recipe, walks: list[Recipe], desk: Desk
+    run: Run, recipe: Recipe, walks: list[Recipe], workdir: Workdir
 ) -> None:
     make_units("tokenize", units_of(encode, recipe))
     assert index.load(recipe).folders
     assert walks
-    assert not desk.workspace.tokens_index.exists()
+    assert not workdir.workspace.tokens_index.exists()
 
 
 def withdraw(recipe: Recipe) -> None:
-    manifest.withdraw(tokens.expected(recipe)[1].folder)
+    manifest.invalidate(tokens.expected(recipe)[1].folder)
 
 
 def make_again(recipe: Recipe) -> None:
@@ -158,12 +158,12 @@ def test_it_is_out_of_force_with_another_version_of_a_stage(
     assert index._indexed(recipe) is None
 
 
-def test_it_is_out_of_force_for_another_recipe(run: Run, recipe: Recipe, desk: Desk) -> None:
+def test_it_is_out_of_force_for_another_recipe(run: Run, recipe: Recipe, workdir: Workdir) -> None:
     encode.work(run, 0, 1)
     assert index._indexed(recipe)
-    assert index._indexed(desk.recipe(*OVERRIDES, "tokens.tasks=7", "corpus.tasks=3"))
-    assert index._indexed(desk.recipe("corpus.held_out=0.2")) is None
-    assert index._indexed(desk.recipe(*OVERRIDES, "tokenizer.vocab_size=2100")) is None
+    assert index._indexed(workdir.recipe(*OVERRIDES, "tokens.tasks=7", "corpus.tasks=3"))
+    assert index._indexed(workdir.recipe("corpus.held_out=0.2")) is None
+    assert index._indexed(workdir.recipe(*OVERRIDES, "tokenizer.vocab_size=2100")) is None
 
 
 @pytest.mark.parametrize("how", ["gone", "cut"])

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, settings
 
-from kit.corpus.words import pool as pool_of
-from kit.corpus.words.block import Block, Case, Request
-from kit.corpus.words.cuts import LONG_RUN, WHITE_SPACE
-from kit.corpus.words.jumanpp import Jumanpp
+from kit.corpus.segmenters import pool as pool_of
+from kit.corpus.segmenters.chunking import LONG_RUN, WHITE_SPACE
+from kit.corpus.segmenters.jumanpp import Jumanpp
+from kit.corpus.segmenters.requests import Case, Request, RequestPart
 from kit.errors import ClusterError
 from tests import jumanpp
 from tests.speed import patience
@@ -280,7 +280,7 @@ def test_batches_are_read_ahead_but_not_without_bound(program: Path) -> None:
 
 def test_the_processes_end_with_their_parent(program: Path) -> None:
     script = (
-        "import os, signal; from pathlib import Path; from kit.corpus.words.jumanpp import Jumanpp\n"
+        "import os, signal; from pathlib import Path; from kit.corpus.segmenters.jumanpp import Jumanpp\n"
         f"pool = Jumanpp(2, [{str(program)!r}, '--segment'])\n"
         "print(Path(f'/proc/self/task/{os.getpid()}/children').read_text(), flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
@@ -344,7 +344,7 @@ def test_a_random_mix_of_faults_gives_the_same_for_any_number_of_processes(
 
 def test_a_block_is_cut_at_the_line_that_was_not_answered() -> None:
     case = Case("x")
-    block = Block(Request([f"駅{number}" for number in range(10)]), 0, 10)
+    block = RequestPart(Request([f"駅{number}" for number in range(10)]), 0, 10)
     good = block.answered(b"\xe9\xa7\x85 0\n\xe9\xa7\x85 1\n\xe9\xa7")
     assert good == 2
     parts = list(block.cut(good, case))

@@ -17,7 +17,7 @@ from tests.relay import ROOT
 from tests.speed import LONG
 
 if TYPE_CHECKING:
-    from tests.conftest import Desk
+    from tests.conftest import Workdir
 
 BOUND = 500  # MB, as the README says; about a hundred more than was ever seen
 # The peak of Python with these arguments, KiB. It is started from a small process: a child's peak is
@@ -47,16 +47,16 @@ TEXTS = {
 
 # One of them always, all of them in the long run.
 @pytest.mark.parametrize("name", TEXTS if LONG else ["as many lines as may be"])
-def test_the_longest_document_stays_within_the_bound(desk: Desk, name: str) -> None:
+def test_the_longest_document_stays_within_the_bound(workdir: Workdir, name: str) -> None:
     kind, text = TEXTS[name]
-    desk.web.write_text(text() + "\n", encoding="utf-8")
-    source = f"corpus.sources={{web: {{kind: {kind}, location: {desk.web}}}}}"
-    words = [str(desk.recipe_file), source, "corpus.unit_mb=1000"]
-    assert desk.run("jobs.download", "run", *words).returncode == 0
+    workdir.web.write_text(text() + "\n", encoding="utf-8")
+    source = f"corpus.sources={{web: {{kind: {kind}, location: {workdir.web}}}}}"
+    words = [str(workdir.recipe_file), source, "corpus.unit_mb=1000"]
+    assert workdir.run("jobs.download", "run", *words).returncode == 0
     job = subprocess.run(
         [sys.executable, "-c", PEAK, "-m", "jobs.preprocess", "run", *words],
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    (made,) = desk.workspace.root.glob(f"shards/*/{MANIFEST}")
+    (made,) = workdir.workspace.root.glob(f"shards/*/{MANIFEST}")
     assert read_json(made)["steps"]["read"]["documents"] == 1
     assert int(job.stdout) / 1024 < BOUND

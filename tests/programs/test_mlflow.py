@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from kit.config.recipe import Recipe
     from kit.store.paths import Run
-    from tests.conftest import Desk
+    from tests.conftest import Workdir
 
 
 @pytest.fixture(autouse=True)
@@ -44,11 +44,11 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def store(desk: Desk, empty_store: Path) -> Recipe:
+def store(workdir: Workdir, empty_store: Path) -> Recipe:
     """A recipe whose workspace has an empty MLflow database."""
-    desk.workspace.root.mkdir()
-    shutil.copy(empty_store, desk.workspace.mlflow)
-    return desk.recipe()
+    workdir.workspace.root.mkdir()
+    shutil.copy(empty_store, workdir.workspace.mlflow)
+    return workdir.recipe()
 
 
 @pytest.fixture
@@ -117,19 +117,21 @@ def test_a_step_sent_by_a_killed_attempt_that_did_not_note_it_is_not_shown_twice
 
 
 def test_a_server_that_cannot_be_reached_is_a_problem_and_no_exception(
-    told: Run, desk: Desk
+    told: Run, workdir: Workdir
 ) -> None:
     attempt(told, 1, range(1, 3))
-    recipe = desk.recipe("tracking.mlflow=http://127.0.0.1:9")
+    recipe = workdir.recipe("tracking.mlflow=http://127.0.0.1:9")
     problem = mlflow.publish(told, recipe, "RUNNING")
     assert problem is not None
     assert problem.startswith("http://127.0.0.1:9: ")
     assert "\n" not in problem
 
 
-def test_what_a_server_missed_is_sent_to_the_next(told: Run, store: Recipe, desk: Desk) -> None:
+def test_what_a_server_missed_is_sent_to_the_next(
+    told: Run, store: Recipe, workdir: Workdir
+) -> None:
     attempt(told, 1, range(1, 6))
-    away = desk.recipe("tracking.mlflow=http://127.0.0.1:9")
+    away = workdir.recipe("tracking.mlflow=http://127.0.0.1:9")
     assert mlflow.publish(told, away, "RUNNING") is not None
     assert not told.mlflow_cursor.exists()
     assert mlflow.publish(told, store, "FINISHED") is None
@@ -197,13 +199,17 @@ def test_a_deleted_experiment_comes_back_with_its_runs(told: Run, store: Recipe)
 
 @pytest.mark.parametrize("left", [None, b""], ids=["gone", "empty"])
 def test_a_view_that_was_removed_is_made_anew_from_the_ledger(
-    told: Run, store: Recipe, desk: Desk, left: bytes | None, capfd: pytest.CaptureFixture[str]
+    told: Run,
+    store: Recipe,
+    workdir: Workdir,
+    left: bytes | None,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     attempt(told, 1, range(1, 4), validations=(2,))
     assert mlflow.publish(told, store, "FINISHED") is None
-    desk.workspace.mlflow.unlink()
+    workdir.workspace.mlflow.unlink()
     if left is not None:  # as sqlite leaves it where a process still writes
-        desk.workspace.mlflow.write_bytes(left)
+        workdir.workspace.mlflow.write_bytes(left)
     capfd.readouterr()
     assert mlflow.publish(told, store, "FINISHED") is None
     found, metrics = shown_by_mlflow(store)
@@ -246,12 +252,12 @@ def test_a_training_that_was_cancelled_is_killed_and_one_that_gave_up_has_failed
 
 
 def test_a_workspace_of_any_name_has_its_database_and_its_plots_in_it(
-    told: Run, desk: Desk, empty_store: Path
+    told: Run, workdir: Workdir, empty_store: Path
 ) -> None:
-    root = desk.folder / "odd" / "a?b %20c#d'e"
+    root = workdir.folder / "odd" / "a?b %20c#d'e"
     root.mkdir(parents=True)
-    recipe = desk.recipe().model_copy(update={"workspace": str(root)})
-    plot = desk.folder / "measures.png"
+    recipe = workdir.recipe().model_copy(update={"workspace": str(root)})
+    plot = workdir.folder / "measures.png"
     plot.write_bytes(b"PNG")
     attempt(told, 1, range(1, 4))
     assert mlflow.publish(told, recipe, "FINISHED") is None
@@ -262,15 +268,15 @@ def test_a_workspace_of_any_name_has_its_database_and_its_plots_in_it(
 
 
 def test_a_workspace_that_moved_is_the_same_view_with_its_plots(
-    told: Run, store: Recipe, desk: Desk
+    told: Run, store: Recipe, workdir: Workdir
 ) -> None:
-    plot = desk.folder / "measures.png"
+    plot = workdir.folder / "measures.png"
     plot.write_bytes(b"PNG")
     attempt(told, 1, range(1, 4))
     assert mlflow.publish(told, store, "FINISHED") is None
     assert mlflow.publish_candidate(store, "bpe", "0a1b", {}, {"fertility": 1.0}, plot) is None
     noted = read_json(told.mlflow_cursor)
-    now = desk.workspace.root.rename(desk.folder / "another place")
+    now = workdir.workspace.root.rename(workdir.folder / "another place")
     moved = store.model_copy(update={"workspace": str(now)})
     attempt(told, 2, range(4, 6))
     assert mlflow.publish(told, moved, "FINISHED") is None

@@ -13,28 +13,28 @@ from kit.store.files import read_json, write_json
 from .test_command import done, refused
 
 if TYPE_CHECKING:
-    from tests.conftest import Desk
+    from tests.conftest import Workdir
 
 AUTO = "training.precision=auto"
 
 
-def shown(desk: Desk, *arguments: str) -> tuple[str, str | None]:
+def shown(workdir: Workdir, *arguments: str) -> tuple[str, str | None]:
     """The precision and its reason in the resolved recipe that `show` prints."""
-    training: dict[str, Any] = json.loads(done(desk, "jobs.pipeline", "show", AUTO, *arguments))[
+    training: dict[str, Any] = json.loads(done(workdir, "jobs.pipeline", "show", AUTO, *arguments))[
         "recipe"
     ]["training"]
     return training["precision"], training["precision_reason"]
 
 
-def cluster(desk: Desk, kind: str, **training: Any) -> tuple[str, str]:
+def cluster(workdir: Workdir, kind: str, **training: Any) -> tuple[str, str]:
     """The option that names a cluster of GPUs."""
     sections = {"training": {"ranks_per_node": 1, **training}}
-    path = desk.write("gpus.yaml", {"name": "gpus", "kind": kind, "device": "cuda", **sections})
+    path = workdir.write("gpus.yaml", {"name": "gpus", "kind": kind, "device": "cuda", **sections})
     return "--cluster", str(path)
 
 
-def test_a_cpu_trains_in_fp32(desk: Desk) -> None:
-    assert shown(desk) == ("fp32", "the device is a CPU")
+def test_a_cpu_trains_in_fp32(workdir: Workdir) -> None:
+    assert shown(workdir) == ("fp32", "the device is a CPU")
 
 
 @pytest.mark.parametrize(
@@ -47,9 +47,9 @@ def test_a_cpu_trains_in_fp32(desk: Desk) -> None:
     ],
 )
 def test_the_accelerator_of_the_cluster_file_decides_where_jobs_are_submitted_from_afar(
-    desk: Desk, accelerator: str | None, precision: str, why: str
+    workdir: Workdir, accelerator: str | None, precision: str, why: str
 ) -> None:
-    found, reason = shown(desk, *cluster(desk, "slurm", accelerator=accelerator))
+    found, reason = shown(workdir, *cluster(workdir, "slurm", accelerator=accelerator))
     assert found == precision
     assert reason is not None
     assert why in reason
@@ -59,14 +59,14 @@ def test_the_accelerator_of_the_cluster_file_decides_where_jobs_are_submitted_fr
     ("answer", "precision"), [("8.0\n8.0", "bf16"), ("8.6\n7.5", "fp16"), ("[N/A]", "bf16")]
 )
 def test_the_least_of_this_machines_gpus_decides_where_it_trains_itself(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch, answer: str, precision: str
+    workdir: Workdir, monkeypatch: pytest.MonkeyPatch, answer: str, precision: str
 ) -> None:
-    program = desk.folder / "bin" / "nvidia-smi"
+    program = workdir.folder / "bin" / "nvidia-smi"
     program.parent.mkdir()
     program.write_text(f"#!/bin/sh\nprintf '{answer}\n'\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(program.parent), prepend=":")
-    found, reason = shown(desk, *cluster(desk, "local"))
+    found, reason = shown(workdir, *cluster(workdir, "local"))
     assert found == precision
     assert reason is not None
     assert ("is assumed" in reason) == (answer == "[N/A]")
@@ -74,10 +74,14 @@ def test_the_least_of_this_machines_gpus_decides_where_it_trains_itself(
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_a_precision_that_is_slow_on_this_cpu_is_allowed_with_a_line_that_names_the_cost(
-    desk: Desk, precision: str
+    workdir: Workdir, precision: str
 ) -> None:
-    found = desk.run(
-        "jobs.train", "run", str(desk.recipe_file), f"training.precision={precision}", "--dry-run"
+    found = workdir.run(
+        "jobs.train",
+        "run",
+        str(workdir.recipe_file),
+        f"training.precision={precision}",
+        "--dry-run",
     )
     assert found.returncode == 0, found.stderr
     if getattr(torch.ops.mkldnn, f"_is_mkldnn_{precision}_supported")():
@@ -88,25 +92,25 @@ def test_a_precision_that_is_slow_on_this_cpu_is_allowed_with_a_line_that_names_
     assert "times as long as in fp32 here" in line
 
 
-def test_fp32_costs_nothing_and_says_nothing(desk: Desk) -> None:
-    found = desk.run("jobs.train", "run", str(desk.recipe_file), "--dry-run")
+def test_fp32_costs_nothing_and_says_nothing(workdir: Workdir) -> None:
+    found = workdir.run("jobs.train", "run", str(workdir.recipe_file), "--dry-run")
     assert (found.returncode, found.stderr) == (0, "")
 
 
-def test_a_run_that_has_begun_keeps_its_precision(desk: Desk) -> None:
-    done(desk, "jobs.download", "run", AUTO)
-    run = desk.workspace.run("small")
+def test_a_run_that_has_begun_keeps_its_precision(workdir: Workdir) -> None:
+    done(workdir, "jobs.download", "run", AUTO)
+    run = workdir.workspace.run("small")
     recipe = read_json(run.recipe)
     assert recipe["training"]["precision"] == "fp32"
     # As it would be after it had begun on a GPU, or under a version whose default was bf16.
     recipe["training"] |= {"precision": "bf16", "precision_reason": "a reason of its own"}
     write_json(run.recipe, recipe)
     write_json(run.attempt(1).start, {"from_step": 0})
-    assert shown(desk) == ("bf16", "a reason of its own")
-    assert shown(desk, "training.precision=bf16") == ("bf16", "a reason of its own")
-    assert shown(desk, "training.precision=fp32") == ("fp32", None)
+    assert shown(workdir) == ("bf16", "a reason of its own")
+    assert shown(workdir, "training.precision=bf16") == ("bf16", "a reason of its own")
+    assert shown(workdir, "training.precision=fp32") == ("fp32", None)
 
 
-def test_the_reason_is_the_kits_to_give(desk: Desk) -> None:
-    line = refused(desk, "jobs.pipeline", "show", "training.precision_reason=mine")
+def test_the_reason_is_the_kits_to_give(workdir: Workdir) -> None:
+    line = refused(workdir, "jobs.pipeline", "show", "training.precision_reason=mine")
     assert "set training.precision" in line

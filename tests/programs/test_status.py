@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from click.testing import Result
 
-    from tests.conftest import Desk
+    from tests.conftest import Workdir
 
 JOBS = sorted(ekiden.JOBS)
 LISTS = ("list", "presets")  # of one verb, which makes nothing
@@ -47,15 +47,15 @@ def ask(module: str, *arguments: str) -> Result:
     return CliRunner().invoke(app, arguments)
 
 
-def shown(desk: Desk, module: str, *arguments: str) -> str:
+def shown(workdir: Workdir, module: str, *arguments: str) -> str:
     """What `status` prints."""
-    found = ask(module, "status", str(desk.recipe_file), *arguments)
+    found = ask(module, "status", str(workdir.recipe_file), *arguments)
     assert found.exit_code == 0, found.output
     return found.stdout
 
 
-def status(desk: Desk, module: str, *arguments: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(shown(desk, module, *arguments, "--json"))
+def status(workdir: Workdir, module: str, *arguments: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(shown(workdir, module, *arguments, "--json"))
     return found
 
 
@@ -80,43 +80,43 @@ def interrupted(
     return after
 
 
-def test_a_failed_chain_names_stage_unit_reason_log_and_command(desk: Desk) -> None:
-    desk.web.write_bytes("駅伝\n".encode("euc-jp"))
-    told = desk.run("jobs.pipeline", "run", str(desk.recipe_file))
+def test_a_failed_chain_names_stage_unit_reason_log_and_command(workdir: Workdir) -> None:
+    workdir.web.write_bytes("駅伝\n".encode("euc-jp"))
+    told = workdir.run("jobs.pipeline", "run", str(workdir.recipe_file))
     assert told.returncode == 2
-    found = status(desk, "pipeline")["stages"]
+    found = status(workdir, "pipeline")["stages"]
     assert {name: stage["state"] for name, stage in found.items()} == {
         "download": "done", "preprocess": "failed", **dict.fromkeys(list(found)[2:], "waiting"),
     }  # fmt: skip
     failed = found["preprocess"]
     assert failed["reason"] in told.stderr
-    assert f"{desk.web}, line 1: byte 1" in failed["reason"]
+    assert f"{workdir.web}, line 1: byte 1" in failed["reason"]
     assert failed["unit"] == "web-00000"
-    log = desk.workspace.run("small").job_logs("preprocess")
+    log = workdir.workspace.run("small").job_logs("preprocess")
     assert failed["log"].startswith(str(log))
     assert failed["reason"] in failed["tail"][-1]
     assert failed["since"] > 0
-    again = f"python -m jobs.pipeline submit {desk.recipe_file}"
+    again = f"python -m jobs.pipeline submit {workdir.recipe_file}"
     assert failed["next"] == again
     assert found["train"]["reason"] == "preprocess, before it, failed"
 
-    lines = shown(desk, "preprocess")
+    lines = shown(workdir, "preprocess")
     for text in ("; failed", f"reason {failed['reason']}", "unit   web-00000", f"log    {log}",
-                 f"next   python -m jobs.preprocess submit {desk.recipe_file}"):  # fmt: skip
+                 f"next   python -m jobs.preprocess submit {workdir.recipe_file}"):  # fmt: skip
         assert text in lines
 
 
-def test_what_is_stale_or_broken_says_why_and_what_follows_sees_it(desk: Desk) -> None:
-    desk.make(desk.recipe(), "preprocess")
-    assert status(desk, "preprocess")["state"] == "done"
-    (fault, *_) = status(desk, "preprocess", "corpus.held_out=0.2")["faults"]
+def test_what_is_stale_or_broken_says_why_and_what_follows_sees_it(workdir: Workdir) -> None:
+    workdir.make(workdir.recipe(), "preprocess")
+    assert status(workdir, "preprocess")["state"] == "done"
+    (fault, *_) = status(workdir, "preprocess", "corpus.held_out=0.2")["faults"]
     assert fault["why"] == "held_out: 0.1 -> 0.2"
 
-    shard = next(desk.workspace.root.glob("shards/web-*/train.txt.zst"))
+    shard = next(workdir.workspace.root.glob("shards/web-*/train.txt.zst"))
     raw = bytearray(shard.read_bytes())
     raw[len(raw) // 2] ^= 1
     shard.write_bytes(bytes(raw))
-    found = status(desk, "preprocess", "--verify")
+    found = status(workdir, "preprocess", "--verify")
     assert found["state"] == "broken"
     assert found["faults"] == [
         {"unit": shard.parent.name, "state": "broken",
@@ -124,24 +124,24 @@ def test_what_is_stale_or_broken_says_why_and_what_follows_sees_it(desk: Desk) -
     ]  # fmt: skip
     assert found["next"].endswith("--verify")
 
-    size = desk.web.stat().st_size
-    with desk.web.open("a", encoding="utf-8") as text:
+    size = workdir.web.stat().st_size
+    with workdir.web.open("a", encoding="utf-8") as text:
         text.write("\n最後に加えた一行。\n")
-    (fault,) = status(desk, "download")["faults"]
+    (fault,) = status(workdir, "download")["faults"]
     assert fault["unit"] == "web"
-    total = desk.web.stat().st_size
+    total = workdir.web.stat().st_size
     assert f"input changed: bytes {size} -> {total}" in fault["why"]
-    found = status(desk, "preprocess")
+    found = status(workdir, "preprocess")
     assert (found["state"], found["reason"]) == ("stale", "download, before it, is stale")
-    assert found["next"] == f"python -m jobs.download submit {desk.recipe_file}"
-    tokens = status(desk, "tokenize")
+    assert found["next"] == f"python -m jobs.download submit {workdir.recipe_file}"
+    tokens = status(workdir, "tokenize")
     assert tokens["state"] == "waiting"
     assert set(OTHER_KEYS) <= set(tokens)
 
 
-def test_a_text_that_is_gone_is_told_and_the_status_of_the_rest_goes_on(desk: Desk) -> None:
-    desk.dump.unlink()
-    stages = status(desk, "pipeline")["stages"]
+def test_a_text_that_is_gone_is_told_and_the_status_of_the_rest_goes_on(workdir: Workdir) -> None:
+    workdir.dump.unlink()
+    stages = status(workdir, "pipeline")["stages"]
     assert stages["download"]["state"] == "broken"
     assert "corpus.sources.jawiki.location=" in stages["download"]["reason"]
     assert (stages["train"]["state"], stages["train"]["reason"]) == (
@@ -151,46 +151,46 @@ def test_a_text_that_is_gone_is_told_and_the_status_of_the_rest_goes_on(desk: De
 
 @pytest.mark.parametrize("called", [("download",), ("ekiden", "download")], ids=" ".join)
 def test_ctrl_c_in_a_transfer_keeps_what_came_and_says_75(
-    desk: Desk, called: tuple[str, ...]
+    workdir: Workdir, called: tuple[str, ...]
 ) -> None:
     with serving() as server:
-        server.body, server.hold = desk.web.read_bytes(), threading.Event()
+        server.body, server.hold = workdir.web.read_bytes(), threading.Event()
         source = f"corpus.sources.web.location={server.url()}"
-        arguments = (*called, "run", str(desk.recipe_file), source)
+        arguments = (*called, "run", str(workdir.recipe_file), source)
         in_transfer = {"ready": lambda: bool(server.asked)}
         after = interrupted("download: web", *arguments, **in_transfer)
         assert "download ends, its units that are done are kept" in after
-        found = status(desk, "download", source)
+        found = status(workdir, "download", source)
         assert (found["state"], found["unit"]) == ("cancelled", "web")
         server.hold.set()
-        desk.make(desk.recipe(source), "download")
-    assert status(desk, "download", source)["state"] == "done"
+        workdir.make(workdir.recipe(source), "download")
+    assert status(workdir, "download", source)["state"] == "done"
 
 
-def test_ctrl_c_in_a_stage_and_in_a_chain_keeps_units_and_says_75(desk: Desk) -> None:
-    desk.make(desk.recipe(), "download")
-    after = interrupted("(1 of", "preprocess", "run", str(desk.recipe_file))
+def test_ctrl_c_in_a_stage_and_in_a_chain_keeps_units_and_says_75(workdir: Workdir) -> None:
+    workdir.make(workdir.recipe(), "download")
+    after = interrupted("(1 of", "preprocess", "run", str(workdir.recipe_file))
     assert "preprocess ends, its units that are done are kept" in after
-    found = status(desk, "preprocess")
+    found = status(workdir, "preprocess")
     assert found["state"] == "cancelled"
     assert found["missing"] >= 1
-    arguments = ("pipeline", "run", str(desk.recipe_file))
+    arguments = ("pipeline", "run", str(workdir.recipe_file))
     after = interrupted("preprocess: started", *arguments)
     assert "the tasks at work are ended, the units that are done are kept" in after
     assert "run or submit it again to go on" in after
-    assert status(desk, "pipeline")["stages"]["preprocess"]["state"] == "cancelled"
+    assert status(workdir, "pipeline")["stages"]["preprocess"]["state"] == "cancelled"
 
 
 def test_ctrl_c_while_slurm_does_not_answer_says_75(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    workdir: Workdir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    programs, asked = desk.folder / "bin", desk.folder / "asked"
+    programs, asked = workdir.folder / "bin", workdir.folder / "asked"
     programs.mkdir()
     (programs / "squeue").write_text(f"#!/bin/sh\ntouch {asked}\nexec sleep 600\n")
     (programs / "squeue").chmod(0o755)
     monkeypatch.setenv("PATH", str(programs), prepend=os.pathsep)
-    write_json(desk.workspace.run("small").jobs, {"slurm": {"train": "17"}, "time": 0.0})
-    command = [sys.executable, "-m", "jobs.train", "status", str(desk.recipe_file)]
+    write_json(workdir.workspace.run("small").jobs, {"slurm": {"train": "17"}, "time": 0.0})
+    command = [sys.executable, "-m", "jobs.train", "status", str(workdir.recipe_file)]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         wait_until(asked.exists, "question to squeue")
         process.send_signal(signal.SIGINT)
@@ -217,16 +217,16 @@ def test_ctrl_c_while_slurm_does_not_answer_says_75(
     ],
 )  # fmt: skip
 def test_bad_input_is_told_before_anything_is_made(
-    desk: Desk, module: str, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    workdir: Workdir, module: str, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = files_of(desk.folder)
-    pick = desk.recipe().tokenizer.vocabularies()[0].name
-    placed = {"RECIPE": str(desk.recipe_file), "PICK": pick}
+    before = files_of(workdir.folder)
+    pick = workdir.recipe().tokenizer.vocabularies()[0].name
+    placed = {"RECIPE": str(workdir.recipe_file), "PICK": pick}
     given = [placed.get(one, one) for one in arguments]
     found = ask(module, *given)
     assert isinstance(found.exception, EkidenError), found.output
     assert found.exception.exit_code == 2
-    assert files_of(desk.folder) == before
+    assert files_of(workdir.folder) == before
 
 
 @pytest.mark.parametrize("job", JOBS)

@@ -19,13 +19,13 @@ from kit.errors import ConfigError, InputError, StageError
 from kit.store import manifest
 from kit.store.files import file_hash, read_json, write_json
 from kit.store.units import census, make_units
-from kit.tokenizer import assemble, bpe, candidates, choice, count, counts, merge
+from kit.tokenizer import bpe, candidates, count, counts, huggingface, merge, selection
 from tests.conftest import units_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.conftest import Desk
+    from tests.conftest import Workdir
 
 LIST = (
     "tokenizer.candidates=[{vocab_size: 1150}, {algorithm: unigram}, "
@@ -48,38 +48,38 @@ for vocabulary in recipe.tokenizer.vocabularies():
 
 
 @pytest.fixture
-def made(desk: Desk) -> Desk:
-    """The desk with three candidates and a tokenizer."""
-    desk.make(desk.recipe(LIST), "tokenizer")
-    return desk
+def made(workdir: Workdir) -> Workdir:
+    """The workdir with three candidates and a tokenizer."""
+    workdir.make(workdir.recipe(LIST), "tokenizer")
+    return workdir
 
 
-def test_a_tokenizer_has_the_entries_the_recipe_asks_for(desk: Desk) -> None:
-    desk.make(desk.recipe(), "tokenizer")
-    tokenizer = assemble.load(desk.workspace.tokenizer)
+def test_a_tokenizer_has_the_entries_the_recipe_asks_for(workdir: Workdir) -> None:
+    workdir.make(workdir.recipe(), "tokenizer")
+    tokenizer = huggingface.load(workdir.workspace.tokenizer)
     assert tokenizer.get_vocab_size() == 1_200
-    assert [tokenizer.id_to_token(number) for number in range(3)] == list(assemble.SPECIAL)
-    assert tokens.vocabulary(desk.recipe()) == tokens.Vocabulary(1_200, 1, 2)
+    assert [tokenizer.id_to_token(number) for number in range(3)] == list(huggingface.SPECIAL)
+    assert tokens.tokenizer_info(workdir.recipe()) == tokens.TokenizerInfo(1_200, 1, 2)
 
 
-def test_autotokenizer_gives_the_tokens_of_the_token_files(desk: Desk) -> None:
+def test_autotokenizer_gives_the_tokens_of_the_token_files(workdir: Workdir) -> None:
     from transformers import AutoTokenizer
 
-    recipe = desk.recipe()
-    desk.make(recipe, "tokenize")
-    theirs = AutoTokenizer.from_pretrained(desk.workspace.tokenizer)
+    recipe = workdir.recipe()
+    workdir.make(recipe, "tokenize")
+    theirs = AutoTokenizer.from_pretrained(workdir.workspace.tokenizer)
     for part in shards.PARTS:
         expected: list[int] = []
         for shard in shards.complete(recipe):
             for text in shards.texts(shards.part_file(shard.folder, part)):
-                ids = theirs(assemble.surface(text, "lossless"))["input_ids"]
+                ids = theirs(huggingface.surface(text, "lossless"))["input_ids"]
                 assert theirs.decode(ids) == shards.plain_text(text.split("\n"))
                 expected += [*ids, theirs.eos_token_id]
         row = tokens.open_part(tokens.complete(recipe), part, recipe)
         assert row.slice(0, len(row)).tolist() == expected
 
 
-def test_candidates_are_the_same_bytes_in_any_process(made: Desk, root: Path) -> None:
+def test_candidates_are_the_same_bytes_in_any_process(made: Workdir, root: Path) -> None:
     write_json(made.folder / "recipe.json", made.recipe(LIST).model_dump(mode="json"))
     for seed in ("1", "12345"):
         subprocess.run(
@@ -89,7 +89,7 @@ def test_candidates_are_the_same_bytes_in_any_process(made: Desk, root: Path) ->
             env=os.environ | {"PYTHONHASHSEED": seed},
         )
         for name in NAMES:
-            for file in (assemble.FILE, assemble.SETTINGS):
+            for file in (huggingface.FILE, huggingface.SETTINGS):
                 again = (made.folder / seed / name / file).read_bytes()
                 assert again == (made.workspace.candidate(name) / file).read_bytes()
 
@@ -101,59 +101,59 @@ def test_this_text_gives_this_tokenizer(
         root / "configs/demo.yaml", ["tokenizer.vocab_size=1200", "tokenizer.candidates=[]"]
     )
     (vocabulary,) = recipe.tokenizer.vocabularies()
-    assemble.save(bpe.train(counts.chunks(web_words), vocabulary, 2), tmp_path)
-    assert file_hash(tmp_path / assemble.FILE)[:16] == "91d1a699db66f363", (
+    huggingface.save(bpe.train(counts.chunks(web_words), vocabulary, 2), tmp_path)
+    assert file_hash(tmp_path / huggingface.FILE)[:16] == "91d1a699db66f363", (
         "another tokenizer from the same words: raise TOKENIZER_VERSION in kit/data/tokens.py, then this "
         "hash"
     )
 
 
-def test_the_candidate_is_chosen_by_what_was_measured(made: Desk) -> None:
+def test_the_candidate_is_chosen_by_what_was_measured(made: Workdir) -> None:
     recipe = made.recipe(LIST)
-    found = {name: choice.figures(recipe, name) for name in NAMES}
+    found = {name: selection.figures(recipe, name) for name in NAMES}
     assert [found[name]["exact"] for name in NAMES[:2]] == [1, 1]
     best = min(NAMES[:2], key=lambda name: found[name]["bits_per_byte"])
     facts = manifest.read(made.workspace.tokenizer, "")
     assert facts["candidate"] == best
-    chosen = (made.workspace.tokenizer / assemble.FILE).read_bytes()
-    assert chosen == (made.workspace.candidate(best) / assemble.FILE).read_bytes()
-    text = choice.report(recipe)
+    chosen = (made.workspace.tokenizer / huggingface.FILE).read_bytes()
+    assert chosen == (made.workspace.candidate(best) / huggingface.FILE).read_bytes()
+    text = selection.report(recipe)
     assert [line.split(" |")[0].strip("| ") for line in text.splitlines()[2:5]] == [
         f"{name} *" if name == best else name for name in NAMES
     ]
-    assert (made.workspace.candidates / choice.PLOT).stat().st_size > 10_000
+    assert (made.workspace.candidates / selection.PLOT).stat().st_size > 10_000
 
 
-def test_the_smallest_of_the_candidates_decides_what_a_token_takes(made: Desk) -> None:
+def test_the_smallest_of_the_candidates_decides_what_a_token_takes(made: Workdir) -> None:
     recipe = made.recipe(
         LIST, "tokenizer.choose.measure=vocabulary_used", "tokenizer.choose.exact=false"
     )
-    desk_choice, _ = choice.chosen(recipe)
+    choice, _ = selection.chosen(recipe)
     made.make(recipe, "tokenizer")
-    size = int(desk_choice.split("-")[1])
-    assert tokens.vocabulary(recipe).size == size
+    size = int(choice.split("-")[1])
+    assert tokens.tokenizer_info(recipe).size == size
 
 
-def test_a_pick_stands_before_the_rule_until_it_is_taken_back(made: Desk) -> None:
+def test_a_pick_stands_before_the_rule_until_it_is_taken_back(made: Workdir) -> None:
     def tokenizer() -> str:
         made.make(recipe, "tokenizer")
         return str(manifest.read(made.workspace.tokenizer, "")["candidate"])
 
     recipe = made.recipe(LIST)
     by_rule = tokenizer()
-    with choice.picking(recipe, NAMES[2]):
+    with selection.picking(recipe, NAMES[2]):
         pass
     assert tokenizer() == NAMES[2]
     found = made.run("jobs.tokenizer", "report", str(made.recipe_file), LIST, "--json")
     shown = json.loads(found.stdout)
     assert (shown["chosen"], shown["reason"]) == (NAMES[2], "picked by hand")
     assert list(shown["candidates"]) == NAMES
-    with choice.picking(recipe, "rule"):
+    with selection.picking(recipe, "rule"):
         pass
     assert tokenizer() == by_rule
 
 
-def test_a_pick_that_is_no_candidate_is_refused(made: Desk) -> None:
+def test_a_pick_that_is_no_candidate_is_refused(made: Workdir) -> None:
     found = made.run("jobs.tokenizer", "run", str(made.recipe_file), LIST, "--pick", "bpe")
     assert found.returncode == 2
     assert found.stderr == (
@@ -163,16 +163,18 @@ def test_a_pick_that_is_no_candidate_is_refused(made: Desk) -> None:
 
 
 @pytest.mark.parametrize("name", ["other", "small"])
-def test_a_pick_is_refused_while_a_run_is_trained_on_the_tokenizer(made: Desk, name: str) -> None:
+def test_a_pick_is_refused_while_a_run_is_trained_on_the_tokenizer(
+    made: Workdir, name: str
+) -> None:
     write_json(made.workspace.run(name).attempt(1).start, {"from_step": 0})
     found = made.run("jobs.tokenizer", "run", str(made.recipe_file), LIST, "--pick", NAMES[2])
     assert found.returncode == 2
     assert f"tokenizer would be made anew, and {name}, which is not finished" in found.stderr
     assert not made.workspace.pick.exists()
-    assert census(units_of(choice, made.recipe(LIST)))["done"] == 1
+    assert census(units_of(selection, made.recipe(LIST)))["done"] == 1
 
 
-def test_a_pick_is_refused_while_the_run_is_at_work(made: Desk) -> None:
+def test_a_pick_is_refused_while_the_run_is_at_work(made: Workdir) -> None:
     recipe = made.recipe(LIST)
     with lock.hold(run_of(recipe)):
         found = made.run("jobs.tokenizer", "run", str(made.recipe_file), LIST, "--pick", NAMES[2])
@@ -181,7 +183,7 @@ def test_a_pick_is_refused_while_the_run_is_at_work(made: Desk) -> None:
     assert not made.workspace.pick.exists()
 
 
-def test_a_pick_goes_with_the_command_that_brought_it(made: Desk) -> None:
+def test_a_pick_goes_with_the_command_that_brought_it(made: Workdir) -> None:
     pick = ("--pick", NAMES[2])
     planned = made.run("jobs.tokenizer", "run", str(made.recipe_file), LIST, *pick, "--dry-run")
     assert (planned.returncode, made.workspace.pick.exists()) == (0, False)
@@ -191,7 +193,7 @@ def test_a_pick_goes_with_the_command_that_brought_it(made: Desk) -> None:
     assert (failed.returncode, made.workspace.pick.exists()) == (2, False)
 
 
-def test_another_candidate_is_refused_as_well_while_that_run_lasts(made: Desk) -> None:
+def test_another_candidate_is_refused_as_well_while_that_run_lasts(made: Workdir) -> None:
     write_json(made.workspace.run("other").attempt(1).start, {"from_step": 0})
     longer = LIST[:-1] + ", {vocab_size: 1180}]"
     found = made.run("jobs.tokenizer", "run", str(made.recipe_file), longer)
@@ -199,49 +201,49 @@ def test_another_candidate_is_refused_as_well_while_that_run_lasts(made: Desk) -
     assert "tokenizer would be made anew" in found.stderr
 
 
-def test_a_pick_of_a_candidate_that_is_gone_is_told_before_anything_is_made(made: Desk) -> None:
+def test_a_pick_of_a_candidate_that_is_gone_is_told_before_anything_is_made(made: Workdir) -> None:
     write_json(made.workspace.pick, {"candidate": NAMES[0]})
-    had = (made.workspace.tokenizer / assemble.FILE).read_bytes()
+    had = (made.workspace.tokenizer / huggingface.FILE).read_bytes()
     other = "tokenizer.candidates=[{vocab_size: 1180}]"
     found = made.run("jobs.tokenizer", "run", str(made.recipe_file), other)
     assert found.returncode == 2
     assert f"{NAMES[0]} is none of the recipe's candidates; pick another" in found.stderr
-    assert (made.workspace.tokenizer / assemble.FILE).read_bytes() == had
+    assert (made.workspace.tokenizer / huggingface.FILE).read_bytes() == had
     assert not made.workspace.candidate("bpe-1180-8000-lossless").exists()
     with pytest.raises(ConfigError, match="is none of the recipe's candidates; pick another"):
-        choice.chosen(made.recipe(other))
+        selection.chosen(made.recipe(other))
 
 
-def test_a_damaged_pick_is_told(made: Desk) -> None:
+def test_a_damaged_pick_is_told(made: Workdir) -> None:
     for text in ("{}", "[]", '{"candid'):
         made.workspace.pick.write_text(text, encoding="utf-8")
         with pytest.raises(StageError, match=r"pick\.json: damaged; remove it, and pick again"):
-            units_of(choice, made.recipe(LIST))
+            units_of(selection, made.recipe(LIST))
 
 
-def test_a_candidate_that_was_changed_does_not_become_the_tokenizer(made: Desk) -> None:
-    path = made.workspace.candidate(NAMES[2]) / assemble.FILE
+def test_a_candidate_that_was_changed_does_not_become_the_tokenizer(made: Workdir) -> None:
+    path = made.workspace.candidate(NAMES[2]) / huggingface.FILE
     path.write_bytes(path.read_bytes().replace("日".encode(), "曰".encode()))
-    had = (made.workspace.tokenizer / assemble.FILE).read_bytes()
+    had = (made.workspace.tokenizer / huggingface.FILE).read_bytes()
     found = made.run("jobs.tokenizer", "run", str(made.recipe_file), LIST, "--pick", NAMES[2])
     assert found.returncode == 2
     assert f"{NAMES[2]}: changed since it was made; run jobs.tokenizer run RECIPE --verify" in (
         found.stderr
     )
     assert not made.workspace.pick.exists()
-    assert (made.workspace.tokenizer / assemble.FILE).read_bytes() == had
+    assert (made.workspace.tokenizer / huggingface.FILE).read_bytes() == had
 
 
-def test_stale_candidates_are_not_reported_on(made: Desk) -> None:
-    before = choice.report(made.recipe(LIST))
+def test_stale_candidates_are_not_reported_on(made: Workdir) -> None:
+    before = selection.report(made.recipe(LIST))
     with pytest.raises(
         StageError, match=r"bpe-1150-8000-lossless: stale; run jobs\.tokenizer first"
     ):
-        choice.report(made.recipe(LIST, "tokenizer.min_frequency=3"))
-    assert (made.workspace.candidates / choice.TABLE).read_text(encoding="utf-8") == before
+        selection.report(made.recipe(LIST, "tokenizer.min_frequency=3"))
+    assert (made.workspace.candidates / selection.TABLE).read_text(encoding="utf-8") == before
 
 
-def test_a_count_that_was_changed_is_noticed_by_whoever_reads_it(made: Desk) -> None:
+def test_a_count_that_was_changed_is_noticed_by_whoever_reads_it(made: Workdir) -> None:
     for folder, module, name in (
         (made.workspace.word_counts("lossless", 0), merge, "lossless"),
         (made.workspace.words("lossless"), candidates, NAMES[0]),
@@ -257,14 +259,14 @@ def test_a_count_that_was_changed_is_noticed_by_whoever_reads_it(made: Desk) -> 
         path.write_bytes(raw)
 
 
-def test_a_new_candidate_leaves_the_others_as_they_are(made: Desk) -> None:
+def test_a_new_candidate_leaves_the_others_as_they_are(made: Workdir) -> None:
     before = [made.workspace.candidate(name).stat().st_mtime_ns for name in NAMES]
     recipe = made.recipe(LIST[:-1] + ", {vocab_size: 1180}]")
     assert make_units("candidates", units_of(candidates, recipe)) == 1
     assert [made.workspace.candidate(name).stat().st_mtime_ns for name in NAMES] == before
 
 
-def test_candidates_are_runs_in_mlflow_with_their_plots(made: Desk) -> None:
+def test_candidates_are_runs_in_mlflow_with_their_plots(made: Workdir) -> None:
     from mlflow.tracking import MlflowClient
 
     recipe = made.recipe(LIST)
@@ -275,14 +277,14 @@ def test_candidates_are_runs_in_mlflow_with_their_plots(made: Desk) -> None:
     found = client.search_runs([experiment.experiment_id])
     assert sorted(row.info.run_name for row in found) == sorted(NAMES)
     for row in found:
-        figures = choice.figures(recipe, row.info.run_name)
+        figures = selection.figures(recipe, row.info.run_name)
         assert row.data.metrics["bits_per_byte"] == figures["bits_per_byte"]
         assert [file.path for file in client.list_artifacts(row.info.run_id)] == [candidates.PLOT]
 
 
-def test_a_candidate_the_words_cannot_give_is_named(desk: Desk) -> None:
-    recipe = desk.recipe("tokenizer.candidates=[{vocab_size: 1150}, {vocab_size: 50000}]")
-    desk.make(recipe, "merge")
+def test_a_candidate_the_words_cannot_give_is_named(workdir: Workdir) -> None:
+    recipe = workdir.recipe("tokenizer.candidates=[{vocab_size: 1150}, {vocab_size: 50000}]")
+    workdir.make(recipe, "merge")
     with pytest.raises(
         InputError,
         match=r"candidate bpe-50000-8000-lossless: tokenizer.vocab_size=50000: the corpus gives only",
@@ -295,39 +297,39 @@ def test_a_candidate_the_words_cannot_give_is_named(desk: Desk) -> None:
         "broken": 0,
     }
     with pytest.raises(StageError, match=r"missing; run jobs\.tokenizer first"):
-        make_units("tokenizer", units_of(choice, recipe))
-    assert not (desk.workspace.tokenizer / "tokenizer.json").exists()
+        make_units("tokenizer", units_of(selection, recipe))
+    assert not (workdir.workspace.tokenizer / "tokenizer.json").exists()
 
 
-def test_a_corpus_with_nothing_held_out_is_refused(desk: Desk) -> None:
+def test_a_corpus_with_nothing_held_out_is_refused(workdir: Workdir) -> None:
     with pytest.raises(
         InputError, match=r"corpus\.held_out=1e-09: of 33 documents none is held out"
     ):
-        desk.make(desk.recipe("corpus.held_out=1e-9"), "count")
+        workdir.make(workdir.recipe("corpus.held_out=1e-9"), "count")
 
 
-def test_a_corpus_of_empty_files_is_refused_as_empty(desk: Desk) -> None:
-    desk.web.write_text("\n", encoding="utf-8")
-    kept = "corpus.sources={web: {kind: plaintext, location: " + str(desk.web) + "}}"
+def test_a_corpus_of_empty_files_is_refused_as_empty(workdir: Workdir) -> None:
+    workdir.web.write_text("\n", encoding="utf-8")
+    kept = "corpus.sources={web: {kind: plaintext, location: " + str(workdir.web) + "}}"
     with pytest.raises(InputError, match="empty"):
-        desk.make(desk.recipe(kept), "count")
+        workdir.make(workdir.recipe(kept), "count")
 
 
-def test_counting_waits_for_every_shard_and_for_one_that_vanished(desk: Desk) -> None:
-    recipe = desk.recipe()
+def test_counting_waits_for_every_shard_and_for_one_that_vanished(workdir: Workdir) -> None:
+    recipe = workdir.recipe()
     make_units("download", units_of(download, recipe))
     for task in (0, 1):
         with pytest.raises(StageError, match=r"missing; run jobs\.preprocess first"):
             units_of(count, recipe)
         make_units("preprocess", units_of(preprocess, recipe), task, 2)
-    desk.make(recipe, "count")
+    workdir.make(recipe, "count")
     shards.part_file(shards.complete(recipe)[1].folder, shards.TRAIN).unlink()
-    for module in (count, choice):
+    for module in (count, selection):
         with pytest.raises(StageError, match=r"-0000\d: broken; run jobs\.preprocess first"):
             units_of(module, recipe)
 
 
-def test_a_word_count_file_that_vanished_is_made_again(made: Desk) -> None:
+def test_a_word_count_file_that_vanished_is_made_again(made: Workdir) -> None:
     recipe = made.recipe(LIST)
     (made.workspace.word_counts("lossless", 0) / counts.COUNTS).unlink()
     with pytest.raises(StageError, match=r"lossless/00000: broken; run jobs\.tokenizer first"):
@@ -337,20 +339,20 @@ def test_a_word_count_file_that_vanished_is_made_again(made: Desk) -> None:
 
 
 def test_more_word_count_files_than_can_be_merged_are_refused(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    workdir: Workdir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(count, "_FILES", 2)
-    recipe = desk.recipe("tokenizer.count_mb=0.001")
-    desk.make(recipe, "preprocess")
+    recipe = workdir.recipe("tokenizer.count_mb=0.001")
+    workdir.make(recipe, "preprocess")
     with pytest.raises(
         StageError, match=r"count_mb=0\.001: gives \d+ word-count files, and 2 can be"
     ):
         units_of(count, recipe)
 
 
-def test_the_tokenizer_never_sees_what_is_held_out(desk: Desk) -> None:
-    recipe = desk.recipe("corpus.held_out=0.4", "tokenizer.vocab_size=1000")
-    desk.make(recipe, "tokenizer")
+def test_the_tokenizer_never_sees_what_is_held_out(workdir: Workdir) -> None:
+    recipe = workdir.recipe("corpus.held_out=0.4", "tokenizer.vocab_size=1000")
+    workdir.make(recipe, "tokenizer")
     parts = {
         part: [
             character
@@ -362,6 +364,6 @@ def test_the_tokenizer_never_sees_what_is_held_out(desk: Desk) -> None:
     }
     unseen = set(parts[shards.HELD_OUT]) - set(parts[shards.TRAIN])
     assert unseen
-    vocabulary = assemble.load(desk.workspace.tokenizer).get_vocab()
+    vocabulary = huggingface.load(workdir.workspace.tokenizer).get_vocab()
     assert not unseen & set(vocabulary)
-    assert read_json(desk.workspace.tokenizer / "manifest.json")["reason"] == "the only one"
+    assert read_json(workdir.workspace.tokenizer / "manifest.json")["reason"] == "the only one"

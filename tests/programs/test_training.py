@@ -11,19 +11,19 @@ from kit.data import tokens
 from kit.errors import ConfigError
 
 if TYPE_CHECKING:
-    from tests.conftest import Desk
+    from tests.conftest import Workdir
 
 SMALL = ("model.n_positions=8", "model.dropout=0", "model.n_embd=8")
-VOCABULARY = tokens.Vocabulary(50, begin=1, end=2)
+VOCABULARY = tokens.TokenizerInfo(50, begin=1, end=2)
 
 
-def loss_and_gradients(desk: Desk, *overrides: str) -> tuple[float, list[np.ndarray]]:
+def loss_and_gradients(workdir: Workdir, *overrides: str) -> tuple[float, list[np.ndarray]]:
     import torch
 
     from kit.models.gpt2 import LanguageModel
 
     torch.manual_seed(0)
-    model = LanguageModel(desk.recipe(*SMALL, *overrides), VOCABULARY)
+    model = LanguageModel(workdir.recipe(*SMALL, *overrides), VOCABULARY)
     blocks = torch.randint(0, 50, (3, 9), generator=torch.Generator().manual_seed(1))
     loss = model(blocks)
     loss.backward()
@@ -31,24 +31,26 @@ def loss_and_gradients(desk: Desk, *overrides: str) -> tuple[float, list[np.ndar
 
 
 @pytest.mark.parametrize("chunk", [1, 5, 8, 24, 1000])
-def test_a_loss_in_chunks_is_the_loss_and_so_are_its_gradients(desk: Desk, chunk: int) -> None:
-    whole, gradients = loss_and_gradients(desk)
-    chunked, found = loss_and_gradients(desk, f"training.loss_chunk={chunk}")
+def test_a_loss_in_chunks_is_the_loss_and_so_are_its_gradients(
+    workdir: Workdir, chunk: int
+) -> None:
+    whole, gradients = loss_and_gradients(workdir)
+    chunked, found = loss_and_gradients(workdir, f"training.loss_chunk={chunk}")
     assert chunked == pytest.approx(whole, rel=1e-5)
     assert len(found) == len(gradients)
     for one, other in zip(found, gradients, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
-def test_activation_checkpointing_does_not_change_the_loss(desk: Desk) -> None:
-    whole, gradients = loss_and_gradients(desk)
-    again, found = loss_and_gradients(desk, "model.activation_checkpointing=true")
+def test_activation_checkpointing_does_not_change_the_loss(workdir: Workdir) -> None:
+    whole, gradients = loss_and_gradients(workdir)
+    again, found = loss_and_gradients(workdir, "model.activation_checkpointing=true")
     assert again == pytest.approx(whole, rel=1e-5)
     for one, other in zip(found, gradients, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
-def test_a_block_predicts_its_tokens_and_with_lookahead_the_one_after_it(desk: Desk) -> None:
+def test_a_block_predicts_its_tokens_and_with_lookahead_the_one_after_it(workdir: Workdir) -> None:
     import torch
     import torch.nn.functional as F  # noqa: N812
 
@@ -57,7 +59,7 @@ def test_a_block_predicts_its_tokens_and_with_lookahead_the_one_after_it(desk: D
     blocks = torch.randint(0, 50, (3, 9), generator=torch.Generator().manual_seed(1))
     for labels, counted in (("lookahead", 8), ("inside", 7)):
         torch.manual_seed(0)
-        model = LanguageModel(desk.recipe(*SMALL, f"training.labels={labels}"), VOCABULARY)
+        model = LanguageModel(workdir.recipe(*SMALL, f"training.labels={labels}"), VOCABULARY)
         logits = model.gpt2(blocks[:, :8]).logits[:, :counted]
         expected = F.cross_entropy(logits.flatten(0, 1), blocks[:, 1 : counted + 1].flatten())
         assert float(model(blocks)) == pytest.approx(float(expected), rel=1e-5)
@@ -66,10 +68,10 @@ def test_a_block_predicts_its_tokens_and_with_lookahead_the_one_after_it(desk: D
         assert (float(model(changed)) == float(model(blocks))) is (labels == "inside")
 
 
-def test_weight_decay_is_for_matrices(desk: Desk) -> None:
+def test_weight_decay_is_for_matrices(workdir: Workdir) -> None:
     from kit.models.gpt2 import LanguageModel, parameter_groups
 
-    recipe = desk.recipe(*SMALL)
+    recipe = workdir.recipe(*SMALL)
     model = LanguageModel(recipe, VOCABULARY)
     decayed, others = parameter_groups(model, recipe.training)
     assert (decayed["weight_decay"], others["weight_decay"]) == (0.1, 0.0)
@@ -77,7 +79,7 @@ def test_weight_decay_is_for_matrices(desk: Desk) -> None:
     assert all(parameter.dim() == 1 for parameter in others["params"])
     count = sum(len(group["params"]) for group in (decayed, others))
     assert count == len(list(model.parameters()))
-    (one,) = parameter_groups(model, desk.recipe(*SMALL, "training.decay_all=true").training)
+    (one,) = parameter_groups(model, workdir.recipe(*SMALL, "training.decay_all=true").training)
     assert len(one["params"]) == count
 
 
@@ -93,19 +95,19 @@ def test_weight_decay_is_for_matrices(desk: Desk) -> None:
     ],
 )
 def test_a_deepspeed_key_that_the_recipe_sets_or_deepspeed_ignores_is_refused(
-    desk: Desk, key: str
+    workdir: Workdir, key: str
 ) -> None:
     from kit.training.engine import configuration
 
-    (desk.folder / "zero2.json").write_text(f'{{"{key}": {{}}}}', encoding="utf-8")
+    (workdir.folder / "zero2.json").write_text(f'{{"{key}": {{}}}}', encoding="utf-8")
     with pytest.raises(ConfigError, match=rf"training\.deepspeed: {key} .*allowed: .*zero_optimiz"):
-        configuration(desk.recipe(), 2)
+        configuration(workdir.recipe(), 2)
 
 
-def test_the_deepspeed_configuration_is_the_file_and_the_recipe(desk: Desk) -> None:
+def test_the_deepspeed_configuration_is_the_file_and_the_recipe(workdir: Workdir) -> None:
     from kit.training.engine import configuration
 
-    found = configuration(desk.recipe("training.clip=0.5", "training.precision=fp32"), 3)
+    found = configuration(workdir.recipe("training.clip=0.5", "training.precision=fp32"), 3)
     assert found["zero_optimization"] == {"stage": 2}
     assert found["train_micro_batch_size_per_gpu"] == 2
     assert found["gradient_accumulation_steps"] == 3
@@ -113,10 +115,10 @@ def test_the_deepspeed_configuration_is_the_file_and_the_recipe(desk: Desk) -> N
     assert found["bf16"] == {"enabled": False}
 
 
-def test_a_models_configuration_has_the_ids_of_the_vocabulary(desk: Desk) -> None:
+def test_a_models_configuration_has_the_ids_of_the_vocabulary(workdir: Workdir) -> None:
     from kit.models.gpt2 import LanguageModel
 
-    vocabulary = tokens.Vocabulary(50, begin=2, end=1)
-    model = LanguageModel(desk.recipe(*SMALL, "model.pad_vocab_to=32"), vocabulary)
+    vocabulary = tokens.TokenizerInfo(50, begin=2, end=1)
+    model = LanguageModel(workdir.recipe(*SMALL, "model.pad_vocab_to=32"), vocabulary)
     config = model.gpt2.config
     assert (config.vocab_size, config.bos_token_id, config.eos_token_id) == (64, 2, 1)

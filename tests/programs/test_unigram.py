@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from kit.config.recipe import Corpus, Source
-from kit.config.tokenizer import Vocabulary
+from kit.config.tokenizer import TokenizerSpec
 from kit.corpus import segment
 from kit.corpus.steps import segment_document
 from kit.data.shards import plain_text
 from kit.errors import InputError
-from kit.tokenizer import assemble, counts, seeds, unigram
+from kit.tokenizer import counts, huggingface, unigram, unigram_seeds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -38,19 +38,21 @@ assemble.save(unigram.train(counts.read(Path(sys.argv[1])), vocabulary), Path(sy
 """
 
 
-def vocabulary(**changes: object) -> Vocabulary:
+def vocabulary(**changes: object) -> TokenizerSpec:
     given = {"algorithm": "unigram", "vocab_size": 1900} | changes
-    return Vocabulary.model_validate(given)
+    return TokenizerSpec.model_validate(given)
 
 
-def chunk(words: Mapping[str, int]) -> counts.Chunk:
+def chunk(words: Mapping[str, int]) -> counts.CountBatch:
     ordered = sorted(words.items())
-    return counts.Chunk([word for word, _ in ordered], [count for _, count in ordered])
+    return counts.CountBatch([word for word, _ in ordered], [count for _, count in ordered])
 
 
-def count(sentences: list[str], spaces: str) -> counts.Chunk:
-    cut = assemble.pre_tokenizer(spaces).pre_tokenize_str
-    found = Counter(word for line in sentences for word, _ in cut(assemble.surface(line, spaces)))
+def count(sentences: list[str], spaces: str) -> counts.CountBatch:
+    cut = huggingface.pre_tokenizer(spaces).pre_tokenize_str
+    found = Counter(
+        word for line in sentences for word, _ in cut(huggingface.surface(line, spaces))
+    )
     return chunk(found)
 
 
@@ -63,12 +65,12 @@ def sentences(root: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def words(sentences: list[str]) -> counts.Chunk:
+def words(sentences: list[str]) -> counts.CountBatch:
     return count(sentences, "lossless")
 
 
 @pytest.fixture(scope="module")
-def tokenizer(words: counts.Chunk) -> Tokenizer:
+def tokenizer(words: counts.CountBatch) -> Tokenizer:
     return unigram.train([words], vocabulary())
 
 
@@ -83,7 +85,7 @@ def test_the_entries_are_the_first_ones_the_alphabet_and_pieces_of_words(
 ) -> None:
     words = count(sentences, spaces)
     found = entries(unigram.train([words], vocabulary(spaces=spaces)))
-    first = assemble.first_entries(spaces)
+    first = huggingface.first_entries(spaces)
     assert len(found) == len(set(found)) == 1900
     assert tuple(found[: len(first)]) == first
     assert set("".join(words.words)) <= set(found)
@@ -91,7 +93,7 @@ def test_the_entries_are_the_first_ones_the_alphabet_and_pieces_of_words(
     assert all(piece in text for piece in found[len(first) :])
 
 
-def test_frequent_words_are_entries_whole(words: counts.Chunk, tokenizer: Tokenizer) -> None:
+def test_frequent_words_are_entries_whole(words: counts.CountBatch, tokenizer: Tokenizer) -> None:
     # From words alone sentencepiece finds few of them: every other string ends with the word as well.
     ranked = sorted(zip(words.counts, words.words, strict=True), reverse=True)
     frequent = {word for _, word in ranked[:150]}
@@ -99,7 +101,7 @@ def test_frequent_words_are_entries_whole(words: counts.Chunk, tokenizer: Tokeni
 
 
 def test_training_again_in_another_process_gives_the_same_bytes(
-    tmp_path: Path, root: Path, words: counts.Chunk
+    tmp_path: Path, root: Path, words: counts.CountBatch
 ) -> None:
     counts.write(tmp_path, [words])
     found = []
@@ -119,23 +121,23 @@ def test_training_again_in_another_process_gives_the_same_bytes(
 
 
 def test_how_the_words_are_cut_into_chunks_does_not_show(
-    words: counts.Chunk, tokenizer: Tokenizer
+    words: counts.CountBatch, tokenizer: Tokenizer
 ) -> None:
     half = len(words.words) // 2
     parts = [
-        counts.Chunk(words.words[:half], words.counts[:half]),
-        counts.Chunk(words.words[half:], words.counts[half:]),
+        counts.CountBatch(words.words[:half], words.counts[:half]),
+        counts.CountBatch(words.words[half:], words.counts[half:]),
     ]
     assert unigram.train(iter(parts), vocabulary()).to_str() == tokenizer.to_str()
 
 
 def test_decoding_gives_back_the_text(sentences: list[str], tokenizer: Tokenizer) -> None:
     text = "".join(f"{sentence}\n" for sentence in sentences)
-    ids = tokenizer.encode(assemble.surface(text, "lossless")).ids
+    ids = tokenizer.encode(huggingface.surface(text, "lossless")).ids
     assert tokenizer.decode(ids) == plain_text(sentences)
 
 
-def test_a_character_outside_the_alphabet_is_its_bytes(words: counts.Chunk) -> None:
+def test_a_character_outside_the_alphabet_is_its_bytes(words: counts.CountBatch) -> None:
     limited = unigram.train([words], vocabulary(limit_alphabet=100, vocab_size=800))
     encoding = limited.encode("の㍻𠮷の")
     assert encoding.tokens == [
@@ -182,8 +184,8 @@ def test_counts_beyond_32_bits_and_characters_rare_beside_them() -> None:
     assert set(found[259:]) == {"駅伝", "襷山", *"駅伝襷山"}
 
 
-def test_a_word_of_a_million_characters(words: counts.Chunk) -> None:
-    long = counts.Chunk([*words.words, "𪛖" * 1_000_000], [*words.counts, 1])
+def test_a_word_of_a_million_characters(words: counts.CountBatch) -> None:
+    long = counts.CountBatch([*words.words, "𪛖" * 1_000_000], [*words.counts, 1])
     made = unigram.train([long], vocabulary())
     assert made.get_vocab_size() == 1900
     text = "駅" * 1_000_000
@@ -199,21 +201,21 @@ def test_a_vocabulary_larger_than_the_corpus_can_give_is_refused() -> None:
     assert unigram.train([words], vocabulary(vocab_size=265)).get_vocab_size() == 265
 
 
-def test_a_vocabulary_smaller_than_its_alphabet_is_refused(words: counts.Chunk) -> None:
+def test_a_vocabulary_smaller_than_its_alphabet_is_refused(words: counts.CountBatch) -> None:
     with pytest.raises(InputError, match="special tokens, bytes and alphabet alone are") as caught:
         unigram.train([words], vocabulary(vocab_size=300))
     least = int(str(caught.value).split("alone are ")[1].split(";")[0])
     assert unigram.train([words], vocabulary(vocab_size=least)).get_vocab_size() == least
 
 
-@pytest.mark.parametrize("chunks", [[], [counts.Chunk([], [])]])
-def test_an_empty_corpus_is_refused(chunks: list[counts.Chunk]) -> None:
+@pytest.mark.parametrize("chunks", [[], [counts.CountBatch([], [])]])
+def test_an_empty_corpus_is_refused(chunks: list[counts.CountBatch]) -> None:
     with pytest.raises(InputError, match="the corpus is empty"):
         unigram.train(chunks, vocabulary())
 
 
 def test_sentencepiece_writes_nothing(
-    words: counts.Chunk, capfd: pytest.CaptureFixture[str]
+    words: counts.CountBatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     unigram.train([words], vocabulary())
     assert capfd.readouterr() == ("", "")
@@ -232,7 +234,7 @@ def test_seeds_are_the_strings_that_cover_most_of_the_text() -> None:
     words = {"abab": 3, "abc": 2, "x": 9, "dd": 1}
     codes = np.array([ord(character) for word in words for character in word])
     text = "".join(words)
-    found = seeds.find(
+    found = unigram_seeds.find(
         codes, np.array([len(word) for word in words]), np.array(list(words.values()))
     )
     expected: Counter[str] = Counter()

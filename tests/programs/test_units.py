@@ -11,15 +11,15 @@ import pytest
 from kit.corpus import download, preprocess
 from kit.errors import EkidenError
 from kit.store.units import Unit, census, make_units
-from kit.tokenizer import candidates, choice, count, encode, merge
+from kit.tokenizer import candidates, count, encode, merge, selection
 from tests.conftest import units_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.conftest import Desk
+    from tests.conftest import Workdir
 
-TOKENIZER = (count, merge, candidates, choice)
+TOKENIZER = (count, merge, candidates, selection)
 CANDIDATES = "tokenizer.candidates=[{algorithm: bpe}, {spaces: article}]"
 ALL_DONE = {"missing": 0, "stale": 0, "broken": 0}
 
@@ -33,24 +33,24 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-def make(desk: Desk, tasks: int, workspace: str, *, backwards: bool = False) -> Path:
-    """Shards and tokens of the desk's corpus, made by arrays of `tasks` tasks."""
-    recipe = desk.recipe(
-        f"workspace={desk.folder / workspace}", "tokenizer.count_mb=0.005", CANDIDATES
+def make(workdir: Workdir, tasks: int, workspace: str, *, backwards: bool = False) -> Path:
+    """Shards and tokens of the workdir's corpus, made by arrays of `tasks` tasks."""
+    recipe = workdir.recipe(
+        f"workspace={workdir.folder / workspace}", "tokenizer.count_mb=0.005", CANDIDATES
     )
     make_units("download", units_of(download, recipe))
     for module in (preprocess, *TOKENIZER, encode):
         order = range(tasks)
         for task in reversed(order) if backwards else order:
             make_units(module.__name__, units_of(module, recipe), task, tasks)
-    return desk.folder / workspace
+    return workdir.folder / workspace
 
 
-def test_shards_and_tokens_do_not_depend_on_the_number_of_tasks(desk: Desk) -> None:
-    one = make(desk, 1, "one")
+def test_shards_and_tokens_do_not_depend_on_the_number_of_tasks(workdir: Workdir) -> None:
+    one = make(workdir, 1, "one")
     assert len(list((one / "shards").iterdir())) >= 3
     for tasks, backwards in ((2, False), (3, True)):
-        other = make(desk, tasks, f"by{tasks}", backwards=backwards)
+        other = make(workdir, tasks, f"by{tasks}", backwards=backwards)
         for folder in ("shards", "word-counts", "words", "tokenizer", "tokens"):
             assert contents(other / folder) == contents(one / folder)
     assert len(list((one / "word-counts" / "lossless").iterdir())) >= 2
@@ -73,23 +73,23 @@ def test_every_unit_belongs_to_one_task(tmp_path: Path) -> None:
         assert sorted(made) == sorted(f"u{number}" for number in range(10))
 
 
-def test_running_a_stage_again_makes_nothing(desk: Desk) -> None:
-    recipe = desk.recipe()
+def test_running_a_stage_again_makes_nothing(workdir: Workdir) -> None:
+    recipe = workdir.recipe()
     for module in (download, preprocess, *TOKENIZER, encode):
         assert make_units(module.__name__, units_of(module, recipe)) > 0
-    before = {path: path.stat().st_mtime_ns for path in desk.workspace.root.rglob("*")}
+    before = {path: path.stat().st_mtime_ns for path in workdir.workspace.root.rglob("*")}
     for module in (download, preprocess, *TOKENIZER, encode):
         assert make_units(module.__name__, units_of(module, recipe)) == 0
         assert ALL_DONE.items() <= census(units_of(module, recipe), verify=True).items()
-    assert {path: path.stat().st_mtime_ns for path in desk.workspace.root.rglob("*")} == before
+    assert {path: path.stat().st_mtime_ns for path in workdir.workspace.root.rglob("*")} == before
 
 
-def test_only_what_is_broken_is_made_again_and_to_the_same_bytes(desk: Desk) -> None:
-    recipe = desk.recipe()
+def test_only_what_is_broken_is_made_again_and_to_the_same_bytes(workdir: Workdir) -> None:
+    recipe = workdir.recipe()
     for module in (download, preprocess):
         make_units(module.__name__, units_of(module, recipe))
     units = units_of(preprocess, recipe)
-    whole = contents(desk.workspace.root)
+    whole = contents(workdir.workspace.root)
     victim = units[1].folder / "train.txt.zst"
     raw = bytearray(victim.read_bytes())
     raw[len(raw) // 2] ^= 0xFF
@@ -99,7 +99,7 @@ def test_only_what_is_broken_is_made_again_and_to_the_same_bytes(desk: Desk) -> 
     victim.unlink()
     assert census(units)["broken"] == 1
     assert make_units("preprocess", units) == 1
-    assert contents(desk.workspace.root) == whole
+    assert contents(workdir.workspace.root) == whole
 
 
 @pytest.mark.parametrize(
@@ -114,12 +114,12 @@ def test_only_what_is_broken_is_made_again_and_to_the_same_bytes(desk: Desk) -> 
     ],
 )
 def test_a_changed_recipe_makes_stale_what_it_decides_and_nothing_else(
-    desk: Desk, override: str, downloads: str, shards: str | None
+    workdir: Workdir, override: str, downloads: str, shards: str | None
 ) -> None:
-    recipe = desk.recipe()
+    recipe = workdir.recipe()
     for module in (download, preprocess):
         make_units(module.__name__, units_of(module, recipe))
-    changed = desk.recipe(override)
+    changed = workdir.recipe(override)
     counts = census(units_of(download, changed))
     assert counts[downloads] == sum(counts.values())
     if shards is not None:
@@ -127,47 +127,47 @@ def test_a_changed_recipe_makes_stale_what_it_decides_and_nothing_else(
         assert counts[shards] == sum(counts.values())
 
 
-def test_another_vocabulary_makes_tokenizer_and_tokens_stale(desk: Desk) -> None:
-    recipe = desk.recipe()
-    desk.make(recipe, "tokenize")
-    changed = desk.recipe("tokenizer.vocab_size=1150")
-    assert census(units_of(choice, changed))["stale"] == 1
+def test_another_vocabulary_makes_tokenizer_and_tokens_stale(workdir: Workdir) -> None:
+    recipe = workdir.recipe()
+    workdir.make(recipe, "tokenize")
+    changed = workdir.recipe("tokenizer.vocab_size=1150")
+    assert census(units_of(selection, changed))["stale"] == 1
     assert census(units_of(merge, changed))["done"] == 1
-    desk.make(changed, "tokenizer")
+    workdir.make(changed, "tokenizer")
     counts = census(units_of(encode, changed))
     assert counts["stale"] == sum(counts.values())
 
 
-def test_a_changed_text_remakes_only_the_units_that_hold_it(desk: Desk) -> None:
-    recipe = desk.recipe()
+def test_a_changed_text_remakes_only_the_units_that_hold_it(workdir: Workdir) -> None:
+    recipe = workdir.recipe()
     for module in (download, preprocess):
         make_units(module.__name__, units_of(module, recipe))
-    text = desk.web.read_text(encoding="utf-8")
-    desk.web.write_text(text + "\n最後に加えた一行。\n", encoding="utf-8")
+    text = workdir.web.read_text(encoding="utf-8")
+    workdir.web.write_text(text + "\n最後に加えた一行。\n", encoding="utf-8")
     make_units("download", units_of(download, recipe))
     counts = census(units_of(preprocess, recipe))
     assert counts["done"] >= 2
     assert counts["stale"] + counts["missing"] == 1
 
 
-def test_a_smaller_corpus_leaves_no_part_of_the_larger_one(desk: Desk) -> None:
-    (desk.folder / "web.gz").write_bytes(gzip.compress(desk.web.read_bytes()))
-    packed = f"corpus.sources.web.location={desk.folder / 'web.gz'}"
-    recipe = desk.recipe("corpus.unit_mb=0.001", packed)
+def test_a_smaller_corpus_leaves_no_part_of_the_larger_one(workdir: Workdir) -> None:
+    (workdir.folder / "web.gz").write_bytes(gzip.compress(workdir.web.read_bytes()))
+    packed = f"corpus.sources.web.location={workdir.folder / 'web.gz'}"
+    recipe = workdir.recipe("corpus.unit_mb=0.001", packed)
     make_units("download", units_of(download, recipe))
-    recipe = desk.recipe("corpus.unit_mb=1", packed)
+    recipe = workdir.recipe("corpus.unit_mb=1", packed)
     make_units("download", units_of(download, recipe))
-    assert [path.name for path in desk.workspace.raw("web").glob("part-*")] == [
+    assert [path.name for path in workdir.workspace.raw("web").glob("part-*")] == [
         "part-00000.txt.zst"
     ]
 
 
 def test_a_dump_replaced_behind_the_kits_back_is_not_taken_for_the_old_one(
-    desk: Desk, streams: list[bytes]
+    workdir: Workdir, streams: list[bytes]
 ) -> None:
-    recipe = desk.recipe()
+    recipe = workdir.recipe()
     make_units("download", units_of(download, recipe))
     other = bz2.decompress(streams[2]).replace("駅伝".encode(), "伝駅".encode())
-    desk.dump.write_bytes(b"".join([streams[0], streams[1], bz2.compress(other), streams[3]]))
+    workdir.dump.write_bytes(b"".join([streams[0], streams[1], bz2.compress(other), streams[3]]))
     with pytest.raises(EkidenError):
         make_units("preprocess", units_of(preprocess, recipe))

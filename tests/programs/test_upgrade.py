@@ -23,7 +23,7 @@ from tests.relay import DEMO, command, copy_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.conftest import Desk
+    from tests.conftest import Workdir
 
 SHARDS_ON = ["preprocess", "count", "merge", "candidates", "tokenizer", "tokenize"]
 
@@ -54,7 +54,7 @@ def older(tokens: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         no_causes = {"wikipedia": ["text_key"], "plaintext": ["text_key", "title", "index"]}
         section = _but(source.model_dump(), "mirrors", *no_causes[source.kind])
         _record(workspace.raw(name), {"unit_mb": made.corpus.unit_mb} | section)
-    for vocabulary in made.tokenizer.vocabularies():
+    for vocabulary in made.tokenizer.specs():
         pairs = {"min_frequency": 2} if vocabulary.algorithm == "bpe" else {}
         _record(workspace.candidate(vocabulary.name), vocabulary.model_dump() | pairs)
     _record(workspace.tokenizer, _but(made.tokenizer.model_dump(mode="json"), "tasks", "count_mb"))
@@ -82,7 +82,7 @@ def test_a_key_that_is_new_and_not_set_makes_nothing_stale(
     workspace: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = recipe(request.getfixturevalue(workspace))
-    monkeypatch.setattr(tokenizer, "Vocabulary", later(tokenizer.Vocabulary))
+    monkeypatch.setattr(tokenizer, "Vocabulary", later(tokenizer.TokenizerSpec))
     assert to_make(later(Recipe).model_validate(now.model_dump())) == []
 
 
@@ -106,15 +106,15 @@ def test_a_value_makes_stale_what_it_decides_and_a_default_that_is_written_out_n
     assert to_make(recipe(request.getfixturevalue(workspace), override)) == stale
 
 
-def test_a_run_of_an_older_version_is_submitted_again(desk: Desk) -> None:
-    now = desk.recipe()
-    run = desk.workspace.run("small")
+def test_a_run_of_an_older_version_is_submitted_again(workdir: Workdir) -> None:
+    now = workdir.recipe()
+    run = workdir.workspace.run("small")
     older = now.model_dump(mode="json")
     for section, key in (("release", "seed"), ("training", "health"), ("corpus", "filters")):
         del older[section][key]
     write_json(run.recipe, older)
     write_json(run.attempt(1).start, {"from_step": 0})
-    cluster = load_cluster("local", desk.recipe_file, [])
+    cluster = load_cluster("local", workdir.recipe_file, [])
     assert directory.prepare(Project.of(now, cluster)).root == run.root
     with pytest.raises(RunError, match=r"corpus\.filters\.duplicates: False -> True"):
-        directory.prepare(Project.of(desk.recipe("corpus.filters.duplicates=true"), cluster))
+        directory.prepare(Project.of(workdir.recipe("corpus.filters.duplicates=true"), cluster))

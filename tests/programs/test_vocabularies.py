@@ -12,9 +12,9 @@ import pytest
 import transformers
 from tokenizers import Tokenizer, models, trainers
 
-from kit.config.tokenizer import Vocabulary
+from kit.config.tokenizer import TokenizerSpec
 from kit.data.shards import BOUNDARY
-from kit.tokenizer import assemble, bpe
+from kit.tokenizer import bpe, huggingface
 from kit.tokenizer.count import count
 from tests.dump import DUMP, needs_dump
 from tests.speed import LONG
@@ -59,15 +59,15 @@ def model_of(tokenizer: Tokenizer) -> tuple[dict[str, int], list[Any]]:
 )
 def test_the_merges_are_those_of_tokenizers(text: Any, tmp_path: Path) -> None:
     words = [*count(text(), "lossless", tmp_path)]
-    given = [assemble.surface(document, "lossless") for document in text()]
+    given = [huggingface.surface(document, "lossless") for document in text()]
     for size in (8_000, 50_000) if LONG else (8_000,):
-        ours = bpe.train(words, Vocabulary(vocab_size=size, limit_alphabet=100_000), 2)
+        ours = bpe.train(words, TokenizerSpec(vocab_size=size, limit_alphabet=100_000), 2)
         theirs = Tokenizer(models.BPE())
-        theirs.pre_tokenizer = assemble.pre_tokenizer("lossless")
+        theirs.pre_tokenizer = huggingface.pre_tokenizer("lossless")
         trainer = trainers.BpeTrainer(
             vocab_size=size,
             min_frequency=2,
-            special_tokens=list(assemble.first_entries("lossless")),
+            special_tokens=list(huggingface.first_entries("lossless")),
             show_progress=False,
         )
         theirs.train_from_iterator(given, trainer)

@@ -15,8 +15,8 @@ import pytest
 
 from kit.config.recipe import Normalise
 from kit.corpus import segment, sentences, wikipedia
+from kit.corpus.bad_input import BadInput
 from kit.corpus.dump import multistream, wikitext
-from kit.corpus.faults import Faults
 from kit.corpus.normalise.normaliser import Normaliser
 from kit.errors import InputError
 from tests.dump import DUMP, needs_dump
@@ -24,7 +24,7 @@ from tests.dump import DUMP, needs_dump
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from tests.conftest import Desk
+    from tests.conftest import Workdir
 
 DEMO = Path(__file__).parents[2] / "configs/demo/jawiki-demo-pages-articles-multistream.xml.bz2"
 DUMPS = [pytest.param(DEMO, id="demo"), pytest.param(DUMP, id="real", marks=needs_dump)]
@@ -42,9 +42,9 @@ def text_of(
     unit_bytes: int,
     mode: str = "default",
     title: str = "drop",
-    faults: Faults | None = None,
+    faults: BadInput | None = None,
 ) -> list[list[str]]:
-    met = faults or Faults("stop")
+    met = faults or BadInput("stop")
     return [
         document
         for piece in pieces_of(path, unit_bytes, title)
@@ -111,33 +111,33 @@ def test_a_real_dump_gives_its_articles_and_no_other_page() -> None:
     assert "[[" not in text
 
 
-def test_redirects_templates_and_project_pages_are_no_documents(desk: Desk) -> None:
-    documents = text_of(desk.dump, 1)
+def test_redirects_templates_and_project_pages_are_no_documents(workdir: Workdir) -> None:
+    documents = text_of(workdir.dump, 1)
     assert [document[0].split("は")[0] for document in documents] == ["霧浜県", "灯野川", "駅伝"]
     text = "\n".join("\n".join(document) for document in documents)
     for other in ("雛形", "話し合い", "転送"):
         assert other not in text
 
 
-def test_a_document_has_neither_tags_nor_empty_lines(desk: Desk) -> None:
+def test_a_document_has_neither_tags_nor_empty_lines(workdir: Workdir) -> None:
     assert wikitext.clean("一<br>二\n\n <ref>三</ref> \n<div>\n") == ["一二", "三"]
-    for document in text_of(desk.dump, 10**9):
+    for document in text_of(workdir.dump, 10**9):
         assert document
         assert all(line == line.strip() and line for line in document)
 
 
 def test_an_entity_that_is_no_character_does_not_stop_the_unit(
-    desk: Desk, pack: ModuleType
+    workdir: Workdir, pack: ModuleType
 ) -> None:
     pages = pack.page(1, "実体", 0, None, "壊れた実体&#xD800;がある。") + pack.page(
         2, "次", 0, None, "次の頁も読める。"
     )
-    pack_dump(desk.dump, pack, pages)
-    documents = text_of(desk.dump, 1)
+    pack_dump(workdir.dump, pack, pages)
+    documents = text_of(workdir.dump, 1)
     assert documents[-1] == ["次の頁も読める。"]
     normaliser = Normaliser("default", Normalise())
     with segment.open(*segment.resolve("mecab"), 1) as words:
-        for document in documents + text_of(desk.dump, 1, "article"):
+        for document in documents + text_of(workdir.dump, 1, "article"):
             lines = normaliser.lines(document)[0]
             whole = [sentence for line in lines for sentence in sentences.split(line)]
             (segmented,) = words.stream([whole])
@@ -154,62 +154,64 @@ def refusal(path: Path) -> str:
 
 
 def test_a_dump_cut_in_its_last_stream_is_refused_with_the_place(
-    desk: Desk, streams: list[bytes]
+    workdir: Workdir, streams: list[bytes]
 ) -> None:
     start = sum(map(len, streams[:-1]))
     for kept in (12, len(streams[-1]) - 1):
-        desk.dump.write_bytes(b"".join(streams)[: start + kept])
-        assert f"at byte {start} is cut" in refusal(desk.dump)
+        workdir.dump.write_bytes(b"".join(streams)[: start + kept])
+        assert f"at byte {start} is cut" in refusal(workdir.dump)
 
 
 def test_a_dump_cut_in_a_stream_of_pages_is_refused_with_the_place(
-    desk: Desk, streams: list[bytes]
+    workdir: Workdir, streams: list[bytes]
 ) -> None:
     start = sum(map(len, streams[:2]))
-    desk.dump.write_bytes(b"".join(streams)[: start + len(streams[2]) // 2])
-    assert f"at byte {start} is cut" in refusal(desk.dump)
+    workdir.dump.write_bytes(b"".join(streams)[: start + len(streams[2]) // 2])
+    assert f"at byte {start} is cut" in refusal(workdir.dump)
 
 
 @pytest.mark.parametrize("kept", [2, 3])
-def test_a_dump_cut_between_streams_is_refused(desk: Desk, streams: list[bytes], kept: int) -> None:
-    desk.dump.write_bytes(b"".join(streams[:kept]))
-    line = refusal(desk.dump)
+def test_a_dump_cut_between_streams_is_refused(
+    workdir: Workdir, streams: list[bytes], kept: int
+) -> None:
+    workdir.dump.write_bytes(b"".join(streams[:kept]))
+    line = refusal(workdir.dump)
     assert f"the stream at byte {sum(map(len, streams[: kept - 1]))} does not close it" in line
 
 
 @pytest.mark.parametrize("extra", [1, 3, 9])
 def test_a_dump_cut_behind_the_first_bytes_of_a_stream_is_refused(
-    desk: Desk, streams: list[bytes], extra: int
+    workdir: Workdir, streams: list[bytes], extra: int
 ) -> None:
     whole = sum(map(len, streams[:3]))
-    desk.dump.write_bytes(b"".join(streams)[: whole + extra])
-    assert f"byte {whole}" in refusal(desk.dump)
+    workdir.dump.write_bytes(b"".join(streams)[: whole + extra])
+    assert f"byte {whole}" in refusal(workdir.dump)
 
 
-def test_a_damaged_stream_is_refused_with_the_place(desk: Desk, streams: list[bytes]) -> None:
+def test_a_damaged_stream_is_refused_with_the_place(workdir: Workdir, streams: list[bytes]) -> None:
     raw = bytearray(b"".join(streams))
     start = len(streams[0]) + len(streams[1])
     raw[start + len(streams[2]) // 2] ^= 0xFF
-    desk.dump.write_bytes(bytes(raw))
-    assert f"damaged bz2 stream at byte {start} " in refusal(desk.dump)
+    workdir.dump.write_bytes(bytes(raw))
+    assert f"damaged bz2 stream at byte {start} " in refusal(workdir.dump)
 
 
-def test_a_damaged_header_is_refused_with_the_place(desk: Desk, streams: list[bytes]) -> None:
+def test_a_damaged_header_is_refused_with_the_place(workdir: Workdir, streams: list[bytes]) -> None:
     raw = bytearray(b"".join(streams))
     raw[len(streams[0]) // 2] ^= 0xFF
-    desk.dump.write_bytes(bytes(raw))
-    assert "damaged bz2 stream at byte 0 " in refusal(desk.dump)
+    workdir.dump.write_bytes(bytes(raw))
+    assert "damaged bz2 stream at byte 0 " in refusal(workdir.dump)
 
 
 @pytest.mark.parametrize("content", [b"", b"<mediawiki>", b"PK\x03\x04", b"BZh", b"BZh9"])
-def test_what_is_no_bz2_file_is_refused(desk: Desk, content: bytes) -> None:
-    desk.dump.write_bytes(content)
-    refusal(desk.dump)
+def test_what_is_no_bz2_file_is_refused(workdir: Workdir, content: bytes) -> None:
+    workdir.dump.write_bytes(content)
+    refusal(workdir.dump)
 
 
-def test_a_dump_of_one_stream_is_refused(desk: Desk, streams: list[bytes]) -> None:
-    desk.dump.write_bytes(bz2.compress(b"".join(map(bz2.decompress, streams))))
-    assert "give a multistream dump" in refusal(desk.dump)
+def test_a_dump_of_one_stream_is_refused(workdir: Workdir, streams: list[bytes]) -> None:
+    workdir.dump.write_bytes(bz2.compress(b"".join(map(bz2.decompress, streams))))
+    assert "give a multistream dump" in refusal(workdir.dump)
 
 
 @pytest.mark.parametrize("unit_bytes", UNIT_SIZES)
@@ -234,37 +236,39 @@ def test_article_mode_gives_what_wikiextractor_and_sed_give(dump: Path, tmp_path
     assert [line for document in documents for line in document] == lines
 
 
-def test_the_title_is_the_first_line_unless_it_is_dropped(desk: Desk, pack: ModuleType) -> None:
+def test_the_title_is_the_first_line_unless_it_is_dropped(
+    workdir: Workdir, pack: ModuleType
+) -> None:
     pack_dump(
-        desk.dump,
+        workdir.dump,
         pack,
         pack.page(1, "R&D", 0, None, "研究（）である。"),
         pack.page(2, "空", 0, None, ""),
     )
-    assert text_of(desk.dump, 1, "default", "line") == [["R&D", "研究である。"]]
-    assert text_of(desk.dump, 1, "default", "drop") == [["研究である。"]]
+    assert text_of(workdir.dump, 1, "default", "line") == [["R&D", "研究である。"]]
+    assert text_of(workdir.dump, 1, "default", "drop") == [["研究である。"]]
     article = [["R&amp;D", "研究（）である。"], ["空"]]  # as the article's pipeline had it
-    assert text_of(desk.dump, 1, "article", "line") == article
-    assert text_of(desk.dump, 1, "article", "drop") == [["研究（）である。"]]
+    assert text_of(workdir.dump, 1, "article", "line") == article
+    assert text_of(workdir.dump, 1, "article", "drop") == [["研究（）である。"]]
 
 
 @pytest.mark.parametrize("name", ["Template Method パターン", "Template:甲"])
 def test_an_article_named_like_a_template_is_an_article(
-    name: str, desk: Desk, pack: ModuleType
+    name: str, workdir: Workdir, pack: ModuleType
 ) -> None:
-    pack_dump(desk.dump, pack, pack.page(1, name, 0, None, "雛形である。"))
-    assert text_of(desk.dump, 1, "default", "line") == [[name, "雛形である。"]]
+    pack_dump(workdir.dump, pack, pack.page(1, name, 0, None, "雛形である。"))
+    assert text_of(workdir.dump, 1, "default", "line") == [[name, "雛形である。"]]
 
 
-def test_the_day_of_the_run_does_not_get_into_the_text(desk: Desk, pack: ModuleType) -> None:
+def test_the_day_of_the_run_does_not_get_into_the_text(workdir: Workdir, pack: ModuleType) -> None:
     text = "{{CURRENTYEAR}}年{{ currentmonth }}月{{CURRENTDAY}}日{{CURRENTHOUR}}時、{{CURRENTTIME}}のこと。"
     page = pack.page(1, "今", 0, None, text)
     before, _, after = page.partition("<timestamp>")
     dated = (
         f"{before}<timestamp>2019-05-07T13:24:35Z</timestamp>{after.partition('</timestamp>')[2]}"
     )
-    pack_dump(desk.dump, pack, dated)
-    assert text_of(desk.dump, 1) == [["2019年05月07日13時、13:24:35のこと。"]]
+    pack_dump(workdir.dump, pack, dated)
+    assert text_of(workdir.dump, 1) == [["2019年05月07日13時、13:24:35のこと。"]]
 
 
 GOOD = "良い頁である。"
@@ -279,123 +283,129 @@ BROKEN = {
 
 @pytest.mark.parametrize("kind", BROKEN)
 def test_a_broken_page_is_told_or_passed_over(
-    kind: str, desk: Desk, pack: ModuleType, monkeypatch: pytest.MonkeyPatch
+    kind: str, workdir: Workdir, pack: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wikipedia, "PAGE", 8000)
     count, text = BROKEN[kind]
     pages = [pack.page(number, f"題{number}", 0, None, GOOD).encode() for number in (1, 2, 3)]
     pages[1] = pages[1].replace(GOOD.encode(), text)
-    pack_dump(desk.dump, pack, b"".join(pages))
-    faults = Faults("skip")
-    documents = text_of(desk.dump, 1, title="line", faults=faults)
+    pack_dump(workdir.dump, pack, b"".join(pages))
+    faults = BadInput("skip")
+    documents = text_of(workdir.dump, 1, title="line", faults=faults)
     assert documents == [["題1", GOOD], ["題3", GOOD]]
     assert faults.counts == {count: 1}
-    start = pieces_of(desk.dump, 1)[0]["start"]
-    assert f"{desk.dump}, stream at byte {start}, page '題2'" in faults.places[count][0]
-    assert "corpus.on_bad_input=skip" in refusal(desk.dump)
+    start = pieces_of(workdir.dump, 1)[0]["start"]
+    assert f"{workdir.dump}, stream at byte {start}, page '題2'" in faults.places[count][0]
+    assert "corpus.on_bad_input=skip" in refusal(workdir.dump)
 
 
 def test_a_page_that_wikiextractor_cannot_do_is_passed_over_with_its_place(
-    desk: Desk, pack: ModuleType
+    workdir: Workdir, pack: ModuleType
 ) -> None:
     texts = [GOOD, "{{a" * 5000 + "}}" * 5000, GOOD]
     pages = [pack.page(number, f"題{number}", 0, None, text) for number, text in enumerate(texts)]
-    pack_dump(desk.dump, pack, "".join(pages))
-    faults = Faults("skip")
-    assert [name for name, _ in text_of(desk.dump, 1, title="line", faults=faults)] == [
+    pack_dump(workdir.dump, pack, "".join(pages))
+    faults = BadInput("skip")
+    assert [name for name, _ in text_of(workdir.dump, 1, title="line", faults=faults)] == [
         "題0",
         "題2",
     ]
     assert faults.counts == {"page_failed": 1}
-    start = pieces_of(desk.dump, 1)[0]["start"]
-    place = f"{desk.dump}, stream at byte {start}, page '題1': wikiextractor failed: RecursionError"
+    start = pieces_of(workdir.dump, 1)[0]["start"]
+    place = (
+        f"{workdir.dump}, stream at byte {start}, page '題1': wikiextractor failed: RecursionError"
+    )
     assert place in faults.places["page_failed"][0]
 
 
-def test_a_page_that_its_stream_cuts_is_told(desk: Desk, pack: ModuleType) -> None:
+def test_a_page_that_its_stream_cuts_is_told(workdir: Workdir, pack: ModuleType) -> None:
     page = pack.page(1, "題", 0, None, GOOD)
-    pack_dump(desk.dump, pack, page + page[:-20], page)
-    faults = Faults("skip")
-    assert text_of(desk.dump, 1, faults=faults) == [[GOOD], [GOOD]]
+    pack_dump(workdir.dump, pack, page + page[:-20], page)
+    faults = BadInput("skip")
+    assert text_of(workdir.dump, 1, faults=faults) == [[GOOD], [GOOD]]
     assert faults.counts == {"page_malformed": 1}
 
 
 def test_a_page_of_another_namespace_is_no_bad_input_however_large(
-    desk: Desk, pack: ModuleType, monkeypatch: pytest.MonkeyPatch
+    workdir: Workdir, pack: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wikipedia, "PAGE", 8000)
-    pack_dump(desk.dump, pack, pack.page(1, "Wikipedia:記録", 4, None, "あ" * 9000))
-    assert text_of(desk.dump, 1) == []
+    pack_dump(workdir.dump, pack, pack.page(1, "Wikipedia:記録", 4, None, "あ" * 9000))
+    assert text_of(workdir.dump, 1) == []
 
 
-def test_strange_text_passes(desk: Desk, pack: ModuleType) -> None:
+def test_strange_text_passes(workdir: Workdir, pack: ModuleType) -> None:
     texts = ["か" + "\u3099" * 1_000_000, "日" * 400_000, GOOD]
     pack_dump(
-        desk.dump, pack, "".join(pack.page(i, "題", 0, None, text) for i, text in enumerate(texts))
+        workdir.dump,
+        pack,
+        "".join(pack.page(i, "題", 0, None, text) for i, text in enumerate(texts)),
     )
-    assert text_of(desk.dump, 1) == [[text] for text in texts]
+    assert text_of(workdir.dump, 1) == [[text] for text in texts]
 
 
 @pytest.mark.parametrize("unit_bytes", [1, 10**9])
 def test_a_damaged_stream_is_passed_over_whatever_the_cut(
-    unit_bytes: int, desk: Desk, streams: list[bytes]
+    unit_bytes: int, workdir: Workdir, streams: list[bytes]
 ) -> None:
     raw = bytearray(b"".join([streams[0], streams[1], streams[1], streams[2], streams[3]]))
     start = len(streams[0]) + len(streams[1])
     raw[start + len(streams[1]) // 2] ^= 0xFF
-    desk.dump.write_bytes(bytes(raw))
-    faults = Faults("skip")
+    workdir.dump.write_bytes(bytes(raw))
+    faults = BadInput("skip")
     titles = [
-        document[0] for document in text_of(desk.dump, unit_bytes, title="line", faults=faults)
+        document[0] for document in text_of(workdir.dump, unit_bytes, title="line", faults=faults)
     ]
     assert titles == ["霧浜県", "灯野川", "駅伝競走"]
     assert faults.counts == {"stream_damaged": 1}
-    assert f"{desk.dump}: damaged bz2 stream at byte {start} " in faults.places["stream_damaged"][0]
+    assert (
+        f"{workdir.dump}: damaged bz2 stream at byte {start} " in faults.places["stream_damaged"][0]
+    )
 
 
-def test_a_file_that_was_cut_since_then_is_told(desk: Desk) -> None:
-    piece = pieces_of(desk.dump, 10**9)[0]
-    desk.dump.write_bytes(desk.dump.read_bytes()[: piece["start"] + 50])
-    faults = Faults("skip")
+def test_a_file_that_was_cut_since_then_is_told(workdir: Workdir) -> None:
+    piece = pieces_of(workdir.dump, 10**9)[0]
+    workdir.dump.write_bytes(workdir.dump.read_bytes()[: piece["start"] + 50])
+    faults = BadInput("skip")
     assert list(wikipedia.documents(piece, faults, "default")) == []
     assert f"the bz2 stream at byte {piece['start']} is cut" in faults.places["stream_damaged"][0]
 
 
-def test_what_is_no_page_is_told(desk: Desk, pack: ModuleType) -> None:
-    pack_dump(desk.dump, pack, "<!DOCTYPE x>" + pack.page(1, "題", 0, None, GOOD), "\0" * 10_000)
-    faults = Faults("skip")
-    assert text_of(desk.dump, 1, faults=faults) == [[GOOD]]
+def test_what_is_no_page_is_told(workdir: Workdir, pack: ModuleType) -> None:
+    pack_dump(workdir.dump, pack, "<!DOCTYPE x>" + pack.page(1, "題", 0, None, GOOD), "\0" * 10_000)
+    faults = BadInput("skip")
+    assert text_of(workdir.dump, 1, faults=faults) == [[GOOD]]
     assert faults.counts == {"page_malformed": 2}
 
 
 @pytest.mark.parametrize("mode", ["default", "article"])
 def test_entities_of_a_document_type_are_neither_expanded_nor_fetched(
-    mode: str, desk: Desk, pack: ModuleType
+    mode: str, workdir: Workdir, pack: ModuleType
 ) -> None:
-    secret = desk.folder / "secret.txt"
+    secret = workdir.folder / "secret.txt"
     secret.write_text("秘密である。", encoding="utf-8")
     bombs = "".join(f'<!ENTITY e{i + 1} "{f"&e{i};" * 10}">' for i in range(9))
     entities = f'<!ENTITY e0 "笑">{bombs}<!ENTITY file SYSTEM "{secret.as_uri()}">'
     page = pack.page(1, "題", 0, None, GOOD).replace(GOOD, "&e9;と&file;である。")
     header = f"<!DOCTYPE mediawiki [{entities}]>\n{pack.HEADER}"
-    pack_dump(desk.dump, pack, page, header=header)
+    pack_dump(workdir.dump, pack, page, header=header)
     escaped = "&amp;" if mode == "article" else "&"
-    assert text_of(desk.dump, 1, mode) == [[f"{escaped}e9;と{escaped}file;である。"]]
+    assert text_of(workdir.dump, 1, mode) == [[f"{escaped}e9;と{escaped}file;である。"]]
 
 
-def test_a_header_without_namespaces_is_refused(desk: Desk, pack: ModuleType) -> None:
-    pack_dump(desk.dump, pack, pack.page(1, "題", 0, None, GOOD), header="<mediawiki>\n")
-    assert "names no namespaces" in refusal(desk.dump)
+def test_a_header_without_namespaces_is_refused(workdir: Workdir, pack: ModuleType) -> None:
+    pack_dump(workdir.dump, pack, pack.page(1, "題", 0, None, GOOD), header="<mediawiki>\n")
+    assert "names no namespaces" in refusal(workdir.dump)
 
 
-def test_an_empty_range_has_no_documents(desk: Desk) -> None:
-    piece = pieces_of(desk.dump, 1)[0]
+def test_an_empty_range_has_no_documents(workdir: Workdir) -> None:
+    piece = pieces_of(workdir.dump, 1)[0]
     empty = piece | {"end": piece["start"]}
-    assert list(wikipedia.documents(empty, Faults("stop"), "default")) == []
+    assert list(wikipedia.documents(empty, BadInput("stop"), "default")) == []
 
 
 def test_memory_does_not_depend_on_the_range(
-    desk: Desk, pack: ModuleType, monkeypatch: pytest.MonkeyPatch
+    workdir: Workdir, pack: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A page of 16 MB, then streams of a megabyte, under bounds of 2 MB; and the half of it."""
     monkeypatch.setattr(multistream, "HELD", 2 << 20)
@@ -408,11 +418,11 @@ def test_memory_does_not_depend_on_the_range(
     )
     peaks = []
     for number in (4, 12):
-        desk.dump.write_bytes(b"".join([header, huge, one * number, last]))
+        workdir.dump.write_bytes(b"".join([header, huge, one * number, last]))
         tracemalloc.start()
         try:
-            faults = Faults("skip")
-            assert len(text_of(desk.dump, 10**9, faults=faults)) == number + 1
+            faults = BadInput("skip")
+            assert len(text_of(workdir.dump, 10**9, faults=faults)) == number + 1
             assert faults.counts == {"page_too_large": 1}
             peaks.append(tracemalloc.get_traced_memory()[1])
         finally:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kit.cluster import update
+from kit.cluster import amend_queued
 from kit.store.files import write_json
 from kit.store.paths import Run
 
@@ -50,7 +50,7 @@ def running(slurm: Slurm, run: Run) -> Iterator[str]:
 def test_a_pending_job_gets_another_partition_and_time_limit(
     slurm: Slurm, run: Run, pending: str
 ) -> None:
-    lines = update.follow(run, {PARTITION: "high", MINUTES: 7})
+    lines = amend_queued.apply(run, {PARTITION: "high", MINUTES: 7})
     assert lines == [
         f"job {pending}: Slurm has Partition=high",
         f"job {pending}: Slurm has TimeLimit=7",
@@ -62,7 +62,7 @@ def test_a_pending_job_gets_another_partition_and_time_limit(
 def test_what_slurm_refuses_of_a_running_job_is_said_with_what_to_do(
     slurm: Slurm, run: Run, running: str
 ) -> None:
-    refused, taken, remedy = update.follow(run, {PARTITION: "high", MINUTES: 7})
+    refused, taken, remedy = amend_queued.apply(run, {PARTITION: "high", MINUTES: 7})
     assert refused.startswith(f"job {running}: Slurm refuses Partition=high (")
     assert taken == f"job {running}: Slurm has TimeLimit=7"
     assert f"keeps the {PARTITION} that it was submitted with" in remedy
@@ -75,7 +75,7 @@ def test_ranks_are_of_the_next_submission_and_steps_of_the_next_attempt(
     slurm: Slurm, run: Run, running: str
 ) -> None:
     changes = {"training.steps": 200, "cluster.training.ranks_per_node": 4}
-    submission, attempt = update.follow(run, changes)
+    submission, attempt = amend_queued.apply(run, changes)
     assert "keeps the cluster.training.ranks_per_node that it" in submission
     assert "the new training.steps from its next attempt on" in attempt
 
@@ -84,4 +84,4 @@ def test_of_a_job_that_has_ended_nothing_is_said(slurm: Slurm, run: Run) -> None
     job = submit(slurm, run)
     slurm.run("scancel", job)
     slurm.wait(job, "CANCELLED")
-    assert update.follow(run, {MINUTES: 7}) == []
+    assert amend_queued.apply(run, {MINUTES: 7}) == []

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from jobs import train
-from kit.cluster import launch, slurm, update
+from kit.cluster import amend_queued, launch, slurm
 from kit.config import amendments
 from kit.config.fields import dotted_keys
 from kit.config.recipe import Recipe
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kit.store.paths import Run
-    from tests.conftest import Desk
+    from tests.conftest import Workdir
 
 NO_ROWS: list[dict[str, Any]] = []
 
 
 @pytest.fixture
-def submitted(desk: Desk) -> Run:
+def submitted(workdir: Workdir) -> Run:
     """The run directory of the small recipe, whose training has begun; without code and packages."""
-    project = resolve.load(desk.recipe_file)
+    project = resolve.load(workdir.recipe_file)
     run = project.run
     write_json(run.recipe, project.recipe.model_dump(mode="json"))
     write_json(run.cluster, project.cluster.model_dump(mode="json"))
@@ -45,9 +45,9 @@ def submitted(desk: Desk) -> Run:
 
 
 @pytest.fixture
-def whole(desk: Desk) -> Run:
+def whole(workdir: Workdir) -> Run:
     """The same with all that a submission writes."""
-    run = directory.prepare(resolve.load(desk.recipe_file))
+    run = directory.prepare(resolve.load(workdir.recipe_file))
     write_json(run.attempt(1).start, {"from_step": 0, "amendments": 0})
     return run
 
@@ -190,64 +190,67 @@ def test_an_amendment_without_a_change_is_a_mistake(submitted: Run) -> None:
     assert "training.steps=200" in refused(submitted)
 
 
-def test_what_is_no_run_directory_is_a_mistake(desk: Desk) -> None:
-    for place in (desk.folder, desk.folder / "nowhere", desk.recipe_file):
+def test_what_is_no_run_directory_is_a_mistake(workdir: Workdir) -> None:
+    for place in (workdir.folder, workdir.folder / "nowhere", workdir.recipe_file):
         with pytest.raises(ConfigError, match="run directory"):
             train.amend_verb(place, ["training.steps=30"])
 
 
-def test_the_unchanged_recipe_is_still_the_runs(desk: Desk, submitted: Run) -> None:
+def test_the_unchanged_recipe_is_still_the_runs(workdir: Workdir, submitted: Run) -> None:
     amend(submitted, "training.steps=30", "cluster.training.minutes=90")
-    project = resolve.load(desk.recipe_file)
+    project = resolve.load(workdir.recipe_file)
     assert (project.recipe.training.steps, project.cluster.training.minutes) == (30, 90)
     directory.prepare(project)
     assert read_json(submitted.recipe)["training"]["steps"] == 30
     assert read_json(submitted.cluster)["training"]["minutes"] == 90
 
 
-def test_a_recipe_that_has_the_new_value_is_the_runs_too(desk: Desk, submitted: Run) -> None:
+def test_a_recipe_that_has_the_new_value_is_the_runs_too(workdir: Workdir, submitted: Run) -> None:
     amend(submitted, "training.steps=30")
-    directory.prepare(resolve.load(desk.recipe_file, ["training.steps=30"]))
+    directory.prepare(resolve.load(workdir.recipe_file, ["training.steps=30"]))
 
 
-def test_a_recipe_with_a_value_the_run_never_had_is_another(desk: Desk, submitted: Run) -> None:
+def test_a_recipe_with_a_value_the_run_never_had_is_another(
+    workdir: Workdir, submitted: Run
+) -> None:
     amend(submitted, "training.steps=30")
     with pytest.raises(RunError, match=r"training\.steps: 30 -> 31"):
-        directory.prepare(resolve.load(desk.recipe_file, ["training.steps=31"]))
+        directory.prepare(resolve.load(workdir.recipe_file, ["training.steps=31"]))
 
 
-def test_the_last_amendment_counts(desk: Desk, submitted: Run) -> None:
+def test_the_last_amendment_counts(workdir: Workdir, submitted: Run) -> None:
     for steps in (30, 20, 10, 40):
         amend(submitted, f"training.steps={steps}")
     for steps in (10, 20, 30, 40):
         assert (
-            resolve.load(desk.recipe_file, [f"training.steps={steps}"]).recipe.training.steps == 40
+            resolve.load(workdir.recipe_file, [f"training.steps={steps}"]).recipe.training.steps
+            == 40
         )
 
 
-def test_an_amended_cluster_counts_on_that_cluster_alone(desk: Desk, submitted: Run) -> None:
+def test_an_amended_cluster_counts_on_that_cluster_alone(workdir: Workdir, submitted: Run) -> None:
     amend(submitted, "cluster.training.minutes=90", "cluster.environment.A=b")
     tree = {"name": "other", "kind": "local", "training": {"ranks_per_node": 2}}
-    other = str(desk.write("other.yaml", tree))
-    assert resolve.load(desk.recipe_file, [], other).cluster.training.minutes == 60
-    own = resolve.load(desk.recipe_file).cluster
+    other = str(workdir.write("other.yaml", tree))
+    assert resolve.load(workdir.recipe_file, [], other).cluster.training.minutes == 60
+    own = resolve.load(workdir.recipe_file).cluster
     assert (own.training.minutes, own.environment) == (90, {"A": "b"})
 
 
-def test_a_newer_value_of_the_cluster_file_stands(desk: Desk, submitted: Run) -> None:
+def test_a_newer_value_of_the_cluster_file_stands(workdir: Workdir, submitted: Run) -> None:
     amend(submitted, "cluster.training.minutes=90")
-    loaded = resolve.load(desk.recipe_file, ["cluster.training.minutes=45"])
+    loaded = resolve.load(workdir.recipe_file, ["cluster.training.minutes=45"])
     assert loaded.cluster.training.minutes == 45
 
 
 def test_a_crash_after_the_record_is_made_good_by_the_next_submission(
-    desk: Desk, submitted: Run
+    workdir: Workdir, submitted: Run
 ) -> None:
     before = submitted.recipe.read_bytes()
     amend(submitted, "training.steps=30")
     submitted.recipe.write_bytes(before)
     assert resolve.read_run(submitted.root).recipe.training.steps == 30
-    directory.prepare(resolve.load(desk.recipe_file))
+    directory.prepare(resolve.load(workdir.recipe_file))
     assert read_json(submitted.recipe)["training"]["steps"] == 30
 
 
@@ -274,31 +277,33 @@ def test_the_same_code_is_no_amendment(whole: Run) -> None:
     assert amendments.recorded(whole) == NO_ROWS
 
 
-def test_a_task_keeps_to_the_snapshot_it_began_with(desk: Desk, whole: Run) -> None:
-    cluster = resolve.load(desk.recipe_file).cluster
+def test_a_task_keeps_to_the_snapshot_it_began_with(workdir: Workdir, whole: Run) -> None:
+    cluster = resolve.load(workdir.recipe_file).cluster
     path = launch.job_environment(whole, cluster)["PYTHONPATH"]
     assert path == str(whole.code.resolve())
     assert path != str(whole.code)
 
 
-def test_before_training_begins_a_submission_takes_the_code_of_the_checkout(desk: Desk) -> None:
-    loaded = resolve.load(desk.recipe_file)
+def test_before_training_begins_a_submission_takes_the_code_of_the_checkout(
+    workdir: Workdir,
+) -> None:
+    loaded = resolve.load(workdir.recipe_file)
     run = directory.prepare(loaded)
     (run.code / "kit" / "errors.py").write_text("", encoding="utf-8")
     directory.prepare(loaded)
     assert (run.code / "kit" / "errors.py").read_text(encoding="utf-8")
 
 
-def test_before_training_begins_a_submission_brings_its_own_recipe(desk: Desk) -> None:
-    run = directory.prepare(resolve.load(desk.recipe_file))
+def test_before_training_begins_a_submission_brings_its_own_recipe(workdir: Workdir) -> None:
+    run = directory.prepare(resolve.load(workdir.recipe_file))
     identity = run.identity.read_bytes()
-    changed = resolve.load(desk.recipe_file, ["tokenizer.vocab_size=1100"])
+    changed = resolve.load(workdir.recipe_file, ["tokenizer.vocab_size=1100"])
     directory.prepare(changed)
     assert read_json(run.recipe)["tokenizer"]["vocab_size"] == 1100
     assert run.identity.read_bytes() == identity
     run.attempt(1).root.mkdir(parents=True)
     with pytest.raises(RunError, match=r"tokenizer\.vocab_size: 1100 -> 1200"):
-        directory.prepare(resolve.load(desk.recipe_file))
+        directory.prepare(resolve.load(workdir.recipe_file))
 
 
 def test_an_attempt_that_began_before_does_not_know_of_it(submitted: Run) -> None:
@@ -308,10 +313,10 @@ def test_an_attempt_that_began_before_does_not_know_of_it(submitted: Run) -> Non
     assert amendments.since(submitted, {"amendments": 1}) == NO_ROWS
 
 
-def test_a_run_whose_end_was_put_off_is_not_done(desk: Desk, submitted: Run) -> None:
+def test_a_run_whose_end_was_put_off_is_not_done(workdir: Workdir, submitted: Run) -> None:
     write_json(submitted.attempt(1).end, {"outcome": "done", "step": 10})
     submitted.checkpoint(10, 1).mkdir(parents=True)
-    recipe = resolve.load(desk.recipe_file).recipe
+    recipe = resolve.load(workdir.recipe_file).recipe
     assert TRAIN.done(submitted, recipe)
     amend(submitted, "training.keep=3")
     assert TRAIN.done(submitted, recipe)
@@ -319,13 +324,15 @@ def test_a_run_whose_end_was_put_off_is_not_done(desk: Desk, submitted: Run) -> 
     assert not TRAIN.done(submitted, recipe)
 
 
-def test_a_run_directory_stands_for_its_recipe_and_cluster(desk: Desk, submitted: Run) -> None:
+def test_a_run_directory_stands_for_its_recipe_and_cluster(
+    workdir: Workdir, submitted: Run
+) -> None:
     amend(submitted, "cluster.training.minutes=90")
-    assert resolve.load(submitted.root) == resolve.load(desk.recipe_file)
+    assert resolve.load(submitted.root) == resolve.load(workdir.recipe_file)
     loaded = resolve.load(submitted.root, ["cluster.arrays.parallel=7"])
     assert loaded.cluster.arrays.parallel == 7
-    local = resolve.load(submitted.root, [], str(desk.folder / "cluster" / "local.yaml"))
-    assert local == resolve.load(desk.recipe_file)
+    local = resolve.load(submitted.root, [], str(workdir.folder / "cluster" / "local.yaml"))
+    assert local == resolve.load(workdir.recipe_file)
 
 
 def test_no_override_changes_the_recipe_of_a_run_directory(submitted: Run) -> None:
@@ -344,14 +351,14 @@ def test_a_job_in_slurm_without_slurm_is_said_to_be_unknown(
 ) -> None:
     write_json(submitted.jobs, {"slurm": {"train": "7"}})
     monkeypatch.setenv("PATH", str(tmp_path))
-    (line,) = update.follow(submitted, {"cluster.training.minutes": 90})
+    (line,) = amend_queued.apply(submitted, {"cluster.training.minutes": 90})
     assert "squeue" in line
     with pytest.raises(ClusterError):
         slurm.live(submitted)
 
 
 def test_without_a_live_job_there_is_nothing_to_say(submitted: Run) -> None:
-    assert update.follow(submitted, {"cluster.training.minutes": 90}) == []
+    assert amend_queued.apply(submitted, {"cluster.training.minutes": 90}) == []
 
 
 def trained(run: Run, steps: int, ended: bool = True) -> None:
@@ -424,7 +431,7 @@ def test_an_end_that_was_amended_may_have_its_schedule_anew(submitted: Run) -> N
     write_json(submitted.attempt(2).start, {"from_step": 5, "amendments": 2})
     training = resolve.read_run(submitted.root).recipe.training
     found = schedule.of_run(submitted, training, lambda its: its.steps_over(0), 2)
-    assert found.pieces == (schedule.Piece(0, 10), schedule.Piece(5, 30))
+    assert found.pieces == (schedule.Segment(0, 10), schedule.Segment(5, 30))
 
 
 def test_an_attempt_that_would_train_at_a_rate_of_zero_says_so(submitted: Run) -> None:
@@ -437,10 +444,10 @@ def test_an_attempt_that_would_train_at_a_rate_of_zero_says_so(submitted: Run) -
 
 
 def test_epochs_of_tokens_that_are_not_made_yet_have_no_outlook(
-    desk: Desk, capsys: pytest.CaptureFixture[str]
+    workdir: Workdir, capsys: pytest.CaptureFixture[str]
 ) -> None:
     epochs = ["training.steps=null", "training.epochs=2"]
-    run = directory.prepare(resolve.load(desk.recipe_file, epochs))
+    run = directory.prepare(resolve.load(workdir.recipe_file, epochs))
     amend(run, "training.epochs=3")
     assert capsys.readouterr().out == "training.epochs: 2.0 -> 3.0\n"
 

@@ -12,15 +12,15 @@ from kit.errors import ConfigError, InputError
 from kit.training.batches import Batches, training_batches, validation_blocks
 
 if TYPE_CHECKING:
-    from tests.conftest import Desk
+    from tests.conftest import Workdir
 
 LENGTH = 4
 
 
-def row(blocks: int) -> tokens.TokenRow:
+def row(blocks: int) -> tokens.TokenStream:
     """A row of `blocks` blocks and a token: the numbers from 0."""
     ids = np.arange(blocks * LENGTH + 1, dtype="<u2")
-    return tokens.TokenRow((ids,), (0, len(ids)))
+    return tokens.TokenStream((ids,), (0, len(ids)))
 
 
 def batches(rank: int, ranks: int, micro: int = 1, seed: int = 0, blocks: int = 20) -> Batches:
@@ -69,25 +69,27 @@ def test_another_seed_reads_in_another_order() -> None:
 
 
 @pytest.mark.parametrize("ranks", [3, 5, 8])
-def test_a_global_batch_that_cannot_be_shared_evenly_is_refused(desk: Desk, ranks: int) -> None:
-    recipe = desk.recipe("model.n_positions=4")
+def test_a_global_batch_that_cannot_be_shared_evenly_is_refused(
+    workdir: Workdir, ranks: int
+) -> None:
+    recipe = workdir.recipe("model.n_positions=4")
     with pytest.raises(ConfigError, match=rf"global_batch=8 is no multiple .* 2 x {ranks}"):
         training_batches(recipe, row(20), 0, ranks)
     assert training_batches(recipe, row(20), 0, 4).accumulation == 1
 
 
-def test_a_training_set_of_no_whole_block_is_refused(desk: Desk) -> None:
-    recipe = desk.recipe("model.n_positions=4")
+def test_a_training_set_of_no_whole_block_is_refused(workdir: Workdir) -> None:
+    recipe = workdir.recipe("model.n_positions=4")
     with pytest.raises(InputError, match=r"1 training tokens are no block of model\.n_positions=4"):
         training_batches(recipe, row(0), 0, 1)
     with pytest.raises(InputError, match="held-out tokens are no block"):
         validation_blocks(recipe, row(0))
 
 
-def test_validation_reads_what_there_is_at_most(desk: Desk) -> None:
-    recipe = desk.recipe("model.n_positions=4")
+def test_validation_reads_what_there_is_at_most(workdir: Workdir) -> None:
+    recipe = workdir.recipe("model.n_positions=4")
     assert validation_blocks(recipe, row(3)) == 3
-    few = desk.recipe("model.n_positions=4", "training.validation_blocks=2")
+    few = workdir.recipe("model.n_positions=4", "training.validation_blocks=2")
     assert validation_blocks(few, row(3)) == 2
-    many = desk.recipe("model.n_positions=4", "training.validation_blocks=9")
+    many = workdir.recipe("model.n_positions=4", "training.validation_blocks=9")
     assert validation_blocks(many, row(3)) == 3

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     import typer
 
     from kit.store.paths import Run
-    from tests.conftest import Desk
+    from tests.conftest import Workdir
 
 
 @pytest.fixture
-def finished(desk: Desk) -> Run:
+def finished(workdir: Workdir) -> Run:
     """The run of the small recipe after its last step."""
-    project = resolve.load(desk.recipe_file)
+    project = resolve.load(workdir.recipe_file)
     run = project.run
     write_json(run.recipe, project.recipe.model_dump(mode="json"))
     write_json(run.cluster, project.cluster.model_dump(mode="json"))
@@ -54,11 +54,11 @@ ACTS = [
 
 @pytest.mark.parametrize("acts", ACTS, ids=lambda acts: f"{acts[0].info.help[:20]}-{acts[1:]}")
 def test_a_command_for_a_begun_run_with_other_settings_is_refused(
-    desk: Desk, finished: Run, acts: tuple[typer.Typer, ...]
+    workdir: Workdir, finished: Run, acts: tuple[typer.Typer, ...]
 ) -> None:
     app, verb, *more = acts
     with pytest.raises(RunError) as refused:
-        said(app, str(verb), str(desk.recipe_file), *map(str, more), "model.n_layer=4")
+        said(app, str(verb), str(workdir.recipe_file), *map(str, more), "model.n_layer=4")
     line = str(refused.value)
     assert line == (
         f"{finished.root}: was begun with another recipe (model.n_layer: 1 -> 4); for a run of its own "
@@ -66,15 +66,15 @@ def test_a_command_for_a_begun_run_with_other_settings_is_refused(
     )
 
 
-def test_the_same_recipe_is_what_it_was(desk: Desk, finished: Run) -> None:
-    assert said(train.app, "submit", str(desk.recipe_file)) == "nothing to submit: all is done\n"
+def test_the_same_recipe_is_what_it_was(workdir: Workdir, finished: Run) -> None:
+    assert said(train.app, "submit", str(workdir.recipe_file)) == "nothing to submit: all is done\n"
     assert "all is done" in said(train.app, "submit", str(finished.root))
 
 
-def test_what_may_be_amended_says_how(desk: Desk, finished: Run) -> None:
+def test_what_may_be_amended_says_how(workdir: Workdir, finished: Run) -> None:
     changes = ("training.validate_every=2", "release.prompts=[駅伝は, 今日は]")
     with pytest.raises(RunError) as refused:
-        said(train.app, "submit", str(desk.recipe_file), *changes)
+        said(train.app, "submit", str(workdir.recipe_file), *changes)
     amend = (
         f"to change this run: python -m jobs.train amend {finished.root} training.validate_every=2 "
         """'release.prompts=["駅伝は", "今日は"]'; for a run of its own add name=small-2"""
@@ -84,26 +84,26 @@ def test_what_may_be_amended_says_how(desk: Desk, finished: Run) -> None:
     assert "training.validate_every: 5 -> 2" in said(train.app, "amend", str(finished.root), *given)
     # Amended, the unchanged file and the changed one are the run's.
     for more in ((), changes):
-        assert "all is done" in said(train.app, "submit", str(desk.recipe_file), *more)
+        assert "all is done" in said(train.app, "submit", str(workdir.recipe_file), *more)
 
 
 def test_the_name_to_give_is_one_that_is_free_and_a_corpus_wants_a_workspace(
-    desk: Desk, finished: Run
+    workdir: Workdir, finished: Run
 ) -> None:
     (finished.root.parent / "small-2").mkdir()
     with pytest.raises(RunError, match=r"add name=small-3 and another workspace=; "):
-        said(pipeline.app, "run", str(desk.recipe_file), "tokenizer.vocab_size=900")
+        said(pipeline.app, "run", str(workdir.recipe_file), "tokenizer.vocab_size=900")
 
 
-def test_no_more_than_three_differences_fit_into_the_line(desk: Desk, finished: Run) -> None:
+def test_no_more_than_three_differences_fit_into_the_line(workdir: Workdir, finished: Run) -> None:
     changes = [f"training.{key}=0.5" for key in ("beta1", "beta2", "clip", "weight_decay")]
     with pytest.raises(RunError, match=r"training\.clip: 1\.0 -> 0\.5; and 1 more\)"):
-        said(train.app, "run", str(desk.recipe_file), *changes)
+        said(train.app, "run", str(workdir.recipe_file), *changes)
 
 
 @pytest.mark.parametrize("app", [pipeline.app, train.app], ids=["pipeline", "train"])
-def test_a_status_says_what_differs(desk: Desk, finished: Run, app: typer.Typer) -> None:
-    asked = ("status", str(desk.recipe_file), "training.learning_rate=5e-4", "--json")
+def test_a_status_says_what_differs(workdir: Workdir, finished: Run, app: typer.Typer) -> None:
+    asked = ("status", str(workdir.recipe_file), "training.learning_rate=5e-4", "--json")
     done = CliRunner().invoke(app, asked, catch_exceptions=False)
     assert done.stderr == (
         f"warning: {finished.root}: was begun with another recipe (training.learning_rate: 0.001 -> "
@@ -111,25 +111,27 @@ def test_a_status_says_what_differs(desk: Desk, finished: Run, app: typer.Typer)
     )
     found = json.loads(done.stdout)
     assert found["differs"] == ["training.learning_rate: 0.001 -> 0.0005"]
-    same = CliRunner().invoke(app, ("status", str(desk.recipe_file), "--json"))
+    same = CliRunner().invoke(app, ("status", str(workdir.recipe_file), "--json"))
     assert same.stderr == ""
     assert not json.loads(same.stdout).get("differs")
 
 
-def test_show_resolves_what_was_asked_and_says_what_differs(desk: Desk, finished: Run) -> None:
-    done = CliRunner().invoke(pipeline.app, ("show", str(desk.recipe_file), "model.n_layer=4"))
+def test_show_resolves_what_was_asked_and_says_what_differs(
+    workdir: Workdir, finished: Run
+) -> None:
+    done = CliRunner().invoke(pipeline.app, ("show", str(workdir.recipe_file), "model.n_layer=4"))
     assert json.loads(done.stdout)["recipe"]["model"]["n_layer"] == 4
     assert "model.n_layer: 1 -> 4" in done.stderr
 
 
-def test_a_run_that_has_not_begun_takes_another_recipe(desk: Desk) -> None:
-    shown = said(train.app, "submit", str(desk.recipe_file), "model.n_layer=4", "--dry-run")
+def test_a_run_that_has_not_begun_takes_another_recipe(workdir: Workdir) -> None:
+    shown = said(train.app, "submit", str(workdir.recipe_file), "model.n_layer=4", "--dry-run")
     assert "train: 2 ranks" in shown
 
 
-def test_a_refused_command_leaves_the_run_as_it_is(desk: Desk, finished: Run) -> None:
+def test_a_refused_command_leaves_the_run_as_it_is(workdir: Workdir, finished: Run) -> None:
     before = sorted(finished.root.rglob("*"))
     with pytest.raises(RunError):
-        said(evaluate.app, "run", str(desk.recipe_file), "training.seed=1", "--verify")
+        said(evaluate.app, "run", str(workdir.recipe_file), "training.seed=1", "--verify")
     assert sorted(finished.root.rglob("*")) == before
     assert read_json(finished.recipe)["training"]["seed"] == 0

@@ -18,41 +18,41 @@ from kit.errors import ConfigError
 from kit.store.files import write_json
 
 if TYPE_CHECKING:
-    from tests.conftest import Desk
+    from tests.conftest import Workdir
 
 RECIPES = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 CLUSTERS = sorted((Path(__file__).parents[2] / "configs/cluster").glob("*.yaml"))
 
 
-def mistake(desk: Desk, *overrides: str) -> str:
+def mistake(workdir: Workdir, *overrides: str) -> str:
     """The one line that answers the recipe with these overrides."""
     with pytest.raises(ConfigError) as caught:
-        load_recipe(desk.recipe_file, list(overrides))
+        load_recipe(workdir.recipe_file, list(overrides))
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
-def mistakes(desk: Desk, *overrides: str) -> list[str]:
+def mistakes(workdir: Workdir, *overrides: str) -> list[str]:
     """The lines that answer the recipe with these overrides."""
     with pytest.raises(ConfigError) as caught:
-        load_recipe(desk.recipe_file, list(overrides))
+        load_recipe(workdir.recipe_file, list(overrides))
     return [*caught.value.args]
 
 
-def append(desk: Desk, text: str) -> None:
-    with desk.recipe_file.open("a", encoding="utf-8") as out:
+def append(workdir: Workdir, text: str) -> None:
+    with workdir.recipe_file.open("a", encoding="utf-8") as out:
         out.write(text)
 
 
-def change(desk: Desk, key: str, value: object) -> None:
+def change(workdir: Workdir, key: str, value: object) -> None:
     """Put a value at a dotted key of the recipe file."""
-    tree = yaml.safe_load(desk.recipe_file.read_text(encoding="utf-8"))
+    tree = yaml.safe_load(workdir.recipe_file.read_text(encoding="utf-8"))
     node = tree
     *sections, last = key.split(".")
     for section in sections:
         node = node[section]
     node[last] = value
-    desk.write("small.yaml", tree)
+    workdir.write("small.yaml", tree)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -71,85 +71,85 @@ def test_a_cluster_of_the_kit_loads_by_its_name(path: Path) -> None:
     assert load_cluster(path.stem, RECIPES[0], []).name == path.stem
 
 
-def test_a_loaded_recipe_cannot_be_changed(desk: Desk) -> None:
-    recipe = desk.recipe()
+def test_a_loaded_recipe_cannot_be_changed(workdir: Workdir) -> None:
+    recipe = workdir.recipe()
     with pytest.raises(ValidationError):
         recipe.training.steps = 3  # type: ignore[misc]
 
 
-def test_relative_paths_are_relative_to_the_recipe(desk: Desk) -> None:
-    recipe = desk.recipe()
-    assert recipe.corpus.sources["web"].location == str(desk.web)
-    assert recipe.corpus.sources["jawiki"].location == str(desk.dump)
+def test_relative_paths_are_relative_to_the_recipe(workdir: Workdir) -> None:
+    recipe = workdir.recipe()
+    assert recipe.corpus.sources["web"].location == str(workdir.web)
+    assert recipe.corpus.sources["jawiki"].location == str(workdir.dump)
 
 
 def test_every_path_of_a_file_is_relative_to_it_wherever_you_are(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    workdir: Workdir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (desk.folder / "elsewhere").mkdir()
-    (desk.folder / "index.txt").touch()
-    change(desk, "workspace", "w")
-    change(desk, "corpus.downloads", "../d")
-    change(desk, "corpus.sources.jawiki.index", "index.txt")
-    monkeypatch.chdir(desk.folder / "elsewhere")
+    (workdir.folder / "elsewhere").mkdir()
+    (workdir.folder / "index.txt").touch()
+    change(workdir, "workspace", "w")
+    change(workdir, "corpus.downloads", "../d")
+    change(workdir, "corpus.sources.jawiki.index", "index.txt")
+    monkeypatch.chdir(workdir.folder / "elsewhere")
     recipe = load_recipe(Path("../small.yaml"), [])
-    assert recipe.workspace == str(desk.folder / "w")
-    assert recipe.corpus.downloads == str(desk.folder.parent / "d")
-    assert recipe.corpus.sources["jawiki"].index == str(desk.folder / "index.txt")
+    assert recipe.workspace == str(workdir.folder / "w")
+    assert recipe.corpus.downloads == str(workdir.folder.parent / "d")
+    assert recipe.corpus.sources["jawiki"].index == str(workdir.folder / "index.txt")
     assert recipe.training.deepspeed == {"zero_optimization": {"stage": 2}}
 
 
 @pytest.mark.parametrize("here", ["here", "yonder"])
 def test_a_workspace_that_was_meant_for_the_current_directory_is_not_begun_elsewhere(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch, here: str
+    workdir: Workdir, monkeypatch: pytest.MonkeyPatch, here: str
 ) -> None:
-    (desk.folder / f"{here}/w").mkdir(parents=True)
-    monkeypatch.chdir(desk.folder / here)
-    change(desk, "workspace", "w")
-    assert f"write workspace: {here}/w, or make the former" in mistake(desk)
-    assert desk.recipe("workspace=w").workspace == str(desk.folder / f"{here}/w")
-    (desk.folder / "w").mkdir()
-    assert desk.recipe().workspace == str(desk.folder / "w")
+    (workdir.folder / f"{here}/w").mkdir(parents=True)
+    monkeypatch.chdir(workdir.folder / here)
+    change(workdir, "workspace", "w")
+    assert f"write workspace: {here}/w, or make the former" in mistake(workdir)
+    assert workdir.recipe("workspace=w").workspace == str(workdir.folder / f"{here}/w")
+    (workdir.folder / "w").mkdir()
+    assert workdir.recipe().workspace == str(workdir.folder / "w")
 
 
 def test_a_workspace_may_have_the_name_of_a_published_text(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    workdir: Workdir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(desk.folder)
-    recipe = desk.recipe("workspace=jawiki-20220701", "corpus.downloads=cc100-ja")
-    assert recipe.workspace == str(desk.folder / "jawiki-20220701")
-    assert recipe.corpus.downloads == str(desk.folder / "cc100-ja")
+    monkeypatch.chdir(workdir.folder)
+    recipe = workdir.recipe("workspace=jawiki-20220701", "corpus.downloads=cc100-ja")
+    assert recipe.workspace == str(workdir.folder / "jawiki-20220701")
+    assert recipe.corpus.downloads == str(workdir.folder / "cc100-ja")
 
 
 def test_paths_of_overrides_are_relative_to_the_current_directory(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    workdir: Workdir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (desk.folder / "elsewhere").mkdir()
-    monkeypatch.chdir(desk.folder / "elsewhere")
-    recipe = load_recipe(desk.recipe_file, ["corpus.sources.web.location=a.txt", "workspace=w"])
-    assert recipe.corpus.sources["web"].location == str(desk.folder / "elsewhere/a.txt")
-    assert recipe.workspace == str(desk.folder / "elsewhere/w")
+    (workdir.folder / "elsewhere").mkdir()
+    monkeypatch.chdir(workdir.folder / "elsewhere")
+    recipe = load_recipe(workdir.recipe_file, ["corpus.sources.web.location=a.txt", "workspace=w"])
+    assert recipe.corpus.sources["web"].location == str(workdir.folder / "elsewhere/a.txt")
+    assert recipe.workspace == str(workdir.folder / "elsewhere/w")
 
 
-def test_a_url_stays_a_url(desk: Desk) -> None:
-    recipe = desk.recipe("corpus.sources.web.location=https://example.org/a.txt.xz")
+def test_a_url_stays_a_url(workdir: Workdir) -> None:
+    recipe = workdir.recipe("corpus.sources.web.location=https://example.org/a.txt.xz")
     assert recipe.corpus.sources["web"].location == "https://example.org/a.txt.xz"
 
 
-def test_an_override_stands_before_the_file(desk: Desk) -> None:
-    assert desk.recipe("training.steps=77").training.steps == 77
+def test_an_override_stands_before_the_file(workdir: Workdir) -> None:
+    assert workdir.recipe("training.steps=77").training.steps == 77
 
 
-def test_an_override_makes_a_section_that_the_file_lacks(desk: Desk) -> None:
-    assert desk.recipe("release.seed=3").release.seed == 3
+def test_an_override_makes_a_section_that_the_file_lacks(workdir: Workdir) -> None:
+    assert workdir.recipe("release.seed=3").release.seed == 3
 
 
-def test_1e_minus_4_is_a_number(desk: Desk) -> None:
-    assert desk.recipe("training.learning_rate=1e-4").training.learning_rate == 1e-4
+def test_1e_minus_4_is_a_number(workdir: Workdir) -> None:
+    assert workdir.recipe("training.learning_rate=1e-4").training.learning_rate == 1e-4
     # pydantic would forgive the text "1e-4" there, but not where any value may stand
-    text = desk.recipe_file.read_text(encoding="utf-8")
-    desk.recipe_file.write_text(text.replace("zero2.json", "{some_threshold: 1e-4}"))
-    assert desk.recipe().training.deepspeed == {"some_threshold": 1e-4}
+    text = workdir.recipe_file.read_text(encoding="utf-8")
+    workdir.recipe_file.write_text(text.replace("zero2.json", "{some_threshold: 1e-4}"))
+    assert workdir.recipe().training.deepspeed == {"some_threshold": 1e-4}
 
 
 @pytest.mark.parametrize(
@@ -160,9 +160,9 @@ def test_1e_minus_4_is_a_number(desk: Desk) -> None:
     ],
 )  # fmt: skip
 def test_what_yaml_would_turn_into_something_else_is_text(
-    desk: Desk, text: str, value: str
+    workdir: Workdir, text: str, value: str
 ) -> None:
-    assert desk.recipe(f"release.license={text}").release.license == value
+    assert workdir.recipe(f"release.license={text}").release.license == value
 
 
 @pytest.mark.parametrize(
@@ -176,8 +176,8 @@ def test_what_yaml_would_turn_into_something_else_is_text(
         ("1_000", 1000.0),
     ],
 )
-def test_numbers_are_numbers(desk: Desk, text: str, value: float) -> None:
-    assert desk.recipe(f"training.epsilon={text}").training.epsilon == value
+def test_numbers_are_numbers(workdir: Workdir, text: str, value: float) -> None:
+    assert workdir.recipe(f"training.epsilon={text}").training.epsilon == value
 
 
 @pytest.mark.parametrize(
@@ -198,65 +198,68 @@ def test_numbers_are_numbers(desk: Desk, text: str, value: float) -> None:
         " a ",
     ],
 )
-def test_a_text_is_what_the_shell_hands_over(desk: Desk, text: str) -> None:
-    recipe = desk.recipe(
+def test_a_text_is_what_the_shell_hands_over(workdir: Workdir, text: str) -> None:
+    recipe = workdir.recipe(
         f"workspace=/data/{text.replace(':', '')}", f"tracking.experiment={text}",
         f"release.license={text}",
-        f"corpus.sources.jawiki.index={desk.folder}/{text}", f"corpus.downloads={desk.folder}/{text}",
+        f"corpus.sources.jawiki.index={workdir.folder}/{text}", f"corpus.downloads={workdir.folder}/{text}",
     )  # fmt: skip
     assert recipe.workspace == str(Path(f"/data/{text.replace(':', '')}"))
     assert recipe.tracking.experiment == recipe.release.license == text
     assert recipe.corpus.sources["jawiki"].index == recipe.corpus.downloads
-    assert recipe.corpus.downloads == str(desk.folder / text)
-    cluster = load_cluster("local", desk.recipe_file, [f"cluster.environment.A={text}"])
+    assert recipe.corpus.downloads == str(workdir.folder / text)
+    cluster = load_cluster("local", workdir.recipe_file, [f"cluster.environment.A={text}"])
     assert cluster.environment == {"A": text}
 
 
 @pytest.mark.parametrize("name", ["2024", "20240101_01", "1e3"])
-def test_a_name_may_be_a_number(desk: Desk, name: str) -> None:
-    assert desk.recipe(f"name={name}").name == name
-    text = desk.recipe_file.read_text(encoding="utf-8")
-    desk.recipe_file.write_text(text.replace("name: small", f"name: {name}"), encoding="utf-8")
-    assert desk.recipe().name == name
+def test_a_name_may_be_a_number(workdir: Workdir, name: str) -> None:
+    assert workdir.recipe(f"name={name}").name == name
+    text = workdir.recipe_file.read_text(encoding="utf-8")
+    workdir.recipe_file.write_text(text.replace("name: small", f"name: {name}"), encoding="utf-8")
+    assert workdir.recipe().name == name
 
 
-def test_text_of_a_file_stands_as_it_was_written(desk: Desk) -> None:
+def test_text_of_a_file_stands_as_it_was_written(workdir: Workdir) -> None:
     append(
-        desk, "release:\n  license: 012\n  prompts: [2024, 1_0, no, 2.50, '#1', null-a]  # some\n"
+        workdir,
+        "release:\n  license: 012\n  prompts: [2024, 1_0, no, 2.50, '#1', null-a]  # some\n",
     )
-    release = desk.recipe().release
+    release = workdir.recipe().release
     assert release.license == "012"
     assert release.prompts == ["2024", "1_0", "no", "2.50", "#1", "null-a"]
-    path = desk.write("c.yaml", {"name": 7, "kind": "local", "training": {"ranks_per_node": 1}})
+    path = workdir.write("c.yaml", {"name": 7, "kind": "local", "training": {"ranks_per_node": 1}})
     path.write_text(path.read_text() + "environment: {A: 1_0, 2: true}\n", encoding="utf-8")
-    cluster = load_cluster(str(path), desk.recipe_file, [])
+    cluster = load_cluster(str(path), workdir.recipe_file, [])
     assert cluster.name == "7"
     assert cluster.environment == {"A": "1_0", "2": "true"}
 
 
-def test_a_list_is_yaml_without_comments(desk: Desk) -> None:
-    recipe = desk.recipe("release.prompts=[a #b, '#c', 2024, #d]")
+def test_a_list_is_yaml_without_comments(workdir: Workdir) -> None:
+    recipe = workdir.recipe("release.prompts=[a #b, '#c', 2024, #d]")
     assert recipe.release.prompts == ["a #b", "#c", "2024", "#d"]
-    assert "steps='3 # or 4'" in mistake(desk, "training.steps=3 # or 4")
+    assert "steps='3 # or 4'" in mistake(workdir, "training.steps=3 # or 4")
 
 
-def test_a_key_stands_in_a_file_once(desk: Desk) -> None:
-    append(desk, "name: other\n")
-    assert "not YAML (the key name is there twice)" in mistake(desk)
+def test_a_key_stands_in_a_file_once(workdir: Workdir) -> None:
+    append(workdir, "name: other\n")
+    assert "not YAML (the key name is there twice)" in mistake(workdir)
 
 
-def test_an_element_of_a_list_is_overridden_by_its_index(desk: Desk) -> None:
-    change(desk, "tokenizer.candidates", [{"vocab_size": 900}, {"spaces": "article"}])
-    recipe = desk.recipe("tokenizer.candidates.1.vocab_size=4000", "release.prompts.0=駅伝")
+def test_an_element_of_a_list_is_overridden_by_its_index(workdir: Workdir) -> None:
+    change(workdir, "tokenizer.candidates", [{"vocab_size": 900}, {"spaces": "article"}])
+    recipe = workdir.recipe("tokenizer.candidates.1.vocab_size=4000", "release.prompts.0=駅伝")
     assert [v.name for v in recipe.tokenizer.vocabularies()] == [
         "bpe-900-8000-lossless", "bpe-4000-8000-article",
     ]  # fmt: skip
     assert recipe.release.prompts == ["駅伝"]
     for index in ("2", "-1", "first"):
-        line = mistake(desk, f"tokenizer.candidates.{index}.vocab_size=4000")
+        line = mistake(workdir, f"tokenizer.candidates.{index}.vocab_size=4000")
         assert f"tokenizer.candidates has no element {index}; its elements are 0 to 1" in line
-    assert "release.prompts has no element 1;" in mistake(desk, "release.prompts.1=a")
-    assert "corpus.sources.web.mirrors is empty" in mistake(desk, "corpus.sources.web.mirrors.0=a")
+    assert "release.prompts has no element 1;" in mistake(workdir, "release.prompts.1=a")
+    assert "corpus.sources.web.mirrors is empty" in mistake(
+        workdir, "corpus.sources.web.mirrors.0=a"
+    )
 
 
 @pytest.mark.parametrize(
@@ -271,25 +274,25 @@ def test_an_element_of_a_list_is_overridden_by_its_index(desk: Desk) -> None:
     ],
 )
 def test_a_key_of_another_section_is_answered_with_that_section(
-    desk: Desk, override: str, hint: str
+    workdir: Workdir, override: str, hint: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:
-        load(desk.recipe_file, [override], "local")
+        load(workdir.recipe_file, [override], "local")
     assert str(caught.value).startswith(f"override '{override}': unknown key ")
     assert str(caught.value).endswith(f"; {hint}")
 
 
-def test_all_mistakes_are_told_at_once(desk: Desk) -> None:
-    change(desk, "tokens", {"task": 2})
-    change(desk, "model", {"n_layer": "many", "n_embd": 64})
+def test_all_mistakes_are_told_at_once(workdir: Workdir) -> None:
+    change(workdir, "tokens", {"task": 2})
+    change(workdir, "model", {"n_layer": "many", "n_embd": 64})
     with pytest.raises(ConfigError) as caught:
         load(
-            desk.recipe_file,
+            workdir.recipe_file,
             ["training.step=3", "corpus.held_out=2", "tokens", "release.prompts.7=a",
              "cluster.arrays.parallel=0"],
             "local",
         )  # fmt: skip
-    file = desk.recipe_file
+    file = workdir.recipe_file
     assert str(caught.value).split("\n  ") == [
         "8 mistakes",
         "override 'tokens': write section.key=value",
@@ -306,18 +309,18 @@ def test_all_mistakes_are_told_at_once(desk: Desk) -> None:
 
 
 def test_a_deepspeed_file_of_the_kit_is_named_from_any_recipe(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    workdir: Workdir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(desk.folder)
-    found = desk.recipe("training.deepspeed=zero2-offload").training.deepspeed
+    monkeypatch.chdir(workdir.folder)
+    found = workdir.recipe("training.deepspeed=zero2-offload").training.deepspeed
     assert isinstance(found, dict)
     assert found["zero_optimization"]["offload_optimizer"] == {"device": "cpu"}
-    change(desk, "training.deepspeed", "zero2")
-    assert desk.recipe().training.deepspeed != {"zero_optimization": {"stage": 2}}
-    (desk.folder / "deepspeed").mkdir()
-    (desk.folder / "deepspeed/zero2.json").write_text("{}", encoding="utf-8")  # the recipe's own
-    assert desk.recipe().training.deepspeed == {}
-    assert "one of zero2, zero2-offload" in mistake(desk, "training.deepspeed=zero4")
+    change(workdir, "training.deepspeed", "zero2")
+    assert workdir.recipe().training.deepspeed != {"zero_optimization": {"stage": 2}}
+    (workdir.folder / "deepspeed").mkdir()
+    (workdir.folder / "deepspeed/zero2.json").write_text("{}", encoding="utf-8")  # the recipe's own
+    assert workdir.recipe().training.deepspeed == {}
+    assert "one of zero2, zero2-offload" in mistake(workdir, "training.deepspeed=zero4")
 
 
 @pytest.mark.parametrize(
@@ -331,84 +334,86 @@ def test_a_deepspeed_file_of_the_kit_is_named_from_any_recipe(
         ("/data/mlflow.db", "a tracking URI has a scheme: "),
     ],
 )
-def test_mlflow_is_a_uri_or_null(desk: Desk, text: str, remedy: str) -> None:
+def test_mlflow_is_a_uri_or_null(workdir: Workdir, text: str, remedy: str) -> None:
     override = f"tracking.mlflow={text}"
-    assert mistake(desk, override).startswith(f"override '{override}': tracking.mlflow={text!r}: ")
-    assert remedy in mistake(desk, override)
-    change(desk, "tracking.mlflow", text)
-    assert remedy in mistake(desk)
+    assert mistake(workdir, override).startswith(
+        f"override '{override}': tracking.mlflow={text!r}: "
+    )
+    assert remedy in mistake(workdir, override)
+    change(workdir, "tracking.mlflow", text)
+    assert remedy in mistake(workdir)
 
 
-def test_a_workspace_whose_code_python_could_not_find_is_refused(desk: Desk) -> None:
-    override = f"workspace={desk.folder}/a:b"
-    said = mistake(desk, override)
+def test_a_workspace_whose_code_python_could_not_find_is_refused(workdir: Workdir) -> None:
+    override = f"workspace={workdir.folder}/a:b"
+    said = mistake(workdir, override)
     assert said.startswith(
-        f"override '{override}': workspace='{desk.folder}/a:b': a path with a colon"
+        f"override '{override}': workspace='{workdir.folder}/a:b': a path with a colon"
     )
 
 
 @pytest.mark.parametrize(
     "uri", ["workspace", "http://h:5000", "sqlite:////a b/c.db", "file:/mlruns", "databricks://me"]
 )
-def test_a_uri_is_taken_as_it_is(desk: Desk, uri: str) -> None:
-    assert desk.recipe(f"tracking.mlflow={uri}").tracking.mlflow == uri
+def test_a_uri_is_taken_as_it_is(workdir: Workdir, uri: str) -> None:
+    assert workdir.recipe(f"tracking.mlflow={uri}").tracking.mlflow == uri
 
 
-def test_a_run_keeps_what_was_good_when_it_began(desk: Desk) -> None:
-    tree = desk.recipe().model_dump(mode="json")
+def test_a_run_keeps_what_was_good_when_it_began(workdir: Workdir) -> None:
+    tree = workdir.recipe().model_dump(mode="json")
     tree["tracking"]["mlflow"] = "/data/mlruns"
-    write_json(desk.folder / "recipe.json", tree)
-    recipe = read_resolved(desk.folder / "recipe.json", Recipe)
+    write_json(workdir.folder / "recipe.json", tree)
+    recipe = read_resolved(workdir.folder / "recipe.json", Recipe)
     row = {"key": "training.steps", "old": 10, "new": 20}
     assert amendments.on_recipe([row], recipe).tracking.mlflow == "/data/mlruns"
 
 
 def test_a_cluster_of_the_kit_is_named_from_any_recipe(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    workdir: Workdir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(desk.folder)
-    assert load_cluster("mdx", desk.recipe_file, []).kind == "slurm"
+    monkeypatch.chdir(workdir.folder)
+    assert load_cluster("mdx", workdir.recipe_file, []).kind == "slurm"
 
 
-def test_null_and_true_keep_their_meaning(desk: Desk) -> None:
-    recipe = desk.recipe("tracking.mlflow=null", "tracking.tensorboard=false")
+def test_null_and_true_keep_their_meaning(workdir: Workdir) -> None:
+    recipe = workdir.recipe("tracking.mlflow=null", "tracking.tensorboard=false")
     assert recipe.tracking.mlflow is None
     assert recipe.tracking.tensorboard is False
 
 
-def test_an_unknown_key_of_the_file_is_answered_with_the_nearest(desk: Desk) -> None:
-    append(desk, "tokeniser: {}\n")
-    line = mistake(desk)
-    assert str(desk.recipe_file) in line
+def test_an_unknown_key_of_the_file_is_answered_with_the_nearest(workdir: Workdir) -> None:
+    append(workdir, "tokeniser: {}\n")
+    line = mistake(workdir)
+    assert str(workdir.recipe_file) in line
     assert "unknown key tokeniser; did you mean tokenizer?" in line
 
 
-def test_an_unknown_key_of_a_section_is_answered_with_the_nearest(desk: Desk) -> None:
-    change(desk, "training.learning_rte", 1)
-    line = mistake(desk)
-    assert str(desk.recipe_file) in line
+def test_an_unknown_key_of_a_section_is_answered_with_the_nearest(workdir: Workdir) -> None:
+    change(workdir, "training.learning_rte", 1)
+    line = mistake(workdir)
+    assert str(workdir.recipe_file) in line
     assert "unknown key training.learning_rte; did you mean learning_rate?" in line
 
 
-def test_an_unknown_key_far_from_all_is_answered_with_what_is_allowed(desk: Desk) -> None:
-    line = mistake(desk, "tokens.zzzzzz=1")
+def test_an_unknown_key_far_from_all_is_answered_with_what_is_allowed(workdir: Workdir) -> None:
+    line = mistake(workdir, "tokens.zzzzzz=1")
     assert "unknown key tokens.zzzzzz; allowed: tasks" in line
 
 
-def test_an_unknown_key_of_an_override_is_answered_with_the_override(desk: Desk) -> None:
-    line = mistake(desk, "training.stepz=3")
+def test_an_unknown_key_of_an_override_is_answered_with_the_override(workdir: Workdir) -> None:
+    line = mistake(workdir, "training.stepz=3")
     assert line.startswith("override 'training.stepz=3'")
     assert "did you mean steps?" in line
 
 
-def test_an_unknown_section_of_an_override_is_answered_with_the_override(desk: Desk) -> None:
-    line = mistake(desk, "trainin.steps=3")
+def test_an_unknown_section_of_an_override_is_answered_with_the_override(workdir: Workdir) -> None:
+    line = mistake(workdir, "trainin.steps=3")
     assert line.startswith("override 'trainin.steps=3'")
     assert "did you mean training?" in line
 
 
-def test_an_unknown_key_of_a_source_is_answered_with_the_nearest(desk: Desk) -> None:
-    line = mistake(desk, "corpus.sources.web.knd=plaintext")
+def test_an_unknown_key_of_a_source_is_answered_with_the_nearest(workdir: Workdir) -> None:
+    line = mistake(workdir, "corpus.sources.web.knd=plaintext")
     assert line.startswith("override 'corpus.sources.web.knd=plaintext'")
     assert "unknown key corpus.sources.web.knd; did you mean kind?" in line
 
@@ -447,64 +452,64 @@ def test_an_unknown_key_of_a_source_is_answered_with_the_nearest(desk: Desk) -> 
     ],
 )
 def test_a_mistake_within_a_list_or_an_optional_section_is_told(
-    desk: Desk, override: str, answer: str
+    workdir: Workdir, override: str, answer: str
 ) -> None:
-    assert mistake(desk, override).startswith(f"override '{override}': {answer}")
+    assert mistake(workdir, override).startswith(f"override '{override}': {answer}")
 
 
-def test_candidates_are_the_section_but_for_what_they_name(desk: Desk) -> None:
-    recipe = desk.recipe("tokenizer.candidates=[{vocab_size: 900}, {spaces: article}, {}]")
+def test_candidates_are_the_section_but_for_what_they_name(workdir: Workdir) -> None:
+    recipe = workdir.recipe("tokenizer.candidates=[{vocab_size: 900}, {spaces: article}, {}]")
     assert [vocabulary.name for vocabulary in recipe.tokenizer.vocabularies()] == [
         "bpe-900-8000-lossless", "bpe-1200-8000-article", "bpe-1200-8000-lossless",
     ]  # fmt: skip
-    assert len(desk.recipe().tokenizer.vocabularies()) == 1
+    assert len(workdir.recipe().tokenizer.vocabularies()) == 1
 
 
-def test_an_unknown_key_of_a_cluster_override_is_answered_as_it_was_typed(desk: Desk) -> None:
+def test_an_unknown_key_of_a_cluster_override_is_answered_as_it_was_typed(workdir: Workdir) -> None:
     with pytest.raises(ConfigError) as caught:
-        load_cluster("local", desk.recipe_file, ["cluster.training.ranks_per_nod=2"])
+        load_cluster("local", workdir.recipe_file, ["cluster.training.ranks_per_nod=2"])
     assert str(caught.value).startswith("override 'cluster.training.ranks_per_nod=2'")
     assert "did you mean ranks_per_node?" in str(caught.value)
 
 
-def test_an_unknown_key_of_a_cluster_file_is_answered_with_the_file(desk: Desk) -> None:
+def test_an_unknown_key_of_a_cluster_file_is_answered_with_the_file(workdir: Workdir) -> None:
     tree = {"name": "odd", "kind": "local", "training": {"ranks_per_node": 1}, "arays": {}}
-    path = desk.write("odd.yaml", tree)
+    path = workdir.write("odd.yaml", tree)
     with pytest.raises(ConfigError, match="unknown key arays; did you mean arrays") as caught:
-        load_cluster(str(path), desk.recipe_file, [])
+        load_cluster(str(path), workdir.recipe_file, [])
     assert str(path) in str(caught.value)
 
 
-def test_a_cluster_override_leaves_the_recipe_alone(desk: Desk) -> None:
+def test_a_cluster_override_leaves_the_recipe_alone(workdir: Workdir) -> None:
     overrides = ["cluster.training.ranks_per_node=3", "training.steps=4"]
-    assert load_recipe(desk.recipe_file, overrides).training.steps == 4
-    assert load_cluster("local", desk.recipe_file, overrides).training.ranks == 3
+    assert load_recipe(workdir.recipe_file, overrides).training.steps == 4
+    assert load_cluster("local", workdir.recipe_file, overrides).training.ranks == 3
 
 
-def test_a_value_of_the_wrong_type_is_answered_with_key_and_value(desk: Desk) -> None:
-    line = mistake(desk, "training.steps=many")
+def test_a_value_of_the_wrong_type_is_answered_with_key_and_value(workdir: Workdir) -> None:
+    line = mistake(workdir, "training.steps=many")
     assert line.startswith("override 'training.steps=many'")
     assert "training.steps='many'" in line
     assert "integer" in line
-    change(desk, "corpus.held_out", 0.9)
-    line = mistake(desk)
-    assert line.startswith(str(desk.recipe_file))
+    change(workdir, "corpus.held_out", 0.9)
+    line = mistake(workdir)
+    assert line.startswith(str(workdir.recipe_file))
     assert "corpus.held_out=0.9: input should be less than 0.5" in line
 
 
-def test_values_that_do_not_fit_each_other_are_answered_with_the_override(desk: Desk) -> None:
-    line = mistake(desk, "training.global_batch=7")
+def test_values_that_do_not_fit_each_other_are_answered_with_the_override(workdir: Workdir) -> None:
+    line = mistake(workdir, "training.global_batch=7")
     assert "global_batch=7 is no multiple of micro_batch=2" in line
     assert line.startswith("override 'training.global_batch=7'")
 
 
-def test_a_missing_key_is_named(desk: Desk) -> None:
-    change(desk, "model", {"n_embd": 64, "n_head": 2})
-    assert "model.n_layer: field required (number of layers)" in mistake(desk)
+def test_a_missing_key_is_named(workdir: Workdir) -> None:
+    change(workdir, "model", {"n_embd": 64, "n_head": 2})
+    assert "model.n_layer: field required (number of layers)" in mistake(workdir)
 
 
-def test_all_that_an_empty_recipe_needs_is_told_at_once(desk: Desk) -> None:
-    path = desk.write("empty.yaml", {"corpus": {}, "training": {"learning_rate": "much"}})
+def test_all_that_an_empty_recipe_needs_is_told_at_once(workdir: Workdir) -> None:
+    path = workdir.write("empty.yaml", {"corpus": {}, "training": {"learning_rate": "much"}})
     with pytest.raises(ConfigError) as caught:
         load_recipe(path, [])
     found = [line.removeprefix(f"{path}: ").split(" (")[0] for line in caught.value.args]
@@ -518,7 +523,7 @@ def test_all_that_an_empty_recipe_needs_is_told_at_once(desk: Desk) -> None:
         "training.learning_rate='much': input should be a valid number, unable to parse string as a number",
         "training: give steps or epochs",
     ]
-    cluster = desk.write("c.yaml", {"device": "gpu"})
+    cluster = workdir.write("c.yaml", {"device": "gpu"})
     with pytest.raises(ConfigError) as caught:
         load_cluster(str(cluster), path, [])
     assert [line.split(" (")[0].removeprefix(f"{cluster}: ") for line in caught.value.args] == [
@@ -529,8 +534,8 @@ def test_all_that_an_empty_recipe_needs_is_told_at_once(desk: Desk) -> None:
     ]
 
 
-def test_a_recipe_needs_a_name_a_workspace_texts_a_shape_and_an_end(desk: Desk) -> None:
-    tree = yaml.safe_load(desk.recipe_file.read_text(encoding="utf-8"))
+def test_a_recipe_needs_a_name_a_workspace_texts_a_shape_and_an_end(workdir: Workdir) -> None:
+    tree = yaml.safe_load(workdir.recipe_file.read_text(encoding="utf-8"))
     short = {
         "name": "short",
         "workspace": "work",
@@ -538,134 +543,138 @@ def test_a_recipe_needs_a_name_a_workspace_texts_a_shape_and_an_end(desk: Desk) 
         "model": {key: tree["model"][key] for key in ("n_layer", "n_embd", "n_head")},
         "training": {"steps": 10},
     }
-    recipe = load_recipe(desk.write("short.yaml", short), [])
+    recipe = load_recipe(workdir.write("short.yaml", short), [])
     assert recipe.training.learning_rate == 3e-4
     assert recipe.tokenizer.vocab_size == 50_000
     assert recipe.training.deepspeed == load_recipe(RECIPES[0], []).training.deepspeed
 
 
 def test_all_that_has_no_effect_and_all_files_that_are_not_there_are_told_at_once(
-    desk: Desk,
+    workdir: Workdir,
 ) -> None:
-    line = mistakes(desk, "corpus.sources.web.title=drop", "tokenizer.choose.margin=0.1")
+    line = mistakes(workdir, "corpus.sources.web.title=drop", "tokenizer.choose.margin=0.1")
     assert [text.split(": ")[0] for text in line] == [
         "override 'corpus.sources.web.title=drop'",
         "override 'tokenizer.choose.margin=0.1'",
     ]
-    change(desk, "corpus.sources.web.location", "jawiki-20220701")
-    change(desk, "training.deepspeed", "zero4")
-    kind, deepspeed = mistakes(desk)
+    change(workdir, "corpus.sources.web.location", "jawiki-20220701")
+    change(workdir, "training.deepspeed", "zero4")
+    kind, deepspeed = mistakes(workdir)
     assert "corpus.sources.web.kind='plaintext'" in kind
     assert "training.deepspeed=zero4" in deepspeed
 
 
-def test_steps_or_epochs_must_be_given(desk: Desk) -> None:
-    assert "give steps or epochs" in mistake(desk, "training.steps=null")
+def test_steps_or_epochs_must_be_given(workdir: Workdir) -> None:
+    assert "give steps or epochs" in mistake(workdir, "training.steps=null")
 
 
-def test_epochs_become_steps(desk: Desk) -> None:
-    training = desk.recipe("training.steps=null", "training.epochs=1.5").training
+def test_epochs_become_steps(workdir: Workdir) -> None:
+    training = workdir.recipe("training.steps=null", "training.epochs=1.5").training
     assert training.steps_over(blocks=100) == 19  # 150 blocks by 8, and a started step counts
 
 
-def test_infinity_is_no_learning_rate(desk: Desk) -> None:
-    mistake(desk, "training.learning_rate=.inf")
-    mistake(desk, "training.learning_rate=1e999")
+def test_infinity_is_no_learning_rate(workdir: Workdir) -> None:
+    mistake(workdir, "training.learning_rate=.inf")
+    mistake(workdir, "training.learning_rate=1e999")
 
 
 @pytest.mark.parametrize(
     "override", ["training.steps", "=3", "training..steps=3", "training steps=3"]
 )
-def test_an_override_that_is_none_is_answered_with_its_form(desk: Desk, override: str) -> None:
-    assert "write section.key=value" in mistake(desk, override)
+def test_an_override_that_is_none_is_answered_with_its_form(
+    workdir: Workdir, override: str
+) -> None:
+    assert "write section.key=value" in mistake(workdir, override)
 
 
-def test_an_override_inside_a_value_says_so(desk: Desk) -> None:
-    assert "steps is a value, not a section" in mistake(desk, "training.steps.x=1")
+def test_an_override_inside_a_value_says_so(workdir: Workdir) -> None:
+    assert "steps is a value, not a section" in mistake(workdir, "training.steps.x=1")
 
 
-def test_an_override_into_an_empty_section_of_the_file_is_taken(desk: Desk) -> None:
-    append(desk, "release:\n")
-    assert load_recipe(desk.recipe_file, ["release.seed=3"]).release.seed == 3
+def test_an_override_into_an_empty_section_of_the_file_is_taken(workdir: Workdir) -> None:
+    append(workdir, "release:\n")
+    assert load_recipe(workdir.recipe_file, ["release.seed=3"]).release.seed == 3
 
 
-def test_a_missing_recipe_is_a_mistake(desk: Desk) -> None:
-    desk.recipe_file.unlink()
-    assert "there is no such file" in mistake(desk)
+def test_a_missing_recipe_is_a_mistake(workdir: Workdir) -> None:
+    workdir.recipe_file.unlink()
+    assert "there is no such file" in mistake(workdir)
 
 
-def test_a_folder_is_no_recipe(desk: Desk) -> None:
-    desk.recipe_file.unlink()
-    desk.recipe_file.mkdir()
-    assert "cannot be read" in mistake(desk)
+def test_a_folder_is_no_recipe(workdir: Workdir) -> None:
+    workdir.recipe_file.unlink()
+    workdir.recipe_file.mkdir()
+    assert "cannot be read" in mistake(workdir)
 
 
-def test_what_is_not_yaml_is_answered_with_the_line(desk: Desk) -> None:
-    desk.recipe_file.write_text("name: a\ncorpus: [1,\n", encoding="utf-8")
-    assert ", line 3: not YAML" in mistake(desk)
+def test_what_is_not_yaml_is_answered_with_the_line(workdir: Workdir) -> None:
+    workdir.recipe_file.write_text("name: a\ncorpus: [1,\n", encoding="utf-8")
+    assert ", line 3: not YAML" in mistake(workdir)
 
 
-def test_a_control_character_is_not_yaml(desk: Desk) -> None:
-    append(desk, "release: {license: \x01}\n")
-    assert str(desk.recipe_file) in mistake(desk)
+def test_a_control_character_is_not_yaml(workdir: Workdir) -> None:
+    append(workdir, "release: {license: \x01}\n")
+    assert str(workdir.recipe_file) in mistake(workdir)
 
 
-def test_what_is_not_utf8_is_answered_with_the_place(desk: Desk) -> None:
-    desk.recipe_file.write_bytes("name: 日本".encode("cp932"))
-    assert "byte 6 is not UTF-8" in mistake(desk)
+def test_what_is_not_utf8_is_answered_with_the_place(workdir: Workdir) -> None:
+    workdir.recipe_file.write_bytes("name: 日本".encode("cp932"))
+    assert "byte 6 is not UTF-8" in mistake(workdir)
 
 
 @pytest.mark.parametrize("text", ["", "just words\n", "- a\n- b\n"])
-def test_yaml_without_sections_is_a_mistake(desk: Desk, text: str) -> None:
-    desk.recipe_file.write_text(text, encoding="utf-8")
-    assert "holds no sections" in mistake(desk)
+def test_yaml_without_sections_is_a_mistake(workdir: Workdir, text: str) -> None:
+    workdir.recipe_file.write_text(text, encoding="utf-8")
+    assert "holds no sections" in mistake(workdir)
 
 
 @pytest.mark.parametrize("key", ["corpus", "corpus.sources", "corpus.sources.web", "training"])
 @pytest.mark.parametrize("value", [3, "text", ["a"]], ids=repr)
-def test_a_value_where_a_section_belongs_is_a_mistake(desk: Desk, key: str, value: object) -> None:
-    change(desk, key, value)
-    assert key in mistake(desk)
+def test_a_value_where_a_section_belongs_is_a_mistake(
+    workdir: Workdir, key: str, value: object
+) -> None:
+    change(workdir, key, value)
+    assert key in mistake(workdir)
 
 
 def test_an_unknown_cluster_is_answered_with_the_known(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    workdir: Workdir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(desk.folder)
+    monkeypatch.chdir(workdir.folder)
     with pytest.raises(
         ConfigError, match=r"--cluster mdy: .*known clusters: local, local-gpu, mdx;"
     ):
-        load_cluster("mdy", desk.recipe_file, [])
+        load_cluster("mdy", workdir.recipe_file, [])
 
 
-def test_the_deepspeed_file_becomes_part_of_the_recipe(desk: Desk) -> None:
-    assert desk.recipe().training.deepspeed == {"zero_optimization": {"stage": 2}}
+def test_the_deepspeed_file_becomes_part_of_the_recipe(workdir: Workdir) -> None:
+    assert workdir.recipe().training.deepspeed == {"zero_optimization": {"stage": 2}}
 
 
 @pytest.mark.parametrize("text", ["{", "", "[1]", "3"])
-def test_a_deepspeed_file_that_is_no_json_object_is_a_mistake(desk: Desk, text: str) -> None:
-    (desk.folder / "zero2.json").write_text(text, encoding="utf-8")
-    line = mistake(desk)
+def test_a_deepspeed_file_that_is_no_json_object_is_a_mistake(workdir: Workdir, text: str) -> None:
+    (workdir.folder / "zero2.json").write_text(text, encoding="utf-8")
+    line = mistake(workdir)
     assert "training.deepspeed=" in line
     assert "zero2.json" in line
 
 
-def test_a_missing_deepspeed_file_is_a_mistake(desk: Desk) -> None:
-    (desk.folder / "zero2.json").unlink()
-    assert "training.deepspeed=" in mistake(desk)
+def test_a_missing_deepspeed_file_is_a_mistake(workdir: Workdir) -> None:
+    (workdir.folder / "zero2.json").unlink()
+    assert "training.deepspeed=" in mistake(workdir)
 
 
-def test_a_deepspeed_override_may_name_another_file(desk: Desk) -> None:
-    other = desk.folder / "other.json"
+def test_a_deepspeed_override_may_name_another_file(workdir: Workdir) -> None:
+    other = workdir.folder / "other.json"
     other.write_text('{"prescale_gradients": true}', encoding="utf-8")
-    recipe = desk.recipe(f"training.deepspeed={other}")
+    recipe = workdir.recipe(f"training.deepspeed={other}")
     assert recipe.training.deepspeed == {"prescale_gradients": True}
 
 
-def test_differing_keys_are_named_with_both_values(desk: Desk) -> None:
+def test_differing_keys_are_named_with_both_values(workdir: Workdir) -> None:
     one, other = (
-        desk.recipe(),
-        desk.recipe("training.steps=11", "corpus.sources.web.kind=wikipedia"),
+        workdir.recipe(),
+        workdir.recipe("training.steps=11", "corpus.sources.web.kind=wikipedia"),
     )
     assert differing_keys(one, one) == []
     assert differing_keys(one, other) == [
@@ -674,21 +683,21 @@ def test_differing_keys_are_named_with_both_values(desk: Desk) -> None:
     ]
 
 
-def test_a_source_that_is_gone_is_a_difference(desk: Desk) -> None:
-    one = desk.recipe()
+def test_a_source_that_is_gone_is_a_difference(workdir: Workdir) -> None:
+    one = workdir.recipe()
     kept = {"web": one.corpus.sources["web"]}
     other = one.model_copy(update={"corpus": one.corpus.model_copy(update={"sources": kept})})
     assert any("corpus.sources.jawiki" in line for line in differing_keys(one, other))
 
 
-def test_a_resolved_recipe_comes_back_from_its_json(desk: Desk) -> None:
-    recipe = desk.recipe("training.learning_rate=1e-4", "tracking.mlflow=null")
-    write_json(desk.folder / "recipe.json", recipe.model_dump(mode="json"))
-    assert read_resolved(desk.folder / "recipe.json", Recipe) == recipe
+def test_a_resolved_recipe_comes_back_from_its_json(workdir: Workdir) -> None:
+    recipe = workdir.recipe("training.learning_rate=1e-4", "tracking.mlflow=null")
+    write_json(workdir.folder / "recipe.json", recipe.model_dump(mode="json"))
+    assert read_resolved(workdir.folder / "recipe.json", Recipe) == recipe
 
 
-def test_a_resolved_cluster_comes_back_from_its_json(desk: Desk) -> None:
-    cluster = load_cluster("local", desk.recipe_file, ["cluster.environment.A=b"])
+def test_a_resolved_cluster_comes_back_from_its_json(workdir: Workdir) -> None:
+    cluster = load_cluster("local", workdir.recipe_file, ["cluster.environment.A=b"])
     assert cluster.environment == {"A": "b"}
-    write_json(desk.folder / "cluster.json", cluster.model_dump(mode="json"))
-    assert read_resolved(desk.folder / "cluster.json", Cluster) == cluster
+    write_json(workdir.folder / "cluster.json", cluster.model_dump(mode="json"))
+    assert read_resolved(workdir.folder / "cluster.json", Cluster) == cluster

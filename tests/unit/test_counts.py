@@ -16,7 +16,7 @@ from tokenizers import Tokenizer, models, trainers
 
 from kit.errors import InputError
 from kit.store.files import file_hash
-from kit.tokenizer import assemble, counts
+from kit.tokenizer import counts, huggingface
 from kit.tokenizer.count import count
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ COUNTED = st.dictionaries(
 )
 
 
-def joined(chunks: Iterable[counts.Chunk]) -> dict[str, int]:
+def joined(chunks: Iterable[counts.CountBatch]) -> dict[str, int]:
     """The counts of chunks, which must be in order and name no word twice."""
     found = list(chunks)
     words = [word for chunk in found for word in chunk.words]
@@ -68,9 +68,9 @@ def test_words_and_counts_that_differ_in_length_are_refused(tmp_path: Path) -> N
 def theirs(texts: Iterable[str], spaces: str) -> dict[str, int]:
     """The words that HF's BpeTrainer counts in surface text."""
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = assemble.pre_tokenizer(spaces)
+    tokenizer.pre_tokenizer = huggingface.pre_tokenizer(spaces)
     trainer = trainers.BpeTrainer(vocab_size=1, show_progress=False)
-    tokenizer.train_from_iterator((assemble.surface(text, spaces) for text in texts), trainer)
+    tokenizer.train_from_iterator((huggingface.surface(text, spaces) for text in texts), trainer)
     found: dict[str, int] = json.loads(trainer.__getstate__())["BpeTrainer"]["words"]
     return found
 

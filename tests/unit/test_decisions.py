@@ -9,7 +9,7 @@ import pytest
 
 from kit.cluster import decisions
 from kit.cluster.decisions import Decision, decide_task, decide_training
-from kit.cluster.jobs import Job, begin_anew
+from kit.cluster.jobs import Job, clear_previous_outcome
 from kit.cluster.state import JobState
 from kit.config.cluster import Cluster, TaskResources, TrainingResources
 from kit.relay.snapshot import snapshot
@@ -334,15 +334,15 @@ def test_a_task_that_met_a_mistake_of_the_users_is_not_retried(run: Run) -> None
 
 def test_a_new_submission_of_training_removes_a_stop(run: Run) -> None:
     run.stop.touch()
-    begin_anew(run, [Job("tokenize", lambda run, task, tasks: None, 4, "arrays")])
+    clear_previous_outcome(run, [Job("tokenize", lambda run, task, tasks: None, 4, "arrays")])
     assert run.stop.exists()
-    begin_anew(run, [Job("train", lambda run, task, tasks: None, 1, "training")])
+    clear_previous_outcome(run, [Job("train", lambda run, task, tasks: None, 1, "training")])
     assert not run.stop.exists()
 
 
 def test_a_new_submission_forgets_old_mistakes(run: Run) -> None:
     fail(run, "preprocess", "9.0")
-    begin_anew(run, [Job("preprocess", lambda run, task, tasks: None)])
+    clear_previous_outcome(run, [Job("preprocess", lambda run, task, tasks: None)])
     assert task(run, 1).requeue
 
 

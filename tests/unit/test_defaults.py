@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import Field
 
-from kit.config.defaults import Given
+from kit.config.defaults import NonDefaults
 from kit.config.recipe import Corpus, Filters, Length, Normalise, Release, Source
 from kit.config.section import Section
 from kit.config.tokenizer import Candidate, Choice, Tokenizer
@@ -41,15 +41,15 @@ FULL = {"wool": 1, "dye": None, "tags": []}
 
 
 def test_what_has_its_default_is_left_out_however_it_came_about() -> None:
-    assert Given(Loom(threads=1)) == {"threads": 1}
-    assert Given(Loom(threads=1, yarn=Yarn(wool=2), spare=None, basket=[])) == {"threads": 1}
+    assert NonDefaults(Loom(threads=1)) == {"threads": 1}
+    assert NonDefaults(Loom(threads=1, yarn=Yarn(wool=2), spare=None, basket=[])) == {"threads": 1}
 
 
 def test_sections_within_sections_are_told_by_what_they_set() -> None:
     made = Loom(
         threads=1, yarn=Yarn(dye="red"), spare=Yarn(), shelf={"a": Yarn()}, basket=[Yarn(wool=4)]
     )
-    assert Given(made) == {
+    assert NonDefaults(made) == {
         "threads": 1,
         "yarn": {"dye": "red"},  # its wool is not the one of Loom's default, and Yarn's own
         "spare": {},  # there, and as it comes: not null
@@ -59,7 +59,7 @@ def test_sections_within_sections_are_told_by_what_they_set() -> None:
 
 
 def test_a_record_with_every_default_reads_as_one_without() -> None:
-    given = Given(Loom(threads=1, spare=Yarn()), frozenset({"basket"}))
+    given = NonDefaults(Loom(threads=1, spare=Yarn()), frozenset({"basket"}))
     found = {
         "threads": 1,
         "yarn": {"wool": 2, "dye": None, "tags": []},
@@ -85,14 +85,14 @@ def test_a_record_with_every_default_reads_as_one_without() -> None:
     ],
 )
 def test_a_record_that_says_something_else_differs(found: Mapping[str, object]) -> None:
-    given = Given(Loom(threads=1))
+    given = NonDefaults(Loom(threads=1))
     assert alike(given, found) != given
 
 
 @pytest.mark.parametrize("kind", [Loom, Yarn], ids=lambda kind: kind.__name__)
 def test_a_key_that_is_new_and_not_set_changes_no_record(kind: type[Section]) -> None:
     made = kind.model_validate({"threads": 1, "spare": {}} if kind is Loom else {"wool": 5})
-    assert Given(later(kind).model_validate(made.model_dump())) == Given(made)
+    assert NonDefaults(later(kind).model_validate(made.model_dump())) == NonDefaults(made)
 
 
 # The keys that every recipe once had to give, as it gave them: a record of then has them all.
@@ -111,14 +111,14 @@ def test_what_was_made_when_a_key_was_required_is_still_done(
     tree = {"sources": sources} if kind is Corpus else {}
     tree |= {key: value for key, value in others.items() if key in kind.model_fields}
     leave_out = frozenset({"sources", "tasks"})
-    now = manifest.causes("stage", 1, Given(kind.model_validate(tree), leave_out), {})
+    now = manifest.causes("stage", 1, NonDefaults(kind.model_validate(tree), leave_out), {})
     old = {key: v for key, v in (tree | ONCE_REQUIRED[kind]).items() if key not in leave_out}
     assert now["section"] != old  # the new record leaves them out
     manifest.commit(tmp_path, {"stage": "stage", "version": 1, "section": old, "inputs": {}})
     assert manifest.state(tmp_path, now) == "done"
     for key in old.keys() & ONCE_REQUIRED[kind].keys():
         changed = kind.model_validate({**tree, key: ONCE_REQUIRED[kind][key] / 2})
-        wanted = manifest.causes("stage", 1, Given(changed, leave_out), {})
+        wanted = manifest.causes("stage", 1, NonDefaults(changed, leave_out), {})
         assert manifest.state(tmp_path, wanted) == "stale"
 
 

@@ -37,7 +37,7 @@ DOORS = {
     "deepspeed": "kit/training/engine.py",
     "mlflow": "kit/tracking/mlflow.py",
     "neologdn": "kit/corpus/normalise/normaliser.py",
-    "fugashi": "kit/corpus/words/mecab.py",
+    "fugashi": "kit/corpus/segmenters/mecab.py",
     "xz": "kit/corpus/raw/seekable.py",
 }
 

@@ -8,37 +8,37 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kit.corpus import documents, download
-from kit.corpus.faults import Faults
+from kit.corpus.bad_input import BadInput
 from kit.errors import InputError
 from kit.store import manifest
 from kit.store.units import make_units
 from tests.conftest import units_of
 
 if TYPE_CHECKING:
-    from tests.conftest import Desk
+    from tests.conftest import Workdir
 
 
-def piece(desk: Desk, name: str) -> dict[str, Any]:
+def piece(workdir: Workdir, name: str) -> dict[str, Any]:
     """The whole source as one piece."""
-    units = [u for u in units_of(download, desk.recipe("corpus.unit_mb=100")) if u.name == name]
+    units = [u for u in units_of(download, workdir.recipe("corpus.unit_mb=100")) if u.name == name]
     make_units("download", units)
     (found,) = manifest.read(units[0].folder, "jobs.download")["pieces"]
     return dict(found)
 
 
 @pytest.mark.parametrize("name", ["jawiki", "web"])
-def test_another_file_of_the_same_size_is_refused(desk: Desk, name: str) -> None:
-    found = piece(desk, name)
+def test_another_file_of_the_same_size_is_refused(workdir: Workdir, name: str) -> None:
+    found = piece(workdir, name)
     os.utime(found["path"], ns=(1, 1))
     for on_bad_input in ("stop", "skip"):
         with pytest.raises(InputError, match=r"is not what jobs\.download found"):
-            next(documents.read(found, Faults(on_bad_input), "default"))
+            next(documents.read(found, BadInput(on_bad_input), "default"))
 
 
-def test_a_text_that_is_cut_short_while_it_is_read_is_refused(desk: Desk) -> None:
-    desk.web.write_text("文書である。\n\n" * 300_000)
-    found = documents.read(piece(desk, "web"), Faults("skip"), "default")
+def test_a_text_that_is_cut_short_while_it_is_read_is_refused(workdir: Workdir) -> None:
+    workdir.web.write_text("文書である。\n\n" * 300_000)
+    found = documents.read(piece(workdir, "web"), BadInput("skip"), "default")
     next(found)
-    os.truncate(desk.web, 3_000_000)
+    os.truncate(workdir.web, 3_000_000)
     with pytest.raises(InputError, match=r"is not what jobs\.download found"):
         list(found)

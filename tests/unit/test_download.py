@@ -14,7 +14,7 @@ import pytest
 
 from kit.config.recipe import Source
 from kit.corpus import download, jsonl, plaintext
-from kit.corpus.faults import Faults
+from kit.corpus.bad_input import BadInput
 from kit.corpus.raw import sources
 from kit.errors import ConfigError, InputError
 from kit.store import manifest
@@ -26,7 +26,7 @@ from tests.server import Server, serving
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.conftest import Desk
+    from tests.conftest import Workdir
 
 BODY = b"".join(f"行 {number}\n\n".encode() for number in range(2_000))
 DATE = "jawiki-20220701"
@@ -43,13 +43,13 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         yield state
 
 
-def unit(desk: Desk, name: str, *overrides: str) -> Unit:
-    recipe = desk.recipe(*overrides)
+def unit(workdir: Workdir, name: str, *overrides: str) -> Unit:
+    recipe = workdir.recipe(*overrides)
     return next(unit for unit in units_of(download, recipe) if unit.name == name)
 
 
-def web(desk: Desk, location: object, *overrides: str) -> Unit:
-    return unit(desk, "web", f"corpus.sources.web.location={location}", *overrides)
+def web(workdir: Workdir, location: object, *overrides: str) -> Unit:
+    return unit(workdir, "web", f"corpus.sources.web.location={location}", *overrides)
 
 
 def pieces(made: Unit) -> list[dict[str, Any]]:
@@ -61,43 +61,49 @@ def pieces(made: Unit) -> list[dict[str, Any]]:
 
 def documents(made: Unit) -> list[list[str]]:
     read = {"plaintext": plaintext.documents, "jsonl": jsonl.documents}
-    return [text for piece in pieces(made) for text in read[piece["kind"]](piece, Faults("stop"))]
+    return [text for piece in pieces(made) for text in read[piece["kind"]](piece, BadInput("stop"))]
 
 
-def test_a_folder_and_a_pattern_are_their_files_in_sorted_order(desk: Desk) -> None:
-    folder = desk.folder / "texts"
+def test_a_folder_and_a_pattern_are_their_files_in_sorted_order(workdir: Workdir) -> None:
+    folder = workdir.folder / "texts"
     for name in ("b/c.txt", "a.txt", ".hidden", "b/.git/x.txt"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(f"{name}\n\nend\n", encoding="utf-8")
     (folder / "b" / "a.gz").write_bytes(gzip.compress(b"b/a.gz\n"))
     every = [["a.txt"], ["end"], ["b/a.gz"], ["b/c.txt"], ["end"]]
-    assert documents(web(desk, folder)) == every
-    assert documents(web(desk, folder / "**" / "*.*")) == every
-    assert documents(web(desk, folder / "*.txt")) == every[:2]
-    made = web(desk, folder, "corpus.unit_mb=0.000001")
+    assert documents(web(workdir, folder)) == every
+    assert documents(web(workdir, folder / "**" / "*.*")) == every
+    assert documents(web(workdir, folder / "*.txt")) == every[:2]
+    made = web(workdir, folder, "corpus.unit_mb=0.000001")
     assert [piece["name"] for piece in pieces(made)] == [f"web-{n:05d}" for n in range(5)]
 
 
-def test_own_json_lines_are_a_source(desk: Desk) -> None:
-    (desk.folder / "a.jsonl.gz").write_bytes(gzip.compress('{"本文": "あ\\n\\nい"}\n'.encode()))
+def test_own_json_lines_are_a_source(workdir: Workdir) -> None:
+    (workdir.folder / "a.jsonl.gz").write_bytes(gzip.compress('{"本文": "あ\\n\\nい"}\n'.encode()))
     made = web(
-        desk,
-        desk.folder / "*.jsonl.gz",
+        workdir,
+        workdir.folder / "*.jsonl.gz",
         "corpus.sources.web.kind=jsonl",
         "corpus.sources.web.text_key=本文",
     )
     assert documents(made) == [["あ", "い"]]
 
 
-def test_a_fetched_source_becomes_a_unit_that_is_done(desk: Desk, server: Server) -> None:
-    made = web(desk, server.url(), f"corpus.sources.web.sha256={hashlib.sha256(BODY).hexdigest()}")
+def test_a_fetched_source_becomes_a_unit_that_is_done(workdir: Workdir, server: Server) -> None:
+    made = web(
+        workdir, server.url(), f"corpus.sources.web.sha256={hashlib.sha256(BODY).hexdigest()}"
+    )
     assert len(documents(made)) == 2_000
     assert make_units("download", [made]) == 0
     assert len(server.asked) == 1
 
 
-def test_a_file_of_another_sha256_is_refused_and_fetched_anew(desk: Desk, server: Server) -> None:
-    made = web(desk, server.url(), f"corpus.sources.web.sha256={hashlib.sha256(BODY).hexdigest()}")
+def test_a_file_of_another_sha256_is_refused_and_fetched_anew(
+    workdir: Workdir, server: Server
+) -> None:
+    made = web(
+        workdir, server.url(), f"corpus.sources.web.sha256={hashlib.sha256(BODY).hexdigest()}"
+    )
     server.body = BODY.replace("行 7\n".encode(), "行 8\n".encode(), 1)
     with pytest.raises(InputError, match=r"SHA-256 is not that of corpus\.sources\.web"):
         make_units("download", [made])
@@ -108,25 +114,25 @@ def test_a_file_of_another_sha256_is_refused_and_fetched_anew(desk: Desk, server
     assert made.state(verify=True) == "done"
 
 
-def test_a_local_file_of_another_checksum_is_refused_and_stays(desk: Desk) -> None:
-    made = web(desk, desk.web, f"corpus.sources.web.sha1={'0' * 40}")
+def test_a_local_file_of_another_checksum_is_refused_and_stays(workdir: Workdir) -> None:
+    made = web(workdir, workdir.web, f"corpus.sources.web.sha1={'0' * 40}")
     with pytest.raises(
         InputError, match=r"web\.txt: its SHA-1 is not that of corpus\.sources\.web"
     ):
         make_units("download", [made])
-    assert desk.web.is_file()
-    right = hashlib.sha1(desk.web.read_bytes(), usedforsecurity=False).hexdigest()
-    assert pieces(web(desk, desk.web, f"corpus.sources.web.sha1={right}"))
+    assert workdir.web.is_file()
+    right = hashlib.sha1(workdir.web.read_bytes(), usedforsecurity=False).hexdigest()
+    assert pieces(web(workdir, workdir.web, f"corpus.sources.web.sha1={right}"))
 
 
-def test_a_checksum_of_several_files_is_refused(desk: Desk) -> None:
+def test_a_checksum_of_several_files_is_refused(workdir: Workdir) -> None:
     with pytest.raises(InputError, match="a checksum is that of one file, and these are"):
-        web(desk, desk.folder / "*.*", f"corpus.sources.web.sha1={'0' * 40}")
+        web(workdir, workdir.folder / "*.*", f"corpus.sources.web.sha1={'0' * 40}")
 
 
-def test_cc100_is_fetched_by_its_name(desk: Desk, server: Server) -> None:
+def test_cc100_is_fetched_by_its_name(workdir: Workdir, server: Server) -> None:
     server.files = {"ja.txt.xz": lzma.compress(BODY)}
-    assert len(documents(web(desk, "cc100-ja"))) == 2_000
+    assert len(documents(web(workdir, "cc100-ja"))) == 2_000
     assert server.names == ["ja.txt.xz"]
 
 
@@ -146,8 +152,10 @@ def dump(server: Server, streams: list[bytes]) -> Server:
     return server
 
 
-def test_a_dump_is_fetched_by_its_name_with_index_and_checksums(desk: Desk, dump: Server) -> None:
-    made = unit(desk, "jawiki", f"corpus.sources.jawiki.location={DATE}")
+def test_a_dump_is_fetched_by_its_name_with_index_and_checksums(
+    workdir: Workdir, dump: Server
+) -> None:
+    made = unit(workdir, "jawiki", f"corpus.sources.jawiki.location={DATE}")
     found = pieces(made)
     assert {piece["title"] for piece in found} == {"line"}
     assert {Path(piece["path"]).name for piece in found} == {
@@ -160,60 +168,60 @@ def test_a_dump_is_fetched_by_its_name_with_index_and_checksums(desk: Desk, dump
     }
 
 
-def test_a_dump_that_is_not_the_published_one_is_refused(desk: Desk, dump: Server) -> None:
+def test_a_dump_that_is_not_the_published_one_is_refused(workdir: Workdir, dump: Server) -> None:
     dump.files[f"{DATE}-pages-articles-multistream.xml.bz2"] += b"!"
-    made = unit(desk, "jawiki", f"corpus.sources.jawiki.location={DATE}")
+    made = unit(workdir, "jawiki", f"corpus.sources.jawiki.location={DATE}")
     with pytest.raises(InputError, match=r"its SHA-1 is not that of http.*sha1sums\.txt"):
         make_units("download", [made])
 
 
 @pytest.mark.parametrize("lacks", ["sha1sums.txt", "pages-articles-multistream-index.txt.bz2"])
 def test_a_dump_may_lack_its_index_or_checksums(
-    desk: Desk, dump: Server, lacks: str, capfd: pytest.CaptureFixture[str]
+    workdir: Workdir, dump: Server, lacks: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     dump.missing = {f"{DATE}-{lacks}"}
-    assert pieces(unit(desk, "jawiki", f"corpus.sources.jawiki.location={DATE}"))
+    assert pieces(unit(workdir, "jawiki", f"corpus.sources.jawiki.location={DATE}"))
     said = capfd.readouterr().err
     assert "not published" in said if lacks == "sha1sums.txt" else "cut without an index" in said
 
 
-def test_a_list_without_the_dump_is_not_kept(desk: Desk, dump: Server) -> None:
+def test_a_list_without_the_dump_is_not_kept(workdir: Workdir, dump: Server) -> None:
     sums = f"{DATE}-sha1sums.txt"
     dump.files[sums] = b"of a dump that is still being written\n"
-    made = unit(desk, "jawiki", f"corpus.sources.jawiki.location={DATE}")
+    made = unit(workdir, "jawiki", f"corpus.sources.jawiki.location={DATE}")
     assert manifest.read(pieces(made) and made.folder, "")["checked"] == {}
     assert not list(made.folder.rglob(sums))
 
 
 def test_a_dump_that_left_the_main_site_comes_from_a_mirror_with_its_checksums(
-    desk: Desk, dump: Server
+    workdir: Workdir, dump: Server
 ) -> None:
     with serving() as mirror:
         mirror.files, dump.missing = dump.files, set(dump.files)
         url = mirror.url(f"{DATE}-pages-articles-multistream.xml.bz2")
         mirrors = f"corpus.sources.jawiki.mirrors=[{url}]"
-        made = unit(desk, "jawiki", f"corpus.sources.jawiki.location={DATE}", mirrors)
+        made = unit(workdir, "jawiki", f"corpus.sources.jawiki.location={DATE}", mirrors)
         assert pieces(made)
         assert set(mirror.names) == set(dump.files)
         assert manifest.read(made.folder, "")["checked"]
-    assert unit(desk, "jawiki", f"corpus.sources.jawiki.location={DATE}").state() == "done"
+    assert unit(workdir, "jawiki", f"corpus.sources.jawiki.location={DATE}").state() == "done"
 
 
-def test_a_folder_of_downloads_serves_several_workspaces(desk: Desk, server: Server) -> None:
-    shared = f"corpus.downloads={desk.folder / 'shared'}"
-    first = pieces(web(desk, server.url(), shared))
-    again = web(desk, server.url(), shared, f"workspace={desk.folder / 'other'}")
+def test_a_folder_of_downloads_serves_several_workspaces(workdir: Workdir, server: Server) -> None:
+    shared = f"corpus.downloads={workdir.folder / 'shared'}"
+    first = pieces(web(workdir, server.url(), shared))
+    again = web(workdir, server.url(), shared, f"workspace={workdir.folder / 'other'}")
     assert again.state() == "missing"
     assert pieces(again) == first
     assert len(server.asked) == 1
-    assert Path(first[0]["path"]).parent.parent == desk.folder / "shared"
-    assert web(desk, server.url()).state() == "done"  # where it lies decides nothing
+    assert Path(first[0]["path"]).parent.parent == workdir.folder / "shared"
+    assert web(workdir, server.url()).state() == "done"  # where it lies decides nothing
 
 
 def test_a_fetched_file_that_is_gone_is_broken_and_fetched_again(
-    desk: Desk, server: Server
+    workdir: Workdir, server: Server
 ) -> None:
-    made = web(desk, server.url())
+    made = web(workdir, server.url())
     path = Path(pieces(made)[0]["path"])
     path.unlink()
     assert made.state() == "broken"
@@ -225,10 +233,10 @@ def test_a_fetched_file_that_is_gone_is_broken_and_fetched_again(
 
 
 def test_of_a_fetched_file_that_was_made_into_parts_the_parts_are_enough(
-    desk: Desk, server: Server
+    workdir: Workdir, server: Server
 ) -> None:
     server.files = {"a.gz": gzip.compress(BODY)}
-    made = web(desk, server.url("a.gz"), "corpus.unit_mb=0.005")
+    made = web(workdir, server.url("a.gz"), "corpus.unit_mb=0.005")
     assert len(pieces(made)) == 4
     for path in made.folder.glob("*/a.gz"):
         path.unlink()
@@ -241,12 +249,12 @@ def test_of_a_fetched_file_that_was_made_into_parts_the_parts_are_enough(
     assert (made.state(), made.state(verify=True)) == ("done", "broken")
 
 
-def test_a_source_of_another_size_or_time_is_stale(desk: Desk) -> None:
-    units = units_of(download, desk.recipe())
+def test_a_source_of_another_size_or_time_is_stale(workdir: Workdir) -> None:
+    units = units_of(download, workdir.recipe())
     make_units("download", units)
-    assert census(units_of(download, desk.recipe()))["done"] == 2
-    desk.web.write_text(desk.web.read_text(encoding="utf-8") + "\n\n追加\n", encoding="utf-8")
-    assert census(units_of(download, desk.recipe())) == {
+    assert census(units_of(download, workdir.recipe()))["done"] == 2
+    workdir.web.write_text(workdir.web.read_text(encoding="utf-8") + "\n\n追加\n", encoding="utf-8")
+    assert census(units_of(download, workdir.recipe())) == {
         "done": 1, "missing": 0, "stale": 1, "broken": 0,
     }  # fmt: skip
 
@@ -260,19 +268,21 @@ def test_a_source_of_another_size_or_time_is_stale(desk: Desk) -> None:
         ("corpus.unit_mb=7", "stale"),
     ],
 )
-def test_what_decides_the_pieces_is_a_cause(desk: Desk, override: str, state: str | None) -> None:
-    make_units("download", [unit(desk, "jawiki")])
+def test_what_decides_the_pieces_is_a_cause(
+    workdir: Workdir, override: str, state: str | None
+) -> None:
+    make_units("download", [unit(workdir, "jawiki")])
     if state is None:
         with pytest.raises(InputError, match=r"index=/nowhere: there is no such file"):
-            unit(desk, "jawiki", override)
+            unit(workdir, "jawiki", override)
     else:
-        assert unit(desk, "jawiki", override).state() == state
+        assert unit(workdir, "jawiki", override).state() == state
 
 
 @pytest.mark.parametrize("what", [{"text_key": "a"}, {"mirrors": ["https://example.org/a.bz2"]}])
-def test_what_decides_nothing_is_no_cause(desk: Desk, what: dict[str, object]) -> None:
-    make_units("download", [unit(desk, "jawiki")])
-    recipe = desk.recipe()
+def test_what_decides_nothing_is_no_cause(workdir: Workdir, what: dict[str, object]) -> None:
+    make_units("download", [unit(workdir, "jawiki")])
+    recipe = workdir.recipe()
     source = recipe.corpus.sources["jawiki"].model_copy(update=what)
     elsewhere = {"sources": {"jawiki": source}, "downloads": "/nowhere"}
     changed = recipe.model_copy(update={"corpus": recipe.corpus.model_copy(update=elsewhere)})
@@ -280,40 +290,42 @@ def test_what_decides_nothing_is_no_cause(desk: Desk, what: dict[str, object]) -
     assert made.state() == "done"
 
 
-def test_an_index_at_hand_is_a_cause(desk: Desk) -> None:
-    make_units("download", [unit(desk, "jawiki")])
-    (desk.folder / "index.bz2").write_bytes(b"")
-    with_index = unit(desk, "jawiki", f"corpus.sources.jawiki.index={desk.folder / 'index.bz2'}")
+def test_an_index_at_hand_is_a_cause(workdir: Workdir) -> None:
+    make_units("download", [unit(workdir, "jawiki")])
+    (workdir.folder / "index.bz2").write_bytes(b"")
+    with_index = unit(
+        workdir, "jawiki", f"corpus.sources.jawiki.index={workdir.folder / 'index.bz2'}"
+    )
     assert with_index.state() == "stale"
 
 
-def test_a_missing_source_is_named(desk: Desk) -> None:
-    desk.dump.unlink()
+def test_a_missing_source_is_named(workdir: Workdir) -> None:
+    workdir.dump.unlink()
     with pytest.raises(InputError, match=r"corpus\.sources\.jawiki\.location=.*no such file"):
-        units_of(download, desk.recipe())
-    desk.dump.mkdir()
+        units_of(download, workdir.recipe())
+    workdir.dump.mkdir()
     with pytest.raises(InputError, match=r"no file in this folder; give a path, a folder"):
-        units_of(download, desk.recipe())
+        units_of(download, workdir.recipe())
 
 
-def test_a_source_that_cannot_be_looked_at_is_named(desk: Desk) -> None:
+def test_a_source_that_cannot_be_looked_at_is_named(workdir: Workdir) -> None:
     too_long = "a" * 300
     with pytest.raises(InputError, match=r"corpus\.sources\.web\.location=.*: File name too long"):
-        web(desk, desk.folder / too_long)
+        web(workdir, workdir.folder / too_long)
     with pytest.raises(InputError, match=r"jawiki\.index=.*: File name too long; mend that"):
-        unit(desk, "jawiki", f"corpus.sources.jawiki.index={desk.folder / too_long}")
+        unit(workdir, "jawiki", f"corpus.sources.jawiki.index={workdir.folder / too_long}")
 
 
-def test_a_file_name_that_is_not_utf8_is_refused(desk: Desk) -> None:
-    folder = desk.folder / "texts"
+def test_a_file_name_that_is_not_utf8_is_refused(workdir: Workdir) -> None:
+    folder = workdir.folder / "texts"
     folder.mkdir()
     Path(os.fsdecode(os.fsencode(folder) + b"/a\xff.txt")).write_text("a")
     with pytest.raises(InputError, match=r"texts/a\\udcff\.txt' is not UTF-8; rename it"):
-        web(desk, folder)
+        web(workdir, folder)
 
 
-def test_a_fetched_file_out_of_reach_is_broken(desk: Desk, server: Server) -> None:
-    made = web(desk, server.url(), f"corpus.downloads={desk.folder / 'shared'}")
+def test_a_fetched_file_out_of_reach_is_broken(workdir: Workdir, server: Server) -> None:
+    made = web(workdir, server.url(), f"corpus.downloads={workdir.folder / 'shared'}")
     (piece, *_) = pieces(made)
     folder = Path(piece["path"]).parent
     folder.rename(f"{folder}-away")
@@ -322,34 +334,34 @@ def test_a_fetched_file_out_of_reach_is_broken(desk: Desk, server: Server) -> No
 
 
 def test_a_recipe_keeps_names_and_urls_and_makes_patterns_absolute(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    workdir: Workdir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(desk.folder)
-    made = desk.recipe(
+    monkeypatch.chdir(workdir.folder)
+    made = workdir.recipe(
         "corpus.sources.web.location=texts/*.txt",
         f"corpus.sources.jawiki.location={DATE}",
         "corpus.sources.jawiki.index=index.bz2",
         "corpus.downloads=shared",
     ).corpus
-    assert made.sources["web"].location == str(desk.folder / "texts/*.txt")
+    assert made.sources["web"].location == str(workdir.folder / "texts/*.txt")
     assert made.sources["jawiki"].location == DATE
-    assert made.sources["jawiki"].index == str(desk.folder / "index.bz2")
-    assert made.downloads == str(desk.folder / "shared")
+    assert made.sources["jawiki"].index == str(workdir.folder / "index.bz2")
+    assert made.downloads == str(workdir.folder / "shared")
     url = "https://example.org/i.bz2"
-    kept = desk.recipe(f"corpus.sources.jawiki.index={url}").corpus.sources["jawiki"]
+    kept = workdir.recipe(f"corpus.sources.jawiki.index={url}").corpus.sources["jawiki"]
     assert kept.index == url
-    assert desk.recipe("corpus.sources.web.location=./cc100-ja").corpus.sources["web"].location == (
-        str(desk.folder / "cc100-ja")
-    )
+    assert workdir.recipe("corpus.sources.web.location=./cc100-ja").corpus.sources[
+        "web"
+    ].location == (str(workdir.folder / "cc100-ja"))
 
 
-def test_a_published_text_has_its_kind(desk: Desk) -> None:
+def test_a_published_text_has_its_kind(workdir: Workdir) -> None:
     with pytest.raises(ConfigError, match=r"corpus\.sources\.web\.kind='plaintext': jawiki-2022"):
-        desk.recipe(f"corpus.sources.web.location={DATE}")
+        workdir.recipe(f"corpus.sources.web.location={DATE}")
     with pytest.raises(
         ConfigError, match="cc100-ja is a text of kind plaintext; write kind: plain"
     ):
-        desk.recipe("corpus.sources.jawiki.location=cc100-ja")
+        workdir.recipe("corpus.sources.jawiki.location=cc100-ja")
 
 
 def test_the_published_texts_are_where_they_are() -> None:

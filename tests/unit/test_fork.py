@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kit.store.paths import Run
-    from tests.conftest import Desk
+    from tests.conftest import Workdir
 
 
 @pytest.fixture
-def parent(desk: Desk) -> Run:
+def parent(workdir: Workdir) -> Run:
     """The run of the small recipe, with checkpoints of steps 5 and 10."""
-    project = resolve.load(desk.recipe_file)
+    project = resolve.load(workdir.recipe_file)
     run = project.run
     write_json(run.recipe, project.recipe.model_dump(mode="json"))
     write_json(run.cluster, project.cluster.model_dump(mode="json"))

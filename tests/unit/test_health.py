@@ -96,7 +96,7 @@ def test_a_step_hangs_after_ten_times_the_median(tmp_path: Path, deadlines: list
     for seconds in (2.0, 3.0, 4.0, 100.0):
         watch.step_ended(seconds)
     watch.begin("step 5")
-    watch.rest()
+    watch.disarm()
     # The interpreter itself ends the process a minute later, where a thread holds its lock.
     assert deadlines == [500.0 + 60.0, 10 * 3.5 + 60.0]
 
@@ -105,7 +105,7 @@ def test_a_step_has_the_bound_at_the_least(tmp_path: Path, deadlines: list[float
     watch = watchdog(tmp_path, bound=50.0)
     watch.step_ended(2.0)
     watch.begin("step 2")
-    watch.rest()
+    watch.disarm()
     assert deadlines[-1] == 50.0 + 60.0
 
 
@@ -117,7 +117,7 @@ def test_what_takes_longer_than_a_step_is_given_ten_times_its_own_time(
     watch.begin("validation", seconds=7.0)
     watch.begin("save", seconds=0.25)
     watch.begin("step 2")
-    watch.rest()
+    watch.disarm()
     assert deadlines[1:] == [10 * 7.0 + 60.0, 10 * 0.5 + 60.0, 10 * 0.5 + 60.0]
 
 
@@ -126,7 +126,7 @@ def test_until_a_step_has_ended_the_first_one_has_the_time_of_a_start(
 ) -> None:
     watch = watchdog(tmp_path, bound=1.0)
     watch.begin("step 1")
-    watch.rest()
+    watch.disarm()
     assert deadlines == [560.0, 560.0]
 
 
@@ -135,5 +135,5 @@ def test_the_median_is_of_the_last_hundred_steps(tmp_path: Path, deadlines: list
     for seconds in [50.0] * 300 + [2.0] * 50:
         watch.step_ended(seconds)
     watch.begin("step 351")
-    watch.rest()
+    watch.disarm()
     assert deadlines[-1] == 10 * 26.0 + 60.0  # of fifty steps of each kind

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kit.store.files import write_json
-from kit.training.interruption import Interruption, Lookout, Reason
+from kit.training.interruption import Interruption, Reason, StopMonitor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,13 +27,13 @@ def interruption() -> Iterator[Interruption]:
         signal.signal(number, handler)
 
 
-def lookout(run: Run, interruption: Interruption) -> Lookout:
+def stop_monitor(run: Run, interruption: Interruption) -> StopMonitor:
     run.attempt(1).root.mkdir(exist_ok=True)
-    return Lookout(run, run.attempt(1), interruption)
+    return StopMonitor(run, run.attempt(1), interruption)
 
 
 def seen(run: Run, interruption: Interruption, needed: float = 0.0) -> Reason:
-    lookout(run, interruption).look(lambda: needed)
+    stop_monitor(run, interruption).look(lambda: needed)
     return Reason(interruption.received)
 
 
@@ -60,7 +60,7 @@ def test_only_a_user_and_a_newer_attempt_end_a_run_for_good() -> None:
 
 
 def test_rank_0_looks_once_a_second(run: Run, interruption: Interruption) -> None:
-    watch = lookout(run, interruption)
+    watch = stop_monitor(run, interruption)
     watch.look(lambda: 0.0)
     run.stop.touch()
     watch.look(lambda: 0.0)
@@ -80,14 +80,14 @@ def test_rank_0_leaves_as_long_before_the_end_as_it_needs(
 
 def test_without_a_time_limit_there_is_no_end(run: Run, interruption: Interruption) -> None:
     assert seen(run, interruption, needed=1e9) is Reason.NONE
-    assert lookout(run, interruption).seconds_left(None) == float("inf")
+    assert stop_monitor(run, interruption).seconds_left(None) == float("inf")
 
 
 def test_a_grace_counts_from_the_signal(
     run: Run, interruption: Interruption, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EKIDEN_END_TIME", str(int(time.time()) + 1000))
-    watch = lookout(run, interruption)
+    watch = stop_monitor(run, interruption)
     assert 900 < watch.seconds_left(60) <= 1000
     os.kill(os.getpid(), signal.SIGTERM)
     assert 50 < watch.seconds_left(60) <= 60
@@ -98,7 +98,7 @@ def test_a_limit_before_the_end_of_the_grace_counts(
     run: Run, interruption: Interruption, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EKIDEN_END_TIME", str(int(time.time()) + 30))
-    watch = lookout(run, interruption)
+    watch = stop_monitor(run, interruption)
     os.kill(os.getpid(), signal.SIGTERM)
     assert 0 < watch.seconds_left(600) <= 30
 
@@ -126,8 +126,8 @@ def test_any_newer_attempt_that_has_begun_supersedes(
 
 
 def test_a_wish_for_a_checkpoint_is_met_once(run: Run, interruption: Interruption) -> None:
-    watch = lookout(run, interruption)
-    assert not watch.save_wanted()
+    watch = stop_monitor(run, interruption)
+    assert not watch.take_save_request()
     run.save.touch()
-    assert watch.save_wanted()
-    assert not watch.save_wanted()
+    assert watch.take_save_request()
+    assert not watch.take_save_request()

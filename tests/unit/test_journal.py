@@ -109,7 +109,7 @@ def test_the_supervisor_tells_a_step_once_and_passes_on_what_rank_0_says(
     log = run.root / "log.out"
     log.write_text("2026-11-28 01:02:03 attempt 1 rank 0: of the attempt before\n")
     told: list[str] = []
-    with view.Training(run, log, log.stat().st_size, told.append) as training:
+    with view.TrainingView(run, log, log.stat().st_size, told.append) as training:
         for _ in range(3):
             training.look(view.last_step(run))
         write(run.attempt(2), BEGIN | {"attempt": 2, "step": 8})

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kit.corpus import jsonl
-from kit.corpus.faults import Faults
+from kit.corpus.bad_input import BadInput
 from kit.corpus.raw import pieces
 from kit.corpus.raw.lines import LINE_BYTES
 from kit.errors import InputError
@@ -29,8 +29,8 @@ def cut(source: Path, unit_bytes: int = 10**8, text_key: str = "text") -> list[P
     return [piece | {"text_key": text_key} for piece in found]
 
 
-def read(found: list[Piece], faults: Faults | None = None, limit: int = 10**7) -> list[list[str]]:
-    faults = faults or Faults("stop")
+def read(found: list[Piece], faults: BadInput | None = None, limit: int = 10**7) -> list[list[str]]:
+    faults = faults or BadInput("stop")
     return [text for piece in found for text in jsonl.documents(piece, faults, limit)]
 
 
@@ -63,7 +63,7 @@ BAD = {
 def test_a_bad_object_is_passed_over_and_counted(tmp_path: Path, kind: str, row: bytes) -> None:
     source = tmp_path / "a.jsonl"
     source.write_bytes(b'{"text": "one"}\n' + row + b'\n{"text": "two"}\n' + row)
-    faults = Faults("skip")
+    faults = BadInput("skip")
     assert read(cut(source), faults, limit=1_000) == [["one"], ["two"]]
     assert faults.counts == {kind: 2}
     with pytest.raises(InputError, match=r"a\.jsonl, line 2: .*; or have it passed over") as caught:
@@ -74,7 +74,7 @@ def test_a_bad_object_is_passed_over_and_counted(tmp_path: Path, kind: str, row:
 def test_a_text_of_too_many_lines_is_passed_over(tmp_path: Path) -> None:
     row = '{"text": "' + "a\\n" * 2**20 + '"}\n'
     (tmp_path / "a.jsonl").write_text(row + '{"text": "two"}\n', encoding="utf-8")
-    faults = Faults("skip")
+    faults = BadInput("skip")
     assert read(cut(tmp_path / "a.jsonl"), faults) == [["two"]]
     assert faults.counts == {"document_too_long": 1}
 
@@ -83,7 +83,7 @@ def test_a_text_of_too_many_lines_is_passed_over(tmp_path: Path) -> None:
 def test_what_python_reads_with_pains_is_no_json(tmp_path: Path, row: str) -> None:
     source = tmp_path / "a.jsonl"
     source.write_text(f'{row}\n{{"text": "two"}}\n', encoding="utf-8")
-    faults = Faults("skip")
+    faults = BadInput("skip")
     assert read(cut(source), faults) == [["two"]]
     assert sum(faults.counts.values()) == (row != "")
 
@@ -92,7 +92,7 @@ def test_a_line_of_the_text_that_is_too_long_is_passed_over(tmp_path: Path) -> N
     source = tmp_path / "a.jsonl"
     text = "一\n" + "あ" * (LINE_BYTES // 3 + 1) + "\n二"
     source.write_text(json.dumps({"text": text}), encoding="utf-8")
-    faults = Faults("skip")
+    faults = BadInput("skip")
     assert read(cut(source), faults) == [["一", "二"]]
     assert faults.counts == {"line_too_long": 1}
 
@@ -114,7 +114,7 @@ def test_wherever_it_is_cut_each_object_is_read_once(
 ) -> None:
     source = tmp_path / "a.jsonl"
     source.write_bytes(text)
-    faults = Faults("skip")
+    faults = BadInput("skip")
     whole = read(cut(source), faults)
     ends = [*sorted(cut for cut in cuts if cut < len(text)), len(text)]
     facts = cut(source)[0]
@@ -124,7 +124,7 @@ def test_wherever_it_is_cut_each_object_is_read_once(
     ]
     (tmp_path / "a.xz").write_bytes(lzma.compress(text))
     for found in (by_hand, cut(source, unit_bytes), cut(tmp_path / "a.xz", unit_bytes)):
-        again = Faults("skip")
+        again = BadInput("skip")
         assert read(found, again) == whole
         assert again.counts == faults.counts
 
@@ -135,7 +135,7 @@ def test_at_every_byte_it_may_be_cut(tmp_path: Path) -> None:
     source.write_bytes(text)
     facts = cut(source)[0]
     for middle in range(1, len(text)):
-        faults = Faults("skip")
+        faults = BadInput("skip")
         found = [facts | {"end": middle}, facts | {"start": middle}]
         assert read(found, faults) == [["a"], ["b"], ["c"]]
         assert faults.counts == {"not_json": 1}

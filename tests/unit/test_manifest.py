@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kit.config.defaults import Given
+from kit.config.defaults import NonDefaults
 from kit.config.section import Section
 from kit.errors import StageError
 from kit.store import manifest
@@ -110,7 +110,7 @@ def test_a_broken_folder_says_which_file_is_how(folder: Path) -> None:
 
 
 def test_a_key_that_decides_nothing_is_no_cause() -> None:
-    one, other = (Given(Loom(threads=3, tasks=n), frozenset({"tasks"})) for n in (1, 9))
+    one, other = (NonDefaults(Loom(threads=3, tasks=n), frozenset({"tasks"})) for n in (1, 9))
     assert manifest.causes("weave", 1, one, {}) == manifest.causes("weave", 1, other, {})
 
 

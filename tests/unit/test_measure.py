@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from kit.config.tokenizer import Vocabulary
+from kit.config.tokenizer import TokenizerSpec
 from kit.data import shards
 from kit.errors import InputError
-from kit.tokenizer import assemble, measure
-from kit.tokenizer.assemble import END
-from kit.tokenizer.counts import Chunk
+from kit.tokenizer import huggingface, measure
+from kit.tokenizer.counts import CountBatch
+from kit.tokenizer.huggingface import END
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,12 +27,12 @@ DOCUMENTS = [
     [f"ab a {SPACE}ab {LINE_END}", f"b {SPACE} {SPACE}あ"],  # `ab| a| ▁ab|␤` and `b|▁|▁あ`
     ["ab ab"],
 ]
-WORDS = Chunk(["a", "ab", f"{SPACE}ab"], [30, 500, 2])
+WORDS = CountBatch(["a", "ab", f"{SPACE}ab"], [30, 500, 2])
 
 
 def tokenizer(spaces: str, letters: str = f"{SPACE}{LINE_END}ab") -> Tokenizer:
-    entries = [*assemble.first_entries(spaces), *letters, "ab"]
-    return assemble.from_merges(entries, [("a", "b")], spaces)
+    entries = [*huggingface.first_entries(spaces), *letters, "ab"]
+    return huggingface.from_merges(entries, [("a", "b")], spaces)
 
 
 def figures(
@@ -106,7 +106,7 @@ def test_figures_add_up_over_many_documents_and_chunks(monkeypatch: pytest.Monke
     monkeypatch.setattr(measure, "_WORDS", 2)
     monkeypatch.setattr(measure, "_CHARACTERS", 100)
     words = [f"{'a' * i}b" for i in range(1, 7)]
-    chunks = [Chunk(words[:5], [1, 9, 10, 2**40, 3]), Chunk(words[5:], [100])]
+    chunks = [CountBatch(words[:5], [1, 9, 10, 2**40, 3]), CountBatch(words[5:], [100])]
     documents = [[word, f"{word} b"] for word in words for _ in range(100)]
     made = tokenizer("lossless")
     found = measure.measure(made, "lossless", documents, chunks, 7)
@@ -141,7 +141,7 @@ def test_everything_but_the_speed_is_the_same_again() -> None:
 
 
 def test_a_count_above_what_a_signed_integer_holds_is_measured() -> None:
-    words = [Chunk(["ab"], [2**64 - 1])]
+    words = [CountBatch(["ab"], [2**64 - 1])]
     found = measure.measure(tokenizer("lossless"), "lossless", [["b"]], words, 2**40)
     assert 0 < found.figures.bits_per_byte < 200
 
@@ -163,14 +163,14 @@ def test_a_plot_of_words_that_were_never_counted_is_a_plot(tmp_path: Path) -> No
 
 def test_candidates_are_compared_with_a_line_for_each_kind() -> None:
     candidates = [
-        (Vocabulary(vocab_size=size, algorithm=algorithm), {"fertility": size / 1000})
+        (TokenizerSpec(vocab_size=size, algorithm=algorithm), {"fertility": size / 1000})
         for size, algorithm in ((900, "bpe"), (500, "bpe"), (700, "unigram"))
     ]
     assert measure.lines(candidates) == {
         "bpe, lossless": [(500, {"fertility": 0.5}), (900, {"fertility": 0.9})],
         "unigram, lossless": [(700, {"fertility": 0.7})],
     }
-    few = (Vocabulary(vocab_size=500, limit_alphabet=100), {"fertility": 0.4})
+    few = (TokenizerSpec(vocab_size=500, limit_alphabet=100), {"fertility": 0.4})
     assert list(measure.lines([*candidates, few])) == [
         "bpe, lossless, 100 characters",
         "bpe, lossless, 8,000 characters",
@@ -179,7 +179,7 @@ def test_candidates_are_compared_with_a_line_for_each_kind() -> None:
 
 
 def test_the_comparison_is_the_same_plot_in_whatever_order_they_come(tmp_path: Path) -> None:
-    candidates = [(Vocabulary(vocab_size=size), figures("lossless")) for size in (264, 500)]
+    candidates = [(TokenizerSpec(vocab_size=size), figures("lossless")) for size in (264, 500)]
     measure.compare(candidates, tmp_path / "one.png")
     measure.compare(candidates[::-1], tmp_path / "other.png")
     one, other = (path.read_bytes() for path in sorted(tmp_path.iterdir()))

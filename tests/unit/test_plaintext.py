@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kit.corpus import plaintext
-from kit.corpus.faults import Faults
+from kit.corpus.bad_input import BadInput
 from kit.corpus.raw import pieces
 from kit.corpus.raw.lines import LINE_BYTES
 from kit.errors import InputError
@@ -47,8 +47,8 @@ def cut(source: Path, unit_bytes: int = 10**6, folder: Path | None = None) -> li
     return pieces.cut("plaintext", source, folder, unit_bytes, 0)
 
 
-def read(found: list[Piece], faults: Faults | None = None, **limits: int) -> list[list[str]]:
-    faults = faults or Faults("stop")
+def read(found: list[Piece], faults: BadInput | None = None, **limits: int) -> list[list[str]]:
+    faults = faults or BadInput("stop")
     return [text for piece in found for text in plaintext.documents(piece, faults, **limits)]
 
 
@@ -145,7 +145,7 @@ quickly = settings(
 
 
 def counted(found: list[Piece], **limits: int) -> tuple[list[list[str]], Counter[str]]:
-    faults = Faults("skip")
+    faults = BadInput("skip")
     return read(found, faults, **limits), faults.counts
 
 
@@ -259,7 +259,7 @@ BAD = {
 def test_a_bad_line_is_passed_over_and_counted(tmp_path: Path, kind: str, line: bytes) -> None:
     source = tmp_path / "a.txt"
     source.write_bytes(b"one\n" + line + b"\n\ntwo\n" + line + b"\nthree\n" + line)
-    faults = Faults("skip")
+    faults = BadInput("skip")
     assert read(cut(source, 10**8), faults) == [["one"], ["two", "three"]]
     assert faults.counts == {kind: 3}
     assert [place.split(":")[0] for place in faults.places[kind]] == [
@@ -284,7 +284,7 @@ def test_a_document_without_end_is_refused_before_it_fills_the_memory(tmp_path: 
 
 def test_a_document_that_is_too_long_is_passed_over_and_counted(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"one\n\n" + b"long\n" * 9 + b"\ntwo\n")
-    faults = Faults("skip")
+    faults = BadInput("skip")
     assert read(cut(tmp_path / "a.txt"), faults, characters=20) == [["one"], ["two"]]
     assert faults.counts == {"document_too_long": 1}
 
@@ -293,7 +293,7 @@ def test_a_document_that_is_too_long_is_passed_over_and_counted(tmp_path: Path) 
 def test_a_line_that_never_ends_takes_no_memory(tmp_path: Path, suffix: str) -> None:
     source = tmp_path / f"a{suffix}"
     source.write_bytes(PACKERS[suffix](b"one\n\n" + b"x" * 50_000_000 + b"\n\ntwo\n"))
-    faults = Faults("skip")
+    faults = BadInput("skip")
     tracemalloc.start()
     found = read(cut(source), faults)
     peak = tracemalloc.get_traced_memory()[1]

@@ -15,7 +15,7 @@ from kit.store.paths import Run
 from tests.conftest import ROOT
 
 if TYPE_CHECKING:
-    from tests.conftest import Desk
+    from tests.conftest import Workdir
 
 DEMO = ROOT / "configs" / "demo.yaml"
 
@@ -45,15 +45,15 @@ def test_a_recipe_of_the_kit_is_named_from_anywhere() -> None:
 
 
 def test_a_recipe_in_configs_of_the_current_directory_comes_before_the_kits(
-    desk: Desk, empty: Path
+    workdir: Workdir, empty: Path
 ) -> None:
     (empty / "configs").mkdir()
-    text = desk.recipe_file.read_text(encoding="utf-8").replace("zero2.json", "zero2")
+    text = workdir.recipe_file.read_text(encoding="utf-8").replace("zero2.json", "zero2")
     (empty / "configs" / "demo.yaml").write_text(text, encoding="utf-8")
     assert load_recipe(Path("demo"), []).name == "small"
 
 
-def test_a_word_with_a_suffix_is_a_path(desk: Desk, empty: Path) -> None:
+def test_a_word_with_a_suffix_is_a_path(workdir: Workdir, empty: Path) -> None:
     (empty / "demo.yaml").write_text("name: [", encoding="utf-8")
     assert mistake(Path("demo.yaml")).startswith("demo.yaml, line 1: not YAML")
     assert load_recipe(Path("demo"), []).name == "demo"
@@ -82,13 +82,13 @@ def test_a_folder_here_that_is_no_run_directory_takes_no_name(empty: Path) -> No
 
 
 def test_nothing_is_made_within_an_installed_kit(
-    desk: Desk, empty: Path, monkeypatch: pytest.MonkeyPatch
+    workdir: Workdir, empty: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own = desk.folder / "kit" / "share"
+    own = workdir.folder / "kit" / "share"
     recipe = own / "configs" / "house.yaml"
     recipe.parent.mkdir(parents=True)
-    text = desk.recipe_file.read_text(encoding="utf-8")
-    text = text.replace(str(desk.workspace.root), "../work/house").replace("zero2.json", "zero2")
+    text = workdir.recipe_file.read_text(encoding="utf-8")
+    text = text.replace(str(workdir.workspace.root), "../work/house").replace("zero2.json", "zero2")
     text = text.replace("corpus:\n", "corpus:\n  downloads: ../work/downloads\n")
     recipe.write_text(text, encoding="utf-8")
     in_checkout = load_recipe(recipe, [])
@@ -106,9 +106,9 @@ def test_nothing_is_made_within_an_installed_kit(
 
 
 def test_a_cluster_here_comes_before_that_of_an_installed_kit(
-    desk: Desk, empty: Path, monkeypatch: pytest.MonkeyPatch
+    workdir: Workdir, empty: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own = desk.folder / "kit" / "share"
+    own = workdir.folder / "kit" / "share"
     for folder, name in ((own / "configs", "kits"), (empty / "configs", "mine")):
         (folder / "cluster").mkdir(parents=True)
         text = f"name: {name}\nkind: local\ntraining: {{ranks_per_node: 1}}\n"

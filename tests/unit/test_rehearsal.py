@@ -15,7 +15,7 @@ from kit.store.files import write_json
 
 if TYPE_CHECKING:
     from kit.store.paths import Run
-    from tests.conftest import Desk
+    from tests.conftest import Workdir
 
 PARAMETERS, BLOCKS = 1_000_000, 500
 
@@ -45,10 +45,10 @@ def write_ledger(run: Run, number: int, seconds: list[float]) -> None:
 
 
 @pytest.fixture
-def report(desk: Desk, run: Run) -> dict[str, Any]:
+def report(workdir: Workdir, run: Run) -> dict[str, Any]:
     """That of a run of 3,000 epochs over 500 blocks in steps of 8, on two A100."""
     project = resolve.load(
-        desk.recipe_file,
+        workdir.recipe_file,
         [
             "training.steps=null", "training.epochs=3000", "training.validate_every=1000",
             "training.checkpoint_every=null", "training.keep_every=50000",
@@ -109,9 +109,9 @@ def test_a_report_is_printed_with_its_units(
     assert lines["disk"].startswith("6 GB for 5 checkpoints")
 
 
-def test_a_recipe_that_says_when_to_save_is_reckoned_by_it(desk: Desk, run: Run) -> None:
+def test_a_recipe_that_says_when_to_save_is_reckoned_by_it(workdir: Workdir, run: Run) -> None:
     write_ledger(run, 1, [9.0] * 5 + [2.0])
-    project = resolve.load(desk.recipe_file)
+    project = resolve.load(workdir.recipe_file)
     report = rehearsal.report(run, project.recipe, project.cluster)
     assert report["whole"]["checkpoint_interval_seconds"] == 5 * 2.0
     assert report["whole"]["saves"] == 2
@@ -119,10 +119,10 @@ def test_a_recipe_that_says_when_to_save_is_reckoned_by_it(desk: Desk, run: Run)
 
 
 def test_a_limit_too_short_for_a_start_and_a_save_gets_nowhere(
-    desk: Desk, run: Run, capsys: pytest.CaptureFixture[str]
+    workdir: Workdir, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_ledger(run, 1, [1970.0] + [9.0] * 4 + [2.0])
-    project = resolve.load(desk.recipe_file, ["cluster.training.minutes=1"])
+    project = resolve.load(workdir.recipe_file, ["cluster.training.minutes=1"])
     write_json(run.attempt(1).start, {"from_step": 0, "time": 900.0})
     report = rehearsal.report(run, project.recipe, project.cluster)
     assert report["whole"]["attempts"] is None
@@ -130,9 +130,9 @@ def test_a_limit_too_short_for_a_start_and_a_save_gets_nowhere(
     assert "none comes far enough, of 1 minute each" in capsys.readouterr().out
 
 
-def test_attempts_too_short_to_measure_are_said_to_be(desk: Desk, run: Run) -> None:
+def test_attempts_too_short_to_measure_are_said_to_be(workdir: Workdir, run: Run) -> None:
     write_ledger(run, 1, [9.0] * 5)
-    project = resolve.load(desk.recipe_file)
+    project = resolve.load(workdir.recipe_file)
     with pytest.raises(JobFailed, match="to measure"):
         rehearsal.report(run, project.recipe, project.cluster)
 
@@ -157,8 +157,8 @@ def test_a_rehearsal_at_work_is_not_replaced(run: Run) -> None:
     assert run.identity.is_file()
 
 
-def test_a_rehearsal_before_the_tokens_are_made_says_what_is_missing(desk: Desk) -> None:
-    project = resolve.load(desk.recipe_file)
+def test_a_rehearsal_before_the_tokens_are_made_says_what_is_missing(workdir: Workdir) -> None:
+    project = resolve.load(workdir.recipe_file)
     with pytest.raises(StageError, match=r"run jobs\.\w+ first"):
         rehearsal.rehearse(project, 50)
-    assert not desk.workspace.root.exists()
+    assert not workdir.workspace.root.exists()

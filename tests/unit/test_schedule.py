@@ -14,7 +14,7 @@ from kit.config import amendments
 from kit.config.recipe import Training
 from kit.errors import ConfigError
 from kit.plan import schedule
-from kit.plan.schedule import Piece, Schedule, Start
+from kit.plan.schedule import AttemptStart, Schedule, Segment
 from kit.store.files import write_json
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def ends(training: Training) -> int:
 
 
 def whole(training: Training) -> Schedule:
-    return Schedule(training, (Piece(0, ends(training)),))
+    return Schedule(training, (Segment(0, ends(training)),))
 
 
 def rates(found: Schedule, first: int = 0) -> list[float]:
@@ -114,7 +114,7 @@ def test_a_key_of_wsd_is_refused_beside_another_decay(key: str) -> None:
 
 def derived(training: Training, rows: list[dict[str, Any]], *attempts: tuple[int, int]) -> Schedule:
     """Of attempts that set out from a step and know so many amendments."""
-    return schedule.derive(training, rows, [Start(*one) for one in attempts], ends)
+    return schedule.derive(training, rows, [AttemptStart(*one) for one in attempts], ends)
 
 
 def test_a_longer_cosine_goes_on_from_the_rate_at_that_step() -> None:
@@ -318,9 +318,9 @@ def test_the_records_of_a_run_are_read(run: Run) -> None:
     run.attempt(2).root.mkdir()
     write_json(run.attempt(3).start, {"from_step": 6, "amendments": 1})
     write_json(run.attempt(4).start, {"from_step": 7, "amendments": 0})
-    assert schedule.starts(run, 3) == [Start(4, 1), Start(6, 1)]
+    assert schedule.starts(run, 3) == [AttemptStart(4, 1), AttemptStart(6, 1)]
     found = schedule.of_run(run, training_of(30), ends, 3)
-    assert found.pieces == (Piece(4, 30, 0.8),)
+    assert found.pieces == (Segment(4, 30, 0.8),)
     assert schedule.record(found) == [{"step": 4, "end": 30, "rate": 0.8}]
 
 
@@ -330,5 +330,5 @@ def test_the_same_end_told_in_epochs_leaves_the_schedule_as_it_is() -> None:
         row(None, 30_000, time=1.0, schedule="continue"),
         row(3_000, None, key="epochs", time=1.0, schedule="continue"),
     ]
-    found = schedule.derive(training, rows, [Start(0, 0), Start(20_000, 2)], ends)
-    assert found.pieces == (Piece(0, 30_000),)
+    found = schedule.derive(training, rows, [AttemptStart(0, 0), AttemptStart(20_000, 2)], ends)
+    assert found.pieces == (Segment(0, 30_000),)

@@ -46,8 +46,8 @@ def test_a_run_is_alive_while_a_process_of_this_machine_holds_it(run: Run) -> No
         (found,) = scheduler.alive(run)
         assert (found.job, found.words) == (str(os.getpid()), "the local supervisor")
         with pytest.raises(RunError, match=f"process {os.getpid()} is at work on this run"):
-            scheduler.refuse_second(run)
-    scheduler.refuse_second(run)
+            scheduler.ensure_idle(run)
+    scheduler.ensure_idle(run)
 
 
 def test_a_run_in_slurm_is_asked_of_slurm_first(
@@ -55,7 +55,7 @@ def test_a_run_in_slurm_is_asked_of_slurm_first(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     write_json(run.jobs, {"slurm": {"train": "7"}})
-    for ask in (scheduler.alive, scheduler.refuse_second, scheduler.queue):
+    for ask in (scheduler.alive, scheduler.ensure_idle, scheduler.queue):
         with pytest.raises(ClusterError, match="squeue"):
             ask(run)  # type: ignore[operator]
     assert local.alive(run) == []

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kit.corpus import segment
-from kit.corpus.words import jumandic
-from kit.corpus.words.cuts import LONG_RUN, WHITE_SPACE, Piece, cut, has_long_run
-from kit.corpus.words.mecab import LONGEST, MeCab
+from kit.corpus.segmenters import jumandic
+from kit.corpus.segmenters.chunking import LONG_RUN, WHITE_SPACE, Chunk, chunks, has_long_run
+from kit.corpus.segmenters.mecab import LONGEST, MeCab
 from kit.errors import ClusterError
 
 BROKEN = "でっ"  # the package's own dictionary has a word of its first four bytes
@@ -46,7 +46,7 @@ def test_pieces_joined_are_the_text_and_short_enough(
     text: str, longest_run: int, more: int
 ) -> None:
     longest = longest_run + more
-    pieces = list(cut(text, longest, longest_run))
+    pieces = list(chunks(text, longest, longest_run))
     assert "".join(piece.text for piece in pieces) == text
     for piece in pieces:
         assert piece.text
@@ -56,17 +56,17 @@ def test_pieces_joined_are_the_text_and_short_enough(
 
 
 def test_long_text_is_cut_after_punctuation_else_where_the_characters_change() -> None:
-    assert list(cut("駅伝、です。カタカナ", 8, 8)) == [("駅伝、です。", ""), ("カタカナ", "")]
-    assert list(cut("駅伝ですカタカナ", 6, 6)) == [("駅伝です", ""), ("カタカナ", "")]
+    assert list(chunks("駅伝、です。カタカナ", 8, 8)) == [("駅伝、です。", ""), ("カタカナ", "")]
+    assert list(chunks("駅伝ですカタカナ", 6, 6)) == [("駅伝です", ""), ("カタカナ", "")]
 
 
 def test_runs_and_white_space_stay_whole_between_the_pieces() -> None:
-    assert list(cut("東京\u3000\0都aaaaaい", 4, 4)) == [
-        Piece("東京", ""),
-        Piece("\u3000\0", WHITE_SPACE),
-        Piece("都", ""),
-        Piece("aaaaa", LONG_RUN),
-        Piece("い", ""),
+    assert list(chunks("東京\u3000\0都aaaaaい", 4, 4)) == [
+        Chunk("東京", ""),
+        Chunk("\u3000\0", WHITE_SPACE),
+        Chunk("都", ""),
+        Chunk("aaaaa", LONG_RUN),
+        Chunk("い", ""),
     ]
 
 

@@ -47,13 +47,13 @@ def test_the_parameters_are_those_of_the_model_that_is_trained(size: float) -> N
     import torch
     from transformers import GPT2LMHeadModel
 
-    from kit.data.tokens import Vocabulary
+    from kit.data.tokens import TokenizerInfo
     from kit.models.gpt2 import configuration
 
     shape, _ = shape_of(size)
     model = Model(n_layer=shape.n_layer, n_embd=shape.n_embd, n_head=shape.n_head)
     with torch.device("meta"):
-        made = GPT2LMHeadModel(configuration(model, Vocabulary(shape.vocab_size, 1, 2)))
+        made = GPT2LMHeadModel(configuration(model, TokenizerInfo(shape.vocab_size, 1, 2)))
     assert sum(p.numel() for p in made.parameters()) == shape.parameters
 
 

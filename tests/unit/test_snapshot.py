@@ -11,7 +11,7 @@ import pytest
 
 from kit.cluster import decisions
 from kit.cluster.decisions import Decision
-from kit.relay.snapshot import End, Hang, Mistake, Submitted, snapshot
+from kit.relay.snapshot import Hang, LastEnd, Mistake, Submitted, snapshot
 from kit.store.files import write_json
 from kit.tracking import ledger
 
@@ -43,7 +43,7 @@ def test_the_curve_is_that_of_the_ledger_and_the_attempts_keep_their_rows(run: R
     assert [*seen.curve] == ledger.canonical(run)
     assert [(row["attempt"], row["step"]) for row in seen.steps[4:7]] == [(1, 5), (2, 6), (2, 7)]
     assert [len(one.rows) for one in seen.attempts] == [7, 5]
-    assert [one.end for one in seen.attempts] == [None, End("done", None, 10)]
+    assert [one.end for one in seen.attempts] == [None, LastEnd("done", None, 10)]
 
 
 def test_without_the_curve_no_ledger_is_read(run: Run) -> None:

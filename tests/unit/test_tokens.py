@@ -20,7 +20,7 @@ from kit.store import manifest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.conftest import Desk
+    from tests.conftest import Workdir
 
 SHORT, LONG = np.dtype("<u2"), np.dtype("<u4")
 
@@ -29,12 +29,12 @@ def packed(documents: list[list[int]], dtype: np.dtype) -> list[bytes]:
     return [np.array(ids, dtype).tobytes() for ids in documents]
 
 
-def row_of(folder: Path, files: list[list[int]], dtype: np.dtype = SHORT) -> tokens.TokenRow:
+def row_of(folder: Path, files: list[list[int]], dtype: np.dtype = SHORT) -> tokens.TokenStream:
     """A row over token files of one document each."""
     paths = [folder / f"{number}.tokens" for number in range(len(files))]
     for path, ids in zip(paths, files, strict=True):
         tokens.write(path, packed([ids] if ids else [], dtype), dtype)
-    return tokens.open_row(paths, dtype)
+    return tokens.open_stream(paths, dtype)
 
 
 @pytest.mark.parametrize(("vocab_size", "size"), [(3_000, 2), (65_535, 2), (65_537, 4), (10**6, 4)])
@@ -98,7 +98,7 @@ def test_a_slice_over_files_is_a_slice_of_them_joined(
     files: list[list[int]], start: int, stop: int
 ) -> None:
     arrays = tuple(np.array(ids, SHORT) for ids in files if ids)
-    row = tokens.TokenRow(arrays, (0, *itertools.accumulate(map(len, arrays))))
+    row = tokens.TokenStream(arrays, (0, *itertools.accumulate(map(len, arrays))))
     joined = [token for ids in files for token in ids]
     assert len(row) == len(joined)
     assert row.slice(start, stop).tolist() == joined[start:stop]
@@ -116,14 +116,14 @@ def test_every_token_knows_its_file_and_document(files: list[list[list[int]]]) -
         paths = [Path(name) / f"{number}.tokens" for number in range(len(files))]
         for path, documents in zip(paths, files, strict=True):
             tokens.write(path, packed(documents, SHORT), SHORT)
-        row = tokens.open_row(paths, SHORT)
+        row = tokens.open_stream(paths, SHORT)
         expected = [
             (path, number)
             for path, documents in zip(paths, files, strict=True)
             for number, ids in enumerate(documents)
             for _ in ids
         ]
-        assert [row.place(position) for position in range(len(row))] == expected
+        assert [row.locate(position) for position in range(len(row))] == expected
 
 
 def test_offsets_of_another_file_are_refused(tmp_path: Path) -> None:
@@ -131,13 +131,13 @@ def test_offsets_of_another_file_are_refused(tmp_path: Path) -> None:
     for offsets in ([], [0, 3], [1]):
         (tmp_path / "0.offsets").write_bytes(np.array(offsets, "<u8").tobytes())
         with pytest.raises(InputError, match=r"0\.offsets: damaged; run jobs\.tokenize again"):
-            row.place(0)
+            row.locate(0)
 
 
 def test_a_file_of_half_a_token_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.tokens").write_bytes(b"123")
     with pytest.raises(InputError, match=r"a\.tokens: 3 bytes are no whole tokens"):
-        tokens.open_row([tmp_path / "a.tokens"], SHORT)
+        tokens.open_stream([tmp_path / "a.tokens"], SHORT)
 
 
 def test_a_block_has_the_token_after_it(tmp_path: Path) -> None:
@@ -189,27 +189,27 @@ def test_the_order_is_what_it_has_always_been() -> None:
     ), "another order: runs that are under way would read some blocks twice and others never"
 
 
-def test_a_vocabulary_is_that_of_the_workspaces_tokenizer(desk: Desk) -> None:
-    recipe, folder = desk.recipe(), desk.workspace.tokenizer
+def test_a_vocabulary_is_that_of_the_workspaces_tokenizer(workdir: Workdir) -> None:
+    recipe, folder = workdir.recipe(), workdir.workspace.tokenizer
     with pytest.raises(StageError, match=r"tokenizer: not made yet; run jobs\.tokenizer first"):
-        tokens.vocabulary(recipe)
+        tokens.tokenizer_info(recipe)
     folder.mkdir(parents=True)
     manifest.commit(folder, {})
     with pytest.raises(StageError, match=r"an older version; run jobs\.tokenizer again"):
-        tokens.vocabulary(recipe)
+        tokens.tokenizer_info(recipe)
     manifest.commit(folder, {}, vocabulary={"size": 70_000, "begin": 2, "end": 1})
-    assert tokens.vocabulary(recipe) == tokens.Vocabulary(70_000, begin=2, end=1)
+    assert tokens.tokenizer_info(recipe) == tokens.TokenizerInfo(70_000, begin=2, end=1)
 
 
 @pytest.mark.parametrize(("size", "dtype"), [(65_535, SHORT), (65_536, LONG)])
 def test_token_files_are_read_as_the_tokenizer_says_and_not_the_recipe(
-    desk: Desk, size: int, dtype: np.dtype
+    workdir: Workdir, size: int, dtype: np.dtype
 ) -> None:
-    desk.workspace.tokenizer.mkdir(parents=True)
+    workdir.workspace.tokenizer.mkdir(parents=True)
     facts = {"size": size, "begin": 1, "end": 2}
-    manifest.commit(desk.workspace.tokenizer, {}, vocabulary=facts)
-    recipe, folder = desk.recipe("tokenizer.vocab_size=1200"), desk.workspace.tokens("a")
+    manifest.commit(workdir.workspace.tokenizer, {}, vocabulary=facts)
+    recipe, folder = workdir.recipe("tokenizer.vocab_size=1200"), workdir.workspace.tokens("a")
     shard = shards.Shard("a", folder, {}, {})
     tokens.write(tokens.token_file(folder, "train"), packed([[5, 65_535]], dtype), dtype)
-    row = tokens.open_part([tokens.Tokens(shard, folder, {})], "train", recipe)
+    row = tokens.open_part([tokens.TokenUnit(shard, folder, {})], "train", recipe)
     assert row.slice(0, 9).tolist() == [5, 65_535]

@@ -11,7 +11,7 @@ import xxhash
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
 from kit.corpus import documents
-from kit.corpus.faults import Faults
+from kit.corpus.bad_input import BadInput
 from kit.data import duplicates, shards
 from kit.store import manifest
 from kit.store.files import atomic
@@ -48,7 +48,7 @@ def work(run: Run, task: int, tasks: int) -> None:
 
 
 def _make(recipe: Recipe, piece: Piece, folder: Path) -> Mapping[str, Any]:
-    faults = Faults(recipe.corpus.on_bad_input)
+    faults = BadInput(recipe.corpus.on_bad_input)
     count = 0
     with atomic(folder / duplicates.FINGERPRINTS) as out:
         for lines in documents.read(piece, faults, recipe.corpus.mode):

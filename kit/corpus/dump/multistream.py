@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from kit.corpus.faults import Faults
+    from kit.corpus.bad_input import BadInput
 
 HELD = 32 << 20  # bytes of a stream that are kept while it is checked; real ones have 1 to 10 MB
 _MAGIC = re.compile(rb"BZh[1-9]1AY&SY")  # a bz2 stream with a first block
@@ -71,7 +71,7 @@ def stream_ranges(
 
 
 def streams(
-    path: Path, start: int, end: int, faults: Faults
+    path: Path, start: int, end: int, faults: BadInput
 ) -> Iterator[tuple[int, Iterable[bytes]]]:
     """The streams of a range: where each begins, and its text in pieces of at most CHUNK bytes.
 
@@ -86,7 +86,7 @@ def streams(
             try:
                 pieces = _checked(stream)
             except Damage as damage:
-                faults.meet("stream_damaged", f"{path}: {damage}; download it again")
+                faults.report("stream_damaged", f"{path}: {damage}; download it again")
                 at = next(_scan(path, at + 1, end), end)
                 continue
             yield at, pieces

@@ -50,7 +50,7 @@ _OTHER_SIGNS = {"¥": "\\", "‘": "`", "’": "'", "“": '"', "”": '"'}
 _HALF_WIDTH_KANA = (0xFF61, 0xFF9E)  # with punctuation; behind them come the voicing marks
 
 
-class Table:
+class CodePointTable:
     """Flags and what is written, by code point. `latin`: ranges that count as Latin besides ASCII."""
 
     def __init__(

@@ -37,9 +37,9 @@ class Normaliser:
         tildes = self._default and (options.keep_ranges or options.keep_url_tildes)
         accents = self._default and options.keep_accent_spaces
         self._options = options if tildes or accents else None
-        self._table: characters.Table | None = None
+        self._table: characters.CodePointTable | None = None
         if neologdn.VERSION == _WORKED_OUT:
-            self._table = characters.Table(
+            self._table = characters.CodePointTable(
                 white=self._default,
                 tildes=characters.HARD if tildes else characters.TILDE,
                 latin=preserve.SPACED_SCRIPTS if accents else (),
@@ -67,7 +67,7 @@ class Normaliser:
         line = _WHITE.sub(" ", line).rstrip(" ")
         if self._options is None:
             return str(neologdn.normalize(line))
-        line, originals = preserve.stand_in(line, self._options)
+        line, originals = preserve.protect(line, self._options)
         return preserve.restore(neologdn.normalize(line), originals)
 
 

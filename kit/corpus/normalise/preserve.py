@@ -65,7 +65,7 @@ _NUMBER_BEHIND = re.compile("[0-9０-９]")
 _DRAWN_BEFORE = re.compile(f"[ぁ-ゟ{_VOICING}]$")
 
 
-def stand_in(line: str, options: Normalise) -> tuple[str, list[str]]:
+def protect(line: str, options: Normalise) -> tuple[str, list[str]]:
     """A line with stand-ins, and what they stand for, in order.
 
     In the line, every run of white space is a single plain space.

@@ -22,7 +22,7 @@ from kit.store.files import CHUNK, file_hash
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kit.corpus.faults import Faults
+    from kit.corpus.bad_input import BadInput
     from kit.store.records import Piece
 
 LINE_BYTES = 1 << 22  # of a line of text: a limit on a task's memory
@@ -94,10 +94,10 @@ class Lines:
             self._number += 1
             yield None if lost else held
 
-    def text(self, raw: bytes | None, faults: Faults) -> str | None:
+    def text(self, raw: bytes | None, faults: BadInput) -> str | None:
         """The line at hand without its line end; None where it is at fault, which `faults` is told."""
         if raw is None:
-            faults.meet(
+            faults.report(
                 "line_too_long",
                 f"{self.place}: has over {self._limit} bytes; is this a text? Break the line",
             )
@@ -105,14 +105,14 @@ class Lines:
         try:
             text = raw.decode()
         except UnicodeDecodeError as error:
-            faults.meet(
+            faults.report(
                 "not_utf8",
                 f"{self.place}: byte {error.start + 1} of the line is not UTF-8; "
                 "convert the file with iconv",
             )
             return None
         if "\0" in text:
-            faults.meet(
+            faults.report(
                 "nul",
                 f"{self.place}: character {text.index(chr(0)) + 1} is NUL; is this a text? Take it out",
             )

@@ -40,7 +40,7 @@ def main(recipe_file: str, output: str, folder: str | None = None) -> None:
     rank, ranks = torch.distributed.get_rank(), torch.distributed.get_world_size()
     accumulation = training.global_batch // (training.micro_batch * ranks)
     torch.manual_seed(training.seed)
-    model = LanguageModel(recipe, tokens.vocabulary(recipe))
+    model = LanguageModel(recipe, tokens.tokenizer_info(recipe))
     betas = (training.beta1, training.beta2)
     optimizer = torch.optim.AdamW(
         parameter_groups(model, training), lr=training.learning_rate, betas=betas

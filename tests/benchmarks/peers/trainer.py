@@ -92,7 +92,7 @@ def main(recipe_file: str, output: str) -> None:
         seed=training.seed,
     )
     torch.manual_seed(training.seed)
-    model = GPT2LMHeadModel(model_configuration(recipe.model, tokens.vocabulary(recipe)))
+    model = GPT2LMHeadModel(model_configuration(recipe.model, tokens.tokenizer_info(recipe)))
     data = Blocks(recipe, _STEPS)
     Trainer(model, arguments, train_dataset=data, callbacks=[Times(output)]).train()
 

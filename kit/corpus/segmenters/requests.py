@@ -1,6 +1,6 @@
 """Lines that are asked for together, and what becomes of them when their answer is no answer.
 
-A `Request` is what the pool was asked, and is answered as a whole, in its turn. A `Block` is a row of
+A `Request` is what the pool was asked, and is answered as a whole, in its turn. A `RequestPart` is a row of
 its lines on the way to a process; after a fault it is cut into smaller ones, down to the line.
 """
 
@@ -38,7 +38,7 @@ class Case:
     solved: bool = False
 
 
-class Block:
+class RequestPart:
     """Lines `start` to `stop` of a request. With a `case` it is suspected, and sent alone."""
 
     def __init__(self, request: Request, start: int, stop: int, case: Case | None = None) -> None:
@@ -67,7 +67,7 @@ class Block:
             good += 1
         return good
 
-    def cut(self, good: int, case: Case) -> Iterator[Block]:
+    def cut(self, good: int, case: Case) -> Iterator[RequestPart]:
         """Smaller blocks, with the line after the first `good` alone: most likely it is at fault.
 
         The rest is halved, so that also a process that answers late is found out in few steps.
@@ -76,7 +76,7 @@ class Block:
         good = min(good, count - 1)
         places = sorted({0, good, good + 1, (good + 1 + count) // 2, count})
         for start, stop in itertools.pairwise(places):
-            yield Block(self.request, self.start + start, self.start + stop, case)
+            yield RequestPart(self.request, self.start + start, self.start + stop, case)
 
 
 def _same(answer: str, lines: str) -> bool:

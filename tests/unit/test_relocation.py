@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kit.config import moved
+from kit.config import relocation
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
 from kit.corpus import download
@@ -19,44 +19,46 @@ from kit.data import shards
 from kit.errors import ConfigError, RunError
 from kit.relay import report, resolve
 from kit.relay.stages import STAGES, TRAIN
-from kit.relay.submit import refuse_to_disturb
+from kit.relay.submit import ensure_inputs_free
 from kit.run import directory
 from kit.store.files import read_json, write_json
 from kit.store.paths import Run, Workspace
 from tests.conftest import units_of
 
 if TYPE_CHECKING:
-    from tests.conftest import Desk
+    from tests.conftest import Workdir
 
 
 @pytest.fixture
-def made(desk: Desk) -> Run:
+def made(workdir: Workdir) -> Run:
     """A run that has begun, over a text that is read where it lies and one that is cut into parts."""
-    packed = desk.folder / "web.txt.gz"
-    packed.write_bytes(gzip.compress(desk.web.read_bytes()))
-    project = resolve.load(desk.recipe_file, [f"corpus.sources.web.location={packed}"])
-    desk.make(project.recipe, "download")
+    packed = workdir.folder / "web.txt.gz"
+    packed.write_bytes(gzip.compress(workdir.web.read_bytes()))
+    project = resolve.load(workdir.recipe_file, [f"corpus.sources.web.location={packed}"])
+    workdir.make(project.recipe, "download")
     run = directory.prepare(project)
     run.attempt(1).root.mkdir(parents=True)
     return run
 
 
-def move(made: Run, desk: Desk) -> Run:
-    """The whole desk, its texts too, under another name; the run at its new place."""
-    now = desk.folder.rename(desk.folder.with_name(f"{desk.folder.name}, elsewhere"))
-    return Run(now / made.root.relative_to(desk.folder))
+def move(made: Run, workdir: Workdir) -> Run:
+    """The whole workdir, its texts too, under another name; the run at its new place."""
+    now = workdir.folder.rename(workdir.folder.with_name(f"{workdir.folder.name}, elsewhere"))
+    return Run(now / made.root.relative_to(workdir.folder))
 
 
 def states(recipe: Recipe) -> set[str]:
     return {unit.state(verify=True) for unit in units_of(download, recipe)}
 
 
-def test_a_workspace_that_moved_with_its_texts_is_done_as_before(made: Run, desk: Desk) -> None:
+def test_a_workspace_that_moved_with_its_texts_is_done_as_before(
+    made: Run, workdir: Workdir
+) -> None:
     before = shards.pieces(read_resolved(made.recipe, Recipe))
-    run = move(made, desk)
+    run = move(made, workdir)
     now = run.root.parents[2]
     overrides = [f"workspace={now / 'work'}", f"corpus.sources.web.location={now / 'web.txt.gz'}"]
-    project = resolve.load(now / desk.recipe_file.name, overrides)
+    project = resolve.load(now / workdir.recipe_file.name, overrides)
     recipe = project.recipe
     assert states(recipe) == {"done"}
     pieces = shards.pieces(recipe)
@@ -64,14 +66,14 @@ def test_a_workspace_that_moved_with_its_texts_is_done_as_before(made: Run, desk
     assert [piece["xxh3"] for piece in pieces] == [piece["xxh3"] for piece in before]
     assert {**STAGES[0].census(run, recipe)}["done"] == 2
 
-    refuse_to_disturb(project, STAGES[:1])
+    ensure_inputs_free(project, STAGES[:1])
     directory.prepare(project)
     assert resolve.load(run.root).recipe == recipe
 
 
-def test_a_run_directory_is_read_as_of_where_it_lies(made: Run, desk: Desk) -> None:
+def test_a_run_directory_is_read_as_of_where_it_lies(made: Run, workdir: Workdir) -> None:
     was = read_json(made.recipe)
-    run = move(made, desk)
+    run = move(made, workdir)
     project, workspace = resolve.load(run.root), run.root.parents[1]
     assert Workspace(Path(project.recipe.workspace)).run("small") == run
     assert read_json(run.recipe) == was
@@ -88,9 +90,9 @@ def test_a_run_directory_is_read_as_of_where_it_lies(made: Run, desk: Desk) -> N
 
 
 def test_the_commands_of_a_report_are_quoted(
-    made: Run, desk: Desk, capsys: pytest.CaptureFixture[str]
+    made: Run, workdir: Workdir, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = move(made, desk)
+    run = move(made, workdir)
     run.tensorboard.mkdir()
     report.show(report.facts(resolve.load(run.root), [str(run.root)]))
     said = capsys.readouterr().out
@@ -100,45 +102,45 @@ def test_the_commands_of_a_report_are_quoted(
     )
 
 
-def test_texts_that_lie_in_the_workspace_follow_it(made: Run, desk: Desk) -> None:
-    inside = desk.workspace.root / "texts"
+def test_texts_that_lie_in_the_workspace_follow_it(made: Run, workdir: Workdir) -> None:
+    inside = workdir.workspace.root / "texts"
     inside.mkdir()
-    shutil.copy2(desk.web, inside / "a.txt")
+    shutil.copy2(workdir.web, inside / "a.txt")
     write = [f"corpus.sources.web.location={inside}/*.txt", f"corpus.downloads={inside}"]
-    recipe = desk.recipe(*write)
-    desk.make(recipe, "download")
+    recipe = workdir.recipe(*write)
+    workdir.make(recipe, "download")
     write_json(made.recipe, recipe.model_dump(mode="json"))
-    run = Run(desk.workspace.root.rename(desk.folder / "w 2") / "runs" / "small")
+    run = Run(workdir.workspace.root.rename(workdir.folder / "w 2") / "runs" / "small")
     read = read_resolved(run.recipe, Recipe)
-    assert read.corpus.sources["web"].location == f"{desk.folder}/w 2/texts/*.txt"
-    assert read.corpus.downloads == f"{desk.folder}/w 2/texts"
+    assert read.corpus.sources["web"].location == f"{workdir.folder}/w 2/texts/*.txt"
+    assert read.corpus.downloads == f"{workdir.folder}/w 2/texts"
     assert states(read) == {"done"}
 
 
-def test_another_text_in_the_place_of_the_first_is_refused(made: Run, desk: Desk) -> None:
-    other = desk.folder / "other.txt.gz"
+def test_another_text_in_the_place_of_the_first_is_refused(made: Run, workdir: Workdir) -> None:
+    other = workdir.folder / "other.txt.gz"
     other.write_bytes(gzip.compress(b"not the text that was cut\n"))
     project = resolve.load(made.root, [f"corpus.sources.web.location={other}"])
     for stages in (STAGES[:1], (TRAIN,)):
         with pytest.raises(RunError, match="of another size or time"):
-            refuse_to_disturb(project, stages)
+            ensure_inputs_free(project, stages)
 
 
 def test_a_linked_run_directory_belongs_to_the_workspace_that_links_it(
-    made: Run, desk: Desk
+    made: Run, workdir: Workdir
 ) -> None:
-    aside = made.root.rename(desk.folder / "aside")
+    aside = made.root.rename(workdir.folder / "aside")
     made.root.symlink_to(aside)
     recipe = read_resolved(made.recipe, Recipe)
-    assert recipe.workspace == str(desk.workspace.root)
+    assert recipe.workspace == str(workdir.workspace.root)
     assert resolve.load(made.root).recipe == recipe
 
 
 @pytest.mark.parametrize("name", ["raw/web", "tokens", "runs/small/checkpoints"])
 def test_a_link_that_leads_nowhere_is_named_with_what_to_do(
-    made: Run, desk: Desk, name: str
+    made: Run, workdir: Workdir, name: str
 ) -> None:
-    link = desk.workspace.root / name
+    link = workdir.workspace.root / name
     if link.is_dir():
         shutil.rmtree(link)
     link.symlink_to("/gone/with the old disk")
@@ -152,7 +154,7 @@ def test_what_was_fetched_is_found_in_the_workspace_or_among_the_downloads(tmp_p
     def path_of(downloads: Path | None) -> str:
         row = {"path": "/old/raw/ja/fetched-0123456789abcdef/ja.txt"}
         found = {"causes": {"section": {"location": "https://host/ja.txt"}}, "pieces": [row]}
-        (piece,) = moved.pieces(
+        (piece,) = relocation.pieces(
             found, tmp_path / "ja", "https://host/ja.txt", downloads and str(downloads)
         )
         return str(piece["path"])
@@ -178,16 +180,16 @@ def test_what_was_fetched_is_found_in_the_workspace_or_among_the_downloads(tmp_p
 def test_two_paths_differ_up_to_the_end_that_they_share(
     was: str, now: str, expected: tuple[str, str]
 ) -> None:
-    assert moved.heads(was, now) == expected
-    assert moved.moved(was, *expected) == now
+    assert relocation.heads(was, now) == expected
+    assert relocation.moved(was, *expected) == now
 
 
 def test_a_path_that_only_begins_alike_has_not_moved() -> None:
-    assert moved.moved("/work/demo-2/x", "/work/demo", "/new") == "/work/demo-2/x"
+    assert relocation.moved("/work/demo-2/x", "/work/demo", "/new") == "/work/demo-2/x"
 
 
-def test_a_released_recipe_holds_no_path(made: Run, desk: Desk) -> None:
-    recipe = desk.recipe("name=other", f"tracking.mlflow=sqlite:///{desk.folder}/own.db")
-    told = str(moved.released(recipe.model_dump(mode="json")))
+def test_a_released_recipe_holds_no_path(made: Run, workdir: Workdir) -> None:
+    recipe = workdir.recipe("name=other", f"tracking.mlflow=sqlite:///{workdir.folder}/own.db")
+    told = str(relocation.released(recipe.model_dump(mode="json")))
     assert os.sep not in told.replace("http://", "")
     assert "dump.xml.bz2" in told

@@ -14,14 +14,14 @@ from kit.config.cluster import Cluster
 from kit.config.section import read_resolved
 from kit.errors import CheckpointError, RunError
 from kit.relay import resolve
-from kit.release import beside, source
+from kit.release import checkpoint_jobs, source
 from kit.store.files import file_hash, read_json, write_json
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from kit.store.paths import Run
-    from tests.conftest import Desk
+    from tests.conftest import Workdir
 
 
 def add_checkpoint(run: Run, step: int, attempt: int) -> Path:
@@ -35,9 +35,9 @@ def add_checkpoint(run: Run, step: int, attempt: int) -> Path:
 
 
 @pytest.fixture
-def run(desk: Desk) -> Run:
+def run(workdir: Workdir) -> Run:
     """The run of the small recipe, of 10 steps, with a checkpoint of step 5."""
-    project = resolve.load(desk.recipe_file)
+    project = resolve.load(workdir.recipe_file)
     run = project.run
     write_json(run.recipe, project.recipe.model_dump(mode="json"))
     write_json(run.cluster, project.cluster.model_dump(mode="json"))
@@ -48,14 +48,16 @@ def run(desk: Desk) -> Run:
     return run
 
 
-def given(desk: Desk, run: Run, *overrides: str, step: int = 5) -> Run:
+def given(workdir: Workdir, run: Run, *overrides: str, step: int = 5) -> Run:
     """The directory of the job that evaluates step 5, all laid out."""
-    beside.prepare("evaluate", resolve.load(desk.recipe_file, list(overrides)), step, print)
+    checkpoint_jobs.prepare(
+        "evaluate", resolve.load(workdir.recipe_file, list(overrides)), step, print
+    )
     return run.at(step).job("evaluate")
 
 
-def test_a_job_keeps_the_checkpoint_that_its_run_removes(desk: Desk, run: Run) -> None:
-    job = given(desk, run)
+def test_a_job_keeps_the_checkpoint_that_its_run_removes(workdir: Workdir, run: Run) -> None:
+    job = given(workdir, run)
     shutil.rmtree(run.checkpoint(5, 1))
     found = source.of(job)
     assert found.checkpoint.problem() is None
@@ -65,8 +67,8 @@ def test_a_job_keeps_the_checkpoint_that_its_run_removes(desk: Desk, run: Run) -
         source.require_files(source.of(job))
 
 
-def test_the_moment_tells_how_far_training_had_come(desk: Desk, run: Run) -> None:
-    moment = source.moment(given(desk, run))
+def test_the_moment_tells_how_far_training_had_come(workdir: Workdir, run: Run) -> None:
+    moment = source.moment(given(workdir, run))
     assert moment == source.Moment(5, 10, 5 * 8 * 16, 0.00025)
     assert moment.words == (
         "training was not finished: step 5 of 10, 640 tokens seen, learning rate 0.00025"
@@ -74,7 +76,7 @@ def test_the_moment_tells_how_far_training_had_come(desk: Desk, run: Run) -> Non
 
 
 def test_a_checkpoint_that_goes_while_it_is_linked_is_one_line_and_leaves_nothing(
-    desk: Desk, run: Run, monkeypatch: pytest.MonkeyPatch
+    workdir: Workdir, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The run prunes between the look and the link: for the test, within the first link itself.
     link = os.link
@@ -85,28 +87,28 @@ def test_a_checkpoint_that_goes_while_it_is_linked_is_one_line_and_leaves_nothin
 
     monkeypatch.setattr(os, "link", prune_then_link)
     with pytest.raises(CheckpointError, match="removed by its run just now"):
-        given(desk, run)
+        given(workdir, run)
     assert not list(run.at(5).root.rglob("*.*"))
 
 
 def test_a_checkpoint_made_again_after_a_rollback_is_taken_in_place_of_the_old_one(
-    desk: Desk, run: Run
+    workdir: Workdir, run: Run
 ) -> None:
-    job = given(desk, run)
+    job = given(workdir, run)
     shutil.rmtree(run.checkpoint(5, 1))
     write_json(run.attempt(2).start, {"from_step": 0})
     fresh = add_checkpoint(run, 5, 2)
-    assert beside.state("evaluate", resolve.load(desk.recipe_file), 5) == "stale"
-    assert given(desk, run) == job
+    assert checkpoint_jobs.state("evaluate", resolve.load(workdir.recipe_file), 5) == "stale"
+    assert given(workdir, run) == job
     assert source.of(job).checkpoint.folder.name == fresh.name
 
 
 def test_the_code_of_all_jobs_is_one_copy_and_the_runs_own_is_not_touched(
-    desk: Desk, run: Run
+    workdir: Workdir, run: Run
 ) -> None:
-    job = given(desk, run)
+    job = given(workdir, run)
     add_checkpoint(run, 6, 1)
-    other = given(desk, run, step=6)
+    other = given(workdir, run, step=6)
     assert job.code.resolve() == other.code.resolve()
     assert (job.code / "kit" / "errors.py").is_file()
     assert not run.code.exists()
@@ -122,35 +124,37 @@ def test_the_code_of_all_jobs_is_one_copy_and_the_runs_own_is_not_touched(
     ],
 )
 def test_no_gpu_is_taken_from_a_training_unless_the_cluster_says_so(
-    desk: Desk, run: Run, alive: bool, override: str, device: str
+    workdir: Workdir, run: Run, alive: bool, override: str, device: str
 ) -> None:
     if alive:
         with lock.hold(run):
-            job = given(desk, run, "cluster.device=cuda", override)
+            job = given(workdir, run, "cluster.device=cuda", override)
     else:
-        job = given(desk, run, "cluster.device=cuda", override)
+        job = given(workdir, run, "cluster.device=cuda", override)
     assert read_resolved(job.cluster, Cluster).device == device
     assert read_json(run.cluster)["device"] == "cpu"
 
 
-def test_a_recipe_that_is_not_the_runs_own_is_refused(desk: Desk, run: Run) -> None:
-    project = resolve.load(desk.recipe_file, ["training.seed=3"], refuse=False)
+def test_a_recipe_that_is_not_the_runs_own_is_refused(workdir: Workdir, run: Run) -> None:
+    project = resolve.load(workdir.recipe_file, ["training.seed=3"], refuse=False)
     with pytest.raises(RunError, match=r"training.seed: 0 -> 3"):
-        beside.submit("evaluate", project, 5, print)
+        checkpoint_jobs.submit("evaluate", project, 5, print)
     assert not run.beside.exists()
 
 
-def test_two_jobs_for_one_result_are_refused_and_two_results_are_not(desk: Desk, run: Run) -> None:
-    project = resolve.load(desk.recipe_file)
+def test_two_jobs_for_one_result_are_refused_and_two_results_are_not(
+    workdir: Workdir, run: Run
+) -> None:
+    project = resolve.load(workdir.recipe_file)
     with lock.hold(run), lock.hold(run.at(5).job("generate")):
-        given(desk, run)  # beside the training, and another result of the same step
+        given(workdir, run)  # beside the training, and another result of the same step
         with lock.hold(run.at(5).job("evaluate")), pytest.raises(RunError, match="is at work"):
-            beside.run("evaluate", project, 5, print)
+            checkpoint_jobs.run("evaluate", project, 5, print)
 
 
-def test_what_a_fork_was_begun_from_is_made_of_its_parent(desk: Desk, run: Run) -> None:
+def test_what_a_fork_was_begun_from_is_made_of_its_parent(workdir: Workdir, run: Run) -> None:
     add_checkpoint(run, 4, 0)
     write_json(run.attempt(1).start, {"from_step": 4})
     write_json(run.origin, {"run": "parent", "step": 4})
     with pytest.raises(CheckpointError, match=r"--step 4: .* begun from; give parent, or a later"):
-        beside.state("evaluate", resolve.load(desk.recipe_file), 4)
+        checkpoint_jobs.state("evaluate", resolve.load(workdir.recipe_file), 4)

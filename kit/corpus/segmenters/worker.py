@@ -21,7 +21,7 @@ from kit.errors import ClusterError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kit.corpus.words.block import Block
+    from kit.corpus.segmenters.requests import RequestPart
 
 PIPE = 256 << 10  # bytes: half a second's work at 0.54 MB/s; an unprivileged pipe may have 1 MiB
 _LEAVE = 2.0  # seconds for a process whose input has ended to end as well
@@ -32,7 +32,7 @@ class Worker:
 
     def __init__(self, command: Sequence[str], memory: int) -> None:
         """Start it, with `memory` bytes of address space. Raises ClusterError."""
-        self.blocks: deque[Block] = deque()
+        self.blocks: deque[RequestPart] = deque()
         self.load = 0  # bytes of the blocks
         self.alone = False  # nothing else may be sent until it has answered
         self.fresh = True  # has answered nothing yet that could have worn it out
@@ -64,7 +64,7 @@ class Worker:
                 fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE)
         self._limit(memory)
 
-    def send(self, block: Block, alone: bool = False) -> None:
+    def send(self, block: RequestPart, alone: bool = False) -> None:
         """Hand it a block."""
         self.blocks.append(block)
         self.load += block.size
@@ -92,7 +92,7 @@ class Worker:
         self._seen = max(len(self._answer) - 1, 0)
         return bytes(self._answer[:end]) if end or self._answer.startswith(b"\n") else None
 
-    def take(self, answer: bytes) -> Block:
+    def take(self, answer: bytes) -> RequestPart:
         """Take the first block, with its answer."""
         block = self.blocks.popleft()
         self.load -= block.size

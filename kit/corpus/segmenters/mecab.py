@@ -11,8 +11,8 @@ import shlex
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from kit.corpus.words import jumandic
-from kit.corpus.words.cuts import cut
+from kit.corpus.segmenters import jumandic
+from kit.corpus.segmenters.chunking import chunks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -71,7 +71,7 @@ class MeCab:
         return words if words.replace(" ", "") == text else None
 
     def _apart(self, text: str) -> Iterator[str]:
-        for piece, reason in cut(text, LONGEST, LONGEST_RUN):
+        for piece, reason in chunks(text, LONGEST, LONGEST_RUN):
             words = None if reason else self._answer(piece)
             if words is None:
                 self.kept_whole[reason or "changed"] += 1

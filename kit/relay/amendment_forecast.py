@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from kit.config.recipe import Recipe
     from kit.config.run import Project
     from kit.plan.schedule import Schedule
-    from kit.run.proposal import Amendment
+    from kit.run.proposal import Proposal
     from kit.store.paths import Run
     from kit.tracking.rows import StepRow
 
@@ -25,7 +25,7 @@ _STEPS = 100  # the last ones, of whose seconds the median is meant
 
 
 @dataclass(frozen=True)
-class Outlook:
+class Forecast:
     """A run's schedule without an amendment and with it, if its next attempt starts from `step`."""
 
     step: int
@@ -35,8 +35,8 @@ class Outlook:
     seconds: float | None  # of a step, lately; None where the ledger has no step
 
 
-def look(project: Project, amendment: Amendment) -> Outlook | None:
-    """The outlook of a run; None where its end stays, or is not known yet.
+def forecast(project: Project, amendment: Proposal) -> Forecast | None:
+    """What an amendment makes of a run; None where its end stays, or is not known yet.
 
     Raises ConfigError where all steps to come would have a learning rate of 0.
     """
@@ -46,8 +46,8 @@ def look(project: Project, amendment: Amendment) -> Outlook | None:
     run, recipe = project.run, project.recipe
     step, attempts, first = _newest_step(run), schedule.starts(run), schedule.origin(run)
 
-    def then(its: Recipe, rows: list[amendments.Row]) -> Schedule:
-        known = [*attempts, schedule.Start(step, len(rows))]
+    def then(its: Recipe, rows: list[amendments.Amendment]) -> Schedule:
+        known = [*attempts, schedule.AttemptStart(step, len(rows))]
         return schedule.derive(its.training, rows, known, tokens.ends(its), first)
 
     rows = amendments.recorded(run)
@@ -62,10 +62,10 @@ def look(project: Project, amendment: Amendment) -> Outlook | None:
             "or fork an earlier checkpoint"
         )
     anew = any(row["schedule"] == amendments.ANEW for row in of_the_end)
-    return Outlook(step, before, after, anew, _seconds(run, step))
+    return Forecast(step, before, after, anew, _seconds(run, step))
 
 
-def lines(found: Outlook) -> list[str]:
+def lines(found: Forecast) -> list[str]:
     """What to tell of it: each value before and after."""
     step, before, after = found.step, found.before, found.after
     told = [f"steps left after step {step}: {_left(before, step)} -> {_left(after, step)}"]

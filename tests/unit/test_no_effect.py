@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import typer
 
     from kit.store.paths import Run
-    from tests.conftest import Desk
+    from tests.conftest import Workdir
 
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 CLUSTERS = [*(ROOT / "configs/cluster").glob("*.yaml"), ROOT / "sbatch/slurm/cluster.yaml"]
@@ -66,19 +66,19 @@ IDLE = [
 
 @pytest.mark.parametrize(("makes", "key", "why"), IDLE, ids=[key for _, key, _ in IDLE])
 def test_a_key_without_effect_is_refused_by_name(
-    desk: Desk, makes: str, key: str, why: str
+    workdir: Workdir, makes: str, key: str, why: str
 ) -> None:
     overrides = [makes, key] if makes else [key]
     with pytest.raises(ConfigError, match="has no effect") as refused:
-        load_recipe(desk.recipe_file, overrides)
+        load_recipe(workdir.recipe_file, overrides)
     assert str(refused.value).startswith(f"override '{key}': ")
     assert why in str(refused.value)
 
 
-def test_a_file_is_told_the_same(desk: Desk) -> None:
-    tree = yaml.safe_load(desk.recipe_file.read_text(encoding="utf-8"))
+def test_a_file_is_told_the_same(workdir: Workdir) -> None:
+    tree = yaml.safe_load(workdir.recipe_file.read_text(encoding="utf-8"))
     tree["training"] |= {"decay": "constant", "minimum_learning_rate": 0.1}
-    path = desk.write("other.yaml", tree)
+    path = workdir.write("other.yaml", tree)
     with pytest.raises(ConfigError) as refused:
         load_recipe(path, [])
     assert str(refused.value) == (
@@ -87,17 +87,17 @@ def test_a_file_is_told_the_same(desk: Desk) -> None:
     )
 
 
-def test_what_an_override_makes_idle_in_a_file_is_let_pass(desk: Desk) -> None:
-    tree = yaml.safe_load(desk.recipe_file.read_text(encoding="utf-8"))
+def test_what_an_override_makes_idle_in_a_file_is_let_pass(workdir: Workdir) -> None:
+    tree = yaml.safe_load(workdir.recipe_file.read_text(encoding="utf-8"))
     tree["training"]["minimum_learning_rate"] = 0.0001
-    path = desk.write("other.yaml", tree)
+    path = workdir.write("other.yaml", tree)
     assert load_recipe(path, ["training.decay=constant"]).training.decay == "constant"
     with pytest.raises(ConfigError, match=r"override 'training\.minimum_learning_rate=1e-4'"):
         load_recipe(path, ["training.decay=constant", "training.minimum_learning_rate=1e-4"])
 
 
-def test_on_the_command_line_steps_and_epochs_take_each_others_place(desk: Desk) -> None:
-    training = load_recipe(desk.recipe_file, ["training.epochs=2"]).training
+def test_on_the_command_line_steps_and_epochs_take_each_others_place(workdir: Workdir) -> None:
+    training = load_recipe(workdir.recipe_file, ["training.epochs=2"]).training
     assert (training.steps, training.epochs) == (None, 2)
     assert training.steps_over(40) == 10  # 80 blocks, 8 a step
     article = ROOT / "configs/gpt2-xl-ja-article.yaml"
@@ -114,19 +114,19 @@ SLURM_ONLY = (
 
 
 @pytest.mark.parametrize("key", SLURM_ONLY)
-def test_what_is_asked_of_slurm_is_refused_of_a_local_cluster(desk: Desk, key: str) -> None:
+def test_what_is_asked_of_slurm_is_refused_of_a_local_cluster(workdir: Workdir, key: str) -> None:
     with pytest.raises(ConfigError, match="has no effect with kind: local"):
-        load_cluster(None, desk.recipe_file, [f"cluster.{key}"])
+        load_cluster(None, workdir.recipe_file, [f"cluster.{key}"])
     slurm = {"name": "far", "kind": "slurm", "training": {"ranks_per_node": 2}}
-    path = str(desk.write("far.yaml", slurm))
-    assert load_cluster(path, desk.recipe_file, [f"cluster.{key}"]).kind == "slurm"
+    path = str(workdir.write("far.yaml", slurm))
+    assert load_cluster(path, workdir.recipe_file, [f"cluster.{key}"]).kind == "slurm"
 
 
-def test_a_drill_is_refused_of_slurm(desk: Desk) -> None:
+def test_a_drill_is_refused_of_slurm(workdir: Workdir) -> None:
     slurm = {"name": "far", "kind": "slurm", "training": {"ranks_per_node": 2}}
-    path = str(desk.write("far.yaml", slurm | {"preempt_at_step": 3}))
+    path = str(workdir.write("far.yaml", slurm | {"preempt_at_step": 3}))
     with pytest.raises(ConfigError, match=r"far\.yaml: preempt_at_step=3 has no effect"):
-        load_cluster(path, desk.recipe_file, [])
+        load_cluster(path, workdir.recipe_file, [])
 
 
 def test_a_task_has_the_retries_of_its_own_section(run: Run) -> None:
@@ -144,9 +144,9 @@ def test_a_task_has_the_retries_of_its_own_section(run: Run) -> None:
 
 
 @pytest.fixture
-def begun(desk: Desk) -> Run:
+def begun(workdir: Workdir) -> Run:
     """The run of the small recipe, with a checkpoint and an export, of which only names are looked at."""
-    project = resolve.load(desk.recipe_file)
+    project = resolve.load(workdir.recipe_file)
     run = project.run
     write_json(run.recipe, project.recipe.model_dump(mode="json"))
     write_json(run.cluster, project.cluster.model_dump(mode="json"))
@@ -160,7 +160,7 @@ def begun(desk: Desk) -> Run:
     return run
 
 
-def text(desk: Desk, where: object, *overrides: str) -> None:
+def text(workdir: Workdir, where: object, *overrides: str) -> None:
     arguments = ["text", str(where), "--prompt", "霧浜県の", *overrides]
     CliRunner().invoke(generate.app, arguments, catch_exceptions=False)
 
@@ -168,18 +168,20 @@ def text(desk: Desk, where: object, *overrides: str) -> None:
 OF_TEXT = ("temperature=0.01", "top_p=0.5", "max_new_tokens=3", "seed=7")
 
 
-def test_a_text_of_a_run_takes_what_decides_it_and_refuses_the_rest(desk: Desk, begun: Run) -> None:
-    for where in (begun.root, desk.recipe_file):
+def test_a_text_of_a_run_takes_what_decides_it_and_refuses_the_rest(
+    workdir: Workdir, begun: Run
+) -> None:
+    for where in (begun.root, workdir.recipe_file):
         with pytest.raises(StageError, match=r"made with release\.dtype=float32.* jobs\.export"):
-            text(desk, where, *(f"release.{key}" for key in OF_TEXT))
+            text(workdir, where, *(f"release.{key}" for key in OF_TEXT))
         with pytest.raises(ConfigError, match=r"release\.temperature=0: "):
-            text(desk, where, "release.temperature=0")
+            text(workdir, where, "release.temperature=0")
         with pytest.raises(ConfigError, match=r"'cluster\.training\.minutes=3': .* no cluster"):
-            text(desk, where, "cluster.training.minutes=3")
+            text(workdir, where, "cluster.training.minutes=3")
     with pytest.raises(ConfigError, match=r"'release\.license=mit': .*: release\.temperature, "):
-        text(desk, begun.root, "release.license=mit")
+        text(workdir, begun.root, "release.license=mit")
     with pytest.raises(RunError, match=r"release\.license: other -> mit"):
-        text(desk, desk.recipe_file, "release.license=mit", "release.temperature=0.01")
+        text(workdir, workdir.recipe_file, "release.license=mit", "release.temperature=0.01")
 
 
 LOOKS = [
@@ -189,15 +191,15 @@ LOOKS = [
 
 @pytest.mark.parametrize("looks", LOOKS, ids=["preprocess", "tokenizer", "tokenize"])
 def test_a_command_without_a_cluster_refuses_its_keys(
-    desk: Desk, looks: tuple[typer.Typer, ...]
+    workdir: Workdir, looks: tuple[typer.Typer, ...]
 ) -> None:
     app, verb, *more = looks
-    arguments = [str(verb), str(desk.recipe_file), *map(str, more), "cluster.arrays.cpus=2"]
+    arguments = [str(verb), str(workdir.recipe_file), *map(str, more), "cluster.arrays.cpus=2"]
     with pytest.raises(ConfigError, match=r"override 'cluster\.arrays\.cpus=2': this command uses"):
         CliRunner().invoke(app, arguments, catch_exceptions=False)
 
 
-def test_verify_reads_the_checkpoints_of_a_training(desk: Desk, begun: Run) -> None:
+def test_verify_reads_the_checkpoints_of_a_training(workdir: Workdir, begun: Run) -> None:
     folder = begun.checkpoint(10, 1)
     (folder / "state").mkdir(parents=True)
     weights = folder / "state" / "weights.pt"
@@ -206,7 +208,7 @@ def test_verify_reads_the_checkpoints_of_a_training(desk: Desk, begun: Run) -> N
     write_json(folder / "checkpoint.json", {"step": 10, "files": {"weights.pt": file}})
 
     def status(*options: str) -> str:
-        asked = ["status", str(desk.recipe_file), "--json", *options]
+        asked = ["status", str(workdir.recipe_file), "--json", *options]
         return CliRunner().invoke(train.app, asked, catch_exceptions=False).stdout
 
     assert '"broken": 0' in status("--verify")
@@ -216,6 +218,6 @@ def test_verify_reads_the_checkpoints_of_a_training(desk: Desk, begun: Run) -> N
 
 
 @pytest.mark.parametrize("spike", ["loss_spike", "gradient_spike"])
-def test_either_kind_of_spike_gives_the_window_its_effect(desk: Desk, spike: str) -> None:
-    recipe = desk.recipe("training.health.window=20", f"training.health.{spike}=2")
+def test_either_kind_of_spike_gives_the_window_its_effect(workdir: Workdir, spike: str) -> None:
+    recipe = workdir.recipe("training.health.window=20", f"training.health.{spike}=2")
     assert recipe.training.health.window == 20

@@ -11,7 +11,7 @@ import pytest
 
 from kit.cluster import decisions, lock
 from kit.cluster.state import Element
-from kit.relay import fate, standing
+from kit.relay import job_status, stage_status
 from kit.relay.snapshot import Submitted, snapshot
 from kit.store.files import write_json
 from kit.store.units import Fault, Survey
@@ -31,17 +31,19 @@ def element(job: str, state: str, reason: str = "None", **times: float) -> Eleme
     return Element(job, state, reason, **known)
 
 
-def on_slurm(run: Run, *elements: Element, silent: str | None = None) -> fate.Submission:
+def on_slurm(run: Run, *elements: Element, silent: str | None = None) -> job_status.Submission:
     """The chain of JOBS, and what squeue says of it."""
     queue: dict[str, list[Element]] = {}
     for one in elements:
         queue.setdefault(one.job.split("_")[0], []).append(one)
     seen = replace(snapshot(run), submitted=Submitted(slurm=JOBS))
-    return fate.Submission(seen, queue, silent, None)
+    return job_status.Submission(seen, queue, silent, None)
 
 
-def stand(submission: fate.Submission, **surveys: Survey) -> dict[str, standing.Standing]:
-    return {one.name: one for one in standing.of_chain(submission, CHAIN | surveys)}
+def stand(
+    submission: job_status.Submission, **surveys: Survey
+) -> dict[str, stage_status.StageStatus]:
+    return {one.name: one for one in stage_status.of_chain(submission, CHAIN | surveys)}
 
 
 def decided(run: Run, name: str, job: str, reason: str, *, requeued: bool = False) -> None:
@@ -161,7 +163,7 @@ def test_without_an_answer_of_slurms_a_state_is_unknown(run: Run) -> None:
 def test_the_word_for_how_training_ended(run: Run, reason: str, state: str, told: str) -> None:
     announced(run, "train", begun="train")
     decided(run, "train", "train-0-abcdef12.0", reason)
-    found = standing.of_chain(fate.read(snapshot(run)), {"train": NONE})[0]
+    found = stage_status.of_chain(job_status.read(snapshot(run)), {"train": NONE})[0]
     assert found.state == state
     assert told in str(found.reason)
 
@@ -170,14 +172,17 @@ def test_an_end_of_an_earlier_submission_is_not_the_end_of_this_one(run: Run) ->
     decided(run, "train", "17.0", "cancelled")
     time.sleep(0.01)
     write_json(run.jobs, {"cluster": "local", "time": time.time(), "local": [{"name": "train"}]})
-    assert standing.of_chain(fate.read(snapshot(run)), {"train": NONE})[0].state == "not begun"
+    assert (
+        stage_status.of_chain(job_status.read(snapshot(run)), {"train": NONE})[0].state
+        == "not begun"
+    )
 
 
 def test_a_killed_process_of_this_machine_is_told_as_one(run: Run) -> None:
     announced(run, "preprocess", "tokenizer", begun="preprocess")
     path = log(run, "preprocess", "preprocess-0_0", "preprocess: web-00001 (1 of 1)")
     run.supervisor.write_text("4194305")  # beyond the kernel's greatest process id
-    found = stand(fate.read(snapshot(run)))
+    found = stand(job_status.read(snapshot(run)))
     assert (found["preprocess"].state, found["preprocess"].job) == (
         "interrupted",
         "process 4194305",
@@ -190,25 +195,25 @@ def test_a_killed_process_of_this_machine_is_told_as_one(run: Run) -> None:
 def test_a_process_of_another_machine_is_not_taken_for_dead(run: Run) -> None:
     announced(run, "preprocess", begun="preprocess", node="another")
     run.supervisor.write_text("4194305")
-    assert stand(fate.read(snapshot(run)))["preprocess"].state == "unknown"
+    assert stand(job_status.read(snapshot(run)))["preprocess"].state == "unknown"
 
 
 def test_a_process_at_work_has_one_stage_and_a_queue(run: Run) -> None:
     announced(run, "preprocess", "tokenizer", begun="preprocess")
     with lock.hold(run):
-        found = stand(fate.read(snapshot(run)))
+        found = stand(job_status.read(snapshot(run)))
     assert (found["preprocess"].state, found["preprocess"].job) == (
         "running",
         f"process {os.getpid()}",
     )
     assert (found["tokenizer"].state, found["tokenizer"].reason) == ("queued", "after preprocess")
     assert not run.supervisor.exists()
-    assert stand(fate.read(snapshot(run)))["preprocess"].state == "incomplete"
+    assert stand(job_status.read(snapshot(run)))["preprocess"].state == "incomplete"
 
 
 def test_what_is_done_is_stale_behind_a_stage_that_is_not(run: Run) -> None:
     stale = Survey({"done": 1, "missing": 0, "stale": 1}, [Fault("web", "stale", "bytes 3 -> 4")])
-    found = stand(fate.read(snapshot(run)), download=stale, preprocess=DONE, train=DONE)
+    found = stand(job_status.read(snapshot(run)), download=stale, preprocess=DONE, train=DONE)
     assert found["download"].state == "stale"
     assert (found["preprocess"].state, found["preprocess"].reason) == (
         "stale", "download, before it, is stale",
@@ -217,7 +222,7 @@ def test_what_is_done_is_stale_behind_a_stage_that_is_not(run: Run) -> None:
 
 
 def test_before_anything_ran_nothing_is_begun(run: Run) -> None:
-    found = stand(fate.read(snapshot(run)), download=NONE, preprocess=WAITS)
+    found = stand(job_status.read(snapshot(run)), download=NONE, preprocess=WAITS)
     assert {one.state for one in found.values()} == {"not begun"}
 
 
@@ -225,5 +230,5 @@ def test_of_several_ranks_the_log_is_that_of_the_one_that_raised(run: Run) -> No
     log(run, "train", "17_0", "waits for the others")
     raised = log(run, "train", "17_1", "Traceback (most recent call last)", "KeyError: 3")
     decided(run, "train", "17.0", "crash, 4 times without a new checkpoint (exit code 1)")
-    found = standing.of_chain(fate.read(snapshot(run)), {"train": NONE})[0]
+    found = stage_status.of_chain(job_status.read(snapshot(run)), {"train": NONE})[0]
     assert str(found.log) == raised

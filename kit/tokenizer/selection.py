@@ -16,7 +16,7 @@ from kit.store import manifest
 from kit.store.files import atomic, write_json, write_text
 from kit.store.paths import Run, Workspace
 from kit.store.units import Unit, make_units, require
-from kit.tokenizer import assemble, candidates
+from kit.tokenizer import candidates, huggingface
 from kit.tokenizer import measure as measures
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def units(_: Run, recipe: Recipe) -> list[Unit]:
 
     def make(folder: Path) -> Mapping[str, Any]:
         source, reason = _source(recipe)
-        for file in (assemble.FILE, assemble.SETTINGS):
+        for file in (huggingface.FILE, huggingface.SETTINGS):
             with atomic(folder / file) as out:
                 out.write((source / file).read_bytes())
         made_from = manifest.read(source, "jobs.tokenizer")
@@ -110,7 +110,7 @@ def chosen(recipe: Recipe) -> tuple[str, str]:
 
     Raises ConfigError for a pick that is no candidate, StageError while one is not measured.
     """
-    vocabularies = {v.name: v.vocab_size for v in recipe.tokenizer.vocabularies()}
+    vocabularies = {v.name: v.vocab_size for v in recipe.tokenizer.specs()}
     name = picked(recipe)
     require(candidates.units(run_of(recipe), recipe), "jobs.tokenizer")
     if name is not None:
@@ -157,7 +157,7 @@ def report(recipe: Recipe) -> str:
     Raises StageError where one is not measured yet.
     """
     name, reason = chosen(recipe)
-    vocabularies = recipe.tokenizer.vocabularies()
+    vocabularies = recipe.tokenizer.specs()
     found = {v.name: figures(recipe, v.name) for v in vocabularies}
     lines = [
         f"| candidate | {' | '.join(heading for heading, _ in _COLUMNS.values())} |",
@@ -187,7 +187,7 @@ def _source(recipe: Recipe) -> tuple[Path, str]:
 
 
 def _names(recipe: Recipe) -> list[str]:
-    return [vocabulary.name for vocabulary in recipe.tokenizer.vocabularies()]
+    return [vocabulary.name for vocabulary in recipe.tokenizer.specs()]
 
 
 def _write_pick(recipe: Recipe, name: str) -> None:

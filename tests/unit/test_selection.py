@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kit.config.tokenizer import Choice, Tokenizer
-from kit.tokenizer.choice import by_rule
+from kit.tokenizer.selection import by_rule
 
 SIZES = {"small": 100, "middle": 200, "large": 300}
 
@@ -67,7 +67,7 @@ def test_of_equals_the_smaller_is_chosen_and_then_the_first() -> None:
 
 def test_a_candidate_is_found_by_its_name() -> None:
     section = Tokenizer(vocab_size=1000, candidates=[{"vocab_size": 900}, {"algorithm": "unigram"}])
-    for vocabulary in section.vocabularies():
+    for vocabulary in section.specs():
         assert section.named(vocabulary.name) == vocabulary
     assert section.named("unigram-1000-8000-lossless").vocab_size == 1000
 

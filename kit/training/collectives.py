@@ -27,7 +27,7 @@ _POLL, _SILENCE = 0.1, 30.0  # seconds: between two looks, and between two lines
 
 
 @dataclass(frozen=True)
-class Team:
+class Collectives:
     """This rank among the others. Every method is a collective: all ranks call it, in one order.
 
     The group is of gloo, whatever the device: a decision never waits for a GPU.
@@ -41,7 +41,7 @@ class Team:
     @classmethod
     def join(
         cls, backend: str, store: Store, rank: int, ranks: int, interruption: Interruption
-    ) -> Team:
+    ) -> Collectives:
         """Meet the other ranks at the store; the default group is of `backend`."""
         _gather(store, rank, ranks)
         dist.init_process_group(backend, store=store, rank=rank, world_size=ranks)
@@ -55,11 +55,11 @@ class Team:
         """Return when every rank has come."""
         dist.barrier(group=self.control)
 
-    def reason(self) -> Reason:
+    def agree_on_reason(self) -> Reason:
         """The reason to leave that any rank knows."""
-        return Reason(self.most([self.interruption.received])[0])
+        return Reason(self.max([self.interruption.received])[0])
 
-    def most(self, values: Sequence[int]) -> list[int]:
+    def max(self, values: Sequence[int]) -> list[int]:
         """The maximum over all ranks, value by value."""
         agreed = torch.tensor(values, dtype=torch.int64)
         dist.all_reduce(agreed, dist.ReduceOp.MAX, group=self.control)
@@ -70,7 +70,7 @@ class Team:
         dist.all_reduce(value, group=self.control)
         return float(value)
 
-    def told(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """What rank 0 says."""
         said = [value]
         dist.broadcast_object_list(said, src=0, group=self.control, device=torch.device("cpu"))

@@ -100,11 +100,11 @@ def state(name: str, project: Project, step: int, *, verify: bool = False) -> ma
     return known
 
 
-def withdraw_broken(name: str, project: Project, step: int, say: Say) -> None:
+def invalidate_broken(name: str, project: Project, step: int, say: Say) -> None:
     """Read every file of it; where one is not what was written it counts as missing from here on."""
     if state(name, project, step, verify=True) == "broken":
         folder = _unit(name, project.run.at(step).job(name), project.recipe).folder
-        manifest.withdraw(folder)
+        manifest.invalidate(folder)
         say(f"{name}: {folder} is damaged, and will be made again")
 
 
@@ -174,7 +174,7 @@ def _ready(name: str, project: Project, step: int) -> Run:
     """The directory of a job that nobody works for; the recipe must be the run's own. Raises RunError."""
     begun.refuse_other(project)
     job = project.run.at(step).job(name)
-    scheduler.refuse_second(job)
+    scheduler.ensure_idle(job)
     return job
 
 

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from kit.config.recipe import Corpus, Source
-from kit.config.tokenizer import Vocabulary
+from kit.config.tokenizer import TokenizerSpec
 from kit.corpus import segment
 from kit.corpus.steps import segment_document
 from kit.data.shards import BOUNDARY, LINE_END, MARKS, SPACE, plain_text
-from kit.tokenizer import assemble, counts, unigram
+from kit.tokenizer import counts, huggingface, unigram
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,19 +85,19 @@ def sentences_of(lines: Sequence[str]) -> list[str]:
 def bpe(texts: Sequence[str], spaces: str) -> Tokenizer:
     """A BPE tokenizer with the vocabulary and merges of HF's trainer."""
     trained = Tokenizer(models.BPE())
-    trained.pre_tokenizer = assemble.pre_tokenizer(spaces)
+    trained.pre_tokenizer = huggingface.pre_tokenizer(spaces)
     trainer = trainers.BpeTrainer(vocab_size=900, limit_alphabet=300, show_progress=False)
     trained.train_from_iterator(texts, trainer)
     model = json.loads(trained.to_str())["model"]
-    entries = [*assemble.first_entries(spaces), *sorted(model["vocab"], key=model["vocab"].get)]
-    return assemble.from_merges(entries, [tuple(pair) for pair in model["merges"]], spaces)
+    entries = [*huggingface.first_entries(spaces), *sorted(model["vocab"], key=model["vocab"].get)]
+    return huggingface.from_merges(entries, [tuple(pair) for pair in model["merges"]], spaces)
 
 
 def one_unigram(texts: Sequence[str], spaces: str) -> Tokenizer:
-    cut = assemble.pre_tokenizer(spaces).pre_tokenize_str
+    cut = huggingface.pre_tokenizer(spaces).pre_tokenize_str
     words = Counter(word for text in texts for word, _ in cut(text))
-    size = 900 + len(assemble.first_entries(spaces))
-    vocabulary = Vocabulary.model_validate(
+    size = 900 + len(huggingface.first_entries(spaces))
+    vocabulary = TokenizerSpec.model_validate(
         {"algorithm": "unigram", "vocab_size": size, "limit_alphabet": 300, "spaces": spaces}
     )
     return unigram.train(counts.chunks(words), vocabulary)
@@ -114,9 +114,9 @@ def sentences(root: Path) -> list[str]:
 def made(kind: str, spaces: str, sentences: list[str], folder: Path) -> Made:
     from transformers import AutoTokenizer
 
-    texts = [assemble.surface(sentence, spaces) for sentence in sentences]
-    assemble.save((bpe if kind == "bpe" else one_unigram)(texts, spaces), folder)
-    return Made(folder, assemble.load(folder), AutoTokenizer.from_pretrained(folder))
+    texts = [huggingface.surface(sentence, spaces) for sentence in sentences]
+    huggingface.save((bpe if kind == "bpe" else one_unigram)(texts, spaces), folder)
+    return Made(folder, huggingface.load(folder), AutoTokenizer.from_pretrained(folder))
 
 
 @pytest.fixture(scope="module", params=["bpe", "unigram"])
@@ -169,7 +169,7 @@ def test_raw_text_comes_back(lossless: Made, text: str) -> None:
 def test_text_cut_into_words_comes_back(lossless: Made, text: str, places: list[float]) -> None:
     shard = cut(text, places)
     assert plain_text(shard) == text
-    check(lossless, assemble.surface("".join(f"{row}\n" for row in shard), "lossless"), text)
+    check(lossless, huggingface.surface("".join(f"{row}\n" for row in shard), "lossless"), text)
 
 
 @settings(max_examples=60, deadline=None)
@@ -179,7 +179,7 @@ def test_segmented_text_comes_back(lossless: Made, texts: list[str]) -> None:
     lines = [line for text in texts for line in text.split("\n")]
     shard = sentences_of(lines) if any(lines) else []
     document = "".join(f"{sentence}\n" for sentence in shard)
-    check(lossless, assemble.surface(document, "lossless"), plain_text(shard))
+    check(lossless, huggingface.surface(document, "lossless"), plain_text(shard))
 
 
 @settings(max_examples=60, deadline=None)
@@ -191,8 +191,8 @@ def test_no_token_crosses_a_word(
         shard = cut(text, places)
         document = "".join(f"{row}\n" for row in shard)
         words = [word for row in shard for word in row.split(" ")]
-        by_word = tokenizer.ours.encode_batch([assemble.surface(word, spaces) for word in words])
-        assert tokenizer.ours.encode(assemble.surface(document, spaces)).ids == [
+        by_word = tokenizer.ours.encode_batch([huggingface.surface(word, spaces) for word in words])
+        assert tokenizer.ours.encode(huggingface.surface(document, spaces)).ids == [
             number for encoding in by_word for number in encoding.ids
         ]
 
@@ -208,7 +208,9 @@ def test_a_boundary_in_text_keeps_a_frequent_word_apart(lossless: Made) -> None:
 def test_a_space_begins_a_piece_and_a_line_feed_is_one(lossless: Made) -> None:
     cut = [
         word
-        for word, _ in assemble.pre_tokenizer("lossless").pre_tokenize_str("a▁b▁▁c␤<d<<e\u2063▁f")
+        for word, _ in huggingface.pre_tokenizer("lossless").pre_tokenize_str(
+            "a▁b▁▁c␤<d<<e\u2063▁f"
+        )
     ]
     assert cut == ["a", "▁b", "▁", "▁c", "␤", "<", "d", "<", "<", "e", "▁f"]
     assert lossless.ours.decode(lossless.ours.encode(" a\n b").ids) == " a\n b"
@@ -218,7 +220,7 @@ def test_no_entry_looks_like_a_special_token_or_holds_a_boundary(
     lossless: Made, article: Made
 ) -> None:
     for tokenizer, spaces in ((lossless, "lossless"), (article, "article")):
-        first = assemble.first_entries(spaces)
+        first = huggingface.first_entries(spaces)
         entries = {tokenizer.ours.id_to_token(number) for number in range(len(tokenizer.auto))}
         learnt = [entry for entry in entries - set(first) if entry is not None]
         assert len(learnt) == len(entries) - len(first)
@@ -236,21 +238,21 @@ def test_autotokenizer_knows_what_the_special_tokens_are_and_how_many_entries_th
     for tokenizer, first in ((lossless, 259), (article, 3)):
         auto, ours = tokenizer.auto, tokenizer.ours
         assert (auto.unk_token_id, auto.bos_token_id, auto.eos_token_id) == (0, 1, 2)
-        assert (auto.unk_token, auto.bos_token, auto.eos_token) == assemble.SPECIAL
+        assert (auto.unk_token, auto.bos_token, auto.eos_token) == huggingface.SPECIAL
         assert auto.pad_token_id == 2
         assert [*auto("駅伝")] == auto.model_input_names == ["input_ids", "attention_mask"]
         assert len(auto) == ours.get_vocab_size() == max(ours.get_vocab().values()) + 1
         assert auto.get_vocab() == ours.get_vocab()
         assert auto.convert_ids_to_tokens([0, 1, 2, first - 1]) == [
-            *assemble.SPECIAL,
-            assemble.first_entries("lossless" if first == 259 else "article")[-1],
+            *huggingface.SPECIAL,
+            huggingface.first_entries("lossless" if first == 259 else "article")[-1],
         ]
 
 
 def test_a_tokenizer_saved_again_is_the_same(lossless: Made, article: Made, tmp_path: Path) -> None:
     for tokenizer in (lossless, article):
-        assemble.save(assemble.load(tokenizer.folder), tmp_path)
-        for name in (assemble.FILE, assemble.SETTINGS):
+        huggingface.save(huggingface.load(tokenizer.folder), tmp_path)
+        for name in (huggingface.FILE, huggingface.SETTINGS):
             assert (tmp_path / name).read_bytes() == (tokenizer.folder / name).read_bytes()
 
 
@@ -259,7 +261,7 @@ def test_what_autotokenizer_saves_is_as_exact(lossless: Made, tmp_path: Path) ->
 
     lossless.auto.save_pretrained(tmp_path)
     again = lossless._replace(
-        ours=assemble.load(tmp_path), auto=AutoTokenizer.from_pretrained(tmp_path)
+        ours=huggingface.load(tmp_path), auto=AutoTokenizer.from_pretrained(tmp_path)
     )
     text = "\n ".join(FRAGMENTS)
     check(again, text, text)
@@ -280,7 +282,7 @@ def test_many_texts_at_once_are_encoded_as_one_by_one(lossless: Made) -> None:
 def test_in_article_mode_text_is_cut_as_by_whitespace_and_the_rest_is_unknown(
     article: Made, text: str, places: list[float]
 ) -> None:
-    given = assemble.surface("".join(f"{row}\n" for row in cut(text, places)), "article")
+    given = huggingface.surface("".join(f"{row}\n" for row in cut(text, places)), "article")
     assert not {SPACE, LINE_END} & set(given)
     encoding = article.ours.encode(given)
     pieces = pre_tokenizers.Whitespace().pre_tokenize_str(given)
@@ -302,7 +304,7 @@ def test_in_article_mode_text_is_cut_as_by_whitespace_and_the_rest_is_unknown(
 
 
 def test_in_article_mode_spaces_vanish(article: Made) -> None:
-    given = assemble.surface(f"今日 は {SPACE}日本 です {LINE_END}", "article")
+    given = huggingface.surface(f"今日 は {SPACE}日本 です {LINE_END}", "article")
     ids = article.ours.encode(given).ids
     assert article.ours.decode(ids) == article.auto.decode(ids) == "今日は日本です"
     assert article.ours.encode("今日 \t\u3000は").ids == article.ours.encode("今日 は").ids

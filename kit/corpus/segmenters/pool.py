@@ -21,8 +21,8 @@ import time
 from collections import Counter, deque
 from typing import TYPE_CHECKING
 
-from kit.corpus.words.block import Block, Case, Request
-from kit.corpus.words.worker import PIPE, Worker
+from kit.corpus.segmenters.requests import Case, Request, RequestPart
+from kit.corpus.segmenters.worker import PIPE, Worker
 from kit.errors import ClusterError
 
 if TYPE_CHECKING:
@@ -66,8 +66,8 @@ class Pool:
         self._lines: list[str] = []
         self._size = 0
         self._requests: deque[Request] = deque()
-        self._waiting: deque[Block] = deque()
-        self._suspects: deque[Block] = deque()
+        self._waiting: deque[RequestPart] = deque()
+        self._suspects: deque[RequestPart] = deque()
         self._in_a_row = self._unexplained = self._answered = 0
         self.start()
 
@@ -99,7 +99,7 @@ class Pool:
         if self._lines:
             request = Request(self._lines)
             self._requests.append(request)
-            self._waiting.append(Block(request, 0, len(self._lines)))
+            self._waiting.append(RequestPart(request, 0, len(self._lines)))
             self._lines, self._size = [], 0
             self._pump(0.0)
 
@@ -136,7 +136,7 @@ class Pool:
         worker = Worker(self._command, self._memory)
         self._workers.append(worker)
         self._selector.register(worker.output, selectors.EVENT_READ)
-        self._send(worker, Block(_PROBING, 0, 1), alone=True)
+        self._send(worker, RequestPart(_PROBING, 0, 1), alone=True)
         return worker
 
     def _end(self, worker: Worker) -> int:
@@ -171,21 +171,21 @@ class Pool:
         for worker in self._workers:
             worker.flush()
 
-    def _question(self, worker: Worker, suspect: Block) -> None:
+    def _question(self, worker: Worker, suspect: RequestPart) -> None:
         """Ask a suspect alone; one line on a process that nothing has worn out, for the verdict."""
         if len(suspect.lines) == 1 and not worker.fresh:
             self._end(worker)
             worker = self._start_one()
         self._send(worker, suspect, alone=True)
 
-    def _send(self, worker: Worker, block: Block, alone: bool = False) -> None:
+    def _send(self, worker: Worker, block: RequestPart, alone: bool = False) -> None:
         """Hand a block to a process, and a line behind it.
 
         Where the end of the block is swallowed, the answer to that line stands in its place, and nobody
         waits for an end that does not come.
         """
         worker.send(block, alone)
-        worker.send(Block(_BEHIND, 0, 1), alone)
+        worker.send(RequestPart(_BEHIND, 0, 1), alone)
 
     def _listen(self, worker: Worker) -> None:
         """Take the answers of a process, and see whether it is as it should be."""
@@ -202,7 +202,7 @@ class Pool:
         elif worker.waited > self._patience:
             self._fault(worker, "silent")
 
-    def _accept(self, worker: Worker, block: Block, words: list[str]) -> None:
+    def _accept(self, worker: Worker, block: RequestPart, words: list[str]) -> None:
         worker.probing = False
         if block.request in (_PROBING, _BEHIND):
             return
@@ -231,7 +231,7 @@ class Pool:
         else:
             self._close_case(Case(what, open=1))
 
-    def _suspect(self, blocks: list[Block], good: int, reason: str, what: str) -> None:
+    def _suspect(self, blocks: list[RequestPart], good: int, reason: str, what: str) -> None:
         """Find out which line of the blocks was at fault; most likely one of the first block."""
         first, *others = blocks
         if first.case and len(first.lines) == 1:

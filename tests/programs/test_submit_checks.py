@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kit.errors import ConfigError
-from kit.relay import foresight
+from kit.relay import submit_checks
 from kit.relay.resolve import load
 from kit.relay.stages import stages_of
 from kit.store.files import write_json
@@ -17,7 +17,7 @@ from tests.relay import DEMO
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.conftest import Desk
+    from tests.conftest import Workdir
 
 # As Slurm 22.05 prints it, but for what is left out.
 SCONTROL = """#!/bin/sh
@@ -51,7 +51,7 @@ def problems(*overrides: str) -> list[str]:
     project = load(DEMO, list(overrides))
     jobs = [stage.job(project.recipe) for stage in stages_of(project.recipe)]
     try:
-        foresight.check(project, jobs)
+        submit_checks.check(project, jobs)
     except ConfigError as error:
         return [*error.args]
     return []
@@ -63,36 +63,36 @@ def problems(*overrides: str) -> list[str]:
     ids=" ".join,
 )
 def test_what_training_would_fail_by_is_told_before_anything_runs(
-    desk: Desk, command: tuple[str, ...]
+    workdir: Workdir, command: tuple[str, ...]
 ) -> None:
     module, *arguments = command
-    found = desk.run(module, *arguments, str(desk.recipe_file), *HOPELESS)
+    found = workdir.run(module, *arguments, str(workdir.recipe_file), *HOPELESS)
     assert found.returncode == 2
     assert found.stderr.splitlines() == TOLD
     assert found.stdout == ""
-    assert not desk.workspace.root.exists()
+    assert not workdir.workspace.root.exists()
 
 
 def test_what_slurm_has_no_place_for_is_told_with_the_key_to_change(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    workdir: Workdir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program = desk.folder / "bin" / "scontrol"
+    program = workdir.folder / "bin" / "scontrol"
     program.parent.mkdir()
     program.write_text(SCONTROL, encoding="utf-8")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(program.parent), prepend=":")
     training = {"partition": "gpu", "ranks_per_node": 2, "nodes": 2, "minutes": 1590}
     cluster = {"name": "far", "kind": "slurm", "training": training}
-    path = desk.write("far.yaml", cluster)
+    path = workdir.write("far.yaml", cluster)
     given = ("--cluster", str(path), "corpus.tasks=11", "training.global_batch=24")
-    kept = desk.run("jobs.pipeline", "submit", "--dry-run", str(desk.recipe_file), *given)
+    kept = workdir.run("jobs.pipeline", "submit", "--dry-run", str(workdir.recipe_file), *given)
     assert (kept.returncode, kept.stderr) == (0, "")
     given = (
         *given, "corpus.tasks=12", "tokenizer.tasks=11", "tokens.tasks=13", "cluster.training.nodes=3",
         "cluster.training.minutes=1591", "cluster.single.partition=gpuu",
         "cluster.training.warning_seconds=95460",
     )  # fmt: skip
-    found = desk.run("jobs.pipeline", "submit", "--dry-run", str(desk.recipe_file), *given)
+    found = workdir.run("jobs.pipeline", "submit", "--dry-run", str(workdir.recipe_file), *given)
     assert found.returncode == 2
     assert found.stderr.splitlines() == [
         "error: 6 mistakes",
@@ -155,8 +155,8 @@ def test_a_deepspeed_file_with_a_key_of_the_recipes_is_told(tmp_path: Path) -> N
 
 def test_checkpoints_that_no_disk_here_can_hold(tmp_path: Path) -> None:
     wide = ("model.n_layer=4000", "model.n_embd=65536", "training.keep=100")
-    line = foresight.little_room(load(DEMO, [f"workspace={tmp_path / 'not' / 'yet'}", *wide]))
+    line = submit_checks.little_room(load(DEMO, [f"workspace={tmp_path / 'not' / 'yet'}", *wide]))
     assert line is not None
     assert line.startswith(f"{tmp_path}: ")
     assert "101 checkpoints take " in line
-    assert foresight.little_room(load(DEMO, [f"workspace={tmp_path}"])) is None
+    assert submit_checks.little_room(load(DEMO, [f"workspace={tmp_path}"])) is None

@@ -24,7 +24,7 @@ _GIVEN = (
 _OF_OTHERS = ("cluster.arrays.", "cluster.single.")  # jobs that are not the training
 
 
-def follow(run: Run, changes: Mapping[str, Any]) -> list[str]:
+def apply(run: Run, changes: Mapping[str, Any]) -> list[str]:
     """Bring amended keys to the training job that is alive; returns what there is to say, in lines.
 
     Slurm is asked to change partition and time limit. It may refuse, as it does of a running job.

@@ -30,14 +30,14 @@ _SCRIPTS = (  # the letters whose kind is not that of their Unicode category; of
 )
 
 
-class Piece(NamedTuple):
+class Chunk(NamedTuple):
     """A part of a text; `kept_whole` says why it is one word, or is empty: it is to be segmented."""
 
     text: str
     kept_whole: str
 
 
-def cut(text: str, longest: int, longest_run: int) -> Iterator[Piece]:
+def chunks(text: str, longest: int, longest_run: int) -> Iterator[Chunk]:
     """The pieces of a text, in order; joined, they are the text. Lengths are in characters.
 
     `longest_run` is not above `longest`.
@@ -47,16 +47,16 @@ def cut(text: str, longest: int, longest_run: int) -> Iterator[Piece]:
         reason = WHITE_SPACE if kind == _APART else LONG_RUN if len(run) > longest_run else ""
         while piece and (reason or len(piece) + len(run) > longest):
             end = len(piece) if reason else mark or len(piece)
-            yield Piece(piece[:end], "")
+            yield Chunk(piece[:end], "")
             piece, mark = piece[end:], 0
         if reason:
-            yield Piece(run, reason)
+            yield Chunk(run, reason)
             continue
         piece += run
         if kind == _PUNCTUATION and run[-1] in _CLOSING:
             mark = len(piece)
     if piece:
-        yield Piece(piece, "")
+        yield Chunk(piece, "")
 
 
 def has_long_run(text: str, longest_run: int) -> bool:

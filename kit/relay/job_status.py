@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from kit.cluster import decisions, scheduler
 from kit.errors import ClusterError
-from kit.relay import logs, process
+from kit.relay import local_process, logs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ _FAILED = ("FAILED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEAD
 
 
 @dataclass(frozen=True)
-class Fate:
+class JobStatus:
     """What became of a job, or is about to."""
 
     state: State
@@ -48,7 +48,7 @@ class Submission:
     seen: Snapshot
     queue: Mapping[str, Sequence[Element]]  # by id
     silent: str | None  # why the queue says nothing
-    supervisor: process.Process | None
+    supervisor: local_process.LocalProcess | None
 
     @property
     def time(self) -> float:
@@ -64,10 +64,10 @@ def read(seen: Snapshot) -> Submission:
         queue = scheduler.queue(seen.run)
     except ClusterError as error:
         silent = str(error)
-    return Submission(seen, queue, silent, process.of(seen.run))
+    return Submission(seen, queue, silent, local_process.of(seen.run))
 
 
-def of(submission: Submission, name: str, unfinished: Sequence[str]) -> Fate | None:
+def of(submission: Submission, name: str, unfinished: Sequence[str]) -> JobStatus | None:
     """What became of a stage's job; `unfinished` are the stages before it that are not done.
 
     None where nothing is known, as of a job that ended well.
@@ -84,13 +84,13 @@ def _first(names: Sequence[str], among: Mapping[str, object]) -> str | None:
     return next((name for name in names if name in among), None)
 
 
-def _on_slurm(submission: Submission, name: str, before: str | None) -> Fate | None:
+def _on_slurm(submission: Submission, name: str, before: str | None) -> JobStatus | None:
     job = submission.seen.submitted.slurm[name]
     elements = submission.queue.get(job, ())
     if alive := [element for element in elements if element.alive]:
         return _alive(submission, name, alive)
     if submission.silent:
-        return Fate("unknown", submission.silent, job=f"job {job}")
+        return JobStatus("unknown", submission.silent, job=f"job {job}")
     if known := _recorded(submission, name, submission.time):
         return known
     after = f"{before} did not end well before it" if before else None
@@ -99,7 +99,7 @@ def _on_slurm(submission: Submission, name: str, before: str | None) -> Fate | N
         return _vanished(submission, name, job, after)
     first = min(bad, key=lambda element: element.state == "CANCELLED")
     told = f"Slurm: {first.state}" + ("" if first.reason == "None" else f", {first.reason}")
-    return Fate(
+    return JobStatus(
         "cancelled" if first.state == "CANCELLED" else "failed",
         f"{after} ({told})" if after else told,
         first.ended,
@@ -108,7 +108,7 @@ def _on_slurm(submission: Submission, name: str, before: str | None) -> Fate | N
     )
 
 
-def _alive(submission: Submission, name: str, alive: Sequence[Element]) -> Fate:
+def _alive(submission: Submission, name: str, alive: Sequence[Element]) -> JobStatus:
     """A job in the queue, or at work."""
     waiting = [element for element in alive if element.state == "PENDING"]
     working = [element for element in alive if element.state != "PENDING"]
@@ -122,16 +122,16 @@ def _alive(submission: Submission, name: str, alive: Sequence[Element]) -> Fate:
             reason += f", tasks that wait: Slurm: {waiting[0].reason}"
         if ended:
             reason += f"; a task has {ended.state}: {ended.reason}"
-        return Fate("running", reason, one.started, f"job {one.job}", log)
+        return JobStatus("running", reason, one.started, f"job {one.job}", log)
     told = f"Slurm: {one.reason}"
     if row and row["requeued"]:
-        return Fate(
+        return JobStatus(
             "queued", f"requeued after {row['reason']}; {told}", row["time"], f"job {one.job}", log
         )
-    return Fate("queued", told, one.submitted, f"job {one.job}", log)
+    return JobStatus("queued", told, one.submitted, f"job {one.job}", log)
 
 
-def _vanished(submission: Submission, name: str, job: str, after: str | None) -> Fate | None:
+def _vanished(submission: Submission, name: str, job: str, after: str | None) -> JobStatus | None:
     """A job that Slurm has forgotten, and that left no word; None where each of its tasks ended well."""
     folder = submission.seen.run.job_logs(name)
     tasks = {
@@ -142,8 +142,8 @@ def _vanished(submission: Submission, name: str, job: str, after: str | None) ->
     log = logs.newest(folder, job)
     if log is None:
         reason = "gone from Slurm's queue before it began, as after scancel"
-        return Fate("cancelled", after or reason, None, f"job {job}")
-    return Fate(
+        return JobStatus("cancelled", after or reason, None, f"job {job}")
+    return JobStatus(
         "failed",
         "ended without a word: its node was lost, or it was killed while it ended",
         log.stat().st_mtime,
@@ -152,37 +152,37 @@ def _vanished(submission: Submission, name: str, job: str, after: str | None) ->
     )
 
 
-def _here(submission: Submission, name: str, before: str | None) -> Fate | None:
+def _here(submission: Submission, name: str, before: str | None) -> JobStatus | None:
     who, begun = submission.supervisor, submission.seen.submitted.here[name]
     told = f"process {who.number}" if who else None
     alive = who is not None and who.alive
     if before:
-        return Fate("queued", f"after {before}", submission.time, told) if alive else None
+        return JobStatus("queued", f"after {before}", submission.time, told) if alive else None
     if alive and begun is None:
-        return Fate("queued", "its process is starting", submission.time, told)
+        return JobStatus("queued", "its process is starting", submission.time, told)
     log = logs.newest(submission.seen.run.job_logs(name), since=begun or 0.0)
     if alive:
-        return Fate("running", "at work", begun, told, log)
+        return JobStatus("running", "at work", begun, told, log)
     if known := _recorded(submission, name, submission.time):
         return replace(known, log=known.log or log)
     if who is None:
         return None
     if submission.seen.submitted.node not in (None, socket.gethostname()):
-        return Fate(
+        return JobStatus(
             "unknown", f"{told} is one of {submission.seen.submitted.node}; ask there", begun, told
         )
     reason = f"{told}, which was at work on it, was killed, or its machine went down"
-    return Fate("interrupted", reason, begun, told, log)
+    return JobStatus("interrupted", reason, begun, told, log)
 
 
-def _recorded(submission: Submission, name: str, since: float) -> Fate | None:
+def _recorded(submission: Submission, name: str, since: float) -> JobStatus | None:
     """How a job ended by what was written down: a mistake of the user's, or the last decision."""
     folder = submission.seen.run.job_logs(name)
     row = _last_row(submission, name, since)
     if mistake := submission.seen.mistakes.get(name):
         task = _task(mistake.job)
         told = f"job {task}" if name in submission.seen.submitted.slurm else None
-        return Fate("failed", mistake.message, mistake.time, told, logs.of_task(folder, task))
+        return JobStatus("failed", mistake.message, mistake.time, told, logs.of_task(folder, task))
     if row is None or row["requeued"] or row["reason"] == "done":
         return None
     reason, task = row["reason"], _task(row["job"])
@@ -192,10 +192,10 @@ def _recorded(submission: Submission, name: str, since: float) -> Fate | None:
     elif reason.startswith(f"{decisions.STOPPED}: "):
         ended, reason = "stopped", reason.removeprefix(f"{decisions.STOPPED}: ")
     told = f"job {task}" if name in submission.seen.submitted.slurm else None
-    return Fate(ended, reason, row["time"], told, logs.of_task(folder, task))
+    return JobStatus(ended, reason, row["time"], told, logs.of_task(folder, task))
 
 
-def _last_row(submission: Submission, name: str, since: float) -> decisions.Row | None:
+def _last_row(submission: Submission, name: str, since: float) -> decisions.RequeueRecord | None:
     """The last decision on a job, of its present start; of an array one for good before any other."""
     rows = [
         row

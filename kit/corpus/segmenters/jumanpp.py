@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections import Counter, deque
 from typing import TYPE_CHECKING, NamedTuple
 
-from kit.corpus.words.cuts import APART, cut, has_long_run
-from kit.corpus.words.pool import Pool
+from kit.corpus.segmenters.chunking import APART, chunks, has_long_run
+from kit.corpus.segmenters.pool import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -87,7 +87,7 @@ class Jumanpp:
             self._pool.ask(text)
             return [None]
         parts: list[str | None] = []
-        for piece, reason in cut(text, LONGEST, self._longest_run):
+        for piece, reason in chunks(text, LONGEST, self._longest_run):
             if reason:
                 self.kept_whole[reason] += 1
             else:

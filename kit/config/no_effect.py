@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from kit.config.cluster import Cluster, TaskResources
 from kit.config.recipe import Normalise, Recipe, is_remote
-from kit.config.tokenizer import Vocabulary
+from kit.config.tokenizer import TokenizerSpec
 from kit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -133,12 +133,12 @@ def _of_corpus(recipe: Recipe) -> Iterator[Idle]:
 
 def _of_tokenizer(recipe: Recipe) -> Iterator[Idle]:
     tokenizer, by = recipe.tokenizer, ("tokenizer.candidates", "tokenizer.algorithm")
-    if len(tokenizer.vocabularies()) == 1:
+    if len(tokenizer.specs()) == 1:
         because = "where there is one candidate"
         yield Idle("tokenizer.choose", because, by[:1])
-    if all(vocabulary.algorithm == "unigram" for vocabulary in tokenizer.vocabularies()):
+    if all(vocabulary.algorithm == "unigram" for vocabulary in tokenizer.specs()):
         yield Idle("tokenizer.min_frequency", "with unigram: it is of pairs that BPE merges", by)
-    for key in Vocabulary.model_fields:
+    for key in TokenizerSpec.model_fields:
         own = [getattr(candidate, key) for candidate in tokenizer.candidates]
         if own and None not in own:
             yield Idle(

@@ -13,21 +13,21 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Process:
+class LocalProcess:
     """The process of this machine that works on a run, or did and was killed."""
 
     number: str
     alive: bool
 
 
-def of(run: Run) -> Process | None:
+def of(run: Run) -> LocalProcess | None:
     """Who works on a run on this machine, or was killed while it did; None where all ended in order."""
     held = run.root.is_dir() and lock.is_held(run)
     try:
         process = run.supervisor.read_text(encoding="utf-8")
     except FileNotFoundError:
-        return Process("?", alive=True) if held else None
-    return Process(process, held or _is_starting(process))
+        return LocalProcess("?", alive=True) if held else None
+    return LocalProcess(process, held or _is_starting(process))
 
 
 def _is_starting(process: str) -> bool:

@@ -13,8 +13,8 @@ from kit.config.recipe import Corpus, Source
 from kit.corpus import segment
 from kit.corpus.steps import segment_document
 from kit.data import shards
-from kit.tokenizer import assemble
-from kit.tokenizer.table import Table
+from kit.tokenizer import huggingface
+from kit.tokenizer.word_cache import WordCache
 from tests import vocabulary
 
 if TYPE_CHECKING:
@@ -62,11 +62,11 @@ def tokenizers(documents: list[str]) -> dict[str, tuple[Tokenizer, str]]:
     sentences = [s for document in documents[:-1] for s in document.split("\n")]
     words = sorted({w for s in sentences[:300] for w in s.split(" ") if w and w[0] != "<"})
     pieces = sorted({*words, *"".join(words)})
-    scores = [(entry, -20.0) for entry in assemble.first_entries("lossless")]
+    scores = [(entry, -20.0) for entry in huggingface.first_entries("lossless")]
     scores += [(piece, -5.0 - 1 / len(piece)) for piece in pieces]
     return {
         "bpe": (vocabulary.trained(sentences), "lossless"),
-        "unigram": (assemble.from_scores(scores, "lossless"), "lossless"),
+        "unigram": (huggingface.from_scores(scores, "lossless"), "lossless"),
         "article": (vocabulary.trained(sentences, "article"), "article"),
     }
 
@@ -78,7 +78,7 @@ def ids(packed: bytes, dtype: np.dtype = SHORT) -> list[int]:
 def theirs(tokenizer: Tokenizer, spaces: str, document: str) -> list[int]:
     """The ids of the library, of the document as a whole."""
     found: list[int] = tokenizer.encode(
-        assemble.surface(document, spaces), add_special_tokens=False
+        huggingface.surface(document, spaces), add_special_tokens=False
     ).ids
     return found
 
@@ -88,7 +88,7 @@ def test_the_ids_are_those_of_the_library_document_by_document(
     kind: str, tokenizers: dict[str, tuple[Tokenizer, str]], documents: list[str]
 ) -> None:
     tokenizer, spaces = tokenizers[kind]
-    table = Table(tokenizer, spaces, SHORT)
+    table = WordCache(tokenizer, spaces, SHORT)
     for _ in range(2):  # the second time every word is known
         for document in documents:
             assert ids(table.document(document)) == theirs(tokenizer, spaces, document)
@@ -102,7 +102,7 @@ def test_the_ids_are_those_of_the_library_on_any_words_and_in_any_room(
     tokenizers: dict[str, tuple[Tokenizer, str]], sentences: list[str], kind: str, room: int
 ) -> None:
     tokenizer, spaces = tokenizers[kind]
-    table = Table(tokenizer, spaces, SHORT, room)
+    table = WordCache(tokenizer, spaces, SHORT, room)
     document = shards.document(sentences)
     for text in (document, document, shards.document(sentences[::-1])):
         assert ids(table.document(text)) == theirs(tokenizer, spaces, text)
@@ -112,21 +112,21 @@ def test_a_line_end_within_a_word_or_that_is_no_entry_changes_no_id(
     tokenizers: dict[str, tuple[Tokenizer, str]],
 ) -> None:
     document = f"駅伝 を{shards.LINE_END}走る {shards.LINE_END}\n日本 の {shards.SPACE}駅伝\n"
-    entries = [*assemble.first_entries("lossless"), *"駅伝を走る日本の"]
-    without = assemble.from_merges(entries, [], "lossless")
+    entries = [*huggingface.first_entries("lossless"), *"駅伝を走る日本の"]
+    without = huggingface.from_merges(entries, [], "lossless")
     for tokenizer in (tokenizers["bpe"][0], tokenizers["unigram"][0], without):
-        found = ids(Table(tokenizer, "lossless", SHORT).document(document))
+        found = ids(WordCache(tokenizer, "lossless", SHORT).document(document))
         assert found == theirs(tokenizer, "lossless", document)
 
 
 def test_a_document_without_a_word_has_no_token(
     tokenizers: dict[str, tuple[Tokenizer, str]],
 ) -> None:
-    assert Table(*tokenizers["bpe"], SHORT).document("") == b""
-    assert Table(*tokenizers["article"], SHORT).document(f"{shards.LINE_END}\n") == b""
+    assert WordCache(*tokenizers["bpe"], SHORT).document("") == b""
+    assert WordCache(*tokenizers["article"], SHORT).document(f"{shards.LINE_END}\n") == b""
 
 
-def kept(table: Table, documents: list[str]) -> list[int]:
+def kept(table: WordCache, documents: list[str]) -> list[int]:
     """How many words a table keeps after each document."""
     return [table.document(document) and len(table._known) for document in documents]
 
@@ -134,7 +134,7 @@ def kept(table: Table, documents: list[str]) -> list[int]:
 def test_a_table_keeps_every_word_while_there_is_room(
     tokenizers: dict[str, tuple[Tokenizer, str]], documents: list[str]
 ) -> None:
-    found = kept(Table(*tokenizers["bpe"], SHORT), documents)
+    found = kept(WordCache(*tokenizers["bpe"], SHORT), documents)
     words = {word for document in documents for word in document.replace("\n", " ").split(" ")}
     assert found[-1] == len(words)
 
@@ -142,17 +142,17 @@ def test_a_table_keeps_every_word_while_there_is_room(
 def test_a_table_that_is_full_is_begun_anew(
     tokenizers: dict[str, tuple[Tokenizer, str]], documents: list[str]
 ) -> None:
-    found = kept(Table(*tokenizers["bpe"], SHORT, room=400), documents)
+    found = kept(WordCache(*tokenizers["bpe"], SHORT, room=400), documents)
     assert 200 < max(found) <= 400
     assert found.count(1) > 1
-    assert set(kept(Table(*tokenizers["bpe"], SHORT, room=0), documents)) == {1}
+    assert set(kept(WordCache(*tokenizers["bpe"], SHORT, room=0), documents)) == {1}
 
 
 def test_a_very_long_word_is_encoded_and_does_not_stay(
     tokenizers: dict[str, tuple[Tokenizer, str]],
 ) -> None:
     tokenizer, spaces = tokenizers["bpe"]
-    table = Table(tokenizer, spaces, SHORT)
+    table = WordCache(tokenizer, spaces, SHORT)
     word = "駅伝の襷" * 5_000
     document = f"これ は {word} {word} と {word[:40]}\n{word[1:]}\n"
     for _ in range(2):
@@ -161,12 +161,12 @@ def test_a_very_long_word_is_encoded_and_does_not_stay(
 
 
 def test_above_65535_entries_a_token_takes_four_bytes_and_two_are_refused() -> None:
-    first = assemble.first_entries("lossless")
+    first = huggingface.first_entries("lossless")
     characters = [chr(0x20000 + number) for number in range(70_000 - len(first))]
-    tokenizer = assemble.from_merges([*first, *characters], [], "lossless")
+    tokenizer = huggingface.from_merges([*first, *characters], [], "lossless")
     document = f"{characters[0]}{characters[-1]} {characters[65_535]}\n"
-    found = Table(tokenizer, "lossless", LONG).document(document)
+    found = WordCache(tokenizer, "lossless", LONG).document(document)
     assert ids(found, LONG) == theirs(tokenizer, "lossless", document)
     assert max(ids(found, LONG)) == 69_999
     with pytest.raises(OverflowError):
-        Table(tokenizer, "lossless", SHORT).document(document)
+        WordCache(tokenizer, "lossless", SHORT).document(document)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kit.data.shards import LINE_END
-from kit.tokenizer.assemble import surface
+from kit.tokenizer.huggingface import surface
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -23,7 +23,7 @@ _LONGEST = 64  # characters of a word that is kept: with `_ROOM` a bound on all 
 _BATCH = 10_000  # words encoded together: the library holds a kilobyte for each meanwhile
 
 
-class Table:
+class WordCache:
     """The packed ids of the words met so far; when it is full it is begun anew."""
 
     def __init__(

@@ -8,16 +8,16 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from kit.relay import fate, logs
+from kit.relay import job_status, logs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from kit.relay.fate import Fate, Submission
+    from kit.relay.job_status import JobStatus, Submission
     from kit.store.units import Fault, Survey
 
-State = Literal["done", "not begun", "incomplete", "waiting", "stale", "broken"] | fate.State
+State = Literal["done", "not begun", "incomplete", "waiting", "stale", "broken"] | job_status.State
 
 _KEEPS_ITS_INPUT = "train"  # a run that has begun refuses other tokens than its own
 _ENDED = {
@@ -29,7 +29,7 @@ _ENDED = {
 
 
 @dataclass(frozen=True)
-class Standing:
+class StageStatus:
     """Where one stage stands."""
 
     name: str
@@ -47,7 +47,7 @@ class Standing:
     @property
     def trouble(self) -> bool:
         """Whether it wants something of its user."""
-        return self.state not in ("done", "not begun", "waiting", *fate.ALIVE)
+        return self.state not in ("done", "not begun", "waiting", *job_status.ALIVE)
 
     def facts(self) -> dict[str, Any]:
         """As JSON: the counts as keys of their own, the others always there."""
@@ -69,27 +69,29 @@ class _Before:
     """What is known of the stages before one."""
 
     unfinished: list[str] = field(default_factory=list)
-    first: Standing | None = None  # the first that is not done
+    first: StageStatus | None = None  # the first that is not done
 
-    def add(self, standing: Standing) -> None:
+    def add(self, standing: StageStatus) -> None:
         if standing.state != "done":
             self.unfinished.append(standing.name)
             self.first = self.first or standing
 
 
-def of_chain(submission: Submission, surveys: Mapping[str, Survey]) -> list[Standing]:
+def of_chain(submission: Submission, surveys: Mapping[str, Survey]) -> list[StageStatus]:
     """Where the stages of a relay stand, in their order, from the first one on."""
     before = _Before()
     found = []
     for name, survey in surveys.items():
-        became = fate.of(submission, name, before.unfinished)
+        became = job_status.of(submission, name, before.unfinished)
         found.append(_of_stage(name, survey, became, before.first))
         before.add(found[-1])
     return found
 
 
-def _of_stage(name: str, survey: Survey, became: Fate | None, first: Standing | None) -> Standing:
-    if became and became.state in fate.ALIVE:
+def _of_stage(
+    name: str, survey: Survey, became: JobStatus | None, first: StageStatus | None
+) -> StageStatus:
+    if became and became.state in job_status.ALIVE:
         return _by_job(name, survey, became)
     if survey.complete:
         return _complete(name, survey, first)
@@ -99,10 +101,10 @@ def _of_stage(name: str, survey: Survey, became: Fate | None, first: Standing | 
     return _by_files(name, survey, first)
 
 
-def _by_job(name: str, survey: Survey, became: Fate) -> Standing:
+def _by_job(name: str, survey: Survey, became: JobStatus) -> StageStatus:
     """What became of the job is what there is to say."""
     unit = logs.last_named(became.log, survey.begun) if became.log else None
-    return Standing(
+    return StageStatus(
         name,
         became.state,
         survey.counts,
@@ -117,16 +119,16 @@ def _by_job(name: str, survey: Survey, became: Fate) -> Standing:
     )
 
 
-def _complete(name: str, survey: Survey, first: Standing | None) -> Standing:
+def _complete(name: str, survey: Survey, first: StageStatus | None) -> StageStatus:
     """All units are done; stale all the same where a stage before is to be made again."""
     if first is None:
-        return Standing(name, "done", survey.counts)
+        return StageStatus(name, "done", survey.counts)
     reason = f"{first.name}, before it, is {first.state}"
     state: State = "done" if name == _KEEPS_ITS_INPUT else "stale"
-    return Standing(name, state, survey.counts, reason)
+    return StageStatus(name, state, survey.counts, reason)
 
 
-def _by_files(name: str, survey: Survey, first: Standing | None) -> Standing:
+def _by_files(name: str, survey: Survey, first: StageStatus | None) -> StageStatus:
     """Nothing is known of a job."""
     counts = survey.counts
     untouched = first is None or first.state == "not begun"
@@ -141,6 +143,6 @@ def _by_files(name: str, survey: Survey, first: Standing | None) -> Standing:
     elif counts.get("done"):
         state = "incomplete"
     unit = survey.faults[0].unit if survey.faults else None
-    return Standing(
+    return StageStatus(
         name, state, counts, reason, unit=unit, faults=survey.faults, waits=survey.waits
     )

@@ -15,7 +15,7 @@ from kit.cluster import lock
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
 from kit.errors import CheckpointError, RunError, StageError
-from kit.relay.submit import refuse_second
+from kit.relay.submit import ensure_idle
 from kit.release.generate import generate
 from kit.store.files import read_json
 from kit.store.paths import Run, Workspace
@@ -112,7 +112,7 @@ def test_scores_of_a_checkpoint_come_while_the_training_lives(
     assert not run.evaluation.exists()
     assert len(ledger.attempts(run)) == 1
     with pytest.raises(RunError, match="is at work on this run"):
-        refuse_second(run)
+        ensure_idle(run)
     with pytest.raises(RunError, match="or give --step N, for a checkpoint, beside it"):
         call(jobs.evaluate.app, "run", *arguments)
 
