@@ -1,0 +1,94 @@
+"""Pages of docs/ against the code that they describe: every path, key, room and message."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints, is_typeddict
+
+import pytest
+import yaml
+
+from kit.cluster import decisions
+from kit.config import amendments
+from kit.config.cluster import Cluster
+from kit.store import records
+from kit.tracking import rows
+from kit.training import checkpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def page(name: str) -> str:
+    return (ROOT / "docs" / name).read_text(encoding="utf-8")
+
+
+def blocks(name: str, language: str) -> list[str]:
+    """The fenced blocks of a page in one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", page(name), re.MULTILINE | re.DOTALL)
+
+
+def test_the_cluster_file_of_the_page_on_slurm_is_valid() -> None:
+    (written,) = blocks("slurm.md", "yaml")
+    cluster = Cluster.model_validate(yaml.safe_load(written))
+    assert cluster.training.ranks == 8
+    unset = {*Cluster.model_fields} - cluster.model_fields_set
+    assert unset == {"preempt_at_step"}  # of the supervisor on one machine
+
+
+def test_the_page_on_the_workspace_names_every_path() -> None:
+    tree = "".join(blocks("workspace.md", "text"))
+    names = list(path_names())
+    assert len(names) > 40
+    for name in names:
+        assert name in tree, name
+
+
+def path_names() -> Iterator[str]:
+    """What kit/store/paths.py joins to a folder: names of files and folders, or parts of them."""
+    source = (ROOT / "kit/store/paths.py").read_text(encoding="utf-8")
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+            yield from texts_of(node.right)
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "with_name":
+            yield from texts_of(node.args[0])
+
+
+def texts_of(node: ast.expr) -> Iterator[str]:
+    """The constant parts of a text."""
+    for part in node.values if isinstance(node, ast.JoinedStr) else [node]:
+        if isinstance(part, ast.Constant):
+            yield str(part.value)
+
+
+def test_the_page_on_the_workspace_names_every_key_of_the_ledger() -> None:
+    table = page("workspace.md").partition("### The ledger\n")[2].partition("\n###")[0]
+    head = table.partition("| kind |")[0]
+    lines = {line.split("`")[1]: line for line in table.splitlines() if line.startswith("| `")}
+    records = [one for one in vars(rows).values() if is_row(one)]
+    assert len(records) == len(lines) == 9
+    for record in records:
+        (kind,) = get_args(get_type_hints(record)["kind"])
+        for key in get_type_hints(record):
+            assert f"`{key}`" in lines[kind] + head, f"{kind}: {key}"
+
+
+def is_row(one: object) -> bool:
+    return is_typeddict(one) and "kind" in get_type_hints(one)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        records.Start, records.End, records.Piece, records.Manifest, records.Output, decisions.Row,
+        amendments.Row, checkpoint.Record,
+    ],
+)  # fmt: skip
+def test_the_page_on_the_workspace_names_every_key_of_a_record(record: Any) -> None:
+    text = page("workspace.md")
+    for key in record.__required_keys__ | record.__optional_keys__:
+        assert f"`{key}`" in text, key
