@@ -17,6 +17,8 @@ from kit.store import records
 from kit.tracking import rows
 from kit.training import checkpoint
 
+from .test_design import LEVELS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -92,3 +94,18 @@ def test_the_page_on_the_workspace_names_every_key_of_a_record(record: Any) -> N
     text = page("workspace.md")
     for key in record.__required_keys__ | record.__optional_keys__:
         assert f"`{key}`" in text, key
+
+
+def test_the_drawing_of_the_rooms_has_their_levels() -> None:
+    (drawing,) = [one for one in blocks("design.md", "mermaid") if "subgraph" in one]
+    drawn = [
+        set(re.findall(r'^    (\w+)\["(?=\1<br/>)', level, re.MULTILINE))
+        for level in re.findall(r"^  subgraph .*?^  end", drawing, re.MULTILINE | re.DOTALL)
+    ]
+    assert drawn == list(reversed(LEVELS))
+
+
+def test_the_page_on_the_design_names_files_that_are_there() -> None:
+    named = re.findall(r"`((?:kit|tests)/[\w/]+\.py)`", page("design.md"))
+    assert len(named) > 8
+    assert [name for name in named if not (ROOT / name).is_file()] == []
