@@ -17,7 +17,7 @@ from kit.store import records
 from kit.tracking import rows
 from kit.training import checkpoint
 
-from .test_design import LEVELS
+from .test_design import LEVELS, MODULES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -109,3 +109,39 @@ def test_the_page_on_the_design_names_files_that_are_there() -> None:
     named = re.findall(r"`((?:kit|tests)/[\w/]+\.py)`", page("design.md"))
     assert len(named) > 8
     assert [name for name in named if not (ROOT / name).is_file()] == []
+
+
+def test_every_message_of_the_page_on_trouble_is_one_of_the_code() -> None:
+    said = [*messages()]
+    quoted = [
+        line.split("`")[1] for line in page("troubleshooting.md").splitlines() if line[:3] == "| `"
+    ]
+    assert len(quoted) > 80
+    assert [one for one in quoted if not any(is_part(one, text) for text in said)] == []
+
+
+def messages() -> Iterator[str]:
+    """Every text in the code but docstrings; where it has a value, a NUL."""
+    for path in MODULES:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        alone = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.JoinedStr):
+                yield "\0".join(texts_of(node))
+            elif (
+                isinstance(node, ast.Constant)
+                and isinstance(node.value, str)
+                and id(node) not in alone
+            ):
+                yield node.value
+
+
+def is_part(quoted: str, text: str) -> bool:
+    """Whether a text holds what is quoted of it; each `...` stands for something else."""
+    at = 0
+    for part in quoted.split("..."):
+        found = text.find(part.strip(), at)
+        if found < 0:
+            return False
+        at = found + len(part.strip())
+    return True
