@@ -13,9 +13,11 @@ import yaml
 from kit.cluster import decisions
 from kit.config import amendments
 from kit.config.cluster import Cluster
+from kit.errors import DONE, FAILED, INTERRUPTED, USER_MISTAKE
 from kit.store import records
 from kit.tracking import rows
 from kit.training import checkpoint
+from kit.training.interruption import Reason
 
 from .test_design import LEVELS, MODULES
 
@@ -145,3 +147,18 @@ def is_part(quoted: str, text: str) -> bool:
             return False
         at = found + len(part.strip())
     return True
+
+
+def test_the_page_on_operating_has_every_outcome_and_every_reason() -> None:
+    text = page("operating.md")
+    words = [*get_args(records.Outcome), *(reason.text for reason in Reason if reason.text)]
+    words += [
+        decisions.CRASH,
+        decisions.HANG,
+        decisions.FAILURE,
+        decisions.STOPPED,
+        decisions.CANCELLED,
+    ]
+    assert [word for word in words if f"`{word}" not in text] == []
+    for code in (DONE, FAILED, USER_MISTAKE, INTERRUPTED):
+        assert f"| {code} |" in text
