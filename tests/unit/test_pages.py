@@ -88,8 +88,8 @@ def is_row(one: object) -> bool:
 @pytest.mark.parametrize(
     "record",
     [
-        records.Start, records.End, records.Piece, records.Manifest, records.Output, decisions.Row,
-        amendments.Row, checkpoint.Record,
+        records.Start, records.End, records.Piece, records.Manifest, records.Output,
+        decisions.RequeueRecord, amendments.Amendment, checkpoint.Record,
     ],
 )  # fmt: skip
 def test_the_page_on_the_workspace_names_every_key_of_a_record(record: Any) -> None:
