@@ -14,6 +14,7 @@ from kit.cluster import decisions
 from kit.config import amendments
 from kit.config.cluster import Cluster
 from kit.errors import DONE, FAILED, INTERRUPTED, USER_MISTAKE
+from kit.relay import stage_status
 from kit.store import records
 from kit.tracking import rows
 from kit.training import checkpoint
@@ -162,3 +163,10 @@ def test_the_page_on_operating_has_every_outcome_and_every_reason() -> None:
     assert [word for word in words if f"`{word}" not in text] == []
     for code in (DONE, FAILED, USER_MISTAKE, INTERRUPTED):
         assert f"| {code} |" in text
+
+
+def test_the_page_on_watching_has_every_state_of_a_stage() -> None:
+    table = page("watching.md").partition("| state |")[2].partition("\n\n")[0]
+    states = {word for kind in get_args(stage_status.State) for word in get_args(kind)}
+    assert len(states) > 10
+    assert {word for word in states if f"`{word}`" not in table} == set()
