@@ -1,1 +1,1 @@
-"""One module a job: the command line, and nothing else."""
+"""The command lines: one module per job."""

@@ -1,11 +1,11 @@
-"""What the command lines share: what their verbs are given, and errors into exit codes.
+"""Shared parts of the command lines: arguments of their verbs, help, errors as exit codes.
 
     app = new_app("The whole relay: from raw text to a released model.")
 
     @verb(app, "report", "demo")              # the example in its help
     def report_verb(arguments: OfRecipe, as_json: Json = False) -> None: ...
 
-A parameter that is one of the values below stands for its fields: here RECIPE and overrides.
+A parameter annotated with one of the dataclasses below expands to its fields: here RECIPE and overrides.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     from kit.config.run import Project
 
 _SETTINGS = {"help_option_names": ["-h", "--help"]}
-# Of which typer has no name of its own.
+# Typer does not export it.
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 _BY_CTRL_C = 130  # typer's exit code for a KeyboardInterrupt
 
 
 def _path(text: str) -> Path:
-    """A path, that stays one: of ./demo and demo/ only the name would be left."""
+    """Make ./demo and demo/ absolute; a Path would drop the slash, and leave the name of a preset."""
     path = Path(text)
     return Path.cwd() / path if "/" in text and presets.is_name(str(path)) else path
 
@@ -58,72 +58,75 @@ RecipeFile = Annotated[
         metavar="RECIPE",
         parser=_path,
         autocompletion=_recipes,
-        help="A recipe, as demo or configs/demo.yaml, or a run directory.",
+        help="A recipe (demo, configs/demo.yaml) or a run directory.",
     ),
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[section.key=value ...]", help="Keys of the recipe, or of cluster."),
+    typer.Argument(
+        metavar="[section.key=value ...]",
+        help="Override keys of the recipe, or of the cluster file.",
+    ),
 ]
 ClusterName = Annotated[
     str | None,
     typer.Option(
         "--cluster",
         autocompletion=_clusters,
-        help="A name in configs/cluster, or a YAML file; else local, or the run directory's own.",
+        help="A name in configs/cluster or a YAML file. Default: the run directory's own, else local.",
     ),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Verify = Annotated[bool, typer.Option("--verify", help="Read every file, not only its size.")]
+Verify = Annotated[
+    bool, typer.Option("--verify", help="Check the contents of every file, not only its size.")
+]
 
 
 @dataclass(frozen=True)
 class OfRecipe:
-    """What a verb is given that uses no cluster."""
+    """Arguments of a verb that uses no cluster."""
 
     recipe_file: RecipeFile
     overrides: Overrides = None
 
     def load(self, *, refuse: bool = True) -> Recipe:
-        """The resolved recipe; `refuse` as in `resolve.load`. Raises ConfigError for a key of a cluster."""
+        """Load the resolved recipe; `refuse` as in `resolve.load`. Raises ConfigError for a cluster key."""
         self.refuse_cluster_keys()
         return resolve.load(self.recipe_file, self.overrides, refuse=refuse).recipe
 
     def refuse_cluster_keys(self) -> None:
-        """Raises ConfigError for an override of the cluster."""
+        """Raise ConfigError if an override is for the cluster."""
         for override in self.overrides or ():
             if override.startswith("cluster."):
-                raise ConfigError(
-                    f"override '{override}': this command uses no cluster; leave it out"
-                )
+                raise ConfigError(f"override '{override}': this command uses no cluster; remove it")
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """What most verbs are given."""
+    """Arguments of most verbs."""
 
     recipe_file: RecipeFile
     overrides: Overrides = None
     cluster_name: ClusterName = None
 
     def load(self, *, refuse: bool = True) -> Project:
-        """The run with its resolved recipe and cluster; `refuse` as in `resolve.load`."""
+        """Load the run with its resolved recipe and cluster; `refuse` as in `resolve.load`."""
         return resolve.load(self.recipe_file, self.overrides, self.cluster_name, refuse=refuse)
 
     @property
     def words(self) -> list[str]:
-        """The same as another command is given it."""
+        """The same arguments as words, to show in another command."""
         from kit.relay import status
 
         return status.words_of(self.recipe_file, self.overrides, self.cluster_name)
 
 
 class _Verb(TyperCommand):
-    """A verb whose help ends with an example, as the command was called."""
+    """A verb whose help ends with an example."""
 
     def get_short_help_str(self, limit: int = 0) -> str:  # noqa: ARG002
-        return _in_short(self.help)
+        return _summary(self.help)
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         with formatter.section("Example"):
@@ -134,25 +137,25 @@ class _Job(TyperGroup):
     """The verbs of a job."""
 
     def get_short_help_str(self, limit: int = 0) -> str:  # noqa: ARG002
-        return _in_short(self.help)
+        return _summary(self.help)
 
 
-def _in_short(text: str | None) -> str:
-    """The first paragraph of a help, whole."""
+def _summary(text: str | None) -> str:
+    """The first paragraph of a help text, unshortened."""
     return " ".join((text or "").partition("\n\n")[0].split())
 
 
 def new_app(
     text: str, *, completion: bool = False, cls: type[TyperGroup] | None = None
 ) -> typer.Typer:
-    """A command line with that help."""
+    """Create a command line with that help text."""
     return typer.Typer(
         cls=cls or _Job,
         help=text,
         add_completion=completion,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
-        rich_markup_mode=None,  # to import rich takes longer than all else that --help does
+        rich_markup_mode=None,  # importing rich would take longer than the rest of --help
         context_settings=_SETTINGS,
     )
 
@@ -164,9 +167,9 @@ def verb(
     text: str | None = None,
     settings: dict[str, Any] | None = None,
 ) -> Callable[[Callable[..., object]], Callable[..., object]]:
-    """Make a function a verb: with its docstring or another text, and an example of its arguments.
+    """Register a function as a verb, with its docstring or `text` as help, and an example of its arguments.
 
-    `settings` are those of its context.
+    `settings` go to click's context.
     """
 
     def register(function: Callable[..., object]) -> Callable[..., object]:
@@ -184,7 +187,7 @@ def verb(
 
 
 def main(app: typer.Typer) -> None:
-    """Run a command line; a user's mistake is one line on stderr and its exit code."""
+    """Run a command line. A user's mistake becomes one line on stderr and an exit code."""
     with ending.in_order():
         try:
             code = app(standalone_mode=False)
@@ -194,57 +197,59 @@ def main(app: typer.Typer) -> None:
 
 
 def tell_differences(project: Project) -> list[str]:
-    """Say on stderr what a recipe that is looked at has otherwise than its run; returns it."""
+    """Warn if the run was started with a different recipe; returns the differences."""
     from kit.run import begun
 
     if lines := begun.differences(project):
-        what = f"{project.run.root}: was begun with another recipe ({begun.shown(lines)})"
-        print(f"warning: {what}; shown is that run", file=sys.stderr, flush=True)
+        warning = f"{project.run.root}: started with a different recipe ({begun.shown(lines)})"
+        print(f"warning: {warning}; showing the run's own", file=sys.stderr, flush=True)
     return lines
 
 
 def print_json(value: Any) -> None:
-    """One object, for programs."""
+    """Print one JSON object, for programs."""
     print(json.dumps(value, ensure_ascii=False, indent=1))
 
 
 def _answer(mistake: Any) -> int:
-    """One line for arguments that cannot be meant, or the help where there are none; the exit code."""
+    """Print one line about invalid arguments, or the help if there are none; returns the exit code."""
     if type(mistake).__name__ == "NoArgsIsHelpError":
         print(mistake.format_message(), file=sys.stderr)
         return USER_MISTAKE
     message = " ".join(str(mistake.format_message()).split())
-    way = f" ({mistake.ctx.command_path} --help)" if mistake.ctx else ""
-    print(f"error: {message[:1].lower()}{message[1:].rstrip('.')}{way}", file=sys.stderr)
+    hint = f" ({mistake.ctx.command_path} --help)" if mistake.ctx else ""
+    print(f"error: {message[:1].lower()}{message[1:].rstrip('.')}{hint}", file=sys.stderr)
     return USER_MISTAKE
 
 
 def _flat(function: Callable[..., object]) -> Callable[..., object]:
-    """A function as typer takes it: in place of a value of several fields it has these as parameters."""
+    """Wrap a function for typer: each dataclass among its parameters is replaced by its fields."""
     parameters = inspect.signature(function, eval_str=True).parameters.values()
     groups: dict[str, Any] = {
-        one.name: one.annotation for one in parameters if is_dataclass(one.annotation)
+        parameter.name: parameter.annotation
+        for parameter in parameters
+        if is_dataclass(parameter.annotation)
     }
-    flat = [part.replace(kind=part.KEYWORD_ONLY) for one in parameters for part in _parts(one)]
-    flat.sort(key=lambda one: one.default is not one.empty)  # what is required comes first
+    flat = [field.replace(kind=field.KEYWORD_ONLY) for one in parameters for field in _fields(one)]
+    flat.sort(key=lambda field: field.default is not field.empty)  # required ones first
 
     def call(**values: Any) -> None:
-        made = {
+        dataclasses = {
             name: kind(**{field.name: values.pop(field.name) for field in fields(kind)})
             for name, kind in groups.items()
         }
-        function(**made, **values)
+        function(**dataclasses, **values)
 
     call.__doc__ = function.__doc__
-    call.__annotations__ = {one.name: one.annotation for one in flat}
+    call.__annotations__ = {field.name: field.annotation for field in flat}
     call.__signature__ = inspect.Signature(flat)  # type: ignore[attr-defined]
     return call
 
 
-def _parts(parameter: inspect.Parameter) -> Iterator[inspect.Parameter]:
+def _fields(parameter: inspect.Parameter) -> Iterator[inspect.Parameter]:
     kind: Any = parameter.annotation
     if not is_dataclass(kind):
         yield parameter
         return
-    made = cast("Callable[..., Any]", kind)
-    yield from inspect.signature(made, eval_str=True).parameters.values()
+    constructor = cast("Callable[..., Any]", kind)
+    yield from inspect.signature(constructor, eval_str=True).parameters.values()

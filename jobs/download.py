@@ -1,4 +1,4 @@
-"""Raw text, at hand and cut into units.
+"""Fetch the raw texts and cut them into units.
 
 python -m jobs.download run demo
 """
@@ -8,8 +8,8 @@ from jobs.stage import stage_app
 
 app = stage_app(
     "download",
-    "Raw text, at hand and cut into units.",
-    "Fetch the raw texts that are not at hand, and cut them into units",
+    "Fetch the raw texts and cut them into units.",
+    "Fetch the missing raw texts, and cut all of them into units",
 )
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The command `ekiden`, all jobs in one: `ekiden train submit` is `python -m jobs.train submit`.
+"""The command `ekiden`: all jobs in one. `ekiden train submit` is `python -m jobs.train submit`.
 
 ekiden pipeline run demo
 ekiden list
@@ -20,20 +20,20 @@ from kit import __version__
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# In the order of --help: what is used most, then the relay.
+# In the order of --help: the most used first, then the stages.
 JOBS = ("pipeline", "list", "presets", "download", "preprocess", "tokenizer", "tokenize", "train",
         "evaluate", "export", "generate")  # fmt: skip
 TEXT = "From raw text to a released language model on a Slurm cluster, whatever happens on the way."
 
 
 class _Jobs(TyperGroup):
-    """The jobs, each imported when it is asked for."""
+    """The jobs, each imported on first use."""
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
         return [*JOBS]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
-        for name in [cmd_name] if cmd_name in JOBS else JOBS:  # of all one is suggested
+        for name in [cmd_name] if cmd_name in JOBS else JOBS:  # all: one is suggested
             if name not in self.commands:
                 module = importlib.import_module(f"jobs.{name}")
                 self.commands[name] = typer.main.get_command(module.app)
@@ -41,7 +41,7 @@ class _Jobs(TyperGroup):
 
 
 def main() -> None:
-    """What the console script calls."""
+    """Entry point of the console script."""
     with ending.in_order():
         from jobs import command
 
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def build(new_app: Callable[..., typer.Typer]) -> typer.Typer:
-    """All jobs as one command line."""
+    """Build one command line of all jobs."""
     app = new_app(TEXT, completion=True, cls=_Jobs)
 
     @app.callback()
@@ -57,7 +57,7 @@ def build(new_app: Callable[..., typer.Typer]) -> typer.Typer:
         version: Annotated[
             bool,
             typer.Option(
-                "--version", help="Print the version.", callback=_tell_version, is_eager=True
+                "--version", help="Print the version.", callback=_print_version, is_eager=True
             ),
         ] = False,
     ) -> None: ...
@@ -65,8 +65,8 @@ def build(new_app: Callable[..., typer.Typer]) -> typer.Typer:
     return app
 
 
-def _tell_version(asked: bool) -> None:
-    if asked:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         print(f"ekiden {__version__}")
         raise typer.Exit
 

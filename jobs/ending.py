@@ -1,4 +1,4 @@
-"""How a command ends: its exit code, one line for a mistake, and a word at once after Ctrl-C."""
+"""How a command ends: exit codes, one line for a mistake, an immediate answer to Ctrl-C."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 class Stop(BaseException):
-    """The user ends the command. No Exception: only what cleans up is to see it."""
+    """The user stops the command. Not an Exception, so that only clean-up code sees it."""
 
 
 @contextmanager
 def in_order() -> Iterator[None]:
-    """Turn an error or a signal in the block into a line on stderr and the exit code of its kind."""
+    """Turn an error or a signal in the block into one line on stderr and the exit code of its kind."""
     _listen()
     try:
         yield
@@ -33,14 +33,14 @@ def in_order() -> Iterator[None]:
     except EkidenError as error:
         _leave(f"error: {error}", error.exit_code)
     except Stop as stop:
-        _leave(f"interrupted ({stop}); run the same command again to go on", INTERRUPTED)
+        _leave(f"interrupted ({stop}); run the same command again to continue", INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILED)
     except OSError as error:
         if not (reason := _full_disk(error)):
             raise
-        _leave(f"error: {reason}; make room there, and try again", FAILED)
+        _leave(f"error: {reason}; free some space, and try again", FAILED)
 
 
 def _leave(line: str, code: int) -> None:
@@ -49,7 +49,7 @@ def _leave(line: str, code: int) -> None:
 
 
 def _listen() -> None:
-    """Have SIGINT and SIGTERM raise Stop, each once: the next one ends the process where it is."""
+    """Make SIGINT and SIGTERM raise Stop once; a second one kills the process."""
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
             signal.signal(number, _handle)
@@ -58,13 +58,14 @@ def _listen() -> None:
 def _handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
     signal.signal(number, signal.SIG_DFL)
     name = signal.Signals(number).name
-    # By the system call: the signal may have come within a print.
+    # os.write, not print: the signal may have interrupted a print.
     os.write(2, f"stopping ({name}): {interrupt.kept()}\n".encode())
     raise Stop(name)
 
 
 def _full_disk(error: OSError) -> str | None:
-    """What is full or read-only, if that is the error; a copied folder has a list of them."""
+    """Describe a full or read-only disk, if that is the error; shutil.Error holds a list of errors."""
+
     if isinstance(error, shutil.Error):
         _, target, why = error.args[0][0]
         return f"{target}: {why}" if f"[Errno {errno.ENOSPC}]" in str(why) else None

@@ -1,4 +1,4 @@
-"""Perplexity and bits per byte on the held-out part.
+"""Measure perplexity and bits per byte on the held-out documents.
 
 python -m jobs.evaluate run demo
 python -m jobs.evaluate run work/demo/runs/demo --step 80
@@ -9,7 +9,7 @@ from jobs.release import release_app
 
 app = release_app(
     "evaluate",
-    "Perplexity and bits per byte on the held-out part.",
+    "Measure perplexity and bits per byte on the held-out documents.",
     "Measure perplexity and bits per byte",
 )
 

@@ -1,4 +1,4 @@
-"""Text from the released model.
+"""Generate text with the released model.
 
 python -m jobs.generate run demo
 python -m jobs.generate run work/demo/runs/demo --step 80
@@ -18,7 +18,7 @@ from kit.store.paths import MANIFEST
 
 app = release_app(
     "generate",
-    "Text from the released model: the recipe's prompts, or yours.",
+    "Generate text with the released model, from the recipe's prompts or yours.",
     "Continue the recipe's prompts",
 )
 
@@ -26,12 +26,13 @@ app = release_app(
 @verb(app, "text", "demo --prompt 霧浜県の release.temperature=0.5")
 def text_verb(
     arguments: OfRecipe,
-    prompt: Annotated[list[str], typer.Option("--prompt", help="Raw text; may be given again.")],
+    prompt: Annotated[list[str], typer.Option("--prompt", help="Raw text; repeatable.")],
     step: Step = None,
 ) -> None:
-    """Continue a prompt, and print plain text, as the recipe or its overrides say.
+    """Continue a prompt and print plain text.
 
-    With --step as the export of that step does.
+    The section release of the recipe, or overrides of it, set the sampling. With --step, use the export
+    of that step.
     """
     from kit.config import presets
     from kit.config.load import changed_recipe
@@ -40,11 +41,11 @@ def text_verb(
 
     arguments.refuse_cluster_keys()
     overrides = arguments.overrides or []
-    settings = [one for one in overrides if one.partition("=")[0] in SETTINGS]
-    others = [one for one in overrides if one not in settings]
+    settings = [text for text in overrides if text.partition("=")[0] in SETTINGS]
+    others = [text for text in overrides if text not in settings]
     if others and presets.recipe(arguments.recipe_file).is_dir():
         raise ConfigError(
-            f"override '{others[0]}': of a run directory only what decides this text may be given: "
+            f"override '{others[0]}': with a run directory you can only override the sampling: "
             f"{', '.join(SETTINGS)}"
         )
     project = load(arguments.recipe_file, others, refuse=False)
@@ -52,8 +53,9 @@ def text_verb(
     run, recipe = project.run, changed_recipe(project.recipe, settings)
     export = run.export if step is None else run.at(step).export
     if not (export / MANIFEST).is_file():
-        way = "first" if step is None else f"{arguments.recipe_file} --step {step} first"
-        raise StageError(f"{export}: not made yet; run jobs.export {way}")
+        rest = "first" if step is None else f"{arguments.recipe_file} --step {step} first"
+        raise StageError(f"{export}: not exported yet; run jobs.export {rest}")
+
     for text in generate(export, recipe, prompt):
         print(text)
 

@@ -1,4 +1,4 @@
-"""A workspace's runs and their states.
+"""List the runs of a workspace with their states.
 
 python -m jobs.list
 python -m jobs.list work/demo --json
@@ -11,7 +11,7 @@ import typer
 
 from jobs.command import Json, main, new_app, print_json, verb
 
-app = new_app("A workspace's runs and their states.")
+app = new_app("List the runs of a workspace with their states.")
 
 
 @verb(app, "list", "work/demo --json")
@@ -20,22 +20,22 @@ def list_verb(
         Path | None,
         typer.Argument(
             metavar="[WORKSPACE]",
-            help="A workspace, as work/demo; else this folder if it is one, or all in its folder work.",
+            help="A workspace, such as work/demo. Default: this folder if it is one, else all in ./work.",
         ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List the runs of a workspace: the state of each, and how far its training is.
+    """List the runs of a workspace: the state of each, and the progress of its training.
 
-    The state is that of the first stage that is not done; `jobs.pipeline status RUN` tells more of it.
+    The state is that of the first unfinished stage; `jobs.pipeline status RUN` has the details.
     """
     from kit.relay import runs
 
-    found = runs.facts(runs.workspaces(workspace))
+    rows = runs.facts(runs.workspaces(workspace))
     if as_json:
-        print_json({"runs": found})
+        print_json({"runs": rows})
     else:
-        runs.show(found)
+        runs.show(rows)
 
 
 if __name__ == "__main__":

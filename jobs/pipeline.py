@@ -1,4 +1,4 @@
-"""The whole relay, as one chain of jobs.
+"""The whole relay as one chain of jobs.
 
 python -m jobs.pipeline run demo
 python -m jobs.pipeline submit gpt2-xl-ja --cluster mdx
@@ -31,7 +31,7 @@ app = new_app("The whole relay: from raw text to a released model.")
 
 @verb(app, "run", "demo training.steps=20")
 def run_verb(arguments: Arguments, dry_run: DryRun = False) -> None:
-    """Run all that is not done on this machine, in the foreground, and report."""
+    """Run all unfinished stages on this machine, in the foreground, and print a report."""
     from kit.relay import report
 
     project = arguments.load()
@@ -39,21 +39,21 @@ def run_verb(arguments: Arguments, dry_run: DryRun = False) -> None:
     if dry_run:
         show_dry_run(project, stages)
         return
-    todo = to_do(project, stages)
-    seconds = run_here(project, todo) if todo else {}
+    unfinished = to_do(project, stages)
+    seconds = run_here(project, unfinished) if unfinished else {}
     report.show(report.facts(project, arguments.words), seconds)
 
 
 @verb(app, "submit", "gpt2-xl-ja --cluster mdx")
 def submit_verb(arguments: Arguments, dry_run: DryRun = False) -> None:
-    """Send the whole chain to the cluster, and return at once."""
+    """Submit the whole chain to the cluster, and return immediately."""
     project = arguments.load()
     (show_dry_run if dry_run else submit)(project, stages_of(project.recipe))
 
 
 @verb(app, "status", "gpt2-xl-ja --json")
 def status_verb(arguments: Arguments, showing: Showing) -> None:
-    """Show where the relay stands: its stages, the curve, the scores, and what to type next."""
+    """Show the progress of all stages, the loss, the scores, and the command to type next."""
     from kit.relay import report
 
     project = arguments.load(refuse=False)
@@ -64,7 +64,7 @@ def status_verb(arguments: Arguments, showing: Showing) -> None:
 
 @verb(app, "show", "demo --cluster mdx training.precision=bf16")
 def show_verb(arguments: Arguments) -> None:
-    """Print the resolved recipe and cluster, as a run directory would hold them."""
+    """Print the resolved recipe and cluster, as JSON, the way a run directory stores them."""
     project = arguments.load(refuse=False)
     tell_differences(project)
     warn(project)
@@ -79,22 +79,23 @@ def new_verb(
     ],
     size: Annotated[str, typer.Option("--size", help="Parameters: 10m to 3b.")] = "10m",
     tokens: Annotated[
-        str | None, typer.Option("--tokens", help="Tokens to train on; else 20 a parameter.")
+        str | None,
+        typer.Option("--tokens", help="Tokens to train on. Default: 20 per parameter."),
     ] = None,
     texts: Annotated[
         list[str] | None,
-        typer.Option("--text", help="A text: path, pattern, URL or name; may be given again."),
+        typer.Option("--text", help="A text: path, pattern, URL or name; repeatable."),
     ] = None,
     cluster_name: ClusterName = None,
 ) -> None:
-    """Write a short recipe to start from into this folder, and say what was chosen and why."""
+    """Write a short recipe to start from into this folder, and explain the values chosen."""
     from pathlib import Path
 
     from kit.config import load as recipes
     from kit.plan import starter
 
     path = Path(f"{name}.yaml")
-    made = starter.draft(
+    draft = starter.draft(
         name,
         size=starter.number(size, "--size"),
         tokens=None if tokens is None else starter.number(tokens, "--tokens"),
@@ -102,34 +103,35 @@ def new_verb(
         cluster=recipes.load_cluster(cluster_name, path, []),
         folder=Path(),
     )
-    starter.write(path, made.text)
+    starter.write(path, draft.text)
     print(f"{path}: written")
-    wide = max(len(what) for what, _, _ in made.reasons)
-    for what, how_much, why in made.reasons:
-        print(f"  {what:{wide}}  {how_much}  ({why})")
-    on = "" if cluster_name is None else f" --cluster {cluster_name}"
-    command = f"python -m jobs.pipeline {'run' if cluster_name is None else 'submit'} {path}{on}"
+    width = max(len(setting) for setting, _, _ in draft.reasons)
+    for setting, value, reason in draft.reasons:
+        print(f"  {setting:{width}}  {value}  ({reason})")
+    option = "" if cluster_name is None else f" --cluster {cluster_name}"
+    verb = "run" if cluster_name is None else "submit"
+    command = f"python -m jobs.pipeline {verb} {path}{option}"
     print(f"next: {command} --dry-run")
-    if made.first_try:
-        print(f"a first try: {command} {made.first_try}")
+    if draft.first_try:
+        print(f"a first try: {command} {draft.first_try}")
 
 
 @verb(app, "explain", "training.precision")
 def explain_verb(
     key: Annotated[
         str | None,
-        typer.Argument(metavar="[KEY]", help="A key or a section, as training.precision."),
+        typer.Argument(metavar="[KEY]", help="A key or a section, for example training.precision."),
     ] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="All keys, as the page docs/recipes.md.")
+        bool, typer.Option("--all", help="Explain all keys: the text of docs/recipes.md.")
     ] = False,
     schema: Annotated[
         str | None,
-        typer.Option("--schema", help="The JSON schema of a file: recipe, or cluster."),
+        typer.Option("--schema", help="Print the JSON schema of a file: recipe or cluster."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """What a key of a recipe or cluster file is, takes, and is by default."""
+    """Explain a key of a recipe or cluster file: its meaning, allowed values and default."""
     from kit.config import reference
     from kit.config import schema as schema_module
 
@@ -138,7 +140,8 @@ def explain_verb(
     elif everything:
         print(reference.page(), end="")
     elif as_json:
-        print_json([found.as_dict() for found in reference.keys_at(key)])
+        print_json([entry.as_dict() for entry in reference.keys_at(key)])
+
     else:
         print(reference.explain(key))
 

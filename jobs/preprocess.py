@@ -1,4 +1,4 @@
-"""Raw text into shards of segmented documents, and a report on what became of it.
+"""Turn raw text into shards of segmented documents, and report on it.
 
 python -m jobs.preprocess run demo
 python -m jobs.preprocess report demo
@@ -10,14 +10,15 @@ from kit.relay.submit import say
 
 app = stage_app(
     "preprocess",
-    "Raw text into shards of segmented documents.",
+    "Turn raw text into shards of segmented documents.",
     "Extract, normalise, split and segment the raw texts into shards",
 )
 
 
 @verb(app, "report", "demo")
 def report_verb(arguments: OfRecipe) -> None:
-    """Show what each step kept and dropped, with a plot and ten documents before and after."""
+    """Show how much each step kept and dropped, with a plot and ten documents before and after."""
+
     from kit.corpus import report
 
     folder = report.make(arguments.load(refuse=False))

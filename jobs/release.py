@@ -1,4 +1,4 @@
-"""The command line of what becomes of weights: of the last checkpoint, or of any by its step.
+"""Shared parts of evaluate, export and generate: each takes the last checkpoint, or that of --step.
 
 python -m jobs.evaluate run work/demo/runs/demo --step 80
 python -m jobs.generate submit work/demo/runs/demo --step 80
@@ -24,28 +24,28 @@ Step = Annotated[
         "--step",
         min=0,
         metavar="N",
-        help="Of the checkpoint of step N, also while training goes on.",
+        help="Use the checkpoint of step N; works during training, too.",
     ),
 ]
 
 
 def release_app(name: str, text: str, does: str) -> typer.Typer:
-    """The verbs of a stage that is made of weights: run, submit, status; each with --step."""
+    """Create the command line of a stage that reads weights: run, submit, status, each with --step."""
     return stage_app(name, text, does, do=_do, show=_show)
 
 
 def _do(name: str, act: Act, arguments: Arguments, doing: Doing, step: Step = None) -> None:
-    """As of every stage; with a step of its checkpoint, beside a training that may be under way."""
+    """Process the last checkpoint, like any stage, or that of a step, even during training."""
     project = arguments.load()
     if step is None:
-        _do_at_the_end(name, act, project, doing)
+        _do_last(name, act, project, doing)
     else:
         verb: Literal["run", "submit"] = "run" if act is run_here else "submit"
-        _do_beside(name, verb, project, step, doing)
+        _do_step(name, verb, project, step, doing)
 
 
-def _do_at_the_end(name: str, act: Act, project: Project, doing: Doing) -> None:
-    """Where training is under way, say that there is another way."""
+def _do_last(name: str, act: Act, project: Project, doing: Doing) -> None:
+    """If training is still running, the error mentions --step."""
     try:
         do_resolved(name, act, project, doing)
     except RunError as error:
@@ -53,17 +53,17 @@ def _do_at_the_end(name: str, act: Act, project: Project, doing: Doing) -> None:
 
         if checkpoint_jobs.at_work(project.run) is None:
             raise
-        raise RunError(f"{error}; or give --step N, for a checkpoint, beside it") from None
+        raise RunError(f"{error}; or give --step N to use a checkpoint now") from None
 
 
-def _do_beside(
+def _do_step(
     name: str,
     verb: Literal["run", "submit"],
     project: Project,
     step: int,
     doing: Doing,
 ) -> None:
-    """Of the checkpoint of a step; with --verify what is damaged is made again."""
+    """Process the checkpoint of a step; --verify replaces damaged results."""
     from kit.release import checkpoint_jobs
 
     if doing.dry_run:
@@ -79,7 +79,7 @@ def _do_beside(
 
 
 def _show(name: str, arguments: Arguments, showing: Showing, step: Step = None) -> None:
-    """As of every stage, or of the checkpoint of a step."""
+    """Show the status of the stage, or of a step's checkpoint."""
     from kit.release import checkpoint_jobs
 
     if step is None:
@@ -90,7 +90,8 @@ def _show(name: str, arguments: Arguments, showing: Showing, step: Step = None) 
     state = checkpoint_jobs.state(name, project, step, verify=showing.verify)
     alive = checkpoint_jobs.at_work(run.at(step).job(name))
     if showing.as_json:
-        made = next((one for one in checkpoint_jobs.results(run) if one["step"] == step), {})
-        print_json({"stage": name, "step": step, "state": state, "alive": alive, "made": made})
+        result = next((row for row in checkpoint_jobs.results(run) if row["step"] == step), {})
+        print_json({"stage": name, "step": step, "state": state, "alive": alive, "made": result})
+
         return
     say(f"{name} of step {step}: {state}{f', {alive}' if alive else ''}")

@@ -1,6 +1,6 @@
-"""The command line of a stage: run, submit and status, of it and of the passes that belong to it.
+"""The command line of a stage and its passes: run, submit, status.
 
-app = stage_app("download", "Raw text, at hand and cut into units.", "Fetch the raw texts")
+app = stage_app("download", "Fetch the raw texts and cut them into units.", "Fetch the raw texts")
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
     from kit.config.run import Project
 
-Act = Any  # run_here or submit: of a project and stages
+Act = Any  # run_here or submit
 
 
 @dataclass(frozen=True)
 class Doing:
-    """How a stage is run or submitted."""
+    """Options of `run` and `submit`."""
 
     dry_run: DryRun = False
     verify: Verify = False
@@ -41,7 +41,7 @@ class Doing:
 
 @dataclass(frozen=True)
 class Showing:
-    """How `status` looks and answers."""
+    """Options of `status`."""
 
     verify: Verify = False
     as_json: Json = False
@@ -55,32 +55,32 @@ def stage_app(
     do: Callable[..., None] | None = None,
     show: Callable[..., None] | None = None,
 ) -> typer.Typer:
-    """The command line of one stage, and of the passes that belong to it: run, submit, status.
+    """Create the command line of a stage and its passes: run, submit, status.
 
-    `does` says in the imperative what the stage does. `do(name, act, arguments, doing)` and `show(name,
-    arguments, showing)` replace `do_stage` and `show_status`; their further parameters are options.
+    `does` describes the stage in the imperative. `do(name, act, arguments, doing)` and `show(name,
+    arguments, showing)` replace `do_stage` and `show_status`; their further parameters become options.
     """
     app = new_app(text)
     do, show = do or do_stage, show or show_status
-    here = f"{does}, on this machine, in the foreground."
-    verb(app, "run", "demo", here)(partial(do, name, run_here))
-    sent = f"{does}, on the cluster: send what is not done of it, and return at once."
-    verb(app, "submit", "gpt2-xl-ja --cluster mdx", sent)(partial(do, name, submit))
-    stands = (
-        f"Show what is done of {name}, missing, stale or broken; what became of its job, and what to "
-        "type next."
+    run_help = f"{does}, on this machine, in the foreground."
+    verb(app, "run", "demo", run_help)(partial(do, name, run_here))
+    submit_help = f"{does}, on the cluster: submit the unfinished tasks, and return immediately."
+    verb(app, "submit", "gpt2-xl-ja --cluster mdx", submit_help)(partial(do, name, submit))
+    status_help = (
+        f"Show which units of {name} are done, missing, stale or broken, the state of its job, and the "
+        "command to type next."
     )
-    verb(app, "status", "gpt2-xl-ja --verify", stands)(partial(show, name))
+    verb(app, "status", "gpt2-xl-ja --verify", status_help)(partial(show, name))
     return app
 
 
 def do_stage(name: str, act: Act, arguments: Arguments, doing: Doing) -> None:
-    """Run or submit a stage with its passes, or say what that would do."""
+    """Run or submit a stage with its passes, or show what that would do."""
     do_resolved(name, act, arguments.load(), doing)
 
 
 def do_resolved(name: str, act: Act, project: Project, doing: Doing) -> None:
-    """The same of what was loaded already."""
+    """Run or submit a stage of a project that is loaded already."""
     from kit.relay.stages import stages_of
 
     stages = stages_of(project.recipe, name)
@@ -93,7 +93,7 @@ def do_resolved(name: str, act: Act, project: Project, doing: Doing) -> None:
 
 
 def show_status(name: str, arguments: Arguments, showing: Showing) -> None:
-    """Print where a stage stands with its passes."""
+    """Print the status of a stage and its passes."""
     from kit.relay import status
 
     project = arguments.load(refuse=False)
@@ -104,5 +104,5 @@ def show_status(name: str, arguments: Arguments, showing: Showing) -> None:
         more = {"passes": passes, "differs": differing}
         print_json({"stage": name, **stages[name], **{k: v for k, v in more.items() if v}})
         return
-    for stage, found in stages.items():
-        print(f"{stage}: {status.headline(found)}", *status.details(found), sep="\n")
+    for stage, facts in stages.items():
+        print(f"{stage}: {status.headline(facts)}", *status.details(facts), sep="\n")

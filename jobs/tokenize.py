@@ -1,4 +1,4 @@
-"""Shards into token files, and a block of them as text.
+"""Encode shards into token files, and show a block of tokens as text.
 
 python -m jobs.tokenize run demo
 python -m jobs.tokenize inspect demo 0
@@ -20,52 +20,52 @@ if TYPE_CHECKING:
 
 app = stage_app(
     "tokenize",
-    "Shards into token files, and a block of them as text.",
+    "Encode the shards into token files; show a block of tokens as text.",
     "Encode the shards into token files",
 )
 
-# A negative number is an argument, to be refused for what it is.
+# So that a negative number is refused as a block, not as an unknown option.
 _NUMBERS = {"ignore_unknown_options": True}
 
 
 @verb(app, "inspect", "demo 1000 --sample", settings=_NUMBERS)
 def inspect_verb(
     arguments: OfRecipe,
-    number: Annotated[int, typer.Argument(metavar="BLOCK", help="From 0.")],
+    number: Annotated[int, typer.Argument(metavar="BLOCK", help="Number of the block, from 0.")],
     sample: Annotated[
-        bool, typer.Option("--sample", help="The number is a sample's, in the order of the run.")
+        bool, typer.Option("--sample", help="BLOCK is the number of a sample in training order.")
     ] = False,
     held_out: Annotated[
-        bool, typer.Option("--held-out", help="Of the documents kept from training.")
+        bool, typer.Option("--held-out", help="Show a block of the held-out documents.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Show a block of n_positions tokens as text, where it lies, and the token after it."""
+    """Show a block of n_positions tokens as text, its location, and the token after it."""
     from kit.data import shards
     from kit.tokenizer import blocks
 
     if sample and held_out:
         raise ConfigError(
-            "--sample, --held-out: a sample is of the training part; give one of them"
+            "--sample, --held-out: samples are of the training part only; give one of the two options"
         )
     recipe = arguments.load(refuse=sample)
     part = shards.HELD_OUT if held_out else shards.TRAIN
-    found = blocks.of_sample(recipe, number) if sample else blocks.of_number(recipe, number, part)
+    block = blocks.of_sample(recipe, number) if sample else blocks.of_number(recipe, number, part)
     if as_json:
-        print_json(asdict(found))
+        print_json(asdict(block))
     else:
-        _show(found)
+        _show(block)
 
 
-def _show(found: "Block") -> None:
-    if found.sample is not None:
-        say(f"sample {found.sample} of the run is")
-    say(f"block {found.block} of {found.blocks} of {found.part}, counted from 0")
+def _show(block: "Block") -> None:
+    if block.sample is not None:
+        say(f"sample {block.sample} of the run is")
+    say(f"block {block.block} of {block.blocks} of {block.part}, counted from 0")
     say(
-        f"tokens {found.start:,} to {found.stop - 1:,}, from document {found.document} of {found.shard}"
+        f"tokens {block.start:,} to {block.stop - 1:,}, from document {block.document} of {block.shard}"
     )
-    say(f"\n{found.text}\n")
-    say(f"the token after it: {found.next}")
+    say(f"\n{block.text}\n")
+    say(f"the token after it: {block.next}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The long training job: ZeRO, checkpoints, requeued until it is done.
+"""The long training job, requeued until it is done.
 
 python -m jobs.train run demo
 python -m jobs.train rehearse gpt2-xl-ja --cluster mdx --synthetic
@@ -19,24 +19,24 @@ from kit.errors import ConfigError
 from kit.relay.resolve import read_run
 
 RunDirectory = Annotated[
-    Path, typer.Argument(metavar="RUN", help="A run directory, as work/demo/runs/demo.")
+    Path, typer.Argument(metavar="RUN", help="A run directory, for example work/demo/runs/demo.")
 ]
 Changes = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[section.key=value ...]", help="What is to change."),
+    typer.Argument(metavar="[section.key=value ...]", help="Settings to change."),
 ]
 Schedule = Annotated[
     Literal["continue", "anew"] | None,
     typer.Option(
         "--schedule",
-        help="Of another end: the learning rate goes on from where it is (as without this option), or is "
-        "that of the new end from step 0, and jumps.",
+        help="If the last step changes: `continue` the learning rate from its present value (the default), "
+        "or compute it `anew` for the new length from step 0, with a jump.",
     ),
 ]
 
 app = stage_app(
     "train",
-    "The long training job: ZeRO, checkpoints, requeued until it is done.",
+    "The long training job, requeued until it is done.",
     "Train the model",
 )
 
@@ -46,11 +46,12 @@ def amend_verb(
     directory: RunDirectory,
     changes: Changes = None,
     code: Annotated[
-        bool, typer.Option("--code", help="Take the code and packages that run now.")
+        bool,
+        typer.Option("--code", help="Replace the run's code by this checkout and these packages."),
     ] = False,
     schedule: Schedule = None,
 ) -> None:
-    """Change what may be changed in mid-run; on record, for the attempts to come."""
+    """Change settings of a run in progress; recorded, and applied from the next attempt."""
     from kit.cluster import amend_queued
     from kit.config import amendments
     from kit.relay import amendment_forecast
@@ -58,32 +59,39 @@ def amend_verb(
     from kit.run.directory import amend
 
     if not changes and not code:
-        raise ConfigError("amend: name what is to change, as training.steps=200, or give --code")
+        raise ConfigError(
+            "amend: name a setting to change, such as training.steps=200, or give --code"
+        )
     project = read_run(directory)
     run = project.run
-    amendment = proposal.propose(project, changes or [], schedule)
-    found = amendment_forecast.forecast(project, amendment)
-    rows = amend(run, amendment, code=code)
+    proposed = proposal.propose(project, changes or [], schedule)
+    forecast = amendment_forecast.forecast(project, proposed)
+    rows = amend(run, proposed, code=code)
     for row in rows:
         if row["key"] == amendments.ENVIRONMENT:
             print(f"environment: {', '.join(row['old'])} -> {', '.join(row['new'])}")
         else:
             print(f"{row['key']}: {row['old']} -> {row['new']}")
-    for line in amendment_forecast.lines(found) if found else ():
+    for line in amendment_forecast.lines(forecast) if forecast else ():
         print(line)
     for line in amend_queued.apply(run, {row["key"]: row["new"] for row in rows}):
         print(line)
     if not rows:
-        print(f"{run.root}: nothing to amend, all is so already")
+        print(f"{run.root}: nothing to change, the run already has these values")
 
 
 @verb(app, "fork", "work/demo/runs/demo --at 80 name=slower training.learning_rate=1e-3")
 def fork_verb(
     directory: RunDirectory,
-    step: Annotated[int, typer.Option("--at", metavar="STEP", help="Of a checkpoint of RUN.")],
+    step: Annotated[
+        int, typer.Option("--at", metavar="STEP", help="Step of the checkpoint to start from.")
+    ],
     changes: Annotated[
         list[str],
-        typer.Argument(metavar="name=NEW [section.key=value ...]", help="What is to be other."),
+        typer.Argument(
+            metavar="name=NEW [section.key=value ...]",
+            help="Name of the new run, and settings to change in it.",
+        ),
     ],
     decay: Annotated[
         int | None,
@@ -91,36 +99,36 @@ def fork_verb(
             "--decay",
             metavar="N",
             min=1,
-            help="Decay the learning rate from where it is over N steps, which end the new run.",
+            help="Decay the learning rate to its end over the next N steps, and end the new run there.",
         ),
     ] = None,
     schedule: Schedule = None,
 ) -> None:
-    """Begin a new run from a checkpoint of another one, with other settings."""
+    """Start a new run from a checkpoint of another one, with different settings."""
     from kit.relay import fork
 
     project = read_run(directory)
-    made = fork.begin(project, step, changes, decay, schedule)
-    ends = f", decays over {decay} steps" if decay else ""
-    print(f"{made.root}: begins with step {step} of {project.run.root.name}{ends}; to start it:")
-    print(shlex.join(["python", "-m", "jobs.train", "submit", str(made.root)]))
+    run = fork.begin(project, step, changes, decay, schedule)
+    ending = f", decays over {decay} steps" if decay else ""
+    print(f"{run.root}: begins with step {step} of {project.run.root.name}{ending}; to start it:")
+    print(shlex.join(["python", "-m", "jobs.train", "submit", str(run.root)]))
 
 
 @verb(app, "rehearse", "gpt2-xl-ja --cluster mdx --synthetic")
 def rehearse_verb(
     arguments: Arguments,
-    steps: Annotated[int, typer.Option("--steps", min=10, help="How many.")] = 50,
+    steps: Annotated[int, typer.Option("--steps", min=10, help="Number of steps.")] = 50,
     synthetic: Annotated[
-        bool, typer.Option("--synthetic", help="On random tokens, before there are others.")
+        bool, typer.Option("--synthetic", help="Use random tokens; needs no corpus yet.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Run some steps of the real recipe, and say what the whole run would take."""
+    """Run a few steps of the real recipe, and estimate the whole run from them."""
     from kit.relay import rehearsal
 
     project = arguments.load(refuse=False)
-    found = rehearsal.rehearse(project, steps, with_synthetic=synthetic)
-    (print_json if as_json else rehearsal.show)(found)
+    figures = rehearsal.rehearse(project, steps, with_synthetic=synthetic)
+    (print_json if as_json else rehearsal.show)(figures)
 
 
 if __name__ == "__main__":

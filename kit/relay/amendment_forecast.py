@@ -1,4 +1,4 @@
-"""What an amendment of a run's end makes of it: learning rate, steps and arrival, before and after."""
+"""Forecast for an amendment of a run's end: learning rate, steps and arrival, before and after."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from kit.store.paths import Run
     from kit.tracking.rows import StepRow
 
-_STEPS = 100  # the last ones, of whose seconds the median is meant
+_STEPS = 100  # the last ones, for the median time of a step
 
 
 @dataclass(frozen=True)
@@ -32,58 +32,58 @@ class Forecast:
     before: Schedule
     after: Schedule
     anew: bool
-    seconds: float | None  # of a step, lately; None where the ledger has no step
+    seconds: float | None  # recent seconds per step; None if the ledger has no step
 
 
-def forecast(project: Project, amendment: Proposal) -> Forecast | None:
-    """What an amendment makes of a run; None where its end stays, or is not known yet.
+def forecast(project: Project, proposal: Proposal) -> Forecast | None:
+    """Forecast a run with and without an amendment; None if its end stays the same or is unknown.
 
-    Raises ConfigError where all steps to come would have a learning rate of 0.
+    Raises ConfigError if all remaining steps would have a learning rate of 0.
     """
-    of_the_end = [row for row in amendment.rows if row["key"] in amendments.END]
-    if not of_the_end:
+    changes_of_end = [row for row in proposal.rows if row["key"] in amendments.END]
+    if not changes_of_end:
         return None
     run, recipe = project.run, project.recipe
     step, attempts, first = _newest_step(run), schedule.starts(run), schedule.origin(run)
 
-    def then(its: Recipe, rows: list[amendments.Amendment]) -> Schedule:
-        known = [*attempts, schedule.AttemptStart(step, len(rows))]
-        return schedule.derive(its.training, rows, known, tokens.ends(its), first)
+    def derive(recipe: Recipe, rows: list[amendments.Amendment]) -> Schedule:
+        starts = [*attempts, schedule.AttemptStart(step, len(rows))]
+        return schedule.derive(recipe.training, rows, starts, tokens.ends(recipe), first)
 
     rows = amendments.recorded(run)
     try:
-        before, after = then(recipe, rows), then(amendment.recipe, [*rows, *amendment.rows])
-    except StageError:  # epochs of tokens that are not made yet
+        before, after = derive(recipe, rows), derive(proposal.recipe, [*rows, *proposal.rows])
+    except StageError:  # epochs of tokens that do not exist yet
         return None
     if after.is_spent:
-        key, new = of_the_end[0]["key"], of_the_end[0]["new"]
+        key, new = changes_of_end[0]["key"], changes_of_end[0]["new"]
         raise ConfigError(
-            f"{key}={new}: {schedule.SPENT.format(step=step)}; give --schedule anew, which lets it jump, "
-            "or fork an earlier checkpoint"
+            f"{key}={new}: {schedule.SPENT.format(step=step)}; let the learning rate jump with "
+            "`--schedule anew`, or fork an earlier checkpoint"
         )
-    anew = any(row["schedule"] == amendments.ANEW for row in of_the_end)
+    anew = any(row["schedule"] == amendments.ANEW for row in changes_of_end)
     return Forecast(step, before, after, anew, _seconds(run, step))
 
 
-def lines(found: Forecast) -> list[str]:
-    """What to tell of it: each value before and after."""
-    step, before, after = found.step, found.before, found.after
-    told = [f"steps left after step {step}: {_left(before, step)} -> {_left(after, step)}"]
+def lines(forecast: Forecast) -> list[str]:
+    """The forecast as text, each value before and after."""
+    step, before, after = forecast.step, forecast.before, forecast.after
+    text = [f"steps left after step {step}: {_left(before, step)} -> {_left(after, step)}"]
     if _left(after, step):
-        had = f"{before.rate(step):.3g}" if _left(before, step) else "none"
-        told.append(f"learning rate of step {step + 1}: {had} -> {after.rate(step):.3g}")
-        if found.anew and step:
-            last, now = before.rate(step - 1), after.rate(step)
-            told.append(
-                f"the learning rate jumps from {last:.3g} at step {step} to {now:.3g} at step {step + 1}, "
-                f"by {now - last:.3g}"
+        old = f"{before.rate(step):.3g}" if _left(before, step) else "none"
+        text.append(f"learning rate of step {step + 1}: {old} -> {after.rate(step):.3g}")
+        if forecast.anew and step:
+            last, new = before.rate(step - 1), after.rate(step)
+            text.append(
+                f"the learning rate jumps from {last:.3g} at step {step} to {new:.3g} at step {step + 1}, "
+                f"by {new - last:.3g}"
             )
-    told.append(f"learning rate of the last step: {_last(before)} -> {_last(after)}")
-    if found.seconds is not None:
-        its, now = found.seconds, time.time()
-        arrivals = [_arrival(rates, step, its, now) for rates in (before, after)]
-        told.append(f"arrival, at {its:.3g} s a step: {' -> '.join(arrivals)}")
-    return told
+    text.append(f"learning rate of the last step: {_last(before)} -> {_last(after)}")
+    if forecast.seconds is not None:
+        seconds, now = forecast.seconds, time.time()
+        arrivals = [_arrival(rates, step, seconds, now) for rates in (before, after)]
+        text.append(f"arrival, at {seconds:.3g} s per step: {' -> '.join(arrivals)}")
+    return text
 
 
 def _left(rates: Schedule, step: int) -> int:
@@ -95,16 +95,16 @@ def _last(rates: Schedule) -> str:
 
 
 def _arrival(rates: Schedule, step: int, seconds: float, now: float) -> str:
-    """When the last step is done, in local time, if nothing interrupts the run."""
+    """The local time of the last step, without further interruptions."""
     left = _left(rates, step)
-    then = time.localtime(now + left * seconds)
-    return time.strftime("%Y-%m-%d %H:%M %Z", then) if left else "there already"
+    arrival = time.localtime(now + left * seconds)
+    return time.strftime("%Y-%m-%d %H:%M %Z", arrival) if left else "reached already"
 
 
 def _newest_step(run: Run) -> int:
-    """The step that the next attempt will start from, as far as that is known.
+    """The step that the next attempt will start from.
 
-    While an attempt is at work, that is the one it has come to: it saves when it leaves.
+    While an attempt is running, that is its present step: it saves when it is interrupted.
     """
     newest = max(
         (n for n in run.committed_checkpoints().values()),
@@ -119,7 +119,8 @@ def _newest_step(run: Run) -> int:
 
 
 def _seconds(run: Run, step: int) -> float | None:
-    """The median of the last steps, validations and saves left out."""
+    """The median seconds of the last steps, without validations and saves."""
+
     seconds = [row["seconds"] for row in _steps(run, max(-1, step - _STEPS))]
     return statistics.median(seconds) if seconds else None
 

@@ -1,4 +1,4 @@
-"""A fork: a new run that begins with another run's checkpoint, and goes its own way from there."""
+"""Fork a run: start a new run from a checkpoint of another one, with different settings."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from kit.config.recipe import Recipe
     from kit.training.checkpoint import Checkpoint
 
-# What says how the learning rate goes, which `decay` says too.
-_OF_A_BRANCH = (
+# Keys that shape the learning rate, and so contradict `decay`.
+_SET_BY_DECAY = (
     "training.steps", "training.epochs", "training.learning_rate", "training.warmup_steps",
     "training.decay", "training.decay_share",
 )  # fmt: skip
@@ -38,40 +38,40 @@ def begin(
     decay: int | None = None,
     how: str | None = None,
 ) -> Run:
-    """Make the run `name=` of `changes` from the project's checkpoint of a step: whole, or not at all.
+    """Create the run named by `name=` in `changes` from the project's checkpoint of a step, atomically.
 
-    With `decay` the learning rate comes down over so many steps from where it is, and the run ends. `how`
-    it goes on otherwise: CONTINUE or ANEW of kit/config/amendments.py; None: as the changes ask.
-    Nothing of the parent changes; files of its checkpoint are linked where the file system can, as
-    nobody writes into them. Raises ConfigError, RunError, CheckpointError.
+    With `decay`, the learning rate decays from its present value over that number of steps, and the run
+    ends there. Otherwise `how` is `CONTINUE` or `ANEW` of kit/config/amendments.py, or None: as the changes
+    ask. The parent does not change; files of its checkpoint are hard-linked if the file system can, since
+    nothing writes into them. Raises ConfigError, RunError, CheckpointError.
     """
     parent, recipe = project.run, project.recipe
     if decay is not None:
         changes = [*changes, *_branch(changes, step, decay, how)]
-    its = changed_recipe(recipe, changes)
-    # A drill that the parent had is not the fork's.
-    its_cluster = changed_cluster(
+    fork_recipe = changed_recipe(recipe, changes)
+    # A drill of the parent's does not carry over.
+    fork_cluster = changed_cluster(
         project.cluster.model_copy(update={"preempt_at_step": None}), changes
     )
-    other = amendments.differences(recipe, its)
-    _refuse(other)
-    run = Run(parent.root.with_name(its.name))
+    differences = amendments.differences(recipe, fork_recipe)
+    _refuse(differences)
+    run = Run(parent.root.with_name(fork_recipe.name))
     if run.root.exists():
-        raise RunError(f"{run.root}: is there already; give another name=")
+        raise RunError(f"{run.root}: exists already; give another name=")
     origin = _checkpoint(parent, step)
-    pieces = _schedule(parent, recipe, its, step, decay, how)
+    rates = _schedule(parent, recipe, fork_recipe, step, decay, how)
     staging = Run(run.root.with_name(f".fork-{uuid.uuid4().hex[:8]}"))
     try:
-        directory.lay_out(Project(staging, its, its_cluster))
+        directory.lay_out(Project(staging, fork_recipe, fork_cluster))
         checkpoint.link(origin, staging.checkpoint(step, 0))
         record = {
             "run": parent.root.name,
             "id": read_json(parent.identity)["id"],
             "step": step,
             "checkpoint": origin.folder.name,
-            "changes": {key: {"old": old, "new": new} for key, (old, new) in other.items()},
+            "changes": {key: {"old": old, "new": new} for key, (old, new) in differences.items()},
             "time": time.time(),
-        } | pieces
+        } | rates
         write_json(staging.origin, record)
         staging.root.rename(run.root)
     except BaseException:
@@ -82,36 +82,38 @@ def begin(
 
 
 def _branch(changes: Sequence[str], step: int, decay: int, how: str | None) -> list[str]:
-    """The changes that make a decayed branch. Raises ConfigError where something contradicts it."""
+    """The overrides of a branch that decays. Raises ConfigError if another one contradicts them."""
     if step == 0:
         raise ConfigError(f"--decay {decay}: at step 0 there is no learning rate to decay from")
-    given = [change.partition("=")[0] for change in changes]
-    other = [key for key in given if key in _OF_A_BRANCH] + ([f"--schedule {how}"] if how else [])
-    if other:
+    keys = [change.partition("=")[0] for change in changes]
+    conflicts = [key for key in keys if key in _SET_BY_DECAY]
+    conflicts += [f"--schedule {how}"] if how else []
+    if conflicts:
         raise ConfigError(
-            f"--decay {decay}: the learning rate goes from where it is at step {step} to its minimum at "
-            f"step {step + decay}; leave {', '.join(other)} out, or fork without --decay"
+            f"--decay {decay}: the learning rate decays from its value at step {step} to its minimum at "
+            f"step {step + decay}; remove {', '.join(conflicts)}, or fork without --decay"
         )
     return [f"training.steps={step + decay}", "training.decay=wsd", "training.decay_share=1"]
 
 
 def _schedule(
-    parent: Run, recipe: Recipe, its: Recipe, step: int, decay: int | None, how: str | None
+    parent: Run, recipe: Recipe, fork_recipe: Recipe, step: int, decay: int | None, how: str | None
 ) -> dict[str, Any]:
-    """The pieces of the fork's learning rate, for its record; none where its recipe says it all."""
+    """The segments of the fork's learning rate, for its record; empty if its recipe is enough."""
     rows = amendments.recorded(parent)
-    # What no attempt of the parent knows yet is the fork's from its first step on.
+    # Amendments that no attempt of the parent has seen apply to the fork from its first step.
     attempts = [*schedule.starts(parent), schedule.AttemptStart(step, len(rows))]
     ends, first = tokens.ends(recipe), schedule.origin(parent)
     old = schedule.derive(recipe.training, rows, attempts, ends, first)
     if decay is not None:
         new = old.decayed(step, decay)
     else:
-        new = schedule.forked(old, its.training, step, tokens.steps_over(its), how)
+        end = tokens.steps_over(fork_recipe)
+        new = schedule.forked(old, fork_recipe.training, step, end, how)
     if new.is_spent:
         raise ConfigError(
-            f"--at {step}: {schedule.SPENT.format(step=step)}; fork an earlier checkpoint, or give "
-            "--schedule anew, which lets it jump"
+            f"--at {step}: {schedule.SPENT.format(step=step)}; fork an earlier checkpoint, or let the "
+            "learning rate jump with `--schedule anew`"
         )
     return {} if new.is_whole else {"schedule": schedule.record(new)}
 
@@ -126,19 +128,19 @@ def _refuse(changes: dict[str, tuple[Any, Any]]) -> None:
                 f"{name}*" if name.endswith(".") else name for name in amendments.BOUND
             )
             raise ConfigError(
-                f"{key}: stays as it is in a fork, as do {names} and ZeRO's stage: the checkpoint was made "
-                "with them; begin a run of its own"
+                f"{key}: cannot change in a fork, nor can {names} and ZeRO's stage: the checkpoint depends "
+                "on them; start a new run instead"
             )
 
 
 def _stage(deepspeed: dict[str, Any]) -> Any:
-    """The stage of ZeRO, which decides what a rank's files hold."""
+    """The stage of ZeRO, which decides the contents of a rank's files."""
     return deepspeed.get("zero_optimization", {}).get("stage")
 
 
 def _checkpoint(parent: Run, step: int) -> Checkpoint:
-    """The parent's checkpoint of a step, read and verified."""
-    found = checkpoint.of_step(parent, step, "--at")
-    if problem := found.problem():
-        raise CheckpointError(f"{found.folder}: {problem}; fork another one")
-    return found
+    """The parent's checkpoint of a step, verified."""
+    origin = checkpoint.of_step(parent, step, "--at")
+    if problem := origin.problem():
+        raise CheckpointError(f"{origin.folder}: {problem}; fork another one")
+    return origin

@@ -1,10 +1,10 @@
-"""What became of the jobs that were submitted last: told from the queue and from what they left behind.
+"""The status of the jobs submitted last, from Slurm's queue and from the files that they left.
 
-Of Slurm there is squeue, which forgets a job five minutes after its end, never the accounting. What
-stays is in the run directory: what kit/relay/snapshot.py reads, logs, and submitit's results.
+Only squeue is asked, never the accounting, and squeue forgets a job five minutes after its end. The rest
+comes from the run directory: the files that kit/relay/snapshot.py reads, logs, and submitit's results.
 
-    submission = fate.read(snapshot(run))
-    fate.of(submission, "preprocess", unfinished=["download"])
+    submission = job_status.read(snapshot(run))
+    job_status.of_stage(submission, "preprocess", unfinished=["download"])
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _FAILED = ("FAILED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEAD
 
 @dataclass(frozen=True)
 class JobStatus:
-    """What became of a job, or is about to."""
+    """The status of a job, finished or not."""
 
     state: State
     reason: str
@@ -43,11 +43,11 @@ class JobStatus:
 
 @dataclass(frozen=True)
 class Submission:
-    """What is known of the jobs that were submitted last: from files, the queue, and this machine."""
+    """Everything known about the jobs submitted last: from files, the queue, and this machine."""
 
     seen: Snapshot
     queue: Mapping[str, Sequence[Element]]  # by id
-    silent: str | None  # why the queue says nothing
+    silent: str | None  # why the queue did not answer
     supervisor: local_process.LocalProcess | None
 
     @property
@@ -57,26 +57,26 @@ class Submission:
 
 
 def read(seen: Snapshot) -> Submission:
-    """What the queue and this machine say, asked once, beside what the files say."""
+    """Ask the queue and this machine, once."""
     queue: Mapping[str, Sequence[Element]] = {}
     silent = None
     try:
         queue = scheduler.queue(seen.run)
     except ClusterError as error:
         silent = str(error)
-    return Submission(seen, queue, silent, local_process.of(seen.run))
+    return Submission(seen, queue, silent, local_process.find(seen.run))
 
 
-def of(submission: Submission, name: str, unfinished: Sequence[str]) -> JobStatus | None:
-    """What became of a stage's job; `unfinished` are the stages before it that are not done.
+def of_stage(submission: Submission, name: str, unfinished: Sequence[str]) -> JobStatus | None:
+    """The status of a stage's job; `unfinished` are the stages before it that are not done.
 
-    None where nothing is known, as of a job that ended well.
+    None if nothing is known, for example after a successful end.
     """
     submitted = submission.seen.submitted
     if name in submitted.slurm:
         return _on_slurm(submission, name, _first(unfinished, submitted.slurm))
     if name in submitted.here:
-        return _here(submission, name, _first(unfinished, submitted.here))
+        return _on_this_machine(submission, name, _first(unfinished, submitted.here))
     return _recorded(submission, name, 0.0)
 
 
@@ -91,17 +91,17 @@ def _on_slurm(submission: Submission, name: str, before: str | None) -> JobStatu
         return _alive(submission, name, alive)
     if submission.silent:
         return JobStatus("unknown", submission.silent, job=f"job {job}")
-    if known := _recorded(submission, name, submission.time):
-        return known
-    after = f"{before} did not end well before it" if before else None
-    bad = [e for e in elements if e.state in _FAILED or e.state == "CANCELLED"]
-    if not bad:
+    if recorded := _recorded(submission, name, submission.time):
+        return recorded
+    after = f"{before}, before it, did not succeed" if before else None
+    failed = [e for e in elements if e.state in _FAILED or e.state == "CANCELLED"]
+    if not failed:
         return _vanished(submission, name, job, after)
-    first = min(bad, key=lambda element: element.state == "CANCELLED")
-    told = f"Slurm: {first.state}" + ("" if first.reason == "None" else f", {first.reason}")
+    first = min(failed, key=lambda element: element.state == "CANCELLED")
+    reason = f"Slurm: {first.state}" + ("" if first.reason == "None" else f", {first.reason}")
     return JobStatus(
         "cancelled" if first.state == "CANCELLED" else "failed",
-        f"{after} ({told})" if after else told,
+        f"{after} ({reason})" if after else reason,
         first.ended,
         f"job {first.job}",
         logs.of_task(submission.seen.run.job_logs(name), first.job),
@@ -109,30 +109,30 @@ def _on_slurm(submission: Submission, name: str, before: str | None) -> JobStatu
 
 
 def _alive(submission: Submission, name: str, alive: Sequence[Element]) -> JobStatus:
-    """A job in the queue, or at work."""
-    waiting = [element for element in alive if element.state == "PENDING"]
-    working = [element for element in alive if element.state != "PENDING"]
-    one = min(working or waiting, key=lambda element: element.started or element.submitted or 0.0)
-    log = logs.of_task(submission.seen.run.job_logs(name), one.job)
+    """The status of a job that is queued or running."""
+    pending = [element for element in alive if element.state == "PENDING"]
+    running = [element for element in alive if element.state != "PENDING"]
+    task = min(running or pending, key=lambda element: element.started or element.submitted or 0.0)
+    log = logs.of_task(submission.seen.run.job_logs(name), task.job)
     ended = _recorded(submission, name, submission.time)
-    row = _last_row(submission, name, submission.time)
-    if working:
-        reason = one.state.lower() if one.state != "RUNNING" else "at work"
-        if waiting:
-            reason += f", tasks that wait: Slurm: {waiting[0].reason}"
+    row = _last_decision(submission, name, submission.time)
+    if running:
+        reason = task.state.lower()
+        if pending:
+            reason += f", other tasks are pending: Slurm: {pending[0].reason}"
         if ended:
             reason += f"; a task has {ended.state}: {ended.reason}"
-        return JobStatus("running", reason, one.started, f"job {one.job}", log)
-    told = f"Slurm: {one.reason}"
+        return JobStatus("running", reason, task.started, f"job {task.job}", log)
+    reason = f"Slurm: {task.reason}"
     if row and row["requeued"]:
-        return JobStatus(
-            "queued", f"requeued after {row['reason']}; {told}", row["time"], f"job {one.job}", log
-        )
-    return JobStatus("queued", told, one.submitted, f"job {one.job}", log)
+        reason = f"requeued after {row['reason']}; {reason}"
+        return JobStatus("queued", reason, row["time"], f"job {task.job}", log)
+    return JobStatus("queued", reason, task.submitted, f"job {task.job}", log)
 
 
 def _vanished(submission: Submission, name: str, job: str, after: str | None) -> JobStatus | None:
-    """A job that Slurm has forgotten, and that left no word; None where each of its tasks ended well."""
+    """The status of a job that Slurm forgot and that recorded no end; None if all tasks succeeded."""
+
     folder = submission.seen.run.job_logs(name)
     tasks = {
         path.name.removesuffix("_submitted.pkl") for path in folder.glob(f"{job}_*submitted.pkl")
@@ -141,73 +141,73 @@ def _vanished(submission: Submission, name: str, job: str, after: str | None) ->
         return None
     log = logs.newest(folder, job)
     if log is None:
-        reason = "gone from Slurm's queue before it began, as after scancel"
+        reason = "left Slurm's queue before it started, as after scancel"
         return JobStatus("cancelled", after or reason, None, f"job {job}")
     return JobStatus(
         "failed",
-        "ended without a word: its node was lost, or it was killed while it ended",
+        "ended without recording a reason: its node was lost, or it was killed while ending",
         log.stat().st_mtime,
         f"job {job}",
         log,
     )
 
 
-def _here(submission: Submission, name: str, before: str | None) -> JobStatus | None:
-    who, begun = submission.supervisor, submission.seen.submitted.here[name]
-    told = f"process {who.number}" if who else None
-    alive = who is not None and who.alive
+def _on_this_machine(submission: Submission, name: str, before: str | None) -> JobStatus | None:
+    supervisor, started = submission.supervisor, submission.seen.submitted.here[name]
+    process = f"process {supervisor.number}" if supervisor else None
+    alive = supervisor is not None and supervisor.alive
     if before:
-        return JobStatus("queued", f"after {before}", submission.time, told) if alive else None
-    if alive and begun is None:
-        return JobStatus("queued", "its process is starting", submission.time, told)
-    log = logs.newest(submission.seen.run.job_logs(name), since=begun or 0.0)
+        return JobStatus("queued", f"after {before}", submission.time, process) if alive else None
+    if alive and started is None:
+        return JobStatus("queued", "its process is starting", submission.time, process)
+    log = logs.newest(submission.seen.run.job_logs(name), since=started or 0.0)
     if alive:
-        return JobStatus("running", "at work", begun, told, log)
-    if known := _recorded(submission, name, submission.time):
-        return replace(known, log=known.log or log)
-    if who is None:
+        return JobStatus("running", "running", started, process, log)
+    if recorded := _recorded(submission, name, submission.time):
+        return replace(recorded, log=recorded.log or log)
+    if supervisor is None:
         return None
-    if submission.seen.submitted.node not in (None, socket.gethostname()):
-        return JobStatus(
-            "unknown", f"{told} is one of {submission.seen.submitted.node}; ask there", begun, told
-        )
-    reason = f"{told}, which was at work on it, was killed, or its machine went down"
-    return JobStatus("interrupted", reason, begun, told, log)
+    if (node := submission.seen.submitted.node) not in (None, socket.gethostname()):
+        return JobStatus("unknown", f"{process} runs on {node}; ask there", started, process)
+    reason = f"{process}, which was running it, was killed, or its machine went down"
+    return JobStatus("interrupted", reason, started, process, log)
 
 
 def _recorded(submission: Submission, name: str, since: float) -> JobStatus | None:
-    """How a job ended by what was written down: a mistake of the user's, or the last decision."""
+    """The recorded end of a job: a user's mistake, or the last decision."""
     folder = submission.seen.run.job_logs(name)
-    row = _last_row(submission, name, since)
+    row = _last_decision(submission, name, since)
     if mistake := submission.seen.mistakes.get(name):
         task = _task(mistake.job)
-        told = f"job {task}" if name in submission.seen.submitted.slurm else None
-        return JobStatus("failed", mistake.message, mistake.time, told, logs.of_task(folder, task))
+        job = f"job {task}" if name in submission.seen.submitted.slurm else None
+        return JobStatus("failed", mistake.message, mistake.time, job, logs.of_task(folder, task))
     if row is None or row["requeued"] or row["reason"] == "done":
         return None
     reason, task = row["reason"], _task(row["job"])
-    ended: State = "failed"
+    state: State = "failed"
     if reason == decisions.CANCELLED:
-        ended, reason = "cancelled", "by its user: scancel, Ctrl-C or kill"
+        state, reason = "cancelled", "by its user: scancel, Ctrl-C or kill"
     elif reason.startswith(f"{decisions.STOPPED}: "):
-        ended, reason = "stopped", reason.removeprefix(f"{decisions.STOPPED}: ")
-    told = f"job {task}" if name in submission.seen.submitted.slurm else None
-    return JobStatus(ended, reason, row["time"], told, logs.of_task(folder, task))
+        state, reason = "stopped", reason.removeprefix(f"{decisions.STOPPED}: ")
+    job = f"job {task}" if name in submission.seen.submitted.slurm else None
+    return JobStatus(state, reason, row["time"], job, logs.of_task(folder, task))
 
 
-def _last_row(submission: Submission, name: str, since: float) -> decisions.RequeueRecord | None:
-    """The last decision on a job, of its present start; of an array one for good before any other."""
+def _last_decision(
+    submission: Submission, name: str, since: float
+) -> decisions.RequeueRecord | None:
+    """The last decision on the present start of a job; for an array a final one takes precedence."""
     rows = [
         row
         for row in submission.seen.decisions
         if row["name"] == name and row["time"] > since and decisions.is_of_last_start(row)
     ]
-    for_good = [row for row in rows if not row["requeued"] and row["reason"] != "done"]
-    chosen = for_good if name != "train" and for_good else rows
-    return chosen[-1] if chosen else None
+    final = [row for row in rows if not row["requeued"] and row["reason"] != "done"]
+    rows = final if name != "train" and final else rows
+    return rows[-1] if rows else None
 
 
 def _task(token: str) -> str:
-    """The task of a start's token: ID or ARRAY_INDEX on Slurm, NAME-TASK here."""
+    """The task in the token of a start: ID or ARRAY_INDEX on Slurm, NAME-TASK on this machine."""
     job = token.rsplit(".", 1)[0]
     return job.rsplit("-", 1)[0] if "-" in job else job

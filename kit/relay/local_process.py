@@ -1,4 +1,4 @@
-"""Who works on a run on this machine, or was killed while it did."""
+"""The process of this machine that runs the stages of a run, if there is one."""
 
 from __future__ import annotations
 
@@ -14,24 +14,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LocalProcess:
-    """The process of this machine that works on a run, or did and was killed."""
+    """The process that is running a run's stages, or was killed while it did."""
 
     number: str
     alive: bool
 
 
-def of(run: Run) -> LocalProcess | None:
-    """Who works on a run on this machine, or was killed while it did; None where all ended in order."""
-    held = run.root.is_dir() and lock.is_held(run)
+def find(run: Run) -> LocalProcess | None:
+    """Find the process of a run; None if there is none and the last one ended normally."""
+    locked = run.root.is_dir() and lock.is_held(run)
     try:
         process = run.supervisor.read_text(encoding="utf-8")
     except FileNotFoundError:
-        return LocalProcess("?", alive=True) if held else None
-    return LocalProcess(process, held or _is_starting(process))
+        return LocalProcess("?", alive=True) if locked else None
+    return LocalProcess(process, locked or _is_starting(process))
 
 
 def _is_starting(process: str) -> bool:
-    """Whether it is a supervisor that does not hold its run yet."""
+    """Whether it is a supervisor that has not locked its run yet."""
+
     try:
         return local.__name__.encode() in (Path("/proc") / process / "cmdline").read_bytes()
     except OSError:

@@ -1,4 +1,4 @@
-"""The logs of a job's tasks, as submitit names them, and their last lines."""
+"""The logs of a job's tasks, named by submitit, and their last lines."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _TRACEBACK = b"Traceback (most recent call last)"
 
 
 def of_task(folder: Path, task: str) -> Path | None:
-    """The log of a task, ID or ARRAY_INDEX on Slurm, NAME-TASK here; None before there is one.
+    """The log of a task (ID or ARRAY_INDEX on Slurm, NAME-TASK on this machine); None if there is none yet.
 
-    Of several ranks that of the first with a traceback, else the first.
+    Of several ranks, the log of the first one with a traceback, else of the first.
     """
     ranks = sorted(folder.glob(f"{task}_*_log.out"), key=lambda path: (len(path.name), path.name))
     if len(ranks) < 2:
@@ -25,21 +25,21 @@ def of_task(folder: Path, task: str) -> Path | None:
 
 
 def newest(folder: Path, job: str | None = None, since: float = 0.0) -> Path | None:
-    """The log that was written last, of a job or of all, if that was after a Unix time."""
+    """The log written to last, of one job or of all; None if that was before `since` (Unix time)."""
     pattern = "*_log.out" if job is None else f"{job}_*_log.out"
-    found = {path: path.stat().st_mtime for path in folder.glob(pattern)}
-    last = max(found, key=found.__getitem__, default=None)
-    return last if last is not None and found[last] >= since else None
+    times = {path: path.stat().st_mtime for path in folder.glob(pattern)}
+    last = max(times, key=times.__getitem__, default=None)
+    return last if last is not None and times[last] >= since else None
 
 
 def last_lines(log: Path, count: int = 5) -> list[str]:
-    """The last lines of a log that are not empty."""
+    """The last non-empty lines of a log."""
     lines = [line.rstrip() for line in _text(log).splitlines() if line.strip()]
     return [line[:_WIDTH] for line in lines[-count:]]
 
 
 def last_named(log: Path, names: Sequence[str]) -> str | None:
-    """Which of some names a log has last; None where it has none of them."""
+    """The one of `names` that occurs last in a log; None if none does."""
     text = _text(log)
     places = {name: text.rfind(name) for name in names}
     last = max(names, key=lambda name: places[name], default=None)
@@ -51,7 +51,8 @@ def _text(log: Path) -> str:
 
 
 def _end(log: Path) -> bytes:
-    """The end of a log; empty where it is gone."""
+    """The end of a log; empty if the file is gone."""
+
     try:
         with log.open("rb") as stream:
             stream.seek(max(0, log.stat().st_size - _TAIL))

@@ -1,9 +1,8 @@
-"""A rehearsal: some steps of the real recipe on the real machine, and what the whole run would take.
+"""A rehearsal: a few steps of the real recipe on the real machine, and an estimate of the whole run.
 
-It is a run of its own, `NAME-rehearsal`, with the model, batch and ranks of the recipe; only its end,
-its saves and its validations are nearer. An earlier rehearsal is replaced. With `synthetic` it reads
-random tokens of a workspace of its own (kit/relay/synthetic.py): whether the micro-batch fits, and how
-fast it goes, is known before any text is there.
+It is a run of its own, `NAME-rehearsal`, with the model, batch and ranks of the recipe, and with saves and
+validations within its few steps. It replaces an earlier rehearsal. With `synthetic` it reads random tokens
+(kit/relay/synthetic.py), so that you know before the download whether the micro-batch fits, and the rate.
 """
 
 from __future__ import annotations
@@ -36,17 +35,17 @@ if TYPE_CHECKING:
     from kit.store.paths import Run, Workspace
 
 SUFFIX = "-rehearsal"
-_FIRST = 5  # steps of an attempt that are not counted: caches and compilers warm up
-_POLL = 5.0  # seconds between two looks at squeue
+_WARM_UP = 5  # steps of an attempt that are not counted: caches and compilers warm up
+_POLL = 5.0  # seconds between two calls of squeue
 _PAUSE = 30.0  # seconds between two lines of progress
-_TRIES = 60  # times Slurm may not answer in a row
+_TRIES = 60  # failed calls in a row before giving up
 
 
 def rehearse(project: Project, steps: int, *, with_synthetic: bool = False) -> dict[str, Any]:
     """Run `steps` steps and wait for them; returns `report`. Progress goes to stderr.
 
-    Raises RunError where the directory is no rehearsal, or one is at work; StageError before the
-    tokens are made, if they are not synthetic; JobFailed where it does not get through.
+    Raises RunError if the directory is not a rehearsal or one is running, StageError if there are no
+    tokens yet and none synthetic, JobFailed if it does not finish.
     """
     from kit.run import directory
 
@@ -69,34 +68,34 @@ def rehearse(project: Project, steps: int, *, with_synthetic: bool = False) -> d
             "tracking": recipe.tracking.model_copy(update={"mlflow": None}),
         }
     )
-    here = cluster.model_copy(update={"preempt_at_step": None})
-    place = synthetic.place(rehearsed)
-    _replace_synthetic(place, rehearsed.name)
+    cluster_without_drill = cluster.model_copy(update={"preempt_at_step": None})
+    workspace = synthetic.workspace_of(rehearsed)
+    _replace_synthetic(workspace, rehearsed.name)
     if with_synthetic:
         rehearsed = synthetic.synthetic_recipe(rehearsed)
         synthetic.make(rehearsed, steps, cluster.training.ranks)
         log.info(f"rehearsal: synthetic tokens in {rehearsed.workspace}")
-    its = Project.of(rehearsed, here)
-    run = its.run
+    rehearsal = Project.of(rehearsed, cluster_without_drill)
+    run = rehearsal.run
     replace(run)
     run.root.mkdir(parents=True, exist_ok=True)
     directory.identify(run, rehearsed.name, rehearsal_of=recipe.name)
     try:
-        if here.is_this_machine:
-            run_here(its, [TRAIN], log.info)
+        if cluster.is_this_machine:
+            run_here(rehearsal, [TRAIN], log.info)
         else:
-            submit(its, [TRAIN], log.info)
-            with keeping("its job goes on; scancel ends it"):
-                _wait(its)
+            submit(rehearsal, [TRAIN], log.info)
+            with keeping("its job continues; cancel it with scancel"):
+                _wait(rehearsal)
     finally:
-        if not run.jobs.is_file():  # refused: nothing was begun
+        if not run.jobs.is_file():  # refused: nothing was started
             shutil.rmtree(run.root)
-            synthetic.remove(place)
+            synthetic.remove(workspace)
     return report(run, recipe, cluster, with_synthetic=with_synthetic)
 
 
 def replace(run: Run) -> None:
-    """Remove an earlier rehearsal. Raises RunError for another run, or one that is at work."""
+    """Remove an earlier rehearsal. Raises RunError for any other run, or one that is running."""
     from kit.relay.submit import ensure_idle
     from kit.run import directory
 
@@ -104,7 +103,7 @@ def replace(run: Run) -> None:
         return
     if not directory.is_rehearsal(run):
         raise RunError(
-            f"{run.root}: is no rehearsal; give this recipe another name=, or move that run"
+            f"{run.root}: not a rehearsal; give this recipe another name=, or move that run"
         )
     ensure_idle(run)
     aside = run.root.with_name(f".{run.root.name}-{uuid.uuid4().hex[:8]}")
@@ -115,10 +114,10 @@ def replace(run: Run) -> None:
 def report(
     run: Run, recipe: Recipe, cluster: Cluster, *, with_synthetic: bool = False
 ) -> dict[str, Any]:
-    """What a rehearsal measured, and what `recipe` would take as a whole, as plain values.
+    """The measurements of a rehearsal and the estimate for the whole run, as plain values.
 
-    Of synthetic tokens it is null where that depends on how many tokens there are: how often they are
-    read (`epochs`), how long a validation of the whole held-out part takes.
+    With synthetic tokens, values that depend on the number of real tokens are null: the number of steps
+    if the recipe gives `epochs`, and the time of a validation on the whole held-out part.
     """
     measured = measure(run, recipe, cluster)
     unknown: list[str] = []
@@ -137,24 +136,26 @@ def report(
 
 
 def measure(run: Run, recipe: Recipe, cluster: Cluster) -> dict[str, Any]:
-    """Seconds, tokens a second, MFU, bytes: medians of steps; of saves and validations the longest."""
+    """Seconds, tokens per second, MFU, bytes: medians over steps, maxima over saves and validations."""
     attempts = snapshot(run).begun
-    every = [row for one in attempts for row in one.rows]
-    stepped = [[row for row in one.rows if row["kind"] == "step"] for one in attempts]
-    steps = [row for its in stepped for row in its[_FIRST:]]
-    saves = [row for row in every if row["kind"] == "checkpoint"]
-    validations = [row for row in every if row["kind"] == "validation"]
-    begun = next(row for row in every if row["kind"] == "attempt")
+    rows = [row for attempt in attempts for row in attempt.rows]
+    steps_by_attempt = [
+        [row for row in attempt.rows if row["kind"] == "step"] for attempt in attempts
+    ]
+    steps = [row for of_attempt in steps_by_attempt for row in of_attempt[_WARM_UP:]]
+    saves = [row for row in rows if row["kind"] == "checkpoint"]
+    validations = [row for row in rows if row["kind"] == "validation"]
+    begun = next(row for row in rows if row["kind"] == "attempt")
     if not steps or not saves:
         raise JobFailed(
-            f"{run.root}: no attempt has more than {_FIRST} steps and a save to measure"
+            f"{run.root}: nothing to measure: no attempt has a save and more than {_WARM_UP} steps"
         )
     seconds = statistics.median(row["seconds"] for row in steps)
     rate = recipe.training.global_batch * recipe.model.n_positions / seconds
     starts = [
-        its[0]["time"] - its[0]["seconds"] - one.start["time"]
-        for one, its in zip(attempts, stepped, strict=True)
-        if one.start and its
+        of_attempt[0]["time"] - of_attempt[0]["seconds"] - attempt.start["time"]
+        for attempt, of_attempt in zip(attempts, steps_by_attempt, strict=True)
+        if attempt.start and of_attempt
     ]
     work = flops_per_token(begun["parameters"], recipe.model)
     accelerator = cluster.training.accelerator
@@ -177,7 +178,7 @@ def measure(run: Run, recipe: Recipe, cluster: Cluster) -> dict[str, Any]:
 
 
 def whole(run: Run, measured: dict[str, Any], recipe: Recipe, cluster: Cluster) -> dict[str, Any]:
-    """What the whole run would take, by what was measured; waiting in the queue is not in it."""
+    """Estimate the whole run from the measurements, without time in the queue."""
     training = recipe.training
     blocks = max(0, ((measured["training_tokens"] or 0) - 1) // recipe.model.n_positions)
     steps = training.steps_over(blocks)
@@ -194,7 +195,7 @@ def whole(run: Run, measured: dict[str, Any], recipe: Recipe, cluster: Cluster) 
     saving = saves * measured["save_blocked_seconds"]
     validations = math.ceil(steps / training.validate_every) + 1
     validating = validations * (measured["validation_seconds"] or 0.0)
-    # An attempt starts, works, and leaves early enough for a last save.
+    # An attempt starts, trains, and ends early enough for a last save.
     limit = cluster.training.minutes * 60
     useful = limit - measured["start_seconds"] - measured["save_seconds"]
     attempts = math.ceil((train + saving + validating) / useful) if useful > 0 else None
@@ -214,38 +215,38 @@ def whole(run: Run, measured: dict[str, Any], recipe: Recipe, cluster: Cluster) 
         "checkpoint_interval_seconds": interval,
         "computed_interval_seconds": computed,
         "checkpoints_kept": kept,
-        # One more is being written while the others stand.
+        # One more is on disk while it is written.
         "disk_bytes": (kept + 1) * measured["checkpoint_bytes"],
         "disk_free_bytes": shutil.disk_usage(run.root).free,
     }
 
 
-def show(found: dict[str, Any]) -> None:
+def show(report: dict[str, Any]) -> None:
     """Print a report."""
-    lines = _measured(found) | (_whole(found) if found["whole"] else _no_whole(found))
+    lines = _measured(report) | (_whole(report) if report["whole"] else _no_whole(report))
     for name, text in lines.items():
         print(f"{name:<15} {text}")
 
 
-def _measured(found: dict[str, Any]) -> dict[str, str]:
-    """The lines of what was measured."""
-    measured = found["measured"]
+def _measured(report: dict[str, Any]) -> dict[str, str]:
+    """The lines about the measurements."""
+    measured = report["measured"]
     mfu, memory, validation = (
         measured[key] for key in ("mfu", "memory_bytes", "validation_seconds")
     )
     rate = f"{measured['tokens_per_second']:,.0f} tokens/s"
-    save, waits = (duration(measured[f"save_{key}seconds"]) for key in ("", "blocked_"))
+    save, blocked = (duration(measured[f"save_{key}seconds"]) for key in ("", "blocked_"))
     steps, ranks = count(measured["steps"], "step"), count(measured["ranks"], "rank")
-    drawn = f"synthetic, drawn at random from {measured.get('vocabulary')} entries"
+    source = f"synthetic, drawn at random from {measured.get('vocabulary')} entries"
     return {
-        "rehearsal": found["rehearsal"],
-        **({"tokens": drawn} if found["synthetic"] else {}),
+        "rehearsal": report["rehearsal"],
+        **({"tokens": source} if report["synthetic"] else {}),
         "measured over": f"{steps} on {ranks}, without the first",
         "a step": f"{measured['seconds_a_step']:.3f} s, {rate}",
-        "MFU": f"{mfu:.1%}" if mfu else "not known: cluster.training.accelerator names no device",
-        "memory": f"{size(memory)} of a rank at its peak" if memory else "not known",
-        "a save": f"{save}, in {waits} of which training waits; {size(measured['checkpoint_bytes'])}",
-        "a validation": "not known: of the whole held-out part, which is not there yet; "
+        "MFU": f"{mfu:.1%}" if mfu else "unknown: cluster.training.accelerator names no device",
+        "memory": f"{size(memory)} per rank at its peak" if memory else "unknown",
+        "a save": f"{save}, blocking training for {blocked}; {size(measured['checkpoint_bytes'])}",
+        "a validation": "unknown: it would be on the whole held-out part, which does not exist yet; "
         "training.validation_blocks limits it"
         if validation is None
         else duration(validation),
@@ -253,18 +254,18 @@ def _measured(found: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _no_whole(found: dict[str, Any]) -> dict[str, str]:
-    """The line in place of what the whole run would take, where nobody can say."""
-    billion = 1e9 / found["measured"]["tokens_per_second"]
+def _no_whole(report: dict[str, Any]) -> dict[str, str]:
+    """The line in place of the estimate if the number of steps is unknown."""
+    billion = 1e9 / report["measured"]["tokens_per_second"]
     return {
-        "the whole run": "not known: the recipe gives epochs, and the tokens to count are not there; "
-        f"steps over a billion tokens take {duration(billion)}; training.steps=N tells the rest"
+        "the whole run": "unknown: the recipe gives epochs, and there are no tokens to count yet; "
+        f"a billion tokens take {duration(billion)}; give training.steps=N for an estimate"
     }
 
 
-def _whole(found: dict[str, Any]) -> dict[str, str]:
-    """The lines of what the whole run would take."""
-    total = found["whole"]
+def _whole(report: dict[str, Any]) -> dict[str, str]:
+    """The lines about the whole run."""
+    total = report["whole"]
     attempts = total["attempts"]
     minutes = count(total["time_limit_minutes"], "minute")
     checkpoints = count(total["checkpoints_kept"], "checkpoint")
@@ -274,20 +275,21 @@ def _whole(found: dict[str, Any]) -> dict[str, str]:
         "validation": total["validation_hours"],
         "starts": total["start_hours"],
     }
-    if "validation" in found["unknown"]:
+    excluded = "time in the queue"
+    if "validation" in report["unknown"]:
         del spent["validation"]
-    aside = "waiting in the queue" + (
-        " and validations" if "validation" in found["unknown"] else ""
-    )
+        excluded += " and validations"
     intervals = (total["checkpoint_interval_seconds"], total["computed_interval_seconds"])
     return {
         "the whole run": f"{total['steps']:,} steps, {total['tokens']:,} tokens",
-        "takes": f"{duration(total['days'] * 86_400)}, {aside} aside",
+        "takes": f"{duration(total['days'] * 86_400)}, excluding {excluded}",
         "of which": ", ".join(f"{name} {duration(hours * 3600)}" for name, hours in spent.items()),
-        "attempts": f"{attempts or 'none comes far enough'}, of {minutes} each",
-        "checkpoints": "one in {}; by Young and Daly in {}".format(*map(duration, intervals)),
+        "attempts": f"{attempts}, of {minutes} each"
+        if attempts
+        else f"none can finish its start and a save within {minutes}",
+        "checkpoints": "one every {}; by Young and Daly every {}".format(*map(duration, intervals)),
         "disk": f"{size(total['disk_bytes'])} for {checkpoints} and one being "
-        f"written; {size(total['disk_free_bytes'])} are free",
+        f"written; {size(total['disk_free_bytes'])} free",
     }
 
 
@@ -298,14 +300,14 @@ def _require_tokens(recipe: Recipe) -> None:
         raise StageError(f"{error}, or give --synthetic to rehearse without tokens") from None
 
 
-def _replace_synthetic(place: Workspace, name: str) -> None:
-    """Remove the synthetic tokens of an earlier rehearsal. Raises RunError where it is at work."""
-    replace(place.run(name))
-    synthetic.remove(place)
+def _replace_synthetic(workspace: Workspace, name: str) -> None:
+    """Remove the synthetic tokens of an earlier rehearsal. Raises RunError if it is running."""
+    replace(workspace.run(name))
+    synthetic.remove(workspace)
 
 
 def _unknown(recipe: Recipe) -> list[str]:
-    """What nobody can say of a recipe without its tokens."""
+    """The figures of a recipe that depend on its tokens."""
     training = recipe.training
     return [
         *(["steps"] if training.steps is None else []),
@@ -314,31 +316,32 @@ def _unknown(recipe: Recipe) -> list[str]:
 
 
 def _wait(project: Project) -> None:
-    """Wait until the scheduler is done with the rehearsal's job; a line of progress now and then.
+    """Wait until the scheduler has finished the rehearsal's job, logging progress.
 
-    Raises JobFailed where it ended before its last step.
+    Raises JobFailed if it ended before its last step.
     """
     run, recipe = project.run, project.recipe
-    told, silent, queue = -_PAUSE, 0, scheduler.of(project.cluster)
+    logged, failures, queue = -_PAUSE, 0, scheduler.of(project.cluster)
     while True:
         try:
             alive = queue.alive(run)
-            silent = 0
+            failures = 0
         except ClusterError as error:  # slurmctld may be restarting
-            silent += 1
-            if silent > _TRIES:
+            failures += 1
+            if failures > _TRIES:
                 raise
-            log.warning(f"rehearsal: {error}; again in {_POLL:.0f} s")
+            log.warning(f"rehearsal: {error}; trying again in {_POLL:.0f} s")
             alive = None
         if alive == []:
             break
-        if alive and time.monotonic() > told + _PAUSE:
-            told = time.monotonic()
+        if alive and time.monotonic() > logged + _PAUSE:
+            logged = time.monotonic()
             step = max((row["step"] for row in snapshot(run).curve), default=0)
             log.info(f"rehearsal: {alive[0].words}, step {step:,} of {recipe.training.steps:,}")
         time.sleep(_POLL)
     if not TRAIN.done(run, recipe):
         reason = (
-            snapshot(run, curve=False).stopped or "its job ended before it began, as after scancel"
+            snapshot(run, curve=False).stopped
+            or "its job ended before it started, as after scancel"
         )
         raise JobFailed(f"{run.root}: {reason}; see {run.job_logs('train')}")

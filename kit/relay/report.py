@@ -1,4 +1,4 @@
-"""The report of a run: its stages, its curve, what it survived, what it writes, how to look on."""
+"""The report of a run: stages, loss, interruptions survived, samples, and how to watch it."""
 
 from __future__ import annotations
 
@@ -21,11 +21,16 @@ if TYPE_CHECKING:
     from kit.store.paths import Run
 
 _PROGRAM = ".venv/bin/tensorboard"  # as the Makefile installs it
-_AFTER_ANOTHER = ("queued", "cancelled", "stale", "unknown")  # as a stage before it has it
+_INHERITED = (
+    "queued",
+    "cancelled",
+    "stale",
+    "unknown",
+)  # states that follow from an earlier stage's
 
 
 def facts(project: Project, words: Sequence[str], *, verify: bool = False) -> dict[str, Any]:
-    """All that `show` prints, as plain values; `words` as in `status.facts`."""
+    """Everything that `show` prints, as plain values; `words` as in `status.facts`."""
     from kit.relay import job_status
     from kit.relay.snapshot import snapshot
     from kit.release import checkpoint_jobs
@@ -51,14 +56,14 @@ def facts(project: Project, words: Sequence[str], *, verify: bool = False) -> di
         "samples": read_json(samples) if samples.is_file() else [],
         "export": str(run.export) if run.export.is_dir() else None,
         "beside": checkpoint_jobs.results(run),
-        "beside_alive": _at_work_beside(run),
+        "beside_alive": _running_checkpoint_jobs(run),
         "tensorboard": str(run.tensorboard) if run.tensorboard.is_dir() else None,
         **_mlflow(run, project.recipe),
     }
 
 
 def _mlflow(run: Run, recipe: Recipe) -> dict[str, str | None]:
-    """Where MLflow has the run, and its page there; None where it has nothing of it yet."""
+    """MLflow's address and the run's page there; None if nothing was published yet."""
     from kit.tracking import mlflow
 
     if not recipe.tracking.mlflow or not run.attempts.is_dir():
@@ -66,59 +71,59 @@ def _mlflow(run: Run, recipe: Recipe) -> dict[str, str | None]:
     return {"mlflow": mlflow.tracking_uri(recipe), "mlflow_page": mlflow.page(run, recipe)}
 
 
-def show(found: dict[str, Any], seconds: Mapping[str, float] | None = None) -> None:
-    """Print the report; `seconds` are what the stages took that were run just now."""
+def show(facts: dict[str, Any], seconds: Mapping[str, float] | None = None) -> None:
+    """Print the report; `seconds` are the durations of the stages that have just been run."""
     from rich.console import Console
 
     console = Console(highlight=False, soft_wrap=True)
-    console.print(_stages(found, seconds or {}))
-    for name, stage in found["stages"].items():
-        if _is_told(name, found["stages"]):
+    console.print(_stages(facts, seconds or {}))
+    for name, stage in facts["stages"].items():
+        if _has_details(name, facts["stages"]):
             text = "\n".join([f"{name}: {stage['state']}", *status.details(stage, commands=False)])
             console.print(text, markup=False)
-    if commands := [stage["next"] for stage in found["stages"].values() if stage["next"]]:
+    if commands := [stage["next"] for stage in facts["stages"].values() if stage["next"]]:
         console.print(f"next            {commands[0]}", markup=False)
-    for line in (*_trained(found), *_written(found)):
+    for line in (*_training(facts), *_checkpoints(facts)):
         console.print(line, markup=False)
     console.print()
-    if found["export"]:
-        console.print(f"the model:      {found['export']}", markup=False)
-    if found["tensorboard"]:
-        command = shlex.join([_tensorboard(), "--logdir", found["tensorboard"]])
+    if facts["export"]:
+        console.print(f"the model:      {facts['export']}", markup=False)
+    if facts["tensorboard"]:
+        command = shlex.join([_tensorboard(), "--logdir", facts["tensorboard"]])
         console.print(f"TensorBoard:    {command}", markup=False)
-    if found["mlflow"]:
-        for line in _ways_to_mlflow(found["mlflow"], found["mlflow_page"] or ""):
+    if facts["mlflow"]:
+        for line in _mlflow_commands(facts["mlflow"], facts["mlflow_page"] or ""):
             console.print(f"MLflow:         {line}", markup=False)
 
 
-def _trained(found: dict[str, Any]) -> Iterator[str]:
-    """What came of the training: losses, what it survived, scores."""
-    first, last = found["first"], found["last"]
+def _training(facts: dict[str, Any]) -> Iterator[str]:
+    """Losses, interruptions survived, scores."""
+    first, last = facts["first"], facts["last"]
     if first and last:
         yield (
             f"training loss   {quantities.loss(first['loss'])} at step {first['step']}, "
             f"{quantities.loss(last['loss'])} at step {last['step']}"
         )
-    if validation := found["validation"]:
+    if validation := facts["validation"]:
         loss = quantities.loss(validation["validation_loss"])
         yield f"validation loss {loss} at step {validation['step']}"
-    for row in found["requeues"]:
+    for row in facts["requeues"]:
         yield f"survived        {row['reason']} of {row['name']} (job {row['job']}), requeued"
-    if scores := found["scores"]:
+    if scores := facts["scores"]:
         yield (
-            f"held-out part   perplexity {scores['perplexity']:.1f} a token "
+            f"held-out part   perplexity {scores['perplexity']:.1f} per token "
             f"(a unigram model: {scores['unigram_perplexity']:.1f}), "
-            f"{scores['bits_per_byte']:.3f} bits a byte"
+            f"{scores['bits_per_byte']:.3f} bits per byte"
         )
 
 
 def _tensorboard() -> str:
-    """The program: of the checkout's environment, or of the one that the kit is installed in."""
+    """The path of tensorboard in the checkout's environment, or in the one the kit is installed in."""
     return str(Path(sys.executable).with_name("tensorboard")) if presets.INSTALLED else _PROGRAM
 
 
-def _ways_to_mlflow(uri: str, page: str) -> list[str]:
-    """What opens MLflow on the run: an address, or for a sqlite file a command and an address."""
+def _mlflow_commands(uri: str, page: str) -> list[str]:
+    """The address of the run's page; for a sqlite file, first the command that serves it."""
     if uri.startswith("sqlite"):
         server = ["mlflow", "server", "--backend-store-uri", uri]  # of the extra `mlflow`
         command = server if presets.INSTALLED else ["make", "mlflow", f"STORE={uri}"]
@@ -126,17 +131,17 @@ def _ways_to_mlflow(uri: str, page: str) -> list[str]:
     return [f"{uri.rstrip('/')}{page}" if uri.startswith("http") else uri]
 
 
-def _is_told(name: str, stages: Mapping[str, Any]) -> bool:
-    """Whether a stage has lines of its own below the table: where the chain stands, and what went wrong."""
+def _has_details(name: str, stages: Mapping[str, Any]) -> bool:
+    """Whether a stage has lines of its own below the table: the first unfinished one, and failures."""
     stage = stages[name]
     if stage["state"] in ("done", "waiting", "not begun"):
         return False
-    first = next(one for one in stages if stages[one]["state"] != "done")
-    return bool(name == first or stage["faults"] or stage["state"] not in _AFTER_ANOTHER)
+    first = next(other for other in stages if stages[other]["state"] != "done")
+    return bool(name == first or stage["faults"] or stage["state"] not in _INHERITED)
 
 
-def _at_work_beside(run: Run) -> dict[str, str]:
-    """The jobs at work beside the training, by what they make."""
+def _running_checkpoint_jobs(run: Run) -> dict[str, str]:
+    """The jobs running for single checkpoints, by their results."""
     from kit.release import checkpoint_jobs
 
     jobs = {
@@ -144,47 +149,48 @@ def _at_work_beside(run: Run) -> dict[str, str]:
         for at in run.made_at()
         for n, job in checkpoint_jobs.unmade(at)
     }
-    return {what: alive for what, job in jobs.items() if (alive := checkpoint_jobs.at_work(job))}
+    return {name: alive for name, job in jobs.items() if (alive := checkpoint_jobs.at_work(job))}
 
 
-def _written(found: dict[str, Any]) -> Iterator[str]:
-    """What the model writes, and what was made of single checkpoints, a line each."""
-    for sample in found["samples"]:
-        yield f"it writes       {sample['text']!r}"
-    for made in found["beside"]:
-        place = f"at step {made['step']:,}"
-        if scores := made.get("scores"):
+def _checkpoints(facts: dict[str, Any]) -> Iterator[str]:
+    """Samples of the model, and the results of single checkpoints, a line each."""
+    for sample in facts["samples"]:
+        yield f"sample          {sample['text']!r}"
+    for result in facts["beside"]:
+        label = f"at step {result['step']:,}"
+        if scores := result.get("scores"):
             yield (
-                f"{place:<15} perplexity {scores['perplexity']:.1f} a token, "
-                f"{scores['bits_per_byte']:.3f} bits a byte"
+                f"{label:<15} perplexity {scores['perplexity']:.1f} per token, "
+                f"{scores['bits_per_byte']:.3f} bits per byte"
             )
-        for sample in made.get("samples", ()):
-            yield f"{place:<15} it writes {sample['text']!r}"
-        if "export" in made:
-            yield f"{place:<15} exported to {made['export']}"
-        for name, why in made.get("failed", {}).items():
-            yield f"{place:<15} {name} failed: {why}; run or submit it again"
-    for what, alive in found["beside_alive"].items():
-        yield f"at work         {what}: {alive}"
+        for sample in result.get("samples", ()):
+            yield f"{label:<15} sample {sample['text']!r}"
+        if "export" in result:
+            yield f"{label:<15} exported to {result['export']}"
+        for name, why in result.get("failed", {}).items():
+            yield f"{label:<15} {name} failed: {why}; run or submit it again"
+    for name, alive in facts["beside_alive"].items():
+        yield f"running         {name}: {alive}"
 
 
-def _stages(found: dict[str, Any], seconds: Mapping[str, float]) -> Table:
-    """The stages and their units; what was run just now, and all of it, with its seconds."""
+def _stages(facts: dict[str, Any], seconds: Mapping[str, float]) -> Table:
+    """The table of stages, with the seconds of those that have just been run."""
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(found["run"]), title_justify="left")
+    table = Table(title=Text(facts["run"]), title_justify="left")
     table.add_column("stage")
     table.add_column("units")
     table.add_column("state")
     if seconds:
         table.add_column("seconds", justify="right")
-    for name, stage in found["stages"].items():
-        took = f"{seconds[name]:.1f}" if name in seconds else ""
+    for name, stage in facts["stages"].items():
+        duration = f"{seconds[name]:.1f}" if name in seconds else ""
         state = stage["state"]
-        if state in _AFTER_ANOTHER and not _is_told(name, found["stages"]):
+        if state in _INHERITED and not _has_details(name, facts["stages"]):
             state = f"{state}: {stage['reason']}"
-        table.add_row(name, status.progress(stage), state, *([took] if seconds else ()))
+        table.add_row(name, status.progress(stage), state, *([duration] if seconds else ()))
     if seconds:
-        table.add_row("all of them", "", "", f"{sum(seconds.values()):.1f}")
+        table.add_row("total", "", "", f"{sum(seconds.values()):.1f}")
+
     return table

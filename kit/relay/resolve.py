@@ -1,4 +1,4 @@
-"""The recipe and the cluster of a command, resolved on this machine, as amended in mid-run."""
+"""Load the recipe and the cluster of a command: resolved on this machine, with the run's amendments."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def load(
     *,
     refuse: bool = True,
 ) -> Project:
-    """The run, recipe and cluster of a command line, resolved on this machine, as amended in mid-run.
+    """Load run, recipe and cluster of a command line, resolved on this machine, with amendments applied.
 
-    Raises RunError where its run was begun with another recipe; `refuse` is off for a command that
-    only looks, or is about the workspace.
+    Raises RunError if the run was started with a different recipe, unless `refuse` is off, as for a
+    command that only reads or that concerns the workspace.
     """
     from kit.config import presets
     from kit.config.load import load
@@ -36,7 +36,7 @@ def load(
     resolved = {"segmenter": name, "segmenter_version": version}
     recipe = recipe.model_copy(update={"corpus": recipe.corpus.model_copy(update=resolved)})
     run = run_of(recipe)
-    if not presets.recipe(recipe_file).is_dir():  # a run directory has its precision
+    if not presets.recipe(recipe_file).is_dir():  # a run directory records its precision
         recipe = recipe.model_copy(update={"training": _with_precision(run, recipe, cluster)})
     project = _as_amended(run, recipe, cluster)
     if refuse:
@@ -45,18 +45,18 @@ def load(
 
 
 def read_run(directory: Path) -> Project:
-    """A run that is there, with its recipe and cluster as they stand. Raises ConfigError."""
+    """Load an existing run with its recipe and cluster, amendments applied. Raises ConfigError."""
     from kit.config.load import load_cluster, load_recipe
 
     if not directory.is_dir():
-        raise ConfigError(f"{directory}: there is no such run directory; see WORKSPACE/runs")
+        raise ConfigError(f"{directory}: no such run directory; see WORKSPACE/runs")
     recipe = load_recipe(directory, [])
     cluster = load_cluster(None, directory, [])
     return _as_amended(run_of(recipe), recipe, cluster)
 
 
 def _as_amended(run: Run, recipe: Recipe, cluster: Cluster) -> Project:
-    """The project with what was changed in mid-run."""
+    """The project with its amendments applied."""
     from kit.config import amendments
 
     _refuse_broken_links(run, recipe)
@@ -65,7 +65,7 @@ def _as_amended(run: Run, recipe: Recipe, cluster: Cluster) -> Project:
 
 
 def _refuse_broken_links(run: Run, recipe: Recipe) -> None:
-    """Raises ConfigError for a link of the workspace, or of the run, that leads nowhere."""
+    """Raise ConfigError if a symlink of the workspace or the run is broken."""
     from kit.config import relocation
     from kit.store.paths import Workspace
 
@@ -76,17 +76,17 @@ def _refuse_broken_links(run: Run, recipe: Recipe) -> None:
 
 
 def _with_precision(run: Run, recipe: Recipe, cluster: Cluster) -> Training:
-    """The recipe's training in a precision of its own: a run that has begun keeps the one it has."""
+    """The section training with its precision resolved; a run that has started keeps its own."""
     from kit.config.recipe import Recipe
     from kit.config.section import read_resolved
     from kit.training import precision
 
     training = recipe.training
-    asked, reason = training.precision, None
+    chosen, reason = training.precision, None
     if run.begun and run.recipe.is_file():
         own = read_resolved(run.recipe, Recipe).training
-        if asked in ("auto", own.precision):
-            asked, reason = own.precision, own.precision_reason
-    if asked == "auto":
-        asked, reason = precision.resolve(cluster)
-    return training.model_copy(update={"precision": asked, "precision_reason": reason})
+        if chosen in ("auto", own.precision):
+            chosen, reason = own.precision, own.precision_reason
+    if chosen == "auto":
+        chosen, reason = precision.resolve(cluster)
+    return training.model_copy(update={"precision": chosen, "precision_reason": reason})

@@ -1,8 +1,8 @@
-"""The runs of a workspace: the state of each, and how far its training is.
+"""The runs of a workspace, with state and progress.
 
     runs.show(runs.facts(runs.workspaces(Path("work/demo"))))
 
-What several runs share, corpus, tokenizer and tokens, is looked at once.
+Stages that several runs share (corpus, tokenizer, tokens) are surveyed once.
 """
 
 from __future__ import annotations
@@ -24,51 +24,58 @@ if TYPE_CHECKING:
     from kit.relay.snapshot import Snapshot
     from kit.store.units import Survey
 
-_ALL = Path("work")  # where workspaces lie, if none is named
+_DEFAULT = Path("work")  # the folder of workspaces, if none is named
 _UNREADABLE = "unreadable"
 
 
-def workspaces(given: Path | None) -> list[Workspace]:
-    """The workspace of that path; without one the current directory, or else all in ./work.
+def workspaces(path: Path | None) -> list[Workspace]:
+    """The workspace at `path`; by default the current directory if it is one, else all in ./work.
 
-    Raises ConfigError where there is none.
+    Raises ConfigError if there is none.
     """
-    if given is not None:
-        if not (given / "runs").is_dir():
-            what = "is no workspace, it has no folder runs" if given.is_dir() else "is no folder"
-            raise ConfigError(f"{given}: {what}; name a workspace, as work/demo")
-        return [Workspace(given)]
+    if path is not None:
+        if not (path / "runs").is_dir():
+            problem = (
+                "not a workspace, it has no folder runs" if path.is_dir() else "no such folder"
+            )
+            raise ConfigError(f"{path}: {problem}; name a workspace, such as work/demo")
+        return [Workspace(path)]
     if Path("runs").is_dir():
         return [Workspace(Path())]
-    found = [Workspace(path.parent) for path in sorted(_ALL.glob("*/runs"))]
-    if not found:
+    in_default = [Workspace(path.parent) for path in sorted(_DEFAULT.glob("*/runs"))]
+    if not in_default:
         raise ConfigError(
-            f"{Path.cwd()}: is no workspace, and there is none in {_ALL}; name one, as work/demo"
+            f"{Path.cwd()}: not a workspace, and none in {_DEFAULT}; name one, such as work/demo"
         )
-    return found
+    return in_default
 
 
-def facts(found: Sequence[Workspace]) -> list[dict[str, Any]]:
-    """Of each run: its directory, its state and the stage that is in it, the reason, its training."""
+def facts(workspaces: Sequence[Workspace]) -> list[dict[str, Any]]:
+    """The runs as plain values: directory, state, the stage in that state, reason, training progress."""
     surveys: dict[str, Survey] = {}
-    return [_facts(run, surveys) for one in found for run in one.runs() if run.root.is_dir()]
+    return [
+        _facts(run, surveys)
+        for workspace in workspaces
+        for run in workspace.runs()
+        if run.root.is_dir()
+    ]
 
 
 def show(rows: Sequence[dict[str, Any]]) -> None:
-    """Print a line for each, and one for the reason of its state."""
+    """Print a line for each run, and one for the reason of its state."""
     if not rows:
         print("no runs")
         return
-    states = [_words(row) for row in rows]
-    wide = max(len(row["run"]) for row in rows), max(map(len, states))
+    states = [_state_text(row) for row in rows]
+    widths = max(len(row["run"]) for row in rows), max(map(len, states))
     for row, state in zip(rows, states, strict=True):
         progress = status.progress(row["training"]) if row["training"] else ""
-        print(f"{row['run']:{wide[0]}}  {state:{wide[1]}}  {progress}".rstrip())
+        print(f"{row['run']:{widths[0]}}  {state:{widths[1]}}  {progress}".rstrip())
         if row["reason"]:
             print(f"  {row['reason']}")
 
 
-def _words(row: dict[str, Any]) -> str:
+def _state_text(row: dict[str, Any]) -> str:
     return str(row["state"] if row["stage"] is None else f"{row['stage']}: {row['state']}")
 
 
@@ -78,27 +85,33 @@ def _facts(run: Run, surveys: dict[str, Survey]) -> dict[str, Any]:
         recipe, seen = read_run(run.root).recipe, snapshot(run)
         state = _state(seen, recipe, surveys)
         more = training(seen, recipe)
-    except (EkidenError, OSError, ValueError, KeyError) as error:  # one of them hides no other
-        why = " ".join(str(error).split())
-        return {**row, "state": _UNREADABLE, "stage": None, "reason": why, "training": None}
+    except (
+        EkidenError,
+        OSError,
+        ValueError,
+        KeyError,
+    ) as error:  # one bad run must not hide the others
+        reason = " ".join(str(error).split())
+        return {**row, "state": _UNREADABLE, "stage": None, "reason": reason, "training": None}
     return {**row, **state, "training": {**more, "state": state["state"]}}
 
 
 def _state(seen: Snapshot, recipe: Recipe, surveys: dict[str, Survey]) -> dict[str, Any]:
-    """That of the first stage that is not done."""
-    found = {}
+    """The state of the first unfinished stage."""
+    by_stage = {}
     for stage in stages_of(recipe):
         key = stage.name if stage.of_run else f"{stage.name} {_shared(recipe)}"
         if stage.of_run or key not in surveys:
             surveys[key] = stage.survey(seen.run, recipe)
-        found[stage.name] = surveys[key]
-    for one in stage_status.of_chain(job_status.read(seen), found):
-        if one.state != "done":
-            return {"state": one.state, "stage": one.name, "reason": one.reason}
+        by_stage[stage.name] = surveys[key]
+    for stage_now in stage_status.of_chain(job_status.read(seen), by_stage):
+        if stage_now.state != "done":
+            return {"state": stage_now.state, "stage": stage_now.name, "reason": stage_now.reason}
     return {"state": "done", "stage": None, "reason": None}
 
 
 def _shared(recipe: Recipe) -> str:
-    """What decides the files of a workspace."""
+    """A key for the part of a recipe that decides the files of its workspace."""
+
     parts = (recipe.corpus, recipe.tokenizer, recipe.tokens)
     return "\n".join([recipe.workspace, *(part.model_dump_json() for part in parts)])

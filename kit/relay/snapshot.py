@@ -1,11 +1,11 @@
-"""What the files of a run say at one moment, read once into one frozen value.
+"""A snapshot of a run: its files at one moment, read once into a frozen value.
 
     seen = snapshot(run)
     seen.steps[-1], seen.attempts[-1].end, seen.stopped
 
-Only files are read: what was submitted, decisions over requeues, mistakes that ended a job, attempts with
-their ledgers, how each ended or hung, and which checkpoints are committed. What the queue and this machine
-say of it besides, kit/relay/job_status.py asks.
+Only files are read: the submission, decisions about requeues, mistakes that ended a job, attempts with
+their ledgers, ends and hangs, and the committed checkpoints. kit/relay/job_status.py adds the queue and
+this machine.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Submitted:
-    """The jobs that were submitted last."""
+    """The jobs submitted last."""
 
     time: float = 0.0  # Unix time
     slurm: Mapping[str, str] = field(default_factory=dict)  # ids by stage
-    here: Mapping[str, float | None] = field(default_factory=dict)  # when each began, in order
-    node: str | None = None  # where those of `here` run
+    here: Mapping[str, float | None] = field(default_factory=dict)  # start of each, in order
+    node: str | None = None  # the machine that runs those of `here`
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Mistake:
 
 @dataclass(frozen=True)
 class LastEnd:
-    """How an attempt ended: its last words."""
+    """The recorded end of an attempt."""
 
     outcome: str  # done, stopped, failed, interrupted, superseded
     reason: str | None
@@ -55,38 +55,38 @@ class LastEnd:
 
 @dataclass(frozen=True)
 class Hang:
-    """What had no end, so that an attempt ended itself."""
+    """A hang that an attempt detected, and ended itself for."""
 
     rank: int
     what: str
 
 
 @dataclass(frozen=True)
-class Tried:
+class AttemptFacts:
     """One attempt of the training job."""
 
     number: int
-    start: Start | None  # of its start.json; None: it was claimed, and died before
-    end: LastEnd | None  # None: it is at work, or has crashed
+    start: Start | None  # its start.json; None: it died after claiming its number
+    end: LastEnd | None  # None: it is running, or has crashed
     hang: Hang | None
-    rows: Sequence[Row]  # of its ledger
+    rows: Sequence[Row]  # its ledger
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What is known of a run from its files."""
+    """Everything the files of a run say."""
 
     run: Run
     submitted: Submitted
     decisions: Sequence[decisions.RequeueRecord]  # rows of requeues.jsonl
     mistakes: Mapping[str, Mistake]  # by stage
-    attempts: Sequence[Tried]  # all that were claimed, in order
-    checkpoints: Sequence[tuple[int, int]]  # step and attempt of each that is committed, sorted
+    attempts: Sequence[AttemptFacts]  # all that were claimed, in order
+    checkpoints: Sequence[tuple[int, int]]  # step and attempt of each committed one, sorted
     curve: Sequence[CurveRow]  # each step and validation once
 
     @property
-    def begun(self) -> list[Tried]:
-        """The attempts that began."""
+    def begun(self) -> list[AttemptFacts]:
+        """The attempts that started."""
         return [attempt for attempt in self.attempts if attempt.start is not None]
 
     @property
@@ -101,28 +101,28 @@ class Snapshot:
 
     @property
     def verdict(self) -> str | None:
-        """What ended the training job that was submitted last, as the decision over a requeue has it."""
+        """The reason that ended the training job submitted last, according to the last decision."""
         names = {*self.submitted.slurm, *self.submitted.here}
         since = self.submitted.time if "train" in names else 0.0
         return decisions.verdict(self.decisions, since)
 
     @property
     def stopped(self) -> str | None:
-        """Why the training job is not at work any more, where it ended before its last step."""
-        if reason := self.verdict:  # also of a job that ended before it began an attempt
+        """Why the training job is no longer running, if it ended before its last step."""
+        if reason := self.verdict:  # also for a job that ended before its first attempt
             return reason
         if not self.attempts:
             return None
         end = self.attempts[-1].end
         if end is None:
-            # No decision was written down: the exit trap, or the supervisor, was killed before it.
-            return "it ended without a word"
+            # No decision was recorded: the exit trap, or the supervisor, was killed first.
+            return "it ended without recording a reason (killed?)"
         return None if end.outcome == "done" else f"{end.outcome} ({end.reason})"
 
 
 def snapshot(run: Run, *, curve: bool = True) -> Snapshot:
-    """What the files of a run say now; without `curve` no ledger is read: that of a long run is long."""
-    attempts = [_tried(attempt, read_rows=curve) for attempt in run.claimed_attempts()]
+    """Read the files of a run; `curve=False` skips the ledgers, which are large for a long run."""
+    attempts = [_attempt(attempt, read_rows=curve) for attempt in run.claimed_attempts()]
     return Snapshot(
         run,
         _submitted(run),
@@ -137,26 +137,26 @@ def snapshot(run: Run, *, curve: bool = True) -> Snapshot:
 def _submitted(run: Run) -> Submitted:
     if not run.jobs.is_file():
         return Submitted()
-    found = read_json(run.jobs)
+    jobs = read_json(run.jobs)
     return Submitted(
-        found.get("time", 0.0),
-        found.get("slurm", {}),
-        {job["name"]: job.get("begun") for job in found.get("local", ())},
-        found.get("node"),
+        jobs.get("time", 0.0),
+        jobs.get("slurm", {}),
+        {job["name"]: job.get("begun") for job in jobs.get("local", ())},
+        jobs.get("node"),
     )
 
 
 def _mistakes(run: Run) -> dict[str, Mistake]:
-    found = {}
+    mistakes = {}
     for name in sorted(path.name for path in run.submissions.glob("*/")):
         if (path := run.mistake(name)).is_file():
             row = read_json(path)
-            found[name] = Mistake(row["job"], row["message"], path.stat().st_mtime)
-    return found
+            mistakes[name] = Mistake(row["job"], row["message"], path.stat().st_mtime)
+    return mistakes
 
 
-def _tried(attempt: Attempt, *, read_rows: bool) -> Tried:
-    return Tried(
+def _attempt(attempt: Attempt, *, read_rows: bool) -> AttemptFacts:
+    return AttemptFacts(
         attempt.number,
         read_json(attempt.start) if attempt.start.is_file() else None,
         _end(attempt),
@@ -168,12 +168,12 @@ def _tried(attempt: Attempt, *, read_rows: bool) -> Tried:
 def _end(attempt: Attempt) -> LastEnd | None:
     if not attempt.end.is_file():
         return None
-    found = read_json(attempt.end)
-    return LastEnd(found["outcome"], found.get("reason"), found["step"])
+    end = read_json(attempt.end)
+    return LastEnd(end["outcome"], end.get("reason"), end["step"])
 
 
 def _hang(attempt: Attempt) -> Hang | None:
     if not attempt.hang.is_file():
         return None
-    found = read_json(attempt.hang)
-    return Hang(found["rank"], found["what"])
+    hang = read_json(attempt.hang)
+    return Hang(hang["rank"], hang["what"])

@@ -1,6 +1,6 @@
-"""Where each stage of the relay stands: what is done of it, what became of its job, and what to do.
+"""The status of each stage, from the survey of its units and the status of its job.
 
-Pure: `of_chain` joins what the files say (a survey of units) with what became of the jobs.
+`of_chain` is a pure function of both.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 State = Literal["done", "not begun", "incomplete", "waiting", "stale", "broken"] | job_status.State
 
-_KEEPS_ITS_INPUT = "train"  # a run that has begun refuses other tokens than its own
-_ENDED = {
+_KEEPS_ITS_INPUT = "train"  # a run that has started refuses other tokens than its own
+_ENDED_WORDS = {
     "failed": "failed",
     "cancelled": "was cancelled",
     "stopped": "was stopped",
@@ -30,14 +30,14 @@ _ENDED = {
 
 @dataclass(frozen=True)
 class StageStatus:
-    """Where one stage stands."""
+    """The status of one stage."""
 
     name: str
     state: State
     counts: Mapping[str, int]  # units that are done, missing, stale, broken; empty if not known
     reason: str | None = None
     since: float | None = None  # Unix time of the state
-    unit: str | None = None  # at work or at fault
+    unit: str | None = None  # the unit being made, or the one that failed
     job: str | None = None  # `job 17_1`, `process 123`
     log: Path | None = None
     tail: Sequence[str] = ()  # the last lines of the log
@@ -46,11 +46,11 @@ class StageStatus:
 
     @property
     def trouble(self) -> bool:
-        """Whether it wants something of its user."""
+        """Whether the user has to do something."""
         return self.state not in ("done", "not begun", "waiting", *job_status.ALIVE)
 
     def facts(self) -> dict[str, Any]:
-        """As JSON: the counts as keys of their own, the others always there."""
+        """As JSON; the counts are keys of their own, and the other keys are always present."""
         rest = {
             "state": self.state,
             "reason": self.reason,
@@ -66,61 +66,61 @@ class StageStatus:
 
 @dataclass
 class _Before:
-    """What is known of the stages before one."""
+    """The stages before the present one that are not done."""
 
     unfinished: list[str] = field(default_factory=list)
-    first: StageStatus | None = None  # the first that is not done
+    first: StageStatus | None = None
 
-    def add(self, standing: StageStatus) -> None:
-        if standing.state != "done":
-            self.unfinished.append(standing.name)
-            self.first = self.first or standing
+    def add(self, stage: StageStatus) -> None:
+        if stage.state != "done":
+            self.unfinished.append(stage.name)
+            self.first = self.first or stage
 
 
 def of_chain(submission: Submission, surveys: Mapping[str, Survey]) -> list[StageStatus]:
-    """Where the stages of a relay stand, in their order, from the first one on."""
+    """The status of each stage of a relay, in order."""
     before = _Before()
-    found = []
+    stages = []
     for name, survey in surveys.items():
-        became = job_status.of(submission, name, before.unfinished)
-        found.append(_of_stage(name, survey, became, before.first))
-        before.add(found[-1])
-    return found
+        job = job_status.of_stage(submission, name, before.unfinished)
+        stages.append(_of_stage(name, survey, job, before.first))
+        before.add(stages[-1])
+    return stages
 
 
 def _of_stage(
-    name: str, survey: Survey, became: JobStatus | None, first: StageStatus | None
+    name: str, survey: Survey, job: JobStatus | None, first: StageStatus | None
 ) -> StageStatus:
-    if became and became.state in job_status.ALIVE:
-        return _by_job(name, survey, became)
+    if job and job.state in job_status.ALIVE:
+        return _by_job(name, survey, job)
     if survey.complete:
         return _complete(name, survey, first)
-    # What is stale was made once: how its job of old ended says nothing any more.
-    if became and (survey.counts.get("missing") or not survey.counts):
-        return _by_job(name, survey, became)
+    # A stale unit was finished once: the end of the job that made it is no longer of interest.
+    if job and (survey.counts.get("missing") or not survey.counts):
+        return _by_job(name, survey, job)
     return _by_files(name, survey, first)
 
 
-def _by_job(name: str, survey: Survey, became: JobStatus) -> StageStatus:
-    """What became of the job is what there is to say."""
-    unit = logs.last_named(became.log, survey.begun) if became.log else None
+def _by_job(name: str, survey: Survey, job: JobStatus) -> StageStatus:
+    """The status of a stage that is its job's."""
+    unit = logs.last_named(job.log, survey.begun) if job.log else None
     return StageStatus(
         name,
-        became.state,
+        job.state,
         survey.counts,
-        became.reason,
-        became.since,
-        unit or (survey.begun[0] if survey.begun and became.state != "queued" else None),
-        became.job,
-        became.log,
-        logs.last_lines(became.log) if became.log else (),
+        job.reason,
+        job.since,
+        unit or (survey.begun[0] if survey.begun and job.state != "queued" else None),
+        job.job,
+        job.log,
+        logs.last_lines(job.log) if job.log else (),
         survey.faults,
         survey.waits,
     )
 
 
 def _complete(name: str, survey: Survey, first: StageStatus | None) -> StageStatus:
-    """All units are done; stale all the same where a stage before is to be made again."""
+    """The status if all units are done: stale nevertheless if an earlier stage is not done."""
     if first is None:
         return StageStatus(name, "done", survey.counts)
     reason = f"{first.name}, before it, is {first.state}"
@@ -129,12 +129,13 @@ def _complete(name: str, survey: Survey, first: StageStatus | None) -> StageStat
 
 
 def _by_files(name: str, survey: Survey, first: StageStatus | None) -> StageStatus:
-    """Nothing is known of a job."""
+    """The status if nothing is known about a job."""
+
     counts = survey.counts
     untouched = first is None or first.state == "not begun"
     reason = survey.waits
     if first and first.trouble:
-        reason = f"{first.name}, before it, {_ENDED.get(first.state, f'is {first.state}')}"
+        reason = f"{first.name}, before it, {_ENDED_WORDS.get(first.state, f'is {first.state}')}"
     state: State = "not begun" if untouched else "waiting"
     if counts.get("broken") or (first is None and survey.waits):
         state = "broken"

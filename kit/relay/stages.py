@@ -1,4 +1,4 @@
-"""The stages of the relay, in order: what each command and `jobs.pipeline` are made of."""
+"""The stages of the relay, in order."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ _RATE_OVER = 20  # steps
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage, and the module of the kit that does it; imported when it is needed."""
+    """A stage, and the module that implements it, imported on first use."""
 
     name: str
     module: str
     of_run: bool = False  # its units lie in the run directory, not in the workspace
-    part_of: str | None = None  # the stage whose command does this one as well
-    tasks: Callable[[Recipe], int] | None = None  # of an array
+    part_of: str | None = None  # the stage whose command includes this one
+    tasks: Callable[[Recipe], int] | None = None  # number of array tasks; None: a single job
     resources: Literal["network", "arrays", "single", "training"] = "single"
     applies: Callable[[Recipe], bool] = lambda _: True
 
     @property
     def command(self) -> str:
-        """The module of jobs that does it."""
+        """The module of jobs/ whose command runs it."""
         return self.part_of or self.name
 
     def job(self, recipe: Recipe) -> Job:
-        """The stage as a job. The number of tasks is a figure of the recipe."""
+        """The stage as a job with all its tasks; their number comes from the recipe."""
         from kit.cluster.jobs import Job
 
         work = importlib.import_module(self.module).work
@@ -48,7 +48,7 @@ class Stage:
         return Job(self.name, work, tasks, self.resources)
 
     def rest(self, run: Run, recipe: Recipe) -> Job:
-        """The same job, without tasks whose units are done: where nothing before it is made anew."""
+        """The same job without tasks whose units are done; valid if no stage before it will run."""
         job = self.job(recipe)
         if job.tasks == 1:
             return job
@@ -57,16 +57,18 @@ class Stage:
         return replace(job, needed=tuple(sorted(needed)) or None)
 
     def units(self, run: Run, recipe: Recipe) -> list[Unit]:
-        """The units of the stage. Raises StageError or CheckpointError while it waits for another.
+        """The units of the stage.
 
-        Raises InputError where a text at hand is gone.
+        Raises StageError or CheckpointError while another stage must run first, InputError if a text
+        that was fetched is missing.
         """
         module: Any = importlib.import_module(self.module)
-        found: list[Unit] = module.units(run, recipe)
-        return found
+        units: list[Unit] = module.units(run, recipe)
+        return units
 
     def census(self, run: Run, recipe: Recipe, *, verify: bool = False) -> dict[str, int]:
-        """How many units are done, missing, stale, broken; empty while it waits for another stage."""
+        """Count done, missing, stale and broken units; empty while another stage must run first."""
+
         from kit.store.units import census
 
         try:
@@ -75,7 +77,7 @@ class Stage:
             return {}
 
     def survey(self, run: Run, recipe: Recipe, *, verify: bool = False) -> Survey:
-        """The same, with what is wrong with some units, and why."""
+        """The same counts with the faults of some units."""
         from kit.store.units import Survey, survey
 
         try:
@@ -84,7 +86,7 @@ class Stage:
             return Survey({}, waits=str(error))
 
     def done(self, run: Run, recipe: Recipe) -> bool:
-        """Whether nothing is left to do."""
+        """Whether all units are done."""
         counts = self.census(run, recipe)
         return bool(counts.get("done")) and counts["done"] == sum(
             value for key, value in counts.items() if key in ("done", "missing", "stale", "broken")
@@ -92,7 +94,7 @@ class Stage:
 
 
 def _pass_over_corpus(name: str) -> Stage:
-    """One of the two passes that find duplicates, where the recipe asks for that."""
+    """One of the two passes that find duplicates, if the recipe enables them."""
     return Stage(
         name,
         f"kit.corpus.dedup.{name}",
@@ -148,54 +150,55 @@ STAGES = (
 
 
 def stages_of(recipe: Recipe, command: str | None = None) -> list[Stage]:
-    """The stages of a recipe, in order; with a command: those that it does."""
+    """The stages of a recipe, in order; with `command`, those that it runs."""
     return [s for s in STAGES if s.applies(recipe) and command in (None, s.command)]
 
 
 def tally(run: Run, recipe: Recipe, name: str) -> Tally | None:
-    """The units of a stage, to be counted while others make them; None where its tasks say why not."""
+    """A counter over the units of a stage that is running; None if its units cannot be listed."""
     from kit.store.units import Tally
 
-    (found,) = (stage for stage in STAGES if stage.name == name)
+    (stage,) = (stage for stage in STAGES if stage.name == name)
     try:
-        return Tally(found.units(run, recipe))
+        return Tally(stage.units(run, recipe))
     except EkidenError:
         return None
 
 
-def standings(
-    seen: Snapshot, recipe: Recipe, command: str | None = None, *, verify: bool = False
+def stage_statuses(
+    snapshot: Snapshot, recipe: Recipe, command: str | None = None, *, verify: bool = False
 ) -> list[StageStatus]:
-    """Where the stages stand, with a command up to its last one. `verify` reads every byte of its own."""
+    """The status of all stages, or with `command` up to its last; `verify` reads every byte of those."""
     from kit.relay import job_status, stage_status
 
-    asked = stages_of(recipe, command)
+    selected = stages_of(recipe, command)
     stages = stages_of(recipe)
     surveys = {
-        one.name: one.survey(seen.run, recipe, verify=verify and one in asked)
-        for one in stages[: stages.index(asked[-1]) + 1]
+        stage.name: stage.survey(snapshot.run, recipe, verify=verify and stage in selected)
+        for stage in stages[: stages.index(selected[-1]) + 1]
     }
-    return stage_status.of_chain(job_status.read(seen), surveys)
+    return stage_status.of_chain(job_status.read(snapshot), surveys)
 
 
-def training(seen: Snapshot, recipe: Recipe) -> dict[str, Any]:
-    """How far training is: attempts, the last step, of how many, saved up to which; loss, median tokens a
-    second of the last `_RATE_OVER` steps, Unix time of the last one.
+def training(snapshot: Snapshot, recipe: Recipe) -> dict[str, Any]:
+    """The progress of training: attempts, last step, total steps, step of the last checkpoint, loss.
+
+    Also the median tokens per second of the last `_RATE_OVER` steps, and the Unix time of the last step.
     """
     from kit.data import tokens
 
-    steps = seen.steps
+    steps = snapshot.steps
     last = steps[-1] if steps else None
     rates = [rate for row in steps[-_RATE_OVER:] if (rate := row.get("tokens_per_second"))]
     try:
         total = tokens.steps_over(recipe)
-    except EkidenError:  # it depends on tokens that are not made yet
+    except EkidenError:  # it depends on tokens that do not exist yet
         total = None
     return {
-        "attempts": len(seen.begun),
+        "attempts": len(snapshot.begun),
         "step": last["step"] if last else 0,
         "steps": total,
-        "saved": seen.saved,
+        "saved": snapshot.saved,
         "loss": last["loss"] if last else None,
         "tokens_per_second": statistics.median(rates) if rates else None,
         "last_step": last["time"] if last else None,

@@ -1,4 +1,4 @@
-"""Where stages stand, in words: what `status` prints of each, and the command to type next."""
+"""The status of stages as text: the lines that `status` prints, and the command to type next."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kit.output.quantities import duration
 from kit.relay import job_status
 from kit.relay.snapshot import snapshot
-from kit.relay.stages import STAGES, TRAIN, stages_of, standings, training
+from kit.relay.stages import STAGES, TRAIN, stage_statuses, stages_of, training
 from kit.relay.submit import describe
 
 if TYPE_CHECKING:
@@ -32,99 +32,98 @@ def facts(
     verify: bool = False,
     seen: Snapshot | None = None,
 ) -> dict[str, Facts]:
-    """Where each stage stands, by its name, as plain values; with a command those that it does.
+    """The status of each stage by name, as plain values; with `command`, of the stages that it runs.
 
-    `words` are the recipe and what else the command was given, for the command to type next; `seen` is
-    what the files of the run say, where that was read already.
+    `words` are the arguments of this command, to build the command to type next. `seen` is a snapshot
+    of the run, if the caller has one.
     """
     recipe = project.recipe
-    asked = {stage.name for stage in stages_of(recipe, command)}
-    seen = seen or snapshot(project.run, curve=TRAIN.name in asked)
-    everything = standings(seen, recipe, command, verify=verify)
-    first = next((one for one in everything if one.state != "done"), None)
-    found: dict[str, Facts] = {}
-    for standing in everything:
-        if standing.name not in asked:
+    selected = {stage.name for stage in stages_of(recipe, command)}
+    seen = seen or snapshot(project.run, curve=TRAIN.name in selected)
+    statuses = stage_statuses(seen, recipe, command, verify=verify)
+    first = next((stage for stage in statuses if stage.state != "done"), None)
+    by_name: dict[str, Facts] = {}
+    for stage in statuses:
+        if stage.name not in selected:
             continue
-        more = training(seen, recipe) if standing.name == TRAIN.name else {}
-        following = _watch(standing) if standing.state in job_status.ALIVE else None
-        if first and standing.state not in (*job_status.ALIVE, "done", "unknown"):
-            following = _again(first, command, words, verify=verify)
-        found[standing.name] = {**standing.facts(), **more, "next": following}
-    return found
+        more = training(seen, recipe) if stage.name == TRAIN.name else {}
+        next_command = _watch_command(stage) if stage.state in job_status.ALIVE else None
+        if first and stage.state not in (*job_status.ALIVE, "done", "unknown"):
+            next_command = _submit_command(first, command, words, verify=verify)
+        by_name[stage.name] = {**stage.facts(), **more, "next": next_command}
+    return by_name
 
 
 def words_of(recipe_file: Path, overrides: Sequence[str] | None, cluster: str | None) -> list[str]:
-    """What a command was given, as another one is given it."""
+    """The arguments of a command as words, to pass on to another one."""
     return [
         str(recipe_file), *(overrides or ()), *(("--cluster", cluster) if cluster else ()),
     ]  # fmt: skip
 
 
-def headline(found: Facts) -> str:
-    """What is done of a stage, and how it stands, on one line."""
-    done, state = progress(found), found["state"]
+def headline(stage: Facts) -> str:
+    """Progress and state of a stage, on one line."""
+    done, state = progress(stage), stage["state"]
     return done if state == "done" else f"{done}; {state}" if done else state
 
 
-def progress(found: Facts) -> str:
-    """What is done of a stage."""
-    if "step" not in found:
+def progress(stage: Facts) -> str:
+    """The progress of a stage: counts of its units, or for training step, loss and rate."""
+    if "step" not in stage:
         keys = ("done", "missing", "stale", "broken")
-        return describe({key: found[key] for key in keys if key in found})
-    if not found["step"]:
+        return describe({key: stage[key] for key in keys if key in stage})
+    if not stage["step"]:
         return ""
-    text = f"step {found['step']:,}" + (f" of {found['steps']:,}" if found["steps"] else "")
-    if found["loss"] is not None:
-        text += f", loss {found['loss']:.3f}"
-    if found["tokens_per_second"]:
-        text += f", {found['tokens_per_second']:,.0f} tokens/s"
-    if found["state"] != "done" and found["last_step"]:
-        text += f", {_ago(found['last_step'])}"
-    if found["state"] != "done" and found["saved"] is not None:
-        text += f", saved up to step {found['saved']:,}"
+    text = f"step {stage['step']:,}" + (f" of {stage['steps']:,}" if stage["steps"] else "")
+    if stage["loss"] is not None:
+        text += f", loss {stage['loss']:.3f}"
+    if stage["tokens_per_second"]:
+        text += f", {stage['tokens_per_second']:,.0f} tokens/s"
+    if stage["state"] != "done" and stage["last_step"]:
+        text += f", {_ago(stage['last_step'])}"
+    if stage["state"] != "done" and stage["saved"] is not None:
+        text += f", saved up to step {stage['saved']:,}"
     return text
 
 
-def details(found: Facts, *, commands: bool = True) -> Iterator[str]:
-    """The lines below the headline: why, since when, where, what to type; none for a stage that is done."""
-    named = ("reason", "since", "unit", "job", "log")
-    for key in named:
-        if (value := found[key]) is not None:
+def details(stage: Facts, *, commands: bool = True) -> Iterator[str]:
+    """The lines below the headline: reason, time, unit, job, log, faults, next command; none if done."""
+    for key in ("reason", "since", "unit", "job", "log"):
+        if (value := stage[key]) is not None:
             yield f"  {key:<6} {_when(value) if key == 'since' else value}"
     yield from (
-        f"       | {line}" for line in found["tail"] if found["state"] not in job_status.ALIVE
+        f"       | {line}" for line in stage["tail"] if stage["state"] not in job_status.ALIVE
     )
     for (state, why), same in itertools.groupby(
-        found["faults"], lambda fault: (fault["state"], fault["why"])
+        stage["faults"], lambda fault: (fault["state"], fault["why"])
     ):
         yield f"  {state:<6} {', '.join(fault['unit'] for fault in same)}: {why}"
-    more = found.get("stale", 0) + found.get("broken", 0) - len(found["faults"])
+    more = stage.get("stale", 0) + stage.get("broken", 0) - len(stage["faults"])
     if more > 0:
         yield f"         and {more:,} more"
-    if commands and found["next"]:
-        yield f"  next   {found['next']}"
+    if commands and stage["next"]:
+        yield f"  next   {stage['next']}"
 
 
-def _watch(standing: StageStatus) -> str | None:
-    """The command that shows more of a job in the queue or at work."""
-    if standing.state == "running":
-        return shlex.join(["tail", "-f", str(standing.log)]) if standing.log else None
-    job = (standing.job or "").removeprefix("job ")
+def _watch_command(stage: StageStatus) -> str | None:
+    """The command that follows a job that is queued or running."""
+    if stage.state == "running":
+        return shlex.join(["tail", "-f", str(stage.log)]) if stage.log else None
+    job = (stage.job or "").removeprefix("job ")
     return f"squeue --start --jobs={job}" if job.replace("_", "").isdecimal() else None
 
 
-def _again(
+def _submit_command(
     first: StageStatus, command: str | None, words: Sequence[str], *, verify: bool
 ) -> str | None:
-    """The command that goes on from the first stage that is not done."""
+    """The command that continues from the first unfinished stage."""
     if first.state in (*job_status.ALIVE, "unknown"):
         return None
     damaged = verify and first.state == "broken"  # the whole chain does not read every byte
-    job = next(one.command for one in STAGES if one.name == first.name)
+    job = next(stage.command for stage in STAGES if stage.name == first.name)
     job = "pipeline" if command is None and not damaged else job
-    again = ["python", "-m", f"jobs.{job}", "submit", *words]
-    return shlex.join([*again, "--verify"] if damaged else again)
+    submit = ["python", "-m", f"jobs.{job}", "submit", *words]
+    return shlex.join([*submit, "--verify"] if damaged else submit)
 
 
 def _when(moment: float) -> str:

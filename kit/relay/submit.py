@@ -1,4 +1,4 @@
-"""Running and submitting stages: what is refused before, what is told, and what is left to do."""
+"""Run or submit stages, after checks that refuse what would fail or do harm."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def say(text: str) -> None:
-    """Print a line at once."""
+    """Print a line and flush it."""
     print(text, flush=True)
 
 
@@ -35,40 +35,40 @@ def run_here(
     stages: Sequence[Stage],
     say: Callable[[str], None] = log.info,
 ) -> dict[str, float]:
-    """Run stages in the foreground: those of one command in this process, else under a supervisor.
+    """Run stages in the foreground: those of one command in this process, others under a supervisor.
 
-    Training always has a supervisor. Returns the seconds that each took, by its name.
+    Training always has a supervisor. Returns the seconds each stage took, by name.
     """
     from kit.cluster import announced, lock
     from kit.cluster.jobs import clear_previous_outcome
     from kit.run import directory
 
     run, recipe, cluster = project.run, project.recipe, project.cluster
-    alone = TRAIN not in stages and len({stage.command for stage in stages}) == 1
-    if not alone and not cluster.is_this_machine:
-        raise ConfigError(f"cluster {cluster.name}: run works on this machine; use submit")
+    in_process = TRAIN not in stages and len({stage.command for stage in stages}) == 1
+    if not in_process and not cluster.is_this_machine:
+        raise ConfigError(f"cluster {cluster.name}: run is for this machine; use submit")
     ensure_idle(run)
     ensure_inputs_free(project, stages)
     _look_ahead(project, stages)
     refuse_early(project, stages[0])
-    if alone:
+    if in_process:
         with lock.hold(run):
             directory.prepare(project)
             jobs = [stage.job(recipe) for stage in stages]
             clear_previous_outcome(run, jobs)
             announced.announce(run, cluster, jobs)
-            took = {}
+            seconds = {}
             for stage, job in zip(stages, jobs, strict=True):
                 began = time.monotonic()
-                kept = f"{stage.name} ends, its units that are done are kept"
+                kept = f"{stage.name} ends; its finished units are kept"
                 with announced.on_record(run, stage.name), keeping(kept):
                     job.work(run, 0, 1)
-                took[stage.name] = time.monotonic() - began
-        return took
+                seconds[stage.name] = time.monotonic() - began
+        return seconds
     from kit.cluster import local, supervisor
 
-    lay_out = functools.partial(directory.prepare, project)
-    local.prepare(run, cluster, _jobs(project, stages), lay_out)
+    prepare = functools.partial(directory.prepare, project)
+    local.prepare(run, cluster, _jobs(project, stages), prepare)
     return supervisor.supervise(run, say, functools.partial(tally, run, recipe))
 
 
@@ -77,23 +77,23 @@ def submit(
     stages: Sequence[Stage],
     say: Callable[[str], None] = say,
 ) -> None:
-    """Submit what is not done of the stages, as one chain; returns at once."""
+    """Submit the unfinished stages as one chain; returns immediately."""
     from kit.cluster import scheduler
     from kit.run import directory
 
     run, queue = project.run, scheduler.of(project.cluster)
     ensure_idle(run)
     ensure_inputs_free(project, stages)
-    todo = to_do(project, stages)
-    if not todo:
-        say("nothing to submit: all is done")
+    unfinished = to_do(project, stages)
+    if not unfinished:
+        say("nothing to submit: everything is done")
         return
-    _look_ahead(project, todo)
-    refuse_early(project, todo[0])
-    jobs = _jobs(project, todo)
+    _look_ahead(project, unfinished)
+    refuse_early(project, unfinished[0])
+    jobs = _jobs(project, unfinished)
     queue.check(project.cluster)
-    lay_out = functools.partial(directory.prepare, project)
-    sent = queue.submit(run, project.cluster, jobs, lay_out)
+    prepare = functools.partial(directory.prepare, project)
+    sent = queue.submit(run, project.cluster, jobs, prepare)
     for line in sent.lines(str(run.root)):
         say(line)
     if sent.jobs:
@@ -101,7 +101,7 @@ def submit(
 
 
 def _look_ahead(project: Project, stages: Sequence[Stage]) -> None:
-    """Find out now what the jobs would find out. Raises ConfigError."""
+    """Check now for problems that jobs would meet later. Raises ConfigError."""
     from kit.relay import submit_checks
 
     cluster = project.cluster
@@ -118,12 +118,12 @@ def _look_ahead(project: Project, stages: Sequence[Stage]) -> None:
 
 
 def invalidate_broken(project: Project, stages: Sequence[Stage]) -> None:
-    """Read every file of the stages; what is not what its manifest says counts as missing from here on."""
+    """Read every file of the stages, and mark the units that differ from their manifest as missing."""
     from kit.store import manifest
 
     run, recipe = project.run, project.recipe
     ensure_idle(run)
-    broken = [  # of all stages first: one whose predecessor is withdrawn has no units to look at
+    broken = [  # collected first: after an invalidation the stages behind it cannot list their units
         (stage, unit)
         for stage in stages
         if stage is not TRAIN and stage.census(run, recipe)
@@ -132,18 +132,18 @@ def invalidate_broken(project: Project, stages: Sequence[Stage]) -> None:
     ]
     for stage, unit in broken:
         manifest.invalidate(unit.folder)
-        say(f"{stage.name}: {unit.name} is damaged, and will be made again")
+        say(f"{stage.name}: {unit.name} is damaged and will be made again")
 
 
 def ensure_idle(run: Run) -> None:
-    """Raises RunError while Slurm has a job of this run, or a process of this machine works on it."""
+    """Raise RunError if Slurm has a job of this run, or a process of this machine is running it."""
     from kit.cluster import scheduler
 
     scheduler.ensure_idle(run)
 
 
 def refuse_early(project: Project, stage: Stage) -> None:
-    """Raises StageError, CheckpointError or InputError where what a stage reads is not there yet."""
+    """Raise StageError, CheckpointError or InputError if the input of a stage is not ready."""
     from kit.data import tokens
 
     if stage is TRAIN:
@@ -153,7 +153,7 @@ def refuse_early(project: Project, stage: Stage) -> None:
 
 
 def ensure_inputs_free(project: Project, stages: Sequence[Stage]) -> None:
-    """Raises RunError where stages would replace files that another run is trained on."""
+    """Raise RunError if stages would replace files that another unfinished run is training on."""
     mine, recipe = project.run, project.recipe
     _refuse_other_texts(mine, recipe)
     stale = [s.name for s in stages if not s.of_run and s.census(mine, recipe).get("stale")]
@@ -162,7 +162,7 @@ def ensure_inputs_free(project: Project, stages: Sequence[Stage]) -> None:
 
 
 def _refuse_other_texts(run: Run, recipe: Recipe) -> None:
-    """Raises RunError where other texts lie where the recipe says that those of the run lie now."""
+    """Raise RunError if the texts at a new location are not those that the run started with."""
     from kit.config.recipe import Recipe
     from kit.config.section import read_resolved
     from kit.corpus import download
@@ -174,18 +174,18 @@ def _refuse_other_texts(run: Run, recipe: Recipe) -> None:
         if name not in own or source.location == own[name].location:
             continue
         corpus = recipe.corpus.model_copy(update={"sources": {name: source}})
-        with contextlib.suppress(InputError):  # not there: who needs it says so
+        with contextlib.suppress(InputError):  # missing: the stage that needs it says so
             (unit,) = download.units(run, recipe.model_copy(update={"corpus": corpus}))
             if unit.state() == "stale":
                 raise RunError(
-                    f"corpus.sources.{name}.location={source.location}: is of another size or time than "
-                    f"the text that {run.root} was begun with; bring that one, with its time (cp -p), or "
-                    "give another name= and workspace="
+                    f"corpus.sources.{name}.location={source.location}: its size or modification time "
+                    f"differs from the text that {run.root} started with; copy that one with its times "
+                    "(cp -p), or give another name= and workspace="
                 )
 
 
 def refuse_unfinished(recipe: Recipe, stage: str, *, spare: Run | None = None) -> None:
-    """Raises RunError where a run but `spare` is trained on what a stage would make anew."""
+    """Raise RunError if an unfinished run other than `spare` is training on the output of a stage."""
     from kit.run import directory
     from kit.store.paths import Workspace
 
@@ -194,52 +194,53 @@ def refuse_unfinished(recipe: Recipe, stage: str, *, spare: Run | None = None) -
             continue
         if run.begun and not (run.export / MANIFEST).is_file():
             raise RunError(
-                f"{recipe.workspace}: {stage} would be made anew, and {run.root.name}, which is not "
-                "finished, is trained on it; give another workspace="
+                f"{recipe.workspace}: this would rebuild {stage}, and the unfinished run {run.root.name} "
+                "trains on it; give another workspace="
             )
 
 
 def to_do(project: Project, stages: Sequence[Stage]) -> list[Stage]:
-    """The stages from the first that is not done."""
+    """The stages from the first unfinished one on."""
     run, recipe = project.run, project.recipe
-    rest = list(stages)
-    while rest and rest[0].done(run, recipe):
-        rest.pop(0)
-    return rest
+    unfinished = list(stages)
+    while unfinished and unfinished[0].done(run, recipe):
+        unfinished.pop(0)
+    return unfinished
 
 
 def _jobs(project: Project, stages: Sequence[Stage]) -> list[Job]:
-    """The stages as jobs. Of the first only tasks with something to do; of the others that is not known."""
+    """The stages as jobs: of the first one only the unfinished tasks, of the others all tasks."""
     run, recipe = project.run, project.recipe
     first, *others = stages
     return [first.rest(run, recipe), *(stage.job(recipe) for stage in others)]
 
 
 def show_dry_run(project: Project, stages: Sequence[Stage]) -> None:
-    """Say what `run` or `submit` would do."""
+    """Print what `run` or `submit` would do."""
     cluster = project.cluster
-    todo = to_do(project, stages)
-    _look_ahead(project, todo)
-    jobs = _jobs(project, todo) if todo else []
-    for stage, job in zip(todo, jobs, strict=True):
+    unfinished = to_do(project, stages)
+    _look_ahead(project, unfinished)
+    jobs = _jobs(project, unfinished) if unfinished else []
+    for stage, job in zip(unfinished, jobs, strict=True):
         size = (
             quantities.count(cluster.training.ranks, "rank")
             if job.resources == "training"
             else quantities.count(len(job.sent), "task")
         )
-        found = stage.survey(project.run, project.recipe)
-        counts: Mapping[str, Any] = found.counts or {"waits": found.waits}
+        survey = stage.survey(project.run, project.recipe)
+        counts: Mapping[str, Any] = survey.counts or {"waits": survey.waits}
         print(f"{stage.name}: {size} on {cluster.name}; {describe(counts)}")
 
 
 def describe(counts: Mapping[str, Any]) -> str:
-    """A census in words."""
+    """Format counts of units, such as "3 done, 1 missing"."""
     return ", ".join(f"{value} {key}" if isinstance(value, int) else f"{key}: {value}"
                      for key, value in counts.items() if value not in (0, None))  # fmt: skip
 
 
 def warn(project: Project) -> None:
-    """Say on stderr what will be slow, and need not be."""
+    """Warn on stderr about a precision that is slow on this device."""
+
     from kit.training import precision
 
     if line := precision.warning(project.recipe.training.precision, project.cluster):

@@ -1,6 +1,6 @@
-"""What jobs would find out when they run, found out when they are submitted: what is cheap and certain.
+"""Checks at submission for problems that would make jobs fail later: the cheap and certain ones.
 
-foresight.check(project, jobs)    # raises ConfigError, a line for each problem
+submit_checks.check(project, jobs)    # raises ConfigError, a line for each problem
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from kit.config.run import Project
     from kit.store.paths import Run
 
-_STATE = 12  # bytes of a parameter in a checkpoint at least: weight and two moments in fp32
+_BYTES_PER_PARAMETER = 12  # of a checkpoint, at least: weight and two moments in fp32
 
 
 def check(project: Project, jobs: Sequence[Job]) -> None:
-    """Raises ConfigError with a line for each reason why the jobs of a run would fail."""
+    """Raise ConfigError with a line for each reason why the jobs of a run would fail."""
     recipe, cluster = project.recipe, project.cluster
     problems = [
         *scheduler.of(cluster).problems(cluster, jobs),
@@ -44,26 +44,26 @@ def check(project: Project, jobs: Sequence[Job]) -> None:
 
 
 def little_room(project: Project) -> str | None:
-    """A line where the disk has no room for the checkpoints of a run to come, by a low estimate."""
+    """A warning if the disk has no space for the checkpoints of a new run, by a low estimate."""
     if _is_under_way(project.run):
         return None
     recipe = project.recipe
-    model, keep = recipe.model, recipe.training.keep + 1  # one is written while the others stand
+    model, keep = recipe.model, recipe.training.keep + 1  # one more while it is written
     blocks = 12 * model.n_layer * model.n_embd**2  # attention 4, feed-forward 8
     parameters = blocks + recipe.tokenizer.vocab_size * model.n_embd
-    needed, folder = keep * parameters * _STATE, _nearest(Path(recipe.workspace))
+    needed, folder = keep * parameters * _BYTES_PER_PARAMETER, _nearest(Path(recipe.workspace))
     free = shutil.disk_usage(folder).free
     if needed <= free:
         return None
     return (
-        f"{folder}: {free / 1e9:,.1f} GB are free, and {keep} checkpoints take {needed / 1e9:,.1f} GB or "
-        "more; make room, or lower training.keep"
+        f"{folder}: {free / 1e9:,.1f} GB free, and {keep} checkpoints need {needed / 1e9:,.1f} GB or "
+        "more; free some space, or lower training.keep"
     )
 
 
 def _of_corpus(recipe: Recipe, jobs: Sequence[Job]) -> Iterator[str]:
-    """A dump, and nothing that reads it."""
-    dumps = [name for name, one in recipe.corpus.sources.items() if one.kind == "wikipedia"]
+    """A problem if the corpus has a dump and its extractor is not installed."""
+    dumps = [name for name, source in recipe.corpus.sources.items() if source.kind == "wikipedia"]
     reading = any(job.name in ("fingerprint", "preprocess") for job in jobs)
     if dumps and reading and importlib.util.find_spec("wikiextractor") is None:
         yield (
@@ -73,25 +73,25 @@ def _of_corpus(recipe: Recipe, jobs: Sequence[Job]) -> Iterator[str]:
 
 
 def _of_prompts(recipe: Recipe, jobs: Sequence[Job]) -> Iterator[str]:
-    """Prompts that are no text."""
+    """Problems of empty prompts."""
     for number, prompt in enumerate(recipe.release.prompts):
         if any(job.name == "generate" for job in jobs) and not prompt.strip():
-            yield f"release.prompts.{number}={prompt!r}: is empty; write a prompt, or leave it out"
+            yield f"release.prompts.{number}={prompt!r}: empty; write a prompt, or remove it"
 
 
 def _of_training(run: Run, recipe: Recipe, cluster: Cluster) -> Iterator[str]:
     training = recipe.training
     yield from _refused(lambda: batches.check_shares(training, cluster.training.ranks))
     yield from _refused(lambda: zero.check(training))
-    compiler = os.environ.get("CXX", "g++")  # what torch's Inductor takes for a CPU
-    here = cluster.is_this_machine and cluster.device == "cpu"
-    if training.compile and here and shutil.which(compiler) is None:
-        yield f"training.compile=true: no {compiler} on the PATH; install it, or leave compile out"
+    compiler = os.environ.get("CXX", "g++")  # as torch's Inductor chooses it for a CPU
+    on_this_cpu = cluster.is_this_machine and cluster.device == "cpu"
+    if training.compile and on_this_cpu and shutil.which(compiler) is None:
+        yield f"training.compile=true: no {compiler} on the PATH; install it, or remove compile"
     steps = training.steps
     try:
         data = tokens.complete(recipe)
         row, held_out = (tokens.open_part(data, part, recipe) for part in shards.PARTS)
-    except StageError:  # they are still to be made
+    except StageError:  # not made yet
         pass
     else:
         length = recipe.model.n_positions
@@ -100,24 +100,25 @@ def _of_training(run: Run, recipe: Recipe, cluster: Cluster) -> Iterator[str]:
         steps = training.steps_over(row.blocks(length))
     if steps is not None and training.warmup_steps > steps and not _is_under_way(run):
         yield (
-            f"training.warmup_steps={training.warmup_steps}: the run ends before, at step {steps}; lower "
-            f"it, or raise training.{'epochs' if training.steps is None else 'steps'}"
+            f"training.warmup_steps={training.warmup_steps}: the run ends before the warm-up does, at step "
+            f"{steps}; lower it, or raise training.{'epochs' if training.steps is None else 'steps'}"
         )
 
 
-def _refused(what: Callable[[], object]) -> Iterator[str]:
-    """The mistake that a check of the job itself raises."""
+def _refused(check: Callable[[], object]) -> Iterator[str]:
+    """The message of the error that a check raises, if it does."""
     try:
-        what()
-    except EkidenError as mistake:
-        yield str(mistake)
+        check()
+    except EkidenError as error:
+        yield str(error)
 
 
 def _is_under_way(run: Run) -> bool:
-    """Whether the run has begun, and keeps the schedule it has, or is a rehearsal, which has none."""
+    """Whether the run has started and so keeps its schedule, or is a rehearsal, which has none."""
     return run.begun or directory.is_rehearsal(run)
 
 
 def _nearest(folder: Path) -> Path:
-    """The folder itself, or the one above it that is there."""
+    """The folder itself, or the nearest parent that exists."""
+
     return next(path for path in (folder, *folder.parents) if path.is_dir())

@@ -1,10 +1,10 @@
-"""Synthetic tokens: a rehearsal's, before any text is there.
+"""Synthetic tokens for a rehearsal without a corpus.
 
-    recipe = stand_in(recipe)        # the same model and batch, in a workspace of its own
-    make(recipe, steps, ranks)       # random tokens, enough for so many steps
+    recipe = synthetic_recipe(recipe)  # the same model and batch, in a workspace of its own
+    make(recipe, steps, ranks)         # random tokens, enough for the steps
 
-They lie in `WORKSPACE/synthetic/NAME`, a workspace with the one source `synthetic`: training reads it as
-it reads any other, and no recipe with texts of its own can take it for its workspace.
+They are in `WORKSPACE/synthetic/NAME`, a workspace whose only source is `synthetic`: training reads it
+like any other, and a recipe with real texts cannot mistake it for its own.
 """
 
 from __future__ import annotations
@@ -26,36 +26,36 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _NAME = "synthetic"
-_MOST = 1 << 26  # tokens: beyond that, training reads blocks again, in another order
-_CHUNK = 1 << 20  # tokens made at a time
-_SPECIAL = {"begin": 1, "end": 2}  # ids: any two that are not the same
+_MAX_TOKENS = 1 << 26  # beyond that, training repeats blocks in another order
+_CHUNK = 1 << 20  # tokens generated at a time
+_SPECIAL = {"begin": 1, "end": 2}  # ids: any two different ones
 
 
-def place(recipe: Recipe) -> Workspace:
+def workspace_of(recipe: Recipe) -> Workspace:
     """The workspace of a recipe's synthetic tokens."""
     return Workspace(Path(recipe.workspace)).synthetic(recipe.name)
 
 
 def synthetic_recipe(recipe: Recipe) -> Recipe:
-    """The recipe over synthetic tokens: the model, batch and vocabulary are its own."""
-    where = place(recipe).root
-    source = Source(kind="plaintext", location=str(where / f"{_NAME}.txt"))
+    """The recipe over synthetic tokens, with the same model, batch and vocabulary."""
+    root = workspace_of(recipe).root
+    source = Source(kind="plaintext", location=str(root / f"{_NAME}.txt"))
     corpus = recipe.corpus.model_copy(
         update={
             "sources": {_NAME: source},
             "filters": recipe.corpus.filters.model_copy(update={"duplicates": False}),
         }
     )
-    return recipe.model_copy(update={"workspace": str(where), "corpus": corpus})
+    return recipe.model_copy(update={"workspace": str(root), "corpus": corpus})
 
 
 def vocab_size(recipe: Recipe) -> int:
-    """The entries of the recipe's tokenizer; of several candidates the most."""
-    return max(vocabulary.vocab_size for vocabulary in recipe.tokenizer.specs())
+    """The vocabulary size of the recipe's tokenizer; of several candidates, the largest."""
+    return max(spec.vocab_size for spec in recipe.tokenizer.specs())
 
 
 def make(recipe: Recipe, steps: int, ranks: int) -> None:
-    """Write the workspace of `stand_in`: blocks for the steps, and for a validation by the ranks."""
+    """Write the workspace of `synthetic_recipe`: blocks for the steps and a validation by the ranks."""
     workspace = Workspace(Path(recipe.workspace))
     write_json(workspace.synthetic_mark, {"recipe": recipe.name})
     text = recipe.corpus.sources[_NAME].location
@@ -67,25 +67,25 @@ def make(recipe: Recipe, steps: int, ranks: int) -> None:
     _commit(workspace.tokenizer, tokens.tokenizer_causes(recipe), vocabulary=facts)
     length, training = recipe.model.n_positions, recipe.training
     blocks = {
-        shards.TRAIN: max(1, min(steps * training.global_batch, _MOST // length)),
+        shards.TRAIN: max(1, min(steps * training.global_batch, _MAX_TOKENS // length)),
         shards.HELD_OUT: training.validation_blocks or ranks,
     }
     for unit in tokens.expected(recipe):
         unit.folder.mkdir(parents=True)
-        made = {
+        sizes = {
             part: _write(tokens.token_file(unit.folder, part), number * length + 1, recipe)
             for part, number in blocks.items()
         }
-        _commit(unit.folder, unit.causes, tokens=made, counts={})
+        _commit(unit.folder, unit.causes, tokens=sizes, counts={})
 
 
 def remove(workspace: Workspace) -> None:
-    """Remove synthetic tokens and what was trained on them. Raises RunError for another folder."""
+    """Remove synthetic tokens and the runs trained on them. Raises RunError for any other folder."""
     if not workspace.root.exists():
         return
     if not workspace.synthetic_mark.is_file():
         raise RunError(
-            f"{workspace.root}: holds no synthetic tokens; move it, or give the recipe another name="
+            f"{workspace.root}: does not hold synthetic tokens; move it, or give the recipe another name="
         )
     shutil.rmtree(workspace.root)
 
@@ -96,15 +96,15 @@ def _commit(folder: Path, causes: Any, **facts: Any) -> None:
 
 
 def _write(path: Path, size: int, recipe: Recipe) -> int:
-    """So many random tokens; returns how many."""
+    """Write `size` random tokens; returns their number."""
     return tokens.write(path, _random(size, recipe), _dtype(recipe))
 
 
 def _random(size: int, recipe: Recipe) -> Iterator[bytes]:
     entries, generator = vocab_size(recipe), np.random.default_rng(recipe.training.seed)
     for start in range(0, size, _CHUNK):
-        drawn = generator.integers(0, entries, min(_CHUNK, size - start))
-        yield drawn.astype(_dtype(recipe)).tobytes()
+        ids = generator.integers(0, entries, min(_CHUNK, size - start))
+        yield ids.astype(_dtype(recipe)).tobytes()
 
 
 def _dtype(recipe: Recipe) -> np.dtype[np.unsignedinteger]:

@@ -70,7 +70,7 @@ _CUTS = {
 
 
 def text(source: ReleaseSource, recipe: Recipe, scores: dict[str, Any] | None) -> str:
-    """The card of a model, with the scores of `evaluate.scores`, if there are any yet."""
+    """The text of a model card, with the scores of `evaluate.scores` if there are any."""
     data, vocabulary = tokens.complete(recipe), tokens.tokenizer_info(recipe)
     tokenizer = manifest.read(Workspace(Path(recipe.workspace)).tokenizer, "jobs.tokenizer")
     facts = [manifest.read(unit.folder, "jobs.tokenize") for unit in data]
@@ -93,7 +93,7 @@ def text(source: ReleaseSource, recipe: Recipe, scores: dict[str, Any] | None) -
         width=recipe.model.n_embd,
         heads=recipe.model.n_head,
         positions=recipe.model.n_positions,
-        parameters=began["parameters"] - _filling(recipe, vocabulary.size) * recipe.model.n_embd,
+        parameters=began["parameters"] - _padding(recipe, vocabulary.size) * recipe.model.n_embd,
         prompt=recipe.release.prompts[0],
         segmenter=f"{recipe.corpus.segmenter}, {recipe.corpus.segmenter_version}",
         cuts=_CUTS[tokenizer["spaces"]],
@@ -115,26 +115,27 @@ def text(source: ReleaseSource, recipe: Recipe, scores: dict[str, Any] | None) -
         last_step=curve[-1]["step"],
         scores=_SCORES.format(**scores) if scores else _UNSCORED,
         dtype=recipe.release.dtype,
-        standing=_standing(source),
+        standing=_unfinished(source),
     )
 
 
-def _standing(source: ReleaseSource) -> str:
-    """What is to be said first of a model whose training had not come to its end."""
+def _unfinished(source: ReleaseSource) -> str:
+    """The notice on a model whose training was not finished."""
     if source.moment is None or source.moment.finished:
         return ""
     return f"\n**The {source.moment.words}.**\n"
 
 
-def _filling(recipe: Recipe, entries: int) -> int:
-    """Rows of the embedding that only fill it up: they are not released."""
+def _padding(recipe: Recipe, entries: int) -> int:
+    """The number of rows that pad the embedding; they are not released."""
     from kit.models.gpt2 import padded
 
     return padded(entries, recipe.model.pad_vocab_to) - entries
 
 
 def _origin(run: Run) -> str:
-    """Random weights, or another run's."""
+    """The origin of the initial weights: random, or another run."""
+
     if not run.origin.is_file():
         return "random weights"
     origin = read_json(run.origin)

@@ -1,13 +1,12 @@
-"""Scores, samples and exports of a kept checkpoint, while the training of its run goes on.
+"""Jobs that score, sample or export a single checkpoint while training continues.
 
-    run("evaluate", project, 500, print)       # here and now
+    run("evaluate", project, 500, print)       # in this process
     submit("generate", project, 500, print)    # to the cluster, as a job of its own
     state("export", project, 500)              # done, missing, stale, broken
 
-Each has a run directory of its own below the run's (`AtStep` in kit/store/paths.py), into which the
-checkpoint is linked before anything else: the run may remove it at any time. A job that is done lets it
-go; one that failed keeps it, to be run or submitted again. What the training job relies on is neither
-written nor locked.
+Each job has a run directory of its own below the run's (`AtStep` in kit/store/paths.py). The checkpoint is
+linked into it first, since the run may remove it at any time. A finished job drops the links; a failed one
+keeps them, to be run or submitted again. Nothing that the training job relies on is written or locked.
 """
 
 from __future__ import annotations
@@ -44,102 +43,105 @@ _STAGES = {"evaluate": evaluate, "export": export, "generate": generate}
 
 
 def run(name: str, project: Project, step: int, say: Say) -> None:
-    """Do it in this process. Raises CheckpointError where the run has no checkpoint of that step."""
-    job = _ready(name, project, step)
+    """Run the job in this process. Raises CheckpointError if the run has no checkpoint of that step."""
+    job = _idle_job(name, project, step)
     if state(name, project, step) != "done":
         _refuse_other_tokens(project, step)
         with lock.hold(job):
             prepare(name, project, step, say)
             _STAGES[name].work(job, 0, 1)
-    sources.let_go(job)
+    sources.remove_links(job)
     say(f"{name}: {_unit(name, job, project.recipe).folder}: {sources.moment(job).words}")
 
 
 def submit(name: str, project: Project, step: int, say: Say) -> None:
-    """Send it to the cluster, as a job of its own; returns at once. Raises as `run` does."""
-    job = _ready(name, project, step)
+    """Submit the job to the cluster; returns immediately. Raises as `run` does."""
+    job = _idle_job(name, project, step)
     if state(name, project, step) == "done":
-        sources.let_go(job)
+        sources.remove_links(job)
         say(f"nothing to submit: {_unit(name, job, project.recipe).folder} is done")
         return
     _refuse_other_tokens(project, step)
     queue = scheduler.of(project.cluster)
     queue.check(project.cluster)
     title = f"{project.recipe.name}-{name}-{step}"
-    sent = Job(name, _STAGES[name].work, title=title)
+    stage_job = Job(name, _STAGES[name].work, title=title)
     lay_out = functools.partial(prepare, name, project, step, say)
-    for line in queue.submit(job, project.cluster, [sent], lay_out).lines(name):
+    for line in queue.submit(job, project.cluster, [stage_job], lay_out).lines(name):
         say(line)
     say(f"directory of the job: {job.root}")
 
 
 def prepare(name: str, project: Project, step: int, say: Say) -> None:
-    """Give a job the checkpoint, then all else that it reads; `moment` last. Raises CheckpointError."""
-    found, cluster = project.run, project.cluster
-    job = found.at(step).job(name)
-    moment = sources.moment_of(found, project.recipe, step)
-    _take(found, step, job)
-    here = _without_gpu_of_training(found, cluster)
-    if here.device != cluster.device:
-        say(f"{name}: on the CPU; with cluster.single.gpus=1 on a GPU that the training can spare")
-    directory.lay_out_beside(Project(job, project.recipe, here), Run(found.beside))
+    """Link the checkpoint into a job's directory, then write the rest, `moment` last.
+
+    Raises CheckpointError.
+    """
+    run, cluster = project.run, project.cluster
+    job = run.at(step).job(name)
+    moment = sources.moment_of(run, project.recipe, step)
+    _link(run, step, job)
+    job_cluster = _without_gpu_of_training(run, cluster)
+    if job_cluster.device != cluster.device:
+        say(f"{name}: runs on the CPU; give cluster.single.gpus=1 if training can spare a GPU")
+    directory.lay_out_beside(Project(job, project.recipe, job_cluster), Run(run.beside))
     write_json(job.moment, moment.facts())
 
 
 def state(name: str, project: Project, step: int, *, verify: bool = False) -> manifest.State:
-    """Whether it is made. Raises CheckpointError where it is not, and cannot be any more."""
-    found = project.run
-    job = found.at(step).job(name)
-    held = sources.given(job) if job.moment.is_file() else None
-    known: manifest.State = "missing" if held is None else "stale"
-    if held is not None and not _is_other(found, held):
-        known = _unit(name, job, project.recipe).state(verify=verify)
-        if known == "done" or held.problem(read=False) is None:
-            return known
-    _checkpoint(found, step)
-    return known
+    """The state of the result. Raises CheckpointError if it is not done and its checkpoint is gone."""
+    run = project.run
+    job = run.at(step).job(name)
+    linked = sources.linked_checkpoint(job) if job.moment.is_file() else None
+    result: manifest.State = "missing" if linked is None else "stale"
+    if linked is not None and not _is_replaced(run, linked):
+        result = _unit(name, job, project.recipe).state(verify=verify)
+        if result == "done" or linked.problem(read=False) is None:
+            return result
+    _checkpoint(run, step)
+    return result
 
 
 def invalidate_broken(name: str, project: Project, step: int, say: Say) -> None:
-    """Read every file of it; where one is not what was written it counts as missing from here on."""
+    """Read every file of the result, and mark it as missing if one is damaged."""
     if state(name, project, step, verify=True) == "broken":
         folder = _unit(name, project.run.at(step).job(name), project.recipe).folder
         manifest.invalidate(folder)
-        say(f"{name}: {folder} is damaged, and will be made again")
+        say(f"{name}: {folder} is damaged and will be made again")
 
 
 def results(run: Run) -> list[dict[str, Any]]:
-    """What was made beside the training of a run, and what failed, as plain values, by step."""
-    return [found for at in run.made_at() if len(found := _result(at)) > 1]
+    """The results and failures of a run's checkpoint jobs, as plain values, by step."""
+    return [result for at in run.made_at() if len(result := _result(at)) > 1]
 
 
 def unmade(at: AtStep) -> list[tuple[str, Run]]:
-    """The commands that were begun or sent for a step and have made nothing yet, with their directories."""
+    """The jobs started or submitted for a step that have no result yet, with their directories."""
     jobs = [(name, at.job(name)) for name in _STAGES]
     return [(n, job) for n, job in jobs if job.moment.is_file() and not _is_made(_folders(at)[n])]
 
 
 def at_work(job: Run) -> str | None:
-    """What is at work in a run directory at this moment, or why that is not known."""
+    """The jobs running in a run directory now, or the reason why that is unknown."""
     try:
         alive = scheduler.alive(job)
     except ClusterError as error:
         return str(error)
-    return ", ".join(one.words for one in alive) or None
+    return ", ".join(entry.words for entry in alive) or None
 
 
 def _result(at: AtStep) -> dict[str, Any]:
     folders = _folders(at)
-    found: dict[str, Any] = {"step": at.step}
+    result: dict[str, Any] = {"step": at.step}
     if _is_made(folders["evaluate"]):
-        found["scores"] = read_json(folders["evaluate"] / evaluate.SCORES)
+        result["scores"] = read_json(folders["evaluate"] / evaluate.SCORES)
     if _is_made(folders["generate"]):
-        found["samples"] = read_json(folders["generate"] / generate.SAMPLES)
+        result["samples"] = read_json(folders["generate"] / generate.SAMPLES)
     if _is_made(folders["export"]):
-        found["export"] = str(folders["export"])
-    if failed := {name: why for name, job in unmade(at) if (why := _failure(name, job))}:
-        found["failed"] = failed
-    return found
+        result["export"] = str(folders["export"])
+    if failed := {name: reason for name, job in unmade(at) if (reason := _failure(name, job))}:
+        result["failed"] = failed
+    return result
 
 
 def _folders(at: AtStep) -> dict[str, Path]:
@@ -151,7 +153,7 @@ def _is_made(folder: Path) -> bool:
 
 
 def _failure(name: str, job: Run) -> str | None:
-    """Why a job ended for good before its result was made, if it did."""
+    """The reason why a job failed for good, if it did."""
     rows = [row for row in decisions.recorded(job) if row["name"] == name]
     last = rows[-1]["reason"] if rows and not rows[-1]["requeued"] else None
     return decisions.mistake(job, name) or last
@@ -162,16 +164,16 @@ def _unit(name: str, job: Run, recipe: Recipe) -> Unit:
     return unit
 
 
-def _is_other(run: Run, held: Checkpoint) -> bool:
-    """Whether the run has another checkpoint of that step by now, as after a rollback."""
+def _is_replaced(run: Run, linked: Checkpoint) -> bool:
+    """Whether the run now has another checkpoint of that step, as after a rollback."""
     return any(
-        made.step == held.step and made.folder.name != held.folder.name
-        for made in checkpoint.committed(run)
+        other.step == linked.step and other.folder.name != linked.folder.name
+        for other in checkpoint.committed(run)
     )
 
 
-def _ready(name: str, project: Project, step: int) -> Run:
-    """The directory of a job that nobody works for; the recipe must be the run's own. Raises RunError."""
+def _idle_job(name: str, project: Project, step: int) -> Run:
+    """The directory of a job that is not running. Raises RunError, also for a different recipe."""
     begun.refuse_other(project)
     job = project.run.at(step).job(name)
     scheduler.ensure_idle(job)
@@ -179,23 +181,23 @@ def _ready(name: str, project: Project, step: int) -> Run:
 
 
 def _refuse_other_tokens(project: Project, step: int) -> None:
-    """Raises CheckpointError or StageError here and now where the job would."""
-    for made in checkpoint.committed(project.run):
-        if made.step == step:
-            evaluate.causes_of(project.recipe, made)
+    """Raise the CheckpointError or StageError now that the job would raise later."""
+    for candidate in checkpoint.committed(project.run):
+        if candidate.step == step:
+            evaluate.causes_of(project.recipe, candidate)
 
 
-def _take(run: Run, step: int, job: Run) -> None:
-    """Link the checkpoint of a step into a job's directory, if it is not there already."""
-    held = sources.given(job)
-    if held and not _is_other(run, held) and held.problem(read=False) is None:
+def _link(run: Run, step: int, job: Run) -> None:
+    """Link the checkpoint of a step into a job's directory, unless it is there already."""
+    linked = sources.linked_checkpoint(job)
+    if linked and not _is_replaced(run, linked) and linked.problem(read=False) is None:
         return
-    wanted = _checkpoint(run, step)
+    origin = _checkpoint(run, step)
     shutil.rmtree(job.checkpoints, ignore_errors=True)
-    target = job.checkpoints / wanted.folder.name
+    target = job.checkpoints / origin.folder.name
     staging = target.with_name(f".{target.name}")
     try:
-        checkpoint.link(wanted, staging)
+        checkpoint.link(origin, staging)
         staging.rename(target)
         sync_directory(job.checkpoints)
     except BaseException:
@@ -204,19 +206,19 @@ def _take(run: Run, step: int, job: Run) -> None:
 
 
 def _checkpoint(run: Run, step: int) -> Checkpoint:
-    """The run's checkpoint of a step; raises CheckpointError where it has none that it made itself."""
-    found = checkpoint.of_step(run, step, "--step")
-    if found.attempt == 0:
+    """The run's checkpoint of a step. Raises CheckpointError if it has none that it wrote itself."""
+    of_step = checkpoint.of_step(run, step, "--step")
+    if of_step.attempt == 0:
         origin = read_json(run.origin)["run"]
         raise CheckpointError(
-            f"--step {step}: is what {run.root} was begun from; give {origin}, or a later step"
+            f"--step {step}: {run.root} was forked from it; name the run {origin}, or a later step"
         )
-    return found
+    return of_step
 
 
 def _without_gpu_of_training(run: Run, cluster: Cluster) -> Cluster:
-    """The cluster with its device, or with the CPU where no GPU is free for sure."""
-    spare = cluster.is_this_machine and not lock.is_held(run)
-    if cluster.device == "cpu" or cluster.single.gpus or spare:
+    """The cluster with its device, or with the CPU unless a GPU is certainly free."""
+    is_free = cluster.is_this_machine and not lock.is_held(run)
+    if cluster.device == "cpu" or cluster.single.gpus or is_free:
         return cluster
     return cluster.model_copy(update={"device": "cpu"})

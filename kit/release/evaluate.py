@@ -1,8 +1,8 @@
-"""Scores on the held-out part: perplexity per token, bits per byte, and a unigram model beside them.
+"""Scores on the held-out documents: perplexity per token and bits per byte, beside a unigram model.
 
-Perplexity depends on the tokenizer, bits per byte do not: the loss of all held-out tokens over the
-UTF-8 bytes of their text. A model that has learnt anything beats the unigram model of its own
-training tokens. Of a checkpoint in mid-training the scores say so, under `training`.
+Perplexity depends on the tokenizer; bits per byte, the loss of all held-out tokens over the UTF-8 bytes of
+their text, do not. A model that has learnt anything beats the unigram model of its training tokens. The
+scores of a checkpoint taken during training record its progress under `training`.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ SCORES = "scores.json"
 
 
 def units(run: Run, recipe: Recipe) -> list[Unit]:
-    """The one unit of the stage. Raises CheckpointError before there is a checkpoint."""
-    source = sources.of(run)
+    """The one unit of the stage. Raises CheckpointError until there is a checkpoint."""
+    source = sources.source_of(run)
     inputs = causes_of(recipe, source.checkpoint)
     causes = manifest.causes("evaluate", VERSION, {"dtype": recipe.release.dtype}, inputs)
 
@@ -53,27 +53,27 @@ def units(run: Run, recipe: Recipe) -> list[Unit]:
 
 
 def work(run: Run, task: int, tasks: int) -> None:
-    """What a submitted task runs; the run directory is all it reads."""
+    """Run a submitted task; it reads nothing but the run directory."""
     recipe = read_resolved(run.recipe, Recipe)
     make_units("evaluate", units(run, recipe), task, tasks)
-    sources.let_go(run)
-    if run.job_at is not None:  # the run's ledger is published by its training
+    sources.remove_links(run)
+    if run.job_at is not None:  # the training job publishes the ledger
         return
     if recipe.tracking.mlflow is not None and (problem := mlflow.publish(run, recipe, "FINISHED")):
-        log.warning(f"mlflow: {problem}; run jobs.evaluate again when it is back")
+        log.warning(f"mlflow: {problem}; run jobs.evaluate again once it is reachable")
 
 
 def causes_of(recipe: Recipe, checkpoint: Checkpoint) -> dict[str, str]:
-    """What a release is made from: the weights, and the tokens and tokenizer they were trained on.
+    """The causes of a release: the weights, and the tokens and tokenizer they were trained on.
 
-    Raises StageError or CheckpointError where the workspace holds other ones by now.
+    Raises StageError or CheckpointError if the workspace now holds different ones.
     """
     record = checkpoint.record
     data = tokens.fingerprint(tokens.complete(recipe))
     if record["data"] != data:
         raise CheckpointError(
-            f"{checkpoint.folder}: was trained on other tokens than the workspace holds now; "
-            "restore them, or begin a new run under another name"
+            f"{checkpoint.folder}: trained on tokens that the workspace no longer holds; "
+            "restore them, or start a new run under another name"
         )
     hashes = "".join(file["xxh3"] for _, file in sorted(record["files"].items()))
     weights = f"{text_hash(hashes):016x}"
@@ -81,7 +81,7 @@ def causes_of(recipe: Recipe, checkpoint: Checkpoint) -> dict[str, str]:
 
 
 def scores(recipe: Recipe, source: ReleaseSource, device: str) -> dict[str, Any]:
-    """The scores of a checkpoint's weights as they are released; losses are in nats a token."""
+    """Score a checkpoint's weights in the dtype of the release; losses are in nats per token."""
     data = tokens.complete(recipe)
     train, held_out = (tokens.open_part(data, part, recipe) for part in shards.PARTS)
     text_bytes = sum(
@@ -107,17 +107,17 @@ def scores(recipe: Recipe, source: ReleaseSource, device: str) -> dict[str, Any]
 
 
 def preload() -> None:
-    """Import what is slow to import: for the fork server."""
+    """Import the slow modules, for the fork server."""
     importlib.import_module("transformers.models.gpt2.modeling_gpt2")
 
 
 def total_loss(
-    recipe: Recipe, source: ReleaseSource, row: tokens.TokenStream, device: str
+    recipe: Recipe, source: ReleaseSource, stream: tokens.TokenStream, device: str
 ) -> float:
-    """The summed loss in nats of every token of a row but its first, read in blocks.
+    """The summed loss in nats of every token of a stream except the first, read in blocks.
 
-    The weights are those of the release. A GPU (device cuda, where there is one) computes in their
-    dtype, a CPU in fp32: few have bf16 of their own.
+    The weights are those of the release. A GPU (device cuda, if there is one) computes in their dtype, a
+    CPU in fp32, since few have native bf16.
     """
     import torch
     import torch.nn.functional as F  # noqa: N812  torch's own name for it
@@ -126,19 +126,19 @@ def total_loss(
     model = model.cuda() if device == "cuda" and torch.cuda.is_available() else model.float()
     length = recipe.model.n_positions
     total = 0.0
-    with torch.no_grad(), shown("evaluate", len(row) - 1, "token") as at:
-        for start in range(0, len(row) - 1, length):
-            at(start)
-            block = torch.from_numpy(row.slice(start, start + length + 1)).to(model.device)
+    with torch.no_grad(), shown("evaluate", len(stream) - 1, "token") as advance_to:
+        for start in range(0, len(stream) - 1, length):
+            advance_to(start)
+            block = torch.from_numpy(stream.slice(start, start + length + 1)).to(model.device)
             logits = model(block[None, :-1]).logits[0].float()
             total += float(F.cross_entropy(logits, block[1:], reduction="sum"))
     return total
 
 
 def load_model(recipe: Recipe, source: ReleaseSource) -> Any:
-    """A checkpoint's weights as a transformers.GPT2LMHeadModel on the CPU, in the dtype of the release.
+    """Load a checkpoint as a transformers.GPT2LMHeadModel on the CPU, in the dtype of the release.
 
-    Raises CheckpointError where its bytes are not those that were written.
+    Raises CheckpointError if its files are damaged.
     """
     import torch
     from transformers import GPT2LMHeadModel
@@ -149,10 +149,10 @@ def load_model(recipe: Recipe, source: ReleaseSource) -> Any:
 
     logging.disable_progress_bar()
     sources.require_files(source)
-    vocabulary = tokens.tokenizer_info(recipe)
-    model = GPT2LMHeadModel(gpt2.configuration(recipe.model, vocabulary))
-    held = engine.weights(source.checkpoint.state)
-    missing, unknown = model.load_state_dict(gpt2.released(held, vocabulary.size), strict=False)
+    tokenizer = tokens.tokenizer_info(recipe)
+    model = GPT2LMHeadModel(gpt2.configuration(recipe.model, tokenizer))
+    weights = engine.weights(source.checkpoint.state)
+    missing, unknown = model.load_state_dict(gpt2.released(weights, tokenizer.size), strict=False)
     assert not unknown, unknown
     assert set(missing) <= {"lm_head.weight"}, missing  # tied; ZeRO-3 keeps one of the two
     model.tie_weights()
@@ -160,7 +160,8 @@ def load_model(recipe: Recipe, source: ReleaseSource) -> Any:
 
 
 def unigram_loss(train: tokens.TokenStream, held_out: tokens.TokenStream, vocab_size: int) -> float:
-    """The loss in nats a token of a unigram model, counted on the training tokens plus one each."""
+    """The loss in nats per token of a unigram model of the training tokens, with add-one smoothing."""
+
     counts = np.ones(vocab_size)
     for file in train.files:
         counts += np.bincount(file, minlength=vocab_size)

@@ -1,8 +1,8 @@
-"""The released model: a folder that transformers loads with no code of ours.
+"""The released model: a folder that transformers loads without any code of the kit.
 
-Weights as safetensors, tokenizer, generation defaults, a model card, and the training record: the
-resolved recipe and the ledger's curve. Of a checkpoint in mid-training the card says so, and so does
-`training.json`; there the scores may be missing, and the folder is made anew when they have come.
+It holds weights as safetensors, tokenizer, generation defaults, a model card, and the training record: the
+resolved recipe and the ledger's curve. For a checkpoint taken during training, the card and
+`training.json` say so; its scores may be missing, and the folder is remade once there are scores.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ VERSION = 3  # raise when the same weights come to give another folder
 
 def units(run: Run, recipe: Recipe) -> list[Unit]:
     """The one unit of the stage. Raises CheckpointError or StageError before training and scores."""
-    source = sources.of(run)
+    source = sources.source_of(run)
     weights = evaluate.causes_of(recipe, source.checkpoint)
     scored = _is_scored(source, weights)
     scores_of = source.place.evaluation
@@ -68,13 +68,13 @@ def units(run: Run, recipe: Recipe) -> list[Unit]:
 
 
 def work(run: Run, task: int, tasks: int) -> None:
-    """What a submitted task runs; the run directory is all it reads."""
+    """Run a submitted task; it reads nothing but the run directory."""
     make_units("export", units(run, read_resolved(run.recipe, Recipe)), task, tasks)
-    sources.let_go(run)
+    sources.remove_links(run)
 
 
 def set_generation(model: Any, release: Release) -> None:
-    """Give a transformers model the defaults of generation that it is released with."""
+    """Set the generation defaults of a transformers model to those of the release."""
     from transformers import GenerationConfig
 
     model.config.use_cache = True
@@ -89,7 +89,8 @@ def set_generation(model: Any, release: Release) -> None:
 
 
 def _is_scored(source: ReleaseSource, weights: dict[str, str]) -> bool:
-    """Whether there are scores for the card: those of a finished run are waited for."""
+    """Whether there are scores for the card; the export of a finished run waits for them."""
+
     place = source.place.evaluation
     if source.moment is None:
         return True

@@ -1,7 +1,7 @@
-"""Text from the released model: a raw prompt goes the way the corpus went, plain text comes back.
+"""Generate text with the released model, from raw prompts processed like the corpus.
 
-Of a checkpoint in mid-training no export is waited for: its weights are read as an export would hold
-them, and each sample says how far the training had come.
+A checkpoint taken during training needs no export first: its weights are read as an export would store
+them, and each sample records the progress of training.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ if TYPE_CHECKING:
 
 VERSION = 2  # raise when the same model comes to write other text
 SAMPLES = "samples.json"
-# What of a recipe decides the text that an export writes after a prompt.
+# The keys of a recipe that affect the text an export generates.
 SETTINGS = (
     "release.temperature", "release.top_p", "release.max_new_tokens", "release.seed",
 )  # fmt: skip
 
 
 def units(run: Run, recipe: Recipe) -> list[Unit]:
-    """The one unit of the stage: the recipe's prompts. Raises StageError before the export."""
+    """The one unit of the stage: the recipe's prompts. Raises StageError until the model is exported."""
     if run.job_at is not None:
-        return [_unit_at(sources.of(run), recipe)]
+        return [_unit_at(sources.source_of(run), recipe)]
     inputs = {"export": manifest.fingerprint(run.export, "jobs.export")}
     causes = manifest.causes("generate", VERSION, NonDefaults(recipe.release), inputs)
 
@@ -56,13 +56,13 @@ def units(run: Run, recipe: Recipe) -> list[Unit]:
 
 
 def work(run: Run, task: int, tasks: int) -> None:
-    """What a submitted task runs; the run directory is all it reads."""
+    """Run a submitted task; it reads nothing but the run directory."""
     make_units("generate", units(run, read_resolved(run.recipe, Recipe)), task, tasks)
-    sources.let_go(run)
+    sources.remove_links(run)
 
 
 def preload() -> None:
-    """Import what is slow to import: for the fork server."""
+    """Import the slow modules, for the fork server."""
     for name in (
         "transformers.models.gpt2.modeling_gpt2",
         "transformers.models.auto.modeling_auto",
@@ -71,10 +71,10 @@ def preload() -> None:
 
 
 def generate(folder: Path, recipe: Recipe, prompts: Sequence[str]) -> list[str]:
-    """Each prompt with what a folder's model writes after it, as plain text; `SETTINGS` are the recipe's.
+    """Continue prompts with the model of a folder; returns prompts and continuations as plain text.
 
-    Raises InputError for a prompt that normalises to nothing, or leaves no room for new tokens, StageError
-    where the export has other weights than the recipe asks for.
+    `SETTINGS` come from the recipe. Raises InputError for a prompt that is empty after normalisation or
+    leaves no room for new tokens, StageError if the export has a different dtype than the recipe.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -82,13 +82,13 @@ def generate(folder: Path, recipe: Recipe, prompts: Sequence[str]) -> list[str]:
 
     logging.disable_progress_bar()
     _refuse_other_weights(folder, recipe.release.dtype)
-    # On the CPU, few of which have bf16 of their own.
+    # In fp32: it runs on the CPU, and few have native bf16.
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     return _write(model, huggingface.load(folder), recipe, prompts)
 
 
 def _unit_at(source: ReleaseSource, recipe: Recipe) -> Unit:
-    """The unit of a checkpoint beside the training."""
+    """The unit of a checkpoint taken during training."""
     moment = source.moment
     assert moment is not None
     inputs = evaluate.causes_of(recipe, source.checkpoint)
@@ -115,15 +115,15 @@ def _write(model: Any, tokenizer: Tokenizer, recipe: Recipe, prompts: Sequence[s
     for number, (prompt, sentences) in enumerate(
         zip(prompts, _segmented(prompts, recipe), strict=True)
     ):
-        given = huggingface.surface(shards.document(sentences), spaces)
-        ids = tokenizer.encode(given, add_special_tokens=False).ids
+        surface = huggingface.surface(shards.document(sentences), spaces)
+        ids = tokenizer.encode(surface, add_special_tokens=False).ids
         room = recipe.model.n_positions - len(ids)
         if not ids or room < 1:
             raise InputError(
                 f"prompt '{prompt[:30]}': {len(ids)} tokens; give 1 to {recipe.model.n_positions - 1}"
             )
         torch.manual_seed(release.seed + number)
-        made = model.generate(
+        output = model.generate(
             torch.tensor([ids]),
             attention_mask=torch.ones(1, len(ids), dtype=torch.long),
             max_new_tokens=min(room, release.max_new_tokens),
@@ -131,34 +131,35 @@ def _write(model: Any, tokenizer: Tokenizer, recipe: Recipe, prompts: Sequence[s
             temperature=release.temperature,
             top_p=release.top_p,
         )
-        texts.append(tokenizer.decode(made[0].tolist(), skip_special_tokens=True).strip())
+        texts.append(tokenizer.decode(output[0].tolist(), skip_special_tokens=True).strip())
     return texts
 
 
 def _refuse_other_weights(export: Path, dtype: str) -> None:
-    made = read_resolved(export / "recipe.json", Recipe).release.dtype
-    if made != dtype:
+    exported = read_resolved(export / "recipe.json", Recipe).release.dtype
+    if exported != dtype:
         raise StageError(
-            f"{export}: was made with release.dtype={made}, the recipe says {dtype}; run jobs.export first"
+            f"{export}: exported with release.dtype={exported}, but the recipe says {dtype}; run "
+            "jobs.export first"
         )
 
 
 def _spaces(tokenizer: Tokenizer) -> str:
-    """What a space is to a released tokenizer, which its file does not say in so many words."""
+    """The value of `tokenizer.spaces` of a released tokenizer, whose file does not name it."""
     from tokenizers.pre_tokenizers import Whitespace
 
     return "article" if isinstance(tokenizer.pre_tokenizer, Whitespace) else "lossless"
 
 
 def _segmented(prompts: Sequence[str], recipe: Recipe) -> list[list[str]]:
-    """The prompts as sentences of a shard; their last lines are left open, to be gone on with."""
+    """The prompts as sentences of a shard, their last line left open for the model to continue."""
     from kit.corpus import segment
     from kit.corpus.steps import segment_document
 
     corpus = recipe.corpus
     with segment.open(corpus.segmenter, corpus.segmenter_version, workers=1) as words:
-        found = [segment_document(prompt.split("\n"), corpus, words) for prompt in prompts]
-    for sentences in found:
+        documents = [segment_document(prompt.split("\n"), corpus, words) for prompt in prompts]
+    for sentences in documents:
         if sentences:
             sentences[-1] = sentences[-1].removesuffix(f" {shards.LINE_END}")
-    return found
+    return documents

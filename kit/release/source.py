@@ -1,8 +1,8 @@
-"""What a release is made from, and where it goes: the last checkpoint, or that of one step.
+"""The source of a release: the last checkpoint, or the checkpoint of one step.
 
-source = of(run)                     # of a run directory, or of a job's beside the training
+source = source_of(run)              # a run directory, or that of a checkpoint's job
 source.checkpoint, source.place      # weights; folders for scores, samples and export
-source.moment                        # how far training had come, where it was not finished
+source.moment                        # progress of training, for a checkpoint's job
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Moment:
-    """How far the training of a run had come with the checkpoint of a step."""
+    """The progress of training at the checkpoint of a step."""
 
     step: int
-    steps: int  # of the whole run, as its recipe said when the checkpoint was taken up
-    tokens: int  # seen until then
-    learning_rate: float | None  # of that step; None where the ledger has no row of it
+    steps: int  # of the whole run, according to its recipe at that time
+    tokens: int  # seen so far
+    learning_rate: float | None  # of that step; None if the ledger has no row for it
 
     @property
     def finished(self) -> bool:
@@ -40,7 +40,7 @@ class Moment:
 
     @property
     def words(self) -> str:
-        """It in a sentence's words."""
+        """The progress as a sentence."""
         if self.finished:
             return f"training was finished: step {self.step:,} of {self.steps:,}"
         rate = "" if self.learning_rate is None else f", learning rate {self.learning_rate:.3g}"
@@ -50,18 +50,18 @@ class Moment:
         )
 
     def facts(self) -> dict[str, Any]:
-        """It as JSON has it."""
+        """The progress as plain values, for JSON."""
         return asdict(self) | {"finished": self.finished, "note": self.words}
 
 
 @dataclass(frozen=True)
 class ReleaseSource:
-    """Weights, the run whose ledger tells their story, and where to put what is made of them."""
+    """Weights, the run that trained them, and the folders for results."""
 
     run: Run
     checkpoint: Checkpoint
     place: Run | AtStep
-    moment: Moment | None = None  # None: the run as it ended
+    moment: Moment | None = None  # None: the end of the run
 
     def curve(self) -> list[CurveRow]:
         """The run's canonical ledger up to the checkpoint."""
@@ -71,42 +71,42 @@ class ReleaseSource:
         return [row for row in curve if row["step"] <= self.checkpoint.step]
 
     def attempts(self) -> int:
-        """How many attempts it took to come there."""
-        made = ledger.attempts(self.run)
+        """The number of attempts up to the checkpoint."""
+        attempts = ledger.attempts(self.run)
         if self.moment is None:
-            return len(made)
-        return sum(attempt.number <= self.checkpoint.attempt for attempt in made)
+            return len(attempts)
+        return sum(attempt.number <= self.checkpoint.attempt for attempt in attempts)
 
 
-def of(run: Run) -> ReleaseSource:
-    """The source of a release. Raises CheckpointError where there is no checkpoint (yet)."""
+def source_of(run: Run) -> ReleaseSource:
+    """The source of a release. Raises CheckpointError if there is no checkpoint (yet)."""
     place = run.job_at
     if place is None:
         return ReleaseSource(run, checkpoint.final(run, "jobs.train"), run)
-    if (held := given(run)) is None:
+    if (linked := linked_checkpoint(run)) is None:
         raise CheckpointError(f"{run.root}: has no checkpoint; give its --step {place.step} again")
-    return ReleaseSource(place.run, held, place, moment(run))
+    return ReleaseSource(place.run, linked, place, moment(run))
 
 
-def given(job: Run) -> Checkpoint | None:
-    """The checkpoint that a job beside the training was given: its record stays when its files go."""
+def linked_checkpoint(job: Run) -> Checkpoint | None:
+    """The checkpoint linked into the directory of a checkpoint's job; its record outlives its files."""
     return next(iter(checkpoint.committed(job)), None)
 
 
-def let_go(job: Run) -> None:
-    """Remove the files that a job beside the training was given, as they are not needed any more."""
-    if job.job_at is not None and (held := given(job)) is not None:
-        shutil.rmtree(held.state, ignore_errors=True)
+def remove_links(job: Run) -> None:
+    """Remove the checkpoint files of a checkpoint's job, which no longer needs them."""
+    if job.job_at is not None and (linked := linked_checkpoint(job)) is not None:
+        shutil.rmtree(linked.state, ignore_errors=True)
 
 
 def moment(job: Run) -> Moment:
-    """How far training had come, as it was noted when the job was given the checkpoint."""
-    found = read_json(job.moment)
-    return Moment(**{name: found[name] for name in Moment.__dataclass_fields__})
+    """The progress of training, recorded when the checkpoint was linked into the job's directory."""
+    record = read_json(job.moment)
+    return Moment(**{name: record[name] for name in Moment.__dataclass_fields__})
 
 
 def moment_of(run: Run, recipe: Recipe, step: int) -> Moment:
-    """How far a run had come with a step. Raises StageError where epochs count tokens that are gone."""
+    """The progress of a run at a step. Raises StageError if the recipe's epochs count missing tokens."""
     rows = ledger.canonical(run, step - 1)
     rates = [row["learning_rate"] for row in rows if row["kind"] == "step" and row["step"] == step]
     return Moment(
@@ -118,11 +118,9 @@ def moment_of(run: Run, recipe: Recipe, step: int) -> Moment:
 
 
 def require_files(source: ReleaseSource) -> None:
-    """Raises CheckpointError where the checkpoint's bytes are not those that were written."""
+    """Raise CheckpointError if the files of the checkpoint are damaged."""
     problem = source.checkpoint.problem()
     if problem is None:
         return
-    way = (
-        "remove it, and the one before is used" if source.moment is None else "take another --step"
-    )
-    raise CheckpointError(f"{source.checkpoint.folder}: {problem}; {way}")
+    remedy = "remove it to use the previous one" if source.moment is None else "give another --step"
+    raise CheckpointError(f"{source.checkpoint.folder}: {problem}; {remedy}")

@@ -219,7 +219,7 @@ def test_a_rehearsal_without_tokens_says_so_and_what_cannot_be_said(
     rehearsal.show(found)
     shown = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
     assert shown["tokens"] == "synthetic, drawn at random from 5000 entries"
-    assert "not known: the recipe gives epochs" in shown["the"]
+    assert "unknown: the recipe gives epochs" in shown["the"]
 
 
 def test_a_run_does_not_go_on_with_tokens_of_another_tokenizer(

@@ -219,7 +219,7 @@ def test_a_dry_run_writes_nothing(workdir: Workdir, module: str, verb: str) -> N
 
 def test_a_stage_that_is_done_has_nothing_to_submit(workdir: Workdir) -> None:
     done(workdir, "jobs.download", "run")
-    assert done(workdir, "jobs.download", "submit") == "nothing to submit: all is done\n"
+    assert done(workdir, "jobs.download", "submit") == "nothing to submit: everything is done\n"
 
 
 def test_running_a_stage_on_a_cluster_says_to_submit(workdir: Workdir) -> None:

@@ -176,7 +176,7 @@ def test_without_a_workspace_all_below_work_are_listed(workdir: Workdir) -> None
     assert "work/small/runs/small" in run("jobs.list", cwd=here).stdout
     elsewhere = run("jobs.list", str(workdir.folder))
     assert elsewhere.returncode == 2
-    assert "is no workspace, it has no folder runs" in elsewhere.stderr
+    assert "not a workspace, it has no folder runs" in elsewhere.stderr
 
 
 def test_the_files_that_have_a_name_are_listed_and_found(tmp_path: Path) -> None:

@@ -197,12 +197,12 @@ torch.cuda.is_available = lambda: True
 torch.cuda.device_count = lambda: 1
 import torch.distributed as dist
 from kit.config.recipe import Recipe
-from kit.data.tokens import Vocabulary
+from kit.data.tokens import TokenizerInfo
 from kit.training.device import Device
 from kit.training.engine import Engine
 dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
 recipe = Recipe.model_validate(json.loads(sys.argv[1]))
-engine = Engine(recipe, Device("cpu", 0), 1, Vocabulary(50, begin=1, end=2))
+engine = Engine(recipe, Device("cpu", 0), 1, TokenizerInfo(50, begin=1, end=2))
 loss = engine.micro_batch(torch.zeros(2, 17, dtype=torch.int64), 1, last=True)
 engine.update(lambda norm: True)
 import deepspeed

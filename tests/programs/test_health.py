@@ -28,7 +28,7 @@ watchdog.begin("step 8")
 if sys.argv[2] == "hang":
     wait_for_ever()
 time.sleep(2)
-watchdog.rest()
+watchdog.disarm()
 print("left in peace")
 """
 

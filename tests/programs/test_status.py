@@ -220,7 +220,7 @@ def test_bad_input_is_told_before_anything_is_made(
     workdir: Workdir, module: str, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = files_of(workdir.folder)
-    pick = workdir.recipe().tokenizer.vocabularies()[0].name
+    pick = workdir.recipe().tokenizer.specs()[0].name
     placed = {"RECIPE": str(workdir.recipe_file), "PICK": pick}
     given = [placed.get(one, one) for one in arguments]
     found = ask(module, *given)

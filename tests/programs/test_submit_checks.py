@@ -42,7 +42,8 @@ TOLD = [
     "  training.global_batch=8 is no multiple of micro_batch x ranks = 2 x 3; change one of the three",
     "  training.gradient_dtype=bf16: gradients of training.precision=fp32 are accumulated in fp32 or fp32; "
     "give one of them",
-    "  training.warmup_steps=11: the run ends before, at step 10; lower it, or raise training.steps",
+    "  training.warmup_steps=11: the run ends before the warm-up does, at step 10; lower it, or raise "
+    "training.steps",
 ]
 
 
@@ -114,7 +115,7 @@ def test_steps_and_blocks_are_known_once_the_tokens_are_there(tokens: Path) -> N
     epoch = (here, "training.steps=null", "training.epochs=0.5")
     assert problems(here) == problems(*epoch) == []
     (line,) = problems(*epoch, "training.warmup_steps=5000")
-    assert "the run ends before, at step " in line
+    assert "the run ends before the warm-up does, at step " in line
     assert line.endswith("; lower it, or raise training.epochs")
     lines = problems(here, "model.n_positions=100000")
     assert ["no block of" in line for line in lines] == [True, True]
@@ -158,5 +159,5 @@ def test_checkpoints_that_no_disk_here_can_hold(tmp_path: Path) -> None:
     line = submit_checks.little_room(load(DEMO, [f"workspace={tmp_path / 'not' / 'yet'}", *wide]))
     assert line is not None
     assert line.startswith(f"{tmp_path}: ")
-    assert "101 checkpoints take " in line
+    assert "101 checkpoints need " in line
     assert submit_checks.little_room(load(DEMO, [f"workspace={tmp_path}"])) is None

@@ -40,7 +40,7 @@ from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
 from kit.tokenizer import assemble, candidates
 recipe = read_resolved(Path(sys.argv[1]), Recipe)
-for vocabulary in recipe.tokenizer.vocabularies():
+for vocabulary in recipe.tokenizer.specs():
     folder = Path(sys.argv[2]) / vocabulary.name
     folder.mkdir(parents=True)
     assemble.save(candidates.train(recipe, vocabulary), folder)
@@ -100,7 +100,7 @@ def test_this_text_gives_this_tokenizer(
     recipe = load_recipe(
         root / "configs/demo.yaml", ["tokenizer.vocab_size=1200", "tokenizer.candidates=[]"]
     )
-    (vocabulary,) = recipe.tokenizer.vocabularies()
+    (vocabulary,) = recipe.tokenizer.specs()
     huggingface.save(bpe.train(counts.chunks(web_words), vocabulary, 2), tmp_path)
     assert file_hash(tmp_path / huggingface.FILE)[:16] == "91d1a699db66f363", (
         "another tokenizer from the same words: raise TOKENIZER_VERSION in kit/data/tokens.py, then this "
@@ -169,7 +169,9 @@ def test_a_pick_is_refused_while_a_run_is_trained_on_the_tokenizer(
     write_json(made.workspace.run(name).attempt(1).start, {"from_step": 0})
     found = made.run("jobs.tokenizer", "run", str(made.recipe_file), LIST, "--pick", NAMES[2])
     assert found.returncode == 2
-    assert f"tokenizer would be made anew, and {name}, which is not finished" in found.stderr
+    assert (
+        f"this would rebuild tokenizer, and the unfinished run {name} trains on it" in found.stderr
+    )
     assert not made.workspace.pick.exists()
     assert census(units_of(selection, made.recipe(LIST)))["done"] == 1
 

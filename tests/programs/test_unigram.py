@@ -31,9 +31,9 @@ CORPUS = Corpus(
 TRAIN = """
 import sys
 from pathlib import Path
-from kit.config.tokenizer import Vocabulary
+from kit.config.tokenizer import TokenizerSpec
 from kit.tokenizer import assemble, counts, unigram
-vocabulary = Vocabulary(algorithm="unigram", vocab_size=1200, limit_alphabet=300)
+vocabulary = TokenizerSpec(algorithm="unigram", vocab_size=1200, limit_alphabet=300)
 assemble.save(unigram.train(counts.read(Path(sys.argv[1])), vocabulary), Path(sys.argv[2]))
 """
 

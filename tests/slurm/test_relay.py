@@ -170,7 +170,7 @@ def test_a_mistake_in_a_job_ends_the_chain_and_is_not_retried(slurm: Slurm, tmp_
     assert any(failed["reason"] in line for line in failed["tail"])
     assert failed["log"].endswith(f"{jobs['candidates']}_0_log.out")
     assert {stages[name]["state"] for name in ("train", "evaluate")} == {"cancelled"}
-    assert "candidates did not end well before it" in stages["train"]["reason"]
+    assert "candidates, before it, did not succeed" in stages["train"]["reason"]
     assert "jobs.pipeline submit" in failed["next"]
 
 

@@ -94,7 +94,7 @@ def test_what_is_so_already_is_not_on_record(
 ) -> None:
     amend(submitted, "training.steps=10")
     assert amendments.recorded(submitted) == NO_ROWS
-    assert "nothing to amend" in capsys.readouterr().out
+    assert "nothing to change" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

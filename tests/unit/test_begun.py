@@ -67,8 +67,11 @@ def test_a_command_for_a_begun_run_with_other_settings_is_refused(
 
 
 def test_the_same_recipe_is_what_it_was(workdir: Workdir, finished: Run) -> None:
-    assert said(train.app, "submit", str(workdir.recipe_file)) == "nothing to submit: all is done\n"
-    assert "all is done" in said(train.app, "submit", str(finished.root))
+    assert (
+        said(train.app, "submit", str(workdir.recipe_file))
+        == "nothing to submit: everything is done\n"
+    )
+    assert "everything is done" in said(train.app, "submit", str(finished.root))
 
 
 def test_what_may_be_amended_says_how(workdir: Workdir, finished: Run) -> None:
@@ -84,7 +87,7 @@ def test_what_may_be_amended_says_how(workdir: Workdir, finished: Run) -> None:
     assert "training.validate_every: 5 -> 2" in said(train.app, "amend", str(finished.root), *given)
     # Amended, the unchanged file and the changed one are the run's.
     for more in ((), changes):
-        assert "all is done" in said(train.app, "submit", str(workdir.recipe_file), *more)
+        assert "everything is done" in said(train.app, "submit", str(workdir.recipe_file), *more)
 
 
 def test_the_name_to_give_is_one_that_is_free_and_a_corpus_wants_a_workspace(
@@ -106,8 +109,8 @@ def test_a_status_says_what_differs(workdir: Workdir, finished: Run, app: typer.
     asked = ("status", str(workdir.recipe_file), "training.learning_rate=5e-4", "--json")
     done = CliRunner().invoke(app, asked, catch_exceptions=False)
     assert done.stderr == (
-        f"warning: {finished.root}: was begun with another recipe (training.learning_rate: 0.001 -> "
-        "0.0005); shown is that run\n"
+        f"warning: {finished.root}: started with a different recipe (training.learning_rate: 0.001 -> "
+        "0.0005); showing the run's own\n"
     )
     found = json.loads(done.stdout)
     assert found["differs"] == ["training.learning_rate: 0.001 -> 0.0005"]

@@ -59,12 +59,12 @@ def given(workdir: Workdir, run: Run, *overrides: str, step: int = 5) -> Run:
 def test_a_job_keeps_the_checkpoint_that_its_run_removes(workdir: Workdir, run: Run) -> None:
     job = given(workdir, run)
     shutil.rmtree(run.checkpoint(5, 1))
-    found = source.of(job)
+    found = source.source_of(job)
     assert found.checkpoint.problem() is None
     assert (found.run, found.place) == (run, run.at(5))
-    source.let_go(job)
+    source.remove_links(job)
     with pytest.raises(CheckpointError, match=r"weights.pt is missing; take another --step"):
-        source.require_files(source.of(job))
+        source.require_files(source.source_of(job))
 
 
 def test_the_moment_tells_how_far_training_had_come(workdir: Workdir, run: Run) -> None:
@@ -100,7 +100,7 @@ def test_a_checkpoint_made_again_after_a_rollback_is_taken_in_place_of_the_old_o
     fresh = add_checkpoint(run, 5, 2)
     assert checkpoint_jobs.state("evaluate", resolve.load(workdir.recipe_file), 5) == "stale"
     assert given(workdir, run) == job
-    assert source.of(job).checkpoint.folder.name == fresh.name
+    assert source.source_of(job).checkpoint.folder.name == fresh.name
 
 
 def test_the_code_of_all_jobs_is_one_copy_and_the_runs_own_is_not_touched(

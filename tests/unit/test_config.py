@@ -249,7 +249,7 @@ def test_a_key_stands_in_a_file_once(workdir: Workdir) -> None:
 def test_an_element_of_a_list_is_overridden_by_its_index(workdir: Workdir) -> None:
     change(workdir, "tokenizer.candidates", [{"vocab_size": 900}, {"spaces": "article"}])
     recipe = workdir.recipe("tokenizer.candidates.1.vocab_size=4000", "release.prompts.0=駅伝")
-    assert [v.name for v in recipe.tokenizer.vocabularies()] == [
+    assert [v.name for v in recipe.tokenizer.specs()] == [
         "bpe-900-8000-lossless", "bpe-4000-8000-article",
     ]  # fmt: skip
     assert recipe.release.prompts == ["駅伝"]
@@ -459,10 +459,10 @@ def test_a_mistake_within_a_list_or_an_optional_section_is_told(
 
 def test_candidates_are_the_section_but_for_what_they_name(workdir: Workdir) -> None:
     recipe = workdir.recipe("tokenizer.candidates=[{vocab_size: 900}, {spaces: article}, {}]")
-    assert [vocabulary.name for vocabulary in recipe.tokenizer.vocabularies()] == [
+    assert [vocabulary.name for vocabulary in recipe.tokenizer.specs()] == [
         "bpe-900-8000-lossless", "bpe-1200-8000-article", "bpe-1200-8000-lossless",
     ]  # fmt: skip
-    assert len(workdir.recipe().tokenizer.vocabularies()) == 1
+    assert len(workdir.recipe().tokenizer.specs()) == 1
 
 
 def test_an_unknown_key_of_a_cluster_override_is_answered_as_it_was_typed(workdir: Workdir) -> None:

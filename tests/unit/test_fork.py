@@ -145,7 +145,7 @@ def test_a_fork_that_fails_half_way_is_not_there(
 )  # fmt: skip
 def test_what_the_checkpoint_was_made_with_stays(parent: Run, change: str) -> None:
     key = change.split("=", maxsplit=1)[0]
-    with pytest.raises(ConfigError, match=f"^{key}: stays as it is in a fork"):
+    with pytest.raises(ConfigError, match=f"^{key}: cannot change in a fork"):
         fork(parent, 5, "name=on", change)
 
 

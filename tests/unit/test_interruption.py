@@ -33,7 +33,7 @@ def stop_monitor(run: Run, interruption: Interruption) -> StopMonitor:
 
 
 def seen(run: Run, interruption: Interruption, needed: float = 0.0) -> Reason:
-    stop_monitor(run, interruption).look(lambda: needed)
+    stop_monitor(run, interruption).poll(lambda: needed)
     return Reason(interruption.received)
 
 
@@ -61,12 +61,12 @@ def test_only_a_user_and_a_newer_attempt_end_a_run_for_good() -> None:
 
 def test_rank_0_looks_once_a_second(run: Run, interruption: Interruption) -> None:
     watch = stop_monitor(run, interruption)
-    watch.look(lambda: 0.0)
+    watch.poll(lambda: 0.0)
     run.stop.touch()
-    watch.look(lambda: 0.0)
+    watch.poll(lambda: 0.0)
     assert interruption.received is Reason.NONE
     watch._looked -= 1.0
-    watch.look(lambda: 0.0)
+    watch.poll(lambda: 0.0)
     assert interruption.received is Reason.STOP_FILE
 
 

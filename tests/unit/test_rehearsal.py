@@ -145,7 +145,7 @@ def test_an_earlier_rehearsal_is_replaced(run: Run) -> None:
 
 def test_a_run_that_is_no_rehearsal_is_not_replaced(run: Run) -> None:
     directory.identify(run, "small-rehearsal")
-    with pytest.raises(RunError, match="is no rehearsal"):
+    with pytest.raises(RunError, match="not a rehearsal"):
         rehearsal.replace(run)
     assert run.identity.is_file()
 

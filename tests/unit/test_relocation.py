@@ -122,7 +122,7 @@ def test_another_text_in_the_place_of_the_first_is_refused(made: Run, workdir: W
     other.write_bytes(gzip.compress(b"not the text that was cut\n"))
     project = resolve.load(made.root, [f"corpus.sources.web.location={other}"])
     for stages in (STAGES[:1], (TRAIN,)):
-        with pytest.raises(RunError, match="of another size or time"):
+        with pytest.raises(RunError, match="its size or modification time"):
             ensure_inputs_free(project, stages)
 
 

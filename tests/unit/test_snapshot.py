@@ -76,7 +76,7 @@ def test_hang_mistake_and_decisions_are_in_it(run: Run) -> None:
 
 def test_why_training_stopped_by_the_decision_else_by_its_end_else_by_nothing(run: Run) -> None:
     (run.attempt(1).root).mkdir(parents=True)
-    assert snapshot(run).stopped == "it ended without a word"
+    assert snapshot(run).stopped == "it ended without recording a reason (killed?)"
     attempt(run, 1, 0, range(1, 3), outcome="interrupted", reason="SIGTERM", step=2)
     assert snapshot(run).stopped == "interrupted (SIGTERM)"
     decisions.record(run, "17.0", "train", Decision(False, "stopped: STOP file"))

@@ -85,7 +85,7 @@ def test_a_task_that_failed_for_good_names_its_unit_its_log_and_the_last_lines(r
     after = found["tokenizer"]
     assert (after.state, after.since) == ("cancelled", 9.0)
     assert after.reason == (
-        "preprocess did not end well before it (Slurm: CANCELLED, DependencyNeverSatisfied)"
+        "preprocess, before it, did not succeed (Slurm: CANCELLED, DependencyNeverSatisfied)"
     )
 
 
@@ -114,7 +114,7 @@ def test_a_job_in_the_queue_or_at_work_says_since_when(run: Run) -> None:
     )
     found = stand(on_slurm(run, *queue))
     assert (found["preprocess"].state, found["preprocess"].since) == ("running", 5.0)
-    assert found["preprocess"].reason == "at work, tasks that wait: Slurm: Resources"
+    assert found["preprocess"].reason == "running, other tasks are pending: Slurm: Resources"
     after = found["tokenizer"]
     assert (after.state, after.reason, after.since) == ("queued", "Slurm: Dependency", 2.0)
 
@@ -122,8 +122,8 @@ def test_a_job_in_the_queue_or_at_work_says_since_when(run: Run) -> None:
 def test_a_chain_that_slurm_has_forgotten_was_cancelled_before_it_began(run: Run) -> None:
     found = stand(on_slurm(run), preprocess=NONE)
     assert found["preprocess"].state == "cancelled"
-    assert "gone from Slurm's queue before it began" in str(found["preprocess"].reason)
-    assert found["tokenizer"].reason == "preprocess did not end well before it"
+    assert "left Slurm's queue before it started" in str(found["preprocess"].reason)
+    assert found["tokenizer"].reason == "preprocess, before it, did not succeed"
 
 
 def test_a_job_that_ended_well_says_nothing_of_what_became_stale_since(run: Run) -> None:

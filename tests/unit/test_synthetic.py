@@ -59,7 +59,7 @@ def test_an_earlier_rehearsals_are_removed_and_another_folder_is_not(recipe: Rec
     synthetic.remove(place)
     assert not place.root.exists()
     place.root.mkdir()
-    with pytest.raises(RunError, match="holds no synthetic tokens"):
+    with pytest.raises(RunError, match="does not hold synthetic tokens"):
         synthetic.remove(place)
     assert place.root.is_dir()
 
