@@ -140,9 +140,9 @@ def test_what_a_server_missed_is_sent_to_the_next(
 
 
 def test_a_server_that_is_away_neither_ends_nor_holds_up_an_attempt_and_misses_nothing(
-    told: Run, store: Recipe, desk: Desk
+    told: Run, store: Recipe, workdir: Workdir
 ) -> None:
-    publisher = mlflow.Publisher(told, desk.recipe("tracking.mlflow=http://127.0.0.1:9"))
+    publisher = mlflow.Publisher(told, workdir.recipe("tracking.mlflow=http://127.0.0.1:9"))
     attempt(told, 1, range(1, 6))
     for row in ledger.rows(told.attempt(1)):
         publisher.add(row)
