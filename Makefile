@@ -7,11 +7,12 @@
 # make mlflow     MLflow's page over the demo's workspace; STORE=sqlite:///PATH/mlflow.db takes another's
 # make chaos      a run interrupted fifty times at random, held against one that was not; SEED=n, WHERE=--slurm
 # make bench      speeds, as ratios against what one would use instead; DUMP=path of a text or dump
+# make pictures   the pictures of the README, from the workspace of a finished demo
 # make reference  docs/recipes.md and the schemas in configs/ anew, after a key has changed
 # make wheel      the package, into dist/
 # make lock       the newest versions that pyproject.toml allows
 # make clean      removes the environments, what was built, and work/
-# The first of them installs what it needs into .venv; TORCH_INDEX=URL takes torch from there (see the README).
+# The first of them installs what it needs into .venv; TORCH_INDEX=URL takes torch from there (see docs/install.md).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -24,7 +25,7 @@ TORCH_INDEX ?=
 BENCHMARKS := $(notdir $(basename $(shell grep -l __main__ tests/benchmarks/*.py)))
 DEMO := $(if $(DUMP),name=demo-dump workspace=work/demo-dump corpus.sources.jawiki.location=$(DUMP) corpus.unit_mb=0.5)
 
-.PHONY: help demo test slurm besides-slurm unit test-long chaos bench lint reference wheel lock mlflow clean
+.PHONY: help demo test slurm besides-slurm unit test-long chaos bench lint pictures reference wheel lock mlflow clean
 
 help:
 	@sed -n '/^PYTHON/q; s/^# //p' Makefile
@@ -108,6 +109,9 @@ $(VENV)-dev/installed $(VENV)-bench/installed $(VENV)-mlflow/installed: $(VENV)/
 	$(call quietly,installing into $(@D),$(BIN)/python -m pip --python $(@D)/bin/python install --disable-pip-version-check --no-compile $(EXTRA))
 	$(call quietly,compiling it,$(BIN)/python $(COMPILE) $(@D)/lib || true)
 	@touch $@
+
+pictures: $(VENV)-dev/installed
+	$(VENV)-dev/bin/python docs/pictures/make.py
 
 EXPLAIN := $(BIN)/python -m jobs.pipeline explain
 reference: $(VENV)/installed

@@ -81,7 +81,7 @@ def check(precision: str, gpus: int) -> None:
     A CPU build of torch, a driver that is missing or too old, too few GPUs, one that torch was not
     built for, or that lacks bf16: each would otherwise end as a crash, and be tried again.
     """
-    remedy = "see 'A machine with a GPU' in the README"
+    remedy = "see docs/install.md"
     if torch.version.cuda is None:
         raise ConfigError(
             f"device: cuda: torch {torch.__version__} is built for the CPU; install a CUDA build, {remedy}"

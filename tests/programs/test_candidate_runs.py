@@ -209,7 +209,7 @@ def test_nothing_is_published_where_mlflow_is_off(workdir: Workdir, plot: Path) 
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Any:
-    """Starts `mlflow server` on a sqlite file of a folder, as the README says; returns its URL."""
+    """Starts `mlflow server` on a sqlite file of a folder, as docs/watching.md says; returns its URL."""
     if importlib.util.find_spec("mlflow.server.fastapi_app") is None:
         pytest.skip("the extra `mlflow` is not installed")
     servers = []

@@ -19,7 +19,7 @@ from tests.speed import LONG
 if TYPE_CHECKING:
     from tests.conftest import Workdir
 
-BOUND = 500  # MB, as the README says; about a hundred more than was ever seen
+BOUND = 500  # MB, as docs/corpus.md says; about a hundred more than was ever seen
 # The peak of Python with these arguments, KiB. It is started from a small process: a child's peak is
 # never told as less than what its parent holds when it starts it.
 PEAK = """

@@ -139,6 +139,19 @@ def test_what_a_server_missed_is_sent_to_the_next(
     assert [step for step, _ in metrics["train/loss"]] == [1, 2, 3, 4, 5]
 
 
+def test_a_server_that_is_away_neither_ends_nor_holds_up_an_attempt_and_misses_nothing(
+    told: Run, store: Recipe, workdir: Workdir
+) -> None:
+    publisher = mlflow.Publisher(told, workdir.recipe("tracking.mlflow=http://127.0.0.1:9"))
+    attempt(told, 1, range(1, 6))
+    for row in ledger.rows(told.attempt(1)):
+        publisher.add(row)
+    assert publisher.close("SCHEDULED", patience=patience(60))
+    assert mlflow.publish(told, store, "FINISHED") is None
+    _, metrics = shown_by_mlflow(store)
+    assert [step for step, _ in metrics["train/loss"]] == [1, 2, 3, 4, 5]
+
+
 def test_a_publisher_sends_what_is_left_when_it_is_closed(told: Run, store: Recipe) -> None:
     publisher = mlflow.Publisher(told, store)
     attempt(told, 1, range(1, 6))
