@@ -35,7 +35,7 @@ class JobStatus:
     """The status of a job, finished or not."""
 
     state: State
-    reason: str
+    reason: str | None  # None: the state says it all
     since: float | None = None  # Unix time
     job: str | None = None  # `job 17_1`, `process 123`
     log: Path | None = None
@@ -117,12 +117,14 @@ def _alive(submission: Submission, name: str, alive: Sequence[Element]) -> JobSt
     ended = _recorded(submission, name, submission.time)
     row = _last_decision(submission, name, submission.time)
     if running:
-        reason = task.state.lower()
+        remarks = [task.state.lower()] if task.state != "RUNNING" else []
         if pending:
-            reason += f", other tasks are pending: Slurm: {pending[0].reason}"
+            remarks.append(f"other tasks are pending: Slurm: {pending[0].reason}")
         if ended:
-            reason += f"; a task has {ended.state}: {ended.reason}"
-        return JobStatus("running", reason, task.started, f"job {task.job}", log)
+            remarks.append(f"a task has {ended.state}: {ended.reason}")
+        return JobStatus(
+            "running", "; ".join(remarks) or None, task.started, f"job {task.job}", log
+        )
     reason = f"Slurm: {task.reason}"
     if row and row["requeued"]:
         reason = f"requeued after {row['reason']}; {reason}"
@@ -162,7 +164,7 @@ def _on_this_machine(submission: Submission, name: str, before: str | None) -> J
         return JobStatus("queued", "its process is starting", submission.time, process)
     log = logs.newest(submission.seen.run.job_logs(name), since=started or 0.0)
     if alive:
-        return JobStatus("running", "running", started, process, log)
+        return JobStatus("running", None, started, process, log)
     if recorded := _recorded(submission, name, submission.time):
         return replace(recorded, log=recorded.log or log)
     if supervisor is None:

@@ -387,7 +387,7 @@ def test_an_amended_end_is_told_before_and_after(
         "learning rate of the last step: 0 at step 10 -> 0 at step 905",
     ]
     said, dates = lines[4].split(": ", 1)
-    assert said == "arrival, at 2 s a step"
+    assert said == "arrival, at 2 s per step"
     one, other = (time.strptime(date, "%Y-%m-%d %H:%M %Z") for date in dates.split(" -> "))
     assert time.mktime(one) == pytest.approx(began + 10, abs=61)
     assert time.mktime(other) == pytest.approx(began + 1800, abs=61)
@@ -456,7 +456,7 @@ def test_a_finished_run_is_not_trained_on_at_a_rate_of_zero(submitted: Run) -> N
     trained(submitted, 10)
     assert refused(submitted, "training.steps=30").startswith(
         "training.steps=30: the learning rate has come down to 0 at step 10, and steps at 0 would train "
-        "nothing; give --schedule anew"
+        "nothing; let the learning rate jump with `--schedule anew`"
     )
 
 

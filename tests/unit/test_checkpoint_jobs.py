@@ -63,7 +63,7 @@ def test_a_job_keeps_the_checkpoint_that_its_run_removes(workdir: Workdir, run: 
     assert found.checkpoint.problem() is None
     assert (found.run, found.place) == (run, run.at(5))
     source.remove_links(job)
-    with pytest.raises(CheckpointError, match=r"weights.pt is missing; take another --step"):
+    with pytest.raises(CheckpointError, match=r"weights.pt is missing; give another --step"):
         source.require_files(source.source_of(job))
 
 
@@ -156,5 +156,7 @@ def test_what_a_fork_was_begun_from_is_made_of_its_parent(workdir: Workdir, run:
     add_checkpoint(run, 4, 0)
     write_json(run.attempt(1).start, {"from_step": 4})
     write_json(run.origin, {"run": "parent", "step": 4})
-    with pytest.raises(CheckpointError, match=r"--step 4: .* begun from; give parent, or a later"):
+    with pytest.raises(
+        CheckpointError, match=r"--step 4: .* forked from it; name the run parent, or a later"
+    ):
         checkpoint_jobs.state("evaluate", resolve.load(workdir.recipe_file), 4)

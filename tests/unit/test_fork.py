@@ -218,9 +218,9 @@ def test_a_decayed_branch_ends_after_so_many_steps(
 @pytest.mark.parametrize(
     ("changes", "options", "said"),
     [
-        (["training.steps=30"], {}, "leave training.steps out"),
-        (["training.learning_rate=1"], {}, "leave training.learning_rate out"),
-        ([], {"schedule": "anew"}, "leave --schedule anew out"),
+        (["training.steps=30"], {}, "remove training.steps, or"),
+        (["training.learning_rate=1"], {}, "remove training.learning_rate, or"),
+        ([], {"schedule": "anew"}, "remove --schedule anew, or"),
     ],
 )
 def test_what_contradicts_a_decayed_branch_is_refused(

@@ -104,7 +104,7 @@ def test_a_report_is_printed_with_its_units(
     rehearsal.show(report)
     lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines() if line)
     assert lines["attempts"] == "5, of 1,440 minutes each"
-    assert lines["memory"] == "3 MB of a rank at its peak"
+    assert lines["memory"] == "3 MB per rank at its peak"
     assert lines["takes"].startswith("4 d 9 h, ")
     assert lines["disk"].startswith("6 GB for 5 checkpoints")
 
@@ -127,7 +127,7 @@ def test_a_limit_too_short_for_a_start_and_a_save_gets_nowhere(
     report = rehearsal.report(run, project.recipe, project.cluster)
     assert report["whole"]["attempts"] is None
     rehearsal.show(report)
-    assert "none comes far enough, of 1 minute each" in capsys.readouterr().out
+    assert "none can finish its start and a save within 1 minute" in capsys.readouterr().out
 
 
 def test_attempts_too_short_to_measure_are_said_to_be(workdir: Workdir, run: Run) -> None:

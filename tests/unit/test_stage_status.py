@@ -114,7 +114,7 @@ def test_a_job_in_the_queue_or_at_work_says_since_when(run: Run) -> None:
     )
     found = stand(on_slurm(run, *queue))
     assert (found["preprocess"].state, found["preprocess"].since) == ("running", 5.0)
-    assert found["preprocess"].reason == "running, other tasks are pending: Slurm: Resources"
+    assert found["preprocess"].reason == "other tasks are pending: Slurm: Resources"
     after = found["tokenizer"]
     assert (after.state, after.reason, after.since) == ("queued", "Slurm: Dependency", 2.0)
 
@@ -138,7 +138,7 @@ def test_a_job_that_ended_well_says_nothing_of_what_became_stale_since(run: Run)
     (run.job_logs("preprocess") / "18_1_0_result.pkl").unlink()
     ended = stand(on_slurm(run))["preprocess"]
     assert (ended.state, ended.job) == ("failed", "job 18")
-    assert "without a word" in str(ended.reason)
+    assert "without recording a reason" in str(ended.reason)
 
 
 def test_a_job_of_another_number_is_not_taken_for_it(run: Run) -> None:

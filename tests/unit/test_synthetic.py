@@ -55,7 +55,7 @@ def test_no_recipe_takes_them_for_its_own(workdir: Workdir, recipe: Recipe) -> N
 
 def test_an_earlier_rehearsals_are_removed_and_another_folder_is_not(recipe: Recipe) -> None:
     synthetic.make(synthetic.synthetic_recipe(recipe), steps=1, ranks=1)
-    place = synthetic.place(recipe)
+    place = synthetic.workspace_of(recipe)
     synthetic.remove(place)
     assert not place.root.exists()
     place.root.mkdir()
