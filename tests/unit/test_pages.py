@@ -116,11 +116,18 @@ def test_the_page_on_the_design_names_files_that_are_there() -> None:
 
 def test_every_message_of_the_page_on_trouble_is_one_of_the_code() -> None:
     said = [*messages()]
-    quoted = [
-        line.split("`")[1] for line in page("troubleshooting.md").splitlines() if line[:3] == "| `"
-    ]
-    assert len(quoted) > 80
-    assert [one for one in quoted if not any(is_part(one, text) for text in said)] == []
+    found = quoted("troubleshooting.md")
+    assert len(found) > 80
+    assert [one for one in found if not any(is_part(one, text) for text in said)] == []
+
+
+def test_the_page_on_trouble_has_the_same_messages_in_japanese() -> None:
+    assert quoted("troubleshooting.ja.md") == quoted("troubleshooting.md")
+
+
+def quoted(name: str) -> list[str]:
+    """The messages in the first column of a page's tables."""
+    return [line.split("`")[1] for line in page(name).splitlines() if line[:3] == "| `"]
 
 
 def messages() -> Iterator[str]:
