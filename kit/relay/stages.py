@@ -105,14 +105,15 @@ def _pass_over_corpus(name: str) -> Stage:
     )
 
 
+DOWNLOAD = Stage(
+    "download",
+    "kit.corpus.download",
+    tasks=lambda recipe: len(recipe.corpus.sources),
+    resources="network",
+)
 TRAIN = Stage("train", "kit.training.attempt", of_run=True, resources="training")
 STAGES = (
-    Stage(
-        "download",
-        "kit.corpus.download",
-        tasks=lambda recipe: len(recipe.corpus.sources),
-        resources="network",
-    ),
+    DOWNLOAD,
     _pass_over_corpus("fingerprint"),
     _pass_over_corpus("deduplicate"),
     Stage(

@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit.errors import ConfigError, InputError, RunError
+from kit.errors import ConfigError, InputError, RunError, StageError
 from kit.output import log, quantities
 from kit.output.interrupt import keeping
-from kit.relay.stages import TRAIN, tally
+from kit.relay.stages import DOWNLOAD, TRAIN, tally
 from kit.store.paths import MANIFEST
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def run_here(
         raise ConfigError(f"cluster {cluster.name}: run is for this machine; use submit")
     ensure_idle(run)
     ensure_inputs_free(project, stages)
+    _refuse_changed_sources(project, stages[0])
     _look_ahead(project, stages)
     refuse_early(project, stages[0])
     if in_process:
@@ -84,6 +85,7 @@ def submit(
     run, queue = project.run, scheduler.of(project.cluster)
     ensure_idle(run)
     ensure_inputs_free(project, stages)
+    _refuse_changed_sources(project, stages[0])
     unfinished = to_do(project, stages)
     if not unfinished:
         say("nothing to submit: everything is done")
@@ -146,10 +148,25 @@ def refuse_early(project: Project, stage: Stage) -> None:
     """Raise StageError, CheckpointError or InputError if the input of a stage is not ready."""
     from kit.data import tokens
 
+    run, recipe = project.run, project.recipe
     if stage is TRAIN:
-        tokens.complete(project.recipe)
+        tokens.complete(recipe)
     else:
-        stage.units(project.run, project.recipe)
+        stage.units(run, recipe)
+
+
+def _refuse_changed_sources(project: Project, stage: Stage) -> None:
+    """Raise StageError if preprocess would use units that download cut from other sources.
+
+    Download's manifest lists them, whatever the recipe says by now.
+    """
+    if stage.command != "preprocess":
+        return
+    with contextlib.suppress(InputError):  # missing: the stage that needs it says so
+        if DOWNLOAD.census(project.run, project.recipe).get("stale"):
+            raise StageError(
+                "corpus.sources: changed since the texts were cut; run jobs.download first"
+            )
 
 
 def ensure_inputs_free(project: Project, stages: Sequence[Stage]) -> None:

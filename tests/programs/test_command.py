@@ -222,6 +222,17 @@ def test_a_stage_that_is_done_has_nothing_to_submit(workdir: Workdir) -> None:
     assert done(workdir, "jobs.download", "submit") == "nothing to submit: everything is done\n"
 
 
+@pytest.mark.parametrize("verb", ["run", "submit"])
+def test_texts_that_were_cut_by_another_recipe_are_not_preprocessed(
+    workdir: Workdir, verb: str
+) -> None:
+    done(workdir, "jobs.download", "run")
+    line = refused(workdir, "jobs.preprocess", verb, "corpus.unit_mb=0.001")
+    assert (
+        line == "error: corpus.sources: changed since the texts were cut; run jobs.download first"
+    )
+
+
 def test_running_a_stage_on_a_cluster_says_to_submit(workdir: Workdir) -> None:
     cluster = {"name": "far", "kind": "slurm", "training": {"ranks_per_node": 2}}
     path = workdir.write("far.yaml", cluster)
