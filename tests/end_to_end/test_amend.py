@@ -18,7 +18,8 @@ from kit.store.units import make_units
 from kit.tokenizer import encode, selection
 from kit.tracking import ledger
 from tests.conftest import units_of
-from tests.relay import DEMO, TINY, command, curve, final_files, log_of
+from tests.relay import DEMO, TINY, curve, final_files, log_of
+from tests.warm import command
 
 from .conftest import ALONE
 
