@@ -228,7 +228,7 @@ def test_a_run_does_not_go_on_with_tokens_of_another_tokenizer(
 ) -> None:
     recipe = read_resolved(parent.recipe, Recipe)
     workspace = Workspace(Path(recipe.workspace))
-    names = {vocabulary.name for vocabulary in recipe.tokenizer.vocabularies()}
+    names = {vocabulary.name for vocabulary in recipe.tokenizer.specs()}
     (other,) = names - {read_json(workspace.tokenizer / "manifest.json")["candidate"]}
     assert "tokenizer would be made anew" in command(
         "tokenizer", "run", *arguments, "--pick", other, code=2
