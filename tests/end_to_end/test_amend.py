@@ -230,7 +230,7 @@ def test_a_run_does_not_go_on_with_tokens_of_another_tokenizer(
     workspace = Workspace(Path(recipe.workspace))
     names = {vocabulary.name for vocabulary in recipe.tokenizer.specs()}
     (other,) = names - {read_json(workspace.tokenizer / "manifest.json")["candidate"]}
-    assert "tokenizer would be made anew" in command(
+    assert "this would rebuild tokenizer" in command(
         "tokenizer", "run", *arguments, "--pick", other, code=2
     )
     write_json(workspace.pick, {"candidate": other})  # by hand, it can be done

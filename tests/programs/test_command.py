@@ -292,7 +292,7 @@ def test_a_corpus_that_another_unfinished_run_is_trained_on_is_not_made_anew(
         "jobs.tokenizer", "run", str(workdir.recipe_file), "name=other", "tokenizer.min_frequency=3"
     )
     assert found.returncode == 2
-    assert "small, which is not finished, is trained on it" in found.stderr
+    assert "the unfinished run small trains on it" in found.stderr
     assert "tokenizer: 1 done" in done(workdir, "jobs.tokenizer", "status")
 
 
