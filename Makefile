@@ -65,7 +65,7 @@ bench: $(VENV)-bench/installed
 
 mlflow: $(VENV)-mlflow/installed
 	@echo "the training runs: http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning"
-	$(VENV)-mlflow/bin/python -m mlflow server --backend-store-uri "$$STORE"
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(VENV)-mlflow/bin/python -m mlflow server --backend-store-uri "$$STORE"
 
 lint: $(VENV)-dev/installed
 	$(VENV)-dev/bin/ruff check .

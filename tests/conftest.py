@@ -24,11 +24,13 @@ from kit.store.paths import Run, Workspace
 from kit.store.units import Unit, make_units
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import ModuleType
 
     from kit.config.recipe import Recipe
 
 from tests import relay
+from tests.server import BODY, Server, serving
 from tests.speed import VARIABLE, patience, speed
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -254,6 +256,20 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
             relay.make_tokens(fresh)
             fresh.rename(shared)
     return shared
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A server whose every file is `BODY`."""
+    with serving() as state:
+        state.body = BODY
+        yield state
+
+
+@pytest.fixture
+def fetched(tmp_path: Path) -> Path:
+    """Where a file is fetched to: nothing stands there yet, nor is there the folder."""
+    return tmp_path / "fetched" / "web.txt"
 
 
 @pytest.fixture

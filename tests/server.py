@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+BODY = b"".join(f"行 {number}\n\n".encode() for number in range(20_000))  # 200 kB
+
 
 @dataclass
 class Server:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import gc
 import importlib
 import json
 import math
@@ -28,6 +27,7 @@ from typing import TYPE_CHECKING
 from kit.cluster import entry, launch
 from kit.errors import Interrupted, JobFailed
 from kit.output import log
+from kit.run.environment import importing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -144,8 +144,8 @@ def main(replies: int) -> None:
     entry.end_with(int(os.environ["EKIDEN_SUPERVISOR"]))
     for line in sys.stdin:
         request = _Request(**json.loads(line))
-        _preload(request.module)
-        gc.freeze()  # no collection touches, and so copies, the pages that the forks share
+        with importing():  # frozen after it: no collection copies the pages that the forks share
+            _preload(request.module)
         if between := os.fork():
             os.waitpid(between, 0)
             continue

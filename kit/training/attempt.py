@@ -21,6 +21,7 @@ from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
 from kit.errors import ConfigError, Interrupted, JobFailed, TrainingStopped
 from kit.output import log
+from kit.run.environment import importing
 from kit.store import records
 from kit.store.files import write_json
 from kit.tracking import ledger
@@ -85,11 +86,13 @@ def work(run: Run, task: int, tasks: int) -> None:  # noqa: ARG001  one task of 
     if "torch" not in sys.modules:
         log.info("importing torch")
 
-    from kit.training.collectives import Collectives
-    from kit.training.context import Context
-    from kit.training.device import Device
-    from kit.training.health import Watchdog
-    from kit.training.loop import Loop
+    with importing():
+        from kit.training import engine
+        from kit.training.collectives import Collectives
+        from kit.training.context import Context
+        from kit.training.device import Device
+        from kit.training.health import Watchdog
+        from kit.training.loop import Loop
 
     device = Device(cluster.device, place.local_rank)
     device.check(recipe.training.precision)
@@ -102,6 +105,8 @@ def work(run: Run, task: int, tasks: int) -> None:  # noqa: ARG001  one task of 
         attempt.hang, place.job, place.rank, rules.hang_seconds, rules.start_seconds
     )
     collectives = Collectives.join(device.backend, store, place.rank, place.ranks, interruption)
+    with importing():
+        engine.preload(device.kind)
     with _memory_suffices(recipe, attempt, place):
         context = Context(run, recipe, cluster, attempt, device, collectives, watchdog)
         outcome = Loop(context).run()

@@ -258,11 +258,11 @@ def convert(state: Path, universal: Path) -> None:
         raise RuntimeError(f"{module}: {said[-1] if said else done.returncode}")
 
 
-def preload() -> None:
-    """Import what an engine on a CPU needs, and what torch's AdamW imports at its first step."""
+def preload(kind: str = "cpu") -> None:
+    """Import what an engine on such a device needs, and what torch's AdamW imports at its first step."""
     for name in ("transformers.models.gpt2.modeling_gpt2", "torch._dynamo"):
         importlib.import_module(name)
-    _import_deepspeed("cpu")
+    _import_deepspeed(kind)
 
 
 def weights(state: Path) -> dict[str, Tensor]:

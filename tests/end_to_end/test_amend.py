@@ -18,7 +18,8 @@ from kit.store.units import make_units
 from kit.tokenizer import encode, selection
 from kit.tracking import ledger
 from tests.conftest import units_of
-from tests.relay import DEMO, TINY, command, curve, final_files, log_of
+from tests.relay import DEMO, TINY, curve, final_files, log_of
+from tests.warm import command
 
 from .conftest import ALONE
 
@@ -227,9 +228,9 @@ def test_a_run_does_not_go_on_with_tokens_of_another_tokenizer(
 ) -> None:
     recipe = read_resolved(parent.recipe, Recipe)
     workspace = Workspace(Path(recipe.workspace))
-    names = {vocabulary.name for vocabulary in recipe.tokenizer.vocabularies()}
+    names = {vocabulary.name for vocabulary in recipe.tokenizer.specs()}
     (other,) = names - {read_json(workspace.tokenizer / "manifest.json")["candidate"]}
-    assert "tokenizer would be made anew" in command(
+    assert "this would rebuild tokenizer" in command(
         "tokenizer", "run", *arguments, "--pick", other, code=2
     )
     write_json(workspace.pick, {"candidate": other})  # by hand, it can be done
@@ -237,7 +238,9 @@ def test_a_run_does_not_go_on_with_tokens_of_another_tokenizer(
         make_units(module.__name__, units_of(module, recipe))
     command("train", "amend", str(parent.root), "training.steps=30")
     before = final_files(parent)
-    for job in ("train", "evaluate"):
-        said = command(job, "run", *arguments, code=2)
-        assert "was trained on other tokens than the workspace holds now" in said
+    for job, message in (
+        ("train", "was trained on other tokens than the workspace holds now"),
+        ("evaluate", "trained on tokens that the workspace no longer holds"),
+    ):
+        assert message in command(job, "run", *arguments, code=2)
     assert final_files(parent) == before

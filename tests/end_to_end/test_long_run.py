@@ -16,7 +16,8 @@ from kit.store.paths import Run, Workspace
 from kit.tracking import ledger
 from kit.training import checkpoint
 from tests.disk import fill, small_disk
-from tests.relay import DEMO, TINY, command, curve, final_files, wait_for_step, wait_until
+from tests.relay import DEMO, TINY, curve, final_files, wait_for_step, wait_until
+from tests.warm import command
 
 from .conftest import ALONE
 

@@ -209,7 +209,7 @@ def test_nothing_is_published_where_mlflow_is_off(workdir: Workdir, plot: Path) 
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Any:
-    """Starts `mlflow server` on a sqlite file of a folder, as docs/watching.md says; returns its URL."""
+    """Starts `mlflow server` on a sqlite file of a folder, as `make mlflow` does; returns its URL."""
     if importlib.util.find_spec("mlflow.server.fastapi_app") is None:
         pytest.skip("the extra `mlflow` is not installed")
     servers = []
@@ -224,6 +224,7 @@ def serve(tmp_path: Path) -> Any:
                     [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", port,
                      "--backend-store-uri", "sqlite:///mlflow.db"],
                     cwd=folder, stdout=log, stderr=log, start_new_session=True,
+                    env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
                 )
             )  # fmt: skip
         url = f"http://127.0.0.1:{port}"

@@ -58,8 +58,7 @@ def test_submit_sends_only_tasks_with_something_to_do(workdir: Workdir) -> None:
 
 
 def test_a_damaged_shard_is_found_by_verify_and_made_again(workdir: Workdir) -> None:
-    done(workdir, "jobs.download", "run")
-    done(workdir, "jobs.preprocess", "run")
+    workdir.make(workdir.recipe(), "preprocess")
     whole = shards_of(workdir)
     victim = next(workdir.workspace.root.glob("shards/*/train.txt.zst"))
     raw = bytearray(victim.read_bytes())
@@ -73,8 +72,7 @@ def test_a_damaged_shard_is_found_by_verify_and_made_again(workdir: Workdir) -> 
 
 def test_verify_finds_all_damage_at_once_also_behind_a_damaged_pass(workdir: Workdir) -> None:
     on = "corpus.filters.duplicates=true"
-    done(workdir, "jobs.download", "run", on)
-    done(workdir, "jobs.preprocess", "run", on)
+    workdir.make(workdir.recipe(on), "preprocess")
     whole = shards_of(workdir)
     victims = [
         next(path for path in sorted(workdir.workspace.root.glob(pattern)) if path.stat().st_size)
@@ -95,8 +93,7 @@ def test_a_list_of_duplicates_that_is_gone_or_cut_is_made_again(
     on = "corpus.filters.duplicates=true"
     text = workdir.web.read_text(encoding="utf-8")
     workdir.web.write_text(f"{text}\n{text}", encoding="utf-8")
-    done(workdir, "jobs.download", "run", on)
-    done(workdir, "jobs.preprocess", "run", on)
+    workdir.make(workdir.recipe(on), "preprocess")
     whole = shards_of(workdir)
     (victim,) = workdir.workspace.root.glob("duplicates/*/*.bin")
     if size is None:

@@ -26,6 +26,7 @@ from tests.relay import DEMO, command, copy_of, wait_for_step, wait_until
 from tests.speed import LONG
 
 from .trial import (
+    ALONE,
     PATIENCE,
     WHOLE,
     is_on_a_node,
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1800)]
 
-ALONE = "cluster.training.ranks_per_node=1"  # where nothing depends on two ranks agreeing
 # Small steps, and more of them than there is time for.
 ENDLESS = (
     "model.n_layer=1",

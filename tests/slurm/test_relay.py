@@ -27,7 +27,14 @@ from tests.relay import (
     wait_for_step,
 )
 from tests.slurm.conftest import WAITING
-from tests.slurm.trial import CLUSTER, PATIENCE, processes_of, submit, wait_for_checkpoint
+from tests.slurm.trial import (
+    ALONE,
+    CLUSTER,
+    PATIENCE,
+    processes_of,
+    submit,
+    wait_for_checkpoint,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -104,7 +111,7 @@ def test_a_relay_on_slurm_ends_in_a_model(preempted: tuple[Run, dict[str, str]])
 def test_a_killed_rank_costs_no_more_than_the_steps_since_the_last_checkpoint(
     slurm: Slurm, preempted: tuple[Run, dict[str, str]], workspace: Path
 ) -> None:
-    run, jobs = submit(workspace, *THIRTY_STEPS, "name=killed", job="train")
+    run, jobs = submit(workspace, *THIRTY_STEPS, ALONE, "name=killed", job="train")
     wait_for_checkpoint(run)
     slurm.run("scancel", "--signal=KILL", jobs["train"] + ".0")
     slurm.wait(jobs["train"], "COMPLETED", timeout=PATIENCE)
@@ -147,7 +154,7 @@ def test_gpus_that_torch_cannot_use_end_the_job_in_one_line_and_not_in_requeues(
 def test_a_second_live_job_of_a_run_is_refused(
     slurm: Slurm, preempted: tuple[Run, dict[str, str]], workspace: Path
 ) -> None:
-    overrides = ("name=twice", "training.steps=2000")
+    overrides = ("name=twice", "training.steps=2000", ALONE)
     _, jobs = submit(workspace, *overrides, job="train")
     again = (str(DEMO), f"workspace={workspace}", *overrides, "--cluster", CLUSTER)
     said = command("train", "submit", *again, code=2)

@@ -11,6 +11,7 @@ from tests.relay import DEMO, FP32, ROOT, command, wait_until
 
 CLUSTER = str(ROOT / "sbatch" / "slurm" / "cluster.yaml")
 WHOLE = ("--nodes=2", "--gpus-per-node=8", "--exclusive")  # all there is
+ALONE = "cluster.training.ranks_per_node=1"  # where nothing depends on two ranks agreeing
 PATIENCE = 600  # seconds: a machine with other work takes its time
 
 

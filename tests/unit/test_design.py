@@ -47,6 +47,11 @@ def name_of(path: Path) -> str:
 
 
 @functools.cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@functools.cache
 def imported(path: Path) -> tuple[str, ...]:
     """The dotted names a module imports, wherever in it; `from a import b` gives a.b."""
     return tuple(_imported(path))
@@ -54,7 +59,7 @@ def imported(path: Path) -> tuple[str, ...]:
 
 def _imported(path: Path) -> Iterator[str]:
     package = list(path.relative_to(ROOT).parts[:-1])
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -157,9 +162,7 @@ def test_only_the_room_of_the_cluster_tells_schedulers_apart() -> None:
     for path in MODULES:
         if name_of(path).startswith(("kit/cluster/", "kit/config/")):
             continue
-        compared = [
-            node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Compare)
-        ]
+        compared = [node for node in ast.walk(tree_of(path)) if isinstance(node, ast.Compare)]
         told = {
             ast.literal_eval(n)
             for c in compared
@@ -176,7 +179,7 @@ def test_the_extractor_under_another_licence_is_never_imported() -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_a_module_says_what_it_is_for(path: Path) -> None:
-    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    assert ast.get_docstring(tree_of(path))
 
 
 def listed(folder: str) -> list[str]:
