@@ -15,8 +15,8 @@ import re
 from typing import Any
 
 MASK = "***"
-_SECRETS = (
-    # URLs: the part before @, and what a query names as a secret.
+_OF_URLS = (
+    # The part before @, and what a query names as a secret.
     (re.compile(r"(?<=://)[^\s/?#\"'<>]*@"), f"{MASK}@"),
     (
         re.compile(
@@ -24,6 +24,9 @@ _SECRETS = (
         ),
         rf"\1{MASK}",
     ),
+)
+_SECRETS = (
+    *_OF_URLS,
     # Headers and assignments. Of `token` alone a log of training has many: it takes a : or = and no number.
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}"), rf"\1 {MASK}"),
     (
@@ -50,6 +53,13 @@ _COMMON = {"root", "user", "ubuntu", "admin", "nobody"}  # tell nothing, and sta
 def redacted(text: str) -> str:
     """The text with secrets masked, and `~` for homes and the name of this user."""
     for pattern, instead in (*_SECRETS, *_own(), (_HOMES, "~")):
+        text = pattern.sub(instead, text)
+    return text
+
+
+def without_credentials(text: str) -> str:
+    """The text with the passwords of its URLs masked, and nothing else."""
+    for pattern, instead in _OF_URLS:
         text = pattern.sub(instead, text)
     return text
 

@@ -18,7 +18,7 @@ from kit.relay import machine, resolve
 from tests.conftest import ROOT
 
 if TYPE_CHECKING:
-    from tests.conftest import Desk
+    from tests.conftest import Workdir
 
 SECRET = "s3cr3t"
 SETTINGS = """Configuration data as of 2026-11-29T10:00:00
@@ -144,15 +144,15 @@ main(pipeline.app)
 
 
 @pytest.fixture
-def failed(desk: Desk) -> Desk:
+def failed(workdir: Workdir) -> Workdir:
     """A relay that ended at a text that is no UTF-8."""
-    desk.web.write_bytes("駅伝の襷。\n".encode() + b"\xff\xfe\n" + "霧浜県。\n\n".encode() * 40)
-    done = desk.run("jobs.pipeline", "run", str(desk.recipe_file))
+    workdir.web.write_bytes("駅伝の襷。\n".encode() + b"\xff\xfe\n" + "霧浜県。\n\n".encode() * 40)
+    done = workdir.run("jobs.pipeline", "run", str(workdir.recipe_file))
     assert done.returncode == 2, done.stderr
-    return desk
+    return workdir
 
 
-def test_how_a_run_failed_is_told_without_secrets(failed: Desk) -> None:
+def test_how_a_run_failed_is_told_without_secrets(failed: Workdir) -> None:
     server = f"tracking.mlflow=http://ann:{SECRET}@127.0.0.1:9/"
     words = (str(failed.recipe_file), server)
     run = found(*words)["run"]
@@ -189,7 +189,7 @@ DAMAGES = {
 
 
 def test_a_damaged_run_is_told_and_not_fallen_over(
-    failed: Desk, capsys: pytest.CaptureFixture[str]
+    failed: Workdir, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = failed.workspace.run("small").root
     for name, text in DAMAGES.items():
