@@ -85,7 +85,7 @@ def name_of(page: Path) -> str:
 
 def plain(words: Sequence[str]) -> list[str]:
     """A command as if the environment were active: `.venv/bin/ekiden` is `ekiden`."""
-    program = re.sub(r"^(\./)?\.venv[\w-]*/bin/", "", words[0])
+    program = re.sub(r"^\S*\bbin/(?=(ekiden|python3?|tensorboard)$)", "", words[0])
     command = ["python" if program == "python3" else program, *words[1:]]
     if command[:2] == ["python", "-m"] and command[2].startswith("jobs."):
         job = command[2].removeprefix("jobs.")
@@ -202,6 +202,7 @@ def test_a_command_has_jobs_verbs_options_keys_and_files_that_there_are(block: B
         ("ekiden train run demo --cluster nowhere", "is no cluster"),
         (".venv/bin/python -m jobs.train run", "recipe_file"),
         ("cd work && ekiden train run configs/nothing.yaml", "no such file"),
+        ("env/bin/ekiden train ran", "no such job"),
         ("make nothing", "no such target"),
         ("make demo DUMPS=x", "no such variable"),
         ("python -m tests.benchmarks.nothing", "no such module"),
