@@ -74,7 +74,7 @@ lint: $(VENV)-dev/installed
 	$(VENV)-dev/bin/mypy
 
 docs: $(VENV)-docs/installed
-	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/python -m mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/python -m mkdocs build
 	@echo "site/index.html"
 
 wheel: $(VENV)/installed

@@ -350,13 +350,3 @@ def test_the_commands_of_a_page_run(page: Path, checkout: Path) -> None:
     print(f"{name_of(page)}: {took:.1f} s of processors\n{done.stdout}")
     for run in checkout.glob("work/*/runs/*"):
         read_run(run)
-
-
-def test_both_readmes_have_the_same_commands() -> None:
-    if not (ROOT / "README.ja.md").is_file():
-        pytest.skip("README.ja.md is not there")
-    one, other = (
-        [(b.needs, b.commands) for b in blocks(ROOT / name)]
-        for name in ("README.md", "README.ja.md")
-    )
-    assert one == other
