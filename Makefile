@@ -8,6 +8,7 @@
 # make chaos      a run interrupted fifty times at random, held against one that was not; SEED=n, WHERE=--slurm
 # make bench      speeds, as ratios against what one would use instead; DUMP=path of a text or dump
 # make pictures   the pictures of the README, from the workspace of a finished demo
+# make docs       the pages of docs/ as a site, into site/
 # make reference  docs/recipes.md and the schemas in configs/ anew, after a key has changed
 # make wheel      the package, into dist/
 # make lock       the newest versions that pyproject.toml allows
@@ -25,7 +26,7 @@ TORCH_INDEX ?=
 BENCHMARKS := $(notdir $(basename $(shell grep -l __main__ tests/benchmarks/*.py)))
 DEMO := $(if $(DUMP),name=demo-dump workspace=work/demo-dump corpus.sources.jawiki.location=$(DUMP) corpus.unit_mb=0.5)
 
-.PHONY: help demo test slurm besides-slurm unit test-long chaos bench lint pictures reference wheel lock mlflow clean
+.PHONY: help demo test slurm besides-slurm unit test-long chaos bench lint docs pictures reference wheel lock mlflow clean
 
 help:
 	@sed -n '/^PYTHON/q; s/^# //p' Makefile
@@ -72,6 +73,10 @@ lint: $(VENV)-dev/installed
 	$(VENV)-dev/bin/ruff format --check .
 	$(VENV)-dev/bin/mypy
 
+docs: $(VENV)-docs/installed
+	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/python -m mkdocs build
+	@echo "site/index.html"
+
 wheel: $(VENV)/installed
 	$(BIN)/python -m pip wheel --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
 
@@ -101,9 +106,11 @@ $(VENV)/installed: pyproject.toml requirements.lock
 # Environments on top of $(VENV): what stands there, and more. Not into $(VENV) itself: a run that is under way refuses
 # an environment with other packages than it began with.
 $(VENV)-dev/installed: EXTRA := -r requirements-dev.lock
+$(VENV)-docs/installed: EXTRA := -r requirements-docs.lock
+$(VENV)-docs/installed: requirements-docs.lock
 $(VENV)-bench/installed: EXTRA := -c requirements.lock -c requirements-dev.lock --no-build-isolation --editable '.[bench]'
 $(VENV)-mlflow/installed: EXTRA := -c requirements.lock -c requirements-dev.lock --no-build-isolation --editable '.[mlflow]'
-$(VENV)-dev/installed $(VENV)-bench/installed $(VENV)-mlflow/installed: $(VENV)/installed requirements-dev.lock
+$(VENV)-dev/installed $(VENV)-docs/installed $(VENV)-bench/installed $(VENV)-mlflow/installed: $(VENV)/installed requirements-dev.lock
 	@$(BIN)/python -m venv --without-pip $(@D)
 	@echo "import site; site.addsitedir('$$($(BIN)/python $(PURELIB))')" > $$($(@D)/bin/python $(PURELIB))/base.pth
 	$(call quietly,installing into $(@D),$(BIN)/python -m pip --python $(@D)/bin/python install --disable-pip-version-check --no-compile $(EXTRA))
@@ -127,8 +134,11 @@ lock:
 	{ echo "# What the kit needs to run, pinned. Made by: make lock"; $(FREEZE); } > requirements.lock
 	$(VENV)-lock/bin/python $(PIP) --quiet --no-build-isolation -c requirements.lock '.[wikipedia,mlflow,dev]'
 	{ echo "# What its tests need besides, pinned. Made by: make lock"; $(FREEZE) | grep -vxFf requirements.lock; } > requirements-dev.lock
+	$(PYTHON) -m venv --clear $(VENV)-lock
+	$(VENV)-lock/bin/python $(PIP) --quiet -c requirements.lock setuptools "$$(sed -n 's/^docs = \["\(.*\)"\].*/\1/p' pyproject.toml)"
+	{ echo "# What the site of docs/ needs besides, pinned. Made by: make lock"; $(FREEZE) | grep -vxFf requirements.lock; } > requirements-docs.lock
 	rm -rf $(VENV)-lock build
 FREEZE = $(VENV)-lock/bin/python -m pip freeze --all | grep -vE '^(ekiden|pip)( @|==)' | sed 's/+cpu$$//'
 
 clean:
-	rm -rf $(VENV) $(VENV)-dev $(VENV)-bench $(VENV)-mlflow build dist work
+	rm -rf $(VENV) $(VENV)-dev $(VENV)-docs $(VENV)-bench $(VENV)-mlflow build dist site work

@@ -61,6 +61,15 @@ RecipeFile = Annotated[
         help="A recipe (demo, configs/demo.yaml) or a run directory.",
     ),
 ]
+OptionalRecipe = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="[RECIPE]",
+        parser=_path,
+        autocompletion=_recipes,
+        help="A recipe, as demo or configs/demo.yaml, or a run directory; else only this machine.",
+    ),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(

@@ -7,6 +7,7 @@ python -m jobs.pipeline submit gpt2-xl-ja --cluster mdx
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -16,6 +17,8 @@ from jobs.command import (
     ClusterName,
     DryRun,
     Json,
+    OptionalRecipe,
+    Overrides,
     main,
     new_app,
     print_json,
@@ -144,6 +147,27 @@ def explain_verb(
 
     else:
         print(reference.explain(key))
+
+
+@verb(app, "doctor", "demo")
+def doctor_verb(
+    recipe_file: OptionalRecipe = None,
+    overrides: Overrides = None,
+    cluster_name: ClusterName = None,
+    as_json: Json = False,
+) -> None:
+    """Print what the report of an issue needs: versions, machine, Slurm, disk, and how a run failed.
+
+    Passwords, tokens, user names and home directories are masked; read it before you publish it.
+    """
+    from kit.relay import doctor, resolve
+
+    if recipe_file is None:
+        found = doctor.facts()
+    else:
+        words = (recipe_file, overrides, cluster_name)
+        found = doctor.facts(partial(resolve.load, *words, refuse=False))
+    (print_json if as_json else doctor.show)(found)
 
 
 if __name__ == "__main__":

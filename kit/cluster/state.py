@@ -140,10 +140,14 @@ def max_array_size() -> int | None:
 
     Raises ClusterError without Slurm.
     """
-    found = re.search(
-        r"^MaxArraySize\s*=\s*(\d+)", slurm("scontrol", "show", "config"), re.MULTILINE
-    )
-    return max(1, int(found[1])) if found else None  # 0: no arrays; one task is none
+    most = configuration().get("MaxArraySize", "")
+    return max(1, int(most)) if most.isdecimal() else None  # 0: no arrays; one task is none
+
+
+def configuration() -> dict[str, str]:
+    """What `scontrol show config` says, by key. Raises ClusterError without Slurm."""
+    shown = slurm("scontrol", "show", "config")
+    return dict(re.findall(r"^(\w+)[ \t]*=[ \t]*(.*?)[ \t]*$", shown, re.MULTILINE))
 
 
 def partitions() -> dict[str, dict[str, str]]:

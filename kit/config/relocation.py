@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit.errors import ConfigError
+from kit.output import redaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -61,11 +62,15 @@ def without_places(tree: Tree) -> Tree:
 
 
 def released(tree: Tree) -> Tree:
-    """A recipe for others to read: of each path only its last part, of a database the word `workspace`."""
+    """A recipe for others to read: of each path only its last part, of a database the word `workspace`,
+    of each URL no password.
+    """
     tracking = dict(tree["tracking"])
     if (tracking["mlflow"] or "http").partition(":")[0] not in ("http", "https"):
         tracking["mlflow"] = "workspace"
-    return _with_paths(tree, lambda path: Path(path).name) | {"tracking": tracking}
+    named = _with_paths(tree, lambda path: Path(path).name) | {"tracking": tracking}
+    shown: Tree = _without_credentials(named)
+    return shown
 
 
 def pieces(found: Manifest, folder: Path, location: str, downloads: str | None) -> list[Piece]:
@@ -131,3 +136,11 @@ def _with_paths(tree: Tree, change: Callable[[str], str]) -> Tree:
     corpus = changed(tree["corpus"], "downloads")
     sources = {name: changed(its, *_OF_SOURCE) for name, its in corpus["sources"].items()}
     return changed(tree, "workspace") | {"corpus": corpus | {"sources": sources}}
+
+
+def _without_credentials(value: Any) -> Any:
+    if isinstance(value, str):
+        return redaction.without_credentials(value)
+    if isinstance(value, dict):
+        return {key: _without_credentials(one) for key, one in value.items()}
+    return [_without_credentials(one) for one in value] if isinstance(value, list) else value

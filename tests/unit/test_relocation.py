@@ -193,3 +193,15 @@ def test_a_released_recipe_holds_no_path(made: Run, workdir: Workdir) -> None:
     told = str(relocation.released(recipe.model_dump(mode="json")))
     assert os.sep not in told.replace("http://", "")
     assert "dump.xml.bz2" in told
+
+
+def test_a_released_recipe_holds_no_password(workdir: Workdir) -> None:
+    given = (
+        "tracking.mlflow=http://ann:s3cr3t@host:5000",
+        "corpus.sources.web.location=https://ann:s3cr3t@host/web.txt?token=s3cr3t",
+        "corpus.sources.web.mirrors=[https://ann:s3cr3t@mirror/web.txt]",
+    )
+    told = str(relocation.released(workdir.recipe(*given).model_dump(mode="json")))
+    assert "s3cr3t" not in told
+    assert "ann" not in told
+    assert "host:5000" in told

@@ -1,0 +1,219 @@
+"""What a machine is, as the report of an issue says it: versions, hardware, Slurm, a file system.
+
+    for name, probe in machine(): print(name, probe())
+
+A probe is a function without arguments; it may raise whatever goes wrong, and its reader says so.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import re
+import runpy
+import shutil
+import subprocess
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kit import __version__
+from kit.cluster import state
+from kit.config import presets
+from kit.corpus import segment
+from kit.errors import ClusterError
+from kit.output import quantities
+
+if TYPE_CHECKING:
+    from kit.config.cluster import Cluster
+
+Probes = Iterator[tuple[str, Callable[[], Any]]]
+
+PACKAGES = ("torch", "deepspeed", "transformers", "tokenizers", "submitit", "neologdn", "textformatting",
+            "wikiextractor", "mlflow", "mlflow-skinny", "tensorboard")  # fmt: skip
+NOT_INSTALLED = "not installed"
+# What decides how a job is preempted, warned, ended, and started again.
+SETTINGS = ("PreemptType", "PreemptMode", "PreemptParameters", "PreemptExemptTime", "KillWait",
+            "MaxArraySize", "JobRequeue", "MinJobAge", "SlurmdTimeout", "ProctrackType",
+            "SlurmctldParameters", "AccountingStorageType")  # fmt: skip
+_OF_PARTITION = ("MaxTime", "GraceTime", "PreemptMode", "TotalNodes", "State")
+_BF16 = {"avx512_bf16", "amx_bf16", "bf16"}  # flags of x86-64 and of AArch64 in /proc/cpuinfo
+_PATIENCE = 30.0  # seconds for nvidia-smi: it wakes every GPU of the node first
+
+
+def versions() -> Probes:
+    """ekiden, Python, and the packages that matter."""
+    yield "ekiden", lambda: f"{__version__}, {_commit()}"
+    yield "Python", lambda: f"{platform.python_version()} ({platform.python_implementation()})"
+    for name in PACKAGES:
+        yield name, lambda name=name: _version(name)  # type: ignore[misc]
+    yield "CUDA build of torch", _cuda_build
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return NOT_INSTALLED
+
+
+def _commit() -> str:
+    """The commit of a checkout, and whether its files were changed."""
+    if presets.INSTALLED:
+        return "from a package"
+    if not (presets.OWN / ".git").exists():
+        return "not a checkout"
+    commit = _said("git", "-C", str(presets.OWN), "rev-parse", "--short=10", "HEAD").strip()
+    changed = _said("git", "-C", str(presets.OWN), "status", "--porcelain", "--", "jobs", "kit")
+    return f"commit {commit}" + (", changed since" if changed.strip() else "")
+
+
+def _cuda_build() -> str | None:
+    """Of torch's own record, which is read without importing torch."""
+    found = importlib.util.find_spec("torch")
+    if found is None or found.origin is None:
+        return NOT_INSTALLED
+    built = runpy.run_path(str(Path(found.origin).with_name("version.py")))
+    return "none, built for the CPU" if built.get("cuda") is None else str(built["cuda"])
+
+
+def machine() -> Probes:
+    """System, processor, memory, GPUs, and the segmenters that are found."""
+    yield "system", _system
+    yield "CPU", _cpu
+    yield "memory", _memory
+    yield "bf16 on the CPU", _bf16
+    yield "GPUs", _gpus
+    yield "Juman++", lambda: segment.resolve("jumanpp")[1] if _has("jumanpp") else NOT_INSTALLED
+    yield "MeCab", lambda: segment.resolve("mecab")[1]
+
+
+def _has(program: str) -> bool:
+    return shutil.which(program) is not None
+
+
+def _system() -> str:
+    name = platform.freedesktop_os_release().get("PRETTY_NAME", "Linux")
+    return f"{name}, kernel {platform.release()}, {' '.join(platform.libc_ver())}, {platform.machine()}"
+
+
+def _cpu() -> str:
+    model = _cpuinfo("model name") or platform.processor() or "unknown model"
+    mine = quantities.count(len(os.sched_getaffinity(0)), "core")
+    return f"{model}: {mine} of {os.cpu_count()} may be used"
+
+
+def _memory() -> str:
+    text = Path("/proc/meminfo").read_text(encoding="utf-8")
+    total, free = (
+        int(re.findall(rf"^{key}:\s+(\d+) kB", text, re.MULTILINE)[0]) * 1024
+        for key in ("MemTotal", "MemAvailable")
+    )
+    return f"{quantities.size(total)}, {quantities.size(free)} available"
+
+
+def _bf16() -> str:
+    flags = {*(_cpuinfo("flags") or _cpuinfo("Features") or "").split()}
+    return f"native ({', '.join(sorted(flags & _BF16))})" if flags & _BF16 else "not native"
+
+
+def _cpuinfo(key: str) -> str | None:
+    text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    found = re.search(rf"^{key}\s*: (.+)$", text, re.MULTILINE)
+    return found[1].strip() if found else None
+
+
+def _gpus() -> str | list[str]:
+    if not _has("nvidia-smi"):
+        return "no nvidia-smi on the PATH"
+    query = "--query-gpu=name,memory.total,driver_version,compute_cap"
+    rows = _said("nvidia-smi", query, "--format=csv,noheader").strip().splitlines()
+    counted = Counter(row.strip() for row in rows)
+    return [
+        f"{number} x {', driver '.join(_named(row))}" for row, number in counted.items()
+    ] or "none found by nvidia-smi"
+
+
+def _named(row: str) -> tuple[str, str]:
+    name, memory, driver, capability = (part.strip() for part in row.split(","))
+    return f"{name}, {memory}, compute capability {capability}", driver
+
+
+def _said(*command: str) -> str:
+    """What a program prints. Raises OSError with the last line of one that fails."""
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=_PATIENCE, errors="replace"
+    )
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip().splitlines()
+        raise OSError(f"{command[0]}: {said[-1] if said else f'exit code {done.returncode}'}")
+    return done.stdout
+
+
+def slurm(cluster: Cluster | None) -> Probes:
+    """Slurm's settings, and the partitions that a cluster file names."""
+    if not _has("scontrol"):
+        yield "scontrol", lambda: "not on the PATH"
+        return
+    try:
+        settings, there = state.configuration(), state.partitions()
+    except ClusterError as error:
+        reason = f"not known: {error}"
+        yield "scontrol", lambda: reason
+        return
+    yield "version", lambda: settings.get("SLURM_VERSION")
+    for key in SETTINGS:
+        yield key, lambda key=key: settings.get(key)  # type: ignore[misc]
+    for name in _partitions(cluster):
+        yield f"partition {name}", lambda name=name: _partition(there, name)  # type: ignore[misc]
+
+
+def _partitions(cluster: Cluster | None) -> list[str]:
+    """The partitions that a cluster file names."""
+    sections = (
+        (cluster.network, cluster.arrays, cluster.single, cluster.training) if cluster else ()
+    )
+    named = [section.partition for section in sections if section and section.partition]
+    return sorted({one for names in named for one in names.split(",")})
+
+
+def _partition(there: dict[str, dict[str, str]], name: str) -> str:
+    if name not in there:
+        return "Slurm has no such partition"
+    return ", ".join(f"{key}={there[name][key]}" for key in _OF_PARTITION if key in there[name])
+
+
+def workspace(folder: Path) -> Probes:
+    """The file system of a folder, which may not be there yet."""
+    here = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    yield (
+        "folder",
+        lambda: str(folder.absolute()) + ("" if here == folder.absolute() else " (to be made)"),
+    )
+    yield "file system", lambda: _file_system(here)
+    yield "space", lambda: _space(here)
+    yield "inodes", lambda: _inodes(here)
+
+
+def _file_system(folder: Path) -> str:
+    """Type and options of the mount that the folder lies on."""
+    place, found = folder.resolve(), ("", "not known")
+    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
+        before, _, after = line.partition(" - ")
+        point = before.split()[4].encode().decode("unicode_escape")
+        if place.is_relative_to(point) and len(point) >= len(found[0]):
+            found = point, f"{after.split()[0]} ({before.split()[5]})"
+    return found[1]
+
+
+def _space(folder: Path) -> str:
+    usage = shutil.disk_usage(folder)
+    return f"{quantities.size(usage.free)} free of {quantities.size(usage.total)}"
+
+
+def _inodes(folder: Path) -> str:
+    found = os.statvfs(folder)
+    return f"{found.f_favail:,} free of {found.f_files:,}" if found.f_files else "not counted"
