@@ -42,8 +42,11 @@ class BadSteps:
         self._recorder.bad_step(progress.step + 1, problem, "skip" if skip else "stop")
         if skip:
             return True
-        in_a_row = f" {count(rules.limit, 'time')} in a row" if too_many else ""
-        raise fail(f"bad step {progress.step + 1}: {problem}{in_a_row}")
+        message = f"bad step {progress.step + 1}: {problem}"
+        if too_many:
+            bad_steps = count(progress.bad_steps, "bad step")
+            message = f"{message}; {bad_steps} in a row, training.health.limit={rules.limit}"
+        raise fail(message)
 
     def _roll_back(self, problem: str) -> None:
         """Load the last checkpoint on schedule, and skip the samples since."""

@@ -239,5 +239,5 @@ def test_a_run_does_not_go_on_with_tokens_of_another_tokenizer(
     before = final_files(parent)
     for job in ("train", "evaluate"):
         said = command(job, "run", *arguments, code=2)
-        assert "was trained on other tokens than the workspace holds now" in said
+        assert "trained on other tokens than the workspace now has" in said
     assert final_files(parent) == before

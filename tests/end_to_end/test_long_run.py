@@ -144,7 +144,7 @@ def test_a_run_that_diverges_is_stopped_and_says_so(workspace: Path) -> None:
     )
     run, said = train(workspace, "diverged", *rules, "training.health.limit=3", code=2)
     assert "bad step" in said
-    assert "loss nan 3 times in a row" in said
+    assert "loss nan; 4 bad steps in a row, training.health.limit=3" in said
     end = end_of(run)
     assert end["outcome"] == "failed"
     assert end["saved"] == end["step"]
