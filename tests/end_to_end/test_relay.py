@@ -224,7 +224,7 @@ def test_training_says_what_it_does(preempted: Run) -> None:
     log = log_of(preempted, "train")
     expected = [
         "attempt 1 rank 0: building the model and DeepSpeed's engine",
-        r"attempt 1 rank 0: training begins at step 0: 2 ranks, [\d,]+ parameters, [\d,]+ tokens",
+        r"attempt 1 rank 0: training starts at step 0: 2 ranks, [\d,]+ parameters, [\d,]+ tokens",
         r"attempt 1 rank 0: step 1 of 40, loss \d\.\d{3}, [\d,]+ tokens/s, .+ left",
         r"attempt 1 rank 0: validation at step 10: loss \d\.\d{3} in .+",
         rf"attempt 1 rank 0: leaving after step {saved}: SIGTERM",

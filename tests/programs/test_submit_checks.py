@@ -131,7 +131,7 @@ def test_a_run_that_has_begun_keeps_the_warm_up_it_has(tmp_path: Path) -> None:
 
 def test_an_empty_prompt_is_not_left_to_the_last_job(tmp_path: Path) -> None:
     assert problems(f"workspace={tmp_path}", "release.prompts=[日本の, '　']") == [
-        "release.prompts.1='\\u3000': is empty; write a prompt, or leave it out"
+        "release.prompts.1='\\u3000': empty; write a prompt, or remove it"
     ]
 
 
