@@ -1,4 +1,4 @@
-"""What a process of this machine does for a run, on record: which jobs, when each began, how it ended."""
+"""Record of a process of this machine that works on a run: its jobs, when each began, how it ended."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import socket
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict
 
 from kit.cluster import decisions
 from kit.errors import EkidenError, Interrupted
@@ -20,46 +20,62 @@ if TYPE_CHECKING:
     from kit.store.paths import Run
 
 
+class LocalJob(TypedDict):
+    """A job in `jobs.json` that a process of this machine runs."""
+
+    name: str
+    module: str
+    tasks: list[int]
+    resources: Literal["network", "arrays", "single", "training"]
+    begun: NotRequired[float]  # Unix time
+
+
 def announce(run: Run, cluster: Cluster, jobs: Sequence[Job]) -> None:
-    """Put on record what a process of this machine is to do for a run."""
-    todo = [
+    """Record the jobs that a process of this machine will run."""
+    local: list[LocalJob] = [
         {
             "name": job.name,
             "module": job.work.__module__,
-            "tasks": list(job.sent),
+            "tasks": list(job.task_numbers),
             "resources": job.resources,
         }
         for job in jobs
     ]
     here = {"cluster": cluster.name, "time": time.time(), "node": socket.gethostname()}
-    write_json(run.jobs, {**here, "local": todo})
+    write_json(run.jobs, {**here, "local": local})
 
 
-def begins(run: Run, name: str) -> None:
-    """Put the beginning of a job on record."""
-    found = read_json(run.jobs)
-    for job in found["local"]:
+def local_jobs(run: Run) -> list[LocalJob]:
+    """The jobs that were announced last."""
+    jobs: list[LocalJob] = read_json(run.jobs)["local"]
+    return jobs
+
+
+def record_start(run: Run, name: str) -> None:
+    """Record that a job begins."""
+    record = read_json(run.jobs)
+    for job in record["local"]:
         if job["name"] == name:
             job["begun"] = time.time()
-    write_json(run.jobs, found)
+    write_json(run.jobs, record)
 
 
 @contextmanager
 def on_record(run: Run, name: str) -> Iterator[None]:
-    """Put the beginning of a job on record, and how it ended if not well, unless that is there already."""
-    begins(run, name)
+    """Record that a job begins, and how it ends if it fails, unless that is on record already."""
+    record_start(run, name)
     began = time.time()
     try:
         yield
     except BaseException as error:
-        decided = (row for row in decisions.recorded(run) if row["time"] >= began)
-        if not any(row["name"] == name and not row["requeued"] for row in decided):
+        recent = (row for row in decisions.read(run) if row["time"] >= began)
+        if not any(row["name"] == name and not row["requeued"] for row in recent):
             decision = decisions.Decision(False, _reason(error))
             decisions.record(run, f"{name}-{os.getpid()}.0", name, decision)
         raise
 
 
 def _reason(error: BaseException) -> str:
-    if isinstance(error, Interrupted) or not isinstance(error, Exception):  # by a signal
+    if isinstance(error, Interrupted) or not isinstance(error, Exception):  # a signal
         return decisions.CANCELLED
     return str(error) if isinstance(error, EkidenError) else f"failed ({error!r:.200})"

@@ -1,12 +1,12 @@
-"""Whether a job starts again when it has ended, and why: decided on evidence, and put on record.
+"""Decisions on whether a job that has ended starts again: made on evidence, and recorded.
 
-For the training job it is what the attempt left behind: `end.json` says how it ended, its absence means
-a crash, or a hang where there is a `hang.json`. A SIGTERM without preemption and without a time limit near
-is the user's scancel: never requeued. Nor is a start that Slurm took for lost, and that ends while a newer
-one lives or waits. Who decides: on Slurm the exit trap (kit/cluster/requeue.py), else the supervisor.
+For the training job the evidence is in its attempt: `end.json` has its outcome; without that file the
+attempt crashed, or hung if there is a `hang.json`. A SIGTERM without preemption and without a time limit
+near is the user's scancel: never requeued. Nor is a start that Slurm took for lost, if it ends while a
+newer one runs or waits. On Slurm the exit trap decides (kit/cluster/requeue.py), else the supervisor.
 
-The exit trap is quick, and imports this: what takes long to import, pydantic among it, is imported where a
-decision depends on it, after a crash.
+The exit trap must be quick and imports this module: slow imports, such as pydantic, are made only if a
+decision depends on them, after a crash.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ Resources = Literal["network", "arrays", "single"]
 CRASH, HANG, FAILURE, STOPPED, CANCELLED = "crash", "hang", "failed", "stopped", "cancelled"
 _BY_SLURM, _SUPERSEDED = "requeued by Slurm", "superseded by a newer attempt"
 _RESUMABLE = ("download", "preprocess", "tokenize")
-_LIMIT_NEAR = 120  # seconds: SIGTERM comes at the limit, the warning by USR2 up to 90 s before
+_LIMIT_NEAR = 120  # seconds: SIGTERM comes at the limit, USR2 as a warning up to 90 s before
 
 
 class RequeueRecord(TypedDict):
-    """A decision, as a line of `requeues.jsonl` holds it."""
+    """A decision as a line of `requeues.jsonl`."""
 
     time: float  # Unix
     job: str  # the token of the start that ended
@@ -51,7 +51,7 @@ class RequeueRecord(TypedDict):
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether the job starts again, and why, in the words of `status`."""
+    """Whether the job starts again, and the reason as `status` shows it."""
 
     requeue: bool
     reason: str
@@ -60,9 +60,9 @@ class Decision:
 def decide_training(
     run: Run, cluster: Callable[[], Cluster], job: str, exit_code: int, slurm: JobState
 ) -> Decision:
-    """The decision for the training job; `job` is the token of the start that has just ended.
+    """Decide on the training job; `job` is the token of the start that has just ended.
 
-    The cluster is asked for only where the decision depends on it.
+    `cluster` is called only if the decision depends on it.
     """
     if failure := mistake(run, "train", job):
         return Decision(False, failure)
@@ -102,19 +102,19 @@ def decide_task(
     slurm: JobState,
     resources: Resources = "arrays",
 ) -> Decision:
-    """The decision for a task of an array job, which has its retries from that section of the cluster."""
+    """Decide on a task of an array job; `resources` is the cluster's section with its retries."""
     if exit_code == DONE:
         return Decision(False, "done")
     if failure := mistake(run, name):
         return Decision(False, failure)
     ended = _ended_by_slurm(job, slurm)
-    # A task of many units has got on by the time limit; a job of one would begin anew for ever.
+    # A task of many units makes progress by the time limit; a job of one would restart forever.
     if ended is not None and (not ended.requeue or name in _RESUMABLE):
         return ended
     if slurm.preempted:
         return Decision(True, "preemption")
     failures = 1 + sum(
-        row["reason"].startswith(FAILURE) and _job(row["job"]) == _job(job) for row in recorded(run)
+        row["reason"].startswith(FAILURE) and _job(row["job"]) == _job(job) for row in read(run)
     )
     if failures > cluster().resources_of(resources).retries:
         return Decision(
@@ -124,8 +124,8 @@ def decide_task(
 
 
 def _ended_by_slurm(job: str, slurm: JobState) -> Decision | None:
-    """The decision where the job did not leave on its own, else None."""
-    # Whatever the job's state is: it may be the state of a newer start, running on another node.
+    """The decision if the job did not leave on its own, else None."""
+    # Before the job's state: that may be of a newer start, running on another node.
     if slurm.restarts > _restarts(job):
         return Decision(False, _BY_SLURM)
     if slurm.state == "RUNNING":
@@ -141,21 +141,21 @@ def _job(token: str) -> str:
 
 
 def _restarts(job: str) -> int:
-    """How often a job was requeued before this start, by its token."""
+    """The number of requeues before this start, by its token."""
     return int(job.rsplit(".", 1)[1])
 
 
 def mistake(run: Run, name: str, job: str | None = None) -> str | None:
-    """The user's mistake that ended a job (of that token, if given), or None."""
+    """The message of a user's mistake that ended a job (the start of that token, if given), or None."""
     path = run.mistake(name)
     if not path.is_file():
         return None
-    found: dict[str, str] = read_json(path)
-    return found["message"] if job in (None, found["job"]) else None
+    error: dict[str, str] = read_json(path)
+    return error["message"] if job in (None, error["job"]) else None
 
 
-def record(run: Run, job: str, name: str, decision: Decision, where: Sequence[str] = ()) -> None:
-    """Write a decision down in the run directory; `where` are the nodes of the job."""
+def record(run: Run, job: str, name: str, decision: Decision, nodes: Sequence[str] = ()) -> None:
+    """Append a decision to the run's record; `nodes` are those of the job."""
     row: RequeueRecord = {
         "time": time.time(),
         "job": job,
@@ -163,16 +163,16 @@ def record(run: Run, job: str, name: str, decision: Decision, where: Sequence[st
         "requeued": decision.requeue,
         "reason": decision.reason,
         "progress": _progress(run),
-        "nodes": list(where),
+        "nodes": list(nodes),
     }
     try:
         append_line(run.requeues, json.dumps(row, ensure_ascii=False))
-    except OSError as error:  # a full disk may be why the job ended: it is requeued all the same
+    except OSError as error:  # a full disk may have ended the job, which is requeued all the same
         log.warning(f"{run.requeues}: not written ({error.strerror})")
 
 
-def show_end(run: Run, decision: Decision) -> None:
-    """Have MLflow show a training job that ended for good: no attempt knows whether it was the last."""
+def publish_end(run: Run, decision: Decision) -> None:
+    """Set the final status in MLflow if training has ended for good, which no attempt can know."""
     over = not (decision.requeue or decision.reason in ("done", _BY_SLURM, _SUPERSEDED))
     if not over or not run.attempts.is_dir():
         return
@@ -189,7 +189,7 @@ def show_end(run: Run, decision: Decision) -> None:
         log.warning(f"mlflow: {problem}")
 
 
-def recorded(run: Run) -> list[RequeueRecord]:
+def read(run: Run) -> list[RequeueRecord]:
     """All decisions of a run, in order."""
     path = run.requeues
     if not path.is_file():
@@ -202,12 +202,12 @@ def recorded(run: Run) -> list[RequeueRecord]:
 
 
 def is_of_last_start(row: RequeueRecord) -> bool:
-    """Whether a decision is on the last start of its job, not on one that a newer start has replaced."""
+    """Whether a decision concerns the last start of its job, not one replaced by a newer start."""
     return row["reason"] not in (_BY_SLURM, _SUPERSEDED)
 
 
 def verdict(decisions: Sequence[RequeueRecord], since: float) -> str | None:
-    """Why the training job that was submitted at a Unix time ended before its last step, if it did."""
+    """Why the training job submitted at `since`, a Unix time, ended early; None if it did not."""
     rows = [
         row
         for row in decisions
@@ -219,39 +219,39 @@ def verdict(decisions: Sequence[RequeueRecord], since: float) -> str | None:
 
 
 def _end(run: Run, job: str) -> records.End | None:
-    """How the attempt of that token ended; None after a crash."""
+    """The end of the attempt with that token; None after a crash."""
     for attempt in reversed(run.claimed_attempts()):
-        found = records.end(attempt)
-        if found is not None and found["job"] == job:
-            return found
+        end = records.end(attempt)
+        if end is not None and end["job"] == job:
+            return end
     return None
 
 
 def _hang(run: Run, job: str) -> str | None:
-    """What had no end, so that the attempt of that token ended itself, in words; or None."""
+    """The hang for which the attempt with that token ended itself, as a reason; or None."""
     for attempt in reversed(run.claimed_attempts()):
         if attempt.hang.is_file():
-            found = read_json(attempt.hang)
-            if found["job"] == job:
-                return f"{HANG} (rank {found['rank']}, {found['what']})"
+            note = read_json(attempt.hang)
+            if note["job"] == job:
+                return f"{HANG} (rank {note['rank']}, {note['what']})"
     return None
 
 
 def _progress(run: Run) -> list[int]:
-    """Attempt and step of the newest checkpoint: a greater one renews the budget of crashes."""
-    made = run.committed_checkpoints().values()
-    return max(([attempt, step] for step, attempt in made), default=[0, 0])
+    """Attempt and step of the newest checkpoint: a greater one resets the count of crashes."""
+    checkpoints = run.committed_checkpoints().values()
+    return max(([attempt, step] for step, attempt in checkpoints), default=[0, 0])
 
 
 def _failures_without_progress(run: Run, job: str) -> int:
-    """The failure that has just been, and those of this job since the newest checkpoint was made."""
-    here = _progress(run)
+    """The number of failures since the newest checkpoint, including the present one."""
+    progress = _progress(run)
     failures = [
         row
-        for row in recorded(run)
+        for row in read(run)
         if row["name"] == "train"
         and row["reason"].startswith((CRASH, HANG))
         and _job(row["job"]) == _job(job)
-        and row["progress"] >= here
+        and row["progress"] >= progress
     ]
     return 1 + len(failures)

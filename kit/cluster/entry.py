@@ -1,4 +1,4 @@
-"""The first function of every task: its log and signals, the environment it asks for, its exit code."""
+"""Entry point of every task: sets up log and signals, checks the environment, chooses the exit code."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 def perform(
     work: Work, run: Run, name: str, task: int, tasks: int, ranks: Mapping[str, str]
 ) -> None:
-    """What every process of a job runs, with the variables that tell it its rank.
+    """Run a task in this process; `ranks` are the environment variables with its rank.
 
-    A mistake of the user's ends it in one line, exit code 2.
+    A user's mistake ends it with one line and exit code 2.
     """
     tolerate_full_log_disk()
-    # At its end the interpreter looks for garbage among all that torch and transformers have, for two
-    # seconds: a node is not held for that.
+    # At exit the interpreter would search the objects of torch and transformers for garbage, for two
+    # seconds: not worth holding a node.
     atexit.register(gc.freeze)
     os.environ |= {**ranks, "EKIDEN_JOB": token()}
-    # In place of submitit's handlers: a task ends at once, its unit is made again; the training job
+    # In place of submitit's handlers: a task ends at once, and its unit is redone; the training job
     # installs its own.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
@@ -64,16 +64,16 @@ def perform(
 
 
 def end_with(supervisor: int) -> None:
-    """Have SIGTERM from the kernel when the local supervisor dies; raises Interrupted if it is dead."""
+    """Let the kernel send SIGTERM when the local supervisor dies; raises Interrupted if it is dead."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != supervisor:  # it died before: no signal will come
+    if os.getppid() != supervisor:  # it has died already: no signal will come
         raise Interrupted(f"the supervisor, process {supervisor}, has died")
 
 
 def tolerate_full_log_disk() -> None:
-    """Have what is printed from here on lost where the disk of the log is full, and nothing else.
+    """Drop log output, rather than fail, when the log's disk is full.
 
-    Without it a line for the log would end a training that does not need the disk.
+    Otherwise a log line would end training that does not need the disk.
     """
     sys.stdout, sys.stderr = (
         io.TextIOWrapper(cast("IO[bytes]", _Log(stream.fileno())), "utf-8", write_through=True)
@@ -82,13 +82,13 @@ def tolerate_full_log_disk() -> None:
 
 
 class _Log(io.FileIO):
-    """A file whose full disk is no error."""
+    """A file that ignores a full disk."""
 
     def __init__(self, descriptor: int) -> None:
         super().__init__(descriptor, "w", closefd=False)
 
     def write(self, data: Any) -> int:
-        """See io.FileIO; says that it wrote what it could not."""
+        """See io.FileIO; on a full disk it claims to have written everything."""
         try:
             return super().write(data)
         except OSError as error:

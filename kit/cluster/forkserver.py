@@ -1,11 +1,11 @@
-"""A fork server: tasks of this machine, forked from a process that has imported what they need.
+"""A fork server: forks tasks from a process that has already imported the libraries they need.
 
     python -m kit.cluster.forkserver REPLIES RUN NAME
 
-On a CPU the imports of torch, transformers and DeepSpeed take longer than a short run trains for; here
-they are done once for all ranks, attempts and stages. Each task is a process of its own all the same,
-with its own session, log and environment, and a child of the supervisor. Not for GPUs: a process that
-has woken CUDA cannot hand it on to its forks.
+On a CPU the imports of torch, transformers and DeepSpeed take longer than a short run trains; here
+they are done once for all ranks, attempts and stages. Each task is still a separate process with its
+own session, log and environment, and a child of the supervisor. Not for GPUs: CUDA cannot be used in
+forks of a process that has initialised it.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ if TYPE_CHECKING:
     from kit.store.paths import Run
 
 _POLL = 0.1
-_SILENCE = 2.0  # seconds after which a wait is told
+_QUIET = 2.0  # seconds of waiting before a log line
 _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 15, 36  # linux/prctl.h
 
 
 @dataclass
 class Forked:
-    """A child of this process that another one has forked; as much of a Popen as is needed."""
+    """A child of this process, forked by another; has the methods of Popen that are needed."""
 
     pid: int
     _code: int | None = None
@@ -63,7 +63,7 @@ class Forked:
 
 @dataclass(frozen=True)
 class _Request:
-    """What the server is told of a task."""
+    """A task for the server to fork."""
 
     module: str  # its `preload`, if it has one, is called before the fork
     folder: str
@@ -73,31 +73,31 @@ class _Request:
 
 
 class ForkServer:
-    """The supervisor's side. The server starts with the first task, and anew when the code was amended."""
+    """The supervisor's side. The server starts with the first task, and restarts if the code is amended."""
 
     def __init__(self, run: Run, cluster: Cluster, stopped: Callable[[], bool]) -> None:
-        """`stopped`: whether the supervisor was told to stop, which ends the wait for an import."""
+        """`stopped`: whether the supervisor has been asked to stop, which ends the wait for an import."""
         self._run, self._cluster, self._stopped = run, cluster, stopped
         self._code: tuple[str, str] | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._replies = -1
 
-    def fork(self, place: launch.LocalTask, module: str, title: str) -> Forked:
-        """Start a task. Raises Interrupted where it is stopped before, JobFailed where the server dies."""
-        request = _Request(module, str(place.folder), str(place.log), place.environment, title)
+    def fork(self, task: launch.LocalTask, module: str, title: str) -> Forked:
+        """Start a task. Raises Interrupted if it is stopped first, JobFailed if the server dies."""
+        request = _Request(module, str(task.folder), str(task.log), task.environment, title)
         line = f"{json.dumps(asdict(request))}\n".encode()
         code = (str(self._run.code.resolve()), self._run.environment.read_text(encoding="utf-8"))
         if self._process is None or self._process.poll() is not None or code != self._code:
             self.close()
             self._process, self._code = self._start(), code
         assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # no reply tells it
+        with contextlib.suppress(BrokenPipeError):  # a missing reply reveals it
             self._process.stdin.write(line)
             self._process.stdin.flush()
         return Forked(self._reply(title))
 
     def close(self) -> None:
-        """End the server; what it has forked goes on."""
+        """End the server; its forks keep running."""
         if self._process is not None:
             self._process.kill()
             self._process.communicate()
@@ -125,32 +125,32 @@ class ForkServer:
         return process
 
     def _reply(self, title: str) -> int:
-        """The process id of the task asked for, once the server has imported what it needs."""
-        due = time.monotonic() + _SILENCE
+        """The process id of the requested task, once the server has finished its imports."""
+        due = time.monotonic() + _QUIET
         while not select.select([self._replies], [], [], _POLL)[0]:
             if time.monotonic() > due:
                 due = math.inf
                 log.info(f"{title.split('-', maxsplit=1)[0]}: waiting for imports")
             if self._stopped():
-                raise Interrupted("stopped before it began; run or submit it again to go on")
-        said = os.read(self._replies, 20)
-        if not said:
-            raise JobFailed(f"{self._run.forkserver_log}: the fork server died; see there")
-        return int(said)
+                raise Interrupted("stopped before it began; run or submit it again to resume")
+        reply = os.read(self._replies, 20)
+        if not reply:
+            raise JobFailed(f"the fork server died; see {self._run.forkserver_log}")
+        return int(reply)
 
 
 def main(replies: int) -> None:
-    """The server: import and fork as it is asked to, until the supervisor closes the pipe, or dies."""
+    """The server: import and fork on request, until the supervisor closes the pipe or dies."""
     entry.end_with(int(os.environ["EKIDEN_SUPERVISOR"]))
     for line in sys.stdin:
         request = _Request(**json.loads(line))
         with importing():  # frozen after it: no collection copies the pages that the forks share
             _preload(request.module)
-        if between := os.fork():
-            os.waitpid(between, 0)
+        if intermediate := os.fork():
+            os.waitpid(intermediate, 0)
             continue
         parent = os.getpid()
-        if os.fork():  # by its parent's end the supervisor inherits the task
+        if os.fork():  # when its parent exits, the supervisor inherits the task
             os._exit(0)
         while os.getppid() == parent:
             time.sleep(0.001)
@@ -162,19 +162,19 @@ def main(replies: int) -> None:
 
 
 def _preload(module: str) -> None:
-    # What fails here fails in the task again, which says so in its own log.
+    # An import that fails here fails in the task again, which logs it.
     with contextlib.suppress(Exception):
         getattr(importlib.import_module(module), "preload", lambda: None)()
 
 
 def _become(request: _Request) -> None:
-    """Make this fork the process that the task would have had to itself."""
-    os.setsid()  # a Ctrl-C is the supervisor's to pass on
+    """Give this fork the session, name, log and environment of a task's own process."""
+    os.setsid()  # the supervisor passes on a Ctrl-C
     ctypes.CDLL(None).prctl(_PR_SET_NAME, request.title.encode())
     log = os.open(request.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     null = os.open(os.devnull, os.O_RDONLY)
-    for opened, descriptor in ((null, 0), (log, 1), (log, 2)):
-        os.dup2(opened, descriptor)
+    for source, target in ((null, 0), (log, 1), (log, 2)):
+        os.dup2(source, target)
     os.close(log)
     os.close(null)
     os.environ |= request.environment

@@ -1,4 +1,4 @@
-"""Stages as jobs: what is to be done, in how many tasks, and what each gets; what is sent, and alive."""
+"""Stages as jobs: their work, tasks and resources; jobs that were submitted, and jobs that are alive."""
 
 from __future__ import annotations
 
@@ -17,53 +17,53 @@ if TYPE_CHECKING:
     Work = Callable[[Run, int, int], None]
 
 
-RESOURCES = "EKIDEN_RESOURCES"  # of a Slurm job: the section of the cluster file, for the exit trap
+RESOURCES = "EKIDEN_RESOURCES"  # names a Slurm job's section of the cluster file, for the exit trap
 
 
 @dataclass(frozen=True)
 class Job:
-    """A stage as a job, and the section of the cluster file that says what it gets."""
+    """A stage as a job, and the section of the cluster file with its resources."""
 
     name: str
     work: Work
     tasks: int = 1
     resources: Literal["network", "arrays", "single", "training"] = "single"
-    needed: tuple[int, ...] | None = None  # the tasks to send; None: all
+    needed: tuple[int, ...] | None = None  # the tasks to submit; None: all
     title: str | None = None  # in the queue; None: the names of run and job
 
     @property
-    def sent(self) -> Sequence[int]:
-        """The numbers of the tasks to send."""
+    def task_numbers(self) -> Sequence[int]:
+        """The numbers of the tasks to submit."""
         return range(self.tasks) if self.needed is None else self.needed
 
 
 @dataclass(frozen=True)
 class Alive:
-    """What of a run is still to run, or running."""
+    """A job or process of a run that is queued or running."""
 
     job: str  # its id, as `cancel` takes it
     who: str  # `job 17`, `process 123`
-    words: str  # what to say of it: `job 17 running`
-    remedy: str  # what ends it, to be typed
+    words: str  # for status: `job 17 running`
+    remedy: str  # the command that ends it
 
 
 @dataclass(frozen=True)
 class Sent:
-    """What was submitted: jobs with ids of their own, or one process that does them all."""
+    """A submission: jobs with an id each, or one process that runs them all."""
 
     jobs: Mapping[str, str]  # ids by name
     process: int | None = None
     log: Path | None = None  # of the process
 
     def lines(self, title: str) -> list[str]:
-        """What to say of it; `title`: of what one process does."""
+        """Lines to print; `title` names the work of a single process."""
         if self.process is not None:
             return [f"{title}: process {self.process} is at work; see {self.log}"]
         return [f"{name}: job {job}" for name, job in self.jobs.items()]
 
 
 def clear_previous_outcome(run: Run, jobs: Sequence[Job]) -> None:
-    """A new submission starts without the mistakes of the one before, and without the user's STOP."""
+    """Remove the mistakes of the previous submission and the user's STOP file."""
     for job in jobs:
         run.mistake(job.name).unlink(missing_ok=True)
         if job.resources == "training":
@@ -71,7 +71,7 @@ def clear_previous_outcome(run: Run, jobs: Sequence[Job]) -> None:
 
 
 def token() -> str:
-    """This start of this job, `ID.RESTARTS`: the same on all ranks, another after a requeue."""
+    """The id of this start of the job, `ID.RESTARTS`: the same on all ranks, different after a requeue."""
     if "SLURM_JOB_ID" in os.environ:
         return f"{state.own_id()}.{os.environ.get('SLURM_RESTART_COUNT', '0')}"
     return os.environ["EKIDEN_LOCAL_JOB"]

@@ -1,7 +1,7 @@
-"""Jobs into Slurm through submitit, and tasks of this machine in its form: the only door to submitit.
+"""Submission of jobs to Slurm, and of local tasks in the same form: the only door to submitit.
 
-submitit starts one process for each rank and gives it its place. What it pickles is a reference to
-`enter` and the path of the run directory; signals, checkpoints and requeues are the kit's.
+submitit starts one process for each rank and passes its rank. It pickles a reference to `enter` and
+the path of the run directory; signals, checkpoints and requeues are handled by the kit.
 """
 
 from __future__ import annotations
@@ -28,42 +28,42 @@ if TYPE_CHECKING:
     from kit.cluster.jobs import Job, Work
     from kit.config.cluster import Cluster
 
-# When the time limit ends, as Unix time, for the ranks. Slurm tells it from 23.02 on; before, it is
-# asked, once for all ranks, and not for long: without an answer no limit is known.
+# The end of the time limit as Unix time, for the ranks. Slurm sets it from 23.02 on; before that, ask
+# squeue once for all ranks, and not for long: without an answer no limit is known.
 _END_TIME = (
     "export EKIDEN_END_TIME=${SLURM_JOB_END_TIME:-$(SLURM_TIME_FORMAT=%s timeout 60 "
     "squeue --noheader --jobs=$SLURM_JOB_ID --format=%e)}"
 )
-# Modules of first functions that lay elsewhere in earlier versions: a run that has begun keeps its code.
-_BEFORE = {
+# Modules of entry functions that had another path in earlier versions: a run that has begun keeps its code.
+_FORMER_PATHS = {
     "kit.corpus.dedup.fingerprint": "kit.corpus.fingerprint",
     "kit.corpus.dedup.deduplicate": "kit.corpus.deduplicate",
 }
-SUPERVISOR = uuid.uuid4().hex[:8]  # no two starts have one token, on any machine
+SUPERVISOR = uuid.uuid4().hex[:8]  # makes tokens unique across starts and machines
 
 
 def enter(work: Work, run_root: str, name: str, task: int, tasks: int) -> None:
-    """What submitit calls in every process of a job; by this name, also in older code that a run keeps."""
-    place = submitit.JobEnvironment()
-    # A result that an earlier start wrote, or half of one: submitit would stumble over it.
-    result = place.paths.result_pickle
+    """Called by submitit in every process of a job; older code that a run keeps has the same name."""
+    environment = submitit.JobEnvironment()
+    # An earlier start may have left a result, or half of one: submitit would fail on it.
+    result = environment.paths.result_pickle
     for stale in (result, result.with_name(f"{result.name}.save_tmp")):
         stale.unlink(missing_ok=True)
     ranks = {
-        "RANK": str(place.global_rank),
-        "LOCAL_RANK": str(place.local_rank),
-        "WORLD_SIZE": str(place.num_tasks),
-        "EKIDEN_NODES": str(place.num_nodes),
+        "RANK": str(environment.global_rank),
+        "LOCAL_RANK": str(environment.local_rank),
+        "WORLD_SIZE": str(environment.num_tasks),
+        "EKIDEN_NODES": str(environment.num_nodes),
     }
     entry.perform(work, Run(Path(run_root)), name, task, tasks, ranks)
 
 
 def send(run: Run, cluster: Cluster, job: Job, after: list[str]) -> str:
-    """Send one job to Slurm, after those of the ids; returns its id. Raises ClusterError."""
+    """Submit one job to Slurm, to start after the jobs `after`; returns its id. Raises ClusterError."""
     executor = submitit.SlurmExecutor(folder=run.job_logs(job.name))
     executor.update_parameters(**_parameters(run, cluster, job, after))
     work = _in_code_of(run, job.work)
-    arguments = [(work, str(run.root), job.name, i, job.tasks) for i in job.sent]
+    arguments = [(work, str(run.root), job.name, i, job.tasks) for i in job.task_numbers]
     try:
         with executor.batch():
             submitted = [executor.submit(enter, *a) for a in arguments]
@@ -76,7 +76,7 @@ def send(run: Run, cluster: Cluster, job: Job, after: list[str]) -> str:
 
 @dataclass(frozen=True)
 class _Named:
-    """A function as `MODULE:NAME`, to be looked up where it is unpickled."""
+    """A function as `MODULE:NAME`, looked up when it is unpickled."""
 
     name: str
 
@@ -85,15 +85,15 @@ class _Named:
 
 
 def _in_code_of(run: Run, work: Work) -> Work | _Named:
-    """The function as it is called in the run's code, which may be that of an earlier version."""
-    before = _BEFORE.get(work.__module__)
-    if before is None or not (run.code / f"{before.replace('.', '/')}.py").is_file():
+    """The function under its path in the run's code, which may be an earlier version."""
+    former = _FORMER_PATHS.get(work.__module__)
+    if former is None or not (run.code / f"{former.replace('.', '/')}.py").is_file():
         return work
-    return _Named(f"{before}:{work.__qualname__}")
+    return _Named(f"{former}:{work.__qualname__}")
 
 
 def write_local(folder: Path, job_id: str, job: Job, run: Run, task: int) -> None:
-    """Pickle one task as submitit does, for a `LocalPlace` to run."""
+    """Pickle one task as submitit does, for a `LocalTask` to run."""
     delayed = submitit.core.utils.DelayedSubmission(
         enter, _in_code_of(run, job.work), str(run.root), job.name, task, job.tasks
     )
@@ -104,23 +104,23 @@ def write_local(folder: Path, job_id: str, job: Job, run: Run, task: int) -> Non
 
 @dataclass(frozen=True)
 class LocalTask:
-    """One rank of a local job: where submitit finds its task, and what it runs."""
+    """One rank of a local job: the folder of its pickled task, its log and environment."""
 
     folder: Path
     log: Path
-    token: str  # as of `token`
+    token: str  # see `jobs.token`
     environment: dict[str, str]
 
     @property
     def command(self) -> list[str]:
-        """A process of its own for it."""
+        """The command that runs it in a process of its own."""
         return [sys.executable, "-u", "-m", "submitit.core._submit", str(self.folder)]
 
 
-def local_place(
+def local_task(
     run: Run, job_id: str, rank: int, ranks: int, restarts: int, more: Mapping[str, str] = {}
 ) -> LocalTask:
-    """The place of a rank in the job of that id, NAME-TASK; `more` are further variables."""
+    """One rank of the job `job_id`, NAME-TASK; `more` are additional environment variables."""
     folder = run.job_logs(job_id.rsplit("-", 1)[0])
     token = f"{job_id}-{SUPERVISOR}.{restarts}"
     environment = {
@@ -139,23 +139,23 @@ def local_place(
 
 
 def run_local(folder: Path) -> None:
-    """Do in this process what `LocalPlace.command` does in its own; its environment is set."""
+    """Run a `LocalTask` in this process, which has its environment already."""
     from submitit.core.submission import process_job
 
     process_job(folder)
 
 
 def job_environment(run: Run, cluster: Cluster) -> dict[str, str]:
-    """Environment variables of every task: the run's own code comes first, the checkout never.
+    """Environment variables of every task, which import the run's own code and never the checkout.
 
-    The code is the snapshot of this moment: an amendment does not change it under a task's feet.
+    The code is the present snapshot: a later amendment does not change it under a running task.
     """
     return {
         "PYTHONPATH": str(run.code.resolve()),
         "PYTHONSAFEPATH": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "OMP_NUM_THREADS": "1",
-        "SUBMITIT_LOG_LEVEL": "WARNING",  # that it loads a pickle is no news
+        "SUBMITIT_LOG_LEVEL": "WARNING",  # hides the lines on loading a pickle
         **cluster.environment,
     }
 
@@ -170,15 +170,14 @@ def _parameters(run: Run, cluster: Cluster, job: Job, after: list[str]) -> dict[
         more["dependency"] = f"afterok:{after[0]}"
     trap = [sys.executable, "-m", "kit.cluster.requeue", str(run.root), job.name]
     if job.resources == "single":
-        variables.pop(
-            "TOKENIZERS_PARALLELISM", None
-        )  # the tokenizer's training has its node's CPUs
-    # A requeue sends TERM to the shell too, and the trap goes on after it. What ended as done is done,
-    # whatever a rank's exit code was when it left.
+        # The tokenizer's training uses all CPUs of its node.
+        variables.pop("TOKENIZERS_PARALLELISM", None)
+    # A requeue sends TERM to the shell too, and the trap must survive it. A job that ended as done is
+    # done, even if a rank left with another exit code.
     decide = f"code=$?; trap '' TERM; {shlex.join(trap)} $code && exit 0; exit $code"
     setup = [
         *cluster.setup,
-        # The snapshot of the moment when the job starts, not of the submission.
+        # The snapshot when the job starts, not when it was submitted.
         f'export PYTHONPATH="$(readlink -f {shlex.quote(str(run.code))})"',
         *(f"export {name}={shlex.quote(value)}" for name, value in variables.items()),
         *([_END_TIME] if job.resources == "training" else []),
@@ -201,7 +200,7 @@ def _parameters(run: Run, cluster: Cluster, job: Job, after: list[str]) -> dict[
             "mem": _megabytes(task.memory_gb),
         }
         parallel = {"array_parallelism": task.parallel, "ntasks_per_node": 1, "nodes": 1}
-        return common | parallel | _given(sizes) | _srun(task.cpus)
+        return common | parallel | _without_none(sizes) | _srun(task.cpus)
     training = cluster.training
     sizes = {
         "partition": training.partition,
@@ -213,11 +212,11 @@ def _parameters(run: Run, cluster: Cluster, job: Job, after: list[str]) -> dict[
         "mem": _megabytes(training.memory_gb),
         "signal_delay_s": training.warning_seconds,
     }
-    return common | _given(sizes) | _srun(training.cpus_per_rank)
+    return common | _without_none(sizes) | _srun(training.cpus_per_rank)
 
 
 def _srun(cpus: int) -> dict[str, Any]:
-    """The first rank that fails ends the others; srun does not take the CPUs of a task from sbatch."""
+    """Options of srun: a rank that fails ends the others; CPUs are not inherited from sbatch."""
     return {"srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={cpus}"]}
 
 
@@ -225,5 +224,5 @@ def _megabytes(gigabytes: float | None) -> str | None:
     return None if gigabytes is None else f"{int(gigabytes * 1024)}M"
 
 
-def _given(sizes: dict[str, Any]) -> dict[str, Any]:
+def _without_none(sizes: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in sizes.items() if value is not None}

@@ -1,4 +1,4 @@
-"""What a Slurm cluster's own limits make impossible: an array, a partition, a time limit."""
+"""Limits of a Slurm cluster that jobs must keep: array size, partitions, time limits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from kit.cluster.jobs import Job
     from kit.config.cluster import Cluster, TaskResources, TrainingResources
 
-_LOWER = {  # what makes an array smaller
+_REMEDIES = {  # against an array that is too large
     "download": "give fewer corpus.sources",
     "fingerprint": "lower corpus.tasks",
     "deduplicate": "lower corpus.tasks",
@@ -22,57 +22,58 @@ _LOWER = {  # what makes an array smaller
     "candidates": "give fewer tokenizer.candidates",
     "tokenize": "lower tokens.tasks",
 }
-# Options of sbatch by which other limits hold than those of the partition that the cluster file names.
-_ELSEWHERE = {"partition", "time", "clusters", "qos", "reservation"}
+# Options of sbatch that replace the limits of the cluster file's partition by others.
+_OVERRIDING_OPTIONS = {"partition", "time", "clusters", "qos", "reservation"}
 
 
 def problems(cluster: Cluster, jobs: Sequence[Job]) -> Iterator[str]:
-    """A line for each limit that jobs do not keep to; none where Slurm does not say what they are."""
+    """Yield a line for each limit that the jobs exceed; nothing if Slurm's limits are unknown."""
     if not jobs:
         return
     if any(job.resources == "training" for job in jobs):
-        yield from _of_warning(cluster)
+        yield from _warning_problems(cluster)
     try:
-        most, partitions = state.max_array_size(), state.partitions()
-    except ClusterError:  # where Slurm is needed, its absence is told
+        max_tasks, partitions = state.max_array_size(), state.partitions()
+    except ClusterError:  # reported elsewhere, if Slurm is needed
         return
     for job in jobs:
-        if most is not None and job.resources != "training" and len(job.sent) > most:
+        tasks = len(job.task_numbers)
+        if max_tasks is not None and job.resources != "training" and tasks > max_tasks:
             yield (
-                f"cluster {cluster.name}: {job.name} would be an array of {len(job.sent)} tasks, and Slurm "
-                f"takes {most} at most (MaxArraySize); {_LOWER[job.name]}"
+                f"cluster {cluster.name}: {job.name} would be an array of {tasks} tasks, but Slurm accepts "
+                f"at most {max_tasks} (MaxArraySize); {_REMEDIES[job.name]}"
             )
-    if partitions and not _ELSEWHERE & {*cluster.sbatch}:
+    if partitions and not _OVERRIDING_OPTIONS & {*cluster.sbatch}:
         for key, resources in _resources(cluster, jobs).items():
-            yield from _of_partition(key, resources, partitions)
+            yield from _partition_problems(key, resources, partitions)
 
 
 def _resources(
     cluster: Cluster, jobs: Sequence[Job]
 ) -> dict[str, TaskResources | TrainingResources]:
-    """What the jobs get, by the section that says so."""
-    found: dict[str, TaskResources | TrainingResources] = {}
+    """The resources of the jobs, by their section of the cluster file."""
+    sections: dict[str, TaskResources | TrainingResources] = {}
     for job in jobs:
         if job.resources == "training":
-            found["cluster.training"] = cluster.training
+            sections["cluster.training"] = cluster.training
         else:
             network = job.resources == "network" and cluster.network is None
             name = "arrays" if network else job.resources
-            found[f"cluster.{name}"] = cluster.resources_of(job.resources)
-    return found
+            sections[f"cluster.{name}"] = cluster.resources_of(job.resources)
+    return sections
 
 
-def _of_partition(
+def _partition_problems(
     key: str,
     resources: TaskResources | TrainingResources,
     partitions: Mapping[str, Mapping[str, str]],
 ) -> Iterator[str]:
-    """A partition that is not there, or has shorter limits or fewer nodes; of several the widest counts."""
+    """A missing partition, or one with a shorter limit or fewer nodes; of several the widest counts."""
     default = [name for name, row in partitions.items() if row.get("Default") == "YES"]
     names = resources.partition.split(",") if resources.partition else default
     if unknown := [name for name in names if name not in partitions]:
         yield (
-            f"{key}.partition={unknown[0]}: Slurm has no such partition; there are "
+            f"{key}.partition={unknown[0]}: Slurm has no such partition; available: "
             f"{', '.join(sorted(partitions))}"
         )
         return
@@ -81,20 +82,20 @@ def _of_partition(
     if longest is not None and resources.minutes > longest:
         yield (
             f"{key}.minutes={resources.minutes}: partition {','.join(names)} has a limit of "
-            f"{longest:.0f} minutes (MaxTime), and the job would never start; lower it"
+            f"{longest:.0f} minutes (MaxTime), so the job would never start; lower it"
         )
     nodes = getattr(resources, "nodes", 1)
-    there = max((int(row.get("TotalNodes", nodes)) for row in rows), default=nodes)
-    if nodes > there:
-        yield f"{key}.nodes={nodes}: partition {','.join(names)} has {there} nodes; give no more"
+    available = max((int(row.get("TotalNodes", nodes)) for row in rows), default=nodes)
+    if nodes > available:
+        yield f"{key}.nodes={nodes}: partition {','.join(names)} has {available} nodes; lower it"
 
 
-def _of_warning(cluster: Cluster) -> Iterator[str]:
-    """A warning before the time limit that comes at the start."""
+def _warning_problems(cluster: Cluster) -> Iterator[str]:
+    """A warning of the time limit that would come as soon as the job starts."""
     training = cluster.training
     if training.warning_seconds >= 60 * training.minutes:
         yield (
             f"cluster.training.warning_seconds={training.warning_seconds}: the time limit is "
-            f"cluster.training.minutes={training.minutes}, and each attempt would end as it begins; lower "
-            "the one, or raise the other"
+            f"cluster.training.minutes={training.minutes}, so each attempt would end as it begins; lower "
+            "the first or raise the second"
         )

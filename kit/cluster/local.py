@@ -1,9 +1,8 @@
-"""A machine without Slurm as a scheduler: a supervisor of the kit does what slurmctld does.
+"""A machine without Slurm as a scheduler: a supervisor takes the place of slurmctld.
 
     python -m kit.cluster.local RUN
 
-See kit/cluster/scheduler.py for what each function is asked for, and kit/cluster/supervisor.py for what
-the process does that is started here.
+The interface is in kit/cluster/scheduler.py, the work of the supervisor in kit/cluster/supervisor.py.
 """
 
 from __future__ import annotations
@@ -33,29 +32,29 @@ if TYPE_CHECKING:
 
 
 def check(cluster: Cluster) -> None:
-    """This machine is there."""
+    """Nothing to check: this machine is always available."""
 
 
 def problems(cluster: Cluster, jobs: Sequence[Job]) -> Iterator[str]:  # noqa: ARG001
-    """No limits but those of the cluster file."""
+    """Nothing: only the cluster file has limits."""
     return iter(())
 
 
 def submit(run: Run, cluster: Cluster, jobs: Sequence[Job], lay_out: Callable[[], object]) -> Sent:
-    """Start a supervisor in the background, which does the jobs one after the other."""
+    """Start a supervisor in the background that runs the jobs one after the other."""
     prepare(run, cluster, jobs, lay_out)
     return Sent({}, _start(run), run.supervisor_log)
 
 
 def prepare(run: Run, cluster: Cluster, jobs: Sequence[Job], lay_out: Callable[[], object]) -> None:
-    """Write down what the supervisor is to do. Raises RunError while another one is at work."""
+    """Write the supervisor's jobs into the run directory. Raises RunError while another one is running."""
     from kit.cluster import announced, launch
 
     with lock.hold(run):
         lay_out()
         clear_previous_outcome(run, jobs)
         for job in jobs:
-            for task in job.sent:
+            for task in job.task_numbers:
                 launch.write_local(run.job_logs(job.name), f"{job.name}-{task}", job, run, task)
         announced.announce(run, cluster, jobs)
 
@@ -72,19 +71,19 @@ def _start(run: Run) -> int:
             start_new_session=True,
             env=os.environ | {"PYTHONPATH": str(run.code), "PYTHONSAFEPATH": "1"},
         )
-    if process.poll() is None:  # it holds the run as soon as Python has started
+    if process.poll() is None:  # it takes the run's lock as soon as Python has started
         write_text(run.supervisor, str(process.pid))
     return process.pid
 
 
 def ensure_idle(run: Run) -> None:
-    """Raises RunError while a process of this machine is at work on a run."""
+    """Raise RunError while a process of this machine works on a run."""
     if run.root.is_dir():
         lock.ensure_idle(run)
 
 
 def alive(run: Run) -> list[Alive]:
-    """The supervisor, or another process of this machine that is at work on a run."""
+    """The supervisor, or another process of this machine that works on a run."""
     if not (run.root.is_dir() and lock.is_held(run)):
         return []
     process = run.supervisor.read_text(encoding="utf-8") if run.supervisor.is_file() else "?"
@@ -92,12 +91,12 @@ def alive(run: Run) -> list[Alive]:
 
 
 def queue(run: Run) -> Mapping[str, Sequence[Element]]:  # noqa: ARG001
-    """Nothing: jobs are one process."""
+    """Nothing: all jobs are one process."""
     return {}
 
 
 def cancel(jobs: Sequence[str]) -> None:
-    """SIGTERM to supervisors by their process ids: training is saved first."""
+    """Send SIGTERM to supervisors, by process id: training saves first."""
     for job in jobs:
         os.kill(int(job), signal.SIGTERM)
 
@@ -113,21 +112,21 @@ def own_nodes() -> list[str]:
 
 
 def state(job: str) -> JobState:  # noqa: ARG001
-    """A task leaves on its own; what else ends it, its supervisor knows."""
+    """Always RUNNING: a task leaves on its own; its supervisor knows any other cause."""
     return JobState("RUNNING")
 
 
 def requeue(job: str, reason: str) -> None:
-    """Nothing to ask for: the supervisor that decides starts the task again itself."""
+    """Nothing to do: the supervisor that decides also restarts the task."""
 
 
 def exclude(job: str, failures: Mapping[str, int], needed: int) -> list[str]:  # noqa: ARG001
-    """Never this machine, as there is no other."""
+    """Exclude nothing: there is no other machine."""
     return []
 
 
 def main(run_root: str) -> int:
-    """The background supervisor; its words go to logs/supervisor.log."""
+    """The background supervisor; it logs to logs/supervisor.log."""
     from kit.cluster import supervisor
 
     try:

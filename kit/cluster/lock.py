@@ -1,4 +1,4 @@
-"""One process of this machine works on a run: it holds a lock, and says who it is."""
+"""A lock: only one process of this machine works on a run, and it records its process id."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ if TYPE_CHECKING:
 
 @contextmanager
 def hold(run: Run) -> Iterator[None]:
-    """Be the one process of this machine at work on a run. Raises RunError where another one is."""
+    """Lock a run for this process. Raises RunError if another process of this machine works on it."""
     try:
         run.root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(
-            f"{run.root}: cannot be made ({error.strerror}); give another workspace="
+            f"{run.root}: cannot be created ({error.strerror}); use another workspace="
         ) from None
     with _locked(run):
         write_text(run.supervisor, str(os.getpid()))
         try:
             yield
-        finally:  # where this file is left behind, its process was killed
+        finally:  # a file left behind tells that its process was killed
             run.supervisor.unlink(missing_ok=True)
 
 
 def ensure_idle(run: Run) -> None:
-    """Raises RunError while a process of this machine is at work on a run."""
+    """Raise RunError while a process of this machine works on a run."""
     with _locked(run):
         return
 
 
 def is_held(run: Run) -> bool:
-    """Whether a process of this machine is at work on this run."""
+    """Whether a process of this machine works on this run."""
     try:
         ensure_idle(run)
     except RunError:
@@ -52,7 +52,7 @@ def is_held(run: Run) -> bool:
 
 @contextmanager
 def _locked(run: Run) -> Iterator[None]:
-    # On a local disk: Lustre and NFS may be mounted without locks.
+    # On a local disk: Lustre and NFS may be mounted without locking.
     name = f"ekiden-{os.getuid()}-{text_hash(str(run.root.resolve())):016x}.lock"
     with (Path(tempfile.gettempdir()) / name).open("a", encoding="utf-8") as lock:
         try:
@@ -60,6 +60,6 @@ def _locked(run: Run) -> Iterator[None]:
         except BlockingIOError:
             who = run.supervisor.read_text(encoding="utf-8") if run.supervisor.is_file() else "?"
             raise RunError(
-                f"{run.root}: process {who} is at work on this run; wait for it, or end it with kill"
+                f"{run.root}: process {who} is already running this run; wait for it, or kill {who}"
             ) from None
         yield

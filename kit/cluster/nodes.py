@@ -1,6 +1,6 @@
-"""Nodes a job stays away from: those on which a run has failed twice, where others can stand in.
+"""Exclusion of nodes on which a run has failed twice, if others can replace them.
 
-A failure of a job of several nodes counts against each of them: which of them it was is not known.
+A failure of a job on several nodes counts against each: the faulty one is not known.
 """
 
 from __future__ import annotations
@@ -16,15 +16,17 @@ from kit.errors import ClusterError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-FAILURES = 2  # of a run on a node: once may be chance
-# Times and seconds: within KillWait (30 s by default) the shell that asks is gone.
-_TRIES, _PAUSE = 6, 0.5
+FAILURES = 2  # of a run on a node: one may be chance
+_TRIES, _PAUSE = (
+    6,
+    0.5,
+)  # attempts and seconds: Slurm kills the calling shell after KillWait (30 s by default)
 _USABLE = {"idle", "mixed", "allocated", "completing", "planned", "reserved"}
 
 
 @dataclass(frozen=True)
 class Node:
-    """A node of a partition; `kind` is what a job can ask of it: CPUs, GPUs, features."""
+    """A node of a partition; `kind` has its CPUs, GPUs and features, which jobs can request."""
 
     name: str
     usable: bool
@@ -32,38 +34,39 @@ class Node:
 
 
 def names(node_list: str) -> list[str]:
-    """The nodes of a list as Slurm writes it, `mdx[1-2]`; slurmctld is not asked."""
+    """The nodes in Slurm's notation `mdx[1-2]`; does not ask slurmctld."""
     return state.slurm("scontrol", "show", "hostnames", node_list).split()
 
 
 def choose(
     failures: Mapping[str, int], excluded: Iterable[str], partition: list[Node], needed: int
 ) -> list[str]:
-    """Which nodes to exclude of those that failed, the worst first, and never one that is needed.
+    """Choose the nodes to exclude, by their failures, the worst first, and never one that is needed.
 
-    One may go only where `needed` usable nodes of its own kind remain without it.
+    A node is excluded only if `needed` usable nodes of its kind remain without it.
     """
-    gone = set(excluded)
+    before = set(excluded)
+    avoided = set(before)
     kinds = {node.name: node.kind for node in partition}
     for name in sorted(failures, key=lambda name: (-failures[name], name)):
-        if failures[name] < FAILURES or name in gone or name not in kinds:
+        if failures[name] < FAILURES or name in avoided or name not in kinds:
             continue
         others = [
             node
             for node in partition
-            if node.usable and node.kind == kinds[name] and node.name not in gone | {name}
+            if node.usable and node.kind == kinds[name] and node.name not in avoided | {name}
         ]
         if len(others) >= needed:
-            gone.add(name)
-    return sorted(gone - set(excluded))
+            avoided.add(name)
+    return sorted(avoided - before)
 
 
 def exclude(job_id: str, failures: Mapping[str, int], needed: int) -> list[str]:
-    """Keep a job that has just been requeued from nodes that failed it; returns which.
+    """Exclude nodes on which a job failed, once it is requeued; returns those excluded.
 
-    Seen on Slurm 22.05: ExcNodeList, which is for pending jobs, is taken from the job's own batch shell
-    as soon as `scontrol requeue` has returned, and holds for all further starts. A list of nodes that
-    the user asked for is left alone. Raises ClusterError where Slurm does not answer or refuses.
+    Observed on Slurm 22.05: the job's own batch shell can set ExcNodeList, which is for pending jobs, as
+    soon as `scontrol requeue` has returned, and it holds for all further starts. A node list that the
+    user requested is left alone. Raises ClusterError if Slurm does not answer or refuses.
     """
     if not any(count >= FAILURES for count in failures.values()):
         return []
@@ -79,22 +82,22 @@ def exclude(job_id: str, failures: Mapping[str, int], needed: int) -> list[str]:
 
 
 def _of_partition(partition: str) -> list[Node]:
-    """The nodes of a partition, or of several with commas between them."""
+    """The nodes of a partition, or of several separated by commas."""
     rows = state.slurm(
         "sinfo", "--noheader", "--Node", f"--partition={partition}", "--format=%N|%T|%c|%G|%f"
     )
-    found = {}
+    nodes = {}
     for row in rows.splitlines():
         name, status, cpus, generic, features = row.split("|")
         # "down*" does not answer, "idle$" is in maintenance, "idle~" sleeps and can be woken.
         usable = status.rstrip("~#-") in _USABLE
-        places = re.sub(r"\(S:[^)]*\)", "", generic)  # the sockets of its GPUs
-        found[name] = Node(name, usable, (cpus, places, features))
-    return list(found.values())
+        gpus = re.sub(r"\(S:[^)]*\)", "", generic)  # without their sockets
+        nodes[name] = Node(name, usable, (cpus, gpus, features))
+    return list(nodes.values())
 
 
 def _update(job_id: str, change: str) -> None:
-    """`scontrol update`, again for a moment while the requeue is under way."""
+    """Run `scontrol update`, with retries while the requeue is in progress."""
     for _ in range(_TRIES):
         try:
             state.slurm("scontrol", "update", f"jobid={job_id}", change)

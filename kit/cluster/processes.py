@@ -1,4 +1,4 @@
-"""The processes that the local supervisor starts: the ranks of a job, or one task."""
+"""Processes that the local supervisor starts: the ranks of a job, or a single task."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ GRACE = 60  # seconds from TERM to KILL, as Slurm's KillWait
 
 
 class Process(Protocol):
-    """What is asked of a process: a Popen, or a fork."""
+    """The interface of a process: a Popen, or a fork."""
 
     def poll(self) -> int | None:
         """The exit code once it has ended, -n after signal n; else None."""
@@ -41,15 +41,15 @@ class Processes:
     token: str
     processes: Sequence[Process]
     log: Path  # of the first of them
-    log_begin: int  # bytes that stood in it before
+    log_begin: int  # its size in bytes before they started
 
     def signal(self, number: int) -> None:
-        """Send a signal to those that have not ended."""
+        """Send a signal to the processes that have not ended."""
         for process in self.processes:
             process.send_signal(number)
 
     def end(self) -> None:
-        """TERM, and KILL after the grace time."""
+        """Send TERM, and KILL after the grace time."""
         self.signal(signal.SIGTERM)
         deadline = time.monotonic() + GRACE
         while self.code() is None and time.monotonic() < deadline:
@@ -64,50 +64,50 @@ class Processes:
         return max(code if code >= 0 else 128 - code for code in codes if code is not None)
 
     def failed(self) -> bool:
-        """Whether one process has ended otherwise than done or interrupted."""
+        """Whether a process has ended with neither DONE nor INTERRUPTED."""
         return any(process.poll() not in (None, DONE, INTERRUPTED) for process in self.processes)
 
 
 class Starter:
-    """Starts tasks: by a fork server, or on a machine with GPUs each from its own beginning."""
+    """Starts tasks through a fork server, or as new processes if they use GPUs."""
 
     def __init__(self, run: Run, cluster: Cluster, stopped: Callable[[], bool]) -> None:
-        """`stopped`: whether the supervisor was told to stop."""
+        """`stopped`: whether the supervisor has been asked to stop."""
         self._run, self._cluster = run, cluster
         self._server = ForkServer(run, cluster, stopped) if cluster.device == "cpu" else None
 
     def start(
         self, module: str, job_id: str, restarts: int, ranks: int = 1, more: Mapping[str, str] = {}
     ) -> Processes:
-        """Every rank of a task of `module`; `more` are variables besides those of every task."""
+        """Start every rank of a task of `module`; `more` are additional environment variables."""
         processes: list[Process] = []
-        places = [
-            launch.local_place(self._run, job_id, rank, ranks, restarts, more)
+        tasks = [
+            launch.local_task(self._run, job_id, rank, ranks, restarts, more)
             for rank in range(ranks)
         ]
-        log = places[0].log
+        log = tasks[0].log
         begin = log.stat().st_size if log.is_file() else 0
-        for rank, place in enumerate(places):
+        for rank, task in enumerate(tasks):
             title = f"{job_id}.{restarts}/{rank}"
             processes.append(
-                self._server.fork(place, module, title) if self._server else self._begin(place)
+                self._server.fork(task, module, title) if self._server else self._begin(task)
             )
-        return Processes(places[0].token, processes, log, begin)
+        return Processes(tasks[0].token, processes, log, begin)
 
     def close(self) -> None:
-        """End the server, if there is one; its tasks go on."""
+        """End the server, if there is one; its tasks keep running."""
         if self._server:
             self._server.close()
 
-    def _begin(self, place: launch.LocalTask) -> Process:
-        with place.log.open("ab") as log:
+    def _begin(self, task: launch.LocalTask) -> Process:
+        with task.log.open("ab") as log:
             return subprocess.Popen(
-                place.command,
+                task.command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # a Ctrl-C is the supervisor's to pass on
+                start_new_session=True,  # the supervisor passes on a Ctrl-C
                 env=os.environ
                 | launch.job_environment(self._run, self._cluster)
-                | place.environment,
+                | task.environment,
             )

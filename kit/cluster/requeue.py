@@ -1,12 +1,12 @@
-"""Who requeues: the batch shell's exit trap, on evidence.
+"""The exit trap of the batch shell, which requeues its job if the evidence calls for it.
 
     python -m kit.cluster.requeue RUN JOB EXIT_CODE
 
-It runs when srun has ended, however it ended, and decides as kit/cluster/decisions.py says. Not the ranks
-requeue, one of them may be dead. Under preemption it does so at once: the node is free before the grace
-time is over, and a job that left early without it would count as failed.
+It runs when srun has ended, in any way, and decides by kit/cluster/decisions.py. The ranks never requeue
+themselves: one of them may be dead. Under preemption it requeues at once: the node is free before the
+grace time is over, and a job that left early without a requeue would count as failed.
 
-It is quick: between TERM and KILL a site may leave 5 seconds (KillWait), of which the ranks have most.
+It must be quick: a site may leave 5 seconds between TERM and KILL (KillWait), mostly used by the ranks.
 """
 
 from __future__ import annotations
@@ -28,17 +28,19 @@ from kit.store.paths import Run
 if TYPE_CHECKING:
     from kit.config.cluster import Cluster
 
-_REQUEUE_TAKES = 60  # seconds at the most until Slurm ends the shell of a job it has requeued
+_REQUEUE_TAKES = 60  # seconds at most until Slurm ends the shell of a requeued job
 
 
 def main(run_root: str, name: str, exit_code: int) -> int:
-    """The exit trap: decide, write it down, requeue; returns DONE where the job is done."""
-    # A requeue sends SIGTERM to this process too, and something is left to do after it.
+    """Decide, record the decision, and requeue; returns DONE if the job is done."""
+    # A requeue sends SIGTERM to this process too, which still has work to do.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the shell ignores it: it would not wait for us
+    signal.signal(
+        signal.SIGTERM, signal.SIG_DFL
+    )  # the shell ignores it, and an ignored signal may get lost
     run = Run(Path(run_root))
     cluster = functools.cache(lambda: _cluster(run))
-    queue = scheduler.of_kind(read_json(run.cluster)["kind"])
+    queue = scheduler.for_kind(read_json(run.cluster)["kind"])
     job_id, token = queue.own_id(), jobs.token()
     resources = os.environ.get(jobs.RESOURCES, "arrays")  # not set by an earlier version
     of_task = functools.partial(
@@ -54,10 +56,10 @@ def main(run_root: str, name: str, exit_code: int) -> int:
         queue.requeue(job_id, decision.reason)
         if name == "train" and decision.reason.startswith((decisions.CRASH, decisions.HANG)):
             _exclude(run, queue, job_id, cluster().training.nodes)
-        # The requeue ends this shell: leaving before it, the job would count as failed.
+        # The requeue ends this shell: if it left before, the job would count as failed.
         signal.sigtimedwait({signal.SIGTERM}, _REQUEUE_TAKES)
     elif name == "train":
-        decisions.show_end(run, decision)
+        decisions.publish_end(run, decision)
     return DONE if decision.reason == "done" else FAILED
 
 
@@ -69,14 +71,14 @@ def _cluster(run: Run) -> Cluster:
 
 
 def _exclude(run: Run, queue: scheduler.Scheduler, job_id: str, needed: int) -> None:
-    """Keep the job from nodes on which the run failed twice, where it can do without them."""
+    """Exclude nodes on which the run failed twice, if it can do without them."""
     failures: Counter[str] = Counter()
-    for row in decisions.recorded(run):
+    for row in decisions.read(run):
         if row["name"] == "train" and row["reason"].startswith((decisions.CRASH, decisions.HANG)):
             failures.update(row.get("nodes", ()))
     try:
         excluded = queue.exclude(job_id, failures, needed)
-    except ClusterError as error:  # the run goes on, if on a node that may fail again
+    except ClusterError as error:  # the run continues, possibly on a node that fails again
         log.warning(f"requeue: no node excluded ({error})")
         return
     for node in excluded:

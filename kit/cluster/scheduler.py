@@ -1,11 +1,11 @@
-"""What the kit asks of a scheduler: Slurm fills it, and on a machine without one the local supervisor.
+"""Interface of a scheduler: Slurm, or the local supervisor on a machine without Slurm.
 
-    queue = scheduler.of(cluster)
+    queue = scheduler.for_cluster(cluster)
     queue.check(cluster)
     queue.submit(run, cluster, jobs, lay_out)
 
-A scheduler is a module of this room with these functions, named as the cluster's `kind`. Whoever sends
-jobs, looks at them or ends them asks the one of the cluster, and knows none by its name.
+A scheduler is a module of this package with these functions, named like the cluster's `kind`. Code that
+submits, inspects or ends jobs uses the cluster's scheduler, and refers to none by name.
 """
 
 from __future__ import annotations
@@ -20,63 +20,63 @@ if TYPE_CHECKING:
     from kit.config.cluster import Cluster
     from kit.store.paths import Run
 
-Kind = Literal["slurm", "local"]  # those of kit/config/cluster.py
+Kind = Literal["slurm", "local"]  # as in kit/config/cluster.py
 
 
 class Scheduler(Protocol):
-    """A module that sends jobs, knows of them and ends them."""
+    """A module that submits, inspects and ends jobs."""
 
     def check(self, cluster: Cluster) -> None:
-        """Raises ClusterError where the scheduler is not there."""
+        """Raise ClusterError if the scheduler is not available."""
 
     def problems(self, cluster: Cluster, jobs: Sequence[Job]) -> Iterator[str]:
-        """A line for each limit of the scheduler's that jobs do not keep to."""
+        """Yield a line for each limit of the scheduler that the jobs exceed."""
 
     def submit(
         self, run: Run, cluster: Cluster, jobs: Sequence[Job], lay_out: Callable[[], object]
     ) -> Sent:
-        """Send jobs, each after the one before; `lay_out` writes what they read, before.
+        """Submit jobs, each to start after the one before; first, `lay_out` writes the files they read.
 
-        Raises ClusterError where it is refused, RunError where another process is at work on the run.
+        Raises ClusterError if a job is refused, RunError if another process works on the run.
         """
 
     def ensure_idle(self, run: Run) -> None:
-        """Raises RunError while something of this run is alive."""
+        """Raise RunError while a job of this run is queued or running."""
 
     def alive(self, run: Run) -> list[Alive]:
-        """What of a run is alive, by what was submitted last. Raises ClusterError if that is not known."""
+        """Jobs of the run's last submission that are queued or running. Raises ClusterError if unknown."""
 
     def queue(self, run: Run) -> Mapping[str, Sequence[Element]]:
-        """All that the scheduler knows of what was submitted last, by id. Raises ClusterError."""
+        """Everything the scheduler knows about the last submission, by job id. Raises ClusterError."""
 
     def cancel(self, jobs: Sequence[str]) -> None:
         """End jobs by their ids."""
 
-    # What the exit trap asks of its own job (kit/cluster/requeue.py).
+    # For the exit trap, about its own job (kit/cluster/requeue.py).
 
     def own_id(self) -> str:
-        """The id of the job this process belongs to; in an array, that of its element alone."""
+        """The id of the job that this process belongs to; in an array, of its element alone."""
 
     def own_nodes(self) -> list[str]:
         """The nodes of that job."""
 
     def state(self, job: str) -> JobState:
-        """What decides over a requeue of a job whose tasks have ended."""
+        """The state of a job whose tasks have ended, which decides on its requeue."""
 
     def requeue(self, job: str, reason: str) -> None:
-        """Have a job start again, for a reason that its record tells."""
+        """Start a job again; the reason goes into its record."""
 
     def exclude(self, job: str, failures: Mapping[str, int], needed: int) -> list[str]:
-        """Keep a requeued job from nodes that failed so often; returns which. Raises ClusterError."""
+        """Exclude nodes by their `failures` from a requeued job; returns them. Raises ClusterError."""
 
 
-def of(cluster: Cluster) -> Scheduler:
+def for_cluster(cluster: Cluster) -> Scheduler:
     """The scheduler of a cluster."""
-    return of_kind(cluster.kind)
+    return for_kind(cluster.kind)
 
 
-def of_kind(kind: Kind) -> Scheduler:
-    """A scheduler by its name, imported when it is asked for."""
+def for_kind(kind: Kind) -> Scheduler:
+    """A scheduler by its name, imported on demand."""
     if kind == "local":
         from kit.cluster import local
 
@@ -86,22 +86,23 @@ def of_kind(kind: Kind) -> Scheduler:
     return slurm
 
 
-def every() -> list[Scheduler]:
+def all_schedulers() -> list[Scheduler]:
     """All schedulers: a run may have been submitted to any of them."""
-    return [of_kind(kind) for kind in get_args(Kind)]
+    return [for_kind(kind) for kind in get_args(Kind)]
 
 
 def ensure_idle(run: Run) -> None:
-    """Raises RunError while a scheduler has something of this run, whichever it was submitted to."""
-    for one in every():
-        one.ensure_idle(run)
+    """Raise RunError while any scheduler has a job of this run that is queued or running."""
+    for scheduler in all_schedulers():
+        scheduler.ensure_idle(run)
 
 
 def alive(run: Run) -> list[Alive]:
-    """What of a run is alive on the first scheduler that has something. Raises ClusterError."""
-    return next((found for one in every() if (found := one.alive(run))), [])
+    """Jobs of a run that are queued or running, on the first scheduler with any. Raises ClusterError."""
+    return next((jobs for scheduler in all_schedulers() if (jobs := scheduler.alive(run))), [])
 
 
 def queue(run: Run) -> dict[str, Sequence[Element]]:
-    """All that schedulers know of what was submitted last, by id. Raises ClusterError."""
-    return {job: elements for one in every() for job, elements in one.queue(run).items()}
+    """Everything the schedulers know about the last submission, by job id. Raises ClusterError."""
+    queues = [scheduler.queue(run) for scheduler in all_schedulers()]
+    return {job: elements for queue in queues for job, elements in queue.items()}

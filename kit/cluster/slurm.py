@@ -1,7 +1,7 @@
-"""Slurm as a scheduler: jobs through submitit, and what its own commands say and do (kit/cluster/state.py).
+"""Slurm as a scheduler: submits through submitit, and uses Slurm's own commands (kit/cluster/state.py).
 
-See kit/cluster/scheduler.py for what each function is asked for. The exit trap imports this module:
-submitit, which takes long, is imported by what needs it.
+The interface is in kit/cluster/scheduler.py. The exit trap imports this module: functions that need
+submitit, which is slow, import it themselves.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 own_id = ask.own_id
-_TRIES, _PAUSE = 240, 15  # times and seconds: an hour of a slurmctld that does not answer
+_TRIES, _PAUSE = 240, 15  # attempts and seconds: an hour of slurmctld not answering
 
 
 def check(cluster: Cluster) -> None:
-    """Raises ClusterError where Slurm is not there."""
+    """Raise ClusterError if Slurm is not available."""
     try:
         ask.live([])
     except ClusterError as error:
@@ -42,19 +42,19 @@ def check(cluster: Cluster) -> None:
 
 
 def problems(cluster: Cluster, jobs: Sequence[Job]) -> Iterator[str]:
-    """A line for each limit that jobs do not keep to; none where Slurm does not say what they are."""
+    """Yield a line for each limit that the jobs exceed; nothing if Slurm's limits are unknown."""
     from kit.cluster import limits
 
     yield from limits.problems(cluster, jobs)
 
 
 def submit(run: Run, cluster: Cluster, jobs: Sequence[Job], lay_out: Callable[[], object]) -> Sent:
-    """Send jobs to Slurm, each after the one before.
+    """Submit jobs to Slurm, each to start after the one before.
 
-    Raises ClusterError where Slurm does not answer or refuses; then, and after a signal, those that
-    were sent are cancelled.
+    Raises ClusterError if Slurm does not answer or refuses; then, and after a signal, the jobs already
+    submitted are cancelled.
     """
-    with lock.hold(run), keeping("the jobs that were sent are cancelled"):
+    with lock.hold(run), keeping("the jobs already submitted are cancelled"):
         lay_out()
         return Sent(_send(run, cluster, jobs))
 
@@ -67,11 +67,11 @@ def _send(run: Run, cluster: Cluster, jobs: Sequence[Job]) -> dict[str, str]:
     ids: dict[str, str] = {}
     try:
         for job in jobs:
-            with _undisturbed():  # a job that sbatch has taken is known by its id
+            with _signals_blocked():  # until the id of a job that sbatch has accepted is recorded
                 ids[job.name] = launch.send(run, cluster, job, [*ids.values()][-1:])
-                # At once: a chain that is broken off here is still known, and refuses a second one.
-                known = {"cluster": cluster.name, "time": began, "slurm": ids}
-                write_json(run.jobs, known)
+                # Immediately: if this process dies now, a second submission is still refused.
+                submission = {"cluster": cluster.name, "time": began, "slurm": ids}
+                write_json(run.jobs, submission)
     except BaseException:
         cancel([*ids.values()])
         raise
@@ -79,8 +79,8 @@ def _send(run: Run, cluster: Cluster, jobs: Sequence[Job]) -> dict[str, str]:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Have Ctrl-C and SIGTERM wait until the end of the block."""
+def _signals_blocked() -> Iterator[None]:
+    """Delay Ctrl-C and SIGTERM until the end of the block."""
     signals = {signal.SIGINT, signal.SIGTERM}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
@@ -90,28 +90,28 @@ def _undisturbed() -> Iterator[None]:
 
 
 def submitted(run: Run) -> dict[str, str]:
-    """The ids of the jobs that were submitted last, by name; none where they went elsewhere."""
-    known: dict[str, str] = read_json(run.jobs).get("slurm", {}) if run.jobs.is_file() else {}
-    return known
+    """The job ids of the last submission, by name; empty if it was not to Slurm."""
+    ids: dict[str, str] = read_json(run.jobs).get("slurm", {}) if run.jobs.is_file() else {}
+    return ids
 
 
 def live(run: Run) -> dict[str, str]:
-    """The state of each job of this run that Slurm has still to run or is running, by its id."""
-    known = submitted(run)
-    return ask.live([*known.values()]) if known else {}
+    """The states of this run's jobs that are queued or running, by id."""
+    ids = submitted(run)
+    return ask.live([*ids.values()]) if ids else {}
 
 
 def ensure_idle(run: Run) -> None:
-    """Raises RunError where Slurm still has a job of this run."""
-    if found := live(run):
-        job, status = next(iter(found.items()))
+    """Raise RunError while Slurm has a job of this run that is queued or running."""
+    if states := live(run):
+        job, status = next(iter(states.items()))
         raise RunError(
             f"{run.root}: job {job} of this run is {status}; wait for it, or scancel {job}"
         )
 
 
 def alive(run: Run) -> list[Alive]:
-    """The jobs of this run that Slurm has still to run or is running."""
+    """The jobs of this run that are queued or running."""
     return [
         Alive(job, f"job {job}", f"job {job} {status.lower()}", f"scancel {job}")
         for job, status in live(run).items()
@@ -119,49 +119,49 @@ def alive(run: Run) -> list[Alive]:
 
 
 def queue(run: Run) -> Mapping[str, Sequence[ask.Element]]:
-    """All that squeue knows of the jobs that were submitted last, by id."""
-    known = submitted(run)
-    return ask.queue([*known.values()]) if known else {}
+    """Everything squeue knows about the last submission, by job id."""
+    ids = submitted(run)
+    return ask.queue([*ids.values()]) if ids else {}
 
 
 def cancel(jobs: Sequence[str]) -> None:
-    """scancel."""
+    """Run `scancel` on each job."""
     for job in jobs:
         ask.slurm("scancel", job)
 
 
 def own_nodes() -> list[str]:
-    """The nodes of the job this process belongs to."""
-    return _patiently(lambda: nodes.names(os.environ["SLURM_JOB_NODELIST"]))
+    """The nodes of the job that this process belongs to."""
+    return _with_retries(lambda: nodes.names(os.environ["SLURM_JOB_NODELIST"]))
 
 
 def state(job: str) -> ask.JobState:
-    """What `scontrol show job` says of a job."""
-    return _patiently(lambda: ask.job(job))
+    """The state of a job, from `scontrol show job`."""
+    return _with_retries(lambda: ask.job(job))
 
 
 def requeue(job: str, reason: str) -> None:
-    """scontrol requeue."""
-    # Slurm's own record says REQUEUED, whatever the reason was: the comment tells it.
+    """Run `scontrol requeue`, with the reason as the job's comment."""
+    # Slurm's own record has only the state REQUEUED, so the reason goes into the comment.
     comment = f"comment=ekiden: {reason}, requeued"
     try:
         ask.slurm("scontrol", "update", f"jobid={job}", comment)
-    except ClusterError as error:  # a site may not allow it: it is only a word
+    except ClusterError as error:  # a site may not allow it, and it is only a comment
         log.warning(f"requeue: {error}")
-    _patiently(lambda: ask.slurm("scontrol", "requeue", job))
+    _with_retries(lambda: ask.slurm("scontrol", "requeue", job))
 
 
 def exclude(job: str, failures: Mapping[str, int], needed: int) -> list[str]:
-    """Keep a job that has just been requeued from nodes that failed it: see kit/cluster/nodes.py."""
+    """Exclude nodes on which a requeued job has failed: see kit/cluster/nodes.py."""
     return nodes.exclude(job, failures, needed)
 
 
-def _patiently(question: Callable[[], T]) -> T:
-    """Ask Slurm, again while it does not answer: slurmctld may be busy, or being restarted."""
+def _with_retries(request: Callable[[], T]) -> T:
+    """Repeat a request to Slurm until it is answered: slurmctld may be busy, or restarting."""
     for _ in range(_TRIES):
         try:
-            return question()
+            return request()
         except ClusterError as error:
             log.warning(f"requeue: {error}; again in {_PAUSE} s")
             time.sleep(_PAUSE)
-    return question()
+    return request()

@@ -1,4 +1,4 @@
-"""What Slurm says of jobs: squeue and scontrol, asked and parsed."""
+"""State of Slurm's jobs and partitions: squeue and scontrol, run and parsed."""
 
 from __future__ import annotations
 
@@ -18,38 +18,38 @@ _ALIVE = {"PENDING", "RUNNING", "SUSPENDED", "COMPLETING", "CONFIGURING", "REQUE
 
 @dataclass(frozen=True)
 class JobState:
-    """What decides over a requeue, seen from the job's own batch shell.
+    """State of a job that decides on its requeue, as seen from its own batch shell.
 
-    Observed on Slurm 22.05: RUNNING while the job left on its own, under preemption too; COMPLETING
-    after scancel, at the end of a grace time, at the time limit and after a requeue by another hand.
+    Observed on Slurm 22.05: RUNNING if the job left on its own, under preemption too; COMPLETING after
+    scancel, at the end of a grace time, at the time limit, and after a requeue by someone else.
     """
 
     state: str
-    reason: str = "None"  # TimeLimit when the limit was reached
+    reason: str = "None"  # TimeLimit once the limit is reached
     preempted: bool = False  # a preemption has begun
-    restarts: int = 0  # one more than the job knows of: Slurm is requeueing it already
+    restarts: int = 0  # one more than in the job's environment: Slurm is already requeueing it
     seconds_left: float | None = None  # to the time limit, or to the end of the grace time
 
 
 @dataclass(frozen=True)
 class Element:
-    """A job, or an element of an array, as squeue shows it; ended ones for MinJobAge, 300 s by default."""
+    """A job, or an element of an array, as squeue shows it; for MinJobAge (300 s) after its end too."""
 
-    job: str  # as its logs are named: ID, or ARRAY_INDEX
+    job: str  # as in the names of its logs: ID, or ARRAY_INDEX
     state: str  # PENDING, RUNNING, FAILED, CANCELLED ...
     reason: str  # Slurm's word for why it waits or ended: Resources, DependencyNeverSatisfied ...
     submitted: float | None  # Unix times
     started: float | None
-    ended: float | None  # of one that has not: where its time limit ends
+    ended: float | None  # before its end: the end of its time limit
 
     @property
     def alive(self) -> bool:
-        """Whether it is still to run, or running."""
+        """Whether it is queued or running."""
         return self.state in _ALIVE
 
 
 def slurm(*command: str) -> str:
-    """The output of a command of Slurm's. Raises ClusterError where it is missing or fails."""
+    """Run a Slurm command and return its output. Raises ClusterError if it is missing or fails."""
     if shutil.which(command[0]) is None:
         raise ClusterError(
             f"{command[0]}: not on the PATH; is this a login node of a Slurm cluster?"
@@ -74,32 +74,32 @@ def slurm(*command: str) -> str:
 
 
 def live(ids: list[str]) -> dict[str, str]:
-    """Which of the jobs are still to run or running, by id. Raises ClusterError without Slurm."""
+    """The states of those jobs that are queued or running, by id. Raises ClusterError without Slurm."""
     queued = slurm("squeue", "--noheader", "--states=all", "--format=%A %F %T")
-    found = {}
+    states = {}
     for line in queued.splitlines():
         job, array, status = line.split()
-        for known in (job, array):
-            if known in ids and status in _ALIVE:
-                found[known] = status
-    return found
+        for job_id in (job, array):
+            if job_id in ids and status in _ALIVE:
+                states[job_id] = status
+    return states
 
 
 def queue(ids: list[str]) -> dict[str, list[Element]]:
-    """All that squeue knows of the jobs, by id. Raises ClusterError without Slurm."""
-    shown = slurm("squeue", "--noheader", "--states=all", "--format=%A|%F|%K|%T|%V|%S|%e|%r")
-    found: dict[str, list[Element]] = {}
-    for line in shown.splitlines():
+    """Everything squeue knows about the jobs, by id. Raises ClusterError without Slurm."""
+    output = slurm("squeue", "--noheader", "--states=all", "--format=%A|%F|%K|%T|%V|%S|%e|%r")
+    elements: dict[str, list[Element]] = {}
+    for line in output.splitlines():
         job, array, index, status, *times, reason = line.split("|", 7)
         if array in ids:
             name = f"{array}_{index}" if index.isdecimal() else job
             element = Element(name, status, reason.strip(), *map(_unix, times))
-            found.setdefault(array, []).append(element)
-    return found
+            elements.setdefault(array, []).append(element)
+    return elements
 
 
 def _unix(time: str) -> float | None:
-    """A time as Slurm writes it, which is that of this machine; None for N/A."""
+    """A time in Slurm's notation, in this machine's time zone; None for N/A."""
     try:
         return datetime.fromisoformat(time).timestamp()
     except ValueError:
@@ -107,7 +107,7 @@ def _unix(time: str) -> float | None:
 
 
 def own_id() -> str:
-    """The id of the job this shell belongs to; in an array, that of its element alone."""
+    """The id of the job that this shell belongs to; in an array, of its element alone."""
     array = os.environ.get("SLURM_ARRAY_JOB_ID")
     if array:  # the last element has the id of the whole array, and would requeue all of it
         return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
@@ -115,52 +115,53 @@ def own_id() -> str:
 
 
 def job(job_id: str) -> JobState:
-    """The state of one job. Raises ClusterError where Slurm does not know it."""
-    found = fields(job_id)
-    end = found.get("EndTime", "Unknown")
+    """The state of one job. Raises ClusterError if Slurm does not know it."""
+    values = fields(job_id)
+    end = values.get("EndTime", "Unknown")
     left = None
     if end not in ("Unknown", "None"):
         left = (datetime.fromisoformat(end) - datetime.now()).total_seconds()  # noqa: DTZ005  Slurm's own
     return JobState(
-        found["JobState"],
-        found.get("Reason", "None"),
-        found.get("PreemptTime", "None") not in ("None", "Unknown"),
-        int(found.get("Restarts", "0")),
+        values["JobState"],
+        values.get("Reason", "None"),
+        values.get("PreemptTime", "None") not in ("None", "Unknown"),
+        int(values.get("Restarts", "0")),
         left,
     )
 
 
 def fields(job_id: str) -> dict[str, str]:
-    """What `scontrol show job` says of one job. Raises ClusterError where Slurm does not know it."""
+    """The fields of `scontrol show job`. Raises ClusterError if Slurm does not know the job."""
     return dict(re.findall(r"(\S+?)=(\S*)", slurm("scontrol", "show", "job", "-o", job_id)))
 
 
 def max_array_size() -> int | None:
-    """The most tasks of an array that Slurm takes, as its configuration says; None if it does not say.
+    """The maximum size of an array in Slurm's configuration; None if it is not given there.
 
     Raises ClusterError without Slurm.
     """
-    most = configuration().get("MaxArraySize", "")
-    return max(1, int(most)) if most.isdecimal() else None  # 0: no arrays; one task is none
+    limit = configuration().get("MaxArraySize", "")
+    # 0 forbids arrays; a single task needs none.
+    return max(1, int(limit)) if limit.isdecimal() else None
 
 
 def configuration() -> dict[str, str]:
-    """What `scontrol show config` says, by key. Raises ClusterError without Slurm."""
-    shown = slurm("scontrol", "show", "config")
-    return dict(re.findall(r"^(\w+)[ \t]*=[ \t]*(.*?)[ \t]*$", shown, re.MULTILINE))
+    """The settings that `scontrol show config` prints, by key. Raises ClusterError without Slurm."""
+    output = slurm("scontrol", "show", "config")
+    return dict(re.findall(r"^(\w+)[ \t]*=[ \t]*(.*?)[ \t]*$", output, re.MULTILINE))
 
 
 def partitions() -> dict[str, dict[str, str]]:
-    """What `scontrol show partition` says of each, by name. Raises ClusterError without Slurm."""
-    shown = slurm("scontrol", "--all", "--oneliner", "show", "partition")
-    rows = [dict(re.findall(r"(\S+?)=(\S*)", line)) for line in shown.splitlines()]
+    """The fields of `scontrol show partition`, by name. Raises ClusterError without Slurm."""
+    output = slurm("scontrol", "--all", "--oneliner", "show", "partition")
+    rows = [dict(re.findall(r"(\S+?)=(\S*)", line)) for line in output.splitlines()]
     return {row["PartitionName"]: row for row in rows if "PartitionName" in row}
 
 
 def minutes(limit: str) -> float:
-    """A time limit as Slurm prints it, DAYS-HH:MM:SS, in minutes; UNLIMITED and the like are infinite."""
-    found = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d+):(\d+)", limit)
-    if found is None:
+    """A time limit as Slurm prints it, DAYS-HH:MM:SS, in minutes; infinite for UNLIMITED and the like."""
+    match = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d+):(\d+)", limit)
+    if match is None:
         return math.inf
-    days, hours, rest, seconds = (int(part or 0) for part in found.groups())
+    days, hours, rest, seconds = (int(part or 0) for part in match.groups())
     return days * 1440 + hours * 60 + rest + seconds / 60

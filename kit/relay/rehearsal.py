@@ -321,7 +321,7 @@ def _wait(project: Project) -> None:
     Raises JobFailed if it ended before its last step.
     """
     run, recipe = project.run, project.recipe
-    logged, failures, queue = -_PAUSE, 0, scheduler.of(project.cluster)
+    logged, failures, queue = -_PAUSE, 0, scheduler.for_cluster(project.cluster)
     while True:
         try:
             alive = queue.alive(run)

@@ -126,7 +126,7 @@ def snapshot(run: Run, *, curve: bool = True) -> Snapshot:
     return Snapshot(
         run,
         _submitted(run),
-        decisions.recorded(run),
+        decisions.read(run),
         _mistakes(run),
         attempts,
         sorted(run.committed_checkpoints().values()),

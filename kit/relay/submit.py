@@ -82,7 +82,7 @@ def submit(
     from kit.cluster import scheduler
     from kit.run import directory
 
-    run, queue = project.run, scheduler.of(project.cluster)
+    run, queue = project.run, scheduler.for_cluster(project.cluster)
     ensure_idle(run)
     ensure_inputs_free(project, stages)
     _refuse_changed_sources(project, stages[0])
@@ -242,7 +242,7 @@ def show_dry_run(project: Project, stages: Sequence[Stage]) -> None:
         size = (
             quantities.count(cluster.training.ranks, "rank")
             if job.resources == "training"
-            else quantities.count(len(job.sent), "task")
+            else quantities.count(len(job.task_numbers), "task")
         )
         survey = stage.survey(project.run, project.recipe)
         counts: Mapping[str, Any] = survey.counts or {"waits": survey.waits}

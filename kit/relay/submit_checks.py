@@ -33,7 +33,7 @@ def check(project: Project, jobs: Sequence[Job]) -> None:
     """Raise ConfigError with a line for each reason why the jobs of a run would fail."""
     recipe, cluster = project.recipe, project.cluster
     problems = [
-        *scheduler.of(cluster).problems(cluster, jobs),
+        *scheduler.for_cluster(cluster).problems(cluster, jobs),
         *_of_corpus(recipe, jobs),
         *_of_prompts(recipe, jobs),
     ]

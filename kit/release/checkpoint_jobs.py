@@ -62,7 +62,7 @@ def submit(name: str, project: Project, step: int, say: Say) -> None:
         say(f"nothing to submit: {_unit(name, job, project.recipe).folder} is done")
         return
     _refuse_other_tokens(project, step)
-    queue = scheduler.of(project.cluster)
+    queue = scheduler.for_cluster(project.cluster)
     queue.check(project.cluster)
     title = f"{project.recipe.name}-{name}-{step}"
     stage_job = Job(name, _STAGES[name].work, title=title)
@@ -154,7 +154,7 @@ def _is_made(folder: Path) -> bool:
 
 def _failure(name: str, job: Run) -> str | None:
     """The reason why a job failed for good, if it did."""
-    rows = [row for row in decisions.recorded(job) if row["name"] == name]
+    rows = [row for row in decisions.read(job) if row["name"] == name]
     last = rows[-1]["reason"] if rows and not rows[-1]["requeued"] else None
     return decisions.mistake(job, name) or last
 

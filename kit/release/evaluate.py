@@ -72,7 +72,7 @@ def causes_of(recipe: Recipe, checkpoint: Checkpoint) -> dict[str, str]:
     data = tokens.fingerprint(tokens.complete(recipe))
     if record["data"] != data:
         raise CheckpointError(
-            f"{checkpoint.folder}: trained on tokens that the workspace no longer holds; "
+            f"{checkpoint.folder}: trained on other tokens than the workspace now has; "
             "restore them, or start a new run under another name"
         )
     hashes = "".join(file["xxh3"] for _, file in sorted(record["files"].items()))

@@ -37,10 +37,10 @@ def check_environment(run: Run) -> None:
 
 @contextlib.contextmanager
 def importing() -> Iterator[None]:
-    """A block that imports large libraries and does nothing else: no garbage is looked for in it.
+    """Turn the garbage collector off for a block that does nothing but import large libraries.
 
-    There is none, and to look among the million objects of torch and transformers, again and again as they
-    come, takes a tenth of the time. What there is after the block is never looked at again.
+    Imports leave no garbage, and searching the million objects of torch and transformers for it over and
+    over takes a tenth of their time. Objects that exist at the end of the block are never searched again.
     """
     gc.disable()
     try:

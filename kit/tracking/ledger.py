@@ -1,8 +1,8 @@
-"""The ledger: what happened, a JSON row a line, a file for each attempt.
+"""The ledger: the events of a run as JSON lines, in one file per attempt.
 
-Rows of kind `step` and `validation` make the run's curve; others tell its story. An attempt that
-started from step s replaces what earlier attempts wrote beyond s, and a row of kind `rollback` what
-its own attempt did: `canonical` is the curve with every step once.
+Rows of kind `step` and `validation` form the run's curve; others record its history. An attempt that
+started from step s replaces the rows that earlier attempts wrote beyond s, and a row of kind
+`rollback` those of its own attempt: `canonical` is the curve with every step once.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ if TYPE_CHECKING:
 
 CURVE = ("step", "validation")
 _BLOCK = 1 << 18  # bytes read at a time, from the end
-# What may differ between two runs of the same recipe: the machine's speed, and the clock.
+# Keys that may differ between two runs of the same recipe: they depend on the machine's speed and clock.
 VOLATILE = frozenset({"time", "seconds", "tokens_per_second", "mfu", "memory_bytes", "attempt"})
 
 
 class Ledger:
-    """The ledger of the attempt that is running; rank 0 alone writes it.
+    """The ledger of the running attempt; only rank 0 writes it.
 
-    Where the disk is full, rows wait in memory: training does not depend on them.
+    If the disk is full, rows wait in memory: training does not depend on them.
     """
 
     def __init__(self, attempt: Attempt) -> None:
@@ -61,8 +61,8 @@ class Ledger:
         self._path = attempt.ledger
         self._file = os.open(attempt.ledger, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         self._waiting = b""
-        self._lock = threading.Lock()  # a save in the background syncs what the loop adds to
-        self._told = False
+        self._lock = threading.Lock()  # a save in the background syncs while the loop adds rows
+        self._warned = False
 
     @overload
     def add(self, kind: Literal["attempt"], **fields: Unpack[AttemptFields]) -> AttemptRow: ...
@@ -91,9 +91,9 @@ class Ledger:
     @overload
     def add(self, kind: Literal["end"], **fields: Unpack[Result]) -> EndRow: ...
     def add(self, kind: str, **fields: Any) -> Any:
-        """Append a row and hand it to the operating system, as soon as that takes it.
+        """Append a row and write it to the file as soon as possible; returns it.
 
-        What is not finite is null in it.
+        Values that are not finite become null.
         """
         finite = {name: _finite(value) for name, value in fields.items()}
         row = {"kind": kind, "attempt": self._attempt, "time": time.time(), **finite}
@@ -101,13 +101,15 @@ class Ledger:
         try:
             self._write(line)
         except OSError as error:
-            if not self._told:
-                log.warning(f"{self._path}: {error.strerror}; rows wait in memory")
-            self._told = True
+            if not self._warned:
+                log.warning(
+                    f"{self._path}: {error.strerror}; rows are kept in memory until it works"
+                )
+            self._warned = True
         return row
 
     def sync(self) -> None:
-        """Make all rows durable: before a checkpoint that stands on them. Raises OSError."""
+        """Make all rows durable, before a checkpoint that depends on them. Raises OSError."""
         self._write(b"")
         os.fsync(self._file)
 
@@ -121,10 +123,10 @@ class Ledger:
     def _write(self, line: bytes) -> None:
         with self._lock:
             self._waiting += line
-            # By the byte: a full disk may take a part of a row, and its rest follows later.
+            # A full disk may accept part of a row; the rest is written later.
             while self._waiting:
                 self._waiting = self._waiting[os.write(self._file, self._waiting) :]
-            self._told = False
+            self._warned = False
 
 
 def attempts(run: Run) -> list[Attempt]:
@@ -133,46 +135,46 @@ def attempts(run: Run) -> list[Attempt]:
 
 
 def rows(attempt: Attempt, after: int = -1) -> Iterator[Row]:
-    """The rows of one attempt; a last line cut by a crash is passed over.
+    """The rows of one attempt; a last line cut off by a crash is skipped.
 
-    With `after`, those from the last row of a step up to it on: what stood before and went beyond it
-    was gone back on.
+    With `after`, only rows from the last one of a step up to `after`: earlier rows of later steps were
+    undone by a rollback.
     """
     if not attempt.ledger.is_file():
         return
     with attempt.ledger.open("rb") as lines:
-        lines.seek(_last_up_to(lines, after))
+        lines.seek(_offset_of_last_step(lines, after))
         for line in lines:
             if line.endswith(b"\n"):
                 yield json.loads(line)
 
 
-def _last_up_to(stream: IO[bytes], step: int) -> int:
-    """Where the last row of kind `step` up to that step begins; 0 where there is none.
+def _offset_of_last_step(stream: IO[bytes], step: int) -> int:
+    """The offset of the last row of kind `step` up to that step; 0 if there is none.
 
-    Read from the end: of a million rows a few are meant.
+    Reads from the end: of a million rows only a few are needed.
     """
-    place = stream.seek(0, os.SEEK_END)
+    start = stream.seek(0, os.SEEK_END)
     rest = b""
-    while step >= 0 and place > 0:
-        size = min(_BLOCK, place)
-        place = stream.seek(place - size)
-        held = stream.read(size) + rest
-        first = (held.find(b"\n") + 1 or len(held)) if place else 0
-        at = len(held)
-        for line in reversed(held[first:].splitlines(keepends=True)):
-            at -= len(line)
+    while step >= 0 and start > 0:
+        size = min(_BLOCK, start)
+        start = stream.seek(start - size)
+        block = stream.read(size) + rest
+        first = (block.find(b"\n") + 1 or len(block)) if start else 0
+        offset = len(block)
+        for line in reversed(block[first:].splitlines(keepends=True)):
+            offset -= len(line)
             is_step = line.startswith(b'{"kind": "step"') and line.endswith(b"\n")
             if is_step and json.loads(line)["step"] <= step:
-                return place + at
-        rest = held[:first]
+                return start + offset
+        rest = block[:first]
     return 0
 
 
 def canonical(run: Run, after: int = -1) -> list[CurveRow]:
     """The curve of a run: each step and validation once, in order; only rows beyond step `after`.
 
-    Attempts whose rows cannot be meant are not read: at the end of a long run that is nearly all.
+    Attempts without such rows are not read: near the end of a long run, almost all of them.
     """
     needed: list[tuple[Attempt, int]] = []
     for attempt in reversed(attempts(run)):
@@ -185,34 +187,34 @@ def canonical(run: Run, after: int = -1) -> list[CurveRow]:
 
 
 def fold(attempts: Iterable[tuple[int, Iterable[Row]]]) -> list[CurveRow]:
-    """The curve from the rows of attempts in their order, each with the step that it started from."""
+    """The curve from the rows of attempts in order, each with the step from which it started."""
     curve: list[CurveRow] = []
-    for start, its in attempts:
-        _cut(curve, start)
-        for row in its:
+    for start, attempt_rows in attempts:
+        _truncate(curve, start)
+        for row in attempt_rows:
             if row["kind"] == "rollback":
-                _cut(curve, row["to_step"])
+                _truncate(curve, row["to_step"])
             elif row["kind"] == "step" or row["kind"] == "validation":
-                # A checkpoint made when its validation was still due, resumed from twice: the
-                # validation stands at the step of the checkpoint, not beyond, and comes again.
-                if curve and _place(curve[-1]) == _place(row):
+                # Two attempts may resume from a checkpoint saved before its validation: the row is at
+                # the checkpoint's step, so it is not truncated, and would come twice.
+                if curve and _key(curve[-1]) == _key(row):
                     curve.pop()
                 curve.append(row)
     return curve
 
 
-def _place(row: CurveRow) -> tuple[str, int]:
+def _key(row: CurveRow) -> tuple[str, int]:
     return row["kind"], row["step"]
 
 
-def _cut(curve: list[CurveRow], step: int) -> None:
+def _truncate(curve: list[CurveRow], step: int) -> None:
     """Remove the rows beyond a step."""
     while curve and curve[-1]["step"] > step:
         curve.pop()
 
 
 def comparable(curve: Sequence[Row]) -> list[dict[str, Any]]:
-    """The curve without what differs from machine to machine."""
+    """The curve without the keys that differ between machines."""
     return [{key: value for key, value in row.items() if key not in VOLATILE} for row in curve]
 
 

@@ -1,6 +1,6 @@
-"""The rows of the ledger, by their kind: what their keys are, in the order in which they are written.
+"""The rows of the ledger by kind: their keys, in the order in which they are written.
 
-What is not finite is null. A key that some rows or earlier versions lack is `NotRequired`.
+Values that are not finite are null. A key that some rows or earlier versions lack is `NotRequired`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from kit.store.records import Result
 
 
 class StepFigures(TypedDict):
-    """What a step came to."""
+    """Results of a step."""
 
     loss: float | None  # nats a token
     learning_rate: float
@@ -20,16 +20,16 @@ class StepFigures(TypedDict):
 
 
 class Flags(TypedDict, total=False):
-    """Why the update of a step was left out."""
+    """Why the update of a step was skipped."""
 
     skipped: Literal[True]  # a bad step
-    overflow: Literal[True]  # its gradient was too large for fp16 at that loss scale
+    overflow: Literal[True]  # its gradient overflowed in fp16 at that loss scale
 
 
 class AttemptFields(TypedDict):
-    """What an attempt sets out to do."""
+    """The start of an attempt."""
 
-    step: int  # from which it starts
+    step: int  # the one it starts from
     steps: int  # the last of the run
     schedule: NotRequired[list[dict[str, Any]]]
     parameters: int
@@ -40,7 +40,7 @@ class AttemptFields(TypedDict):
 
 
 class AmendmentFields(TypedDict):
-    """An amendment that this attempt is the first to know of."""
+    """An amendment that this attempt is the first to apply."""
 
     step: int
     amended: float  # Unix time
@@ -52,14 +52,14 @@ class AmendmentFields(TypedDict):
 
 
 class StepFields(StepFigures, Flags):
-    """A step that is done."""
+    """A finished step."""
 
     step: int
-    sample: int  # the number of the next one
+    sample: int  # the number of the next sample
     seconds: float
     tokens_per_second: float
     mfu: float | None
-    memory_bytes: NotRequired[int]  # the greatest peak of a rank
+    memory_bytes: NotRequired[int]  # peak memory, the maximum over all ranks
 
 
 class ValidationFields(TypedDict):
@@ -71,23 +71,23 @@ class ValidationFields(TypedDict):
 
 
 class CheckpointFields(TypedDict):
-    """A checkpoint is committed."""
+    """A committed checkpoint."""
 
     step: int
-    blocked: float  # seconds that training waited for it
+    blocked: float  # seconds for which it blocked training
     seconds: float  # until it was committed
     bytes: int
 
 
 class SaveFailedFields(TypedDict):
-    """A save has failed."""
+    """A failed save."""
 
     step: int
     reason: str
 
 
 class HealthFields(TypedDict):
-    """A bad step was skipped, or stops the run."""
+    """A bad step that was skipped, or that stops the run."""
 
     step: int
     what: str
@@ -95,7 +95,7 @@ class HealthFields(TypedDict):
 
 
 class RollbackFields(TypedDict):
-    """A bad step was met by rolling back: rows beyond `to_step` no longer count."""
+    """A rollback after a bad step: rows beyond `to_step` no longer count."""
 
     step: int
     what: str
@@ -104,7 +104,7 @@ class RollbackFields(TypedDict):
 
 
 class Stamp(TypedDict):
-    """What every row has."""
+    """Keys of every row."""
 
     attempt: int
     time: float  # Unix

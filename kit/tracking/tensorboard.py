@@ -1,8 +1,8 @@
-"""TensorBoard as a view of the ledger: one event file an attempt, no curve drawn twice.
+"""TensorBoard as a view of the ledger: one event file per attempt, every step drawn once.
 
-Each file begins with a session start at the attempt's first step, from which on TensorBoard drops
-what earlier files hold. Files are named by attempt, since readers take them in the
-order of their names and clocks of nodes differ.
+Each file begins with a session start at the attempt's first step, from which TensorBoard drops the
+contents of earlier files. Files are named by attempt, since readers take them in the order of their
+names, and the clocks of nodes differ.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _SCALARS = {
 
 
 def scalars(row: Row) -> dict[str, float]:
-    """What of a row is drawn, by tag."""
-    drawn: dict[str, Any] = {key: row.get(key) for key in _SCALARS.get(row["kind"], ())}
-    return {f"train/{key}": value for key, value in drawn.items() if value is not None}
+    """The values of a row to draw, by tag."""
+    values: dict[str, Any] = {key: row.get(key) for key in _SCALARS.get(row["kind"], ())}
+    return {f"train/{key}": value for key, value in values.items() if value is not None}
 
 
 class EventFile:
@@ -55,7 +55,7 @@ class EventFile:
         self._records.close()
 
     def _start(self, step: int, wall_time: float) -> None:
-        """What was drawn beyond that step no longer counts."""
+        """Make TensorBoard drop the points beyond a step."""
         from tensorboard.compat.proto.event_pb2 import SessionLog
 
         start = SessionLog(status=SessionLog.START)

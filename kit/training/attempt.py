@@ -1,8 +1,8 @@
-"""One attempt of the training job: the ranks find each other, train, and say how it ended.
+"""One attempt of the training job: the ranks meet, train, and record how it ended.
 
 Rank 0 claims the attempt by creating its directory, chooses the checkpoint, opens a port, and
 writes `start.json`; the other ranks wait for that file. After the last barrier rank 0 writes
-`end.json`; where it is missing, the attempt crashed.
+`end.json`; if it is missing, the attempt crashed.
 """
 
 from __future__ import annotations
@@ -41,47 +41,47 @@ _POLL = 0.1
 
 @dataclass(frozen=True)
 class RankInfo:
-    """Where this process stands among the ranks; `job` is the same for all ranks of an attempt only."""
+    """This process among the ranks; `job` is a token that the ranks of one attempt share."""
 
     job: str
     rank: int
-    ranks: int
+    world_size: int
     local_rank: int
     nodes: int
 
     @classmethod
     def from_environment(cls) -> RankInfo:
-        """From the environment that the launcher sets for every rank."""
+        """Read the environment that the launcher sets for every rank."""
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "EKIDEN_NODES")
-        rank, ranks, local_rank, nodes = (int(os.environ[name]) for name in names)
-        return cls(os.environ["EKIDEN_JOB"], rank, ranks, local_rank, nodes)
+        rank, world_size, local_rank, nodes = (int(os.environ[name]) for name in names)
+        return cls(os.environ["EKIDEN_JOB"], rank, world_size, local_rank, nodes)
 
 
 def preload() -> None:
-    """Import all that a rank needs: for the fork server, once for all ranks and attempts."""
+    """Import everything a rank needs: for the fork server, once for all ranks and attempts."""
     from kit.training import engine, loop  # noqa: F401
 
     engine.preload()
 
 
 def units(run: Run, _: Recipe) -> list[Unit]:
-    """The one unit of the stage."""
-    return [TrainingUnit.of(run)]
+    """The stage's single unit."""
+    return [TrainingUnit.for_run(run)]
 
 
 def work(run: Run, task: int, tasks: int) -> None:  # noqa: ARG001  one task of several ranks
-    """One attempt. Raises Interrupted where it is to be requeued, or was cancelled."""
+    """Run one attempt. Raises Interrupted if it must be requeued, or was cancelled."""
     from kit.training.interruption import Interruption
 
     interruption = Interruption()  # before the slow imports: a signal may come at once
-    rows = amendments.recorded(run)  # counted first: a later one is the next attempt's
+    rows = amendments.recorded(run)  # counted first: later ones belong to the next attempt
     amended = len(rows)
-    # A crash may have left the record alone.
+    # After a crash an amendment may be on record but not yet in the recipe's file.
     recipe = amendments.on_recipe(rows, read_resolved(run.recipe, Recipe))
     cluster = read_resolved(run.cluster, Cluster)
-    place = RankInfo.from_environment()
-    log.set_place(f"rank {place.rank}", quiet=place.rank > 0)
-    if place.rank == 0:
+    info = RankInfo.from_environment()
+    log.set_place(f"rank {info.rank}", quiet=info.rank > 0)
+    if info.rank == 0:
         log.set_place(f"attempt {_next(run).number} rank 0")
     if "torch" not in sys.modules:
         log.info("importing torch")
@@ -94,25 +94,23 @@ def work(run: Run, task: int, tasks: int) -> None:  # noqa: ARG001  one task of 
         from kit.training.health import Watchdog
         from kit.training.loop import Loop
 
-    device = Device(cluster.device, place.local_rank)
+    device = Device(cluster.device, info.local_rank)
     device.check(recipe.training.precision)
-    attempt, store = claim(run, place, amended) if place.rank == 0 else follow(run, place)
-    log.set_place(f"attempt {attempt.number} rank {place.rank}", quiet=place.rank > 0)
+    attempt, store = claim(run, info, amended) if info.rank == 0 else join(run, info)
+    log.set_place(f"attempt {attempt.number} rank {info.rank}", quiet=info.rank > 0)
     if records.start(attempt)["amendments"] != amended:
-        raise JobFailed("the run was amended while its ranks began; they begin anew")
+        raise JobFailed("the run was amended while its ranks were starting; they start again")
     rules = recipe.training.health
-    watchdog = Watchdog(
-        attempt.hang, place.job, place.rank, rules.hang_seconds, rules.start_seconds
-    )
-    collectives = Collectives.join(device.backend, store, place.rank, place.ranks, interruption)
+    watchdog = Watchdog(attempt.hang, info.job, info.rank, rules.hang_seconds, rules.start_seconds)
+    collectives = Collectives.join(device.backend, store, info.rank, info.world_size, interruption)
     with importing():
         engine.preload(device.kind)
-    with _memory_suffices(recipe, attempt, place):
+    with _out_of_memory_explained(recipe, attempt, info):
         context = Context(run, recipe, cluster, attempt, device, collectives, watchdog)
         outcome = Loop(context).run()
     collectives.barrier()
-    if place.rank == 0:
-        end: records.End = {"job": place.job, "time": time.time(), **outcome}
+    if info.rank == 0:
+        end: records.End = {"job": info.job, "time": time.time(), **outcome}
         write_json(attempt.end, end)
     collectives.barrier()
     collectives.leave()
@@ -126,28 +124,28 @@ def work(run: Run, task: int, tasks: int) -> None:  # noqa: ARG001  one task of 
 
 
 @contextlib.contextmanager
-def _memory_suffices(recipe: Recipe, attempt: Attempt, place: RankInfo) -> Iterator[None]:
-    """Raises ConfigError where the GPU's memory ends before the run's first step: it always would."""
+def _out_of_memory_explained(recipe: Recipe, attempt: Attempt, info: RankInfo) -> Iterator[None]:
+    """Raise ConfigError if GPU memory runs out before the run's first step: a retry would fail too."""
     import torch
 
     try:
         yield
     except torch.OutOfMemoryError as error:
-        begun = records.start(attempt)["from_step"] > 0
-        if begun or any(row["kind"] == "step" for row in ledger.rows(attempt)):
+        resumed = records.start(attempt)["from_step"] > 0
+        if resumed or any(row["kind"] == "step" for row in ledger.rows(attempt)):
             raise
-        said = str(error).split(". ", 1)[0]
+        reason = str(error).split(". ", 1)[0]
         raise ConfigError(
-            f"training.micro_batch={recipe.training.micro_batch}: too much for the memory of rank "
-            f"{place.rank}'s GPU ({said}); lower it, set training.loss_chunk or "
-            "model.activation_checkpointing=true, or take more ranks"
+            f"training.micro_batch={recipe.training.micro_batch}: does not fit into the memory of rank "
+            f"{info.rank}'s GPU ({reason}); lower it, set training.loss_chunk or "
+            "model.activation_checkpointing=true, or use more ranks"
         ) from error
 
 
-def claim(run: Run, place: RankInfo, amended: int) -> tuple[Attempt, Store]:
-    """Rank 0: begin a new attempt, that knows so many amendments.
+def claim(run: Run, info: RankInfo, amended: int) -> tuple[Attempt, Store]:
+    """Rank 0: begin a new attempt, which applies the first `amended` amendments.
 
-    Raises JobFailed where another process claims the same number.
+    Raises JobFailed if another process claims the same number.
     """
     from torch._C._distributed_c10d import TCPStore
 
@@ -159,21 +157,21 @@ def claim(run: Run, place: RankInfo, amended: int) -> tuple[Attempt, Store]:
         attempt.root.mkdir()
     except FileExistsError:
         raise JobFailed(
-            f"{attempt.root}: another job has just begun this attempt; cancel one"
+            f"{attempt.root}: another job has just started this attempt; cancel one of the two"
         ) from None
     resumed = checkpoint.newest(run)
-    # One node talks over loopback, whatever its name resolves to.
-    host = "127.0.0.1" if place.nodes == 1 else socket.gethostname()
-    store = TCPStore(host, 0, place.ranks, is_master=True, wait_for_workers=False)
+    # A single node uses loopback: its name may resolve to any address.
+    host = "127.0.0.1" if info.nodes == 1 else socket.gethostname()
+    store = TCPStore(host, 0, info.world_size, is_master=True, wait_for_workers=False)
     from_step = resumed.step if resumed else 0
-    # One that an earlier attempt did from here, before it died: it stands in the ledger.
+    # An earlier attempt may have validated at this step before it died: the ledger has the row.
     validated = any(
         row["kind"] == "validation" and row["step"] == from_step
         for row in ledger.canonical(run, from_step - 1)
     )
     start: records.Start = {
-        "job": place.job,
-        "ranks": place.ranks,
+        "job": info.job,
+        "ranks": info.world_size,
         "node": socket.gethostname(),
         "host": host,
         "port": store.port,
@@ -191,17 +189,18 @@ def _next(run: Run) -> Attempt:
     return run.attempt(max((a.number for a in run.claimed_attempts()), default=0) + 1)
 
 
-def follow(run: Run, place: RankInfo) -> tuple[Attempt, Store]:
-    """Another rank: find the attempt that rank 0 of the same job began. Raises JobFailed after 300 s."""
+def join(run: Run, info: RankInfo) -> tuple[Attempt, Store]:
+    """Any other rank: wait for the attempt that rank 0 of this job begins. Raises JobFailed after 300 s."""
     from torch._C._distributed_c10d import TCPStore
 
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:
         for attempt in reversed(ledger.attempts(run)):
             start = records.start(attempt)
-            if start["job"] == place.job:
-                return attempt, TCPStore(start["host"], start["port"], place.ranks, is_master=False)
+            if start["job"] == info.job:
+                store = TCPStore(start["host"], start["port"], info.world_size, is_master=False)
+                return attempt, store
         time.sleep(_POLL)
     raise JobFailed(
-        f"rank {place.rank}: rank 0 of job {place.job} did not begin within {_PATIENCE} s"
+        f"rank {info.rank}: rank 0 of job {info.job} started no attempt within {_PATIENCE} s"
     )

@@ -1,4 +1,4 @@
-"""What becomes of a bad step: its update is skipped, training rolls back, or the run stops."""
+"""Handling of bad steps: skip the update, roll training back, or stop the run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class BadSteps:
-    """Does what the recipe says, up to its limit. All ranks call it at the same places."""
+    """Applies the recipe's rule up to its limit. All ranks call it at the same points."""
 
     def __init__(
         self, context: Context, origin: Origin, recorder: Recorder, checkpointer: Checkpointer
@@ -25,12 +25,12 @@ class BadSteps:
         self._training, self._collectives = context.recipe.training, context.collectives
         self._engine, self._progress = origin.engine, origin.progress
         self._recorder, self._checkpointer = recorder, checkpointer
-        self._rollbacks: dict[int, int] = {}  # how often, by the step gone back to
+        self._rollbacks: dict[int, int] = {}  # their number, by the step rolled back to
 
     def handle(self, problem: str) -> bool:
-        """Whether the step that has this problem counts, without its update.
+        """Handle a bad step; True if it was skipped and counts, False if training has rolled back.
 
-        If not, training has rolled back. Raises Leave where the run stops.
+        Raises Leave if the run stops.
         """
         rules, progress = self._training.health, self._progress
         progress.bad_steps += 1
@@ -42,26 +42,31 @@ class BadSteps:
         self._recorder.bad_step(progress.step + 1, problem, "skip" if skip else "stop")
         if skip:
             return True
-        in_a_row = f" {count(rules.limit, 'time')} in a row" if too_many else ""
-        raise fail(f"bad step {progress.step + 1}: {problem}{in_a_row}")
+        message = f"bad step {progress.step + 1}: {problem}"
+        if too_many:
+            bad_steps = count(progress.bad_steps, "bad step")
+            message = f"{message}; {bad_steps} in a row, training.health.limit={rules.limit}"
+        raise fail(message)
 
     def _roll_back(self, problem: str) -> None:
-        """Load the last checkpoint on schedule, and pass over the samples since."""
+        """Load the last checkpoint on schedule, and skip the samples since."""
         progress, limit = self._progress, self._training.health.limit
         bad_step = progress.step + 1
         self._checkpointer.wait()
-        found = None
+        target = None
         if self._collectives.rank == 0:
-            found = checkpoint.on_schedule(self._run, self._training, progress.step)
-        found = self._collectives.broadcast(found)
-        if found is None:
-            raise fail(f"bad step {bad_step}: {problem}; no checkpoint to go back to")
-        times = self._rollbacks[found.step] = self._rollbacks.get(found.step, 0) + 1
-        if times > limit:
-            raise fail(f"{problem}: gone back to step {found.step} {count(limit, 'time')}")
-        self._engine.load(found.state, found.step)
-        progress.roll_back(found.record, progress.sample + self._training.global_batch)
-        self._checkpointer.saved = found.step
+            target = checkpoint.on_schedule(self._run, self._training, progress.step)
+        target = self._collectives.broadcast(target)
+        if target is None:
+            raise fail(f"bad step {bad_step}: {problem}; no checkpoint to roll back to")
+        rollbacks = self._rollbacks[target.step] = self._rollbacks.get(target.step, 0) + 1
+        if rollbacks > limit:
+            raise fail(
+                f"bad step {bad_step}: {problem}, after {count(limit, 'rollback')} to step {target.step}"
+            )
+        self._engine.load(target.state, target.step)
+        progress.roll_back(target.record, progress.sample + self._training.global_batch)
+        self._checkpointer.saved = target.step
         self._recorder.roll_back(bad_step, problem, progress)
         if self._collectives.rank == 0:
-            checkpoint.abandon(self._run, self._attempt, found.step)
+            checkpoint.abandon(self._run, self._attempt, target.step)

@@ -1,7 +1,7 @@
 """Checkpoints on disk: committed, or not there.
 
-Resuming takes the newest that verifies, and puts a broken one aside. Names carry step and attempt,
-so that an older attempt that still lives on a lost node can neither overwrite nor be chosen.
+Resuming takes the newest that verifies, and sets a broken one aside. Names contain step and attempt,
+so that an older attempt, still alive on a lost node, overwrites nothing and is never chosen.
 
     checkpoints/step-00000100.attempt-0002/{state/, checkpoint.json}
 """
@@ -33,10 +33,15 @@ RECORD = "checkpoint.json"
 STATE = "state"
 
 
-class Record(ProgressRecord):
-    """The manifest of a checkpoint."""
+class LoopRecord(ProgressRecord):
+    """The part of a checkpoint's manifest that comes from the loop."""
 
     data: str  # the fingerprint of the tokens
+
+
+class Record(LoopRecord):
+    """The manifest of a checkpoint."""
+
     ranks: int
     time: float  # Unix
     files: dict[str, Output]
@@ -52,15 +57,15 @@ class Checkpoint:
 
     @property
     def origin(self) -> str:
-        """The step and who saved it: a fork's first one comes from another run."""
-        by = f"attempt {self.attempt}" if self.attempt else "the run that this one is a fork of"
+        """The step and who saved it: a fork's first checkpoint comes from its parent."""
+        by = f"attempt {self.attempt}" if self.attempt else "the parent run"
         return f"step {self.step:,} of {by}"
 
     @property
     def record(self) -> Record:
         """Its manifest: files with sizes and hashes, ranks, data, and the progress of the loop."""
-        found: Record = read_json(self.folder / RECORD)
-        return found
+        record: Record = read_json(self.folder / RECORD)
+        return record
 
     @property
     def state(self) -> Path:
@@ -68,10 +73,10 @@ class Checkpoint:
         return self.folder / STATE
 
     def problem(self, *, read: bool = True) -> str | None:
-        """What is wrong with its files, by size, and with `read` by hash; None if nothing.
+        """The first fault of its files, by size and with `read` by hash too; None if there is none.
 
-        Raises OSError where they cannot be read at all: that is the file system's trouble, and says
-        nothing of the checkpoint.
+        Raises OSError if they cannot be read at all: the file system is at fault then, not the
+        checkpoint.
         """
         try:
             files = self.record["files"]
@@ -82,35 +87,35 @@ class Checkpoint:
             if not path.is_file():
                 return f"{name} is missing"
             if path.stat().st_size != record["size"]:
-                return f"{name} has {path.stat().st_size} bytes of {record['size']}"
+                return f"{name} has {path.stat().st_size} of {record['size']} bytes"
             if read and file_hash(path) != record["xxh3"]:
-                return f"{name} has other bytes than were written"
+                return f"{name} has changed since it was written"
         return None
 
 
 def committed(run: Run) -> list[Checkpoint]:
-    """All committed checkpoints that may be resumed from, the one to choose first.
+    """All committed checkpoints that may be resumed from, the preferred one first.
 
-    Those of a newer attempt come first; of an older attempt, those up to the step where the next
-    attempt set out.
+    Those of a newer attempt come first; of an older attempt, only those up to the step from which
+    the next attempt started.
     """
-    found = [
+    checkpoints = [
         Checkpoint(path, step, attempt)
         for path, (step, attempt) in run.committed_checkpoints().items()
     ]
     starts = {
         attempt.number: records.start(attempt)["from_step"] for attempt in ledger.attempts(run)
     }
-    chosen = [
+    resumable = [
         checkpoint
-        for checkpoint in found
+        for checkpoint in checkpoints
         if all(checkpoint.step <= step for n, step in starts.items() if n > checkpoint.attempt)
     ]
-    return sorted(chosen, key=lambda c: (c.attempt, c.step), reverse=True)
+    return sorted(resumable, key=lambda c: (c.attempt, c.step), reverse=True)
 
 
-def named(run: Run, name: str) -> Checkpoint:
-    """The committed checkpoint of a folder's name."""
+def by_name(run: Run, name: str) -> Checkpoint:
+    """The committed checkpoint in the folder `name`."""
     folder = run.checkpoints / name
     numbers = checkpoint_numbers(folder)
     assert numbers is not None, folder
@@ -120,8 +125,8 @@ def named(run: Run, name: str) -> Checkpoint:
 def newest(run: Run) -> Checkpoint | None:
     """The checkpoint to resume from: the first of `committed` that verifies.
 
-    A broken one is put aside, under a name that is never chosen, and said so. None where the run
-    has no checkpoint yet; raises CheckpointError where it had some, and none verifies.
+    A broken one is renamed, so that it is never chosen, with a warning. None if the run has no
+    checkpoint yet; raises CheckpointError if it had some, and none verifies.
     """
     for checkpoint in committed(run):
         log.info(f"verifying the checkpoint of {checkpoint.origin}")
@@ -130,20 +135,20 @@ def newest(run: Run) -> Checkpoint | None:
             return checkpoint
         aside = checkpoint.folder.with_name(f"broken-{checkpoint.folder.name}-{time.time_ns()}")
         checkpoint.folder.rename(aside)
-        log.warning(f"checkpoint {checkpoint.folder}: {problem}; put aside as {aside.name}")
+        log.warning(f"checkpoint {checkpoint.folder}: {problem}; set aside as {aside.name}")
     broken = sorted(run.checkpoints.glob("broken-*"))
     if broken:
         raise CheckpointError(
-            f"{run.checkpoints}: every checkpoint is broken; bring one back, or remove the broken-* "
-            "folders to begin from step 0"
+            f"{run.checkpoints}: every checkpoint is broken; restore one, or remove the broken-* "
+            "folders to start from step 0"
         )
     return None
 
 
 def final(run: Run, remedy: str) -> Checkpoint:
-    """The newest checkpoint whose files are all there, for release: a look, which changes nothing.
+    """The newest checkpoint with all its files, for release; sets nothing aside.
 
-    Raises CheckpointError where there is none.
+    Raises CheckpointError if there is none; `remedy` is the command that makes one.
     """
     for checkpoint in committed(run):
         if checkpoint.problem(read=False) is None:
@@ -152,25 +157,25 @@ def final(run: Run, remedy: str) -> Checkpoint:
 
 
 def of_step(run: Run, step: int, option: str) -> Checkpoint:
-    """The committed checkpoint of a step that a command's `option` names.
+    """The committed checkpoint of `step`, given by a command's `option`.
 
-    Raises CheckpointError, which names the steps there are.
+    Raises CheckpointError with the available steps if there is none.
     """
-    made = committed(run)
-    for checkpoint in made:
+    checkpoints = committed(run)
+    for checkpoint in checkpoints:
         if checkpoint.step == step:
             return checkpoint
-    there = ", ".join(str(one) for one in sorted({one.step for one in made}))
+    available = ", ".join(map(str, sorted({checkpoint.step for checkpoint in checkpoints})))
     raise CheckpointError(
-        f"{option} {step}: {run.root} has no checkpoint of that step; it has: {there or 'none'}"
+        f"{option} {step}: {run.root} has no checkpoint of that step; it has: {available or 'none'}"
     )
 
 
 def link(checkpoint: Checkpoint, copy: Path) -> None:
-    """The same files once more in the folder `copy`, by hard links, or as copies where there are none.
+    """Hard-link a checkpoint's files into the folder `copy`, or copy them if they cannot be linked.
 
-    They outlive the checkpoint, which its run may remove at any time. Raises CheckpointError where it
-    does so before all are linked, or where a file is missing or of another size.
+    They outlive the checkpoint, which its run may remove at any time. Raises CheckpointError if it
+    does so before all are linked, or if a file is missing or has another size.
     """
     try:
         _link_files(checkpoint.folder, copy)
@@ -179,15 +184,15 @@ def link(checkpoint: Checkpoint, copy: Path) -> None:
         problem = f"{error.filename} is missing"
     if problem is not None:
         raise CheckpointError(
-            f"{checkpoint.folder}: {problem}: removed by its run just now, or damaged; take another one"
+            f"{checkpoint.folder}: {problem} (removed by its run just now, or damaged); choose another one"
         )
 
 
 def on_schedule(run: Run, training: Training, step: int) -> Checkpoint | None:
-    """The newest whole checkpoint up to `step` that stands where the recipe says: one to go back to.
+    """The newest intact checkpoint up to `step` on the recipe's schedule: the target of a rollback.
 
-    Those that an interruption or a user brought about are passed over, so that where a run goes
-    back to does not depend on how it was interrupted.
+    Checkpoints saved for an interruption or a user are skipped, so that a rollback does not depend
+    on how the run was interrupted.
     """
     for checkpoint in committed(run):
         if (
@@ -200,24 +205,23 @@ def on_schedule(run: Run, training: Training, step: int) -> Checkpoint | None:
 
 
 def abandon(run: Run, attempt: Attempt, step: int) -> None:
-    """Remove what was committed beyond `step`, on the way that is gone back."""
+    """Remove checkpoints beyond `step`, to which training has rolled back."""
     for checkpoint in committed(run):
         if checkpoint.step > step and checkpoint.attempt <= attempt.number:
             shutil.rmtree(checkpoint.folder)
 
 
 def prune(run: Run, training: Training, attempt: Attempt) -> None:
-    """Remove what is no longer needed, and what dead saves left behind.
+    """Remove checkpoints that are no longer needed, and the remains of killed saves.
 
-    Kept are the `keep` checkpoints to choose first, the first of them that is on schedule, and each
-    at a multiple of `keep_every`. What an attempt newer than `attempt` has made or is making is not
-    touched.
+    Kept are the first `keep` of `committed`, the first one on schedule, and those at multiples of
+    `keep_every`. Folders of attempts newer than `attempt` are not touched.
     """
-    found = committed(run)
-    kept = {checkpoint.folder for checkpoint in found[: training.keep]}
-    kept |= {c.folder for c in [c for c in found if _is_on_schedule(training, c.step)][:1]}
+    checkpoints = committed(run)
+    kept = {checkpoint.folder for checkpoint in checkpoints[: training.keep]}
+    kept |= {c.folder for c in [c for c in checkpoints if _is_on_schedule(training, c.step)][:1]}
     if training.keep_every:
-        kept |= {c.folder for c in found if c.step and c.step % training.keep_every == 0}
+        kept |= {c.folder for c in checkpoints if c.step and c.step % training.keep_every == 0}
     for path in run.checkpoints.iterdir():
         name = path.name.removeprefix(".universal-").removeprefix(".")
         numbers = checkpoint_numbers(path.with_name(name))
@@ -234,12 +238,12 @@ def _link_files(folder: Path, copy: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.link(path, target)
-        except OSError:  # another file system, or one without links
+        except OSError:  # another file system, or one without hard links
             shutil.copyfile(path, target)
             with target.open("rb") as stream:
                 os.fsync(stream.fileno())
-    for made in (copy, *(path for path in copy.rglob("*") if path.is_dir())):
-        sync_directory(made)
+    for directory in (copy, *(path for path in copy.rglob("*") if path.is_dir())):
+        sync_directory(directory)
 
 
 def _is_on_schedule(training: Training, step: int) -> bool:

@@ -1,4 +1,7 @@
-"""The ranks of an attempt as one: what they decide, they decide together."""
+"""Collective operations over the ranks of an attempt: barrier, broadcast, all-reduce.
+
+Every decision that ranks must share goes through here.
+"""
 
 from __future__ import annotations
 
@@ -21,69 +24,69 @@ if TYPE_CHECKING:
 
     from kit.training.interruption import Interruption
 
-_ARRIVED = "ekiden/arrived"  # the store's count of ranks
-_PATIENCE = 300.0  # seconds; after that torch waits, and says whom it misses
-_POLL, _SILENCE = 0.1, 30.0  # seconds: between two looks, and between two lines
+_ARRIVED = "ekiden/arrived"  # key of the store: how many ranks have joined
+_PATIENCE = 300.0  # seconds; after that torch waits, and names the missing ranks
+_POLL, _LOG_EVERY = 0.1, 30.0  # seconds
 
 
 @dataclass(frozen=True)
 class Collectives:
-    """This rank among the others. Every method is a collective: all ranks call it, in one order.
+    """One rank's process group. Every method is a collective: all ranks call it, in the same order.
 
-    The group is of gloo, whatever the device: a decision never waits for a GPU.
+    The backend is gloo on every device: a decision never waits for a GPU.
     """
 
     rank: int
-    ranks: int
+    world_size: int
     interruption: Interruption
     control: ProcessGroup
 
     @classmethod
     def join(
-        cls, backend: str, store: Store, rank: int, ranks: int, interruption: Interruption
+        cls, backend: str, store: Store, rank: int, world_size: int, interruption: Interruption
     ) -> Collectives:
-        """Meet the other ranks at the store; the default group is of `backend`."""
-        _gather(store, rank, ranks)
-        dist.init_process_group(backend, store=store, rank=rank, world_size=ranks)
-        return cls(rank, ranks, interruption, dist.new_group(backend="gloo"))
+        """Join the other ranks through `store`; `backend` is that of torch's default process group."""
+        _wait_for_ranks(store, rank, world_size)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world_size)
+        return cls(rank, world_size, interruption, dist.new_group(backend="gloo"))
 
     def leave(self) -> None:
-        """Take the groups down, after everything."""
+        """Destroy the process groups; the last call."""
         dist.destroy_process_group()
 
     def barrier(self) -> None:
-        """Return when every rank has come."""
+        """Block until every rank has arrived."""
         dist.barrier(group=self.control)
 
     def agree_on_reason(self) -> Reason:
-        """The reason to leave that any rank knows."""
+        """All-reduce max of the reasons to stop; NONE if no rank has one."""
         return Reason(self.max([self.interruption.received])[0])
 
     def max(self, values: Sequence[int]) -> list[int]:
-        """The maximum over all ranks, value by value."""
-        agreed = torch.tensor(values, dtype=torch.int64)
-        dist.all_reduce(agreed, dist.ReduceOp.MAX, group=self.control)
-        return agreed.tolist()
+        """All-reduce max, element by element."""
+        tensor = torch.tensor(values, dtype=torch.int64)
+        dist.all_reduce(tensor, dist.ReduceOp.MAX, group=self.control)
+        return tensor.tolist()
 
     def sum(self, value: Tensor) -> float:
-        """The sum of a CPU scalar over all ranks."""
+        """All-reduce sum of a CPU scalar."""
         dist.all_reduce(value, group=self.control)
         return float(value)
 
     def broadcast(self, value: Any) -> Any:
-        """What rank 0 says."""
-        said = [value]
-        dist.broadcast_object_list(said, src=0, group=self.control, device=torch.device("cpu"))
-        return said[0]
+        """Rank 0's value on every rank; any object that can be pickled."""
+        values = [value]
+        dist.broadcast_object_list(values, src=0, group=self.control, device=torch.device("cpu"))
+        return values[0]
 
 
-def _gather(store: Store, rank: int, ranks: int) -> None:
-    """Be counted; rank 0 waits for the others, and says how many are there."""
+def _wait_for_ranks(store: Store, rank: int, world_size: int) -> None:
+    """Count this rank in; rank 0 waits for the others, and logs how many have joined."""
     arrived = store.add(_ARRIVED, 1)
-    began, said = time.monotonic(), (0, 0.0)  # how many, and when
-    while rank == 0 and arrived < ranks and (now := time.monotonic()) < began + _PATIENCE:
-        if arrived != said[0] or now > said[1] + _SILENCE:
-            said = arrived, now
-            log.info(f"waiting for ranks: {arrived:,} of {ranks:,} are there")
+    began, logged, logged_at = time.monotonic(), 0, 0.0
+    while rank == 0 and arrived < world_size and (now := time.monotonic()) < began + _PATIENCE:
+        if arrived != logged or now > logged_at + _LOG_EVERY:
+            logged, logged_at = arrived, now
+            log.info(f"waiting for ranks: {arrived:,} of {world_size:,} have joined")
         time.sleep(_POLL)
         arrived = store.add(_ARRIVED, 0)

@@ -1,4 +1,4 @@
-"""What every part of an attempt stands on."""
+"""Objects that every part of an attempt shares."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Context:
-    """One rank's part in an attempt: what is trained, where, and with whom."""
+    """One rank's context in an attempt: run and recipe, cluster and device, and the other ranks."""
 
     run: Run
     recipe: Recipe

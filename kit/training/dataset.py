@@ -17,12 +17,11 @@ if TYPE_CHECKING:
 class BlockDataset(Dataset[Tensor]):
     """Blocks in the order of the corpus; `row` has the same tokens in numpy.
 
-    Nothing is read before it is asked for, and what is read is not kept: a DataLoader may shuffle, and
-    have several workers.
+    Blocks are read on access and not cached: a DataLoader may shuffle them, and use several workers.
     """
 
     def __init__(self, row: TokenStream, length: int, seed: int) -> None:
-        """`length`: tokens of a block; `seed`: of the order in which training reads them."""
+        """`length`: tokens per block; `seed`: of the training order."""
         self.row, self.length, self.seed = row, length, seed
 
     def __len__(self) -> int:
@@ -35,5 +34,5 @@ class BlockDataset(Dataset[Tensor]):
         return torch.from_numpy(self.row.block(index % len(self), self.length))
 
     def sample(self, number: int) -> Tensor:
-        """Sample `number` of the run, as `__getitem__`: samples are counted from 0 over ranks and steps."""
+        """Sample `number` of the run, counted from 0 over ranks and steps; like `__getitem__`."""
         return self[tokens.sample_block(number, len(self), self.seed)]

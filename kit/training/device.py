@@ -1,10 +1,10 @@
-"""What differs between a CPU and a GPU, in one place.
+"""Differences between CPUs and GPUs, in one place.
 
-What has run so far has run on CPUs over gloo. Every line for a GPU follows the documentation of
+So far this has run only on CPUs, over gloo. Every line for a GPU follows the documentation of
 torch 2.13 (`torch.cuda`, `torch.distributed`, "Reproducibility") and of NVIDIA's cuBLAS.
 
-No device's random state is kept: `torch.manual_seed` seeds every device, and the loop calls it with
-the number of the sample before each micro-batch.
+No device's random state is saved: `torch.manual_seed` seeds every device, and the loop calls it
+before each micro-batch with a seed derived from the sample number.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Device:
 
     @property
     def is_gpu(self) -> bool:
-        """Whether it is a GPU: with pinned host memory, NCCL, and kernels of its own."""
+        """Whether this is a GPU, with pinned host memory, NCCL, and its own kernels."""
         return self.kind == "cuda"
 
     @property
@@ -38,48 +38,48 @@ class Device:
         return "nccl" if self.is_gpu else "gloo"
 
     def check(self, precision: str) -> None:
-        """Raises ConfigError where this rank cannot train here: see `check`."""
+        """Raise ConfigError if this rank cannot train here: see the function `check`."""
         if self.is_gpu:
-            # Under Slurm each rank may see one GPU, its own.
+            # Under Slurm a rank may see only its own GPU.
             bound = torch.cuda.device_count() == 1 and "SLURM_JOB_ID" in os.environ
             check(precision, 1 if bound else self.local_rank + 1)
 
     def prepare(self, *, deterministic: bool) -> torch.device:
-        """Choose the device for this process; before anything is put on it."""
+        """Select the device for this process, before anything is allocated on it."""
         if not self.is_gpu:
-            # Sums over another number of threads round differently: one, whatever the machine.
+            # Rounding of sums depends on the number of threads: one on every machine.
             torch.set_num_threads(1)
             return torch.device("cpu")
         if deterministic:
-            # cuBLAS reads it when its first handle is made; 8 buffers of 4 MiB (cuBLAS, 2.1.4).
+            # cuBLAS reads it when it creates its first handle; 8 buffers of 4 MiB (cuBLAS, 2.1.4).
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-            # Of what torch refuses then, the loop does nothing: NLLLoss is refused for images only
-            # (`nll_loss2d`), ours is of [tokens, vocabulary].
+            # The loop uses no operation that torch refuses then: NLLLoss is refused for images only
+            # (`nll_loss2d`), ours has shape [tokens, vocabulary].
             torch.use_deterministic_algorithms(True)
         # A site may show a rank all GPUs of its node, or its own only (--gpus-per-task).
         index = self.local_rank if torch.cuda.device_count() > 1 else 0
-        os.environ["LOCAL_RANK"] = str(index)  # DeepSpeed takes it for the number of the GPU
+        os.environ["LOCAL_RANK"] = str(index)  # DeepSpeed uses it as the number of the GPU
         torch.cuda.set_device(index)
         torch.cuda.reset_peak_memory_stats(index)
         return torch.device("cuda", index)
 
     def peak_memory(self) -> int:
-        """The most memory in bytes that tensors (on a CPU: the process) have had until now."""
+        """Peak memory of tensors (on a CPU: of the process) so far, in bytes."""
         if self.is_gpu:
             return int(torch.cuda.max_memory_allocated())
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
     def synchronize(self) -> None:
-        """Return when all that was asked of the device is done."""
+        """Block until all work queued on the device is done."""
         if self.is_gpu:
             torch.cuda.synchronize()
 
 
 def check(precision: str, gpus: int) -> None:
-    """Raises ConfigError where this machine cannot train in a precision on so many GPUs.
+    """Raise ConfigError if this machine cannot train in `precision` on `gpus` GPUs.
 
-    A CPU build of torch, a driver that is missing or too old, too few GPUs, one that torch was not
-    built for, or that lacks bf16: each would otherwise end as a crash, and be tried again.
+    A CPU build of torch, a missing or outdated driver, too few GPUs, a GPU that torch was not built
+    for or that lacks bf16: each would otherwise crash the job, and be retried.
     """
     remedy = "see docs/install.md"
     if torch.version.cuda is None:
@@ -88,15 +88,15 @@ def check(precision: str, gpus: int) -> None:
         )
     if not torch.cuda.is_available():
         raise ConfigError(
-            f"device: cuda: no GPU to be used by torch {torch.__version__}, built for CUDA "
+            f"device: cuda: no usable GPU for torch {torch.__version__}, built for CUDA "
             f"{torch.version.cuda}: {_why_no_gpu()}; {remedy}"
         )
     if (count := torch.cuda.device_count()) < gpus:
         raise ConfigError(
-            f"device: cuda: {quantities.count(gpus, 'rank')} a node, and torch sees "
+            f"device: cuda: {quantities.count(gpus, 'rank')} per node, but torch sees "
             f"{quantities.count(count, 'GPU')} "
-            f"(CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES', 'not set')}); a rank has a "
-            "GPU of its own: lower cluster.training.ranks_per_node, or ask for more GPUs"
+            f"(CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES', 'not set')}); each rank needs "
+            "its own GPU: lower cluster.training.ranks_per_node, or request more GPUs"
         )
     for index in range(gpus):
         _check_gpu(index, precision, remedy)
@@ -104,28 +104,29 @@ def check(precision: str, gpus: int) -> None:
 
 def _check_gpu(index: int, precision: str, remedy: str) -> None:
     name, capability = torch.cuda.get_device_name(index), torch.cuda.get_device_capability(index)
-    shown = ".".join(map(str, capability))
+    version = ".".join(map(str, capability))
     built_for = [_capability_of(arch) for arch in torch.cuda.get_arch_list()]
     if built_for and capability < min(built_for):
         raise ConfigError(
-            f"device: cuda: {name} has compute capability {shown}, and torch {torch.__version__} is built "
-            f"for {'.'.join(map(str, min(built_for)))} and up; install a build for an older CUDA, {remedy}"
+            f"device: cuda: {name} has compute capability {version}, but torch {torch.__version__} is "
+            f"built for {'.'.join(map(str, min(built_for)))} and up; install a build for an older CUDA, "
+            f"{remedy}"
         )
-    if precision == "bf16" and float(shown) < BF16_CAPABILITY:
+    if precision == "bf16" and float(version) < BF16_CAPABILITY:
         raise ConfigError(
-            f"training.precision=bf16: {name} has compute capability {shown}, and bf16 needs "
-            f"{BF16_CAPABILITY}; give training.precision=fp16, under another name= if the run has begun"
+            f"training.precision=bf16: {name} has compute capability {version}, but bf16 needs "
+            f"{BF16_CAPABILITY}; use training.precision=fp16, with another name= if the run has started"
         )
 
 
 def _capability_of(arch: str) -> tuple[int, int]:
-    """sm_86 as (8, 6), compute_120 as (12, 0), sm_90a as (9, 0)."""
+    """The compute capability of an architecture: sm_86 is (8, 6), compute_120 (12, 0), sm_90a (9, 0)."""
     digits = "".join(filter(str.isdigit, arch))
     return int(digits[:-1]), int(digits[-1])
 
 
 def _why_no_gpu() -> str:
-    """What torch says where it finds no GPU: no driver, or one that is too old."""
+    """torch's explanation: no driver, or one that is too old."""
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]
     except (RuntimeError, AssertionError) as error:

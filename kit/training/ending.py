@@ -1,4 +1,4 @@
-"""How an attempt ends: the words of `end.json`, and the way out of the loop."""
+"""End of an attempt: the outcome and reason in `end.json`, and the exception that leaves the loop."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class Ending:
     reason: str = ""
 
     @classmethod
-    def of(cls, reason: Reason) -> Ending:
-        """That of an interruption."""
+    def from_reason(cls, reason: Reason) -> Ending:
+        """The ending of an interrupted attempt."""
         return cls(reason.outcome, reason.text)
 
 
-class Leave(Exception):  # noqa: N818  a way out, and no error
-    """Raised on every rank at the same place, where the loop ends before its last step."""
+class Leave(Exception):  # noqa: N818  control flow, not an error
+    """Raised on every rank at the same point to leave the loop before its last step."""
 
     def __init__(self, ending: Ending) -> None:
         super().__init__(ending.reason)
@@ -32,5 +32,5 @@ class Leave(Exception):  # noqa: N818  a way out, and no error
 
 
 def fail(reason: str) -> Leave:
-    """The way out of a run that is not to be tried again."""
+    """The exception that ends a run which must not be retried."""
     return Leave(Ending("failed", reason))

@@ -26,16 +26,16 @@ if TYPE_CHECKING:
     from kit.data.tokens import TokenizerInfo
     from kit.training.device import Device
 
-# AdamW's, of a group of parameters; its learning rate is set before each update.
+# AdamW's, per parameter group; the learning rate is set before each update.
 _HYPERPARAMETERS = ("betas", "eps", "weight_decay")
 _ACCELERATOR = "DS_ACCELERATOR"
 _WHOLE_MODEL = "mp_rank_00_model_states.pt"
-# Dynamic loss scaling of fp16: from 2^16, halved at the second overflow in a row of steps, doubled after a
-# thousand steps without one. DeepSpeed's own defaults, and those of HF's examples.
-_LEAST_SCALE = 1
+# Dynamic loss scaling of fp16: starts at 2^16, halved at the second overflow in a row, doubled after a
+# thousand steps without one. DeepSpeed's defaults, also used in HF's examples.
+_MIN_SCALE = 1
 _LOSS_SCALE = {
     "loss_scale": 0, "loss_scale_window": 1000, "initial_scale_power": 16, "hysteresis": 2,
-    "min_loss_scale": _LEAST_SCALE,
+    "min_loss_scale": _MIN_SCALE,
 }  # fmt: skip
 
 
@@ -51,7 +51,7 @@ class Engine:
         *,
         universal: bool = False,
     ) -> None:
-        """`universal`: `load` is given what `convert` made."""
+        """`universal`: `load` will read the output of `convert`."""
         deepspeed = _import_deepspeed(device.kind)
         self.device = device.prepare(deterministic=recipe.training.deterministic)
         deepspeed.init_distributed(dist_backend=device.backend, auto_mpi_discovery=False)
@@ -59,7 +59,7 @@ class Engine:
         model = gpt2.LanguageModel(recipe, vocabulary)
         training = recipe.training
         if training.compile:
-            model.gpt2.transformer.compile()  # in place: the names of the weights stay
+            model.gpt2.transformer.compile()  # in place, which keeps the names of the weights
         self._optimizer = _GuardedAdamW(
             gpt2.parameter_groups(model, training),
             lr=training.learning_rate,
@@ -76,7 +76,7 @@ class Engine:
             config=configuration(recipe, accumulation) | _universal(universal),
         )
         self._clip = training.clip
-        if self._engine.optimizer is self._optimizer:  # fp32 without ZeRO: DeepSpeed keeps no norm
+        if self._engine.optimizer is self._optimizer:  # fp32 without ZeRO: DeepSpeed has no norm
             self._engine._config.gradient_clipping = 0.0
             self._optimizer.clip = training.clip
         if recipe.training.precision == "fp16":
@@ -84,54 +84,54 @@ class Engine:
             self._scaler.raise_error_at_min_scale = False
         self._copy = _Capture(HostCopy(pinned=device.is_gpu))
         self._engine.checkpoint_engine = self._copy
-        self._engine._copy_recovery_script = lambda _: None  # jobs.export is the way to weights
+        self._engine._copy_recovery_script = lambda _: None  # jobs.export extracts the weights
         self._overflowed = False
         self._accumulation = accumulation
         self._synchronize = device.synchronize
 
     def micro_batch(self, blocks: Tensor, seed: int, *, last: bool) -> Tensor:
-        """Forward and backward; returns the loss, detached. `seed` decides dropout.
+        """Run forward and backward; returns the detached loss. `seed` determines dropout.
 
-        The `last` micro-batch of a step is followed by `update`.
+        Call `update` after the `last` micro-batch of a step.
         """
-        if not self._engine.module.training:  # after a validation; it goes through every layer
+        if not self._engine.module.training:  # only after a validation: it walks every layer
             self._engine.train()
         torch.manual_seed(seed)
         loss: Tensor = self._engine(blocks.to(self.device))
         self._engine.backward(loss)
         if not last:
-            self._engine.step()  # counts it, and goes on to accumulate
+            self._engine.step()  # counts the micro-batch; gradients accumulate
         return loss.detach().float()
 
     def update(self, accept: Callable[[float], bool]) -> float:
-        """The update that ends a step, if `accept` takes the gradient's norm before clipping.
+        """Update the weights, if `accept` returns True for the gradient norm before clipping.
 
-        Returns that norm: the same on all ranks, not finite where the gradient is not.
+        Returns that norm: the same on all ranks, not finite if the gradient is not.
         """
         scale = self.loss_scale
         self._optimizer.accept = lambda: accept(self._norm())
         self._engine.step()
         self._optimizer.accept = None
         norm = self._norm()
-        self._overflowed = scale is not None and scale > _LEAST_SCALE and not math.isfinite(norm)
+        self._overflowed = scale is not None and scale > _MIN_SCALE and not math.isfinite(norm)
         return norm
 
     @property
     def loss_scale(self) -> float | None:
-        """In fp16 the factor of the next loss, which keeps small gradients above zero; else None."""
+        """The loss scale of the next micro-batch in fp16, against underflow of gradients; else None."""
         return float(self._scaler.cur_scale) if self._engine.fp16_enabled() else None
 
     @property
     def overflowed(self) -> bool:
-        """Whether the last update was left out as the gradient was too large at its loss scale.
+        """Whether the last update was skipped because the gradient overflowed at its loss scale.
 
-        Not where the scale could not be smaller: then the gradient itself is not finite.
+        False at the smallest scale: there the gradient itself is not finite.
         """
         return self._overflowed
 
     @torch.no_grad()
     def validate(self, blocks: Tensor) -> Tensor:
-        """The loss without dropout and without a trace."""
+        """The loss with dropout and autograd off."""
         self._engine.eval()
         loss: Tensor = self._engine(blocks.to(self.device))
         return loss.float()
@@ -142,46 +142,45 @@ class Engine:
             group["lr"] = rate
 
     def parameters(self) -> int:
-        """The number of weights, those of a padded vocabulary too."""
+        """The number of weights, including those of a padded vocabulary."""
         return sum(
-            getattr(parameter, "ds_numel", parameter.numel())  # under ZeRO-3 a rank holds a part
+            getattr(parameter, "ds_numel", parameter.numel())  # under ZeRO-3 a rank has only a part
             for parameter in self._engine.module.parameters()
         )
 
     def state_bytes(self) -> int:
-        """About the size of a checkpoint: the weights, and three fp32 values of AdamW for each."""
-        held: int = self._engine.get_data_types()[0].itemsize
-        return self.parameters() * (12 + held)
+        """Approximate size of a checkpoint: the weights, and three fp32 values of AdamW for each."""
+        itemsize: int = self._engine.get_data_types()[0].itemsize
+        return self.parameters() * (12 + itemsize)
 
     def capture(self, step: int) -> dict[str, Any]:
-        """This rank's part of the state after `step` full steps, by file name. A collective.
+        """Copy this rank's part of the state after `step` full steps to host memory, by file name.
 
-        It is a copy in host memory, and stands until the next is captured. Gradients of a step that
-        is not finished are not part of it: the counter of micro-batches is put back to the last
-        full step.
+        A collective. The copy is valid until the next capture. Gradients of an unfinished step are
+        left out: the counter of micro-batches is reset to the last full step.
         """
-        self._count(step)
+        self._set_counters(step)
         self._engine.save_checkpoint("state", tag="state", save_latest=False)
         self._synchronize()
-        return self._copy.taken()
+        return self._copy.pop()
 
     def load(self, folder: Path, step: int) -> None:
-        """Read a checkpoint of `step` full steps. A collective.
+        """Load a checkpoint of `step` full steps. A collective.
 
-        Weights, moments and the loss scale are the checkpoint's, all else is the recipe's.
+        Weights, moments and loss scale come from the checkpoint, everything else from the recipe.
         """
         path, _ = self._engine.load_checkpoint(str(folder.parent), tag=folder.name)
         assert path is not None, folder
-        self._keep_to_recipe()
+        self._restore_hyperparameters()
         if self._engine.load_universal_checkpoint():
-            self._part_counters()
-        self._count(step)  # by the accumulation of this world size
+            self._separate_step_counters()
+        self._set_counters(step)  # the accumulation depends on the world size
 
-    def _keep_to_recipe(self) -> None:
-        """Put back what DeepSpeed takes from a checkpoint though the recipe says it.
+    def _restore_hyperparameters(self) -> None:
+        """Undo the settings that DeepSpeed takes from a checkpoint although the recipe has them.
 
-        A fork's recipe may say something else; and from a universal checkpoint ZeRO-3 gives every
-        group the weight decay of the first.
+        A fork's recipe may differ; and from a universal checkpoint ZeRO-3 gives every group the
+        weight decay of the first.
         """
         optimizer = self._engine.optimizer
         for group, own in zip(optimizer.param_groups, self._hyperparameters, strict=True):
@@ -189,17 +188,17 @@ class Engine:
         if hasattr(optimizer, "clip_grad"):  # ZeRO's, and bf16's without ZeRO
             optimizer.clip_grad = self._clip
 
-    def _part_counters(self) -> None:
-        """Give each group a step counter of its own.
+    def _separate_step_counters(self) -> None:
+        """Give each group its own step counter.
 
         From a universal checkpoint ZeRO-3 (DeepSpeed 0.19.8) gives all of them one tensor, which each
-        group's update would advance: AdamW's bias correction would be that of another step.
+        group's update would advance: AdamW's bias correction would use a wrong step.
         """
-        for held in self._optimizer.state.values():
-            held["step"] = held["step"].clone()
+        for state in self._optimizer.state.values():
+            state["step"] = state["step"].clone()
 
-    def _count(self, step: int) -> None:
-        """Set DeepSpeed's counters, which are in a checkpoint, to `step` full steps."""
+    def _set_counters(self, step: int) -> None:
+        """Set DeepSpeed's counters, which are part of a checkpoint, to `step` full steps."""
         self._engine.micro_steps = step * self._accumulation
         self._engine.global_steps = step
         self._engine.global_samples = step * self._engine.train_batch_size()
@@ -207,7 +206,7 @@ class Engine:
 
     @property
     def _scaler(self) -> Any:
-        """DeepSpeed's loss scaler: another object after each load."""
+        """DeepSpeed's loss scaler: a new object after each load."""
         return self._engine.optimizer.loss_scaler
 
     def _norm(self) -> float:
@@ -218,9 +217,9 @@ class Engine:
 
 
 def configuration(recipe: Recipe, accumulation: int) -> dict[str, Any]:
-    """DeepSpeed's configuration: the recipe's file, and what the recipe itself says.
+    """DeepSpeed's configuration: the recipe's DeepSpeed file and its own keys.
 
-    Raises ConfigError as `zero.check`.
+    Raises ConfigError like `zero.check`.
     """
     training = recipe.training
     zero.check(training)
@@ -238,9 +237,9 @@ def configuration(recipe: Recipe, accumulation: int) -> dict[str, Any]:
 
 
 def convert(state: Path, universal: Path) -> None:
-    """Make a checkpoint's `state` fit any world size: DeepSpeed's universal checkpoint.
+    """Convert a checkpoint's `state` to fit any world size: DeepSpeed's universal checkpoint.
 
-    Raises RuntimeError with the converter's last line where it fails.
+    Raises RuntimeError with the converter's last line if it fails.
     """
     module = "deepspeed.checkpoint.ds_to_universal"
     folders = ["--input_folder", str(state), "--output_folder", str(universal)]
@@ -251,25 +250,25 @@ def convert(state: Path, universal: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        env=os.environ | {_ACCELERATOR: "cpu"},  # it moves files; no GPU need be free
+        env=os.environ | {_ACCELERATOR: "cpu"},  # it only moves files, and needs no free GPU
     )
     if done.returncode:
-        said = (done.stderr or done.stdout).strip().splitlines()
-        raise RuntimeError(f"{module}: {said[-1] if said else done.returncode}")
+        lines = (done.stderr or done.stdout).strip().splitlines()
+        raise RuntimeError(f"{module}: {lines[-1] if lines else done.returncode}")
 
 
 def preload(kind: str = "cpu") -> None:
-    """Import what an engine on such a device needs, and what torch's AdamW imports at its first step."""
+    """Import the modules that an engine on such a device needs, with those of torch's AdamW at its first step."""
     for name in ("transformers.models.gpt2.modeling_gpt2", "torch._dynamo"):
         importlib.import_module(name)
     _import_deepspeed(kind)
 
 
 def weights(state: Path) -> dict[str, Tensor]:
-    """The model's weights in a checkpoint's `state`, by name, on the CPU; under ZeRO-3 put together."""
+    """The model's weights in a checkpoint's `state`, by name, on the CPU; gathered under ZeRO-3."""
     if (state / _WHOLE_MODEL).is_file():
-        held = torch.load(state / _WHOLE_MODEL, map_location="cpu", weights_only=False)
-        return dict(held["module"])
+        states = torch.load(state / _WHOLE_MODEL, map_location="cpu", weights_only=False)
+        return dict(states["module"])
     _import_deepspeed("cpu")
     from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
 
@@ -277,35 +276,35 @@ def weights(state: Path) -> dict[str, Tensor]:
 
 
 class _GuardedAdamW(torch.optim.AdamW):
-    """AdamW that asks before it updates: by then DeepSpeed knows the gradient's norm."""
+    """AdamW that asks before each update: by then DeepSpeed knows the gradient norm."""
 
     accept: Callable[[], bool] | None = None
-    clip: float | None = None  # set where DeepSpeed neither clips nor keeps the norm
+    clip: float | None = None  # set if DeepSpeed neither clips nor has the norm
     norm: float = 0.0
 
     def step(self, closure: Any = None) -> Any:
         if self.clip is not None:
-            held = [p for group in self.param_groups for p in group["params"]]
-            self.norm = float(torch.nn.utils.clip_grad_norm_(held, self.clip))
+            parameters = [p for group in self.param_groups for p in group["params"]]
+            self.norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.clip))
         if self.accept is not None and not self.accept():
             return None
         return super().step(closure)
 
 
 class _Capture:
-    """Stands where DeepSpeed has its writer of checkpoints (its CheckpointEngine, version 0.19.8)."""
+    """Replaces DeepSpeed's checkpoint writer (its CheckpointEngine, version 0.19.8): copies to memory."""
 
     def __init__(self, copy: HostCopy) -> None:
         self._copy = copy
-        self._taken: dict[str, Any] = {}
+        self._states: dict[str, Any] = {}
 
-    def taken(self) -> dict[str, Any]:
-        taken, self._taken = self._taken, {}
-        return taken
+    def pop(self) -> dict[str, Any]:
+        states, self._states = self._states, {}
+        return states
 
     def save(self, state_dict: Any, path: str) -> None:
         name = path.rsplit("/", 1)[-1]
-        self._taken[name] = self._copy.take(name, state_dict)
+        self._states[name] = self._copy.take(name, state_dict)
 
     def load(self, path: str, map_location: Any = None) -> Any:
         return torch.load(path, map_location=map_location, weights_only=False)
@@ -320,46 +319,46 @@ class _Capture:
         return False
 
 
-def _universal(wanted: bool) -> dict[str, Any]:
-    return {"checkpoint": {"load_universal": True}} if wanted else {}
+def _universal(enabled: bool) -> dict[str, Any]:
+    return {"checkpoint": {"load_universal": True}} if enabled else {}
 
 
 def _import_deepspeed(kind: str) -> Any:
-    """DeepSpeed for a device, whatever else the machine has, and without what is not needed here.
+    """Import DeepSpeed for one kind of device, without the parts that are not needed here.
 
-    By itself it would take the GPU of any machine that has one, and on a CPU compile an extension that
-    serves inference only. For an autotuner it would import MLflow, and for an optimizer (Muon, whose
-    functions are compiled) torch's compiler: together four seconds of each start.
+    It would otherwise use the GPU of any machine that has one, and on a CPU compile an extension that
+    serves inference only. It would also import MLflow for an autotuner, and torch's compiler for an
+    optimizer (Muon, whose functions are compiled): together four seconds of each start.
     """
     os.environ[_ACCELERATOR] = kind
-    with _absent("mlflow"), _uncompiled():
+    with _hidden("mlflow"), _uncompiled():
         import deepspeed
         import deepspeed.runtime.zero.muon.original_muon
 
     sys.modules["deepspeed.comm.torch"].build_shm_op = lambda: None  # type: ignore[attr-defined]
-    if kind == "cpu":  # torch computes fp16 on every CPU, where oneDNN cannot, slowly
+    if kind == "cpu":  # torch computes fp16 on every CPU, slowly if oneDNN does not support it
         deepspeed.get_accelerator().is_fp16_supported = lambda: True
-    return noise.leave_out(deepspeed)
+    return noise.silence(deepspeed)
 
 
 @contextlib.contextmanager
-def _absent(module: str) -> Iterator[None]:
-    """Within the block an import of the module fails, if it was not imported before."""
-    hidden = module not in sys.modules
-    if hidden:
+def _hidden(module: str) -> Iterator[None]:
+    """Make imports of a module fail within the block, unless it is imported already."""
+    absent = module not in sys.modules
+    if absent:
         sys.modules[module] = None  # type: ignore[assignment]
     try:
         yield
     finally:
-        if hidden:
+        if absent:
             del sys.modules[module]
 
 
 @contextlib.contextmanager
 def _uncompiled() -> Iterator[None]:
-    """Within the block `@torch.compile` leaves a function as it is."""
+    """Make `@torch.compile` return functions unchanged within the block."""
     compiler = torch.compile
-    torch.compile = lambda function=None, **_: function or (lambda given: given)  # type: ignore[assignment]
+    torch.compile = lambda function=None, **_: function or (lambda f: f)  # type: ignore[assignment]
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""The health of a run: steps that are bad, and steps that do not end."""
+"""Health of a run: bad steps, and steps that hang."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
     from kit.config.recipe import Health
     from kit.training.progress import Progress
 
-_ENOUGH = 10  # steps from which a median is taken
-_TIMES = 10  # times the median: a hang
-_COMPANY = 3.0  # seconds in which the other ranks notice too, and print their stacks
-_LAST_RESORT = 60.0  # seconds later: a thread that holds the interpreter's lock
+_MEDIAN_FROM = 10  # good steps
+_HANG_FACTOR = 10  # times the median
+_EXIT_DELAY = 3.0  # seconds for the other ranks to notice as well, and to print their stacks
+_LAST_RESORT = 60.0  # seconds later, if a thread keeps the interpreter's lock
 
 
 def problem(health: Health, progress: Progress, loss: float, gradient_norm: float) -> str | None:
-    """What is bad about a step, None if nothing: a function of values all ranks share."""
+    """The fault of a step, or None; a function of values that all ranks share, so that they agree."""
     if not math.isfinite(loss):
         return f"loss {loss}"
     if not math.isfinite(gradient_norm):
         return "gradient not finite"
-    if len(progress.losses) < _ENOUGH:
+    if len(progress.losses) < _MEDIAN_FROM:
         return None
     if health.loss_spike is not None:
         usual = statistics.median(progress.losses)
@@ -47,14 +47,14 @@ def problem(health: Health, progress: Progress, loss: float, gradient_norm: floa
 
 
 class Watchdog:
-    """Ends the attempt for a requeue when what was begun does not end; one in every rank.
+    """Ends the attempt, for a requeue, when an operation hangs; one in every rank.
 
-    The stacks of all threads go to the log first. No `end.json` is written: it is a crash, and
-    `hang.json` tells its kind.
+    The stacks of all threads go to the log first. No `end.json` is written: the attempt has crashed,
+    and `hang.json` marks it as a hang.
     """
 
     def __init__(self, note: Path, job: str, rank: int, bound: float, first: float) -> None:
-        """`bound`: seconds at the least; `first`: seconds from here to the end of the first step."""
+        """`bound`: minimum time limit, seconds; `first`: seconds from now to the end of the first step."""
         self._note, self._job, self._rank, self._bound = note, job, rank, bound
         self._seconds: deque[float] = deque(maxlen=100)
         self._what = "start"
@@ -65,19 +65,19 @@ class Watchdog:
         threading.Thread(target=self._watch, daemon=True, name="watchdog").start()
 
     def begin(self, what: str, seconds: float = 0.0) -> None:
-        """Something begins that takes a step's time, or up to `seconds` otherwise."""
+        """Start to watch an operation that usually takes a step's time, or `seconds` if that is longer."""
         self._what, self._began = what, time.monotonic()
         if self._seconds:
             usual = statistics.median(self._seconds)
-            self._allowed = max(self._bound, _TIMES * max(usual, seconds))
+            self._allowed = max(self._bound, _HANG_FACTOR * max(usual, seconds))
         self._arm()
 
     def step_ended(self, seconds: float) -> None:
-        """A step has ended, after so many seconds."""
+        """Record how long a step took."""
         self._seconds.append(seconds)
 
     def disarm(self) -> None:
-        """Nothing is watched any more."""
+        """Stop watching."""
         self._quiet.set()
         faulthandler.cancel_dump_traceback_later()
 
@@ -91,15 +91,15 @@ class Watchdog:
                 self._end(seconds)
 
     def _end(self, seconds: float) -> None:
-        passed = quantities.duration(seconds)
-        log.error(f"{self._what} has not ended after {passed}; the stacks of all threads follow")
+        elapsed = quantities.duration(seconds)
+        log.error(f"{self._what} has not ended after {elapsed}; the stacks of all threads follow")
         faulthandler.dump_traceback()
         note = {"job": self._job, "rank": self._rank, "what": self._what, "seconds": seconds}
         try:
-            if not self._note.exists():  # the first to find it knows best
+            if not self._note.exists():  # the first rank to notice is closest to the cause
                 write_json(self._note, note)
         except OSError as error:
             log.error(f"{self._note}: {error.strerror}")
         sys.stderr.flush()
-        time.sleep(_COMPANY)
+        time.sleep(_EXIT_DELAY)
         os._exit(1)

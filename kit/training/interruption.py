@@ -1,8 +1,8 @@
-"""Why an attempt is to end before its last step, and how the ranks come to agree on it.
+"""Reasons for an attempt to end before its last step, and how the ranks agree on one.
 
-A handler only sets a flag; rank 0 also looks at the clock and for files. Between micro-batches the
-ranks take the maximum of what they know: all of them leave, at the same place, or none does,
-whichever of them was told.
+A signal handler only sets a flag; rank 0 also checks the clock and looks for files. Between
+micro-batches the ranks take the maximum of their reasons: all of them leave, at the same point, or
+none does, no matter which of them got a signal.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Reason(IntEnum):
-    """Why to leave; the greater one stands where there are two."""
+    """Why to leave; of several reasons the greatest counts."""
 
     NONE = 0
     TIME_LIMIT = 1
@@ -34,7 +34,7 @@ class Reason(IntEnum):
 
     @property
     def outcome(self) -> Outcome:
-        """The word in `end.json`."""
+        """The outcome in `end.json`."""
         outcomes: dict[int, Outcome] = {3: "stopped", 4: "superseded"}
         return outcomes.get(self.value, "interrupted")
 
@@ -50,28 +50,28 @@ SIGNALS = {signal.SIGUSR2: Reason.TIME_LIMIT, signal.SIGTERM: Reason.SIGTERM}
 
 
 class Interruption:
-    """What this process was told. Handlers are installed when it is made."""
+    """Signals and other reasons to stop that this process received. Installs the signal handlers."""
 
     def __init__(self) -> None:
         self.received = Reason.NONE
-        self.at: float | None = None  # the monotonic time of the first signal
+        self.signalled_at: float | None = None  # monotonic time of the first signal
         for number in SIGNALS:
             signal.signal(number, self._handle)
         signal.signal(signal.SIGCONT, signal.SIG_DFL)  # Slurm sends it first, to stopped jobs
 
     def note(self, reason: Reason) -> None:
-        """Take a reason in."""
+        """Record a reason."""
         self.received = max(self.received, reason)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        self.at = self.at or time.monotonic()
+        self.signalled_at = self.signalled_at or time.monotonic()
         self.note(SIGNALS[signal.Signals(number)])
 
 
 class StopMonitor:
-    """Rank 0's look at the clock, and for files in the run directory; once a second at the most.
+    """Rank 0's check of the clock and of files in the run directory, at most once a second.
 
-    Other ranks see nothing, and are told.
+    On other ranks it does nothing: they learn the reason from rank 0.
     """
 
     def __init__(
@@ -81,37 +81,37 @@ class StopMonitor:
         self._attempt = attempt.number
         end = os.environ.get("EKIDEN_END_TIME")
         self._end = float(end) if end else None  # Unix time
-        self._looked = 0.0
+        self._polled = 0.0
 
     def poll(self, seconds_needed: Callable[[], float]) -> None:
-        """Note what is seen; `seconds_needed` is how long it takes to leave, with a save."""
-        if self._rank > 0 or time.monotonic() < self._looked + 1.0:
+        """Record a reason to stop, if there is one; `seconds_needed` to leave, including a save."""
+        if self._rank > 0 or time.monotonic() < self._polled + 1.0:
             return
-        self._looked = time.monotonic()
+        self._polled = time.monotonic()
         if self._end is not None and time.time() + seconds_needed() > self._end:
             self._interruption.note(Reason.TIME_LIMIT)
         if self._run.stop.exists():
             if self._interruption.received < Reason.STOP_FILE:
-                log.info("the file STOP is there: training saves and ends")
+                log.info("STOP file found: saving, then stopping")
             self._interruption.note(Reason.STOP_FILE)
         later = (a for a in self._run.claimed_attempts() if a.number > self._attempt)
         if any(attempt.start.exists() for attempt in later):
             self._interruption.note(Reason.SUPERSEDED)
 
     def take_save_request(self) -> bool:
-        """Whether a user asks for a checkpoint; the question is taken away."""
+        """Whether a user asks for a checkpoint; removes the SAVE file."""
         if self._rank > 0 or not self._run.save.exists():
             return False
         self._run.save.unlink(missing_ok=True)
-        log.info("the file SAVE was there: a checkpoint is made")
+        log.info("SAVE file found: saving a checkpoint")
         return True
 
     def seconds_left(self, grace: float | None) -> float:
-        """Until the job is killed, as far as it is known."""
+        """Seconds until the job is killed; infinite if no limit is known."""
         left = float("inf")
         if self._end is not None:
             left = self._end - time.time()
-        signalled = self._interruption.at
-        if grace is not None and signalled is not None:
-            left = min(left, signalled + grace - time.monotonic())
+        signalled_at = self._interruption.signalled_at
+        if grace is not None and signalled_at is not None:
+            left = min(left, signalled_at + grace - time.monotonic())
         return left

@@ -1,6 +1,6 @@
-"""An attempt's ledger in words, for rank 0's log: a view, as TensorBoard is.
+"""The ledger of an attempt as text, in rank 0's log: a view, like TensorBoard.
 
-Every event is one line; of steps the first, the last, and one a minute.
+One line for each event; for steps, the first, the last, and one a minute.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ class Journal:
 
     def __init__(self) -> None:
         self._steps = 0  # of the whole run
-        self._said: float | None = None  # when the last step was told
+        self._logged: float | None = None  # monotonic time of the last line on a step
         self._pace: deque[tuple[float, float]] = deque()  # seconds and tokens of the last steps
 
     def add(self, row: Row) -> None:
-        """Tell of a row, if there is something to tell."""
+        """Log a row, unless it is a step within a minute of the last one logged."""
         if row["kind"] == "attempt":
             self._steps = row["steps"]
-        line = self._step(row) if row["kind"] == "step" else said(row)
+        line = self._step(row) if row["kind"] == "step" else event_line(row)
         if line is not None:
             log.info(line)
 
@@ -51,14 +51,14 @@ class Journal:
             self._pace.popleft()
         now = time.monotonic()
         is_last = row["step"] >= self._steps
-        if self._said is not None and now < self._said + MINUTE and not is_last:
+        if self._logged is not None and now < self._logged + MINUTE and not is_last:
             return None
-        self._said = now
-        return step(row, self._steps, list(self._pace))
+        self._logged = now
+        return step_line(row, self._steps, list(self._pace))
 
 
-def step(row: StepRow, steps: int, pace: list[tuple[float, float]]) -> str:
-    """A step; `pace`: seconds and tokens of each step of the last minute."""
+def step_line(row: StepRow, steps: int, pace: list[tuple[float, float]]) -> str:
+    """A step in one line; `pace`: seconds and tokens of each step of the last minute."""
     seconds, tokens = (sum(column) for column in zip(*pace, strict=True))
     loss = quantities.loss(row["loss"])
     line = f"step {row['step']:,} of {steps:,}, loss {loss}, {tokens / seconds:,.0f} tokens/s"
@@ -68,17 +68,17 @@ def step(row: StepRow, steps: int, pace: list[tuple[float, float]]) -> str:
     return f"{line}, {quantities.duration(left)} left"
 
 
-def said(row: Row) -> str | None:
-    """A row of another kind, in one line; None for one that the log has in other words."""
-    write = _LINES.get(row["kind"])
-    return write(row) if write else None
+def event_line(row: Row) -> str | None:
+    """A row of another kind in one line; None if the job logs that event itself."""
+    line = _LINES.get(row["kind"])
+    return line(row) if line else None
 
 
 def _attempt(row: AttemptRow) -> str:
     ranks = quantities.count(row["ranks"], "rank")
     parameters = quantities.count(row["parameters"], "parameter")
-    of = f"after step {row['step']:,} of {row['steps']:,}" if row["step"] else "at step 0"
-    return f"training begins {of}: {ranks}, {parameters}, {row['training_tokens']:,} tokens"
+    start = f"after step {row['step']:,} of {row['steps']:,}" if row["step"] else "at step 0"
+    return f"training starts {start}: {ranks}, {parameters}, {row['training_tokens']:,} tokens"
 
 
 def _amendment(row: AmendmentRow) -> str:
@@ -86,15 +86,17 @@ def _amendment(row: AmendmentRow) -> str:
 
 
 def _validation(row: ValidationRow) -> str:
-    took = quantities.duration(row["seconds"])
+    duration = quantities.duration(row["seconds"])
     loss = quantities.loss(row["validation_loss"])
-    return f"validation at step {row['step']:,}: loss {loss} in {took}"
+    return f"validation at step {row['step']:,}: loss {loss} in {duration}"
 
 
 def _checkpoint(row: CheckpointRow) -> str:
-    size, took = quantities.size(row["bytes"]), quantities.duration(row["seconds"])
-    waited = quantities.duration(row["blocked"])
-    return f"checkpoint of step {row['step']:,}: {size} in {took}, training waited {waited}"
+    size, duration = quantities.size(row["bytes"]), quantities.duration(row["seconds"])
+    blocked = quantities.duration(row["blocked"])
+    return (
+        f"checkpoint of step {row['step']:,}: {size} in {duration}, blocking training for {blocked}"
+    )
 
 
 def _save_failed(row: SaveFailedRow) -> str:
@@ -102,18 +104,19 @@ def _save_failed(row: SaveFailedRow) -> str:
 
 
 def _health(row: HealthRow) -> str:
-    done = {"skip": "its update is skipped", "stop": "the run stops"}[row["action"]]
-    return f"bad step {row['step']:,}: {row['what']}; {done}"
+    action = {"skip": "update skipped", "stop": "the run stops"}[row["action"]]
+    return f"bad step {row['step']:,}: {row['what']}; {action}"
 
 
 def _rollback(row: RollbackRow) -> str:
     first, end = row["passed_over"]
     skipped = quantities.count(end - first, "sample")
-    return f"bad step {row['step']:,}: {row['what']}; back to step {row['to_step']:,}, {skipped} skipped"
+    target = f"rolled back to step {row['to_step']:,}"
+    return f"bad step {row['step']:,}: {row['what']}; {target}, {skipped} skipped"
 
 
 def _end(row: EndRow) -> str | None:
-    """That of an interruption or a failure is said with the exit code, by every job."""
+    """The end of a finished run; every job logs an interruption or a failure with its exit code."""
     return f"finished after step {row['step']:,}" if row["outcome"] == "done" else None
 
 

@@ -1,10 +1,9 @@
 """The training loop, from top to bottom.
 
-A step is `accumulation` micro-batches on every rank and one update. Before each step stands what is
-due at its boundary: validation, a checkpoint. Between micro-batches the ranks ask each other whether
-to leave; when they do, gradients of the unfinished step are dropped and the state of the last full
-step is saved. Everything random is a function of the recipe's seed and the number of the sample, so
-that an interruption leaves no trace.
+A step is `accumulation` micro-batches on every rank and one update. Validation and checkpoints come
+between steps. Between micro-batches the ranks agree whether to leave; if they do, gradients of the
+unfinished step are dropped and the state of the last full step is saved. All randomness is a function
+of the recipe's seed and the sample number, so that an interruption leaves no trace.
 """
 
 from __future__ import annotations
@@ -35,24 +34,26 @@ if TYPE_CHECKING:
     from kit.tracking.rows import Flags, StepFigures
     from kit.training.context import Context
 
-_EXIT = 5.0  # seconds to leave in, after a save
+_EXIT_SECONDS = 5.0  # to end the process, after a save
 
 
 class Loop:
-    """One attempt's training. Every rank runs the same."""
+    """Training of one attempt; the same on every rank."""
 
     def __init__(self, context: Context) -> None:
         """Build the model, and load the checkpoint that rank 0 chose.
 
-        Raises CheckpointError where it was trained on other tokens.
+        Raises CheckpointError if it was trained on other tokens.
         """
         run, recipe, attempt = context.run, context.recipe, context.attempt
         collectives, self._training = context.collectives, recipe.training
         self._collectives, self._watchdog = collectives, context.watchdog
         self._warning_seconds = context.cluster.training.warning_seconds
         data = _token_files(context)
-        train_row, self._held_out = (data.open(part, recipe) for part in shards.PARTS)
-        self._batches = training_batches(recipe, train_row, collectives.rank, collectives.ranks)
+        training_set, self._held_out = (data.open(part, recipe) for part in shards.PARTS)
+        self._batches = training_batches(
+            recipe, training_set, collectives.rank, collectives.world_size
+        )
         self._held_out_blocks = validation_blocks(recipe, self._held_out)
         self._schedule = schedule.of_run(
             run, self._training, lambda t: t.steps_over(self._batches.blocks), attempt.number
@@ -70,24 +71,24 @@ class Loop:
         self._last_step = 0.0  # seconds
 
     def run(self) -> Result:
-        """Train until the last step, or a reason to leave; returns what `end.json` says."""
+        """Train until the last step, or a reason to leave; returns the result for `end.json`."""
         ending = Ending("done")
         try:
-            self._do_what_is_due()
+            self._between_steps()
             while self._progress.step < self._schedule.end:
                 self._step()
-                self._do_what_is_due()
+                self._between_steps()
         except Leave as leave:
             ending = leave.ending
         return self._leave(ending)
 
-    def _do_what_is_due(self) -> None:
-        """At the boundary between two steps."""
+    def _between_steps(self) -> None:
+        """Validate and save, if due."""
         self._validate_if_due()
         self._checkpointer.save_if_due()
 
     def _step(self) -> None:
-        """One step: forward, backward, and the update if it is a good one."""
+        """Run one step: forward, backward, and the update unless the step is bad."""
         began = time.monotonic()
         progress, rules = self._progress, self._training.health
         self._watchdog.begin(f"step {progress.step + 1}")
@@ -100,8 +101,7 @@ class Loop:
 
         scale = self._engine.loss_scale
         norm = self._engine.update(lambda norm: bad(norm) is None)
-        # In fp16 the loss scale is found by trying: a step that it was too large for is left out, and
-        # no bad one.
+        # In fp16 the loss scale is found by trial: a step that overflows is skipped, but is not bad.
         overflowed = self._engine.overflowed and math.isfinite(loss)
         problem = None if overflowed else bad(norm)
         if problem is not None and not self._bad_steps.handle(problem):
@@ -125,7 +125,7 @@ class Loop:
         )
 
     def _forward_and_backward(self) -> float:
-        """The micro-batches of a step; returns its loss, the mean over all ranks."""
+        """Run the micro-batches of a step; returns its loss, the mean over all ranks."""
         batches, sample = self._batches, self._progress.sample
         total = torch.zeros((), dtype=torch.float32, device=self._engine.device)
         for micro in range(batches.accumulation):
@@ -134,21 +134,21 @@ class Loop:
             seed = text_hash(f"dropout.{batches.seed}.{first}") >> 1
             blocks = torch.from_numpy(batches.read(sample, micro))
             last = micro == batches.accumulation - 1
-            total += self._engine.micro_batch(blocks, seed, last=last)  # a GPU is not waited for
+            total += self._engine.micro_batch(blocks, seed, last=last)  # no wait for a GPU
         return self._collectives.sum(total.cpu()) / (batches.accumulation * batches.ranks)
 
     def _validate_if_due(self) -> None:
-        """Validate where the recipe says, and after the last step."""
+        """Validate at the recipe's interval, and after the last step."""
         step = self._progress.step
         due = step % self._training.validate_every == 0 or step >= self._schedule.end
         if not due or self._progress.validated >= step:
             return
         began = time.monotonic()
         total = torch.zeros((), dtype=torch.float64)
-        for first in range(0, self._held_out_blocks, self._collectives.ranks):
+        for first in range(0, self._held_out_blocks, self._collectives.world_size):
             self._watchdog.begin(f"validation at step {step}")
             self._leave_if_interrupted()
-            # A rank without a block of its own repeats the last one, uncounted: ZeRO-3 needs all.
+            # A rank without a block repeats the last one, uncounted: ZeRO-3 needs every rank.
             index = first + self._collectives.rank
             block = self._held_out.block(
                 min(index, self._held_out_blocks - 1), self._batches.length
@@ -160,18 +160,18 @@ class Loop:
         self._recorder.validation(step, mean, time.monotonic() - began)
 
     def _leave_if_interrupted(self) -> None:
-        """Raises Leave on all ranks, where any of them has a reason."""
+        """Raise Leave on all ranks, if any of them has a reason."""
         self._stop_monitor.poll(self._seconds_to_leave)
         if (reason := self._collectives.agree_on_reason()) is not Reason.NONE:
-            raise Leave(Ending.of(reason))
+            raise Leave(Ending.from_reason(reason))
 
     def _seconds_to_leave(self) -> float:
-        """A save as long as the slowest so far, half as much again, after the step in progress."""
+        """Time for the step in progress, and for a save half as long again as the slowest so far."""
         slowest = self._progress.slowest_save or self._warning_seconds
-        return 1.5 * slowest + 2.0 * self._last_step + _EXIT
+        return 1.5 * slowest + 2.0 * self._last_step + _EXIT_SECONDS
 
     def _leave(self, ending: Ending) -> Result:
-        """Save what is not, as far as there is time; a save in flight ends first."""
+        """Finish the save in flight, and save unsaved steps if time allows."""
         step = self._progress.step
         if ending.outcome != "done":
             log.info(f"leaving after step {step:,}: {ending.reason}")
@@ -190,15 +190,15 @@ class Loop:
 
 
 def _token_files(context: Context) -> index.TokenFiles:
-    """As rank 0 finds them; what is wrong with them is raised on all ranks alike."""
-    found: index.TokenFiles | EkidenError | None = None
+    """The token files that rank 0 reads from the index; its error is raised on all ranks."""
+    result: index.TokenFiles | EkidenError | None = None
     if context.collectives.rank == 0:
         try:
-            found = index.load(context.recipe)
+            result = index.load(context.recipe)
         except EkidenError as error:
-            found = error
-    found = context.collectives.broadcast(found)
-    if isinstance(found, EkidenError):
-        raise found
-    assert found is not None
-    return found
+            result = error
+    result = context.collectives.broadcast(result)
+    if isinstance(result, EkidenError):
+        raise result
+    assert result is not None
+    return result

@@ -1,4 +1,4 @@
-"""What DeepSpeed has logged and warned of in every log, and means nothing here: left out word by word."""
+"""DeepSpeed's log lines and warnings that mean nothing here, filtered by their exact text."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 from kit.output import log
 
-# The engine's AdamW is torch's own, which asks before it updates: ZeRO knows it.
+# The engine's AdamW is torch's own with a guard, which ZeRO supports.
 _LOGGED = "You are using ZeRO with an untested optimizer"
-# DeepSpeed 0.19 calls them by the names that torch 2.13 has replaced.
+# DeepSpeed 0.19 uses names that torch 2.13 has deprecated.
 _RENAMED = ("all_gather_into_tensor", "reduce_scatter_tensor")
 
 
-def leave_out(deepspeed: Any) -> Any:
-    """The module of DeepSpeed without it; its other warnings and errors stay."""
+def silence(deepspeed: Any) -> Any:
+    """Filter the module's noise and return it; other warnings and errors stay."""
     deepspeed.logger.setLevel("WARNING")
     log.leave_out(deepspeed.logger.name, _LOGGED)
     for function in _RENAMED:

@@ -1,10 +1,10 @@
-"""What `training.precision: auto` is on a cluster's device: decided at submission, with the reason.
+"""Resolution of `training.precision: auto` for a cluster's device, at submission, with the reason.
 
     precision, reason = resolve(cluster)          # "fp32", "the device is a CPU"
     warning("bf16", cluster)                      # a line, on a CPU that multiplies bf16 slowly
 
-A job is often submitted from a node that has no GPU: there the name of the accelerator in the cluster
-file decides. What was assumed, the ranks check before they train (kit/training/device.py).
+A job is often submitted from a node without a GPU: there the name of the accelerator in the cluster
+file decides. The ranks check the assumption before they train (kit/training/device.py).
 """
 
 from __future__ import annotations
@@ -23,44 +23,44 @@ if TYPE_CHECKING:
 
 _DTYPES = {"bf16": "bfloat16", "fp16": "float16"}  # torch's names
 _PATIENCE = 30.0  # seconds for nvidia-smi: it wakes every GPU of the node first
-_SIDE = 256  # of the matrices that are multiplied to tell what bf16 costs: some milliseconds
-_TIMES = 3
+_SIDE = 256  # of the matrices multiplied to measure the cost of a precision: some milliseconds
+_REPEATS = 3
 
 
 def resolve(cluster: Cluster) -> tuple[Precision, str]:
-    """The precision that `auto` means on a cluster (bf16, fp16 or fp32), and why."""
+    """The precision that `auto` means on a cluster (bf16, fp16 or fp32), and the reason."""
     if cluster.device == "cpu":
         return "fp32", "the device is a CPU"
     name = cluster.training.accelerator
     if name is not None:
         return _on_gpu(ACCELERATORS[name].capability, f"cluster.training.accelerator={name}")
     if cluster.is_this_machine:
-        found = _capability_here()
-        if found is not None:
-            return _on_gpu(found, "this machine's GPU")
+        capability = _local_capability()
+        if capability is not None:
+            return _on_gpu(capability, "this machine's GPU")
     return "bf16", (
-        "the cluster file names no cluster.training.accelerator: a GPU of compute capability "
+        "cluster.training.accelerator is not set: a GPU of compute capability "
         f"{BF16_CAPABILITY} or higher is assumed"
     )
 
 
 def warning(precision: Precision, cluster: Cluster) -> str | None:
-    """What a precision costs on a CPU that cannot compute in it by itself, in one line; else None."""
+    """One line on the cost of a precision that this CPU lacks; None if it has it, and on a GPU."""
     if cluster.device != "cpu" or precision == "fp32":
         return None
     import torch
 
-    # oneDNN's own answers, which heed ONEDNN_MAX_CPU_ISA; torch has no public name for them.
+    # oneDNN's own answers, which respect ONEDNN_MAX_CPU_ISA; torch has no public name for them.
     native = {
         "bf16": torch.ops.mkldnn._is_mkldnn_bf16_supported,
         "fp16": torch.ops.mkldnn._is_mkldnn_fp16_supported,
     }
     if native[precision]():
         return None
-    times = _seconds(getattr(torch, _DTYPES[precision])) / _seconds(torch.float32)
+    ratio = _seconds(getattr(torch, _DTYPES[precision])) / _seconds(torch.float32)
     return (
-        f"training.precision={precision}: this CPU has no native {precision}; a product of two matrices "
-        f"takes {times:.0f} times as long as in fp32 here. auto is fp32 on a CPU"
+        f"training.precision={precision}: this CPU has no native {precision}; a matrix product "
+        f"takes {ratio:.0f} times as long as in fp32 here; auto means fp32 on a CPU"
     )
 
 
@@ -68,29 +68,29 @@ def _on_gpu(capability: float, source: str) -> tuple[Precision, str]:
     reason = f"{source}: compute capability {capability}"
     if capability >= BF16_CAPABILITY:
         return "bf16", reason
-    return "fp16", f"{reason}, and bf16 needs {BF16_CAPABILITY}"
+    return "fp16", f"{reason}, but bf16 needs {BF16_CAPABILITY}"
 
 
-def _capability_here() -> float | None:
-    """The least compute capability of this machine's GPUs, by nvidia-smi; None where it does not tell."""
+def _local_capability() -> float | None:
+    """The lowest compute capability of this machine's GPUs, by nvidia-smi; None if it does not say."""
     command = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
     try:
-        shown = subprocess.run(
+        output = subprocess.run(
             command, capture_output=True, text=True, check=True, timeout=_PATIENCE
         ).stdout
-        return min(float(line) for line in shown.split())
+        return min(float(line) for line in output.split())
     except (OSError, subprocess.SubprocessError, ValueError):  # no GPU, or a driver before 510
         return None
 
 
 def _seconds(dtype: torch.dtype) -> float:
-    """The shortest time of some products of two matrices."""
+    """The shortest time of several matrix products."""
     import torch
 
-    one = torch.ones(_SIDE, _SIDE, dtype=dtype)
+    matrix = torch.ones(_SIDE, _SIDE, dtype=dtype)
     shortest = float("inf")
-    for _ in range(_TIMES):
+    for _ in range(_REPEATS):
         began = time.perf_counter()
-        one @ one
+        matrix @ matrix
         shortest = min(shortest, time.perf_counter() - began)
     return shortest

@@ -1,4 +1,4 @@
-"""How far a run has come: what a checkpoint holds besides tensors."""
+"""Progress of a run: the part of a checkpoint that is not tensors."""
 
 from __future__ import annotations
 
@@ -33,28 +33,28 @@ class Progress:
     gradient_norms: list[float] = field(default_factory=list)
     bad_steps: int = 0  # in a row, until now
     trained: float = 0.0  # seconds in the loop, over all attempts
-    blocked: float = 0.0  # seconds the last save kept the loop
-    slowest_save: float = 0.0  # seconds from the begin of a save to its commit, the longest so far
+    blocked: float = 0.0  # seconds for which the last save blocked the loop
+    slowest_save: float = 0.0  # seconds from the start of a save to its commit, the longest so far
 
-    def facts(self) -> ProgressRecord:
-        """The values as JSON."""
+    def record(self) -> ProgressRecord:
+        """The values for a checkpoint's manifest."""
         return cast("ProgressRecord", asdict(self))
 
     @classmethod
-    def of(cls, record: ProgressRecord) -> Progress:
-        """From a checkpoint's manifest."""
-        known: dict[str, Any] = {**record}
-        return cls(**{name: known[name] for name in cls.__dataclass_fields__})
+    def from_record(cls, record: ProgressRecord) -> Progress:
+        """Read the values from a checkpoint's manifest."""
+        values: dict[str, Any] = {**record}
+        return cls(**{name: values[name] for name in cls.__dataclass_fields__})
 
     def good_step(self, loss: float, gradient_norm: float, window: int) -> None:
-        """Remember a step that did well."""
+        """Remember loss and gradient norm of a good step; the last `window` steps are kept."""
         self.losses = [*self.losses, loss][-window:]
         self.gradient_norms = [*self.gradient_norms, gradient_norm][-window:]
         self.bad_steps = 0
 
     def roll_back(self, record: ProgressRecord, sample: int) -> None:
-        """To where a checkpoint's manifest has it, passing over the samples from there up to `sample`."""
+        """Return to a checkpoint's progress, but skip the samples from there up to `sample`."""
         slowest_save = self.slowest_save
-        vars(self).update(vars(Progress.of(record)))
+        vars(self).update(vars(Progress.from_record(record)))
         self.passed_over.append([self.sample, sample])
         self.sample, self.slowest_save = sample, slowest_save

@@ -1,4 +1,4 @@
-"""What is recorded of an attempt: by rank 0 in the ledger and its views, by other ranks nothing."""
+"""Recording of an attempt: rank 0 writes the ledger and its views, other ranks nothing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from kit.training.progress import Progress
     from kit.training.saver import Saved
 
-_PAUSE = 60.0  # seconds until TensorBoard's files are tried again
+_PAUSE = 60.0  # seconds until TensorBoard's files are retried
 _MLFLOW_STATUS = {
     "done": "FINISHED", "interrupted": "SCHEDULED", "stopped": "KILLED", "failed": "FAILED",
     "superseded": None,  # a newer attempt is running
@@ -34,7 +34,7 @@ _MLFLOW_STATUS = {
 
 
 def recorder(context: Context, start: Start, batches: Batches) -> Recorder:
-    """That of a rank."""
+    """The recorder of this rank."""
     if context.collectives.rank > 0:
         return Recorder()
     return LedgerRecorder(
@@ -46,7 +46,7 @@ class Recorder:
     """Records nothing: the recorder of ranks above 0."""
 
     def begin(self, rates: schedule.Schedule, parameters: int) -> None:
-        """What the attempt sets out to do: its first row."""
+        """Record the start of the attempt: its first row."""
 
     def step(
         self,
@@ -56,32 +56,32 @@ class Recorder:
         seconds: float,
         memory_bytes: int,
     ) -> None:
-        """A step that is done; `flags` of one whose update was left out."""
+        """Record a finished step; `flags` are set if its update was skipped."""
 
     def validation(self, step: int, loss: float, seconds: float) -> None:
-        """A validation after `step` steps."""
+        """Record a validation after `step` steps."""
 
     def checkpoint(self, saved: Saved, blocked: float) -> None:
-        """A checkpoint is committed, for which training waited `blocked` seconds."""
+        """Record a committed checkpoint that blocked training for `blocked` seconds."""
 
     def save_failed(self, saved: Saved) -> None:
-        """A save has failed."""
+        """Record a failed save."""
 
     def bad_step(self, step: int, what: str, action: Literal["skip", "stop"]) -> None:
-        """A bad step was skipped, or stops the run."""
+        """Record a bad step that was skipped, or that stops the run."""
 
     def roll_back(self, step: int, what: str, progress: Progress) -> None:
-        """A bad step was met by rolling back: the rows beyond `progress.step` no longer count."""
+        """Record a rollback after a bad step: rows beyond `progress.step` no longer count."""
 
     def sync(self) -> None:
         """Make the rows durable. Raises OSError."""
 
     def close(self, result: Result) -> None:
-        """The last row; what MLflow has not got by then, the next attempt publishes."""
+        """Record the end. Rows that MLflow still lacks are published by the next attempt."""
 
 
 class LedgerRecorder(Recorder):
-    """Rank 0's: writes each row to the ledger first, then to its views."""
+    """Rank 0's recorder: writes each row to the ledger first, then to its views."""
 
     def __init__(
         self,
@@ -113,7 +113,7 @@ class LedgerRecorder(Recorder):
             "steps": rates.end,
             "schedule": schedule.record(rates),
             "parameters": parameters,
-            "training_tokens": len(self._batches.row),
+            "training_tokens": len(self._batches.stream),
             "ranks": self._batches.ranks,
             "accumulation": self._batches.accumulation,
         }
@@ -121,7 +121,7 @@ class LedgerRecorder(Recorder):
             fields["origin"] = read_json(self._run.origin)
         self._publish(self._rows.add("attempt", **fields))
         for row in self._amendments():
-            self._publish(self._rows.add("amendment", **self._amended(row)))
+            self._publish(self._rows.add("amendment", **self._amendment_fields(row)))
 
     def step(
         self,
@@ -193,12 +193,12 @@ class LedgerRecorder(Recorder):
         try:
             self._rows.close()
         except OSError as error:
-            log.warning(f"ledger: {error.strerror}; its last rows are lost")
+            log.warning(f"{self._attempt.ledger}: {error.strerror}; its last rows are lost")
         if self._events:
             self._events.close()
         status = _MLFLOW_STATUS[result["outcome"]]
         if self._publisher and status is not None:
-            # Of an interruption the grace time is short.
+            # An interruption has a short grace time.
             self._publisher.close(status, patience=30.0 if status == "FINISHED" else 3.0)
 
     def _publish(self, row: Row) -> None:
@@ -210,12 +210,12 @@ class LedgerRecorder(Recorder):
             self._publisher.add(row)
 
     def _amendments(self) -> list[amendments.Amendment]:
-        """Those that this attempt is the first to know of."""
+        """Amendments that this attempt is the first to apply."""
         before = [a for a in ledger.attempts(self._run) if a.number < self._attempt.number]
-        known = records.start(before[-1])["amendments"] if before else 0
-        return amendments.recorded(self._run)[known : self._start["amendments"]]
+        applied = records.start(before[-1])["amendments"] if before else 0
+        return amendments.recorded(self._run)[applied : self._start["amendments"]]
 
-    def _amended(self, row: amendments.Amendment) -> AmendmentFields:
+    def _amendment_fields(self, row: amendments.Amendment) -> AmendmentFields:
         fields: AmendmentFields = {
             "step": self._start["from_step"],
             "amended": row["time"],
@@ -230,14 +230,14 @@ class LedgerRecorder(Recorder):
         return fields
 
     def _mfu(self, tokens_per_second: float) -> float | None:
-        """The share of the devices' peak that the model's own work takes; null on a CPU."""
+        """Model FLOPs utilisation, a share of the devices' peak; None if no accelerator is named."""
         if self._accelerator is None:
             return None
         peak = devices.ACCELERATORS[self._accelerator].peak_flops * self._batches.ranks
         return tokens_per_second * self._flops / peak
 
     def _draw(self, row: Row) -> None:
-        """Show a row in TensorBoard; after a full disk, all rows of the attempt anew."""
+        """Add a row to TensorBoard; after a full disk, rewrite all rows of the attempt."""
         try:
             if self._events is None:
                 if time.monotonic() < self._redraw_at:
@@ -249,6 +249,6 @@ class LedgerRecorder(Recorder):
             else:
                 self._events.add(row)
         except OSError as error:
-            log.warning(f"{self._run.tensorboard}: {error.strerror}; drawn again later")
+            log.warning(f"{self._run.tensorboard}: {error.strerror}; will be rewritten later")
             self._events = None
             self._redraw_at = time.monotonic() + _PAUSE

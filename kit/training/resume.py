@@ -1,4 +1,4 @@
-"""Where an attempt sets out from: step 0, or the checkpoint that rank 0 chose."""
+"""Start of an attempt: from step 0, or from the checkpoint that rank 0 chose."""
 
 from __future__ import annotations
 
@@ -26,66 +26,66 @@ class Origin:
 
     engine: Engine
     progress: Progress
-    saved: int | None  # the step of the newest checkpoint; None: step 0 is to be saved as well
+    saved: int | None  # the step of the newest checkpoint; None: step 0 must be saved as well
 
 
 def resume(context: Context, start: Start, accumulation: int, data: str) -> Origin:
-    """Build the model, and load the checkpoint that `start.json` names.
+    """Build the model, and load the checkpoint named in `start.json`.
 
-    `data` is the fingerprint of the tokens: raises CheckpointError where it was trained on others.
+    `data` is the fingerprint of the tokens. Raises CheckpointError if it was trained on others.
     """
     recipe = context.recipe
     arguments = (recipe, context.device, accumulation, tokens.tokenizer_info(recipe))
-    compiles = "; the first step builds the model's kernels" if recipe.training.compile else ""
+    compiles = "; the first step compiles the model" if recipe.training.compile else ""
     building = f"building the model and DeepSpeed's engine{compiles}"
     if start["checkpoint"] is None:
         log.info(building)
-        # To roll back to, step 0 must be saved as well.
+        # A rollback may go back to step 0, so it must be saved as well.
         saved = None if recipe.training.health.on_bad_step == "rollback" else 0
-        return _validated(Origin(Engine(*arguments), Progress(), saved), start)
-    found = checkpoint.named(context.run, start["checkpoint"])
-    record = found.record
+        return _with_validation(Origin(Engine(*arguments), Progress(), saved), start)
+    newest = checkpoint.by_name(context.run, start["checkpoint"])
+    record = newest.record
     if record["data"] != data:
         raise CheckpointError(
-            f"{found.folder}: was trained on other tokens than the workspace holds now; restore "
-            "them, or begin a new run under another name"
+            f"{newest.folder}: trained on other tokens than the workspace now has; restore them, or "
+            "start a new run with another name="
         )
     log.info(building)
-    log.info(f"loading the checkpoint of {found.origin}")
-    if record["ranks"] == context.collectives.ranks:
+    log.info(f"loading the checkpoint of {newest.origin}")
+    if record["ranks"] == context.collectives.world_size:
         engine = Engine(*arguments)
-        engine.load(found.state, found.step)
+        engine.load(newest.state, newest.step)
     else:
-        engine = _load_for_other_ranks(context, found, record["ranks"], arguments)
-    log.info(f"resumes from {found.origin}")
-    return _validated(Origin(engine, Progress.of(record), found.step), start)
+        engine = _load_for_other_world_size(context, newest, record["ranks"], arguments)
+    log.info(f"resumes from {newest.origin}")
+    return _with_validation(Origin(engine, Progress.from_record(record), newest.step), start)
 
 
-def _validated(origin: Origin, start: Start) -> Origin:
-    """With a validation that an earlier attempt did from there, before it died."""
+def _with_validation(origin: Origin, start: Start) -> Origin:
+    """Mark the validation that an earlier attempt did at this step before it died."""
     if start["validated"]:
         origin.progress.validated = origin.progress.step
     return origin
 
 
-def _load_for_other_ranks(
-    context: Context, found: Checkpoint, ranks: int, arguments: tuple[Any, ...]
+def _load_for_other_world_size(
+    context: Context, saved: Checkpoint, ranks: int, arguments: tuple[Any, ...]
 ) -> Engine:
-    """An engine with the state of a checkpoint that another number of ranks saved."""
+    """An engine with the state of a checkpoint that was saved by another number of ranks."""
     collectives = context.collectives
-    folder = context.run.universal(found.folder)  # DeepSpeed leaves a file beside what it makes
+    folder = context.run.universal(saved.folder)  # DeepSpeed leaves a file beside its output
     universal = folder / checkpoint.STATE
     if collectives.rank == 0:
         log.info(
-            f"{found.folder}: of {count(ranks, 'rank')}, goes on with {collectives.ranks}: the "
-            "order of the data and the global batch stay, the last bits of sums do not"
+            f"{saved.folder}: saved by {count(ranks, 'rank')}, resumed on {collectives.world_size}: data "
+            "order and global batch stay the same, the last bits of sums do not"
         )
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        convert(found.state, universal)
+        convert(saved.state, universal)
     collectives.barrier()
     engine = Engine(*arguments, universal=True)
-    engine.load(universal, found.step)
+    engine.load(universal, saved.step)
     collectives.barrier()
     if collectives.rank == 0:
         shutil.rmtree(folder)

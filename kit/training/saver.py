@@ -1,8 +1,8 @@
-"""Making checkpoints: the loop waits for a copy to host memory, a thread writes it.
+"""Saving of checkpoints: the loop waits for a copy to host memory, a thread writes it.
 
-Under a hidden name each rank writes, syncs and hashes its own files, and leaves a done-file; when
-no rank writes any longer, rank 0 adds the manifest and renames, at a step boundary. A save that
-fails on any rank fails on all, and what was committed before stays whole.
+In a folder with a hidden name each rank writes, syncs and hashes its own files, then a done-file.
+Once no rank is writing, rank 0 adds the manifest and renames the folder, at a step boundary. A save
+that fails on any rank fails on all; earlier checkpoints stay intact.
 """
 
 from __future__ import annotations
@@ -27,18 +27,19 @@ if TYPE_CHECKING:
     from kit.config.recipe import Training
     from kit.store.paths import Attempt, Run
     from kit.store.records import Output
+    from kit.training.checkpoint import LoopRecord
 
-_ROOM = 1.05  # free space asked for, times what the state comes to
+_SPACE_FACTOR = 1.05  # free space that a save requires, relative to the size of the state
 
 
 class State(Protocol):
-    """What is saved: the engine."""
+    """The state to save: the engine."""
 
     def capture(self, step: int) -> dict[str, Any]:
-        """This rank's part, by file name, in memory that the loop does not touch."""
+        """Copy this rank's part, by file name, into memory that the loop does not touch."""
 
     def state_bytes(self) -> int:
-        """About the size of all parts."""
+        """Approximate size of all parts."""
 
 
 class Ranks(Protocol):
@@ -46,23 +47,23 @@ class Ranks(Protocol):
 
     @property
     def rank(self) -> int:
-        """This one."""
+        """The number of this rank."""
 
     @property
-    def ranks(self) -> int:
-        """How many."""
+    def world_size(self) -> int:
+        """The number of ranks."""
 
     def max(self, values: Sequence[int]) -> list[int]:
-        """The maximum over all ranks, value by value."""
+        """All-reduce max, element by element."""
 
 
 @dataclass(frozen=True)
 class Saved:
-    """A save that has ended: `error` is 0, or the number of an error of the system (errno)."""
+    """A finished save; `error` is 0, or an errno of the operating system."""
 
     step: int
     error: int
-    seconds: float  # from its begin
+    seconds: float  # from its start
     bytes: int
 
     @property
@@ -72,7 +73,7 @@ class Saved:
 
 
 class Saver:
-    """One save at a time. All ranks call `begin` and `finish` at the same places."""
+    """Runs one save at a time. All ranks call `begin` and `finish` at the same points."""
 
     def __init__(
         self,
@@ -82,34 +83,34 @@ class Saver:
         ranks: Ranks,
         ledger: Callable[[], None],
     ) -> None:
-        """`ledger` makes the rows before the checkpoint durable, which stands on them."""
+        """`ledger` syncs the rows before the checkpoint, which depends on them."""
         self._run, self._attempt, self._training, self._ranks = run, attempt, training, ranks
         self._sync_ledger = ledger
         self._thread: threading.Thread | None = None
         self._cleaner: threading.Thread | None = None
         self._error = 0
-        self._facts: dict[str, Any] = {}
+        self._record: LoopRecord | None = None
         self._began = 0.0
         self.step: int | None = None  # of the save in flight
 
     @property
     def writing(self) -> bool:
-        """Whether this rank still writes."""
+        """Whether this rank is still writing."""
         return self._thread is not None and self._thread.is_alive()
 
     @property
     def error(self) -> int:
-        """What this rank's part of the save in flight failed of; 0 if it did not."""
+        """The errno of this rank's part of the save in flight; 0 if it has not failed."""
         return 0 if self.writing else self._error
 
-    def begin(self, engine: State, step: int, facts: dict[str, Any]) -> Saved | None:
-        """Copy the state after `step` steps, and start to write it; returns a save that failed.
+    def begin(self, engine: State, step: int, record: LoopRecord) -> Saved | None:
+        """Copy the state after `step` steps and start writing it; returns a save that failed at once.
 
-        Space on the disk is asked for first.
+        Checks for space on the disk first.
         """
         assert self.step is None
         self._began = time.monotonic()
-        self._facts = {**facts, "step": step, "ranks": self._ranks.ranks}
+        self._record = {**record, "step": step}
         (error,) = self._ranks.max([self._prepare(step, engine.state_bytes())])
         if error:
             return Saved(step, error, time.monotonic() - self._began, 0)
@@ -120,7 +121,7 @@ class Saver:
         return None
 
     def finish(self, error: int) -> Saved:
-        """End the save in flight, which no rank writes any longer: commit it, if nobody had an error."""
+        """Finish the save in flight once no rank is writing: commit it if no rank failed."""
         assert self.step is not None
         step, self.step, self._thread = self.step, None, None
         size = 0
@@ -135,7 +136,7 @@ class Saver:
         return Saved(step, error, time.monotonic() - self._began, size)
 
     def close(self) -> None:
-        """Wait for what is being removed."""
+        """Wait until old checkpoints are removed."""
         if self._cleaner is not None:
             self._cleaner.join()
 
@@ -144,7 +145,7 @@ class Saver:
         return folder.with_name(f".{folder.name}")
 
     def _prepare(self, step: int, size: int) -> int:
-        """Rank 0: a place to write to, with room enough; returns an errno, or 0."""
+        """Rank 0: create the staging folder and check for space; returns an errno, or 0."""
         if self._ranks.rank != 0:
             return 0
         self.close()
@@ -152,7 +153,7 @@ class Saver:
         try:
             shutil.rmtree(staging, ignore_errors=True)
             (staging / checkpoint.STATE).mkdir(parents=True)
-            if shutil.disk_usage(staging).free < size * _ROOM:
+            if shutil.disk_usage(staging).free < size * _SPACE_FACTOR:
                 shutil.rmtree(staging)
                 return errno.ENOSPC
         except OSError as problem:
@@ -160,7 +161,7 @@ class Saver:
         return 0
 
     def _write(self, part: dict[str, Any]) -> None:
-        """In the background: this rank's files, then its done-file."""
+        """In the background: write this rank's files, then its done-file."""
         assert self.step is not None
         staging = self._staging(self.step)
         try:
@@ -168,26 +169,31 @@ class Saver:
             state = staging / checkpoint.STATE
             files = {name: write(state / name, value) for name, value in part.items()}
             sync_directory(state)
-            write_json(_done(staging, self._ranks.rank), files)
+            write_json(_done_file(staging, self._ranks.rank), files)
         except OSError as problem:
             self._error = problem.errno or errno.EIO
 
     def _commit(self, step: int) -> int:
-        """Rank 0: the manifest, and the name; returns the size in bytes."""
+        """Rank 0: write the manifest and rename the folder; returns the size in bytes."""
         staging = self._staging(step)
         files: dict[str, Output] = {}
-        for rank in range(self._ranks.ranks):
-            files |= read_json(_done(staging, rank))
-            _done(staging, rank).unlink()
-        write_json(
-            staging / checkpoint.RECORD, {**self._facts, "time": time.time(), "files": files}
-        )
+        for rank in range(self._ranks.world_size):
+            files |= read_json(_done_file(staging, rank))
+            _done_file(staging, rank).unlink()
+        assert self._record is not None
+        record: checkpoint.Record = {
+            **self._record,
+            "ranks": self._ranks.world_size,
+            "time": time.time(),
+            "files": files,
+        }
+        write_json(staging / checkpoint.RECORD, record)
         staging.rename(self._run.checkpoint(step, self._attempt.number))
         sync_directory(self._run.checkpoints)
         return sum(file["size"] for file in files.values())
 
     def _clean(self, step: int, *, failed: bool) -> None:
-        """Rank 0: remove what is not needed, in the background: many gigabytes take their time."""
+        """Rank 0: remove obsolete folders, in the background: gigabytes take a while."""
 
         def work() -> None:
             try:
@@ -196,11 +202,13 @@ class Saver:
                 else:
                     checkpoint.prune(self._run, self._training, self._attempt)
             except OSError as problem:
-                log.warning(f"{self._run.checkpoints}: not pruned ({problem.strerror})")
+                log.warning(
+                    f"{self._run.checkpoints}: old checkpoints not removed ({problem.strerror})"
+                )
 
         self._cleaner = threading.Thread(target=work, daemon=True, name="cleaner")
         self._cleaner.start()
 
 
-def _done(staging: Path, rank: int) -> Path:
+def _done_file(staging: Path, rank: int) -> Path:
     return staging / f"done-{rank}.json"

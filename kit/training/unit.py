@@ -1,4 +1,4 @@
-"""Training as the one unit of its stage: done with its last step, if that was not put off since."""
+"""Training as the single unit of its stage: done at its last step, unless an amendment has moved it."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ _CAUSES: Causes = {"stage": "train", "version": 0, "section": {}, "inputs": {}} 
 
 @dataclass(frozen=True)
 class TrainingUnit(Unit):
-    """It has checkpoints in place of a manifest, and is never stale."""
+    """The unit of the training stage: it has checkpoints instead of a manifest, and is never stale."""
 
     run: Run
 
     @classmethod
-    def of(cls, run: Run) -> TrainingUnit:
-        """That of a run."""
+    def for_run(cls, run: Run) -> TrainingUnit:
+        """The unit of a run."""
         return cls("training", run.checkpoints, _CAUSES, _make, run)
 
     @property
     def is_begun(self) -> bool:
-        """Its attempts say so."""
+        """Always False: the run's attempts show whether it has begun."""
         return False
 
     def states(self, *, verify: bool = False) -> tuple[manifest.State, ...]:
@@ -44,7 +44,7 @@ class TrainingUnit(Unit):
         return ("done", "missing", "broken") if verify else ("done", "missing")
 
     def state(self, *, verify: bool = False) -> manifest.State:
-        """See `Unit`; broken where a committed checkpoint has other bytes than were written."""
+        """See `Unit`; broken if the files of a committed checkpoint have changed."""
         if verify and self._damaged():
             return "broken"
         return "done" if self._is_done() else "missing"
@@ -54,19 +54,19 @@ class TrainingUnit(Unit):
         return self._damaged() if state == "broken" else []
 
     def _damaged(self) -> list[Fault]:
-        problems = [(one.folder.name, one.problem()) for one in checkpoint.committed(self.run)]
+        problems = [(c.folder.name, c.problem()) for c in checkpoint.committed(self.run)]
         return [Fault(name, "broken", problem) for name, problem in problems if problem]
 
     def _is_done(self) -> bool:
         attempts = ledger.attempts(self.run)
         ends = [end for attempt in attempts if (end := records.end(attempt))]
         last = [end["step"] for end in ends if end["outcome"] == "done"]
-        made = {step for step, _ in self.run.committed_checkpoints().values()}
-        if not last or last[-1] not in made:
+        committed_steps = {step for step, _ in self.run.committed_checkpoints().values()}
+        if not last or last[-1] not in committed_steps:
             return False
         amended = amendments.since(self.run, records.start(attempts[-1]))
         return not any(row["key"] in amendments.END for row in amended)
 
 
 def _make(folder: Path) -> Mapping[str, object]:
-    raise AssertionError(f"{folder}: made by attempts")
+    raise AssertionError(f"{folder}: attempts make checkpoints, not units")

@@ -54,7 +54,7 @@ def attempt(run: Run) -> Iterator[harness.Program]:
     number = max((a.number for a in run.claimed_attempts()), default=0) + 1
     commands = []
     for rank in range(RANKS):
-        place = launch.local_place(run, "train-0", rank, RANKS, number)
+        place = launch.local_task(run, "train-0", rank, RANKS, number)
         commands.append((place.command, launch.job_environment(run, cluster) | place.environment))
 
     ledger = run.attempt(number).ledger

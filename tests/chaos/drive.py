@@ -129,7 +129,7 @@ class Drive:
         token, kind, _ = self.struck[-1]
         if failure := decisions.mistake(self.run, "train"):
             self._surprise(f"ended as a mistake of the user's: {failure}")
-        mine = [row["reason"] for row in decisions.recorded(self.run) if row["job"] == token]
+        mine = [row["reason"] for row in decisions.read(self.run) if row["job"] == token]
         if not mine and kind not in UNDECIDED:
             self._surprise(f"start {token}, {kind}: nobody decided whether it is requeued")
         return str(mine[-1]).split(" (")[0] if mine else "no decision"

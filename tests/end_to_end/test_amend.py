@@ -238,9 +238,7 @@ def test_a_run_does_not_go_on_with_tokens_of_another_tokenizer(
         make_units(module.__name__, units_of(module, recipe))
     command("train", "amend", str(parent.root), "training.steps=30")
     before = final_files(parent)
-    for job, message in (
-        ("train", "was trained on other tokens than the workspace holds now"),
-        ("evaluate", "trained on tokens that the workspace no longer holds"),
-    ):
-        assert message in command(job, "run", *arguments, code=2)
+    for job in ("train", "evaluate"):
+        said = command(job, "run", *arguments, code=2)
+        assert "trained on other tokens than the workspace now has" in said
     assert final_files(parent) == before

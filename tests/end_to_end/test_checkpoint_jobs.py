@@ -111,7 +111,7 @@ def test_scores_of_a_checkpoint_come_while_the_training_lives(
     assert (relied_on(run), run.code.readlink()) == (before, code)
     assert not run.evaluation.exists()
     assert len(ledger.attempts(run)) == 1
-    with pytest.raises(RunError, match="is at work on this run"):
+    with pytest.raises(RunError, match="is already running this run"):
         ensure_idle(run)
     with pytest.raises(RunError, match="or give --step N to use a checkpoint now"):
         call(jobs.evaluate.app, "run", *arguments)

@@ -74,8 +74,8 @@ def test_a_users_files_save_and_stop_and_the_next_submission_goes_on(workspace: 
     assert read_json(ledger.attempts(run)[1].start)["from_step"] == end["saved"]
     stop(run)
     log = (run.submissions / "train" / "train-0_0_log.out").read_text()
-    assert "attempt 1 rank 0: the file SAVE was there: a checkpoint is made" in log
-    assert log.count("attempt 1 rank 0: the file STOP is there: training saves and ends") == 1
+    assert "attempt 1 rank 0: SAVE file found: saving a checkpoint" in log
+    assert log.count("attempt 1 rank 0: STOP file found: saving, then stopping") == 1
     assert f"attempt 2 rank 0: resumes from step {end['saved']} of attempt 1" in log
 
 
@@ -145,7 +145,7 @@ def test_a_run_that_diverges_is_stopped_and_says_so(workspace: Path) -> None:
     )
     run, said = train(workspace, "diverged", *rules, "training.health.limit=3", code=2)
     assert "bad step" in said
-    assert "loss nan 3 times in a row" in said
+    assert "loss nan; 4 bad steps in a row, training.health.limit=3" in said
     end = end_of(run)
     assert end["outcome"] == "failed"
     assert end["saved"] == end["step"]
@@ -184,7 +184,7 @@ def test_a_run_goes_on_with_another_number_of_ranks(workspace: Path) -> None:
     stop(moved)
     train(workspace, "moved", *rules, "cluster.training.ranks_per_node=1")
     log = (moved.submissions / "train" / "train-0_0_log.out").read_text()
-    assert "of 2 ranks, goes on with 1" in log
+    assert "saved by 2 ranks, resumed on 1" in log
     one, other = curve(two), curve(moved)
     assert [row["step"] for row in one] == [row["step"] for row in other]
     for left, right in zip(one, other, strict=True):

@@ -224,11 +224,11 @@ def test_training_says_what_it_does(preempted: Run) -> None:
     log = log_of(preempted, "train")
     expected = [
         "attempt 1 rank 0: building the model and DeepSpeed's engine",
-        r"attempt 1 rank 0: training begins at step 0: 2 ranks, [\d,]+ parameters, [\d,]+ tokens",
+        r"attempt 1 rank 0: training starts at step 0: 2 ranks, [\d,]+ parameters, [\d,]+ tokens",
         r"attempt 1 rank 0: step 1 of 40, loss \d\.\d{3}, [\d,]+ tokens/s, .+ left",
         r"attempt 1 rank 0: validation at step 10: loss \d\.\d{3} in .+",
         rf"attempt 1 rank 0: leaving after step {saved}: SIGTERM",
-        rf"attempt 1 rank 0: checkpoint of step {saved}: [\d.]+ MB in .+, training waited .+",
+        rf"attempt 1 rank 0: checkpoint of step {saved}: [\d.]+ MB in .+, blocking training for .+",
         rf"attempt 1 rank 0: train: SIGTERM at step {saved}; step {saved} is saved",
         rf"attempt 2 rank 0: verifying the checkpoint of step {saved} of attempt 1",
         rf"attempt 2 rank 0: loading the checkpoint of step {saved} of attempt 1",
@@ -271,7 +271,7 @@ def test_a_run_goes_on_after_its_supervisor_was_ended_and_saves_when_it_is_kille
     run = Workspace(workspace).run("stopped")
     wait_for_step(run, 5)
     said = command("train", "submit", *arguments, code=2)
-    assert "is at work on this run" in said
+    assert "is already running this run" in said
     os.kill(int(run.supervisor.read_text()), signal.SIGTERM)
     wait_until(ledger.attempts(run)[0].end.is_file, "end.json")
     saved = read_json(ledger.attempts(run)[0].end)["step"]
@@ -320,7 +320,7 @@ def test_a_time_limit_on_this_machine_requeues_and_a_stop_file_ends_plainly(
     command("train", "submit", *arguments, *limit, "cluster.training.failures=0")
     run = Workspace(workspace).run("limited-here")
     wait_until(lambda: len(ledger.attempts(run)) > 1, "second attempt")
-    (limited,) = decisions.recorded(run)
+    (limited,) = decisions.read(run)
     assert (limited["requeued"], limited["reason"]) == (True, "time limit")
     end = read_json(ledger.attempts(run)[0].end)
     assert (end["outcome"], end["reason"]) == ("interrupted", "time limit")
@@ -328,7 +328,7 @@ def test_a_time_limit_on_this_machine_requeues_and_a_stop_file_ends_plainly(
 
     run.stop.touch()
     wait_until(lambda: not lock.is_held(run), "the supervisor's end")
-    assert decisions.recorded(run)[-1]["reason"] == "stopped: STOP file"
+    assert decisions.read(run)[-1]["reason"] == "stopped: STOP file"
     said = command("train", "status", *arguments)
     assert "; stopped\n  reason STOP file" in said
     attempts = len(ledger.attempts(run))

@@ -46,7 +46,7 @@ class Together:
     """The ranks that save together: by default one, with nobody to ask."""
 
     rank: int = 0
-    ranks: int = 1
+    world_size: int = 1
     agree: Callable[[Sequence[int]], list[int]] = list
 
     def max(self, values: Sequence[int]) -> list[int]:

@@ -91,10 +91,10 @@ def fill_and_free(place: Attempt) -> None:
 
 PRINTS = """
 import sys
-from kit.cluster.entry import spare_output
+from kit.cluster.entry import tolerate_full_log_disk
 
 if sys.argv[1] == "spared":
-    spare_output()
+    tolerate_full_log_disk()
 for stream in (sys.stdout, sys.stderr):
     print("a line for the log", file=stream, flush=True)
     print("駅伝" * 10_000, file=stream, flush=True)

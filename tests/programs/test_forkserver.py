@@ -39,7 +39,7 @@ class Supervisor:
         )
         self.stopped = False
         self.starter = Starter(self.run, self.cluster, lambda: self.stopped)
-        for task in JOB.sent:
+        for task in JOB.task_numbers:
             launch.write_local(self.run.job_logs("probe"), f"probe-{task}", JOB, self.run, task)
 
     def start(self, task: int, restarts: int = 0, ranks: int = 1) -> Processes:

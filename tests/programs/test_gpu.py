@@ -18,7 +18,7 @@ import torch
 from kit.errors import ConfigError
 from kit.store.files import append_line, write_json
 from kit.training import device
-from kit.training.attempt import RankInfo, _memory_suffices
+from kit.training.attempt import RankInfo, _out_of_memory_explained
 from kit.training.device import Device
 from tests.conftest import ROOT
 
@@ -100,7 +100,7 @@ def test_a_driver_that_is_too_old_is_told_in_torchs_words(
 
 def test_more_ranks_than_gpus_are_refused(machine: Machine) -> None:
     machine.count = 4
-    assert "8 ranks a node, and torch sees 4 GPUs" in problem(machine)
+    assert "8 ranks per node, but torch sees 4 GPUs" in problem(machine)
 
 
 def test_a_gpu_that_torch_is_not_built_for_is_refused(machine: Machine) -> None:
@@ -110,7 +110,7 @@ def test_a_gpu_that_torch_is_not_built_for_is_refused(machine: Machine) -> None:
 
 def test_bf16_on_a_gpu_without_it_is_refused_and_fp16_is_not(machine: Machine) -> None:
     machine.name, machine.capability = "Tesla T4", (7, 5)
-    assert "bf16 needs 8.0; give training.precision=fp16" in problem(machine)
+    assert "bf16 needs 8.0; use training.precision=fp16" in problem(machine)
     device.check("fp16", 8)
 
 
@@ -151,7 +151,7 @@ def test_deterministic_kernels_are_asked_of_a_gpu(
 def test_without_slurm_one_gpu_is_not_shared_by_two_ranks(machine: Machine) -> None:
     machine.count = 1
     machine.put()
-    with pytest.raises(ConfigError, match="2 ranks a node, and torch sees 1 GPU"):
+    with pytest.raises(ConfigError, match="2 ranks per node, but torch sees 1 GPU"):
         Device("cuda", 1).check("bf16")
 
 
@@ -181,11 +181,11 @@ def test_memory_that_ends_before_the_first_step_is_the_users_mistake_and_later_a
     short = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has ...")
     with (
         pytest.raises(ConfigError, match=r"micro_batch=2: .* rank 3's GPU \(CUDA out of memory\)"),
-        _memory_suffices(recipe, attempt, place),
+        _out_of_memory_explained(recipe, attempt, place),
     ):
         raise short
     append_line(attempt.ledger, json.dumps({"kind": "step", "step": 1}))
-    with pytest.raises(torch.OutOfMemoryError), _memory_suffices(recipe, attempt, place):
+    with pytest.raises(torch.OutOfMemoryError), _out_of_memory_explained(recipe, attempt, place):
         raise short
 
 

@@ -90,7 +90,7 @@ HEAVY = {"submitit", "pydantic", "torch", "transformers", "numpy", "mlflow"}
 
 def test_the_exit_trap_imports_nothing_that_takes_long() -> None:
     listed = (
-        "import sys; from kit.cluster import requeue, scheduler; scheduler.of_kind('slurm'); "
+        "import sys; from kit.cluster import requeue, scheduler; scheduler.for_kind('slurm'); "
         "print(*{name.split('.')[0] for name in sys.modules})"
     )
     asked = subprocess.run(

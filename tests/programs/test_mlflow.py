@@ -180,7 +180,7 @@ def test_a_deleted_run_is_taken_out_of_the_trash_and_goes_on(
     after, metrics = shown_by_mlflow(store)
     assert after.info.run_id == before.info.run_id
     assert [step for step, _ in metrics["train/loss"]] == [1, 2, 3, 4, 5]
-    assert capfd.readouterr().err.count("out of it\n") == 1
+    assert capfd.readouterr().err.count("restored\n") == 1
 
 
 def test_a_run_deleted_under_a_publishers_hands_has_all_rows_at_its_end(
@@ -229,7 +229,7 @@ def test_a_view_that_was_removed_is_made_anew_from_the_ledger(
     assert [step for step, _ in metrics["train/loss"]] == [1, 2, 3]
     assert [step for step, _ in metrics["train/validation_loss"]] == [2]
     assert found.info.status == "FINISHED"
-    assert capfd.readouterr().err.count("made anew\n") == 1
+    assert capfd.readouterr().err.count("creating it again\n") == 1
 
 
 def test_an_amended_parameter_is_a_tag_beside_its_first_value(told: Run, store: Recipe) -> None:
@@ -259,7 +259,7 @@ def test_a_training_that_was_cancelled_is_killed_and_one_that_gave_up_has_failed
         (False, "cancelled"),
         (False, "crash, 4 times without a new checkpoint (exit code 1)"),
     ]:
-        decisions.show_end(told, decisions.Decision(again, reason))
+        decisions.publish_end(told, decisions.Decision(again, reason))
         statuses.append(shown_by_mlflow(store)[0].info.status)
     assert statuses == ["SCHEDULED", "SCHEDULED", "KILLED", "FAILED"]
 

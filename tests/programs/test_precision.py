@@ -41,8 +41,8 @@ def test_a_cpu_trains_in_fp32(workdir: Workdir) -> None:
     ("accelerator", "precision", "why"),
     [
         ("a100", "bf16", "accelerator=a100: compute capability 8.0"),
-        ("v100", "fp16", "accelerator=v100: compute capability 7.0, and bf16 needs 8.0"),
-        ("t4", "fp16", "accelerator=t4: compute capability 7.5, and bf16 needs 8.0"),
+        ("v100", "fp16", "accelerator=v100: compute capability 7.0, but bf16 needs 8.0"),
+        ("t4", "fp16", "accelerator=t4: compute capability 7.5, but bf16 needs 8.0"),
         (None, "bf16", "a GPU of compute capability 8.0 or higher is assumed"),
     ],
 )

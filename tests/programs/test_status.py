@@ -176,8 +176,8 @@ def test_ctrl_c_in_a_stage_and_in_a_chain_keeps_units_and_says_75(workdir: Workd
     assert found["missing"] >= 1
     arguments = ("pipeline", "run", str(workdir.recipe_file))
     after = interrupted("preprocess: started", *arguments)
-    assert "the tasks at work are ended, the units that are done are kept" in after
-    assert "run or submit it again to go on" in after
+    assert "running tasks are ended, finished units are kept" in after
+    assert "run or submit it again to resume" in after
     assert status(workdir, "pipeline")["stages"]["preprocess"]["state"] == "cancelled"
 
 

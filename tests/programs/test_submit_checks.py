@@ -39,9 +39,8 @@ HOPELESS = (
 )
 TOLD = [
     "error: 3 mistakes",
-    "  training.global_batch=8 is no multiple of micro_batch x ranks = 2 x 3; change one of the three",
-    "  training.gradient_dtype=bf16: gradients of training.precision=fp32 are accumulated in fp32 or fp32; "
-    "give one of them",
+    "  training.global_batch=8 is not a multiple of micro_batch x ranks = 2 x 3; change one of the three",
+    "  training.gradient_dtype=bf16: gradients of training.precision=fp32 can be accumulated in fp32 only",
     "  training.warmup_steps=11: the run ends before the warm-up does, at step 10; lower it, or raise "
     "training.steps",
 ]
@@ -97,16 +96,16 @@ def test_what_slurm_has_no_place_for_is_told_with_the_key_to_change(
     assert found.returncode == 2
     assert found.stderr.splitlines() == [
         "error: 6 mistakes",
-        "  cluster.training.warning_seconds=95460: the time limit is cluster.training.minutes=1591, and "
-        "each attempt would end as it begins; lower the one, or raise the other",
-        "  cluster far: preprocess would be an array of 12 tasks, and Slurm takes 11 at most "
+        "  cluster.training.warning_seconds=95460: the time limit is cluster.training.minutes=1591, so "
+        "each attempt would end as it begins; lower the first or raise the second",
+        "  cluster far: preprocess would be an array of 12 tasks, but Slurm accepts at most 11 "
         "(MaxArraySize); lower corpus.tasks",
-        "  cluster far: tokenize would be an array of 13 tasks, and Slurm takes 11 at most "
+        "  cluster far: tokenize would be an array of 13 tasks, but Slurm accepts at most 11 "
         "(MaxArraySize); lower tokens.tasks",
-        "  cluster.single.partition=gpuu: Slurm has no such partition; there are cpu, gpu",
-        "  cluster.training.minutes=1591: partition gpu has a limit of 1590 minutes (MaxTime), and the job "
+        "  cluster.single.partition=gpuu: Slurm has no such partition; available: cpu, gpu",
+        "  cluster.training.minutes=1591: partition gpu has a limit of 1590 minutes (MaxTime), so the job "
         "would never start; lower it",
-        "  cluster.training.nodes=3: partition gpu has 2 nodes; give no more",
+        "  cluster.training.nodes=3: partition gpu has 2 nodes; lower it",
     ]
 
 
@@ -118,7 +117,7 @@ def test_steps_and_blocks_are_known_once_the_tokens_are_there(tokens: Path) -> N
     assert "the run ends before the warm-up does, at step " in line
     assert line.endswith("; lower it, or raise training.epochs")
     lines = problems(here, "model.n_positions=100000")
-    assert ["no block of" in line for line in lines] == [True, True]
+    assert ["less than a block of" in line for line in lines] == [True, True]
     assert [line.split(":")[0] for line in lines] == ["corpus.sources", "corpus.held_out=0.08"]
 
 
@@ -132,7 +131,7 @@ def test_a_run_that_has_begun_keeps_the_warm_up_it_has(tmp_path: Path) -> None:
 
 def test_an_empty_prompt_is_not_left_to_the_last_job(tmp_path: Path) -> None:
     assert problems(f"workspace={tmp_path}", "release.prompts=[日本の, '　']") == [
-        "release.prompts.1='\\u3000': is empty; write a prompt, or leave it out"
+        "release.prompts.1='\\u3000': empty; write a prompt, or remove it"
     ]
 
 
@@ -151,7 +150,7 @@ def test_compiling_without_a_compiler(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_deepspeed_file_with_a_key_of_the_recipes_is_told(tmp_path: Path) -> None:
     write_json(tmp_path / "own.json", {"train_batch_size": 8})
     (line,) = problems(f"workspace={tmp_path}", f"training.deepspeed={tmp_path / 'own.json'}")
-    assert line.startswith("training.deepspeed: train_batch_size is not to be set there; allowed: ")
+    assert line.startswith("training.deepspeed: train_batch_size cannot be set there; allowed: ")
 
 
 def test_checkpoints_that_no_disk_here_can_hold(tmp_path: Path) -> None:

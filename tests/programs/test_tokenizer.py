@@ -181,7 +181,7 @@ def test_a_pick_is_refused_while_the_run_is_at_work(made: Workdir) -> None:
     with lock.hold(run_of(recipe)):
         found = made.run("jobs.tokenizer", "run", str(made.recipe_file), LIST, "--pick", NAMES[2])
     assert found.returncode == 2
-    assert "is at work on this run" in found.stderr
+    assert "is already running this run" in found.stderr
     assert not made.workspace.pick.exists()
 
 

@@ -223,4 +223,4 @@ def test_a_node_without_jumanpp_says_so_in_one_line_and_is_not_tried_again(
             r"mdx[12] has .*resolved to jumanpp .*install the same on every node",
             *told,
         )
-    assert [row["requeued"] for row in decisions.recorded(run)] == [False, False]
+    assert [row["requeued"] for row in decisions.read(run)] == [False, False]

@@ -93,7 +93,7 @@ def starts(run: Run) -> list[int]:
 
 def reasons(run: Run) -> list[str]:
     """What was decided after each start of the training job."""
-    return [row["reason"] for row in decisions.recorded(run) if row["name"] == "train"]
+    return [row["reason"] for row in decisions.read(run) if row["name"] == "train"]
 
 
 def status(run: Run, *overrides: str) -> str:
@@ -322,7 +322,7 @@ def test_of_two_attempts_at_once_the_newer_goes_on_and_the_older_counts_for_noth
     wait_until(lambda: not processes_of(job), "end of the older attempt", PATIENCE)
     # Where slurmctld tells the old srun of the lost node, the exit trap comes before the ranks' end.
     assert set(reasons(run)) <= {"requeued by Slurm", "superseded by a newer attempt"}
-    assert not any(row["requeued"] for row in decisions.recorded(run))
+    assert not any(row["requeued"] for row in decisions.read(run))
     assert read_json(run.attempt(1).end)["outcome"] == "superseded"
     # The step that it slept in; what belongs to that step, as a validation, is not counted.
     assert steps_of(run, 1) <= begun + 1
@@ -382,7 +382,7 @@ def test_a_rank_that_hangs_is_seen_and_a_node_with_two_failures_is_left_out(
     said = log_of(run)
     assert re.search(r"attempt 1 rank 0: step \d+ has not ended after ", said)
     assert "most recent call first" in said
-    assert [row["nodes"] for row in decisions.recorded(run)] == [[node], [node]]
+    assert [row["nodes"] for row in decisions.read(run)] == [[node], [node]]
     assert slurm.job(job)["NodeList"] != node
     assert slurm.job(job)["ExcNodeList"] == node
     assert f"{node} excluded, 2 failures of this run" in said

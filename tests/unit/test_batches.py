@@ -73,16 +73,18 @@ def test_a_global_batch_that_cannot_be_shared_evenly_is_refused(
     workdir: Workdir, ranks: int
 ) -> None:
     recipe = workdir.recipe("model.n_positions=4")
-    with pytest.raises(ConfigError, match=rf"global_batch=8 is no multiple .* 2 x {ranks}"):
+    with pytest.raises(ConfigError, match=rf"global_batch=8 is not a multiple .* 2 x {ranks}"):
         training_batches(recipe, row(20), 0, ranks)
     assert training_batches(recipe, row(20), 0, 4).accumulation == 1
 
 
 def test_a_training_set_of_no_whole_block_is_refused(workdir: Workdir) -> None:
     recipe = workdir.recipe("model.n_positions=4")
-    with pytest.raises(InputError, match=r"1 training tokens are no block of model\.n_positions=4"):
+    with pytest.raises(
+        InputError, match=r"1 training token, less than a block of model\.n_positions=4"
+    ):
         training_batches(recipe, row(0), 0, 1)
-    with pytest.raises(InputError, match="held-out tokens are no block"):
+    with pytest.raises(InputError, match="held-out token, less than a block"):
         validation_blocks(recipe, row(0))
 
 

@@ -148,7 +148,10 @@ def test_two_jobs_for_one_result_are_refused_and_two_results_are_not(
     project = resolve.load(workdir.recipe_file)
     with lock.hold(run), lock.hold(run.at(5).job("generate")):
         given(workdir, run)  # beside the training, and another result of the same step
-        with lock.hold(run.at(5).job("evaluate")), pytest.raises(RunError, match="is at work"):
+        with (
+            lock.hold(run.at(5).job("evaluate")),
+            pytest.raises(RunError, match="is already running"),
+        ):
             checkpoint_jobs.run("evaluate", project, 5, print)
 
 

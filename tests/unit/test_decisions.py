@@ -221,7 +221,7 @@ def test_a_crash_is_requeued_until_the_budget_is_spent(run: Run) -> None:
 
 
 def crash_reasons(run: Run) -> list[str]:
-    return [row["reason"] for row in decisions.recorded(run)]
+    return [row["reason"] for row in decisions.read(run)]
 
 
 def test_a_new_checkpoint_renews_the_budget(run: Run) -> None:
@@ -284,7 +284,7 @@ def test_a_garbled_line_hides_no_other_decision(run: Run) -> None:
     with run.requeues.open("a", encoding="utf-8") as out:
         out.write('{"time": 1, {"time": 2}\n')
     crash(run)
-    assert len(decisions.recorded(run)) == 2
+    assert len(decisions.read(run)) == 2
 
 
 def test_decisions_over_other_jobs_do_not_count(run: Run) -> None:
@@ -316,7 +316,7 @@ def test_a_task_that_is_done_is_not_retried(run: Run) -> None:
 def test_a_failed_task_is_retried_as_often_as_the_cluster_says(run: Run) -> None:
     found = [task(run, 1, restarts).requeue for restarts in (0, 1, 2)]
     assert found == [True, True, False]
-    assert decisions.recorded(run)[-1]["reason"] == "failed 3 times (exit code 1)"
+    assert decisions.read(run)[-1]["reason"] == "failed 3 times (exit code 1)"
 
 
 def test_preemptions_of_a_task_spend_none_of_its_retries(run: Run) -> None:
@@ -349,7 +349,7 @@ def test_a_new_submission_forgets_old_mistakes(run: Run) -> None:
 def test_decisions_are_kept_in_order_with_their_reasons(run: Run) -> None:
     crash(run)
     decide(run, 75, slurm(preempted=True))
-    rows = decisions.recorded(run)
+    rows = decisions.read(run)
     assert [(row["name"], row["job"], row["requeued"]) for row in rows] == [
         ("train", JOB, True), ("train", JOB, True),
     ]  # fmt: skip
@@ -366,7 +366,7 @@ def test_a_decision_that_was_cut_while_it_was_written_does_not_stop_the_next(run
     with run.requeues.open("a", encoding="utf-8") as out:
         out.write('{"time": 1.0, "job": "17.0", "na')
     assert crash(run).requeue
-    assert [row["reason"] for row in decisions.recorded(run)] == ["crash (exit code 1)"] * 2
+    assert [row["reason"] for row in decisions.read(run)] == ["crash (exit code 1)"] * 2
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def test_the_median_is_of_the_last_steps_of_the_window() -> None:
 
 
 def test_a_run_begins_with_nothing_done() -> None:
-    assert Progress().facts() == {
+    assert Progress().record() == {
         "step": 0,
         "sample": 0,
         "passed_over": [],
@@ -71,7 +71,7 @@ def test_a_run_begins_with_nothing_done() -> None:
 def test_progress_survives_a_checkpoint() -> None:
     progress = after(12)
     progress.passed_over = [[5, 9]]
-    assert Progress.of({**progress.facts(), "data": "d", "files": {}}) == progress
+    assert Progress.from_record({**progress.record(), "data": "d", "files": {}}) == progress
 
 
 @pytest.fixture

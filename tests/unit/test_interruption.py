@@ -41,11 +41,11 @@ def test_a_signal_is_noted_and_the_weightier_one_stands(interruption: Interrupti
     assert interruption.received is Reason.NONE
     os.kill(os.getpid(), signal.SIGUSR2)
     assert interruption.received is Reason.TIME_LIMIT
-    first = interruption.at
+    first = interruption.signalled_at
     for number in (signal.SIGTERM, signal.SIGUSR2, signal.SIGTERM):
         os.kill(os.getpid(), number)
         assert interruption.received is Reason.SIGTERM
-    assert interruption.at == first
+    assert interruption.signalled_at == first
 
 
 def test_only_a_user_and_a_newer_attempt_end_a_run_for_good() -> None:
@@ -65,7 +65,7 @@ def test_rank_0_looks_once_a_second(run: Run, interruption: Interruption) -> Non
     run.stop.touch()
     watch.poll(lambda: 0.0)
     assert interruption.received is Reason.NONE
-    watch._looked -= 1.0
+    watch._polled -= 1.0
     watch.poll(lambda: 0.0)
     assert interruption.received is Reason.STOP_FILE
 
@@ -108,7 +108,7 @@ def test_a_stop_file_is_seen_and_told_once(
 ) -> None:
     run.stop.touch()
     assert seen(run, interruption) is Reason.STOP_FILE
-    assert "the file STOP is there" in capsys.readouterr().err
+    assert "STOP file found" in capsys.readouterr().err
     assert seen(run, interruption) is Reason.STOP_FILE
     assert capsys.readouterr().err == ""
     assert run.stop.exists()  # until the next submission

@@ -11,7 +11,7 @@ import pytest
 
 from kit.cluster import view
 from kit.store.units import Tally, make_units
-from kit.training.journal import Journal, said, step
+from kit.training.journal import Journal, event_line, step_line
 from tests.unit.test_log import on_terminal, unit
 
 if TYPE_CHECKING:
@@ -36,9 +36,9 @@ BEGIN = {
 def test_a_step_has_its_loss_the_rate_of_a_minute_and_the_time_left() -> None:
     pace = [(2.0, 20_000.0), (3.0, 20_000.0)]
     line = "step 500 of 1,200, loss 3.214, 8,000 tokens/s, 29 min left"
-    assert step(row_of(500), 1200, pace) == line
-    assert step(row_of(1200), 1200, pace) == "step 1,200 of 1,200, loss 3.214, 8,000 tokens/s"
-    assert ", loss not finite, " in step(row_of(500, None), 1200, pace)
+    assert step_line(row_of(500), 1200, pace) == line
+    assert step_line(row_of(1200), 1200, pace) == "step 1,200 of 1,200, loss 3.214, 8,000 tokens/s"
+    assert ", loss not finite, " in step_line(row_of(500, None), 1200, pace)
 
 
 def test_the_first_step_and_the_last_are_told_and_one_a_minute(
@@ -61,14 +61,14 @@ def test_the_first_step_and_the_last_are_told_and_one_a_minute(
 @pytest.mark.parametrize(
     ("row", "line"),
     [
-        (BEGIN, "training begins at step 0: 1 rank, 1,500,000 parameters, 2,000,000 tokens"),
+        (BEGIN, "training starts at step 0: 1 rank, 1,500,000 parameters, 2,000,000 tokens"),
         (
             {"kind": "validation", "step": 1000, "validation_loss": 3.5, "seconds": 61.0},
             "validation at step 1,000: loss 3.500 in 61 s",
         ),
         (
             {"kind": "checkpoint", "step": 500, "bytes": 1.2e9, "seconds": 3.4, "blocked": 0.02},
-            "checkpoint of step 500: 1.2 GB in 3.4 s, training waited 0.02 s",
+            "checkpoint of step 500: 1.2 GB in 3.4 s, blocking training for 0.02 s",
         ),
         (
             {"kind": "save_failed", "step": 500, "reason": "No space left on device"},
@@ -76,11 +76,11 @@ def test_the_first_step_and_the_last_are_told_and_one_a_minute(
         ),
         (
             {"kind": "health", "step": 7, "what": "loss nan", "action": "skip"},
-            "bad step 7: loss nan; its update is skipped",
+            "bad step 7: loss nan; update skipped",
         ),
         (
             {"kind": "rollback", "step": 7, "what": "loss nan", "to_step": 5, "passed_over": [40, 56]},
-            "bad step 7: loss nan; back to step 5, 16 samples skipped",
+            "bad step 7: loss nan; rolled back to step 5, 16 samples skipped",
         ),
         (
             {"kind": "amendment", "step": 5, "key": "training.steps", "old": 10, "new": 20},
@@ -92,7 +92,7 @@ def test_the_first_step_and_the_last_are_told_and_one_a_minute(
     ids=lambda given: given["kind"] if isinstance(given, dict) else "",
 )  # fmt: skip
 def test_every_event_is_a_line(row: dict[str, Any], line: str | None) -> None:
-    assert said(row) == line
+    assert event_line(row) == line
 
 
 def write(attempt: Attempt, *rows: dict[str, Any]) -> None:

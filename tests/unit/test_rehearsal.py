@@ -152,7 +152,7 @@ def test_a_run_that_is_no_rehearsal_is_not_replaced(run: Run) -> None:
 
 def test_a_rehearsal_at_work_is_not_replaced(run: Run) -> None:
     directory.identify(run, "small-rehearsal", rehearsal_of="small")
-    with lock.hold(run), pytest.raises(RunError, match="is at work on this run"):
+    with lock.hold(run), pytest.raises(RunError, match="is already running this run"):
         rehearsal.replace(run)
     assert run.identity.is_file()
 

@@ -37,7 +37,7 @@ def test_a_scheduler_has_all_that_is_asked_of_one(module: Scheduler) -> None:
 def test_every_kind_of_cluster_has_a_scheduler() -> None:
     kinds = get_args(Cluster.model_fields["kind"].annotation)
     assert {*get_args(scheduler.Kind)} == {*kinds}
-    assert [scheduler.of_kind(kind) for kind in ("slurm", "local")] == [slurm, local]
+    assert [scheduler.for_kind(kind) for kind in ("slurm", "local")] == [slurm, local]
 
 
 def test_a_run_is_alive_while_a_process_of_this_machine_holds_it(run: Run) -> None:
@@ -45,7 +45,7 @@ def test_a_run_is_alive_while_a_process_of_this_machine_holds_it(run: Run) -> No
     with lock.hold(run):
         (found,) = scheduler.alive(run)
         assert (found.job, found.words) == (str(os.getpid()), "the local supervisor")
-        with pytest.raises(RunError, match=f"process {os.getpid()} is at work on this run"):
+        with pytest.raises(RunError, match=f"process {os.getpid()} is already running this run"):
             scheduler.ensure_idle(run)
     scheduler.ensure_idle(run)
 

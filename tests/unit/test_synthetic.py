@@ -72,7 +72,7 @@ def test_those_of_a_rehearsal_at_work_are_left_alone(workdir: Workdir, recipe: R
     run.root.mkdir(parents=True)
     directory.identify(run, rehearsed.name, rehearsal_of="small")
     project = Project.of(recipe, resolve.load(workdir.recipe_file).cluster)
-    with lock.hold(run), pytest.raises(RunError, match="is at work on this run"):
+    with lock.hold(run), pytest.raises(RunError, match="is already running this run"):
         rehearsal.rehearse(project, 10, with_synthetic=True)
     assert tokens.complete(stand_in)
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def test_training_is_done_with_a_saved_last_step_that_was_not_put_off(run: Run) -> None:
-    training, attempt = TrainingUnit.of(run), run.attempt(1)
+    training, attempt = TrainingUnit.for_run(run), run.attempt(1)
     write_json(attempt.start, {"from_step": 0, "amendments": 0})
     assert training.state() == "missing"
     write_json(attempt.end, {"outcome": "done", "reason": None, "step": 10})
