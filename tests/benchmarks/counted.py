@@ -51,7 +51,7 @@ began = time.perf_counter()
 bpe.train(words, vocabulary, 1) if sys.argv[1] == "bpe" else unigram.train(words, vocabulary)
 seconds = time.perf_counter() - began
 (peak,) = (row.split()[1] for row in open("/proc/self/status") if row.startswith("VmHWM:"))  # KiB
-corpus = Words.of(counts.read(Path(sys.argv[2])))
+corpus = Words.from_counts(counts.read(Path(sys.argv[2])))
 began = time.perf_counter()
 codes = corpus.codes.astype("int64")
 np.unique(codes[:-1] << 32 | codes[1:], return_counts=True)
