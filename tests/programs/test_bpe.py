@@ -181,12 +181,12 @@ def test_fewer_entries_than_the_alphabet_are_refused(web_words: dict[str, int]) 
 _MERGE = """
 import sys
 from pathlib import Path
-from kit.tokenizer import bpe, counts, pairs
-from kit.config.tokenizer import Vocabulary
+from kit.tokenizer import bpe, counts, merge_loop
+from kit.config.tokenizer import TokenizerSpec
 bpe._SMALL_TEXT = 0
-bpe.train(counts.chunks({"ab": 3, "abc": 2, "bc": 1}), Vocabulary(vocab_size=263), 1)
-assert Path(pairs.__file__).is_relative_to(sys.argv[1]), pairs.__file__
-for function in (pairs.merge, pairs.hash_tokens):
+bpe.train(counts.chunks({"ab": 3, "abc": 2, "bc": 1}), TokenizerSpec(vocab_size=263), 1)
+assert Path(merge_loop.__file__).is_relative_to(sys.argv[1]), merge_loop.__file__
+for function in (merge_loop.merge, merge_loop.hash_tokens):
     print(sum(function.stats.cache_hits.values()), sum(function.stats.cache_misses.values()))
 """
 

@@ -38,12 +38,12 @@ import sys
 from pathlib import Path
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
-from kit.tokenizer import assemble, candidates
+from kit.tokenizer import candidates, huggingface
 recipe = read_resolved(Path(sys.argv[1]), Recipe)
 for vocabulary in recipe.tokenizer.specs():
     folder = Path(sys.argv[2]) / vocabulary.name
     folder.mkdir(parents=True)
-    assemble.save(candidates.train(recipe, vocabulary), folder)
+    huggingface.save(candidates.train(recipe, vocabulary), folder)
 """
 
 

@@ -32,9 +32,9 @@ TRAIN = """
 import sys
 from pathlib import Path
 from kit.config.tokenizer import TokenizerSpec
-from kit.tokenizer import assemble, counts, unigram
+from kit.tokenizer import counts, huggingface, unigram
 vocabulary = TokenizerSpec(algorithm="unigram", vocab_size=1200, limit_alphabet=300)
-assemble.save(unigram.train(counts.read(Path(sys.argv[1])), vocabulary), Path(sys.argv[2]))
+huggingface.save(unigram.train(counts.read(Path(sys.argv[1])), vocabulary), Path(sys.argv[2]))
 """
 
 
