@@ -47,7 +47,7 @@ def units(_: Run, recipe: Recipe, workers: int = 1) -> list[Unit]:
 
 
 def work(run: Run, task: int, tasks: int) -> None:
-    """Entry point of a submitted task; reads only the run directory. The last task writes the report."""
+    """Run a submitted task; it reads nothing but the run directory. The last task writes the report."""
     recipe = read_resolved(run.recipe, Recipe)
     all_units = units(run, recipe, read_resolved(run.cluster, Cluster).arrays.cpus)
     make_units("preprocess", all_units, task, tasks)

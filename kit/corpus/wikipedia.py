@@ -36,7 +36,7 @@ _NUMBER = re.compile(rb"<ns>\s*(-?\d+)\s*</ns>")
 _TEXT = re.compile(rb"<text\b[^>]*>")
 _TIMESTAMP = re.compile(rb"<timestamp>(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d:\d\d)Z</timestamp>")
 # wikiextractor would replace these by the time of the run; MediaWiki ignores the case of the name.
-_NOW = re.compile(rb"\{\{\s*CURRENT(YEAR|MONTH|DAY|HOUR|TIME)\s*\}\}", re.IGNORECASE)
+_CURRENT_TIME = re.compile(rb"\{\{\s*CURRENT(YEAR|MONTH|DAY|HOUR|TIME)\s*\}\}", re.IGNORECASE)
 _TAG = re.compile(r"<[^>]*>")
 _SURROGATE = re.compile("[\ud800-\udfff]")  # from an entity such as &#xD800;, which is no character
 
@@ -205,4 +205,4 @@ def _dated(text: bytes, revision: bytes) -> bytes:
     values = dict(zip(names, timestamp.groups(), strict=True)) if timestamp else {}
     if timestamp:
         values[b"TIME"] = values[b"HOUR"] + b":" + values[b"TIME"]
-    return _NOW.sub(lambda match: values.get(match[1].upper(), b""), text)
+    return _CURRENT_TIME.sub(lambda match: values.get(match[1].upper(), b""), text)

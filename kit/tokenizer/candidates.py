@@ -50,7 +50,7 @@ def units(run: Run, recipe: Recipe) -> list[Unit]:
 
 
 def work(run: Run, task: int, tasks: int) -> None:
-    """Entry point of a submitted task; reads only the run directory. Each candidate is a run in MLflow."""
+    """Run a submitted task; it reads nothing but the run directory. Each candidate is a run in MLflow."""
     recipe = read_resolved(run.recipe, Recipe)
     candidates = units(run, recipe)
     make_units("candidates", candidates, task, tasks)

@@ -36,7 +36,7 @@ def units(_: Run, recipe: Recipe) -> list[Unit]:
 
 
 def work(run: Run, task: int, tasks: int) -> None:
-    """Entry point of a submitted task; reads only the run directory."""
+    """Run a submitted task; it reads nothing but the run directory."""
     recipe = read_resolved(run.recipe, Recipe)
     make_units("tokenize", units(run, recipe), task, tasks)
     index.write(recipe)  # has an effect in the last task only

@@ -34,7 +34,7 @@ def units(run: Run, recipe: Recipe) -> list[Unit]:
 
 
 def work(run: Run, task: int, tasks: int) -> None:
-    """Entry point of a submitted task; reads only the run directory."""
+    """Run a submitted task; it reads nothing but the run directory."""
     make_units("merge", units(run, read_resolved(run.recipe, Recipe)), task, tasks)
 
 

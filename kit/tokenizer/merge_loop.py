@@ -25,12 +25,12 @@ _BASE = np.int64(6364136223846793005)  # odd; base of the polynomial hash of a t
 
 
 @compiled
-def hash_tokens(codes: Array, lengths: Array, room: int) -> tuple[Array, Array]:
-    """Hash tokens, given their concatenated code points; returns hashes and powers, int64 [room].
+def hash_tokens(codes: Array, lengths: Array, size: int) -> tuple[Array, Array]:
+    """Hash tokens, given their concatenated code points; returns hashes and powers, int64 [size].
 
     The hash of two tokens joined is `hashes[a] * powers[b] + hashes[b]`.
     """
-    hashes, powers = np.zeros(room, np.int64), np.ones(room, np.int64)
+    hashes, powers = np.zeros(size, np.int64), np.ones(size, np.int64)
     start = 0
     for token in range(len(lengths)):
         for code in codes[start : start + lengths[token]]:
@@ -166,10 +166,10 @@ def _replace(
             fresh[arose] = before | new
             arose += 1
         if read + 2 < len(text):
-            behind = np.int64(text[read + 2])
-            added += _add(keys, values, right << 32 | behind, -count)
-            added += _add(keys, values, new << 32 | behind, count)
-            fresh[arose] = new << 32 | behind
+            after = np.int64(text[read + 2])
+            added += _add(keys, values, right << 32 | after, -count)
+            added += _add(keys, values, new << 32 | after, count)
+            fresh[arose] = new << 32 | after
             arose += 1
         text[written] = new
         read += 2

@@ -58,7 +58,7 @@ def units(_: Run, recipe: Recipe) -> list[Unit]:
 
 
 def work(run: Run, task: int, tasks: int) -> None:
-    """Entry point of a submitted task; reads only the run directory. Logs a report on the candidates."""
+    """Run a submitted task; it reads nothing but the run directory. Logs a report on the candidates."""
     recipe = read_resolved(run.recipe, Recipe)
     _source(recipe)  # raises any error before the existing tokenizer is removed
     make_units("tokenizer", units(run, recipe), task, tasks)

@@ -206,8 +206,8 @@ def test_processes_that_keep_ending_with_no_line_at_fault_are_an_error(
     program: Path, monkeypatch: pytest.MonkeyPatch, life: str
 ) -> None:
     monkeypatch.setenv("STAND_IN_LIFE", life)
-    monkeypatch.setattr(pool_of, "_UNEXPLAINED", 1)
-    monkeypatch.setattr(pool_of, "_IN_A_ROW", 20)
+    monkeypatch.setattr(pool_of, "_MAX_UNEXPLAINED_FAULTS", 1)
+    monkeypatch.setattr(pool_of, "_MAX_CONSECUTIVE_FAULTS", 20)
     with (
         pool(program) as segmenter,
         pytest.raises(ClusterError, match=r"\d+ times.* it exited with code 1"),
@@ -219,7 +219,7 @@ def test_processes_that_answer_nothing_but_the_probe_are_an_error(
     program: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STAND_IN_DIE", "駄目")
-    monkeypatch.setattr(pool_of, "_IN_A_ROW", 20)
+    monkeypatch.setattr(pool_of, "_MAX_CONSECUTIVE_FAULTS", 20)
     with pool(program) as segmenter, pytest.raises(ClusterError, match="21 times in a row"):
         answers(segmenter, ["駄目。"] * 300)
 

@@ -43,7 +43,7 @@ def units(_: Run, recipe: Recipe) -> list[Unit]:
 
 
 def work(run: Run, task: int, tasks: int) -> None:
-    """Entry point of a submitted task; reads only the run directory."""
+    """Run a submitted task; it reads nothing but the run directory."""
     make_units("fingerprint", units(run, read_resolved(run.recipe, Recipe)), task, tasks)
 
 

@@ -55,11 +55,11 @@ _SETTING = re.compile(  # a whole line that sets a key or a title, or files the 
 )
 _TABLE = re.compile(r"\{\|.*|\|\}.*|[|!].*\b(?:style|class|colspan|rowspan|align|scope)\s*=.*")
 _PARENTHESIS = re.compile("[（(）)]")
-_BEFORE = 20  # characters of context before a pair
+_CONTEXT = 20  # characters of context before a pair
 _DEPTH = 16  # of nested parentheses; deeper ones are left unchanged
 _SEPARATOR = re.compile(r"([、，；,]|;(?=\s))")
 _ONLY_SEPARATORS = re.compile(r"[\s、，；：,;:]*")
-_NOTHING = " \N{NO-BREAK SPACE}　-–—/・"  # between two emptied templates
+_JOINERS = " \N{NO-BREAK SPACE}　-–—/・"  # between two emptied templates
 _LABEL = re.compile(r"[^\s:：]{1,8}\s*[:：]")  # a language without its word, as in 「（英: ）」
 _SPACES = re.compile(" {2,}")
 # After these words a mark in parentheses, or an empty pair, is the subject of the text; and a call.
@@ -150,7 +150,7 @@ def _parentheses(line: str) -> str:
         elif len(open_) > 1:
             opening, *inside = open_.pop()
             near = [part for parts in open_[-2:] for part in parts[-2:]]
-            before = "".join(near)[-_BEFORE:]
+            before = "".join(near)[-_CONTEXT:]
             open_[-1].append(_pair(before, opening, "".join(inside), mark[0]))
             continue
         open_[-1].append(mark[0])
@@ -175,7 +175,7 @@ def _pair(before: str, opening: str, inside: str, closing: str) -> str:
         return whole  # an emoticon, a call, a tuple: not the remains of a language template
     first, *rest = _SEPARATOR.split(inside)
     items = [("", first), *zip(rest[::2], rest[1::2], strict=True)]
-    nothing = _NOTHING if len(items) > 1 else " "
+    nothing = _JOINERS if len(items) > 1 else " "
     kept = [item for item in items if not _is_emptied(item[1].strip(nothing))]
     if len(kept) == len(items):
         return whole

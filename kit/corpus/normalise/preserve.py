@@ -56,12 +56,12 @@ _KATAKANA = "ァ-ヺｦ-ｯｱ-ﾝ"
 _VOICING = "゛゜ﾞﾟ"
 _WORD = f"(?:[{_KATAKANA}][{_VOICING}]?[ーｰ]*){{2}}|{_LETTER}"
 _WORD_BEFORE = re.compile(f"(?:{_WORD}|[）)」』])$")
-_WORD_BEHIND = re.compile(_WORD)
+_WORD_AFTER = re.compile(_WORD)
 _UNIT = f"(?:{_LETTER}|[{_KATAKANA}{_VOICING}%％℃つか]){{0,4}}"
 _NUMBER_BEFORE = re.compile(
     f"(?:[0-9０-９]{_UNIT}|[〇一二三四五六七八九十元](?:年|月|日|時|代|世紀))$"
 )
-_NUMBER_BEHIND = re.compile("[0-9０-９]")
+_NUMBER_AFTER = re.compile("[0-9０-９]")
 _DRAWN_BEFORE = re.compile(f"[ぁ-ゟ{_VOICING}]$")
 
 
@@ -102,15 +102,15 @@ def restore(line: str, originals: list[str]) -> str:
 
 
 def _is_range(line: str, place: int) -> bool:
-    before, behind = line[max(0, place - _CONTEXT) : place], line[place + 1 : place + 1 + _CONTEXT]
-    even = before.endswith(" ") == behind.startswith(" ")
-    before, behind = before.removesuffix(" "), behind.removeprefix(" ")
-    if line[place] == "〰" or {before[-1:], behind[:1]} & set(TILDES):
+    before, after = line[max(0, place - _CONTEXT) : place], line[place + 1 : place + 1 + _CONTEXT]
+    even = before.endswith(" ") == after.startswith(" ")
+    before, after = before.removesuffix(" "), after.removeprefix(" ")
+    if line[place] == "〰" or {before[-1:], after[:1]} & set(TILDES):
         return False
     if _NUMBER_BEFORE.search(before):
         return True
-    if _NUMBER_BEHIND.match(behind):
+    if _NUMBER_AFTER.match(after):
         return not _DRAWN_BEFORE.search(before)
-    if before[-1:] in ("」", "』") and behind[:1] in ("「", "『"):
+    if before[-1:] in ("」", "』") and after[:1] in ("「", "『"):
         return even
-    return even and bool(_WORD_BEFORE.search(before) and _WORD_BEHIND.match(behind))
+    return even and bool(_WORD_BEFORE.search(before) and _WORD_AFTER.match(after))

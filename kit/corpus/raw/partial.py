@@ -105,11 +105,11 @@ class Partial:
 
     def quarantine(self) -> Path:
         """Keep the wrong file as NAME.wrong, whose path is returned, and start over."""
-        wrong = quarantine(self._file, self._path)
+        renamed = quarantine(self._file, self._path)
         self._facts_file.unlink(missing_ok=True)
         self._stream.close()
         self._open()
-        return wrong
+        return renamed
 
     def refuse_small_disk(self, missing: int) -> None:
         """Raise InputError if the disk has less than `missing` bytes free."""
@@ -153,6 +153,6 @@ class Partial:
 
 def quarantine(file: Path, path: Path) -> Path:
     """Rename a wrong file to `NAME.wrong`, replacing an earlier one."""
-    wrong = path.with_name(f"{path.name}.wrong")
-    file.replace(wrong)
-    return wrong
+    renamed = path.with_name(f"{path.name}.wrong")
+    file.replace(renamed)
+    return renamed

@@ -28,12 +28,14 @@ if TYPE_CHECKING:
 
     from kit.store.records import Range
 
-_REACH = 1 << 10  # bytes of white space in a blank line; a longer one is never a cut
+_LONGEST_BLANK_LINE = 1 << 10  # bytes of white space in a blank line; a longer one is never a cut
 _BOUNDARY = {
-    "plaintext": re.compile(rb"\n[ \t\r\v\f]{0,%d}\n" % _REACH),
+    "plaintext": re.compile(rb"\n[ \t\r\v\f]{0,%d}\n" % _LONGEST_BLANK_LINE),
     "jsonl": re.compile(rb"\n"),
 }
-_COARSE = 4  # the largest block of xz, in pieces; a file with larger ones is copied into parts
+_LARGEST_BLOCK = (
+    4  # the largest block of xz, in pieces; a file with larger ones is copied into parts
+)
 CHANGED = "missing, or changed since jobs.download cut it; run jobs.download again"
 _STEP = 1 << 28  # bytes to hash at a time
 _LEVEL = 3  # zstd's default
@@ -134,7 +136,7 @@ def _find(stream: IO[bytes], begin: int, boundary: re.Pattern[bytes]) -> int | N
         buffer += chunk
         if match := boundary.search(buffer):
             return begin + match.start()
-        searched = max(len(buffer) - _REACH - 2, 0)
+        searched = max(len(buffer) - _LONGEST_BLANK_LINE - 2, 0)
         buffer = buffer[searched:]
         begin += searched
     return None
@@ -146,7 +148,7 @@ def _block_cuts(starts: list[int], size: int, unit_bytes: int) -> list[int] | No
         return None
     ends = [*starts[1:], size]
     largest = max(end - start for start, end in zip(starts, ends, strict=True))
-    if largest > _COARSE * unit_bytes:
+    if largest > _LARGEST_BLOCK * unit_bytes:
         return None
     cuts = [0]
     for end in ends:
@@ -211,7 +213,7 @@ class Cutter:
                 return
             # A boundary may begin in the last bytes, unless the text ends with them.
             chunk = self._text.read()
-            ready = len(self._buffer) - (_REACH + 2 if chunk else 0)
+            ready = len(self._buffer) - (_LONGEST_BLANK_LINE + 2 if chunk else 0)
             if ready > 0:
                 yield self._buffer[:ready]
                 length += ready

@@ -36,13 +36,13 @@ _BLOCK = 5_000  # characters: some 15 kB, 30 ms of Juman++'s time
 _LOAD = PIPE * 5 // 8
 _AHEAD = 64  # blocks per process that may be unanswered, including those waiting for their turn
 _GATHER = 0.002  # seconds; answers come line by line, and single ones are not worth waking up for
-_IN_A_ROW = 100  # faults without an answer in between
+_MAX_CONSECUTIVE_FAULTS = 100  # faults without an answer in between
 _FAULTS = {
     "died": "exited with code {code}",
     "silent": "did not answer in time",
     "changed": "returned different text ('{answer}')",
 }
-_UNEXPLAINED = 10  # faults that no line explains; one more for each hundred requests
+_MAX_UNEXPLAINED_FAULTS = 10  # faults that no line explains; one more for each hundred requests
 
 
 class Pool:
@@ -223,7 +223,7 @@ class Pool:
         if worker.probing:
             raise self._error(f"asked for '{PROBE}', it {fault}")
         self._in_a_row += 1
-        if self._in_a_row > _IN_A_ROW:
+        if self._in_a_row > _MAX_CONSECUTIVE_FAULTS:
             raise self._error(f"{self._in_a_row} times in a row it {fault}")
         self._start_one()
         if blocks:
@@ -243,7 +243,7 @@ class Pool:
         case = first.case or Case(fault)
         case.open -= 1 if first.case else 0
         case.faults += 1
-        if case.faults > _IN_A_ROW and not case.solved:
+        if case.faults > _MAX_CONSECUTIVE_FAULTS and not case.solved:
             raise self._error(f"{case.faults} times, with no line to blame, it {fault}")
         for block in others:
             block.case = case
@@ -257,7 +257,7 @@ class Pool:
         if case.open or case.solved:
             return
         self._unexplained += 1
-        if self._unexplained > _UNEXPLAINED + self._answered // 100:
+        if self._unexplained > _MAX_UNEXPLAINED_FAULTS + self._answered // 100:
             raise self._error(f"{self._unexplained} times, with no line to blame, it {case.fault}")
 
     def _error(self, problem: str) -> ClusterError:
