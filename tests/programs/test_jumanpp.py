@@ -345,11 +345,11 @@ def test_a_random_mix_of_faults_gives_the_same_for_any_number_of_processes(
 def test_a_block_is_cut_at_the_line_that_was_not_answered() -> None:
     case = Case("x")
     block = RequestPart(Request([f"駅{number}" for number in range(10)]), 0, 10)
-    good = block.answered(b"\xe9\xa7\x85 0\n\xe9\xa7\x85 1\n\xe9\xa7")
+    good = block.count_answered(b"\xe9\xa7\x85 0\n\xe9\xa7\x85 1\n\xe9\xa7")
     assert good == 2
-    parts = list(block.cut(good, case))
+    parts = list(block.split(good, case))
     assert [(part.start, part.stop) for part in parts] == [(0, 2), (2, 3), (3, 6), (6, 10)]
-    assert [(part.start, part.stop) for part in parts[0].cut(0, case)] == [(0, 1), (1, 2)]
+    assert [(part.start, part.stop) for part in parts[0].split(0, case)] == [(0, 1), (1, 2)]
 
 
 def test_the_stand_in_tells_how_long_it_waited(

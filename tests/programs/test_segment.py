@@ -51,7 +51,7 @@ def test_a_machine_with_another_version_is_refused(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("lines", "told"),
-    [(["exec sleep 60"], "timed out"), (["exit 3"], r"no answer \(code 3\)")],
+    [(["exec sleep 60"], "timed out"), (["exit 3"], r"no output \(exit code 3\)")],
 )
 def test_a_jumanpp_that_does_not_tell_its_version_is_refused(
     path: Path, monkeypatch: pytest.MonkeyPatch, lines: list[str], told: str

@@ -200,7 +200,7 @@ def test_another_candidate_is_refused_as_well_while_that_run_lasts(made: Workdir
     longer = LIST[:-1] + ", {vocab_size: 1180}]"
     found = made.run("jobs.tokenizer", "run", str(made.recipe_file), longer)
     assert found.returncode == 2
-    assert "tokenizer would be made anew" in found.stderr
+    assert "this would rebuild tokenizer" in found.stderr
 
 
 def test_a_pick_of_a_candidate_that_is_gone_is_told_before_anything_is_made(made: Workdir) -> None:
