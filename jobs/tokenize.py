@@ -50,7 +50,9 @@ def inspect_verb(
         )
     recipe = arguments.load(refuse=sample)
     part = shards.HELD_OUT if held_out else shards.TRAIN
-    block = blocks.of_sample(recipe, number) if sample else blocks.of_number(recipe, number, part)
+    block = (
+        blocks.read_sample(recipe, number) if sample else blocks.read_block(recipe, number, part)
+    )
     if as_json:
         print_json(asdict(block))
     else:

@@ -31,8 +31,8 @@ def _do(name: str, act: Act, arguments: Arguments, doing: Doing, pick: Pick = No
     project = arguments.load()
     recipe = project.recipe
     if pick is None:
-        selection.picked(recipe)  # raises early if it is no longer a candidate
-    changed = pick if pick is not None and selection.differs(recipe, pick) else None
+        selection.manual_pick(recipe)  # raises early if it is no longer a candidate
+    changed = pick if pick is not None and selection.is_new_pick(recipe, pick) else None
     if changed is None or doing.dry_run:
         if changed is not None:
             say(f"tokenizer: would be rebuilt, for --pick {changed}")
@@ -42,7 +42,7 @@ def _do(name: str, act: Act, arguments: Arguments, doing: Doing, pick: Pick = No
     ensure_idle(project.run)
     refuse_unfinished(recipe, name)
     refuse_early(project, stages_of(recipe, name)[0])
-    with selection.picking(recipe, changed):
+    with selection.pick(recipe, changed):
         do_resolved(name, act, project, doing)
 
 
@@ -62,7 +62,7 @@ def report_verb(arguments: OfRecipe, as_json: Json = False) -> None:
     recipe = arguments.load(refuse=False)
     text = selection.report(recipe)
     if as_json:
-        name, reason = selection.chosen(recipe)
+        name, reason = selection.select(recipe)
         names = [spec.name for spec in recipe.tokenizer.specs()]
         figures = {name: selection.figures(recipe, name) for name in names}
         print_json({"candidates": figures, "chosen": name, "reason": reason})

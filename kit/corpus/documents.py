@@ -1,4 +1,4 @@
-"""The documents of a piece of raw text, whatever kind of source it was cut from."""
+"""The documents of a piece of raw text, from a source of any kind."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ if TYPE_CHECKING:
 
 
 def read(
-    piece: Piece, faults: BadInput, mode: Literal["default", "article"]
+    piece: Piece, bad_input: BadInput, mode: Literal["default", "article"]
 ) -> Iterator[list[str]]:
-    """Each document as its lines, which are not empty. Raises InputError where the raw text is damaged,
-    or not what jobs.download found, be it that it changes while it is read.
+    """Yield each document as a list of non-empty lines.
+
+    Raises InputError if the raw text is damaged, or has changed since jobs.download cut it, even while
+    it is read.
     """
     pieces.refuse_changed(piece)
     if piece["kind"] == "wikipedia":
-        yield from wikipedia.documents(piece, faults, mode)
+        yield from wikipedia.documents(piece, bad_input, mode)
     elif piece["kind"] == "jsonl":
-        yield from jsonl.documents(piece, faults)
+        yield from jsonl.documents(piece, bad_input)
     else:
-        yield from plaintext.documents(piece, faults)
-    pieces.refuse_changed(
-        piece
-    )  # a file cut short in the meantime has lost documents without a fault
+        yield from plaintext.documents(piece, bad_input)
+    # A file truncated in the meantime has lost documents without any error.
+    pieces.refuse_changed(piece)

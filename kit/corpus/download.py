@@ -1,8 +1,7 @@
-"""Raw text, at hand and cut into pieces: the first stage.
+"""The first stage: fetch raw text and cut it into pieces.
 
-What is remote is fetched (a broken transfer goes on where it stopped), what is at hand is read where
-it is. Pieces are cut by the size of the input, never by the number of tasks; a task of the next
-stage is given nothing but its piece.
+Remote files are downloaded (an interrupted transfer resumes), local ones are read in place. Pieces are
+cut by the size of the input, never by the number of tasks; a task of the next stage gets only its piece.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from kit.config.section import read_resolved
 from kit.corpus import wikipedia
 from kit.corpus.raw import checksums, pieces, sources
 from kit.corpus.raw.checksums import Sum
-from kit.corpus.raw.fetch import NotThere, fetch, place
+from kit.corpus.raw.fetch import NotFound, download_path, fetch
 from kit.errors import InputError, StageError
 from kit.output import log
 from kit.store import manifest
@@ -31,47 +30,49 @@ if TYPE_CHECKING:
 
     from kit.store.records import Causes, Piece, Range, RangeFacts
 
-VERSION = 1  # raise when the same texts come to give other pieces
+VERSION = 1  # raise when the same texts give other pieces
 
 
 def units(_: Run, recipe: Recipe) -> list[Unit]:
-    """One unit a source. Raises InputError where a local file is missing."""
+    """One unit per source. Raises InputError if a local file is missing."""
     return [_unit(recipe, name, source) for name, source in sorted(recipe.corpus.sources.items())]
 
 
 def work(run: Run, task: int, tasks: int) -> None:
-    """What a submitted task runs; the run directory is all it reads."""
+    """Run a submitted task; it reads nothing but the run directory."""
     make_units("download", units(run, read_resolved(run.recipe, Recipe)), task, tasks)
 
 
 @dataclass(frozen=True)
 class _Source(Unit):
-    """A unit whose pieces may lie in files that are no outputs: at hand, or fetched."""
+    """A unit whose pieces may lie in files that are not its outputs: local, or in `downloads`."""
 
     location: str
     downloads: str | None
-    noted: Mapping[str, Any]  # its causes where the text lay when it was cut, which decides nothing
+    recorded: Mapping[
+        str, Any
+    ]  # its causes with the paths of when it was cut: a move changes nothing
 
     def state(self, *, verify: bool = False) -> manifest.State:
-        """See `Unit`; broken as well where such a file is gone, or another."""
-        found = super().state(verify=verify)
-        if found == "stale" and self.noted != self.causes:
-            found = manifest.state(self.folder, self.noted, verify=verify)
-        if found == "done" and not self._are_as_cut(verify):
+        """See `Unit`; also broken if such a file is missing or has changed."""
+        state = super().state(verify=verify)
+        if state == "stale" and self.recorded != self.causes:
+            state = manifest.state(self.folder, self.recorded, verify=verify)
+        if state == "done" and not self._are_as_cut(verify):
             return "broken"
-        return found
+        return state
 
     def why(self, *, verify: bool = False) -> str | None:
         """See `Unit`; names the first such file."""
-        has_moved = manifest.state(self.folder, self.noted) != "stale"
-        causes = self.noted if has_moved else self.causes
-        if told := manifest.difference(self.folder, causes, verify=verify):
-            return told
+        has_moved = manifest.state(self.folder, self.recorded) != "stale"
+        causes = self.recorded if has_moved else self.causes
+        if difference := manifest.difference(self.folder, causes, verify=verify):
+            return difference
         for path, size, mtime_ns in sorted(_files(rows := self._rows())):
             if not _is_as_cut((path, size, mtime_ns)):
-                return f"{path}: gone, or changed since it was cut into units"
-        wrong = next((row["path"] for row in rows if not _has_its_bytes(row)), None)
-        return f"{wrong}: bytes differ from its manifest" if wrong else None
+                return f"{path}: missing, or changed since it was cut into pieces"
+        damaged = next((row["path"] for row in rows if not _has_its_bytes(row)), None)
+        return f"{damaged}: bytes differ from its manifest" if damaged else None
 
     def _are_as_cut(self, verify: bool) -> bool:
         rows = self._rows()
@@ -80,9 +81,9 @@ class _Source(Unit):
         return not verify or all(map(_has_its_bytes, rows))
 
     def _rows(self) -> list[Piece]:
-        """The pieces in files that are no outputs."""
-        found = manifest.read(self.folder, "jobs.download")
-        rows = relocation.pieces(found, self.folder, self.location, self.downloads)
+        """The pieces in files that are not outputs."""
+        record = manifest.read(self.folder, "jobs.download")
+        rows = relocation.pieces(record, self.folder, self.location, self.downloads)
         return [row for row in rows if Path(row["path"]).parent != self.folder]
 
 
@@ -97,25 +98,28 @@ def _has_its_bytes(row: Range) -> bool:
 def _is_as_cut(file: tuple[str, int, int]) -> bool:
     path, size, mtime_ns = file
     try:
-        found = sources.look(Path(path))
-    except OSError:  # gone, or out of reach: made anew, it says which
+        status = sources.stat_file(Path(path))
+    except OSError:  # missing or unreadable: making the unit again raises the precise error
         return False
-    return (found.size, found.mtime_ns) == (size, mtime_ns)
+    return (status.size, status.mtime_ns) == (size, mtime_ns)
 
 
 def _unit(recipe: Recipe, name: str, source: Source) -> Unit:
-    """Mirrors and `downloads` are no causes: they do not decide what is read."""
+    """The unit of a source. Mirrors and `downloads` are not causes: they do not decide its text."""
     folder = Workspace(Path(recipe.workspace)).raw(name)
     remote = sources.remote(source)
     files = [] if remote else sources.local(name, source)
     if source.index and len(files) > 1:
-        raise InputError(f"corpus.sources.{name}.index: is of one dump, and these are {len(files)}")
-    index = [_index_at_hand(name, source.index)] if _is_path(source.index) else []
+        raise InputError(
+            f"corpus.sources.{name}.index: an index belongs to one dump, but location gives {len(files)} "
+            "files; name one dump, or leave the index out"
+        )
+    index = [_local_index(name, source.index)] if _is_path(source.index) else []
     causes = functools.partial(_causes, recipe.corpus.unit_mb, source, files, index)
     make = functools.partial(_make, recipe, name, files)
     downloads = recipe.corpus.downloads
-    noted = causes(_noted(folder))
-    return _Source(name, folder, causes({}), make, source.location, downloads, noted)
+    recorded = causes(_recorded_section(folder))
+    return _Source(name, folder, causes({}), make, source.location, downloads, recorded)
 
 
 def _causes(
@@ -123,59 +127,60 @@ def _causes(
     source: Source,
     files: Sequence[sources.Local],
     index: Sequence[sources.Local],
-    noted: Mapping[str, Any],
+    recorded: Mapping[str, Any],
 ) -> Causes:
-    """The causes of a source's pieces, with the paths that are `noted` in place of those of now."""
+    """The causes of a source's pieces, with the paths in `recorded` instead of the current ones."""
     inputs: dict[str, Any] = {}
-    lay: dict[str, str] = {}
-    for key, found in (("location", files), ("index", index)):
-        if not found:
+    old_paths: dict[str, str] = {}
+    for key, local_files in (("location", files), ("index", index)):
+        if not local_files:
             continue
         now = getattr(source, key)
-        was = noted.get(key) or now
-        lay[key] = was
-        told = sources.fingerprint([_at(file, *relocation.heads(now, was)) for file in found])
-        inputs |= told if key == "location" else {key: told}
-    there = source.model_copy(update=lay)
-    section = NonDefaults(there, _no_causes(source.kind), {"unit_mb": unit_mb})
+        was = recorded.get(key) or now
+        old_paths[key] = was
+        heads = relocation.heads(now, was)
+        fingerprint = sources.fingerprint([_moved_back(file, *heads) for file in local_files])
+        inputs |= fingerprint if key == "location" else {key: fingerprint}
+    as_recorded = source.model_copy(update=old_paths)
+    section = NonDefaults(as_recorded, _not_causes(source.kind), {"unit_mb": unit_mb})
     return manifest.causes("download", VERSION, section, inputs)
 
 
-def _at(file: sources.Local, now: str, was: str) -> sources.Local:
-    """A file as it was in the folder where it lay."""
+def _moved_back(file: sources.Local, now: str, was: str) -> sources.Local:
+    """The file with the path it had in its earlier folder."""
     return replace(file, path=Path(relocation.moved(str(file.path), now, was)))
 
 
-def _noted(folder: Path) -> Mapping[str, Any]:
-    """The source as the manifest of its pieces has it; empty where there is none."""
+def _recorded_section(folder: Path) -> Mapping[str, Any]:
+    """The source's section in the manifest of its pieces; empty if there is none."""
     if not (folder / MANIFEST).is_file():
         return {}
     try:
-        found: Mapping[str, Any] = manifest.read(folder, "jobs.download")["causes"]["section"]
+        section: Mapping[str, Any] = manifest.read(folder, "jobs.download")["causes"]["section"]
     except (StageError, KeyError, TypeError):
         return {}
-    return found
+    return section
 
 
 def _is_path(index: str | None) -> TypeGuard[str]:
     return bool(index) and not is_url(str(index))
 
 
-def _no_causes(kind: str) -> frozenset[str]:
+def _not_causes(kind: str) -> frozenset[str]:
     others = {"wikipedia": {"text_key"}, "jsonl": {"title", "index"}}
     return frozenset({"mirrors"} | others.get(kind, {"text_key", "title", "index"}))
 
 
-def _index_at_hand(name: str, index: str) -> sources.Local:
+def _local_index(name: str, index: str) -> sources.Local:
     try:
-        return sources.look(Path(index))
+        return sources.stat_file(Path(index))
     except FileNotFoundError:
         raise InputError(
-            f"corpus.sources.{name}.index={index}: there is no such file; it can be left out"
+            f"corpus.sources.{name}.index={index}: no such file; correct the path, or leave the key out"
         ) from None
     except OSError as error:
         raise InputError(
-            f"corpus.sources.{name}.index={index}: {error.strerror}; mend that, or leave it out"
+            f"corpus.sources.{name}.index={index}: {error.strerror}; fix that, or leave the key out"
         ) from None
 
 
@@ -189,18 +194,18 @@ def _make(
     remote = sources.remote(source)
     if remote:
         sums = sums or _published(remote.urls[0], remote, downloads)
-        paths = [fetch(remote.urls, place(remote.urls[0], downloads), sums)]
-    elif wrong := checksums.mismatch(paths[0], sums):
-        raise InputError(f"{paths[0]}: {wrong}; get it again, or correct the recipe")
+        paths = [fetch(remote.urls, download_path(remote.urls[0], downloads), sums)]
+    elif mismatch := checksums.mismatch(paths[0], sums):
+        raise InputError(f"{paths[0]}: {mismatch}; get a fresh copy, or correct the recipe")
     index = _index(source, remote, downloads)
     rows: list[tuple[Range, RangeFacts]] = []
     for path in paths:
         rows += _cut(source, path, index, folder, int(recipe.corpus.unit_mb * 1e6), len(rows))
-    named: list[Piece] = [
+    numbered: list[Piece] = [
         {"name": f"{name}-{number:05d}", "source": name, "kind": source.kind, **piece, **facts}
         for number, (piece, facts) in enumerate(rows)
     ]
-    return {"pieces": named, "checked": {key: value.digest for key, value in sums.items()}}
+    return {"pieces": numbered, "checked": {key: value.digest for key, value in sums.items()}}
 
 
 def _pinned(name: str, source: Source) -> dict[str, Sum]:
@@ -210,39 +215,39 @@ def _pinned(name: str, source: Source) -> dict[str, Sum]:
 
 
 def _published(url: str, remote: sources.Remote, downloads: Path) -> dict[str, Sum]:
-    """The checksum that stands beside a named dump; none where there is none."""
+    """The checksum published beside a named dump, if there is one."""
     if not remote.sums:
         return {}
     name = url.rsplit("/", 1)[1]
     try:
-        listed = fetch(remote.sums, place(remote.sums[0], downloads))
-    except NotThere as error:
-        log.warning(f"{name}: its checksum is not published ({error})")
+        listing = fetch(remote.sums, download_path(remote.sums[0], downloads))
+    except NotFound as error:
+        log.warning(f"{name}: not verified, its checksum is not published ({error})")
         return {}
-    digest = checksums.published(listed, name)
+    digest = checksums.listed_sha1(listing, name)
     if digest is None:
-        listed.unlink()  # of a dump that was still being written
-        log.warning(f"{name}: no checksum in {remote.sums[0]}")
+        listing.unlink()  # written before the dump was complete
+        log.warning(f"{name}: not verified, {remote.sums[0]} has no checksum for it")
         return {}
     return {"sha1": Sum(digest, remote.sums[0])}
 
 
 def _index(source: Source, remote: sources.Remote | None, downloads: Path) -> Path | None:
-    """The index of a dump, fetched if need be; None where none is named or published."""
+    """The index of a dump, fetched if necessary; None if the recipe names none and none is published."""
     if source.kind != "wikipedia":
         return None
     if source.index and not is_url(source.index):
         return Path(source.index)
     if source.index:
-        return fetch([source.index], place(source.index, downloads))
+        return fetch([source.index], download_path(source.index, downloads))
     if not remote or not remote.index:
         return None
     url = remote.index[0]
     sums = _published(url, remote, downloads)
     try:
-        return fetch(remote.index, place(url, downloads), sums)
-    except NotThere as error:
-        log.warning(f"{source.location}: cut without an index ({error})")
+        return fetch(remote.index, download_path(url, downloads), sums)
+    except NotFound as error:
+        log.warning(f"{source.location}: no index, scanning the dump for its streams ({error})")
         return None
 
 
@@ -254,7 +259,7 @@ def _cut(
     unit_bytes: int,
     first: int,
 ) -> list[tuple[Range, RangeFacts]]:
-    """The pieces of one file, and what their reader must know."""
+    """The pieces of one file, each with the facts its reader needs."""
     if source.kind == "wikipedia":
         header_end, ranges = wikipedia.stream_ranges(path, unit_bytes, index)
         facts: RangeFacts = {"header_end": header_end, "title": source.title}

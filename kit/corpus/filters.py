@@ -1,4 +1,4 @@
-"""Filters of documents: each a named step of the recipe, in this order, on the normalised text.
+"""Document filters, applied to the normalised text in a fixed order; each is a key of the recipe.
 
 refused_by(["一行目。", "二行目。"], filters)  # None, or the name of the first filter that refuses it
 """
@@ -23,7 +23,7 @@ _VISIBLE = re.compile(r"\S+")
 
 
 def refused_by(lines: Sequence[str], filters: Filters) -> str | None:
-    """The first filter that leaves out a document of these lines, which are not empty; None keeps it."""
+    """Name the first filter that drops a document of these non-empty lines; None keeps it."""
     for name, refuses in _CHECKS.items():
         if getattr(filters, name) is not None and refuses(lines, getattr(filters, name)):
             return name
@@ -31,14 +31,14 @@ def refused_by(lines: Sequence[str], filters: Filters) -> str | None:
 
 
 def share(pattern: re.Pattern[str], lines: Sequence[str]) -> float:
-    """The characters that match, of those that are no white space: 0 to 1; 0 where there are none."""
+    """The share of matching characters among those that are not white space, 0 to 1; 0 for none."""
     text = "".join(lines)
     visible = _characters(_VISIBLE, text)
     return _characters(pattern, text) / visible if visible else 0.0
 
 
-def repeated(lines: Sequence[str]) -> float:
-    """The share of lines that stood in the document before: 0 to 1."""
+def repeated_share(lines: Sequence[str]) -> float:
+    """The share of lines that repeat an earlier line of the document, 0 to 1."""
     return 1 - len(set(lines)) / len(lines)
 
 
@@ -55,5 +55,5 @@ _CHECKS: dict[str, Callable[[Sequence[str], Any], bool]] = {
     "length": _length,
     "japanese": lambda lines, rule: share(_JAPANESE, lines) < rule.min_share,
     "symbols": lambda lines, rule: 1 - share(_WORD, lines) > rule.max_share,
-    "repeated_lines": lambda lines, rule: repeated(lines) > rule.max_share,
+    "repeated_lines": lambda lines, rule: repeated_share(lines) > rule.max_share,
 }

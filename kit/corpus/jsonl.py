@@ -1,4 +1,4 @@
-"""JSON lines: one object a line, whose `text_key` holds the text of a document."""
+"""JSON lines: one object per line, with the text of a document under `text_key`."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ if TYPE_CHECKING:
     from kit.corpus.bad_input import BadInput
     from kit.store.records import Piece
 
-RECORD_BYTES = 1 << 24  # of an object: a whole novel in \u escapes, and a limit on a task's memory
+RECORD_BYTES = 1 << 24  # of one object: fits a novel in \u escapes, and bounds a task's memory
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def documents(piece: Piece, faults: BadInput, limit: int = RECORD_BYTES) -> Iterator[list[str]]:
-    """The documents of a piece, each as its lines that are not empty; a blank line is none.
+def documents(piece: Piece, bad_input: BadInput, limit: int = RECORD_BYTES) -> Iterator[list[str]]:
+    """Yield the documents of a piece as lists of non-empty lines; blank lines of the file are ignored.
 
-    Raises InputError for what is no text. Faults are those of lines (`not_utf8`, `nul`,
-    `line_too_long`) and `not_json`, `not_an_object`, `no_text`, `text_is_no_string`, `surrogate` and
-    `document_too_long`; but for a line that is too long within the text, the document is passed over.
+    Raises InputError for a file that is not text. The kinds of bad input are those of lines
+    (`not_utf8`, `nul`, `line_too_long`) and `not_json`, `not_an_object`, `no_text`,
+    `text_is_no_string`, `surrogate` and `document_too_long`. Each skips the document, except a line of
+    the text that is too long: it alone is skipped.
     """
     source = Lines(piece, limit)
     for raw in source:
@@ -32,62 +33,70 @@ def documents(piece: Piece, faults: BadInput, limit: int = RECORD_BYTES) -> Iter
             return
         if raw is not None and (not raw or raw.isspace()):
             continue
-        record = source.text(raw, faults)
-        text = None if record is None else _text(record, piece["text_key"], source.place, faults)
-        lines = [] if text is None else _lines(text, source.place, faults)
+        record = source.text(raw, bad_input)
+        text = None if record is None else _text(record, piece["text_key"], source.place, bad_input)
+        lines = [] if text is None else _lines(text, source.place, bad_input)
         if lines:
             yield lines
 
 
-def _text(record: str, key: str, place: str, faults: BadInput) -> str | None:
+def _text(record: str, key: str, place: str, bad_input: BadInput) -> str | None:
     try:
         value = json.loads(record)
     except (ValueError, RecursionError) as error:
-        faults.report("not_json", f"{place}: is not JSON ({error}); write an object a line")
+        bad_input.report(
+            "not_json", f"{place}: not valid JSON ({error}); write one object per line"
+        )
         return None
     if not isinstance(value, dict):
-        faults.report("not_an_object", f"{place}: is no JSON object; write an object a line")
+        bad_input.report("not_an_object", f"{place}: not a JSON object; write one object per line")
         return None
     if key not in value:
         keys = ", ".join(map(repr, list(value)[:5]))
-        faults.report(
-            "no_text", f"{place}: has no key {key!r}, but {keys or 'none':.200}; see text_key"
+        bad_input.report(
+            "no_text",
+            f"{place}: no key {key!r} (keys: {keys or 'none':.200}); set text_key to the key of the text",
         )
         return None
     text = value[key]
     if not isinstance(text, str):
-        faults.report("text_is_no_string", f"{place}: {key!r} holds no string; see text_key")
+        bad_input.report(
+            "text_is_no_string",
+            f"{place}: {key!r} is not a string; set text_key to the key of the text",
+        )
         return None
-    return _checked(text, key, place, faults)
+    return _checked(text, key, place, bad_input)
 
 
-def _checked(text: str, key: str, place: str, faults: BadInput) -> str | None:
-    """The text, if no escape made what is no character of it."""
+def _checked(text: str, key: str, place: str, bad_input: BadInput) -> str | None:
+    """The text, unless its escapes produced NUL or half a surrogate pair, or it has too many lines."""
     if "\0" in text:
-        faults.report("nul", f"{place}: {key!r} holds NUL; is this a text? Take it out")
+        bad_input.report("nul", f"{place}: {key!r} contains NUL; is this text? Remove the NUL")
     elif _SURROGATE.search(text):
-        faults.report(
-            "surrogate", f"{place}: {key!r} holds half a \\u pair; write the text as UTF-8"
+        bad_input.report(
+            "surrogate",
+            f"{place}: {key!r} contains half a \\u surrogate pair; write the text as UTF-8",
         )
     elif text.count("\n") >= DOCUMENT_LINES:
-        faults.report(
-            "document_too_long", f"{place}: {key!r} has over {DOCUMENT_LINES} lines; write several"
+        bad_input.report(
+            "document_too_long",
+            f"{place}: {key!r} has more than {DOCUMENT_LINES} lines; split it into several documents",
         )
     else:
         return text
     return None
 
 
-def _lines(text: str, place: str, faults: BadInput) -> list[str]:
+def _lines(text: str, place: str, bad_input: BadInput) -> list[str]:
     lines = [line.removesuffix("\r") for line in text.split("\n")]
     lines = [line for line in lines if line.strip()]
     if len(text) * 4 <= LINE_BYTES:
         return lines
     short = [line for line in lines if len(line.encode()) <= LINE_BYTES]
     if len(short) < len(lines):
-        faults.report(
+        bad_input.report(
             "line_too_long",
-            f"{place}: a line of the text has over {LINE_BYTES} bytes; break the line",
+            f"{place}: a line of the text has more than {LINE_BYTES} bytes; break the line",
             len(lines) - len(short),
         )
     return short

@@ -1,4 +1,7 @@
-"""Pieces of raw text into shards, the held-out documents apart, with a manifest that counts each step."""
+"""The preprocess stage: pieces of raw text into shards of training and held-out documents.
+
+The manifest of a shard counts every step.
+"""
 
 from __future__ import annotations
 
@@ -28,10 +31,9 @@ if TYPE_CHECKING:
 
 
 def units(_: Run, recipe: Recipe, workers: int = 1) -> list[Unit]:
-    """One unit for each piece of the raw text; `workers` processes segment its words.
+    """One unit per piece of the raw text; `workers` processes segment its words.
 
-    Raises StageError before the download is complete, and the passes for duplicates where they are
-    asked for.
+    Raises StageError until the download is complete and, if duplicates are filtered, their two passes.
     """
     return [
         Unit(
@@ -45,16 +47,16 @@ def units(_: Run, recipe: Recipe, workers: int = 1) -> list[Unit]:
 
 
 def work(run: Run, task: int, tasks: int) -> None:
-    """What a submitted task runs; the run directory is all it reads. The last one writes the report."""
+    """Run a submitted task; it reads nothing but the run directory. The last task writes the report."""
     recipe = read_resolved(run.recipe, Recipe)
-    found = units(run, recipe, read_resolved(run.cluster, Cluster).arrays.cpus)
-    make_units("preprocess", found, task, tasks)
-    if all(unit.state() == "done" for unit in found):
+    all_units = units(run, recipe, read_resolved(run.cluster, Cluster).arrays.cpus)
+    make_units("preprocess", all_units, task, tasks)
+    if all(unit.state() == "done" for unit in all_units):
         report.make(recipe)
 
 
 def is_held_out(key: int, share: float) -> bool:
-    """Whether a document is kept from training: a function of its text, whose hash the key is."""
+    """Whether a document is held out of training; depends on its text alone, through its hash `key`."""
     return key < share * 2**64
 
 
@@ -62,8 +64,8 @@ def _make(
     recipe: Recipe, number: int, shard: shards.Shard, workers: int, folder: Path
 ) -> Mapping[str, Any]:
     corpus = recipe.corpus
-    faults = BadInput(corpus.on_bad_input)
-    steps = Steps(corpus, _again(recipe, number))
+    bad_input = BadInput(corpus.on_bad_input)
+    steps = Steps(corpus, _duplicates(recipe, number))
     counts: dict[str, Counter[str]] = {part: Counter() for part in shards.PARTS}
     examples = report.Examples()
     train, held_out = (shards.part_file(folder, part) for part in shards.PARTS)
@@ -72,45 +74,45 @@ def _make(
         shards.writer(train) as add_train,
         shards.writer(held_out) as add_held_out,
     ):
-        raw = documents.read(shard.piece, faults, corpus.mode)
+        raw = documents.read(shard.piece, bad_input, corpus.mode)
         for document, text in segmented(raw, steps, words):
-            examples.see(document.key, document.raw, text, document.left_out)
+            examples.offer(document.key, document.raw, text, document.left_out)
             if document.left_out is not None:
-                steps.dropped(document)
+                steps.count_left_out(document)
                 continue
-            held = is_held_out(document.key, corpus.held_out)
-            (add_held_out if held else add_train)(text)
-            _count(counts[shards.HELD_OUT if held else shards.TRAIN], document, text)
-        kept_whole = dict(sorted(words.kept_whole.items()))
-    write_json(folder / report.EXAMPLES, examples.chosen())
+            hold_out = is_held_out(document.key, corpus.held_out)
+            (add_held_out if hold_out else add_train)(text)
+            _count(counts[shards.HELD_OUT if hold_out else shards.TRAIN], document, text)
+        unsegmented = dict(sorted(words.unsegmented.items()))
+    write_json(folder / report.EXAMPLES, examples.sample())
     return {
         "counts": {part: dict(sorted(count.items())) for part, count in counts.items()},
         "steps": {name: dict(sorted(step.items())) for name, step in sorted(steps.counts.items())},
         "lines_dropped": dict(sorted(steps.lines_dropped.items())),
         "marks_replaced": steps.marks_replaced,
-        "faults": dict(sorted(faults.counts.items())),
-        "fault_places": dict(sorted(faults.places.items())),
-        "kept_whole": kept_whole,
+        "faults": dict(sorted(bad_input.counts.items())),
+        "fault_places": dict(sorted(bad_input.places.items())),
+        "kept_whole": unsegmented,
         "bytes_in": shard.piece["end"] - shard.piece["start"],
         "tools": _tools(corpus, shard.piece["kind"]),
     }
 
 
 def _tools(corpus: Corpus, kind: str) -> dict[str, str]:
-    """The programs and packages that made the text what it is."""
+    """The programs and packages that decide the text, with their versions."""
     packages = ["neologdn", *(["wikiextractor"] if kind == "wikipedia" else [])]
     return {"segmenter": f"{corpus.segmenter} {corpus.segmenter_version}"} | {
         package: importlib.metadata.version(package) for package in packages
     }
 
 
-def _again(recipe: Recipe, number: int) -> Iterable[int]:
-    """The documents of a unit that stood in the corpus before, where those are to be left out."""
+def _duplicates(recipe: Recipe, number: int) -> Iterable[int]:
+    """The documents of a unit that occur earlier in the corpus; none unless duplicates are filtered."""
     if not recipe.corpus.filters.duplicates:
         return ()
     names = [piece["name"] for piece in shards.pieces(recipe)]
-    found: np.ndarray[Any, Any] = duplicates.of_unit(duplicates.lists(recipe, names), number)
-    return map(int, found)
+    numbers: np.ndarray[Any, Any] = duplicates.of_unit(duplicates.lists(recipe, names), number)
+    return map(int, numbers)
 
 
 def _count(count: Counter[str], document: Document, text: str) -> None:
@@ -121,4 +123,4 @@ def _count(count: Counter[str], document: Document, text: str) -> None:
     count["sentences"] += sentences
     count["words"] += text.count(" ") + sentences
     count["characters"] += len(joined) - len(document.lines) + 1
-    count["bytes"] += len(joined.encode()) + 1  # the end of a line is of the text
+    count["bytes"] += len(joined.encode()) + 1  # the last line feed is part of the text

@@ -1,5 +1,5 @@
-"""The report on a corpus: what each step kept and dropped, as a table and a plot, and ten documents
-before and after. It is made from the manifests of all shards when the last of them is done.
+"""The report on a corpus: a table and a plot of the text kept and dropped by each step, and ten
+documents before and after. It is made from the manifests of all shards once the last is done.
 """
 
 from __future__ import annotations
@@ -7,7 +7,7 @@ from __future__ import annotations
 import bisect
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from kit.data import shards
 from kit.store import manifest
@@ -21,76 +21,98 @@ if TYPE_CHECKING:
 
 EXAMPLES = "examples.json"
 TABLE, PLOT = "report.md", "report.png"
-VERSION = 1  # raise when the same shards come to give another report
+VERSION = 1  # raise when the same shards give another report
 _EXAMPLES = 10
-_SHOWN = 400  # characters of an example, before and after
-_SALT = (
-    0x9E3779B97F4A7C15  # so that the examples are not the held-out documents, whose keys are small
-)
+_EXAMPLE_CHARACTERS = 400  # before and after
+# Without it the examples would be held-out documents, which have the smallest keys.
+_SALT = 0x9E3779B97F4A7C15
+
+
+class Example(TypedDict):
+    """A document in `examples.json` of a shard."""
+
+    rank: str  # the salted key, 16 hexadecimal digits
+    before: str
+    after: str  # segmented
+    left_out: str | None  # the name of the step
+
+
+class Total(TypedDict):
+    """The counts of all shards; the last three by reason or kind."""
+
+    steps: dict[str, dict[str, int]]
+    lines_dropped: dict[str, int]
+    faults: dict[str, int]
+    kept_whole: dict[str, int]
 
 
 class Examples:
-    """The ten documents of a unit with the smallest salted key: as good as drawn at random."""
+    """The ten documents of a unit with the smallest salted keys, in effect drawn at random."""
 
     def __init__(self) -> None:
-        self._found: list[tuple[int, dict[str, Any]]] = []
+        self._ranked: list[tuple[int, Example]] = []
 
-    def see(self, key: int, raw: Sequence[str], text: str, left_out: str | None) -> None:
-        """Look at a document: its key (64 bits), lines, segmented sentences, why it was left out."""
+    def offer(self, key: int, raw: Sequence[str], text: str, left_out: str | None) -> None:
+        """Take a document if its key (64 bits) is small enough.
+
+        `raw` are its lines, `text` its segmented sentences, `left_out` the step that dropped it.
+        """
         rank = key ^ _SALT
-        if len(self._found) == _EXAMPLES and rank >= self._found[-1][0]:
+        if len(self._ranked) == _EXAMPLES and rank >= self._ranked[-1][0]:
             return
-        example = {
+        example: Example = {
             "rank": f"{rank:016x}",
             "before": _head(raw),
-            "after": text[:_SHOWN].replace("```", "'''"),
+            "after": text[:_EXAMPLE_CHARACTERS].replace("```", "'''"),
             "left_out": left_out,
         }
-        bisect.insort(self._found, (rank, example), key=lambda entry: entry[0])
-        del self._found[_EXAMPLES:]
+        bisect.insort(self._ranked, (rank, example), key=lambda entry: entry[0])
+        del self._ranked[_EXAMPLES:]
 
-    def chosen(self) -> list[dict[str, Any]]:
-        """The examples, as they go into the shard's folder."""
-        return [example for _, example in self._found]
+    def sample(self) -> list[Example]:
+        """The examples, smallest rank first."""
+        return [example for _, example in self._ranked]
 
 
 def make(recipe: Recipe) -> Path:
-    """Write the report, if it is not there as of these shards; returns its folder.
+    """Write the report, unless it is up to date with the shards; returns its folder.
 
-    Raises StageError where a shard is missing.
+    Raises StageError if a shard is missing.
     """
     folder = Workspace(Path(recipe.workspace)).corpus_report
-    made = shards.complete(recipe)
-    causes = manifest.causes("corpus-report", VERSION, {}, {s.name: s.causes for s in made})
+    complete = shards.complete(recipe)
+    causes = manifest.causes("corpus-report", VERSION, {}, {s.name: s.causes for s in complete})
     if manifest.state(folder, causes) == "done":
         return folder
-    found = [manifest.read(shard.folder, "jobs.preprocess") for shard in made]
-    totals = total(found)
+    totals = total([manifest.read(shard.folder, "jobs.preprocess") for shard in complete])
     manifest.clear(folder)
-    write_text(folder / TABLE, _table(totals) + _examples(made))
+    write_text(folder / TABLE, _table(totals) + _examples(complete))
     _plot(totals, folder / PLOT)
     manifest.commit(folder, causes, totals=totals)
     return folder
 
 
-def total(manifests: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The counts of all shards, summed."""
+def total(manifests: Sequence[Mapping[str, Any]]) -> Total:
+    """Sum the counts of all shards."""
     steps: dict[str, Counter[str]] = {}
-    sums = {key: Counter[str]() for key in ("lines_dropped", "faults", "kept_whole")}
-    for found in manifests:
-        parts = {f"written: {part}": counts for part, counts in found["counts"].items()}
-        for name, step in (found["steps"] | parts).items():
+    lines_dropped, faults, unsegmented = Counter[str](), Counter[str](), Counter[str]()
+    for shard in manifests:
+        parts = {f"written: {part}": counts for part, counts in shard["counts"].items()}
+        for name, step in (shard["steps"] | parts).items():
             steps.setdefault(name, Counter()).update(step)
-        for key, counter in sums.items():
-            counter.update(found[key])
+        lines_dropped.update(shard["lines_dropped"])
+        faults.update(shard["faults"])
+        unsegmented.update(shard["kept_whole"])
     return {
         "steps": {name: dict(step) for name, step in sorted(steps.items(), key=_order)},
-        **{key: dict(sorted(counter.items())) for key, counter in sums.items()},
+        "lines_dropped": dict(sorted(lines_dropped.items())),
+        "faults": dict(sorted(faults.items())),
+        "kept_whole": dict(sorted(unsegmented.items())),
     }
 
 
 def _order(entry: tuple[str, Any]) -> int:
-    """Where a step stands in table and plot."""
+    """The position of a step in table and plot."""
     order = ("read", "left out: empty", "normalised", "left out", "written")
     return next(
         i for prefix in sorted(order, key=len, reverse=True) if entry[0].startswith(prefix)
@@ -98,27 +120,29 @@ def _order(entry: tuple[str, Any]) -> int:
     )  # fmt: skip
 
 
-def _table(totals: Mapping[str, Any]) -> str:
+def _table(totals: Total) -> str:
     lines = ["# The corpus, step by step", "", "| step | documents | lines | characters |"]
     lines.append("| --- | ---: | ---: | ---: |")
     for name, step in totals["steps"].items():
         figures = (f"{step.get(key, 0):,}" for key in ("documents", "lines", "characters"))
         lines.append(f"| {name} | {' | '.join(figures)} |")
-    titles = {
-        "lines_dropped": "Lines dropped, by reason",
-        "faults": "Bad input passed over, by kind",
-        "kept_whole": "Pieces of text that the segmenter was spared, by reason",
+    sums = {
+        "Lines dropped, by reason": totals["lines_dropped"],
+        "Bad input skipped, by kind": totals["faults"],
+        "Text left unsegmented, by reason": totals["kept_whole"],
     }
-    for key, title in titles.items():
-        counted = {reason: count for reason, count in totals[key].items() if count}
+    for title, counts in sums.items():
+        counted = {reason: count for reason, count in counts.items() if count}
         lines += ["", f"{title}: {', '.join(f'{r} {n:,}' for r, n in counted.items()) or 'none'}."]
     return "\n".join(lines) + "\n"
 
 
-def _examples(made: Sequence[shards.Shard]) -> str:
-    found = [example for shard in made for example in read_json(shard.folder / EXAMPLES)]
+def _examples(complete: Sequence[shards.Shard]) -> str:
+    examples: list[Example] = [
+        example for shard in complete for example in read_json(shard.folder / EXAMPLES)
+    ]
     lines = ["", "## Ten documents before and after", ""]
-    for example in sorted(found, key=lambda example: example["rank"])[:_EXAMPLES]:
+    for example in sorted(examples, key=lambda example: example["rank"])[:_EXAMPLES]:
         after = f"left out: {example['left_out']}" if example["left_out"] else example["after"]
         lines += ["```", example["before"], "```", "", "```", after, "```", "", "---", ""]
     return "\n".join(lines)
@@ -126,12 +150,12 @@ def _examples(made: Sequence[shards.Shard]) -> str:
 
 def _head(lines: Sequence[str]) -> str:
     """The first characters of a text."""
-    text = "\n".join(lines[:_SHOWN])[:_SHOWN]
+    text = "\n".join(lines[:_EXAMPLE_CHARACTERS])[:_EXAMPLE_CHARACTERS]
     return text.replace("```", "'''")
 
 
-def _plot(totals: Mapping[str, Any], path: Path) -> None:
-    """A bar for each step, in characters."""
+def _plot(totals: Total, path: Path) -> None:
+    """Draw a bar for each step, in characters."""
     from matplotlib.figure import Figure
 
     names = list(totals["steps"])

@@ -1,11 +1,11 @@
-"""Word segmentation by MeCab with JumanDIC, or by Juman++ where the recipe was resolved to it.
+"""Word segmentation by MeCab with JumanDIC, or by Juman++ if the recipe was resolved to it.
 
     name, version = segment.resolve("auto")
     with segment.open(name, version, workers=4) as segmenter:
         for sentences in segmenter.stream(batches): ...
 
-A segmenter never changes the text: its words, joined, are what it was given. What it would change,
-or cannot be given, is kept whole as one word, and counted by reason.
+A segmenter never changes the text: its words, joined, are the input. Text that it would change or cannot
+handle stays unsegmented, as one word, and is counted by reason.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Iterable, Iterator, Sequence
 
-_VERSION_PATIENCE = 60.0  # seconds: jumanpp loads its model for this, from a cold file system
+_VERSION_TIMEOUT = 60.0  # seconds: `jumanpp --version` loads the model, from a cold file system
 
 
 class Segmenter(Protocol):
-    """What cuts text without spaces into words."""
+    """Cuts text without spaces into words."""
 
-    kept_whole: Counter[str]  # pieces of text that are one word, by reason
+    unsegmented: Counter[str]  # chunks left as one word, by reason
 
     def stream(self, batches: Iterable[Sequence[str]]) -> Iterator[list[str]]:
-        """For each batch of chunks the list of their words, joined by single spaces, in order.
+        """Yield for each batch, in order, the words of its chunks, joined by single spaces.
 
-        A chunk is not empty and has no plain space or line feed; without the spaces its words are
-        the chunk. Some batches are read ahead. One stream at a time. Raises ClusterError.
+        A chunk is not empty and has no plain space or line feed; its words without the spaces are the
+        chunk. Reads some batches ahead. Only one stream at a time. Raises ClusterError.
         """
 
     def close(self) -> None:
@@ -49,15 +49,15 @@ class Segmenter(Protocol):
 
 
 def resolve(name: str) -> tuple[str, str]:
-    """The segmenter that `name` (auto, mecab or jumanpp) means on this machine, and its version.
+    """Resolve `name` (auto, mecab or jumanpp) to a segmenter of this machine and its version.
 
-    Raises ConfigError where jumanpp is asked for by name and not on the PATH, ClusterError where
-    it does not tell its version.
+    Raises ConfigError if jumanpp is requested and not on the PATH, ClusterError if it does not print
+    its version.
     """
     jumanpp = shutil.which("jumanpp")
     if name == "jumanpp" and jumanpp is None:
         raise ConfigError(
-            "corpus.segmenter=jumanpp: no jumanpp on the PATH; install it, or use mecab"
+            "corpus.segmenter=jumanpp: jumanpp is not on the PATH; install it, or use mecab"
         )
     if jumanpp is not None and name in ("auto", "jumanpp"):
         return "jumanpp", _jumanpp_version(jumanpp)
@@ -70,17 +70,17 @@ def resolve(name: str) -> tuple[str, str]:
 def open(  # noqa: A001  segment.open, as in gzip.open
     name: str, version: str | None, workers: int, cache: Path | None = None
 ) -> Segmenter:
-    """The segmenter of a resolved recipe; Juman++ has `workers` processes.
+    """Open the segmenter of a resolved recipe; Juman++ gets `workers` processes.
 
-    `cache` is a folder for the mended dictionary of MeCab (144 MB), by default one of this machine.
-    Raises ClusterError on a machine that has another segmenter or version, or a broken one.
+    `cache` is a folder for the repaired dictionary of MeCab (144 MB), by default on the local disk.
+    Raises ClusterError if this machine has another segmenter or version, or a broken one.
     """
     absent = name == "jumanpp" and shutil.which(name) is None
     here = ("no", "jumanpp on the PATH") if absent else resolve(name)
     if absent or (version is not None and here != (name, version)):
         raise ClusterError(
-            f"{platform.node()} has {' '.join(here)}, the recipe was resolved to {name} {version}; "
-            "install the same on every node"
+            f"{platform.node()} has {' '.join(here)}, but the recipe was resolved to {name} {version}; "
+            "install the same version on every node"
         )
     if here[0] == "jumanpp":
         from kit.corpus.segmenters.jumanpp import Jumanpp
@@ -92,30 +92,30 @@ def open(  # noqa: A001  segment.open, as in gzip.open
 
 
 def _jumanpp_version(program: str) -> str:
-    """The first line of `jumanpp --version`, which ends with code 1."""
+    """The first line of `jumanpp --version`, which exits with code 1."""
     try:
-        shown = subprocess.run(
+        process = subprocess.run(
             [program, "--version"],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             check=False,
-            timeout=_VERSION_PATIENCE,
+            timeout=_VERSION_TIMEOUT,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ClusterError(
-            f"{program} --version: {error}; mend it, or use corpus.segmenter=mecab"
+            f"{program} --version: {error}; fix it, or use corpus.segmenter=mecab"
         ) from error
-    lines = (shown.stdout or shown.stderr).decode(errors="replace").split("\n")
+    lines = (process.stdout or process.stderr).decode(errors="replace").split("\n")
     if not lines[0].strip():
         raise ClusterError(
-            f"{program} --version: no answer (code {shown.returncode}); "
-            "mend it, or use corpus.segmenter=mecab"
+            f"{program} --version: no output (exit code {process.returncode}); "
+            "fix it, or use corpus.segmenter=mecab"
         )
     return lines[0].strip()
 
 
 def _cache() -> Path:
-    """A folder of this user's on a local disk: MeCab maps the dictionary into memory from there."""
+    """This user's folder on the local disk, from which MeCab maps the dictionary into memory."""
     folder = Path(tempfile.gettempdir()) / f"ekiden-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.stat().st_uid != os.getuid():

@@ -14,35 +14,35 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _MARKS = "。．？！♪…?!"
-_ROUND, _CORNER = ("（(", "）)"), ("「“", "」”")  # what opens, what closes
+_ROUND, _CORNER = ("（(", "）)"), ("「“", "」”")  # opening, closing
 _PIECE = re.compile(f"[^{_MARKS}]+[{_MARKS}]*|[{_MARKS}]+")
 _BRACKETS = re.compile(f"[{''.join(_ROUND + _CORNER)}]")
-_FEW = 5000  # characters; line by line is quicker on less
+_SHORT_TEXT = 5000  # characters; line by line is quicker below this
 _MARK = 1  # the kind of a closing mark; greater ones are brackets
 
 
 def split(line: str) -> list[str]:
-    """The sentences of a line; joined, they are the line.
+    """Split a line into sentences; joined, they are the line.
 
-    A sentence ends behind a run of closing marks. Pieces are merged while round brackets, or corner
-    brackets and quotation marks together, stand open; one unbalanced bracket merges the rest.
+    A sentence ends after a run of closing marks. Pieces are merged while round brackets are open, or
+    corner brackets and quotation marks counted together; one unbalanced bracket merges the rest.
     """
     pieces = _PIECE.findall(line)
     if len(pieces) < 2 or not _BRACKETS.search(line):
         return pieces
-    sentences, held, open_round, open_corner = [], [], 0, 0
+    sentences, sentence, open_round, open_corner = [], [], 0, 0
     for piece in pieces:
-        held.append(piece)
+        sentence.append(piece)
         open_round += _opened(piece, *_ROUND)
         open_corner += _opened(piece, *_CORNER)
         if open_round == open_corner == 0:
-            sentences.append("".join(held))
-            held.clear()
-    return [*sentences, "".join(held)] if held else sentences
+            sentences.append("".join(sentence))
+            sentence.clear()
+    return [*sentences, "".join(sentence)] if sentence else sentences
 
 
 def split_lines(lines: Sequence[str]) -> list[list[str]]:
-    """The sentences of each line, as `split` gives them; quicker, for many lines at once."""
+    """Split each line as `split` does; quicker for many lines at once."""
     if any("\n" in line for line in lines):
         return [split(line) for line in lines]
     text, counts = cut_lines(lines)
@@ -54,11 +54,11 @@ def split_lines(lines: Sequence[str]) -> list[list[str]]:
 
 
 def cut_lines(lines: Sequence[str]) -> tuple[str, list[int]]:
-    """The sentences of lines without line feeds, one line feed behind each but the last; how many a
-    line has. An empty line has one, which is empty.
+    """Split lines that have no line feeds; returns all sentences joined by line feeds, and the number
+    of each line. An empty line counts as one empty sentence.
     """
     text = "\n".join(lines)
-    if len(text) < _FEW:
+    if len(text) < _SHORT_TEXT:
         pieces = [split(line) or [""] for line in lines]
         return "\n".join(itertools.chain.from_iterable(pieces)), list(map(len, pieces))
     import numpy as np
@@ -72,7 +72,7 @@ def cut_lines(lines: Sequence[str]) -> tuple[str, list[int]]:
 
 
 def _cuts(kinds: NDArray[np.uint8], ends: NDArray[np.intp]) -> NDArray[np.intp]:
-    """The places of the characters that begin a sentence within a line."""
+    """The positions of the characters that begin a sentence within a line."""
     import numpy as np
 
     marks = np.flatnonzero(kinds == _MARK)
@@ -81,8 +81,8 @@ def _cuts(kinds: NDArray[np.uint8], ends: NDArray[np.intp]) -> NDArray[np.intp]:
     inner = cuts != ends[owners]
     cuts, owners = cuts[inner], owners[inner]
     brackets = np.flatnonzero(kinds > _MARK)
-    # How many stand open before each bracket, and behind the last; of both sorts in one number, the
-    # corner ones in its lower half. A cut counts where as many are open as before its line.
+    # The number of open brackets before each bracket, and after the last: both sorts in one number,
+    # the corner ones in its lower half. A cut is valid if as many are open as before its line.
     sorts = np.array([0, 0, 1 << 32, -(1 << 32), 1, -1], np.int64)
     opened = np.concatenate([[0], np.cumsum(sorts[kinds[brackets]])])
     starts = np.concatenate([[0], ends[:-1]])[owners]
@@ -94,7 +94,7 @@ def _cuts(kinds: NDArray[np.uint8], ends: NDArray[np.intp]) -> NDArray[np.intp]:
 
 @functools.cache
 def _kinds() -> NDArray[np.uint8]:
-    """What each code point is to the splitting; 0: nothing."""
+    """The kind of each code point: closing mark, bracket, or 0 for neither."""
     import numpy as np
 
     kinds = np.zeros(0x110000, np.uint8)

@@ -4,8 +4,8 @@
     for document, text in segmented(documents, steps, words):
         ...
 
-A unit is read in batches of some thousand lines. While the segmenter works on one, the next are made
-ready; what comes out does not depend on where batches end.
+A unit is read in batches of some thousand lines. While the segmenter works on one, the next are
+prepared; the result does not depend on the boundaries of batches.
 """
 
 from __future__ import annotations
@@ -31,66 +31,68 @@ _BATCH = 1 << 18  # characters: large enough for fast paths, small beside a segm
 
 @dataclass
 class Document:
-    """A document on its way: what it was, what became of it, and why it was left out, if it was."""
+    """A document on its way through the steps."""
 
     raw: list[str]
     key: int  # a hash of the lines, 64 bits
     lines: list[str] = field(default_factory=list)  # normalised, none of them empty
-    left_out: str | None = None
+    left_out: str | None = None  # the step that dropped it
 
 
 class Steps:
-    """The steps that change or leave out lines and documents, and what each kept and dropped."""
+    """The steps that change or drop lines and documents, with the counts of each."""
 
-    def __init__(self, corpus: Corpus, again: Iterable[int] = ()) -> None:
+    def __init__(self, corpus: Corpus, duplicates: Iterable[int] = ()) -> None:
         self.counts: dict[str, Counter[str]] = {}
         self.lines_dropped: Counter[str] = Counter()
         self.marks_replaced = 0
         self.corpus = corpus
-        self._again = iter(again)  # documents that stood in the corpus before, in order
-        self._next_again = next(self._again, None)
+        self._duplicates = iter(
+            duplicates
+        )  # the numbers of documents that occur earlier, ascending
+        self._next_duplicate = next(self._duplicates, None)
         self._number = 0
         self._normaliser = Normaliser(corpus.mode, corpus.normalise)
 
     def prepare(self, raw: Sequence[list[str]]) -> list[Document]:
         """Normalise and filter documents, in the order of the unit."""
         texts = self._normalised([line for lines in raw for line in lines])
-        made = []
-        at = 0
+        documents = []
+        first = 0
         for lines in raw:
             document = Document(lines, text_hash("\n".join(lines)))
-            normalised = texts[at : at + len(lines)]
-            at += len(lines)
+            normalised = texts[first : first + len(lines)]
+            first += len(lines)
             document.lines = [line for line in normalised if line]
             self.lines_dropped["empty"] += len(lines) - len(document.lines)
             self._step("read", lines)
-            document.left_out = self._refused(document)
-            made.append(document)
-        return made
+            document.left_out = self._refused_by(document)
+            documents.append(document)
+        return documents
 
     def _normalised(self, lines: list[str]) -> list[str]:
-        """Normalise lines, not more at a time than a batch: a document may be longer than that."""
+        """Normalise lines, at most a batch at a time: a document may be longer."""
         texts: list[str] = []
         first = size = 0
         for last, line in enumerate(lines, 1):
             size += len(line)
             if size >= _BATCH or last == len(lines):
-                found, marks = self._normaliser.lines(lines[first:last])
-                texts += found
+                normalised, marks = self._normaliser.lines(lines[first:last])
+                texts += normalised
                 self.marks_replaced += marks
                 first, size = last, 0
         return texts
 
-    def _refused(self, document: Document) -> str | None:
-        again = self._number == self._next_again
-        if again:
-            self._next_again = next(self._again, None)
+    def _refused_by(self, document: Document) -> str | None:
+        is_duplicate = self._number == self._next_duplicate
+        if is_duplicate:
+            self._next_duplicate = next(self._duplicates, None)
         self._number += 1
         if not document.lines:
             return "empty"
         self._step("normalised", document.lines)
-        refused = refused_by(document.lines, self.corpus.filters)
-        return refused or ("duplicates" if again else None)
+        name = refused_by(document.lines, self.corpus.filters)
+        return name or ("duplicates" if is_duplicate else None)
 
     def _step(self, name: str, lines: Sequence[str]) -> None:
         step = self.counts.setdefault(name, Counter())
@@ -98,8 +100,8 @@ class Steps:
         step["lines"] += len(lines)
         step["characters"] += sum(map(len, lines))
 
-    def dropped(self, document: Document) -> None:
-        """Count a document that was left out, under the step that did it."""
+    def count_left_out(self, document: Document) -> None:
+        """Count a document that was left out, under the step that dropped it."""
         assert document.left_out is not None
         self._step(f"left out: {document.left_out}", document.lines or document.raw)
 
@@ -107,8 +109,9 @@ class Steps:
 def segmented(
     raw: Iterable[list[str]], steps: Steps, words: Segmenter
 ) -> Iterator[tuple[Document, str]]:
-    """Each document, in order, with its segmented sentences, each closed by a line feed; where it was
-    left out there are none.
+    """Yield each document, in order, with its segmented sentences, each closed by a line feed.
+
+    A document that was left out has none.
     """
     waiting: deque[tuple[list[_Slice], _Text]] = deque()
     end = f" {shards.LINE_END}\n" if steps.corpus.mode == "default" else "\n"
@@ -116,30 +119,30 @@ def segmented(
     def chunks() -> Iterator[list[str]]:
         for batch in shards.batches(raw, _BATCH):
             for slices in _sliced(steps.prepare(batch)):
-                text = _Text.of([part.lines for part in slices if part.lines], end)
+                text = _Text.from_documents([part.lines for part in slices if part.lines], end)
                 waiting.append((slices, text))
                 yield [chunk for chunk in text.chunks if chunk]
 
-    held: list[str] = []  # of the document at hand
-    for found in words.stream(chunks()):
+    segments: list[str] = []  # of the current document
+    for answers in words.stream(chunks()):
         slices, text = waiting.popleft()
-        segments = iter(text.segmented(found))
+        parts = iter(text.segmented(answers))
         for part in slices:
-            held.append(next(segments) if part.lines else "")
+            segments.append(next(parts) if part.lines else "")
             if part.is_last:
-                yield part.document, "".join(held)
-                held.clear()
+                yield part.document, "".join(segments)
+                segments.clear()
 
 
 def segment_document(lines: Sequence[str], corpus: Corpus, words: Segmenter) -> list[str]:
-    """A text as the sentences of a shard, whatever the filters would say of it."""
-    bare = Steps(corpus.model_copy(update={"filters": Filters()}))
-    ((_, text),) = segmented([list(lines)], bare, words)
+    """Segment a text into the sentences of a shard, without applying the filters."""
+    unfiltered = Steps(corpus.model_copy(update={"filters": Filters()}))
+    ((_, text),) = segmented([list(lines)], unfiltered, words)
     return text.split("\n")[:-1]
 
 
 class _Slice(NamedTuple):
-    """Lines of a document that are segmented together; none where it was left out."""
+    """Lines of a document that are segmented together; none if it was left out."""
 
     document: Document
     lines: Sequence[str]
@@ -147,7 +150,7 @@ class _Slice(NamedTuple):
 
 
 def _sliced(documents: Sequence[Document]) -> Iterator[list[_Slice]]:
-    """Documents in rows of about a batch: what a word takes in memory, a long one has millions of."""
+    """Group documents into rows of about a batch, to bound memory: a long one has millions of words."""
     row: list[_Slice] = []
     for document in documents:
         lines = document.lines if document.left_out is None else []
@@ -164,17 +167,17 @@ def _sliced(documents: Sequence[Document]) -> Iterator[list[_Slice]]:
 
 @dataclass(frozen=True)
 class _Text:
-    """Documents as the chunks between their spaces and sentences, some of them empty, and what stands
-    behind each chunk when its words are there.
+    """Documents as the chunks between their spaces and sentence ends (some empty), and the separator
+    that follows the words of each chunk.
     """
 
     chunks: list[str]
     separators: list[str]
-    ends: list[int]  # how many chunks there are up to the end of each document
+    ends: list[int]  # the number of chunks up to the end of each document
 
     @classmethod
-    def of(cls, documents: Sequence[Sequence[str]], end: str) -> _Text:
-        """The text of documents, lines that are not empty; `end` closes the last sentence of a line."""
+    def from_documents(cls, documents: Sequence[Sequence[str]], end: str) -> _Text:
+        """The text of documents of non-empty lines; `end` closes the last sentence of a line."""
         if not documents:
             return cls([], [], [])
         import numpy as np
@@ -188,17 +191,17 @@ class _Text:
         line_ends = last[np.cumsum(counts) - 1]
         separators = np.full(len(closes), f" {shards.SPACE}", object)
         first = np.append(0, last[:-1] + 1)
-        separators[first[empty[first]]] = shards.SPACE  # no word stands before it
+        separators[first[empty[first]]] = shards.SPACE  # no word precedes it
         separators[last] = "\n"
         separators[line_ends] = end
         ends = line_ends[np.cumsum([len(lines) for lines in documents]) - 1] + 1
         return cls(text.replace(" ", "\n").split("\n"), separators.tolist(), ends.tolist())
 
     def segmented(self, words: Sequence[str]) -> Iterator[str]:
-        """Each document, from the words of the chunks that are not empty."""
-        given = iter(words)
+        """Yield each document, given the words of the chunks that are not empty."""
+        remaining = iter(words)
         row = [""] * (2 * len(self.chunks))
-        row[::2] = [next(given) if chunk else "" for chunk in self.chunks]
+        row[::2] = [next(remaining) if chunk else "" for chunk in self.chunks]
         row[1::2] = self.separators
         begin = 0
         for end in self.ends:

@@ -1,8 +1,8 @@
 """Wikipedia: a multistream dump as ranges of bz2 streams, and their articles as documents.
 
-A multistream dump is a row of bz2 streams: a header, then pages (100 a stream), then a closing tag.
-A range of streams decompresses on its own (multistream). Wikitext becomes text by wikiextractor 3.1,
-run as a program of its own (extractor), and what that leaves is cleaned (wikitext).
+A multistream dump is a sequence of bz2 streams: a header, then pages (100 a stream), then a closing tag.
+A range of streams decompresses on its own (multistream.py). wikiextractor 3.1, run as a separate program
+(extractor.py), turns wikitext into text; the markup it leaves is cleaned (wikitext.py).
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["PAGE", "documents", "stream_ranges"]
 
-PAGE = 4 << 20  # bytes of XML; MediaWiki takes pages of 2 MiB, and &quot; makes six bytes of one
-_HEADER = 1 << 20  # bytes of its text; a real one has 2 kB
-_HEAD = 4096  # bytes of a page that is too large, to name it by
+PAGE = 4 << 20  # bytes of XML; MediaWiki allows pages of 2 MiB, and &quot; takes six bytes for one
+_HEADER = 1 << 20  # bytes of the header's text; a real one has 2 kB
+_HEAD = 4096  # bytes kept of a page that is too large, for its title
 _CLOSING = b"</mediawiki>"
 _END = b"</page>"
 _NAMESPACE = re.compile(rb'<namespace key="-?\d+"[^>]*>([^<>\n]+)</namespace>')
@@ -35,36 +35,38 @@ _TITLE = re.compile(rb"<title>([^<>\n]+)</title>")
 _NUMBER = re.compile(rb"<ns>\s*(-?\d+)\s*</ns>")
 _TEXT = re.compile(rb"<text\b[^>]*>")
 _TIMESTAMP = re.compile(rb"<timestamp>(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d:\d\d)Z</timestamp>")
-# What wikiextractor would replace by the time of the run; MediaWiki reads the name in any case.
-_NOW = re.compile(rb"\{\{\s*CURRENT(YEAR|MONTH|DAY|HOUR|TIME)\s*\}\}", re.IGNORECASE)
+# wikiextractor would replace these by the time of the run; MediaWiki ignores the case of the name.
+_CURRENT_TIME = re.compile(rb"\{\{\s*CURRENT(YEAR|MONTH|DAY|HOUR|TIME)\s*\}\}", re.IGNORECASE)
 _TAG = re.compile(r"<[^>]*>")
-_SURROGATE = re.compile("[\ud800-\udfff]")  # an entity such as &#xD800; is no character
+_SURROGATE = re.compile("[\ud800-\udfff]")  # from an entity such as &#xD800;, which is no character
 
 
 def documents(
     piece: Piece,
-    faults: BadInput,
+    bad_input: BadInput,
     mode: str,
     patience: float = extractor.PATIENCE,
 ) -> Iterator[list[str]]:
-    """The articles in a range of a dump, each as its lines: the title, unless it is dropped, and text.
+    """Yield the articles in a range of a dump as lists of lines: the title, unless dropped, and text.
 
-    In mode "article" as the article's pipeline had them, else (mode "default") cleaned.
-    Only articles (namespace 0), no redirects; in default mode only those that have text. Where the
-    dump is damaged, or wikiextractor cannot do a page, that goes through `faults`. Raises InputError
-    also for a damaged header, and where wikiextractor is missing or does not work. What comes out
-    does not depend on how the dump was cut, nor on the day.
+    Mode "article" gives the lines of the article's pipeline, mode "default" cleaned ones. Only
+    articles (namespace 0), no redirects; in default mode only those with text. Damage in the dump, and
+    pages that wikiextractor cannot process, are reported to `bad_input`. Also raises InputError for a
+    damaged header, and if wikiextractor is missing or does not work. The result depends neither on how
+    the dump was cut nor on the day.
 
-    Memory does not depend on the size of the range: 32 MiB of a stream (multistream.HELD), a page,
-    and what is on its way through wikiextractor (16 MiB and a page in, 32 MiB out), some 150 MB in
-    all at the worst; and a gigabyte of address space for each of the three processes of it.
+    Memory does not depend on the size of the range: 32 MiB of a stream (multistream.HELD), a page, and
+    the text on its way through wikiextractor (16 MiB and a page in, 32 MiB out), at most some 150 MB in
+    all; plus a gigabyte of address space for each of wikiextractor's three processes.
     """
     path = Path(piece["path"])
     names = _namespaces(path, piece["header_end"])
-    articles = _articles(path, piece["start"], piece["end"], faults)
+    articles = _articles(path, piece["start"], piece["end"], bad_input)
 
     def failed(page: Page, reason: str) -> None:
-        faults.report("page_failed", f"{page.place}: {reason}; report it to wikiextractor")
+        bad_input.report(
+            "page_failed", f"{page.place}: {reason}; report it to wikiextractor's authors"
+        )
 
     title = piece.get("title", "line") == "line"
     for page, text in extractor.texts(articles, names, failed, patience):
@@ -79,13 +81,13 @@ def documents(
 
 
 def _bare(text: str) -> list[str]:
-    """What `sed 's/<[^>]*>//g'` leaves, without empty lines; surrogates cannot be written."""
+    """The non-empty lines after `sed 's/<[^>]*>//g'`; surrogates, which cannot be written, replaced."""
     text = _SURROGATE.sub("\ufffd", text)
     return [line for line in (_TAG.sub("", line) for line in text.split("\n")) if line]
 
 
 def _namespaces(path: Path, header_end: int) -> list[str]:
-    """The names of the namespaces, as in the XML. Nothing else of the header is used."""
+    """The names of the namespaces, escaped as in the XML; nothing else of the header is used."""
     text = b""
     with path.open("rb") as file:
         try:
@@ -98,91 +100,92 @@ def _namespaces(path: Path, header_end: int) -> list[str]:
     names = [name.decode(errors="replace") for name in _NAMESPACE.findall(text[:_HEADER])]
     if not names:
         raise InputError(
-            f"{path}: its first stream names no namespaces; give a pages-articles-multistream dump"
+            f"{path}: its first stream lists no namespaces; give a pages-articles-multistream dump"
         )
     return names
 
 
-def _articles(path: Path, start: int, end: int, faults: BadInput) -> Iterator[Page]:
-    for at, pieces in streams(path, start, end, faults):
-        where = f"{path}, stream at byte {at}"
+def _articles(path: Path, start: int, end: int, bad_input: BadInput) -> Iterator[Page]:
+    for offset, pieces in streams(path, start, end, bad_input):
+        place = f"{path}, stream at byte {offset}"
         for before, raw, size in _pages(pieces):
             stray = before.strip()
             if stray and stray != _CLOSING:
-                shown = stray[:40].decode(errors="replace")
-                faults.report(
+                excerpt = stray[:40].decode(errors="replace")
+                bad_input.report(
                     "page_malformed",
-                    f"{where}: holds what is no page, {shown!r}; download the dump again",
+                    f"{place}: has {excerpt!r} outside a page; download the dump again",
                 )
             if raw:
-                page = _article(where, raw, size, faults)
+                page = _article(place, raw, size, bad_input)
                 if page is not None:
                     yield page
 
 
 def _pages(pieces: Iterable[bytes]) -> Iterator[tuple[bytes, bytes, int]]:
-    """What stands before a page, the page (of one above PAGE bytes its head), and its size.
+    """Yield the bytes before a page, the page (only its head if it is above PAGE bytes), and its size.
 
-    At the end, what stands behind the last page comes with an empty one.
+    The bytes after the last page come with an empty page.
     """
     buffer = bytearray()
-    looked = dropped = 0
+    searched = dropped = 0
     head = b""
     for piece in pieces:
         buffer += piece
-        while (found := buffer.find(_END, looked)) >= 0:
-            size = dropped + found + len(_END)
+        while (end := buffer.find(_END, searched)) >= 0:
+            size = dropped + end + len(_END)
             if dropped == 0 and size <= PAGE:
                 head = bytes(buffer[:size])
             elif not head:
                 head = bytes(buffer[:_HEAD])
             before, tag, page = head.partition(b"<page>")
             yield before, tag + page, size
-            del buffer[: found + len(_END)]
-            looked = dropped = 0
+            del buffer[: end + len(_END)]
+            searched = dropped = 0
             head = b""
-        looked = max(0, len(buffer) - len(_END) + 1)
+        searched = max(0, len(buffer) - len(_END) + 1)
         if dropped + len(buffer) > PAGE:
             head = head or bytes(buffer[:_HEAD])
-            dropped += looked
-            del buffer[:looked]
-            looked = 0
+            dropped += searched
+            del buffer[:searched]
+            searched = 0
     yield head + buffer, b"", 0
 
 
-def _article(where: str, raw: bytes, size: int, faults: BadInput) -> Page | None:
-    """The page as an article; None where it is none, or is passed over."""
+def _article(stream: str, raw: bytes, size: int, bad_input: BadInput) -> Page | None:
+    """The page as an article; None if it is not one, or is skipped as bad input."""
     top, _, rest = raw.partition(b"<revision>")
     title, number = _TITLE.search(top), _NUMBER.search(top)
     if number is not None and (number[1] != b"0" or b"<redirect" in top):
         return None
     name = "" if title is None else unescape(title[1].decode(errors="replace"))
-    place = f"{where}, page {name!r}"
+    place = f"{stream}, page {name!r}"
     if size > PAGE:
-        faults.report(
-            "page_too_large", f"{place}: {size} bytes, and {PAGE} are allowed; cut it out"
+        bad_input.report(
+            "page_too_large",
+            f"{place}: {size} bytes, but at most {PAGE} are allowed; remove it from the dump",
         )
         return None
     text = _wikitext(rest)
     if title is None or number is None or text is None or b"\0" in raw:
-        faults.report(
+        bad_input.report(
             "page_malformed",
-            f"{place}: not a page as MediaWiki exports it (a title, a namespace, one revision, no "
-            "NUL); download the dump again",
+            f"{place}: not a page of a MediaWiki export (one title, namespace and revision, no NUL); "
+            "download the dump again",
         )
         return None
     try:
         text.decode()
         return extractor.Page(title[1].decode(), _dated(text, rest), place)
     except UnicodeDecodeError as error:
-        faults.report(
-            "not_utf8", f"{place}: byte {error.start} of it is not UTF-8; download the dump again"
+        bad_input.report(
+            "not_utf8", f"{place}: byte {error.start} is not UTF-8; download the dump again"
         )
         return None
 
 
 def _wikitext(revision: bytes) -> bytes | None:
-    """The wikitext of the one revision of a page, still escaped; None where there is not one."""
+    """The wikitext of a page's revision, still escaped; None unless there is exactly one."""
     opening = _TEXT.search(revision)
     if opening is None:
         return None
@@ -193,13 +196,13 @@ def _wikitext(revision: bytes) -> bytes | None:
 
 
 def _dated(text: bytes, revision: bytes) -> bytes:
-    """The wikitext with {{CURRENTYEAR}} and the like as they were when it was written.
+    """The wikitext with {{CURRENTYEAR}} and the like set to the time of the revision.
 
-    wikiextractor would put in the time of its run, and the corpus would depend on the day.
+    wikiextractor would insert the time of its run, and the corpus would depend on the day.
     """
-    written = _TIMESTAMP.search(revision)
+    timestamp = _TIMESTAMP.search(revision)
     names = (b"YEAR", b"MONTH", b"DAY", b"HOUR", b"TIME")
-    values = dict(zip(names, written.groups(), strict=True)) if written else {}
-    if written:
+    values = dict(zip(names, timestamp.groups(), strict=True)) if timestamp else {}
+    if timestamp:
         values[b"TIME"] = values[b"HOUR"] + b":" + values[b"TIME"]
-    return _NOW.sub(lambda found: values.get(found[1].upper(), b""), text)
+    return _CURRENT_TIME.sub(lambda match: values.get(match[1].upper(), b""), text)

@@ -1,1 +1,1 @@
-"""A vocabulary from segmented words, and tokens from documents."""
+"""Train and select tokenizers on segmented words, and encode documents as tokens."""

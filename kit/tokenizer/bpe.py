@@ -1,10 +1,10 @@
 """Byte-pair encoding from counted words, with the vocabulary and merges of HF tokenizers' BpeTrainer.
 
-Where `limit_alphabet` cuts through characters of one frequency, those of the smaller code points stay:
-BpeTrainer decides that by hash order. A character outside the alphabet is left out of a word, as there.
+If `limit_alphabet` divides characters of equal frequency, the smaller code points stay; BpeTrainer
+decides that by hash order. As there, a character outside the alphabet is dropped from its word.
 
-A small text is given to BpeTrainer itself, once for each time a word occurs: the compiled loop of
-kit/tokenizer/merge_loop.py, which takes counts, pays for its compilation (20 s on a slow core) only beyond.
+BpeTrainer itself handles a small text, each word repeated by its count. For a larger one the compiled
+loop of kit/tokenizer/merge_loop.py, which takes counts, is worth its compilation (20 s on a slow core).
 """
 
 from __future__ import annotations
@@ -34,46 +34,46 @@ _SMALL_TEXT = 1_000_000  # characters: BpeTrainer takes about a second
 
 
 def train(words: Iterable[CountBatch], vocabulary: TokenizerSpec, min_frequency: int) -> Tokenizer:
-    """A tokenizer of exactly `vocabulary.vocab_size` entries.
+    """Train a tokenizer of exactly `vocabulary.vocab_size` entries.
 
-    Raises InputError for no words at all, and for more or fewer entries than they can give.
+    Raises InputError if there are no words, or if they cannot yield that number of entries.
     """
-    corpus = Words.of(words)
+    corpus = Words.from_counts(words)
     alphabet = corpus.alphabet(vocabulary.limit_alphabet)
     first = huggingface.first_entries(vocabulary.spaces)
     entries = [*first, *map(chr, alphabet.tolist())]
-    wanted, least = vocabulary.vocab_size, len(entries)
-    if least > wanted:
-        raise too_few(wanted, least)
+    vocab_size, minimum = vocabulary.vocab_size, len(entries)
+    if minimum > vocab_size:
+        raise too_few(vocab_size, minimum)
     symbols, lengths = _symbols(corpus, alphabet, len(first))
-    room = min(wanted, least + len(symbols))  # a merge takes one symbol away, or more
+    limit = min(vocab_size, minimum + len(symbols))  # each merge removes at least one symbol
     by_id = Words(symbols, lengths, corpus.counts)
     if int(lengths.astype(np.int64) @ corpus.counts) <= _SMALL_TEXT:
-        merges = _merges_by_tokenizers(entries, len(first), by_id, room, min_frequency)
+        merges = _merges_by_tokenizers(entries, len(first), by_id, limit, min_frequency)
     else:
-        merges = _merges_by_pairs(entries, by_id, room, min_frequency)
-    if len(entries) < wanted:
+        merges = _merges_by_pairs(entries, by_id, limit, min_frequency)
+    if len(entries) < vocab_size:
         raise InputError(
-            f"tokenizer.vocab_size={wanted}: the corpus gives only {len(entries)} entries; "
-            f"ask for {least} to {len(entries)}"
+            f"tokenizer.vocab_size={vocab_size}: the corpus yields only {len(entries)} entries; "
+            f"choose {minimum} to {len(entries)}"
         )
     return huggingface.from_merges(entries, merges, vocabulary.spaces)
 
 
 def _symbols(words: Words, alphabet: Array, first: int) -> tuple[Array, Array]:
-    """The words as ids, counted from `first`, and their lengths without what is no entry."""
-    found = words.ranked(alphabet)
-    kept = found >= 0
+    """The words as ids from `first` on, without characters that are not entries, and their lengths."""
+    ranks = words.ranks_in(alphabet)
+    kept = ranks >= 0
     ends = np.cumsum(kept, dtype=np.int64)[np.cumsum(words.lengths, dtype=np.int64) - 1]
-    return found[kept] + np.int32(first), np.diff(ends, prepend=0).astype(np.int32)
+    return ranks[kept] + np.int32(first), np.diff(ends, prepend=0).astype(np.int32)
 
 
 def _merges_by_tokenizers(
-    entries: list[str], special: int, words: Words, room: int, min_frequency: int
+    entries: list[str], special: int, words: Words, limit: int, min_frequency: int
 ) -> list[tuple[str, str]]:
-    """The merges up to `room` entries, whose tokens are added to `entries`.
+    """The merges by BpeTrainer up to `limit` entries; their tokens are added to `entries`.
 
-    The first `special` entries are no text. Words are of ids.
+    The first `special` entries are special tokens. `words` consist of ids.
     """
     from tokenizers import Tokenizer, models, trainers
 
@@ -88,7 +88,7 @@ def _merges_by_tokenizers(
     )
     tokenizer = Tokenizer(models.BPE())
     trainer = trainers.BpeTrainer(
-        vocab_size=room,
+        vocab_size=limit,
         min_frequency=min_frequency,
         special_tokens=entries[:special],
         initial_alphabet=entries[special:],
@@ -101,30 +101,30 @@ def _merges_by_tokenizers(
 
 
 def _merges_by_pairs(
-    entries: list[str], words: Words, room: int, min_frequency: int
+    entries: list[str], words: Words, limit: int, min_frequency: int
 ) -> list[tuple[str, str]]:
-    """The same from counts; `words` are overwritten."""
+    """The same merges by the compiled loop, from counts; overwrites `words`."""
     from kit.tokenizer import merge_loop, numba_cache
 
-    found = merge_loop.merge(
+    rows = merge_loop.merge(
         words.codes,
         words.lengths,
         words.counts,
-        *merge_loop.hash_tokens(*code_points(entries), room),
+        *merge_loop.hash_tokens(*code_points(entries), limit),
         len(entries),
         min_frequency,
     )
     numba_cache.publish(Path(merge_loop.__file__))
-    return _merges(entries, found.tolist())
+    return _merges(entries, rows.tolist())
 
 
-def _merges(entries: list[str], found: Sequence[Sequence[int]]) -> list[tuple[str, str]]:
+def _merges(entries: list[str], rows: Sequence[Sequence[int]]) -> list[tuple[str, str]]:
     """The pairs in the order of their ranks; their tokens are added to `entries`.
 
-    A pair that was merged twice has the later rank, as in tokenizers.
+    A pair that was merged twice gets the later rank, as in tokenizers.
     """
     merges: dict[tuple[str, str], None] = {}
-    for left, right, token in found:
+    for left, right, token in rows:
         pair = entries[left], entries[right]
         if token == len(entries):
             entries.append("".join(pair))

@@ -1,4 +1,4 @@
-"""The tokenizers of the recipe's list, each trained from the words and measured: the candidates stage."""
+"""The candidates stage: train and measure each tokenizer of the recipe's list."""
 
 from __future__ import annotations
 
@@ -32,40 +32,40 @@ PLOT = "plot.png"
 
 
 def units(run: Run, recipe: Recipe) -> list[Unit]:
-    """One unit a candidate. Raises StageError while the words are not counted."""
+    """One unit per candidate. Raises StageError until the words are counted."""
     workspace = Workspace(Path(recipe.workspace))
     words = {unit.name: unit for unit in merge.units(run, recipe)}
     require([*words.values()], "jobs.tokenizer")
-    made = shards.complete(recipe)
-    text = {shard.name: manifest.fingerprint(shard.folder, "jobs.preprocess") for shard in made}
-    found = []
+    complete = shards.complete(recipe)
+    text = {s.name: manifest.fingerprint(s.folder, "jobs.preprocess") for s in complete}
+    candidates = []
     for vocabulary in recipe.tokenizer.specs():
         folder = words[vocabulary.spaces].folder
         inputs = {"words": manifest.fingerprint(folder, "jobs.tokenizer")} | text
-        section = NonDefaults(vocabulary, also=_of_bpe(recipe, vocabulary))
+        section = NonDefaults(vocabulary, also=_bpe_settings(recipe, vocabulary))
         causes = manifest.causes("candidates", tokens.TOKENIZER_VERSION, section, inputs)
-        make = functools.partial(_make, recipe, vocabulary, made)
-        found.append(Unit(vocabulary.name, workspace.candidate(vocabulary.name), causes, make))
-    return found
+        make = functools.partial(_make, recipe, vocabulary, complete)
+        candidates.append(Unit(vocabulary.name, workspace.candidate(vocabulary.name), causes, make))
+    return candidates
 
 
 def work(run: Run, task: int, tasks: int) -> None:
-    """What a submitted task runs; the run directory is all it reads. Each candidate is a run in MLflow."""
+    """Run a submitted task; it reads nothing but the run directory. Each candidate is a run in MLflow."""
     recipe = read_resolved(run.recipe, Recipe)
-    found = units(run, recipe)
-    make_units("candidates", found, task, tasks)
-    for unit in found[task::tasks]:
+    candidates = units(run, recipe)
+    make_units("candidates", candidates, task, tasks)
+    for unit in candidates[task::tasks]:
         if problem := publish(recipe, unit):
-            log.warning(f"mlflow: {problem}; run jobs.tokenizer again when it is back")
+            log.warning(f"mlflow: {problem}; run jobs.tokenizer again once it is available")
 
 
 def parameters(recipe: Recipe, vocabulary: TokenizerSpec) -> dict[str, Any]:
-    """All that decides a candidate but the words, by name."""
-    return vocabulary.model_dump(mode="json") | _of_bpe(recipe, vocabulary)
+    """The settings that decide a candidate, by name."""
+    return vocabulary.model_dump(mode="json") | _bpe_settings(recipe, vocabulary)
 
 
 def train(recipe: Recipe, vocabulary: TokenizerSpec) -> Tokenizer:
-    """The candidate's tokenizer. Raises InputError, which names it, where the words cannot give it."""
+    """Train a candidate. Raises InputError, which names it, if the words cannot yield its entries."""
     words = _words(recipe, vocabulary)
     try:
         if vocabulary.algorithm == "unigram":
@@ -78,11 +78,11 @@ def train(recipe: Recipe, vocabulary: TokenizerSpec) -> Tokenizer:
 
 
 def publish(recipe: Recipe, unit: Unit) -> str | None:
-    """Have MLflow show a candidate; returns a problem in one line, or None."""
+    """Publish a candidate to MLflow; returns a problem in one line, or None."""
     if recipe.tracking.mlflow is None:
         return None
-    made = manifest.fingerprint(unit.folder, "jobs.tokenizer")
-    identity = f"{text_hash(f'{unit.folder.resolve()}:{made}'):016x}"
+    fingerprint = manifest.fingerprint(unit.folder, "jobs.tokenizer")
+    identity = f"{text_hash(f'{unit.folder.resolve()}:{fingerprint}'):016x}"
     figures = manifest.read(unit.folder, "jobs.tokenizer")["measures"]
     section = parameters(recipe, recipe.tokenizer.named(unit.name))
     return mlflow.publish_candidate(
@@ -90,41 +90,41 @@ def publish(recipe: Recipe, unit: Unit) -> str | None:
     )
 
 
-def _of_bpe(recipe: Recipe, vocabulary: TokenizerSpec) -> dict[str, int]:
-    """What the section `tokenizer` decides of a candidate that merges pairs."""
+def _bpe_settings(recipe: Recipe, vocabulary: TokenizerSpec) -> dict[str, int]:
+    """The settings of the whole section `tokenizer` that apply to a BPE candidate."""
     return (
         {"min_frequency": recipe.tokenizer.min_frequency} if vocabulary.algorithm == "bpe" else {}
     )
 
 
 def _make(
-    recipe: Recipe, vocabulary: TokenizerSpec, made: list[shards.Shard], folder: Path
+    recipe: Recipe, vocabulary: TokenizerSpec, complete: list[shards.Shard], folder: Path
 ) -> Mapping[str, Any]:
     huggingface.save(train(recipe, vocabulary), folder)
-    # As it will be used: JSON rounds the scores of a Unigram model.
+    # Loaded as in later use: JSON rounds the scores of a Unigram model.
     tokenizer = huggingface.load(folder)
     held_out = itertools.chain.from_iterable(
-        shards.read(shards.part_file(shard.folder, shards.HELD_OUT)) for shard in made
+        shards.read(shards.part_file(shard.folder, shards.HELD_OUT)) for shard in complete
     )
-    found = measures.measure(
+    measured = measures.measure(
         tokenizer,
         vocabulary.spaces,
         held_out,
         _words(recipe, vocabulary),
-        count.documents(made, shards.TRAIN),
+        count.documents(complete, shards.TRAIN),
     )
-    measures.plot(found, vocabulary.name, folder / PLOT)
-    return {"measures": found.as_dict(), "vocabulary": vocabulary_of(tokenizer)}
+    measures.plot(measured, vocabulary.name, folder / PLOT)
+    return {"measures": measured.as_dict(), "vocabulary": vocabulary_of(tokenizer)}
 
 
 def _words(recipe: Recipe, vocabulary: TokenizerSpec) -> Iterator[counts.CountBatch]:
-    """The words of the training text, as they were merged."""
+    """The merged word counts of the training text."""
     folder = Workspace(Path(recipe.workspace)).words(vocabulary.spaces)
     return counts.read(manifest.verified(folder, "jobs.tokenizer"))
 
 
 def vocabulary_of(tokenizer: Tokenizer) -> dict[str, int]:
-    """What training has to know of a tokenizer: how many entries it has, and which ids are special."""
+    """The facts of a tokenizer that training needs: its number of entries, and the special ids."""
     begin, end = (tokenizer.token_to_id(token) for token in (huggingface.BEGIN, huggingface.END))
     assert begin is not None
     assert end is not None

@@ -1,4 +1,4 @@
-"""Shards into word counts, a file for each group of shards: the count stage."""
+"""The count stage: shards into word counts, one file per group of shards."""
 
 from __future__ import annotations
 
@@ -21,18 +21,17 @@ from kit.tokenizer import counts, huggingface
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-_ROOM = (
-    2_000_000  # distinct words in memory, 0.6 GB while they are cut; more go to disk, to be merged
-)
-_BATCH = 10_000  # words that are cut together
-_FILES = 400  # that are merged at once: two open files each, of the 1,024 a process may have
-_RUNS = "runs"  # a folder that is there while a unit is made
+# Distinct words in memory, 0.6 GB while they are cut; more are written to disk and merged.
+_CAPACITY = 2_000_000
+_BATCH = 10_000  # words to cut together
+_FILES = 400  # to merge at once: each takes two of the 1,024 open files of a process
+_SCRATCH = "runs"  # a folder that exists only while a unit is being made
 
 
 def units(_: Run, recipe: Recipe) -> list[Unit]:
-    """One unit for each group of shards and way to treat spaces. Raises StageError while one is missing."""
+    """One unit per group of shards and mode of spaces. Raises StageError if a shard is missing."""
     workspace = Workspace(Path(recipe.workspace))
-    made = shards.complete(recipe)
+    complete = shards.complete(recipe)
     return [
         Unit(
             f"{spaces}-{number:05d}",
@@ -46,72 +45,72 @@ def units(_: Run, recipe: Recipe) -> list[Unit]:
                     for shard in group
                 },
             ),
-            functools.partial(_make, recipe, made, group, spaces),
+            functools.partial(_make, recipe, complete, group, spaces),
         )
-        for spaces in ways(recipe)
-        for number, group in enumerate(groups(recipe, made))
+        for spaces in space_modes(recipe)
+        for number, group in enumerate(groups(recipe, complete))
     ]
 
 
 def work(run: Run, task: int, tasks: int) -> None:
-    """What a submitted task runs; the run directory is all it reads."""
+    """Run a submitted task; it reads nothing but the run directory."""
     make_units("count", units(run, read_resolved(run.recipe, Recipe)), task, tasks)
 
 
-def ways(recipe: Recipe) -> list[str]:
-    """The ways to treat spaces that the recipe's candidates have."""
+def space_modes(recipe: Recipe) -> list[str]:
+    """The values of `spaces` among the recipe's candidates."""
     return sorted({vocabulary.spaces for vocabulary in recipe.tokenizer.specs()})
 
 
-def groups(recipe: Recipe, made: Sequence[shards.Shard]) -> list[list[shards.Shard]]:
-    """Shards that follow one another, together up to `tokenizer.count_mb` of text, or one alone.
+def groups(recipe: Recipe, complete: Sequence[shards.Shard]) -> list[list[shards.Shard]]:
+    """Group consecutive shards, up to `tokenizer.count_mb` of text in each, or one larger shard.
 
-    Raises StageError where there would be too many to be merged at once.
+    Raises StageError if there are too many groups to merge at once.
     """
-    found: list[list[shards.Shard]] = []
+    grouped: list[list[shards.Shard]] = []
     size = 0.0
-    for shard in made:
+    for shard in complete:
         text = manifest.read(shard.folder, "jobs.preprocess")["counts"][shards.TRAIN].get(
             "bytes", 0
         )
-        if not found or size + text > recipe.tokenizer.count_mb * 1e6:
-            found.append([])
+        if not grouped or size + text > recipe.tokenizer.count_mb * 1e6:
+            grouped.append([])
             size = 0.0
-        found[-1].append(shard)
+        grouped[-1].append(shard)
         size += text
-    if len(found) > _FILES:
+    if len(grouped) > _FILES:
         raise StageError(
-            f"tokenizer.count_mb={recipe.tokenizer.count_mb}: gives {len(found)} word-count files, and "
-            f"{_FILES} can be merged at once; raise it"
+            f"tokenizer.count_mb={recipe.tokenizer.count_mb}: gives {len(grouped)} word-count files, but "
+            f"at most {_FILES} can be merged; raise it"
         )
-    return found
+    return grouped
 
 
 def count(
-    texts: Iterable[str], spaces: str, scratch: Path, room: int = _ROOM
+    texts: Iterable[str], spaces: str, scratch: Path, capacity: int = _CAPACITY
 ) -> Iterator[counts.CountBatch]:
-    """The counts of the words of segmented documents, in chunks.
+    """Count the words of segmented documents; yields the counts in chunks.
 
-    Holds about `room` distinct words in memory; what is more goes into folders under `scratch`.
+    Keeps about `capacity` distinct words in memory; more are written to folders under `scratch`.
     """
     runs: list[Path] = []
-    met: Counter[str] = Counter()
+    words: Counter[str] = Counter()
     for text in texts:
-        met.update(text.replace("\n", " ").split(" "))
-        if len(met) > room:
+        words.update(text.replace("\n", " ").split(" "))
+        if len(words) > capacity:
             runs.append(scratch / str(len(runs)))
-            counts.write(runs[-1], counts.chunks(_cut(met, spaces)))
-            met.clear()
-    last = counts.chunks(_cut(met, spaces))
+            counts.write(runs[-1], counts.chunks(_cut(words, spaces)))
+            words.clear()
+    last = counts.chunks(_cut(words, spaces))
     yield from counts.merge([*map(counts.read, runs), last]) if runs else last
 
 
-def _cut(met: Mapping[str, int], spaces: str) -> dict[str, int]:
-    """The counts of the pieces that HF's pre-tokenizer cuts words of a shard into."""
+def _cut(word_counts: Mapping[str, int], spaces: str) -> dict[str, int]:
+    """Cut the words of a shard by HF's pre-tokenizer; returns the counts of the pieces."""
     cutter = huggingface.pre_tokenizer(spaces)
     separator = " " if spaces == "article" else BOUNDARY
-    found: Counter[str] = Counter()
-    words = [word for word in met if word]
+    piece_counts: Counter[str] = Counter()
+    words = [word for word in word_counts if word]
     for first in range(0, len(words), _BATCH):
         batch = words[first : first + _BATCH]
         texts = [huggingface.surface(word, spaces) for word in batch]
@@ -121,20 +120,20 @@ def _cut(met: Mapping[str, int], spaces: str) -> dict[str, int]:
         for word, text in zip(batch, texts, strict=True):
             end += len(text) + 1
             while piece and start < end:
-                found[piece] += met[word]
+                piece_counts[piece] += word_counts[word]
                 piece, (start, _) = next(pieces, ("", (0, 0)))
-    return found
+    return piece_counts
 
 
 def _make(
     recipe: Recipe,
-    made: Sequence[shards.Shard],
+    complete: Sequence[shards.Shard],
     group: Sequence[shards.Shard],
     spaces: str,
     folder: Path,
 ) -> Mapping[str, Any]:
-    _check_documents(recipe, made)
-    scratch = folder / _RUNS
+    _check_documents(recipe, complete)
+    scratch = folder / _SCRATCH
     shutil.rmtree(scratch, ignore_errors=True)  # of a task that was killed
     texts = (
         text
@@ -146,22 +145,23 @@ def _make(
     return {"words": words}
 
 
-def _check_documents(recipe: Recipe, made: Sequence[shards.Shard]) -> None:
-    """Raises InputError for an empty corpus, and where all documents are held out, or none is."""
-    train, held_out = (documents(made, part) for part in shards.PARTS)
+def _check_documents(recipe: Recipe, complete: Sequence[shards.Shard]) -> None:
+    """Raise InputError if the corpus is empty, or if all of its documents are held out, or none."""
+    train, held_out = (documents(complete, part) for part in shards.PARTS)
     if not train + held_out:
         raise InputError(
-            f"corpus.sources: the corpus is empty: {', '.join(recipe.corpus.sources)} hold no text"
+            f"corpus.sources: the corpus is empty: {', '.join(recipe.corpus.sources)} contain no text; "
+            "add text, or relax corpus.filters"
         )
     if not (train and held_out):
         missing = "is held out" if train else "is left for training"
         raise InputError(
-            f"corpus.held_out={recipe.corpus.held_out}: of {train + held_out} documents none {missing}; "
-            "change it, or give more text"
+            f"corpus.held_out={recipe.corpus.held_out}: none of the {train + held_out} documents "
+            f"{missing}; change it, or add more text"
         )
 
 
-def documents(made: Sequence[shards.Shard], part: str) -> int:
-    """How many documents one part of the shards has."""
-    facts = (manifest.read(shard.folder, "jobs.preprocess")["counts"] for shard in made)
-    return sum(found[part].get("documents", 0) for found in facts)
+def documents(complete: Sequence[shards.Shard], part: str) -> int:
+    """The number of documents in one part of the shards."""
+    parts = (manifest.read(shard.folder, "jobs.preprocess")["counts"] for shard in complete)
+    return sum(counts[part].get("documents", 0) for counts in parts)

@@ -1,8 +1,8 @@
-"""Word-count files: how often each word stands in some text, sorted by code point.
+"""Word-count files: the frequency of each word in some text, sorted by code point.
 
-A word is what HF's pre-tokenizer leaves of a word of a shard, in one piece or several. Beside
-`words.txt.zst`, a word a line, stand the counts, a little-endian uint64 each. Files are written, read and
-merged in chunks.
+A word is one of the pieces into which HF's pre-tokenizer cuts a word of a shard. `words.txt.zst` has one
+word per line, `counts.u64` their counts, a little-endian uint64 each. Files are written, read and merged in
+chunks.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 WORDS, COUNTS = "words.txt.zst", "counts.u64"
-_CHUNK = 20_000  # words: a chunk of each of 400 files is 1 GB in memory
+_CHUNK = 20_000  # words: one chunk of each of 400 files takes 1 GB of memory
 
 
 class CountBatch(NamedTuple):
-    """Words in ascending order, none of them twice, and how often each stands in the text."""
+    """Distinct words in ascending order, and their frequencies in the text."""
 
     words: list[str]
     counts: list[int]
 
 
-def chunks(found: Mapping[str, int]) -> Iterator[CountBatch]:
-    """Counts of words in no order, as chunks."""
-    words = sorted(found)
+def chunks(frequencies: Mapping[str, int]) -> Iterator[CountBatch]:
+    """Sort counts of words into chunks."""
+    words = sorted(frequencies)
     for first in range(0, len(words), _CHUNK):
         part = words[first : first + _CHUNK]
-        yield CountBatch(part, [found[word] for word in part])
+        yield CountBatch(part, [frequencies[word] for word in part])
 
 
-def write(folder: Path, found: Iterable[CountBatch]) -> int:
-    """Write chunks that follow one another in order; returns how many words there are."""
+def write(folder: Path, batches: Iterable[CountBatch]) -> int:
+    """Write chunks, which must be in ascending order; returns the number of words."""
     total = 0
     with zstd_writer(folder / WORDS) as words, atomic(folder / COUNTS) as counts:
-        for chunk in found:
+        for chunk in batches:
             words.writelines(f"{word}\n" for word in chunk.words)
             counts.write(np.array(chunk.counts, "<u8").tobytes())
             total += len(chunk.words)
@@ -51,34 +51,34 @@ def write(folder: Path, found: Iterable[CountBatch]) -> int:
 
 
 def read(folder: Path) -> Iterator[CountBatch]:
-    """The chunks of a folder. Raises InputError where the two files do not belong together."""
+    """Read the chunks of a folder. Raises InputError if its two files differ in length."""
     with zstd_reader(folder / WORDS) as lines, (folder / COUNTS).open("rb") as counts:
         while True:
             words = [line[:-1] for line in itertools.islice(lines, _CHUNK)]
-            found = np.frombuffer(counts.read(8 * _CHUNK), "<u8")
-            if len(words) != len(found):
+            frequencies = np.frombuffer(counts.read(8 * _CHUNK), "<u8")
+            if len(words) != len(frequencies):
                 raise InputError(
                     f"{folder}: {WORDS} and {COUNTS} differ in length; run jobs.tokenizer run RECIPE "
-                    "--verify, which makes them again"
+                    "--verify to make them again"
                 )
             if not words:
                 return
-            yield CountBatch(words, found.tolist())
+            yield CountBatch(words, frequencies.tolist())
 
 
 def merge(sources: Sequence[Iterable[CountBatch]]) -> Iterator[CountBatch]:
-    """The sum of several counts, as one; holds a chunk of each source in memory at a time."""
+    """Merge several counts into their sum; keeps one chunk of each source in memory at a time."""
     rest = [iter(source) for source in sources]
-    held = [next(source, None) for source in rest]
-    while alive := [chunk for chunk in held if chunk is not None]:
-        last = min(chunk.words[-1] for chunk in alive)  # up to here no source can add anything
+    heads = [next(source, None) for source in rest]
+    while alive := [chunk for chunk in heads if chunk is not None]:
+        last = min(chunk.words[-1] for chunk in alive)  # no source can add words up to this one
         total: dict[str, int] = {}
-        for number, chunk in enumerate(held):
+        for number, chunk in enumerate(heads):
             if chunk is None:
                 continue
             end = bisect.bisect_right(chunk.words, last)
             for word, count in zip(chunk.words[:end], chunk.counts[:end], strict=True):
                 total[word] = total.get(word, 0) + count
-            left = CountBatch(chunk.words[end:], chunk.counts[end:])
-            held[number] = left if left.words else next(rest[number], None)
+            tail = CountBatch(chunk.words[end:], chunk.counts[end:])
+            heads[number] = tail if tail.words else next(rest[number], None)
         yield from chunks(total)

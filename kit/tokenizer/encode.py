@@ -1,4 +1,4 @@
-"""Shards into token files, every document closed by `</s>`: the tokenize stage."""
+"""The tokenize stage: shards into token files, with `</s>` after every document."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ if TYPE_CHECKING:
 
 
 def units(_: Run, recipe: Recipe) -> list[Unit]:
-    """One unit for each shard. Raises StageError while shards or tokenizer are missing."""
-    table = functools.cache(functools.partial(_table, recipe))  # one for all units of a task
+    """One unit per shard. Raises StageError if shards or tokenizer are missing."""
+    cache = functools.cache(functools.partial(_word_cache, recipe))  # one for all units of a task
     return [
         Unit(
             unit.shard.name,
             unit.folder,
             unit.causes,
-            functools.partial(_make, recipe, unit.shard, table),
+            functools.partial(_make, recipe, unit.shard, cache),
         )
         for unit in tokens.expected(recipe)
     ]
 
 
 def work(run: Run, task: int, tasks: int) -> None:
-    """What a submitted task runs; the run directory is all it reads."""
+    """Run a submitted task; it reads nothing but the run directory."""
     recipe = read_resolved(run.recipe, Recipe)
     make_units("tokenize", units(run, recipe), task, tasks)
-    index.write(recipe)  # the last task does
+    index.write(recipe)  # has an effect in the last task only
 
 
-def encode(table: WordCache, documents: Iterable[str], end: bytes) -> Iterator[bytes]:
-    """The packed tokens of each document of segmented sentences, closed by `end`."""
-    return (table.document(text) + end for text in documents)
+def encode(cache: WordCache, documents: Iterable[str], end: bytes) -> Iterator[bytes]:
+    """Encode each document of segmented sentences as packed tokens, closed by `end`."""
+    return (cache.document(text) + end for text in documents)
 
 
-def _table(recipe: Recipe) -> WordCache:
+def _word_cache(recipe: Recipe) -> WordCache:
     folder = Workspace(Path(recipe.workspace)).tokenizer
     spaces = manifest.read(folder, "jobs.tokenizer")["spaces"]
     dtype = tokens.dtype_for(tokens.tokenizer_info(recipe).size)
@@ -55,7 +55,7 @@ def _table(recipe: Recipe) -> WordCache:
 
 
 def _make(
-    recipe: Recipe, shard: shards.Shard, table: Callable[[], WordCache], folder: Path
+    recipe: Recipe, shard: shards.Shard, cache: Callable[[], WordCache], folder: Path
 ) -> Mapping[str, Any]:
     vocabulary = tokens.tokenizer_info(recipe)
     dtype = tokens.dtype_for(vocabulary.size)
@@ -63,7 +63,7 @@ def _make(
     counts = {}
     for part in shards.PARTS:
         documents = shards.texts(shards.part_file(shard.folder, part))
-        encoded = encode(table(), documents, end)
+        encoded = encode(cache(), documents, end)
         counts[part] = tokens.write(tokens.token_file(folder, part), encoded, dtype)
     return {
         "tokens": counts,

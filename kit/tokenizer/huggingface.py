@@ -1,14 +1,14 @@
-"""A vocabulary as a HF tokenizer, in the form AutoTokenizer loads, and back from its folder.
+"""Build HF tokenizers, save them in the form AutoTokenizer loads, and load them from their folder.
 
-Three special tokens come first; in lossless mode the 256 bytes follow, which stand for the characters
-that are no entries.
+Three special tokens come first; in lossless mode the 256 bytes follow, for characters that are not
+entries.
 
-lossless  a space is `SPACE` and begins a piece, a line feed is `LINE_END` and is one; `BOUNDARY` cuts
-          segmented text at its words, raw text goes without. Decoding gives back the text, every
-          character of it. A `<` is a piece by itself, so that no entry is ever learnt that looks
-          like a special token or a byte.
-article   HF's Whitespace cuts, as a published Japanese GPT-2 had it: at spaces, which are lost, and
-          between letters and signs. What is no entry is `<unk>`.
+lossless  a space is `SPACE` and begins a piece, a line feed is the piece `LINE_END`; `BOUNDARY` cuts
+          segmented text at its words, raw text has none. Decoding restores every character of the
+          text. A `<` is always a separate piece, so that no learnt entry can look like a special
+          token or a byte.
+article   HF's Whitespace, as in a published Japanese GPT-2, cuts at spaces, which are lost, and
+          between letters and signs. A character that is not an entry is `<unk>`.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ SPECIAL = UNKNOWN, BEGIN, END = "<unk>", "<s>", "</s>"  # END closes a document
 BYTES = tuple(f"<0x{byte:02X}>" for byte in range(256))
 FILE, SETTINGS = "tokenizer.json", "tokenizer_config.json"
 
-# A `<`; a line end; a space with what follows it; else a run of the rest. BOUNDARY is in none of them: it
-# cuts, and vanishes.
+# A `<`; a line end; a space with the run after it; or a run of anything else. BOUNDARY is in none of
+# them: it separates pieces, and vanishes.
 PIECES = f"<|{LINE_END}|{SPACE}[^{SPACE}{LINE_END}<{BOUNDARY}]*|[^{SPACE}{LINE_END}<{BOUNDARY}]+"
 
 
@@ -39,9 +39,9 @@ def first_entries(spaces: str) -> tuple[str, ...]:
 
 
 def surface(text: str, spaces: str) -> str:
-    """Segmented text of a shard (sentences, words or whole documents) as the tokenizer takes it.
+    """Convert segmented text of a shard (sentences, words or documents) to input of the tokenizer.
 
-    Encoding its words one by one gives the tokens of encoding it whole.
+    Encoding its words one by one gives the same tokens as encoding all of it.
     """
     if spaces == "article":
         return text.replace(SPACE, "").replace(LINE_END, "")
@@ -49,7 +49,7 @@ def surface(text: str, spaces: str) -> str:
 
 
 def pre_tokenizer(spaces: str) -> Any:
-    """What cuts text into the pieces that no token crosses: one of HF's pre-tokenizers."""
+    """The HF pre-tokenizer that cuts text into pieces, which no token crosses."""
     from tokenizers import Regex, pre_tokenizers
 
     if spaces == "article":
@@ -60,7 +60,7 @@ def pre_tokenizer(spaces: str) -> Any:
 def from_merges(
     entries: Sequence[str], merges: Iterable[tuple[str, str]], spaces: str
 ) -> Tokenizer:
-    """A BPE tokenizer; ids follow the order of the entries, ranks that of the merges."""
+    """Build a BPE tokenizer; ids follow the order of the entries, ranks that of the merges."""
     from tokenizers import Tokenizer, models
 
     model = models.BPE(
@@ -69,19 +69,19 @@ def from_merges(
         unk_token=UNKNOWN,
         byte_fallback=spaces == "lossless",
     )
-    return _around(Tokenizer(model), spaces)
+    return _with_pipeline(Tokenizer(model), spaces)
 
 
 def from_scores(scores: Sequence[tuple[str, float]], spaces: str) -> Tokenizer:
-    """A Unigram tokenizer of (entry, log-probability); ids follow their order."""
+    """Build a Unigram tokenizer of (entry, log-probability); ids follow their order."""
     from tokenizers import Tokenizer, models
 
     model = models.Unigram(list(scores), unk_id=0, byte_fallback=spaces == "lossless")
-    return _around(Tokenizer(model), spaces)
+    return _with_pipeline(Tokenizer(model), spaces)
 
 
 def save(tokenizer: Tokenizer, folder: Path) -> None:
-    """Write the files AutoTokenizer.from_pretrained reads."""
+    """Write the files that AutoTokenizer.from_pretrained reads."""
     write_text(folder / FILE, tokenizer.to_str(pretty=True))
     settings: Mapping[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -91,22 +91,22 @@ def save(tokenizer: Tokenizer, folder: Path) -> None:
         "pad_token": END,
         "model_input_names": ["input_ids", "attention_mask"],  # GPT-2 would add types of tokens
         "clean_up_tokenization_spaces": False,
-        "split_special_tokens": True,  # text like `</s>` is text; END is for its id
+        "split_special_tokens": True,  # `</s>` in a text is text, never the id of END
     }
     write_json(folder / SETTINGS, settings)
 
 
 def load(folder: Path) -> Tokenizer:
-    """The tokenizer of a folder, for which text that looks like a special token is text."""
+    """Load the tokenizer of a folder; it treats text that looks like a special token as text."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(folder / FILE))
-    tokenizer.encode_special_tokens = True  # not kept in the file
+    tokenizer.encode_special_tokens = True  # the file does not store it
     return tokenizer
 
 
-def _around(tokenizer: Tokenizer, spaces: str) -> Tokenizer:
-    """The model with all that stands before and behind it."""
+def _with_pipeline(tokenizer: Tokenizer, spaces: str) -> Tokenizer:
+    """Add normalizer, pre-tokenizer, decoder and special tokens to a model."""
     from tokenizers import AddedToken, decoders, normalizers
 
     tokenizer.pre_tokenizer = pre_tokenizer(spaces)

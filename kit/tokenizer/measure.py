@@ -1,8 +1,8 @@
-"""What a tokenizer does to text it has not seen: figures to choose among candidates by, and plots.
+"""Measure tokenizers on held-out text: figures to choose among candidates, and plots.
 
-found = measure(tokenizer, "lossless", documents, counts.read(folder), training_documents)
-found.as_dict()["bits_per_byte"]
-plot(found, "bpe-50000-8000-lossless", folder / "measures.png")
+measures = measure(tokenizer, "lossless", documents, counts.read(folder), training_documents)
+measures.as_dict()["bits_per_byte"]
+plot(measures, "bpe-50000-8000-lossless", folder / "measures.png")
 """
 
 from __future__ import annotations
@@ -33,9 +33,11 @@ if TYPE_CHECKING:
     from kit.config.tokenizer import TokenizerSpec
     from kit.tokenizer.counts import CountBatch
 
-_CHARACTERS = 1_000_000  # of documents encoded together: some 100 bytes each meanwhile
+_CHARACTERS = 1_000_000  # of documents encoded together, at some 100 bytes of memory each
 _WORDS = 20_000  # encoded together
-_CLASSES = 10.0 ** np.arange(20)  # of words, by how often they stand in the training text
+_CLASSES = 10.0 ** np.arange(
+    20
+)  # lower bounds of classes of words, by frequency in the training text
 _COMPARED = {
     "fertility": "tokens per word",
     "characters_per_token": "characters per token",
@@ -45,34 +47,36 @@ _COMPARED = {
 
 @dataclass(frozen=True)
 class TokenizerFigures:
-    """On the held-out documents. All but `tokens_per_second` are the same on every machine.
+    """Figures on the held-out documents, the same on every machine except `tokens_per_second`.
 
-    A document's END is no token here, but where bits are counted.
+    The END of a document counts as a token only in `bits_per_byte`.
     """
 
     documents: int
-    words: int  # of the segmenter; a space by itself and the end of a line are none
+    words: int  # of the segmenter, excluding lone spaces and ends of lines
     tokens: int
     characters: int  # of the plain text
-    bytes: int  # of the same in UTF-8
+    bytes: int  # of the plain text in UTF-8
     characters_per_token: float
-    fertility: float  # tokens per word; ends of lines left out, a space by itself costs its token
-    unknown_rate: float  # share of the characters that are no entries: <unk>, however many in one
-    exact: float  # share of the documents that come back when their tokens are decoded
+    fertility: float  # tokens per word, excluding ends of lines; a lone space costs its token
+    unknown_rate: float  # share of characters encoded as <unk>, even if one <unk> covers several
+    exact: float  # share of the documents that decoding restores exactly
     vocabulary_used: float  # share of the entries that occur
-    # By the frequency of tokens and ENDs in the training text, plus one each; and 8 for a byte of <unk>.
+    # From the frequency of tokens and ENDs in the training text, plus one each; 8 bits per byte of <unk>.
     bits_per_byte: float
-    tokens_per_second: float  # how quickly the kit encodes them, with an empty table at first
+    tokens_per_second: float  # speed of the kit's encoding, starting from an empty cache
 
 
 @dataclass(frozen=True)
 class Measures:
-    """The figures, and what the training text shows."""
+    """The figures, and statistics of the training text."""
 
     figures: TokenizerFigures
     frequencies: np.ndarray  # of each entry; shape [size]
-    words: np.ndarray  # that stand there 1 to 9 times, 10 to 99, ...: all they are; shape [20]
-    word_tokens: np.ndarray  # of the same words; shape [20]
+    words: (
+        np.ndarray
+    )  # total occurrences of words that occur 1 to 9 times, 10 to 99, ...; shape [20]
+    word_tokens: np.ndarray  # the tokens of these occurrences; shape [20]
 
     def as_dict(self) -> dict[str, float]:
         """The figures by name."""
@@ -88,48 +92,47 @@ def measure(
 ) -> Measures:
     """Measure a tokenizer on held-out documents, each a list of segmented sentences.
 
-    `words` are the counts of the training text and `documents` is the number of its documents. The
-    white space that article mode loses costs no bits: compare bits per byte among tokenizers that are
-    exact, or treat spaces the same. Raises InputError where nothing is held out.
+    `words` are the counts of the training text, and `documents` is the number of its documents. White
+    space lost in article mode is not charged in bits per byte: compare only tokenizers that are exact,
+    or have the same `spaces`. Raises InputError if no text is held out.
     """
-    seen = _HeldOut(tokenizer, spaces)
+    totals = _HeldOut(tokenizer, spaces)
     for batch in shards.batches(held_out, _CHARACTERS):
-        seen.add(batch)
-    tokens = int(seen.found.sum())
-    if not (seen.words and tokens):
+        totals.add(batch)
+    tokens = int(totals.frequencies.sum())
+    if not (totals.words and tokens):
         raise InputError(
-            "corpus.held_out: no text is held out, and a tokenizer is measured on that; raise it, or "
-            "give more text"
+            "corpus.held_out: no text is held out to measure tokenizers on; raise it, or add more text"
         )
     frequencies, class_words, class_tokens = _training(tokenizer, words)
     figures = TokenizerFigures(
-        documents=seen.documents,
-        words=seen.words,
+        documents=totals.documents,
+        words=totals.words,
         tokens=tokens,
-        characters=seen.characters,
-        bytes=seen.bytes,
-        characters_per_token=seen.characters / tokens,
-        fertility=(tokens - seen.line_end_tokens) / seen.words,
-        unknown_rate=seen.unknown / seen.characters,
-        exact=seen.exact / seen.documents,
-        vocabulary_used=np.count_nonzero(seen.found) / len(seen.found),
-        bits_per_byte=_bits(tokenizer, frequencies, documents, seen) / seen.bytes,
-        tokens_per_second=tokens / seen.seconds,
+        characters=totals.characters,
+        bytes=totals.bytes,
+        characters_per_token=totals.characters / tokens,
+        fertility=(tokens - totals.line_end_tokens) / totals.words,
+        unknown_rate=totals.unknown / totals.characters,
+        exact=totals.exact / totals.documents,
+        vocabulary_used=np.count_nonzero(totals.frequencies) / len(totals.frequencies),
+        bits_per_byte=_bits(tokenizer, frequencies, documents, totals) / totals.bytes,
+        tokens_per_second=tokens / totals.seconds,
     )
     return Measures(figures, frequencies, class_words, class_tokens)
 
 
 def plot(measures: Measures, name: str, path: Path) -> None:
-    """How rare the entries of a vocabulary are, and what words cost that are rare, as a PNG."""
+    """Plot the frequency of each entry, and tokens per word by the word's frequency, as a PNG."""
     figure = _figure(2)
     figure.suptitle(name)
     ranks, costs = figure.subplots(1, 2)
     frequencies = np.sort(measures.frequencies[measures.frequencies > 0])[::-1]
     never = len(measures.frequencies) - len(frequencies)
     ranks.loglog(np.arange(1, len(frequencies) + 1), frequencies)
-    ranks.set_title(f"{len(measures.frequencies):,} entries; {never:,} never used in training text")
+    ranks.set_title(f"{len(measures.frequencies):,} entries; {never:,} unused in the training text")
     ranks.set_xlabel("rank of the entry")
-    ranks.set_ylabel("times in the training text")
+    ranks.set_ylabel("occurrences in the training text")
     ranks.grid(alpha=0.3)
     (classes,) = np.nonzero(measures.words)
     per_word = measures.word_tokens[classes] / measures.words[classes]
@@ -137,7 +140,7 @@ def plot(measures: Measures, name: str, path: Path) -> None:
     shares = measures.words[classes] / measures.words.sum()
     costs.bar_label(bars, [f"{share:.1%}" for share in shares], padding=2)
     costs.set_title("above the bar: share of the training text's words")
-    costs.set_xlabel("times the word stands in the training text, from")
+    costs.set_xlabel("occurrences of the word in the training text, from")
     costs.set_ylabel("tokens per word")
     costs.margins(y=0.1)
     with atomic(path) as out:
@@ -145,17 +148,17 @@ def plot(measures: Measures, name: str, path: Path) -> None:
 
 
 def compare(candidates: Iterable[tuple[TokenizerSpec, Mapping[str, float]]], path: Path) -> None:
-    """What a larger vocabulary gains, as a PNG: a line for each kind of candidate.
+    """Plot the gain of a larger vocabulary, with a line for each kind of candidate, as a PNG.
 
-    With each candidate come its figures, as `Measures.as_dict` has them.
+    Each candidate comes with its figures, from `Measures.as_dict`.
     """
-    found = lines(candidates)
-    sizes = sorted({size for points in found.values() for size, _ in points})
+    series = lines(candidates)
+    sizes = sorted({size for points in series.values() for size, _ in points})
     figure = _figure(len(_COMPARED))
     for axes, (key, label) in zip(
         figure.subplots(1, len(_COMPARED)), _COMPARED.items(), strict=True
     ):
-        for kind, points in found.items():
+        for kind, points in series.items():
             axes.plot(
                 [size for size, _ in points], [point[key] for _, point in points], "o-", label=kind
             )
@@ -174,25 +177,25 @@ def lines(
     """The sizes and figures of each kind of candidate, smallest first."""
     ordered = sorted(candidates, key=lambda candidate: candidate[0].vocab_size)
     alphabets = {vocabulary.limit_alphabet for vocabulary, _ in ordered}
-    found: dict[str, list[tuple[int, Mapping[str, float]]]] = {}
+    series: dict[str, list[tuple[int, Mapping[str, float]]]] = {}
     for vocabulary, figures in ordered:
         kind = f"{vocabulary.algorithm}, {vocabulary.spaces}"
         if len(alphabets) > 1:
             kind += f", {vocabulary.limit_alphabet:,} characters"
-        found.setdefault(kind, []).append((vocabulary.vocab_size, figures))
-    return dict(sorted(found.items()))
+        series.setdefault(kind, []).append((vocabulary.vocab_size, figures))
+    return dict(sorted(series.items()))
 
 
 class _HeldOut:
-    """What the held-out documents hold, summed."""
+    """Totals over the held-out documents."""
 
     def __init__(self, tokenizer: Tokenizer, spaces: str) -> None:
         size = tokenizer.get_vocab_size()
         self._tokenizer, self._spaces, self._dtype = tokenizer, spaces, dtype_for(size)
-        self._table = WordCache(tokenizer, spaces, self._dtype)
+        self._cache = WordCache(tokenizer, spaces, self._dtype)
         self._line_end = len(WordCache(tokenizer, spaces, self._dtype).document(shards.LINE_END))
-        self.found = np.zeros(size, np.int64)  # how often each entry occurs
-        # Characters that are no entries are unknown, or their bytes.
+        self.frequencies = np.zeros(size, np.int64)  # of each entry
+        # In article mode characters outside it are unknown; otherwise they become bytes.
         self._alphabet = set(tokenizer.get_vocab()) if spaces == "article" else None
         self.documents = self.words = self.characters = self.bytes = self.exact = 0
         self.unknown = self.unknown_bytes = 0
@@ -200,15 +203,15 @@ class _HeldOut:
         self.seconds = 0.0
 
     def add(self, documents: Sequence[Sequence[str]]) -> None:
-        """Encode some documents, and count."""
+        """Encode some documents and add their counts."""
         texts = [shards.document(sentences) for sentences in documents]
-        began = time.perf_counter()
-        packed = b"".join([self._table.document(text) for text in texts])
-        self.seconds += time.perf_counter() - began
+        started = time.perf_counter()
+        packed = b"".join([self._cache.document(text) for text in texts])
+        self.seconds += time.perf_counter() - started
         tokens = np.frombuffer(packed, self._dtype)
-        self.found += np.bincount(tokens, minlength=len(self.found))
+        self.frequencies += np.bincount(tokens, minlength=len(self.frequencies))
         plain = [shards.plain_text(sentences) for sentences in documents]
-        self.exact += sum(map(operator.eq, self._there_and_back(texts), plain))
+        self.exact += sum(map(operator.eq, self._round_trip(texts), plain))
         self.documents += len(documents)
         self.characters += sum(map(len, plain))
         self.bytes += sum(len(text.encode()) for text in plain)
@@ -216,8 +219,8 @@ class _HeldOut:
         for text in texts:
             self._count_words(text)
 
-    def _there_and_back(self, texts: Sequence[str]) -> list[str]:
-        """The texts after HF's own encode and decode; an unknown token shows."""
+    def _round_trip(self, texts: Sequence[str]) -> list[str]:
+        """Encode and decode the texts by HF itself; unknown tokens stay visible."""
         encoded = self._tokenizer.encode_batch_fast(
             [surface(text, self._spaces) for text in texts], add_special_tokens=False
         )
@@ -243,7 +246,7 @@ class _HeldOut:
 def _training(
     tokenizer: Tokenizer, words: Iterable[CountBatch]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """How often each entry stands in the training text; the words by class, and their tokens."""
+    """The frequency of each entry in the training text; the words of each class, and their tokens."""
     frequencies = np.zeros(tokenizer.get_vocab_size())
     class_words, class_tokens = np.zeros((2, len(_CLASSES)))
     for chunk in words:
@@ -262,16 +265,16 @@ def _training(
     return frequencies, class_words, class_tokens
 
 
-def _bits(tokenizer: Tokenizer, frequencies: np.ndarray, documents: int, seen: _HeldOut) -> float:
+def _bits(tokenizer: Tokenizer, frequencies: np.ndarray, documents: int, totals: _HeldOut) -> float:
     """The bits of the held-out tokens and ENDs in a unigram model of the training text.
 
-    A character that is no entry is written out as well, or the smallest alphabet would be the best.
+    The bytes of an unknown character are charged too, or the smallest alphabet would be the best.
     """
-    counts, found = frequencies + 1, seen.found.copy()
+    training, held_out = frequencies + 1, totals.frequencies.copy()
     end = tokenizer.token_to_id(END)
-    counts[end] += documents
-    found[end] += seen.documents
-    return 8 * seen.unknown_bytes - math.fsum(found * np.log2(counts / counts.sum()))
+    training[end] += documents
+    held_out[end] += totals.documents
+    return 8 * totals.unknown_bytes - math.fsum(held_out * np.log2(training / training.sum()))
 
 
 def _figure(panels: int) -> Any:
@@ -281,5 +284,5 @@ def _figure(panels: int) -> Any:
 
 
 def _save(figure: Any, out: IO[bytes]) -> None:
-    """Equal figures give equal bytes."""
+    """Save a figure; equal figures give equal bytes."""
     figure.savefig(out, format="png", dpi=120, metadata={"Software": None})

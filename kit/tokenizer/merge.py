@@ -1,4 +1,4 @@
-"""The word counts of all groups into one: the merge stage."""
+"""The merge stage: merge the word counts of all groups."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
 
 
 def units(run: Run, recipe: Recipe) -> list[Unit]:
-    """One unit for each way to treat spaces. Raises StageError while a group is not counted."""
+    """One unit per mode of spaces. Raises StageError until all groups are counted."""
     workspace = Workspace(Path(recipe.workspace))
     counted = count.units(run, recipe)
     require(counted, "jobs.tokenizer")
-    made = []
-    for spaces in count.ways(recipe):
+    merged = []
+    for spaces in count.space_modes(recipe):
         folders = [unit.folder for unit in counted if unit.causes["section"]["spaces"] == spaces]
         inputs = {folder.name: manifest.fingerprint(folder, "jobs.tokenizer") for folder in folders}
         causes = manifest.causes("merge", tokens.TOKENIZER_VERSION, {"spaces": spaces}, inputs)
         make = functools.partial(_make, folders)
-        made.append(Unit(spaces, workspace.words(spaces), causes, make))
-    return made
+        merged.append(Unit(spaces, workspace.words(spaces), causes, make))
+    return merged
 
 
 def work(run: Run, task: int, tasks: int) -> None:
-    """What a submitted task runs; the run directory is all it reads."""
+    """Run a submitted task; it reads nothing but the run directory."""
     make_units("merge", units(run, read_resolved(run.recipe, Recipe)), task, tasks)
 
 

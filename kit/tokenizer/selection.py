@@ -1,4 +1,4 @@
-"""The candidate that becomes the tokenizer, by the recipe's rule or a user's pick: the tokenizer stage."""
+"""The tokenizer stage: select a candidate as the tokenizer, by the recipe's rule or a user's pick."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
     from kit.config.tokenizer import Choice
 
-RULE = "rule"  # in place of a candidate's name: the recipe's rule again
+RULE = "rule"  # instead of a candidate's name: return to the recipe's rule
 TABLE, PLOT = "report.md", "report.png"
 _LESS_IS_BETTER = ("bits_per_byte", "fertility")
 _COLUMNS = {  # of the table: a measure, its heading, its format
-    "characters_per_token": ("characters a token", ".4f"),
-    "fertility": ("tokens a word", ".4f"),
+    "characters_per_token": ("characters per token", ".4f"),
+    "fertility": ("tokens per word", ".4f"),
     "unknown_rate": ("unknown", ".3%"),
     "exact": ("exact", ".2%"),
     "vocabulary_used": ("entries used", ".1%"),
@@ -39,18 +39,17 @@ _COLUMNS = {  # of the table: a measure, its heading, its format
 
 
 def units(_: Run, recipe: Recipe) -> list[Unit]:
-    """The one unit of the stage. Raises StageError while a shard is missing."""
+    """The only unit of the stage. Raises StageError if a shard is missing."""
 
     def make(folder: Path) -> Mapping[str, Any]:
         source, reason = _source(recipe)
         for file in (huggingface.FILE, huggingface.SETTINGS):
             with atomic(folder / file) as out:
                 out.write((source / file).read_bytes())
-        made_from = manifest.read(source, "jobs.tokenizer")
         return {
             "candidate": source.name,
             "reason": reason,
-            "vocabulary": made_from["vocabulary"],
+            "vocabulary": manifest.read(source, "jobs.tokenizer")["vocabulary"],
             "spaces": recipe.tokenizer.named(source.name).spaces,
         }
 
@@ -59,42 +58,42 @@ def units(_: Run, recipe: Recipe) -> list[Unit]:
 
 
 def work(run: Run, task: int, tasks: int) -> None:
-    """What a submitted task runs; the run directory is all it reads. It reports on the candidates."""
+    """Run a submitted task; it reads nothing but the run directory. Logs a report on the candidates."""
     recipe = read_resolved(run.recipe, Recipe)
-    _source(recipe)  # or it says why not, before the tokenizer that is there goes
+    _source(recipe)  # raises any error before the existing tokenizer is removed
     make_units("tokenizer", units(run, recipe), task, tasks)
     if recipe.tokenizer.candidates:
-        log.info(f"tokenizer: the candidates\n{report(recipe)}")
+        log.info(f"tokenizer: candidates\n{report(recipe)}")
 
 
-def picked(recipe: Recipe) -> str | None:
-    """The user's pick, if there is one. Raises ConfigError where the recipe has no such candidate."""
+def manual_pick(recipe: Recipe) -> str | None:
+    """The user's pick, if there is one. Raises ConfigError if it is not a candidate of the recipe."""
     if (name := tokens.picked(recipe)) not in (None, *_names(recipe)):
         raise ConfigError(
-            f"{Workspace(Path(recipe.workspace)).pick}: {name} is none of the recipe's candidates; "
+            f"{Workspace(Path(recipe.workspace)).pick}: {name} is not a candidate of the recipe; "
             f"pick another with jobs.tokenizer run --pick, or --pick {RULE}"
         )
     return name
 
 
-def differs(recipe: Recipe, name: str) -> bool:
+def is_new_pick(recipe: Recipe, name: str) -> bool:
     """Whether picking a candidate, or `RULE`, changes anything.
 
-    Raises ConfigError for a name that is no candidate's.
+    Raises ConfigError for a name that is not a candidate of the recipe.
     """
     names = [*_names(recipe), RULE]
     if name not in names:
         raise ConfigError(
-            f"--pick {name}: no such candidate; there are {', '.join(names[:-1])}, or {RULE}"
+            f"--pick {name}: no such candidate; choose {', '.join(names[:-1])}, or {RULE}"
         )
     return name != (tokens.picked(recipe) or RULE)
 
 
 @contextlib.contextmanager
-def picking(recipe: Recipe, name: str) -> Iterator[None]:
-    """Have a candidate be the tokenizer from here on, whatever the rule says; `RULE` takes that back.
+def pick(recipe: Recipe, name: str) -> Iterator[None]:
+    """Pick a candidate, which overrides the rule from now on; `RULE` clears the pick.
 
-    Where the block raises, all is as it was.
+    Restores the previous pick if the block raises.
     """
     before = tokens.picked(recipe)
     _write_pick(recipe, name)
@@ -105,30 +104,30 @@ def picking(recipe: Recipe, name: str) -> Iterator[None]:
         raise
 
 
-def chosen(recipe: Recipe) -> tuple[str, str]:
-    """The name of the candidate that is to be the tokenizer, and why.
+def select(recipe: Recipe) -> tuple[str, str]:
+    """Select the candidate that becomes the tokenizer; returns its name and the reason.
 
-    Raises ConfigError for a pick that is no candidate, StageError while one is not measured.
+    Raises ConfigError for a pick that is not a candidate, StageError until all are measured.
     """
     vocabularies = {v.name: v.vocab_size for v in recipe.tokenizer.specs()}
-    name = picked(recipe)
+    name = manual_pick(recipe)
     require(candidates.units(run_of(recipe), recipe), "jobs.tokenizer")
     if name is not None:
         return name, "picked by hand"
     if len(vocabularies) == 1:
-        return next(iter(vocabularies)), "the only one"
-    found = {name: figures(recipe, name) for name in vocabularies}
-    return by_rule(recipe.tokenizer.choose, vocabularies, found)
+        return next(iter(vocabularies)), "the only candidate"
+    measured = {name: figures(recipe, name) for name in vocabularies}
+    return select_by_rule(recipe.tokenizer.choose, vocabularies, measured)
 
 
-def by_rule(
-    rule: Choice, sizes: Mapping[str, int], found: Mapping[str, Mapping[str, float]]
+def select_by_rule(
+    rule: Choice, sizes: Mapping[str, int], measured: Mapping[str, Mapping[str, float]]
 ) -> tuple[str, str]:
-    """The candidate that a rule chooses by the sizes and measures of all, and why."""
-    exact = [name for name in sizes if found[name]["exact"] == 1]
+    """Apply a rule to the sizes and measures of all candidates; returns a name and the reason."""
+    exact = [name for name in sizes if measured[name]["exact"] == 1]
     names = exact if rule.exact and exact else list(sizes)
     sign = 1 if rule.measure in _LESS_IS_BETTER else -1
-    values = {name: found[name][rule.measure] for name in names}
+    values = {name: measured[name][rule.measure] for name in names}
     best = min(names, key=lambda name: sign * values[name])
     near = [
         name for name in names
@@ -141,32 +140,32 @@ def by_rule(
             f"{rule.measure} {values[name]:.4f}, the smallest vocabulary within {rule.margin:.1%} of the "
             f"best, {values[best]:.4f}"
         )
-    return name, reason + (" that are exact" if len(names) < len(sizes) else "")
+    return name, reason + (" (exact candidates only)" if len(names) < len(sizes) else "")
 
 
 def figures(recipe: Recipe, name: str) -> dict[str, float]:
-    """What was measured of a candidate. Raises StageError before."""
+    """The measures of a candidate. Raises StageError if it is not measured yet."""
     folder = Workspace(Path(recipe.workspace)).candidate(name)
-    found: dict[str, float] = manifest.read(folder, "jobs.tokenizer")["measures"]
-    return found
+    values: dict[str, float] = manifest.read(folder, "jobs.tokenizer")["measures"]
+    return values
 
 
 def report(recipe: Recipe) -> str:
-    """The table of all candidates, the chosen one marked; it and a plot are written beside them.
+    """Write a table of all candidates, with the chosen one marked, and a plot; returns the table.
 
-    Raises StageError where one is not measured yet.
+    Raises StageError if a candidate is not measured yet.
     """
-    name, reason = chosen(recipe)
+    name, reason = select(recipe)
     vocabularies = recipe.tokenizer.specs()
-    found = {v.name: figures(recipe, v.name) for v in vocabularies}
+    measured = {v.name: figures(recipe, v.name) for v in vocabularies}
     lines = [
         f"| candidate | {' | '.join(heading for heading, _ in _COLUMNS.values())} |",
         f"| --- |{' ---: |' * len(_COLUMNS)}",
     ]
-    for candidate, measured in found.items():
-        shown = (format(measured[key], style) for key, (_, style) in _COLUMNS.items())
-        lines.append(f"| {candidate}{' *' * (candidate == name)} | {' | '.join(shown)} |")
-    held_out = next(iter(found.values()))
+    for candidate, values in measured.items():
+        cells = (format(values[key], style) for key, (_, style) in _COLUMNS.items())
+        lines.append(f"| {candidate}{' *' * (candidate == name)} | {' | '.join(cells)} |")
+    held_out = next(iter(measured.values()))
     lines += [
         "",
         f"Measured on {held_out['documents']:,.0f} held-out documents, {held_out['characters']:,.0f} "
@@ -175,13 +174,13 @@ def report(recipe: Recipe) -> str:
     text = "\n".join(lines) + "\n"
     folder = Workspace(Path(recipe.workspace)).candidates
     write_text(folder / TABLE, text)
-    measures.compare([(v, found[v.name]) for v in vocabularies], folder / PLOT)
+    measures.compare([(v, measured[v.name]) for v in vocabularies], folder / PLOT)
     return text
 
 
 def _source(recipe: Recipe) -> tuple[Path, str]:
-    """The folder of the chosen candidate, as it was made, and why that one."""
-    name, reason = chosen(recipe)
+    """The verified folder of the selected candidate, and the reason."""
+    name, reason = select(recipe)
     folder = Workspace(Path(recipe.workspace)).candidate(name)
     return manifest.verified(folder, "jobs.tokenizer"), reason
 

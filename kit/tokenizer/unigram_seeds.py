@@ -1,4 +1,4 @@
-"""The pieces that the training of a Unigram model begins with: the frequent strings within words."""
+"""Seed pieces for the training of a Unigram model: the frequent strings within words."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 LONGEST = 16  # characters of a piece: sentencepiece's default
 _SEEDS = 1_000_000  # sentencepiece's default
-_LEAST = 2  # occurrences
+_MIN_OCCURRENCES = 2
 
 
 class Seed(NamedTuple):
-    """A string by one place where it stands, and how often it stands in the text."""
+    """A string, given by one of its positions, and its number of occurrences in the text."""
 
     start: int
     length: int
@@ -23,34 +23,36 @@ class Seed(NamedTuple):
 
 
 def find(codes: Array, lengths: Array, counts: Array) -> list[Seed]:
-    """The strings of 2 to LONGEST characters that cover most of the text: count times length.
+    """Find the strings of 2 to LONGEST characters that cover most of the text: count times length.
 
-    Words are `codes` [characters], small whole numbers, one word after the other, of `lengths` [words];
-    `counts` is int64 [words]. Of strings that cover as much the shorter come first, then the smaller.
+    Words are concatenated `codes` [characters], small integers, of `lengths` [words]; `counts` is int64
+    [words]. Strings of equal coverage are ordered by length, then by their codes.
     """
     ends = np.repeat(np.cumsum(lengths, dtype=np.int64), lengths)
     weights = np.repeat(counts, lengths)
-    # A string is known by the number of what it is without its last character, and that character:
-    # what occurs too seldom is dropped with all that would begin with it.
-    places, numbers = np.arange(len(codes)), codes.astype(np.int64)
+    # A string is identified by the number of its prefix (all but the last character) and that character:
+    # a rare string is dropped along with all strings that begin with it.
+    positions, numbers = np.arange(len(codes)), codes.astype(np.int64)
     base = int(codes.max()) + 1
-    found = []
+    seeds = []
     for length in range(2, LONGEST + 1):
-        longer = places + length <= ends[places]
-        places = places[longer]
-        keys = numbers[longer] * base + codes[places + length - 1]
+        longer = positions + length <= ends[positions]
+        positions = positions[longer]
+        keys = numbers[longer] * base + codes[positions + length - 1]
         if not len(keys):
             break
-        _, at, numbers = np.unique(keys, return_index=True, return_inverse=True)
-        totals = np.zeros(len(at), np.int64)
-        np.add.at(totals, numbers, weights[places])
+        _, first, numbers = np.unique(keys, return_index=True, return_inverse=True)
+        totals = np.zeros(len(first), np.int64)
+        np.add.at(totals, numbers, weights[positions])
         best = np.argsort(-totals, kind="stable")[:_SEEDS]
-        best = best[totals[best] >= _LEAST]
-        found.append(np.stack([places[at[best]], np.full(len(best), length), totals[best]], axis=1))
-        frequent = totals[numbers] >= _LEAST
-        places, numbers = places[frequent], numbers[frequent]
-    if not found:
+        best = best[totals[best] >= _MIN_OCCURRENCES]
+        seeds.append(
+            np.stack([positions[first[best]], np.full(len(best), length), totals[best]], axis=1)
+        )
+        frequent = totals[numbers] >= _MIN_OCCURRENCES
+        positions, numbers = positions[frequent], numbers[frequent]
+    if not seeds:
         return []
-    rows = np.concatenate(found)
+    rows = np.concatenate(seeds)
     order = np.argsort(-rows[:, 1] * rows[:, 2], kind="stable")[:_SEEDS]
     return [Seed(*row) for row in rows[order].tolist()]

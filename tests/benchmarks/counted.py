@@ -41,17 +41,17 @@ _WORDS = 10_000_000
 _TRAIN_ALONE = """
 import json, os, sys, time
 from pathlib import Path
-from kit.config.tokenizer import Vocabulary
+from kit.config.tokenizer import TokenizerSpec
 import numpy as np
 from kit.tokenizer import bpe, counts, unigram
 from kit.tokenizer.words import Words
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-vocabulary, words = Vocabulary(algorithm=sys.argv[1], vocab_size=50_000), counts.read(Path(sys.argv[2]))
+vocabulary, words = TokenizerSpec(algorithm=sys.argv[1], vocab_size=50_000), counts.read(Path(sys.argv[2]))
 began = time.perf_counter()
 bpe.train(words, vocabulary, 1) if sys.argv[1] == "bpe" else unigram.train(words, vocabulary)
 seconds = time.perf_counter() - began
 (peak,) = (row.split()[1] for row in open("/proc/self/status") if row.startswith("VmHWM:"))  # KiB
-corpus = Words.of(counts.read(Path(sys.argv[2])))
+corpus = Words.from_counts(counts.read(Path(sys.argv[2])))
 began = time.perf_counter()
 codes = corpus.codes.astype("int64")
 np.unique(codes[:-1] << 32 | codes[1:], return_counts=True)

@@ -156,7 +156,7 @@ def test_no_words_are_refused() -> None:
 def test_more_entries_than_the_words_give_are_refused(web_words: dict[str, int]) -> None:
     with pytest.raises(
         InputError,
-        match=r"vocab_size=50000: the corpus gives only \d+ entries; ask for \d+ to \d+$",
+        match=r"vocab_size=50000: the corpus yields only \d+ entries; choose \d+ to \d+$",
     ) as caught:
         ours(web_words, 50_000)
     most = int(str(caught.value).rsplit(" ", 1)[1])
@@ -165,15 +165,15 @@ def test_more_entries_than_the_words_give_are_refused(web_words: dict[str, int])
 
 def test_entries_by_the_billion_are_refused_as_well(web_words: dict[str, int]) -> None:
     with pytest.raises(
-        InputError, match=r"vocab_size=2147483647: the corpus gives only \d+ entries"
+        InputError, match=r"vocab_size=2147483647: the corpus yields only \d+ entries"
     ):
         ours(web_words, 2**31 - 1)
 
 
 def test_fewer_entries_than_the_alphabet_are_refused(web_words: dict[str, int]) -> None:
-    with pytest.raises(InputError, match="special tokens, bytes and alphabet alone are") as caught:
+    with pytest.raises(InputError, match="special tokens, bytes and alphabet alone take") as caught:
         ours(web_words, 300)
-    least = int(str(caught.value).split("alone are ")[1].split(";")[0])
+    least = int(str(caught.value).split("alone take ")[1].split()[0])
     assert ours(web_words, least).get_vocab_size() == least
 
 
@@ -181,12 +181,12 @@ def test_fewer_entries_than_the_alphabet_are_refused(web_words: dict[str, int]) 
 _MERGE = """
 import sys
 from pathlib import Path
-from kit.tokenizer import bpe, counts, pairs
-from kit.config.tokenizer import Vocabulary
+from kit.tokenizer import bpe, counts, merge_loop
+from kit.config.tokenizer import TokenizerSpec
 bpe._SMALL_TEXT = 0
-bpe.train(counts.chunks({"ab": 3, "abc": 2, "bc": 1}), Vocabulary(vocab_size=263), 1)
-assert Path(pairs.__file__).is_relative_to(sys.argv[1]), pairs.__file__
-for function in (pairs.merge, pairs.hash_tokens):
+bpe.train(counts.chunks({"ab": 3, "abc": 2, "bc": 1}), TokenizerSpec(vocab_size=263), 1)
+assert Path(merge_loop.__file__).is_relative_to(sys.argv[1]), merge_loop.__file__
+for function in (merge_loop.merge, merge_loop.hash_tokens):
     print(sum(function.stats.cache_hits.values()), sum(function.stats.cache_misses.values()))
 """
 

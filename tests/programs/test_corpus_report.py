@@ -69,8 +69,8 @@ def test_the_examples_are_the_same_whatever_the_units(workdir: Workdir) -> None:
 def test_examples_are_not_drawn_from_the_held_out_documents_alone(workdir: Workdir) -> None:
     examples = report.Examples()
     for key in range(0, 2**64, 2**54):
-        examples.see(key, [str(key)], str(key), None)
-    keys = [int(example["before"]) for example in examples.chosen()]
+        examples.offer(key, [str(key)], str(key), None)
+    keys = [int(example["before"]) for example in examples.sample()]
     assert len(keys) == 10
     assert not any(preprocess.is_held_out(key, 0.1) for key in keys)
 

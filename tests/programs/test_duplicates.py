@@ -130,4 +130,4 @@ def test_repeated_fingerprints_are_those_behind_the_first() -> None:
     for value, key in zip(map(tuple, values.tolist()), keys.tolist(), strict=True):
         first[value] = min(first.get(value, key), key)
     expected = sorted(set(keys.tolist()) - set(first.values()))
-    assert deduplicate.repeated(values, keys).tolist() == expected
+    assert deduplicate.later_duplicates(values, keys).tolist() == expected

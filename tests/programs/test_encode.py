@@ -242,10 +242,10 @@ def test_a_block_before_there_are_tokens_is_refused_as_tokens_are(
     recipe: Recipe, workdir: Workdir
 ) -> None:
     with pytest.raises(StageError, match=r"tokenizer: missing; run jobs\.tokenizer first"):
-        blocks.of_number(recipe, 0, shards.TRAIN)
+        blocks.read_block(recipe, 0, shards.TRAIN)
     put(recipe)
     with pytest.raises(StageError, match=r"missing; run jobs\.tokenize first"):
-        blocks.of_sample(recipe, 0)
+        blocks.read_sample(recipe, 0)
 
 
 def test_a_number_that_is_no_blocks_or_samples_is_one_line(
@@ -254,19 +254,22 @@ def test_a_number_that_is_no_blocks_or_samples_is_one_line(
     put(recipe)
     row = tokens.open_part(encoded(recipe), shards.TRAIN, recipe)
     count = row.blocks(16)
-    there = f"there are {count} of 16 tokens in train, which has {len(row)}; give 0 to {count - 1}"
+    train = f"train, which has {len(row)} tokens"
+    there = f"there are {count} blocks of 16 tokens in {train}; give 0 to {count - 1}"
     for number in (count, 10**30):
         with pytest.raises(ConfigError, match=f"^block {number}: {there}$"):
-            blocks.of_number(recipe, number, shards.TRAIN)
-    assert blocks.of_number(recipe, count - 1, shards.TRAIN).stop < len(row)
-    run = "sample 80: there are 80 in the run's 10 steps; give 0 to 79"  # 10 steps of 8 blocks
+            blocks.read_block(recipe, number, shards.TRAIN)
+    assert blocks.read_block(recipe, count - 1, shards.TRAIN).stop < len(row)
+    run = "sample 80: there are 80 samples in the run's 10 steps; give 0 to 79"  # 10 steps of 8 blocks
     with pytest.raises(ConfigError, match=run):
-        blocks.of_sample(recipe, 80)
+        blocks.read_sample(recipe, 80)
     large = workdir.recipe(*OVERRIDES, "model.n_positions=99999")
-    with pytest.raises(ConfigError, match="block 0: there is none of 99999 tokens in held-out"):
-        blocks.of_number(large, 0, shards.HELD_OUT)
-    with pytest.raises(ConfigError, match="sample 0: there is none"):
-        blocks.of_sample(large, 0)
+    with pytest.raises(
+        ConfigError, match="block 0: there are no blocks of 99999 tokens in held-out"
+    ):
+        blocks.read_block(large, 0, shards.HELD_OUT)
+    with pytest.raises(ConfigError, match="sample 0: there are no samples"):
+        blocks.read_sample(large, 0)
     for arguments, said in (
         (("-1",), f"error: block -1: {there}\n"),
         (("0", "--sample", "--held-out"), "error: --sample, --held-out: a sample is of the "),

@@ -38,7 +38,7 @@ def test_a_second_process_leaves_the_file_to_the_first(server: Server, fetched: 
     first = fetch_elsewhere(server, fetched)
     assert server.hold is not None
     try:
-        with pytest.raises(TransferError, match="another process is fetching it"):
+        with pytest.raises(TransferError, match="another process is downloading it"):
             fetch([server.url()], fetched)
     finally:
         server.hold.set()
@@ -66,7 +66,7 @@ def test_a_small_disk_is_refused_before_anything_is_loaded(server: Server, tmp_p
     (tmp_path / "small").mkdir()
     with small_disk(tmp_path / "small", "128k"):
         fetched = tmp_path / "small" / "web.txt"
-        with pytest.raises(InputError, match=r"0\.000\d* GB are still to come.*has 0\.000\d* GB"):
+        with pytest.raises(InputError, match=r"0\.000\d* GB to download.* 0\.000\d* GB free"):
             fetch([server.url()], fetched)
         assert fetched.with_name("web.txt.transfer").stat().st_size == 0
 

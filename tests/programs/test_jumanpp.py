@@ -124,7 +124,7 @@ def test_the_stand_in_takes_memory_as_juman_does(program: Path) -> None:
 def test_the_answers_are_those_of_each_line_in_order(program: Path, workers: int) -> None:
     with pool(program, workers) as segmenter:
         assert answers(segmenter, PLAIN) == [jumanpp.segment(line) for line in PLAIN]
-        assert not segmenter.kept_whole
+        assert not segmenter.unsegmented
         assert answers(segmenter, PLAIN[:3]) == [jumanpp.segment(line) for line in PLAIN[:3]]
 
 
@@ -148,7 +148,7 @@ def test_what_juman_cannot_be_given_is_kept_away_from_it(
 ) -> None:
     with pool(program) as segmenter:
         assert answers(segmenter, ["前", chunk, "後"]) == ["前", answer, "後"]
-        assert segmenter.kept_whole == kept
+        assert segmenter.unsegmented == kept
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_a_line_at_fault_is_found_and_kept_whole(
     with pool(program, workers) as segmenter:  # none of these may need patience
         found = answers(segmenter, lines)
         assert found == [line if "駄目" in line else jumanpp.segment(line) for line in lines]
-        assert segmenter.kept_whole == {reason: 3}
+        assert segmenter.unsegmented == {reason: 3}
 
 
 def test_a_line_that_gets_no_answer_is_given_up_and_kept_whole(
@@ -182,14 +182,14 @@ def test_a_line_that_gets_no_answer_is_given_up_and_kept_whole(
         assert answers(segmenter, lines) == [
             line if "駄目" in line else jumanpp.segment(line) for line in lines
         ]
-        assert segmenter.kept_whole == {"silent": 1}
+        assert segmenter.unsegmented == {"silent": 1}
 
 
 def test_a_process_out_of_memory_is_replaced_and_its_line_kept_whole(program: Path) -> None:
     lines = [*PLAIN[:400], "a" * 900, *PLAIN[400:]]
     with pool(program, longest_run=1000) as segmenter:  # past the guard
         assert answers(segmenter, lines) == [jumanpp.segment(line) for line in lines]
-        assert segmenter.kept_whole == {"died": 1}
+        assert segmenter.unsegmented == {"died": 1}
 
 
 def test_processes_that_end_after_some_lines_do_not_end_the_work(
@@ -198,7 +198,7 @@ def test_processes_that_end_after_some_lines_do_not_end_the_work(
     monkeypatch.setenv("STAND_IN_LIFE", "700")
     with pool(program) as segmenter:
         assert answers(segmenter, PLAIN) == [jumanpp.segment(line) for line in PLAIN]
-        assert not segmenter.kept_whole
+        assert not segmenter.unsegmented
 
 
 @pytest.mark.parametrize("life", ["5", "150"])
@@ -206,11 +206,11 @@ def test_processes_that_keep_ending_with_no_line_at_fault_are_an_error(
     program: Path, monkeypatch: pytest.MonkeyPatch, life: str
 ) -> None:
     monkeypatch.setenv("STAND_IN_LIFE", life)
-    monkeypatch.setattr(pool_of, "_UNEXPLAINED", 1)
-    monkeypatch.setattr(pool_of, "_IN_A_ROW", 20)
+    monkeypatch.setattr(pool_of, "_MAX_UNEXPLAINED_FAULTS", 1)
+    monkeypatch.setattr(pool_of, "_MAX_CONSECUTIVE_FAULTS", 20)
     with (
         pool(program) as segmenter,
-        pytest.raises(ClusterError, match=r"\d+ times.* it ended \(code 1\)"),
+        pytest.raises(ClusterError, match=r"\d+ times.* it exited with code 1"),
     ):
         answers(segmenter, PLAIN * 3)
 
@@ -219,7 +219,7 @@ def test_processes_that_answer_nothing_but_the_probe_are_an_error(
     program: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STAND_IN_DIE", "駄目")
-    monkeypatch.setattr(pool_of, "_IN_A_ROW", 20)
+    monkeypatch.setattr(pool_of, "_MAX_CONSECUTIVE_FAULTS", 20)
     with pool(program) as segmenter, pytest.raises(ClusterError, match="21 times in a row"):
         answers(segmenter, ["駄目。"] * 300)
 
@@ -227,11 +227,11 @@ def test_processes_that_answer_nothing_but_the_probe_are_an_error(
 @pytest.mark.parametrize(
     ("flags", "variables", "told"),
     [
-        (("--sgment", "--segment"), {}, "gave back other text .'東京都 東京都"),
-        (("--segment", "--segment-separator=_"), {}, "gave back other text .'東京都_に"),
-        (("--segment",), {"STAND_IN_LIFE": "0", "STAND_IN_DIE": "東京"}, r"ended .code 137"),
+        (("--sgment", "--segment"), {}, "returned different text .'東京都 東京都"),
+        (("--segment", "--segment-separator=_"), {}, "returned different text .'東京都_に"),
+        (("--segment",), {"STAND_IN_LIFE": "0", "STAND_IN_DIE": "東京"}, "exited with code 137"),
         (("--segment",), {"STAND_IN_HANG": "東京"}, "did not answer in time"),
-        (("--segment",), {"STAND_IN_CHANGE": "東京"}, "gave back other text"),
+        (("--segment",), {"STAND_IN_CHANGE": "東京"}, "returned different text"),
     ],
 )
 def test_a_juman_that_fails_its_probe_is_an_error(
@@ -250,7 +250,7 @@ def test_a_juman_that_fails_its_probe_is_an_error(
 def test_a_juman_that_cannot_start_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ClusterError, match="cannot be started"):
         pool(tmp_path / "nothing")
-    with pytest.raises(ClusterError, match=r"asked for .* it ended"):
+    with pytest.raises(ClusterError, match=r"asked for .* it exited"):
         pool(Path("/bin/true"))
 
 
@@ -323,7 +323,7 @@ def test_any_text_comes_back_whatever_the_number_of_processes(program: Path) -> 
             assert [answer.replace(" ", "") for answer in short] == chunks
 
         holds()
-        assert one.kept_whole == two.kept_whole
+        assert one.unsegmented == two.unsegmented
 
 
 def test_a_random_mix_of_faults_gives_the_same_for_any_number_of_processes(
@@ -337,7 +337,7 @@ def test_a_random_mix_of_faults_gives_the_same_for_any_number_of_processes(
     found = []
     for workers in (1, 2, 3):
         with pool(program, workers) as segmenter:
-            found.append((answers(segmenter, lines), segmenter.kept_whole))
+            found.append((answers(segmenter, lines), segmenter.unsegmented))
     assert found[0] == found[1] == found[2]
     assert [answer.replace(" ", "") for answer in found[0][0]] == lines
 
@@ -345,11 +345,11 @@ def test_a_random_mix_of_faults_gives_the_same_for_any_number_of_processes(
 def test_a_block_is_cut_at_the_line_that_was_not_answered() -> None:
     case = Case("x")
     block = RequestPart(Request([f"駅{number}" for number in range(10)]), 0, 10)
-    good = block.answered(b"\xe9\xa7\x85 0\n\xe9\xa7\x85 1\n\xe9\xa7")
+    good = block.count_answered(b"\xe9\xa7\x85 0\n\xe9\xa7\x85 1\n\xe9\xa7")
     assert good == 2
-    parts = list(block.cut(good, case))
+    parts = list(block.split(good, case))
     assert [(part.start, part.stop) for part in parts] == [(0, 2), (2, 3), (3, 6), (6, 10)]
-    assert [(part.start, part.stop) for part in parts[0].cut(0, case)] == [(0, 1), (1, 2)]
+    assert [(part.start, part.stop) for part in parts[0].split(0, case)] == [(0, 1), (1, 2)]
 
 
 def test_the_stand_in_tells_how_long_it_waited(

@@ -32,7 +32,7 @@ def program(folder: Path, lines: Sequence[str]) -> None:
 
 def test_auto_means_jumanpp_where_it_is_and_else_mecab(path: Path) -> None:
     assert segment.resolve("auto") == segment.resolve("mecab")
-    with pytest.raises(ConfigError, match="no jumanpp on the PATH"):
+    with pytest.raises(ConfigError, match="jumanpp is not on the PATH"):
         segment.resolve("jumanpp")
     jumanpp.install(path)
     assert segment.resolve("auto") == segment.resolve("jumanpp") == ("jumanpp", jumanpp.VERSION)
@@ -51,12 +51,12 @@ def test_a_machine_with_another_version_is_refused(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("lines", "told"),
-    [(["exec sleep 60"], "timed out"), (["exit 3"], r"no answer \(code 3\)")],
+    [(["exec sleep 60"], "timed out"), (["exit 3"], r"no output \(exit code 3\)")],
 )
 def test_a_jumanpp_that_does_not_tell_its_version_is_refused(
     path: Path, monkeypatch: pytest.MonkeyPatch, lines: list[str], told: str
 ) -> None:
-    monkeypatch.setattr(segment, "_VERSION_PATIENCE", 0.2)
+    monkeypatch.setattr(segment, "_VERSION_TIMEOUT", 0.2)
     program(path, lines)
     with pytest.raises(ClusterError, match=told):
         segment.resolve("jumanpp")

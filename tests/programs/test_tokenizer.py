@@ -38,12 +38,12 @@ import sys
 from pathlib import Path
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
-from kit.tokenizer import assemble, candidates
+from kit.tokenizer import candidates, huggingface
 recipe = read_resolved(Path(sys.argv[1]), Recipe)
 for vocabulary in recipe.tokenizer.specs():
     folder = Path(sys.argv[2]) / vocabulary.name
     folder.mkdir(parents=True)
-    assemble.save(candidates.train(recipe, vocabulary), folder)
+    huggingface.save(candidates.train(recipe, vocabulary), folder)
 """
 
 
@@ -128,7 +128,7 @@ def test_the_smallest_of_the_candidates_decides_what_a_token_takes(made: Workdir
     recipe = made.recipe(
         LIST, "tokenizer.choose.measure=vocabulary_used", "tokenizer.choose.exact=false"
     )
-    choice, _ = selection.chosen(recipe)
+    choice, _ = selection.select(recipe)
     made.make(recipe, "tokenizer")
     size = int(choice.split("-")[1])
     assert tokens.tokenizer_info(recipe).size == size
@@ -141,14 +141,14 @@ def test_a_pick_stands_before_the_rule_until_it_is_taken_back(made: Workdir) -> 
 
     recipe = made.recipe(LIST)
     by_rule = tokenizer()
-    with selection.picking(recipe, NAMES[2]):
+    with selection.pick(recipe, NAMES[2]):
         pass
     assert tokenizer() == NAMES[2]
     found = made.run("jobs.tokenizer", "report", str(made.recipe_file), LIST, "--json")
     shown = json.loads(found.stdout)
     assert (shown["chosen"], shown["reason"]) == (NAMES[2], "picked by hand")
     assert list(shown["candidates"]) == NAMES
-    with selection.picking(recipe, "rule"):
+    with selection.pick(recipe, "rule"):
         pass
     assert tokenizer() == by_rule
 
@@ -157,7 +157,7 @@ def test_a_pick_that_is_no_candidate_is_refused(made: Workdir) -> None:
     found = made.run("jobs.tokenizer", "run", str(made.recipe_file), LIST, "--pick", "bpe")
     assert found.returncode == 2
     assert found.stderr == (
-        f"error: --pick bpe: no such candidate; there are {', '.join(NAMES)}, or rule\n"
+        f"error: --pick bpe: no such candidate; choose {', '.join(NAMES)}, or rule\n"
     )
     assert not made.workspace.pick.exists()
 
@@ -200,7 +200,7 @@ def test_another_candidate_is_refused_as_well_while_that_run_lasts(made: Workdir
     longer = LIST[:-1] + ", {vocab_size: 1180}]"
     found = made.run("jobs.tokenizer", "run", str(made.recipe_file), longer)
     assert found.returncode == 2
-    assert "tokenizer would be made anew" in found.stderr
+    assert "this would rebuild tokenizer" in found.stderr
 
 
 def test_a_pick_of_a_candidate_that_is_gone_is_told_before_anything_is_made(made: Workdir) -> None:
@@ -209,11 +209,11 @@ def test_a_pick_of_a_candidate_that_is_gone_is_told_before_anything_is_made(made
     other = "tokenizer.candidates=[{vocab_size: 1180}]"
     found = made.run("jobs.tokenizer", "run", str(made.recipe_file), other)
     assert found.returncode == 2
-    assert f"{NAMES[0]} is none of the recipe's candidates; pick another" in found.stderr
+    assert f"{NAMES[0]} is not a candidate of the recipe; pick another" in found.stderr
     assert (made.workspace.tokenizer / huggingface.FILE).read_bytes() == had
     assert not made.workspace.candidate("bpe-1180-8000-lossless").exists()
-    with pytest.raises(ConfigError, match="is none of the recipe's candidates; pick another"):
-        selection.chosen(made.recipe(other))
+    with pytest.raises(ConfigError, match="is not a candidate of the recipe; pick another"):
+        selection.select(made.recipe(other))
 
 
 def test_a_damaged_pick_is_told(made: Workdir) -> None:
@@ -289,7 +289,7 @@ def test_a_candidate_the_words_cannot_give_is_named(workdir: Workdir) -> None:
     workdir.make(recipe, "merge")
     with pytest.raises(
         InputError,
-        match=r"candidate bpe-50000-8000-lossless: tokenizer.vocab_size=50000: the corpus gives only",
+        match=r"candidate bpe-50000-8000-lossless: tokenizer.vocab_size=50000: the corpus yields only",
     ):
         make_units("candidates", units_of(candidates, recipe))
     assert census(units_of(candidates, recipe)) == {
@@ -305,7 +305,7 @@ def test_a_candidate_the_words_cannot_give_is_named(workdir: Workdir) -> None:
 
 def test_a_corpus_with_nothing_held_out_is_refused(workdir: Workdir) -> None:
     with pytest.raises(
-        InputError, match=r"corpus\.held_out=1e-09: of 33 documents none is held out"
+        InputError, match=r"corpus\.held_out=1e-09: none of the 33 documents is held out"
     ):
         workdir.make(workdir.recipe("corpus.held_out=1e-9"), "count")
 
@@ -347,7 +347,7 @@ def test_more_word_count_files_than_can_be_merged_are_refused(
     recipe = workdir.recipe("tokenizer.count_mb=0.001")
     workdir.make(recipe, "preprocess")
     with pytest.raises(
-        StageError, match=r"count_mb=0\.001: gives \d+ word-count files, and 2 can be"
+        StageError, match=r"count_mb=0\.001: gives \d+ word-count files, but at most 2 can be"
     ):
         units_of(count, recipe)
 
@@ -368,4 +368,6 @@ def test_the_tokenizer_never_sees_what_is_held_out(workdir: Workdir) -> None:
     assert unseen
     vocabulary = huggingface.load(workdir.workspace.tokenizer).get_vocab()
     assert not unseen & set(vocabulary)
-    assert read_json(workdir.workspace.tokenizer / "manifest.json")["reason"] == "the only one"
+    assert (
+        read_json(workdir.workspace.tokenizer / "manifest.json")["reason"] == "the only candidate"
+    )

@@ -32,9 +32,9 @@ TRAIN = """
 import sys
 from pathlib import Path
 from kit.config.tokenizer import TokenizerSpec
-from kit.tokenizer import assemble, counts, unigram
+from kit.tokenizer import counts, huggingface, unigram
 vocabulary = TokenizerSpec(algorithm="unigram", vocab_size=1200, limit_alphabet=300)
-assemble.save(unigram.train(counts.read(Path(sys.argv[1])), vocabulary), Path(sys.argv[2]))
+huggingface.save(unigram.train(counts.read(Path(sys.argv[1])), vocabulary), Path(sys.argv[2]))
 """
 
 
@@ -195,16 +195,16 @@ def test_a_word_of_a_million_characters(words: counts.CountBatch) -> None:
 def test_a_vocabulary_larger_than_the_corpus_can_give_is_refused() -> None:
     words = chunk({"駅伝": 5, "駅": 3, "山川": 2})
     for wanted in (300, 2**31 - 1):
-        only = rf"vocab_size={wanted}: the corpus gives only 265 entries to Unigram; ask for fewer, 263"
+        only = rf"vocab_size={wanted}: the corpus yields only 265 entries for Unigram; lower it, to 263"
         with pytest.raises(InputError, match=only):
             unigram.train([words], vocabulary(vocab_size=wanted))
     assert unigram.train([words], vocabulary(vocab_size=265)).get_vocab_size() == 265
 
 
 def test_a_vocabulary_smaller_than_its_alphabet_is_refused(words: counts.CountBatch) -> None:
-    with pytest.raises(InputError, match="special tokens, bytes and alphabet alone are") as caught:
+    with pytest.raises(InputError, match="special tokens, bytes and alphabet alone take") as caught:
         unigram.train([words], vocabulary(vocab_size=300))
-    least = int(str(caught.value).split("alone are ")[1].split(";")[0])
+    least = int(str(caught.value).split("alone take ")[1].split()[0])
     assert unigram.train([words], vocabulary(vocab_size=least)).get_vocab_size() == least
 
 

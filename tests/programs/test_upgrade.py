@@ -82,7 +82,7 @@ def test_a_key_that_is_new_and_not_set_makes_nothing_stale(
     workspace: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = recipe(request.getfixturevalue(workspace))
-    monkeypatch.setattr(tokenizer, "Vocabulary", later(tokenizer.TokenizerSpec))
+    monkeypatch.setattr(tokenizer, "TokenizerSpec", later(tokenizer.TokenizerSpec))
     assert to_make(later(Recipe).model_validate(now.model_dump())) == []
 
 

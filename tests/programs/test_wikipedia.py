@@ -159,7 +159,7 @@ def test_a_dump_cut_in_its_last_stream_is_refused_with_the_place(
     start = sum(map(len, streams[:-1]))
     for kept in (12, len(streams[-1]) - 1):
         workdir.dump.write_bytes(b"".join(streams)[: start + kept])
-        assert f"at byte {start} is cut" in refusal(workdir.dump)
+        assert f"at byte {start} is truncated" in refusal(workdir.dump)
 
 
 def test_a_dump_cut_in_a_stream_of_pages_is_refused_with_the_place(
@@ -167,7 +167,7 @@ def test_a_dump_cut_in_a_stream_of_pages_is_refused_with_the_place(
 ) -> None:
     start = sum(map(len, streams[:2]))
     workdir.dump.write_bytes(b"".join(streams)[: start + len(streams[2]) // 2])
-    assert f"at byte {start} is cut" in refusal(workdir.dump)
+    assert f"at byte {start} is truncated" in refusal(workdir.dump)
 
 
 @pytest.mark.parametrize("kept", [2, 3])
@@ -176,7 +176,9 @@ def test_a_dump_cut_between_streams_is_refused(
 ) -> None:
     workdir.dump.write_bytes(b"".join(streams[:kept]))
     line = refusal(workdir.dump)
-    assert f"the stream at byte {sum(map(len, streams[: kept - 1]))} does not close it" in line
+    assert (
+        f"its last stream, at byte {sum(map(len, streams[: kept - 1]))}, does not close it" in line
+    )
 
 
 @pytest.mark.parametrize("extra", [1, 3, 9])
@@ -368,7 +370,10 @@ def test_a_file_that_was_cut_since_then_is_told(workdir: Workdir) -> None:
     workdir.dump.write_bytes(workdir.dump.read_bytes()[: piece["start"] + 50])
     faults = BadInput("skip")
     assert list(wikipedia.documents(piece, faults, "default")) == []
-    assert f"the bz2 stream at byte {piece['start']} is cut" in faults.places["stream_damaged"][0]
+    assert (
+        f"the bz2 stream at byte {piece['start']} is truncated"
+        in faults.places["stream_damaged"][0]
+    )
 
 
 def test_what_is_no_page_is_told(workdir: Workdir, pack: ModuleType) -> None:
@@ -395,7 +400,7 @@ def test_entities_of_a_document_type_are_neither_expanded_nor_fetched(
 
 def test_a_header_without_namespaces_is_refused(workdir: Workdir, pack: ModuleType) -> None:
     pack_dump(workdir.dump, pack, pack.page(1, "題", 0, None, GOOD), header="<mediawiki>\n")
-    assert "names no namespaces" in refusal(workdir.dump)
+    assert "lists no namespaces" in refusal(workdir.dump)
 
 
 def test_an_empty_range_has_no_documents(workdir: Workdir) -> None:

@@ -220,7 +220,7 @@ def test_a_node_without_jumanpp_says_so_in_one_line_and_is_not_tried_again(
         }
         assert len(told) == 1, log
         assert re.fullmatch(
-            r"mdx[12] has .*resolved to jumanpp .*install the same on every node",
+            r"mdx[12] has .*resolved to jumanpp .*install the same version on every node",
             *told,
         )
     assert [row["requeued"] for row in decisions.read(run)] == [False, False]

@@ -169,11 +169,11 @@ def test_a_mistake_in_a_job_ends_the_chain_and_is_not_retried(slurm: Slurm, tmp_
     slurm.wait(jobs["train"], "CANCELLED", timeout=PATIENCE)
     assert slurm.job(jobs["candidates"])["Restarts"] == "0"
     log = "".join(path.read_text() for path in (run.submissions / "candidates").glob("*.out"))
-    assert "tokenizer.vocab_size=60000: the corpus gives only" in log
+    assert "tokenizer.vocab_size=60000: the corpus yields only" in log
     stages = stages_of(tmp_path, "tokenizer.vocab_size=60000", "tokenizer.candidates=[]")
     failed = stages["candidates"]
     assert (failed["state"], failed["job"]) == ("failed", f"job {jobs['candidates']}")
-    assert failed["reason"].startswith("tokenizer.vocab_size=60000: the corpus gives only")
+    assert failed["reason"].startswith("tokenizer.vocab_size=60000: the corpus yields only")
     assert any(failed["reason"] in line for line in failed["tail"])
     assert failed["log"].endswith(f"{jobs['candidates']}_0_log.out")
     assert {stages[name]["state"] for name in ("train", "evaluate")} == {"cancelled"}

@@ -98,7 +98,7 @@ def test_with_little_room_the_counts_are_the_same(texts: list[str], spaces: str,
 
 def test_what_is_more_than_the_room_goes_to_disk(tmp_path: Path) -> None:
     texts = [f"w{number} common\n" for number in range(100)]
-    found = joined(count(texts, "lossless", tmp_path, room=10))
+    found = joined(count(texts, "lossless", tmp_path, capacity=10))
     assert (
         len(list(tmp_path.iterdir())) == 11
     )  # nine new words at a time, "common" and "" beside them

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kit.config.recipe import Filters
-from kit.corpus.filters import refused_by, repeated
+from kit.corpus.filters import refused_by, repeated_share
 
 
 def refused(lines: list[str], **filters: Any) -> str | None:
@@ -58,7 +58,7 @@ def test_the_share_of_symbols_leaves_out_what_is_no_text(line: str, keeps: bool)
 
 def test_lines_that_repeat_are_counted_from_their_second_time_on() -> None:
     lines = ["一", "二", "一", "三"]
-    assert repeated(lines) == 0.25
+    assert repeated_share(lines) == 0.25
     assert refused(lines, repeated_lines={"max_share": 0.25}) is None
     assert refused(lines, repeated_lines={"max_share": 0.2}) == "repeated_lines"
 

@@ -74,13 +74,13 @@ def test_an_index_that_names_bytes_behind_the_end_is_refused(workdir: Workdir) -
     size = workdir.dump.stat().st_size
     index = index_of(workdir, f"{size - 5}:1:題\n")
     line = refusal(workdir.dump, index)
-    assert f"names byte {size - 5}, and {workdir.dump} has {size}" in line
+    assert f"refers to byte {size - 5}, but {workdir.dump} has only {size}" in line
 
 
 def test_an_index_of_another_dump_is_refused(workdir: Workdir, streams: list[bytes]) -> None:
     first = len(streams[0])
     index = index_of(workdir, f"{first}:1:甲\n{first + 5}:2:乙\n{first + 20}:3:丙\n")
-    assert "of another dump" in refusal(workdir.dump, index)
+    assert "belongs to another dump" in refusal(workdir.dump, index)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_what_is_no_index_is_refused_with_the_line(text: str | bytes, workdir: W
     number = 2 if isinstance(text, str) and text.count("\n") == 2 else 1
     if text == "718\n":
         text = f"{workdir.dump.stat().st_size // 2}x\n"
-    assert f"line {number}: not the `offset:page id:title`" in refusal(
+    assert f"line {number}: not a line `offset:page id:title`" in refusal(
         workdir.dump, index_of(workdir, text)
     )
 

@@ -50,7 +50,7 @@ def test_pieces_joined_are_the_text_and_short_enough(
     assert "".join(piece.text for piece in pieces) == text
     for piece in pieces:
         assert piece.text
-        if not piece.kept_whole:
+        if not piece.unsegmented:
             assert len(piece.text) <= longest
             assert not has_long_run(piece.text, longest_run)
 
@@ -82,9 +82,9 @@ def test_the_words_of_mecab_are_the_text(mecab: MeCab, batches: list[list[str]])
 def test_mecab_answers_as_its_tagger_does_where_nothing_is_odd(mecab: MeCab) -> None:
     tagger = fugashi.GenericTagger(f"-Owakati {package.MECAB_ARGS}")
     texts = ["霧浜県は海に面した県である。", "Linux6.1を使う", "「はい。いいえ。」と言った！？"]
-    before = mecab.kept_whole.total()
+    before = mecab.unsegmented.total()
     assert words(mecab, *texts) == [tagger.parse(text) for text in texts]
-    assert mecab.kept_whole.total() == before
+    assert mecab.unsegmented.total() == before
 
 
 def test_a_word_of_half_a_character_is_not_in_the_dictionary(mecab: MeCab) -> None:
@@ -99,7 +99,7 @@ def test_what_comes_back_damaged_is_kept_whole(
     monkeypatch.setattr(jumandic, "without_broken", lambda raw: None)  # as of an unknown format
     damaged = MeCab(tmp_path)
     assert words(damaged, "東京都", BROKEN) == ["東京 都", BROKEN]
-    assert damaged.kept_whole == {"changed": 1}
+    assert damaged.unsegmented == {"changed": 1}
     assert not list(tmp_path.iterdir())
 
 
@@ -117,10 +117,10 @@ def test_what_comes_back_damaged_is_kept_whole(
 def test_what_mecab_would_change_or_choke_on_is_counted(
     mecab: MeCab, text: str, reason: str
 ) -> None:
-    before = mecab.kept_whole[reason]
+    before = mecab.unsegmented[reason]
     (answer,) = words(mecab, text)
     assert answer.replace(" ", "") == text
-    assert mecab.kept_whole[reason] == before + 1
+    assert mecab.unsegmented[reason] == before + 1
     assert answer.split(" ")[0] != text
 
 
@@ -167,5 +167,5 @@ def test_a_dictionary_of_an_unknown_format_is_used_as_it_is(damage: bytes) -> No
 
 def test_a_cache_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ClusterError, match=r"file/jumandic-.*cannot be made.*TMPDIR"):
+    with pytest.raises(ClusterError, match=r"file/jumandic-.*cannot write a copy.*TMPDIR"):
         jumandic.folder(tmp_path / "file")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kit.config.tokenizer import Choice, Tokenizer
-from kit.tokenizer.selection import by_rule
+from kit.tokenizer.selection import select_by_rule
 
 SIZES = {"small": 100, "middle": 200, "large": 300}
 
@@ -28,7 +28,7 @@ def measured(**values: tuple[float, ...]) -> dict[str, dict[str, float]]:
     ],
 )
 def test_a_rule_knows_which_way_is_better(measure: str, best: str) -> None:
-    name, reason = by_rule(
+    name, reason = select_by_rule(
         Choice.model_validate({"measure": measure}), SIZES, measured(**{measure: (2.0, 1.0, 3.0)})
     )
     assert name == best
@@ -44,25 +44,25 @@ def test_within_the_margin_the_smallest_vocabulary_is_taken(margin: float, chose
         ("vocabulary_used", (0.7, 0.95, 1)),
     ):
         rule = Choice.model_validate({"measure": measure, "margin": margin})
-        name, reason = by_rule(rule, SIZES, measured(**{measure: values}))
+        name, reason = select_by_rule(rule, SIZES, measured(**{measure: values}))
         assert name == chosen
         assert ("smallest vocabulary within" in reason) == (chosen != "large")
 
 
 def test_a_candidate_that_loses_text_is_not_chosen_while_another_does_not() -> None:
     found = measured(bits_per_byte=(1.0, 2.0, 3.0), exact=(0.9, 1.0, 1.0))
-    assert by_rule(Choice(), SIZES, found) == (
-        "middle", "bits_per_byte 2.0000, the best of 2 that are exact",
+    assert select_by_rule(Choice(), SIZES, found) == (
+        "middle", "bits_per_byte 2.0000, the best of 2 (exact candidates only)",
     )  # fmt: skip
-    assert by_rule(Choice(exact=False), SIZES, found)[0] == "small"
+    assert select_by_rule(Choice(exact=False), SIZES, found)[0] == "small"
     found = measured(bits_per_byte=(1.0, 2.0, 3.0), exact=(0.9, 0.8, 0.7))
-    assert by_rule(Choice(), SIZES, found)[0] == "small"
+    assert select_by_rule(Choice(), SIZES, found)[0] == "small"
 
 
 def test_of_equals_the_smaller_is_chosen_and_then_the_first() -> None:
     found = measured(bits_per_byte=(1.0, 1.0, 1.0))
-    assert by_rule(Choice(), SIZES, found)[0] == "small"
-    assert by_rule(Choice(), dict.fromkeys(SIZES, 100), found)[0] == "small"
+    assert select_by_rule(Choice(), SIZES, found)[0] == "small"
+    assert select_by_rule(Choice(), dict.fromkeys(SIZES, 100), found)[0] == "small"
 
 
 def test_a_candidate_is_found_by_its_name() -> None:

@@ -116,7 +116,7 @@ def test_a_line_of_marks_alone_leaves_no_empty_line() -> None:
 
 def test_a_space_of_the_text_stands_before_the_word_that_follows_it() -> None:
     def put(*lines: str) -> str:
-        text = _Text.of([lines], "␤\n")
+        text = _Text.from_documents([lines], "␤\n")
         (made,) = text.segmented([f"<{chunk}>" for chunk in text.chunks if chunk])
         return made
 

@@ -128,7 +128,7 @@ def test_a_document_without_a_word_has_no_token(
 
 def kept(table: WordCache, documents: list[str]) -> list[int]:
     """How many words a table keeps after each document."""
-    return [table.document(document) and len(table._known) for document in documents]
+    return [table.document(document) and len(table._ids) for document in documents]
 
 
 def test_a_table_keeps_every_word_while_there_is_room(
@@ -142,10 +142,10 @@ def test_a_table_keeps_every_word_while_there_is_room(
 def test_a_table_that_is_full_is_begun_anew(
     tokenizers: dict[str, tuple[Tokenizer, str]], documents: list[str]
 ) -> None:
-    found = kept(WordCache(*tokenizers["bpe"], SHORT, room=400), documents)
+    found = kept(WordCache(*tokenizers["bpe"], SHORT, capacity=400), documents)
     assert 200 < max(found) <= 400
     assert found.count(1) > 1
-    assert set(kept(WordCache(*tokenizers["bpe"], SHORT, room=0), documents)) == {1}
+    assert set(kept(WordCache(*tokenizers["bpe"], SHORT, capacity=0), documents)) == {1}
 
 
 def test_a_very_long_word_is_encoded_and_does_not_stay(
@@ -157,7 +157,7 @@ def test_a_very_long_word_is_encoded_and_does_not_stay(
     document = f"これ は {word} {word} と {word[:40]}\n{word[1:]}\n"
     for _ in range(2):
         assert ids(table.document(document)) == theirs(tokenizer, spaces, document)
-        assert sorted(table._known) == sorted(["", "これ", "は", "と", word[:40]])
+        assert sorted(table._ids) == sorted(["", "これ", "は", "と", word[:40]])
 
 
 def test_above_65535_entries_a_token_takes_four_bytes_and_two_are_refused() -> None:

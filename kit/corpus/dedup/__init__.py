@@ -1,1 +1,1 @@
-"""Documents that stood in the corpus before, found in two passes of array jobs."""
+"""Deduplication: find documents that occur earlier in the corpus, in two passes of array jobs."""

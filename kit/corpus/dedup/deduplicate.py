@@ -1,4 +1,4 @@
-"""The second pass over the corpus for duplicates: which documents have an earlier one's fingerprint."""
+"""The second pass of deduplication: list the documents with the fingerprint of an earlier one."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
     from kit.store.paths import Run
 
-VERSION = 1  # raise when the same fingerprints come to give other lists
+VERSION = 1  # raise when the same fingerprints give other lists
 
 
 def units(_: Run, recipe: Recipe) -> list[Unit]:
-    """One unit a bucket. Raises StageError before the fingerprints of all units are there."""
+    """One unit per bucket. Raises StageError until all units have their fingerprints."""
     workspace = Workspace(Path(recipe.workspace))
     names = [piece["name"] for piece in shards.pieces(recipe)]
     count = duplicates.buckets(recipe, names)
@@ -46,16 +46,16 @@ def units(_: Run, recipe: Recipe) -> list[Unit]:
 
 
 def work(run: Run, task: int, tasks: int) -> None:
-    """What a submitted task runs; the run directory is all it reads."""
+    """Run a submitted task; it reads nothing but the run directory."""
     make_units("deduplicate", units(run, read_resolved(run.recipe, Recipe)), task, tasks)
 
 
-def repeated(
+def later_duplicates(
     fingerprints: np.ndarray[Any, Any], keys: np.ndarray[Any, Any]
 ) -> np.ndarray[Any, Any]:
-    """The keys, in order, of all fingerprints but the one with the smallest key of each value.
+    """The keys, ascending, of all fingerprints except the one with the smallest key of each value.
 
-    `fingerprints` is of shape (n, 2), `keys` of shape (n,), both uint64.
+    `fingerprints` has shape (n, 2), `keys` shape (n,), both uint64.
     """
     import numpy as np
 
@@ -70,13 +70,13 @@ def _make(files: list[Path], bucket: int, buckets: int, folder: Path) -> Mapping
 
     values, keys = [np.zeros((0, 2), "<u8")], [np.zeros(0, "<u8")]
     for unit, path in enumerate(files):
-        found = np.fromfile(path, "<u8").reshape(-1, duplicates.WIDTH // 8)
-        here = np.flatnonzero(
-            (found[:, 0] >> np.uint64(32)) * np.uint64(buckets) >> np.uint64(32) == bucket
+        fingerprints = np.fromfile(path, "<u8").reshape(-1, duplicates.WIDTH // 8)
+        in_bucket = np.flatnonzero(
+            (fingerprints[:, 0] >> np.uint64(32)) * np.uint64(buckets) >> np.uint64(32) == bucket
         )
-        values.append(found[here])
-        keys.append(here.astype("<u8") | np.uint64(unit << 32))
-    made = repeated(np.concatenate(values), np.concatenate(keys))
+        values.append(fingerprints[in_bucket])
+        keys.append(in_bucket.astype("<u8") | np.uint64(unit << 32))
+    listed = later_duplicates(np.concatenate(values), np.concatenate(keys))
     with atomic(folder / duplicates.LIST) as out:
-        out.write(made.tobytes())
-    return {"documents": len(made)}
+        out.write(listed.tobytes())
+    return {"documents": len(listed)}

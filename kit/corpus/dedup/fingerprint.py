@@ -1,4 +1,4 @@
-"""The first pass over the corpus for duplicates: a fingerprint of every document of a unit."""
+"""The first pass of deduplication: the fingerprint of every document of a unit."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from kit.store.paths import Run
     from kit.store.records import Piece
 
-VERSION = 1  # raise when the same documents come to have other fingerprints
+VERSION = 1  # raise when the same documents give other fingerprints
 
 
 def units(_: Run, recipe: Recipe) -> list[Unit]:
-    """One unit for each piece of the raw text. Raises StageError before the download is complete."""
+    """One unit per piece of the raw text. Raises StageError until the download is complete."""
     workspace = Workspace(Path(recipe.workspace))
     section = {"mode": recipe.corpus.mode, "on_bad_input": recipe.corpus.on_bad_input}
     return [
@@ -43,15 +43,15 @@ def units(_: Run, recipe: Recipe) -> list[Unit]:
 
 
 def work(run: Run, task: int, tasks: int) -> None:
-    """What a submitted task runs; the run directory is all it reads."""
+    """Run a submitted task; it reads nothing but the run directory."""
     make_units("fingerprint", units(run, read_resolved(run.recipe, Recipe)), task, tasks)
 
 
 def _make(recipe: Recipe, piece: Piece, folder: Path) -> Mapping[str, Any]:
-    faults = BadInput(recipe.corpus.on_bad_input)
+    bad_input = BadInput(recipe.corpus.on_bad_input)
     count = 0
     with atomic(folder / duplicates.FINGERPRINTS) as out:
-        for lines in documents.read(piece, faults, recipe.corpus.mode):
+        for lines in documents.read(piece, bad_input, recipe.corpus.mode):
             out.write(xxhash.xxh3_128_digest("\n".join(lines).encode()))
             count += 1
-    return {"documents": count, "faults": dict(sorted(faults.counts.items()))}
+    return {"documents": count, "faults": dict(sorted(bad_input.counts.items()))}

@@ -1,1 +1,1 @@
-"""Wikipedia dumps: streams, wikiextractor as a program, and what it leaves of wikitext."""
+"""Wikipedia dumps: their streams, wikiextractor as a program, and cleaning of the markup it leaves."""

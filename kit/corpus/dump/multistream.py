@@ -1,12 +1,12 @@
-"""A multistream dump: a row of bz2 streams, cut into ranges of whole streams, and read in pieces.
+"""A multistream dump: a sequence of bz2 streams, cut into ranges of whole streams, and read in pieces.
 
 header_end, ranges = stream_ranges(path, 64_000_000, index)
-for at, pieces in streams(path, start, end, faults):
-    ...  # pieces of the text of the stream at byte `at`
+for offset, pieces in streams(path, start, end, bad_input):
+    ...  # pieces of the text of the stream at byte `offset`
 
 Each stream decompresses on its own. The starts come from the dump's index, or from a scan for the
-bytes that open a stream; both give the same ranges. Nothing here holds more than `HELD` and a few
-pieces, whatever a stream decompresses to.
+bytes that open a stream; both give the same ranges. Memory is bounded by `HELD` and a few pieces, however
+much a stream decompresses to.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
     from kit.corpus.bad_input import BadInput
 
-HELD = 32 << 20  # bytes of a stream that are kept while it is checked; real ones have 1 to 10 MB
+HELD = 32 << 20  # bytes of a stream to keep while it is checked; real ones have 1 to 10 MB
 _MAGIC = re.compile(rb"BZh[1-9]1AY&SY")  # a bz2 stream with a first block
 _MAGIC_SIZE = 10
-_BLOCK = b"1AY&SY"  # what `bytes.find` looks for: four times as fast as the pattern
+_BLOCK = b"1AY&SY"  # for `bytes.find`, which is four times as fast as the pattern
 _CLOSING = b"</mediawiki>"
-_TAIL = 1000  # bytes of the end of the text that are looked at
+_TAIL = 1000  # bytes of the end of the text that are searched for the closing tag
 _INDEX_LINE = 4096  # bytes; a title has 255 at most
 
 
@@ -45,23 +45,27 @@ def stream_ranges(
 ) -> tuple[int, list[tuple[int, int]]]:
     """Cut a dump into byte ranges of whole streams, each about `unit_bytes` of compressed input.
 
-    Returns the end of the header stream, and the ranges [start, end) behind it. Raises InputError
-    for a file that is no multistream dump or ends too early, and for an index that cannot be read
-    or is of another dump.
+    Returns the end of the header stream, and the ranges [start, end) after it. Raises InputError for a
+    file that is not a multistream dump or is truncated, and for an index that cannot be read or belongs
+    to another dump.
     """
     with path.open("rb") as file:
         if file.read(3) != b"BZh":
             raise InputError(
                 f"{path}: not a bz2 file; give a pages-articles-multistream.xml.bz2 dump"
             )
-    known = None if index is None else _indexed(path, index)
-    found = _scan(path, 0) if known is None else itertools.chain(known, _scan(path, known[-1] + 1))
-    header_end = next(found, None) if next(found, None) == 0 else None
+    indexed = None if index is None else _indexed(path, index)
+    starts = (
+        _scan(path, 0)
+        if indexed is None
+        else itertools.chain(indexed, _scan(path, indexed[-1] + 1))
+    )
+    header_end = next(starts, None) if next(starts, None) == 0 else None
     if header_end is None:
-        raise InputError(f"{path}: holds no row of bz2 streams; give a multistream dump")
+        raise InputError(f"{path}: not a sequence of bz2 streams; give a multistream dump")
     ranges = []
     begin = last = header_end
-    for last in found:
+    for last in starts:
         if last - begin >= unit_bytes:
             ranges.append((begin, last))
             begin = last
@@ -71,111 +75,111 @@ def stream_ranges(
 
 
 def streams(
-    path: Path, start: int, end: int, faults: BadInput
+    path: Path, start: int, end: int, bad_input: BadInput
 ) -> Iterator[tuple[int, Iterable[bytes]]]:
-    """The streams of a range: where each begins, and its text in pieces of at most CHUNK bytes.
+    """Yield the offset of each stream of a range, and its text in pieces of at most CHUNK bytes.
 
-    A stream is given once it has decompressed to its end, so that a damaged one gives nothing at
-    all: it goes through `faults`, and the next one is looked for. One that holds more than `HELD`
-    is decompressed twice, once to check it.
+    A stream is yielded once it has decompressed to its end, so that a damaged one yields nothing: it is
+    reported to `bad_input`, and a scan finds the next one. One larger than `HELD` is decompressed twice,
+    the first time to check it.
     """
     with path.open("rb") as file:
-        at = start
-        while at < end:
-            stream = Stream(file, at, end)
+        offset = start
+        while offset < end:
+            stream = Stream(file, offset, end)
             try:
                 pieces = _checked(stream)
             except Damage as damage:
-                faults.report("stream_damaged", f"{path}: {damage}; download it again")
-                at = next(_scan(path, at + 1, end), end)
+                bad_input.report("stream_damaged", f"{path}: {damage}; download it again")
+                offset = next(_scan(path, offset + 1, end), end)
                 continue
-            yield at, pieces
-            at = stream.end
+            yield offset, pieces
+            offset = stream.end
 
 
 class Stream:
-    """The text of the bz2 stream at byte `at` of a file, piece by piece; then `end` is known."""
+    """The text of the bz2 stream at byte `start` of a file; `end` is valid after iteration."""
 
-    def __init__(self, file: IO[bytes], at: int, limit: int) -> None:
-        self.at = self.end = at
+    def __init__(self, file: IO[bytes], start: int, limit: int) -> None:
+        self.start = self.end = start
         self._file, self._limit = file, limit
 
     def __iter__(self) -> Iterator[bytes]:
-        """Pieces of at most CHUNK bytes. Raises Damage where the stream is not whole before `limit`."""
+        """Yield pieces of at most CHUNK bytes. Raises Damage unless the stream ends before `limit`."""
         decompressor = bz2.BZ2Decompressor()
-        at = self._file.seek(self.at)
+        position = self._file.seek(self.start)
         while not decompressor.eof:
             raw = b""
             if decompressor.needs_input:
-                raw = self._file.read(min(CHUNK, self._limit - at))
-                at += len(raw)
+                raw = self._file.read(min(CHUNK, self._limit - position))
+                position += len(raw)
                 if not raw:
-                    raise Damage(f"the bz2 stream at byte {self.at} is cut")
+                    raise Damage(f"the bz2 stream at byte {self.start} is truncated")
             try:
                 piece = decompressor.decompress(raw, CHUNK)  # a bomb comes out in pieces too
             except OSError as error:
-                raise Damage(f"damaged bz2 stream at byte {self.at} ({error})") from None
+                raise Damage(f"damaged bz2 stream at byte {self.start} ({error})") from None
             if piece:
                 yield piece
-        self.end = at - len(decompressor.unused_data)
+        self.end = position - len(decompressor.unused_data)
 
 
 def _checked(stream: Stream) -> list[bytes] | Stream:
-    """The pieces of a whole stream; or the stream itself where they are too many to hold."""
-    held: list[bytes] = []
+    """The pieces of a complete stream; the stream itself if they are too large to keep."""
+    pieces: list[bytes] = []
     size = 0
     for piece in stream:
         size += len(piece)
         if size <= HELD:
-            held.append(piece)
+            pieces.append(piece)
         else:
-            held.clear()
-    return held if size <= HELD else stream
+            pieces.clear()
+    return pieces if size <= HELD else stream
 
 
-def _scan(path: Path, at: int, end: int | None = None) -> Iterator[int]:
-    """Where streams begin, from byte `at` on."""
+def _scan(path: Path, offset: int, end: int | None = None) -> Iterator[int]:
+    """Yield the starts of streams from byte `offset` on."""
     with path.open("rb") as file:
-        file.seek(at)
+        file.seek(offset)
         data = b""
         while chunk := file.read(CHUNK):
             data += chunk
-            found = data.find(_BLOCK)
-            while found >= 0:
-                start = found + len(_BLOCK) - _MAGIC_SIZE
+            block = data.find(_BLOCK)
+            while block >= 0:
+                start = block + len(_BLOCK) - _MAGIC_SIZE
                 if start >= 0 and _MAGIC.match(data, start):
-                    if end is not None and at + start >= end:
+                    if end is not None and offset + start >= end:
                         return
-                    yield at + start
-                found = data.find(_BLOCK, found + 1)
-            at += max(0, len(data) - _MAGIC_SIZE + 1)
-            if end is not None and at >= end:
+                    yield offset + start
+                block = data.find(_BLOCK, block + 1)
+            offset += max(0, len(data) - _MAGIC_SIZE + 1)
+            if end is not None and offset >= end:
                 return
             data = data[-_MAGIC_SIZE + 1 :]
 
 
 def _indexed(path: Path, index: Path) -> array[int] | None:
-    """The starts of the header and of the streams of pages, or None where the two do not quite fit.
+    """The starts of the header and of the page streams; None if index and dump do not quite match.
 
-    Only what was found in the dump is kept: 8 bytes a stream, 2 MB for the largest Wikipedia.
+    Only starts confirmed in the dump are kept: 8 bytes a stream, 2 MB for the largest Wikipedia.
     """
     size = path.stat().st_size
-    starts, wrong = array("Q", [0]), 0
+    starts, mismatches = array("Q", [0]), 0
     with path.open("rb") as file:
         for offset in _offsets(index):
             if offset + _MAGIC_SIZE > size:
                 raise InputError(
-                    f"{index}: names byte {offset}, and {path} has {size}: the dump is cut, or the "
-                    "index is of another dump; get both again"
+                    f"{index}: refers to byte {offset}, but {path} has only {size}: the dump is truncated, "
+                    "or the index belongs to another dump; download both again"
                 )
             file.seek(offset)
             if _MAGIC.match(file.read(_MAGIC_SIZE)):
                 starts.append(offset)
             else:
-                wrong += 1
-        if wrong >= len(starts):
+                mismatches += 1
+        if mismatches >= len(starts):
             raise InputError(
-                f"{index}: no stream begins where it says, so it is of another dump than {path}; "
+                f"{index}: no stream of {path} begins at its offsets, so it belongs to another dump; "
                 "give the index of the same date"
             )
         if len(starts) == 1:
@@ -189,7 +193,7 @@ def _indexed(path: Path, index: Path) -> array[int] | None:
 
 
 def _offsets(index: Path) -> Iterator[int]:
-    """The distinct offsets of an index: lines `offset:page id:title`, as bz2 or plain."""
+    """Yield the distinct offsets of an index: lines `offset:page id:title`, as bz2 or plain."""
     with index.open("rb") as plain:
         packed = plain.read(3) == b"BZh"
     last = 0
@@ -199,31 +203,32 @@ def _offsets(index: Path) -> Iterator[int]:
                 offset = line.partition(b":")[0]
                 if not offset.isdigit() or len(offset) > 18 or int(offset) < last:
                     raise InputError(
-                        f"{index}, line {number}: not the `offset:page id:title` of an index of a "
-                        "multistream dump; give its index, or leave it out"
+                        f"{index}, line {number}: not a line `offset:page id:title` of a multistream "
+                        "index; give the dump's index, or leave the key out"
                     )
                 if int(offset) > last:
                     yield (last := int(offset))
         except (OSError, EOFError) as error:
             raise InputError(
-                f"{index}: cannot be read ({error}); get it again, or leave it out"
+                f"{index}: cannot be read ({error}); download it again, or leave the key out"
             ) from None
 
 
-def _check_closing(path: Path, at: int, size: int) -> None:
-    """Raise InputError unless the last stream, at byte `at`, is whole and closes the dump."""
+def _check_closing(path: Path, start: int, size: int) -> None:
+    """Raise InputError unless the last stream, at byte `start`, is complete and closes the dump."""
     tail = b""
     with path.open("rb") as file:
-        after = at
+        position = start
         try:
-            while after < size:
-                stream = Stream(file, after, size)
+            while position < size:
+                stream = Stream(file, position, size)
                 for piece in stream:
                     tail = (tail + piece)[-_TAIL:]
-                after = stream.end
+                position = stream.end
         except Damage as damage:
             raise InputError(f"{path}: {damage}; download the dump again") from None
     if not tail.rstrip().endswith(_CLOSING):
         raise InputError(
-            f"{path}: the dump is cut: the stream at byte {at} does not close it; download it again"
+            f"{path}: the dump is truncated: its last stream, at byte {start}, does not close it; "
+            "download it again"
         )

@@ -1,10 +1,10 @@
-"""What wikiextractor leaves of wikitext, cleaned: entities, tags, magic words, emptied parentheses.
+"""Clean up after wikiextractor: entities, tags, magic words, emptied parentheses.
 
 clean("'''駅伝'''（&lt;br&gt;、英: ）は…")  # ["駅伝は…"]
 
-Ordinary text is never taken for markup: a tag is one that MediaWiki knows, `main()` keeps its
-parentheses, and 読点（、） keeps its mark. Every rule looks at a line once or a few times, so the time
-is in proportion to the text, whatever stands in it.
+Ordinary text is never mistaken for markup: only tags that MediaWiki knows are removed, `main()` keeps its
+parentheses, and 読点（、） keeps its mark. Every rule passes over a line once or a few times, so the time
+is proportional to the length of any text.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Of no use in text, and not to be written: C0 but for tab and line feed, DEL, C1, surrogates, and
-# the two last code points of the plane.
+# Useless in text or impossible to write: C0 except tab and line feed, DEL, C1, surrogates, and the two
+# last code points of the plane.
 _CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
-# With its semicolon: html.unescape alone would make "©=2" of the "&copy=2" of an address.
+# Only with a semicolon: html.unescape alone would turn the "&copy=2" of a URL into "©=2".
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|([A-Za-z][A-Za-z0-9]{1,31}));")
-_LEVELS = 3  # wikiextractor escapes once more; &amp;lt; is an article's own mistake
+_LEVELS = 3  # wikiextractor escapes once more; &amp;lt; is an author's mistake
 # https://www.mediawiki.org/wiki/Help:HTML_in_wikitext, and Wikipedia's extension tags
 _TAGS = (
     "abbr|b|bdi|bdo|big|blockquote|br|caption|center|cite|code|col|colgroup|data|dd|del|dfn|div|dl|dt|em|"
@@ -38,7 +38,7 @@ _LINK = re.compile(r"\[\[([^\[\]]*)\]\]")
 _NO_TEXT = re.compile(
     r"\s*(?:File|Image|Media|Category|ファイル|画像|メディア|カテゴリ)\s*:", re.IGNORECASE
 )
-# https://www.mediawiki.org/wiki/Help:Magic_words, and the names that MediaWiki's Japanese has
+# https://www.mediawiki.org/wiki/Help:Magic_words, and their names in MediaWiki's Japanese
 _SWITCHES = (
     "NOTOC|FORCETOC|TOC|NOEDITSECTION|NEWSECTIONLINK|NONEWSECTIONLINK|NOGALLERY|HIDDENCAT|"
     "EXPECTUNUSEDCATEGORY|EXPECTUNUSEDTEMPLATE|NOCONTENTCONVERT|NOCC|NOTITLECONVERT|NOTC|INDEX|NOINDEX|"
@@ -55,27 +55,27 @@ _SETTING = re.compile(  # a whole line that sets a key or a title, or files the 
 )
 _TABLE = re.compile(r"\{\|.*|\|\}.*|[|!].*\b(?:style|class|colspan|rowspan|align|scope)\s*=.*")
 _PARENTHESIS = re.compile("[（(）)]")
-_BEFORE = 20  # characters that are looked at before a pair
-_DEPTH = 16  # of parentheses in one another; deeper ones are left as they are
+_CONTEXT = 20  # characters of context before a pair
+_DEPTH = 16  # of nested parentheses; deeper ones are left unchanged
 _SEPARATOR = re.compile(r"([、，；,]|;(?=\s))")
 _ONLY_SEPARATORS = re.compile(r"[\s、，；：,;:]*")
-_NOTHING = " \N{NO-BREAK SPACE}　-–—/・"  # what joins two emptied templates
-_LABEL = re.compile(r"[^\s:：]{1,8}\s*[:：]")  # of 「（英: ）」: a language, and nothing in it
+_JOINERS = " \N{NO-BREAK SPACE}　-–—/・"  # between two emptied templates
+_LABEL = re.compile(r"[^\s:：]{1,8}\s*[:：]")  # a language without its word, as in 「（英: ）」
 _SPACES = re.compile(" {2,}")
-# Words behind which a mark in parentheses, or a pair of them, is what is spoken of; and a call.
+# After these words a mark in parentheses, or an empty pair, is the subject of the text; and a call.
 _MARKS = re.compile(r"(?:点|コンマ|カンマ|コロン|マーク|記号|符号|演算子|文字|区切り)[」』]?$")
 _BRACKETS = re.compile(r"(?:括弧|かっこ|カッコ|パーレン)[」』]?[（(]?$")
 _CALL = re.compile(r"[A-Za-z0-9_>\]]$")
 
 
 def clean(text: str) -> list[str]:
-    """The lines of an extracted article without remains of markup, and without empty lines."""
+    """The non-empty lines of an extracted article, without remains of markup."""
     lines = (_line(line) for line in without_controls(_unescape(text)).split("\n"))
     return [line for line in lines if line]
 
 
 def without_controls(text: str) -> str:
-    """The text without surrogates and without control characters other than tab and line feed."""
+    """The text without surrogates and control characters other than tab and line feed."""
     return _CONTROL.sub("", text)
 
 
@@ -110,12 +110,12 @@ def _line(line: str) -> str:
 
 
 def _without_comments(line: str) -> str:
-    """The line without whole comments; a mark without its partner is text."""
-    kept, at = [], 0
-    while (start := line.find("<!--", at)) >= 0 and (end := line.find("-->", start + 4)) >= 0:
-        kept.append(line[at:start])
-        at = end + 3
-    return "".join([*kept, line[at:]])
+    """The line without complete comments; a mark without its partner is text."""
+    kept, begin = [], 0
+    while (start := line.find("<!--", begin)) >= 0 and (end := line.find("-->", start + 4)) >= 0:
+        kept.append(line[begin:start])
+        begin = end + 3
+    return "".join([*kept, line[begin:]])
 
 
 def _label(link: re.Match[str]) -> str:
@@ -125,7 +125,7 @@ def _label(link: re.Match[str]) -> str:
 def _inside_out(
     pattern: re.Pattern[str], by: str | Callable[[re.Match[str]], str], line: str
 ) -> str:
-    """Replace what is innermost, a few times; what is nested deeper stays."""
+    """Replace the innermost matches, a few times; deeper nesting stays."""
     for _ in range(4):
         line, number = pattern.subn(by, line)
         if not number:
@@ -134,12 +134,12 @@ def _inside_out(
 
 
 def _parentheses(line: str) -> str:
-    """The line without emptied parentheses, and without the emptied places within others."""
-    open_: list[list[str]] = [[]]  # what is read, and for each open parenthesis what is in it
-    deeper = at = 0
+    """The line without emptied parentheses, and without emptied items in others."""
+    open_: list[list[str]] = [[]]  # the text outside, then that in each open parenthesis
+    deeper = begin = 0
     for mark in _PARENTHESIS.finditer(line):
-        open_[-1].append(line[at : mark.start()])
-        at = mark.end()
+        open_[-1].append(line[begin : mark.start()])
+        begin = mark.end()
         if mark[0] in "（(":
             if len(open_) <= _DEPTH:
                 open_.append([mark[0]])
@@ -150,17 +150,17 @@ def _parentheses(line: str) -> str:
         elif len(open_) > 1:
             opening, *inside = open_.pop()
             near = [part for parts in open_[-2:] for part in parts[-2:]]
-            before = "".join(near)[-_BEFORE:]
+            before = "".join(near)[-_CONTEXT:]
             open_[-1].append(_pair(before, opening, "".join(inside), mark[0]))
             continue
         open_[-1].append(mark[0])
-    open_[-1].append(line[at:])
-    left = "".join(part for parts in open_ for part in parts)
-    return left if left == line else _SPACES.sub(" ", left).strip()
+    open_[-1].append(line[begin:])
+    cleaned = "".join(part for parts in open_ for part in parts)
+    return cleaned if cleaned == line else _SPACES.sub(" ", cleaned).strip()
 
 
 def _pair(before: str, opening: str, inside: str, closing: str) -> str:
-    """What is left of a pair of parentheses and what is in it, behind the text `before`."""
+    """Clean a pair of parentheses and the text inside it; `before` is the text preceding it."""
     whole = f"{opening}{inside}{closing}"
     if opening + closing not in {"（）", "()"}:
         return whole
@@ -172,15 +172,15 @@ def _pair(before: str, opening: str, inside: str, closing: str) -> str:
     if _ONLY_SEPARATORS.fullmatch(marks):
         return ""
     if opening == "(" and inside.isascii():
-        return whole  # an emoticon, a call, a tuple: no language template has left it
+        return whole  # an emoticon, a call, a tuple: not the remains of a language template
     first, *rest = _SEPARATOR.split(inside)
-    places = [("", first), *zip(rest[::2], rest[1::2], strict=True)]
-    nothing = _NOTHING if len(places) > 1 else " "
-    kept = [place for place in places if not _is_emptied(place[1].strip(nothing))]
-    if len(kept) == len(places):
+    items = [("", first), *zip(rest[::2], rest[1::2], strict=True)]
+    nothing = _JOINERS if len(items) > 1 else " "
+    kept = [item for item in items if not _is_emptied(item[1].strip(nothing))]
+    if len(kept) == len(items):
         return whole
-    left = "".join(mark + text for mark, text in kept)[len(kept[0][0]) :].strip() if kept else ""
-    return f"{opening}{left}{closing}" if left else ""
+    text = "".join(mark + text for mark, text in kept)[len(kept[0][0]) :].strip() if kept else ""
+    return f"{opening}{text}{closing}" if text else ""
 
 
 def _is_emptied(text: str) -> bool:

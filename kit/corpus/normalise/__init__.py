@@ -1,1 +1,1 @@
-"""Normalisation: neologdn, its rules for many lines at once, and what is preserved from it."""
+"""Normalisation: neologdn, its rules for many lines at once, and the text preserved from it."""

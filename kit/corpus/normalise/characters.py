@@ -1,9 +1,9 @@
-"""What neologdn 0.5.6 does to a text, worked out for many lines at once with numpy.
+"""neologdn 0.5.6 for many lines at once, with numpy.
 
-neologdn goes through a line character by character. What it does to one depends on that one and its
-neighbours, and can be had from a table of flags over all code points. Left to neologdn itself are
-lines with voicing marks, which join the kana before them, and with byte order marks. The table was
-read from what neologdn does to every code point; the tests hold the two against each other.
+neologdn goes through a line character by character. Its treatment of one depends on that one and its
+neighbours, and follows from a table of flags over all code points. Lines with voicing marks, which join
+the kana before them, and with byte order marks are left to neologdn itself. The table was read off
+neologdn's output for every code point; the tests compare the two.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     Codes = NDArray[np.uint32]
     Flags = NDArray[np.uint8]
 
-LATIN = 1  # a space behind it may stay
+LATIN = 1  # a space after it may stay
 OPEN = 2  # a space before it may stay
 VOWEL = 4  # written ー; one of a run stays
-HYPHEN = 8  # written -; left out behind a -
+HYPHEN = 8  # written -; dropped after a -
 CHANGED = 16  # written as another character
 SPACE = 32  # one of a run stays, written as a plain one, between LATIN and OPEN
-TILDE = 64  # left out
-HARD = 128  # for neologdn
-_NOTEWORTHY = VOWEL  # a text whose flags are all below it stays as it is
+TILDE = 64  # dropped
+HARD = 128  # left to neologdn
+_FIRST_CHANGING = VOWEL  # a text whose flags are all below it stays unchanged
 
 _CODE_POINTS = 0x110000
 TILDES = "~∼∾〜〰～"
@@ -36,22 +36,22 @@ _HYPHENS = "˗֊‐‑‒–⁃⁻₋−"
 _VOWELS = "—―─━ー﹣－ｰ"
 _SPACES = " \u3000"
 _VOICING = "゛゜ﾞﾟ"  # join the kana before
-_BYTE_ORDER = "\ufeff"  # left out where a line, as it was normalised, begins with it
+_BYTE_ORDER = "\ufeff"  # dropped if the normalised line begins with it
 # White space of any kind; str.isspace and \s of re agree on it.
 _WHITE = "\t\v\f\r\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007"
 _WHITE += "\u2008\u2009\u200a\u2028\u2029\u202f\u205f"
-# CJK symbols, kana, unified ideographs, half-width and full-width forms: no space stays beside them.
+# CJK symbols, kana, unified ideographs, half-width and full-width forms: spaces beside them are dropped.
 _JAPANESE = ((0x3001, 0x3100), (0x4E00, 0xA000), (0xFF00, 0xFFF0))
 
 _FULL_WIDTH = (
     "!#$%&()*+,./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[]^_abcdefghijklmnopqrstuvwxyz{|}"
 )
 _OTHER_SIGNS = {"¥": "\\", "‘": "`", "’": "'", "“": '"', "”": '"'}
-_HALF_WIDTH_KANA = (0xFF61, 0xFF9E)  # with punctuation; behind them come the voicing marks
+_HALF_WIDTH_KANA = (0xFF61, 0xFF9E)  # with punctuation; the voicing marks follow them
 
 
 class CodePointTable:
-    """Flags and what is written, by code point. `latin`: ranges that count as Latin besides ASCII."""
+    """Flags and output by code point. `latin` are ranges that count as Latin in addition to ASCII."""
 
     def __init__(
         self, *, white: bool, tildes: int = TILDE, latin: Iterable[tuple[int, int]] = ()
@@ -80,16 +80,15 @@ class CodePointTable:
         self.flags = flags
 
     def normalise(self, text: str) -> tuple[str, list[int]]:
-        """Lines joined by line feeds, normalised, and the numbers of those left to neologdn.
+        """Normalise lines joined by line feeds; also returns the numbers of those left to neologdn.
 
-        Takes up to sixty bytes of memory for each character. Raises UnicodeEncodeError for a lone
-        surrogate.
+        Takes up to sixty bytes of memory per character. Raises UnicodeEncodeError for a lone surrogate.
         """
         import numpy as np
 
         codes = np.frombuffer(f"\n{text}\n".encode("utf-32-le"), np.uint32)
         flags = self.flags[codes]
-        if flags.max() < _NOTEWORTHY:
+        if flags.max() < _FIRST_CHANGING:
             return text, []
         hard = np.flatnonzero(flags & HARD)
         lines = np.searchsorted(np.flatnonzero(codes == ord("\n")), hard) - 1 if len(hard) else hard
@@ -99,16 +98,16 @@ class CodePointTable:
 
 
 def _close_gaps(codes: Codes, flags: Flags) -> tuple[Codes, Flags]:
-    """Without spaces and tildes, but for one space of a run that may stay on both its sides."""
+    """Drop spaces and tildes, except one space of a run that may stay by both its neighbours."""
     import numpy as np
 
     gap = flags & (SPACE | TILDE) != 0
-    places = np.flatnonzero(gap)
-    if not len(places):
+    positions = np.flatnonzero(gap)
+    if not len(positions):
         return codes, flags
-    first, last = places[~gap[places - 1]], places[~gap[places + 1]]
-    # neologdn passes over a tilde as if it were not there: a run of nothing else leaves no space.
-    kinds = np.bitwise_or.reduceat(flags[places], np.searchsorted(places, first))
+    first, last = positions[~gap[positions - 1]], positions[~gap[positions + 1]]
+    # neologdn ignores a tilde: a run of nothing else leaves no space.
+    kinds = np.bitwise_or.reduceat(flags[positions], np.searchsorted(positions, first))
     stays = first[
         (flags[first - 1] & LATIN != 0) & (flags[last + 1] & OPEN != 0) & (kinds & SPACE != 0)
     ]
@@ -118,14 +117,14 @@ def _close_gaps(codes: Codes, flags: Flags) -> tuple[Codes, Flags]:
 
 
 def _shorten_runs(codes: Codes, flags: Flags) -> Codes:
-    """Without the hyphens and long vowels that stand behind another one."""
+    """Drop the hyphens and long vowels that follow another one."""
     import numpy as np
 
     vowels, hyphens = np.flatnonzero(flags & VOWEL), np.flatnonzero(flags & HYPHEN)
     again = np.concatenate(
         [
             vowels[flags[vowels - 1] & VOWEL != 0],
-            hyphens[codes[hyphens - 1] == ord("-")],  # the plain one too, which is no HYPHEN itself
+            hyphens[codes[hyphens - 1] == ord("-")],  # including the plain one, which is not HYPHEN
         ]
     )
     return np.delete(codes, again) if len(again) else codes

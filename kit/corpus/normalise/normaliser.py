@@ -1,4 +1,4 @@
-"""Normalisation by neologdn, the only door to it; lines whose outcome is certain are spared it."""
+"""Normalisation by neologdn, which only this module imports; lines with a certain outcome bypass it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from kit.config.recipe import Normalise
 
-_WORKED_OUT = (0, 5, 6)  # the version of neologdn that kit/corpus/normalise/characters.py follows
-_FEW = 150  # characters; neologdn is the quicker one on less
+_TABLE_VERSION = (0, 5, 6)  # the neologdn that kit/corpus/normalise/characters.py reproduces
+_SHORT_TEXT = 150  # characters; neologdn itself is quicker below this
 _WHITE = re.compile(r"\s+")
 _SUBSTITUTE = {ord(SPACE): "_", ord(LINE_END): " ", ord(BOUNDARY): None}  # the last is invisible
 
@@ -24,12 +24,12 @@ _SUBSTITUTE = {ord(SPACE): "_", ord(LINE_END): " ", ord(BOUNDARY): None}  # the 
 class Normaliser:
     """Normalises lines as a recipe says.
 
-    In mode `article` a line becomes what `neologdn.normalize(line.rstrip())` gives. In mode `default`
-    every white space is a plain one first, and what `options` names is kept (see preserve.py in this room);
-    with all options off that is the only difference. In both, the marks of a shard are then
-    replaced. With another version of neologdn than the one worked out, all lines go through it.
-    A second time changes nothing more, but for byte order marks at the head of a line, spaces that
-    marks were replaced by, and in `article` other white space that only a tilde kept from the end.
+    Mode `article` gives `neologdn.normalize(line.rstrip())`. Mode `default` first turns all white space
+    into plain spaces, and preserves the text that `options` select (preserve.py); with all options off
+    there is no other difference. In both, the marks of a shard are then replaced. If neologdn has
+    another version than the table, all lines go through it. Normalising twice changes nothing more,
+    except byte order marks at the head of a line, spaces that replaced marks, and in `article` other
+    white space that was followed only by a tilde.
     """
 
     def __init__(self, mode: str, options: Normalise) -> None:
@@ -38,7 +38,7 @@ class Normaliser:
         accents = self._default and options.keep_accent_spaces
         self._options = options if tildes or accents else None
         self._table: characters.CodePointTable | None = None
-        if neologdn.VERSION == _WORKED_OUT:
+        if neologdn.VERSION == _TABLE_VERSION:
             self._table = characters.CodePointTable(
                 white=self._default,
                 tildes=characters.HARD if tildes else characters.TILDE,
@@ -46,14 +46,14 @@ class Normaliser:
             )
 
     def lines(self, lines: Sequence[str]) -> tuple[list[str], int]:
-        """The lines normalised, one for each, perhaps empty, and the number of marks replaced.
+        """Normalise lines, one to one (some may become empty); also returns the number of marks replaced.
 
         Quickest with some 10,000 to 1,000,000 characters at once. Raises UnicodeError for a lone surrogate.
         """
         if not self._default:
             lines = [line.rstrip() for line in lines]
         text = "\n".join(lines)
-        if self._table is None or len(text) < _FEW or text.count("\n") != len(lines) - 1:
+        if self._table is None or len(text) < _SHORT_TEXT or text.count("\n") != len(lines) - 1:
             return _without_marks([self._line(line) for line in lines])
         normalised, hard = self._table.normalise(text)
         result = normalised.split("\n")
@@ -73,11 +73,11 @@ class Normaliser:
 
 def _without_marks(lines: list[str]) -> tuple[list[str], int]:
     text = "\n".join(lines)
-    found = sum(map(text.count, MARKS))
-    if not found:
+    count = sum(map(text.count, MARKS))
+    if not count:
         return lines, 0
     marked = [any(mark in line for mark in MARKS) for line in lines]
     return [
         line.translate(_SUBSTITUTE).strip() if has_marks else line
         for line, has_marks in zip(lines, marked, strict=True)
-    ], found
+    ], count

@@ -1,1 +1,1 @@
-"""Raw text at hand: found, fetched, cut into pieces, and read line by line."""
+"""Raw text: locate, fetch and verify it, cut it into pieces, and read those line by line."""

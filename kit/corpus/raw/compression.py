@@ -1,8 +1,8 @@
 """Compressed texts as streams of bytes, read to their very end.
 
-Python's own openers take what follows a stream and is no stream for the end of the file, so that a
-damaged second stream would shorten a text without a word; here that is an error. What one call
-gives is bounded, whatever the file expands to.
+Python's own openers take invalid bytes after a stream for the end of the file, so that a damaged second
+stream would silently shorten a text; here that is an error. The size of one read is bounded, however
+much the file expands.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _XZ_MEMORY = 1 << 30  # bytes: `xz -9` needs 65 MB to decompress
-_ZSTD_SIP = 1 << 8  # compressed bytes: zstd cannot be told where to stop; 8 MB can come of them
+_ZSTD_SIP = 1 << 8  # compressed bytes: zstd has no limit on its output; they can expand to 8 MB
 
 
 def is_packed(path: Path) -> bool:
@@ -37,7 +37,6 @@ class Unpacked:
         self._suffix = path.suffix.lower()
         self._file = path.open("rb")
         self._engine = _ENGINES[self._suffix]()
-        self._in_stream = True  # an empty file is a cut one
 
     def __enter__(self) -> Self:
         return self
@@ -51,25 +50,26 @@ class Unpacked:
         return self._file.tell()
 
     def read(self, size: int = CHUNK) -> bytes:
-        """About `size` bytes of the text; none only at its end.
+        """Read about `size` bytes of the text; empty only at its end.
 
-        Raises InputError where the file is damaged, or ends too early.
+        Raises InputError if the file is damaged or truncated.
         """
         parts: list[bytes] = []
-        got = 0
+        length = 0
         try:
-            while got < size and self._more():
-                part = self._engine.decompress(self._feed, size - got)
-                got += len(part)
+            while length < size and self._more():
+                part = self._engine.decompress(self._feed, size - length)
+                length += len(part)
                 parts.append(part)
         except (OSError, EOFError, lzma.LZMAError, zlib.error, zstandard.ZstdError) as error:
             raise InputError(
-                f"{self._path}: damaged or cut at about byte {self.position} ({error}); get it again"
+                f"{self._path}: damaged or truncated near byte {self.position} ({error}); "
+                "get a fresh copy"
             ) from None
         return b"".join(parts)
 
     def _more(self) -> bool:
-        """Make ready what the engine is fed next; False at the end of the last stream."""
+        """Read the engine's next input; False at the end of the last stream."""
         sip = _ZSTD_SIP if self._suffix == ".zst" else CHUNK >> 3
         self._feed = b""
         if self._engine.eof:
@@ -83,16 +83,16 @@ class Unpacked:
         elif self._engine.needs_input:
             self._feed = self._file.read(sip)
             if not self._feed:
-                raise EOFError("it ends within a stream" if self.position else "it is empty")
+                raise EOFError("it ends within a stream" if self.position else "the file is empty")
         return True
 
     def _without_padding(self, data: bytes) -> bytes:
-        """xz and gzip allow null bytes behind a stream."""
+        """The data without the null bytes that xz and gzip allow after a stream."""
         return data.lstrip(b"\0") if self._suffix in (".xz", ".gz") else data
 
 
 class _Engine(Protocol):
-    """What bz2 and lzma call a decompressor."""
+    """The interface of the decompressors of bz2 and lzma."""
 
     @property
     def eof(self) -> bool: ...
@@ -107,7 +107,7 @@ class _Engine(Protocol):
 
 
 class _Gzip:
-    """zlib in the manner of bz2 and lzma."""
+    """zlib with the interface of bz2 and lzma."""
 
     def __init__(self) -> None:
         self._inner = zlib.decompressobj(wbits=31)  # 31: with gzip's header and trailer
@@ -129,7 +129,7 @@ class _Gzip:
 
 
 class _Zstd:
-    """zstd in the same manner, but for the length."""
+    """zstd with the same interface, except that it ignores the length."""
 
     needs_input = True
 

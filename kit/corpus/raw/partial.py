@@ -1,7 +1,6 @@
-"""The part of a file that has been fetched, and what is known of the whole: kept from run to run.
+"""A partly downloaded file and the server's facts about the whole, both kept from run to run.
 
-It has one writer: a lock on the partial file keeps a second process away, where the file system has
-locks.
+There is one writer: a lock on the partial file excludes a second process, if the file system has locks.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Known:
-    """What a server told of the file it sent."""
+class FileFacts:
+    """A server's facts about the file it sends."""
 
     url: str | None = None
     etag: str | None = None  # strong ones only
@@ -30,20 +29,20 @@ class Known:
 
     @property
     def validator(self) -> str | None:
-        """What If-Range is given."""
+        """The value of If-Range."""
         return self.etag or self.last_modified
 
 
 class Partial:
-    """A file on its way to `path`; a context manager, which holds the lock."""
+    """A file being downloaded to `path`; a context manager that holds the lock."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file = path.with_name(f"{path.name}.transfer")
-        self._facts = path.with_name(f"{path.name}.transfer.json")
+        self._facts_file = path.with_name(f"{path.name}.transfer.json")
 
     def __enter__(self) -> Self:
-        """Raises TransferError while another process fetches the file."""
+        """Lock the file. Raises TransferError while another process downloads it."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._open()
         return self
@@ -53,91 +52,91 @@ class Partial:
 
     @property
     def file(self) -> Path:
-        """Where the bytes are."""
+        """The file with the bytes so far."""
         return self._file
 
     @property
     def size(self) -> int:
-        """Bytes that are here."""
+        """Bytes downloaded so far."""
         return self._stream.seek(0, os.SEEK_END)
 
     @property
-    def known(self) -> Known:
-        """What was told of the file that is here in part."""
+    def facts(self) -> FileFacts:
+        """The facts recorded of the file; empty if there are none."""
         try:
-            return Known(**read_json(self._facts))
+            return FileFacts(**read_json(self._facts_file))
         except (OSError, ValueError, TypeError):
-            return Known()
+            return FileFacts()
 
-    def begin(self, known: Known, start: int) -> None:
-        """Keep `start` bytes of a file of which that is known; `append` comes next."""
+    def begin(self, facts: FileFacts, start: int) -> None:
+        """Truncate to `start` bytes and record the facts, before `append`."""
         try:
             self._stream.truncate(start)
-            write_json(self._facts, dataclasses.asdict(known))
+            write_json(self._facts_file, dataclasses.asdict(facts))
         except OSError as error:
             raise self._unwritable(error) from None
 
     def append(self, chunk: bytes) -> None:
-        """Raises InputError where it cannot be written."""
-        left = memoryview(chunk)
+        """Append bytes. Raises InputError if they cannot be written."""
+        rest = memoryview(chunk)
         try:
-            while left:
-                left = left[self._stream.write(left) :]
+            while rest:
+                rest = rest[self._stream.write(rest) :]
         except OSError as error:
             raise self._unwritable(error) from None
 
     def sync(self) -> None:
-        """Make what is here durable."""
+        """Make the appended bytes durable."""
         try:
             os.fsync(self._stream.fileno())
         except OSError as error:
             raise self._unwritable(error) from None
 
     def forget(self) -> None:
-        """Begin anew."""
+        """Drop bytes and facts, to start over."""
         self._stream.truncate(0)
-        self._facts.unlink(missing_ok=True)
+        self._facts_file.unlink(missing_ok=True)
 
     def finish(self) -> None:
-        """It is whole: put it where it belongs."""
+        """Move the complete file to its path."""
         self._file.replace(self._path)
-        self._facts.unlink(missing_ok=True)
+        self._facts_file.unlink(missing_ok=True)
         sync_directory(self._path.parent)
 
-    def put_away(self) -> Path:
-        """It is wrong: keep it under another name, which is returned, and begin anew."""
-        wrong = put_away(self._file, self._path)
-        self._facts.unlink(missing_ok=True)
+    def quarantine(self) -> Path:
+        """Keep the wrong file as NAME.wrong, whose path is returned, and start over."""
+        renamed = quarantine(self._file, self._path)
+        self._facts_file.unlink(missing_ok=True)
         self._stream.close()
         self._open()
-        return wrong
+        return renamed
 
     def refuse_small_disk(self, missing: int) -> None:
-        """Raises InputError where there is no room for so many bytes."""
+        """Raise InputError if the disk has less than `missing` bytes free."""
         free = shutil.disk_usage(self._path.parent).free
         if missing > free:
             raise InputError(
-                f"{self._path}: {missing / 1e9:.3f} GB are still to come, and the disk has "
-                f"{free / 1e9:.3f} GB; make room, or set corpus.downloads to a folder on another disk"
+                f"{self._path}: {missing / 1e9:.3f} GB to download, but only {free / 1e9:.3f} GB free; "
+                "free some space, or set corpus.downloads to a folder on another disk"
             )
 
     def _open(self) -> None:
         while True:
-            # Unbuffered: what is counted as here is here.
+            # Unbuffered, so that `size` counts written bytes only.
             self._stream = self._file.open("ab", buffering=0)
             try:
                 fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 self._stream.close()
                 raise TransferError(
-                    f"{self._path}: another process is fetching it; wait for it, and run jobs.download "
-                    "again"
+                    f"{self._path}: another process is downloading it; wait for that, then run "
+                    "jobs.download again"
                 ) from None
             except OSError:
                 return  # a file system without locks
             if self._path.exists() or self._is_in_place():
                 return
-            self._stream.close()  # the one who had the lock has renamed this file
+            self._stream.close()  # the previous owner of the lock has renamed this file
 
     def _is_in_place(self) -> bool:
         try:
@@ -147,13 +146,13 @@ class Partial:
 
     def _unwritable(self, error: OSError) -> InputError:
         return InputError(
-            f"{self._file}: cannot be written ({error.strerror}); make room, and run jobs.download "
-            "again to go on with it"
+            f"{self._file}: cannot be written ({error.strerror}); free some space, then run "
+            "jobs.download again to resume"
         )
 
 
-def put_away(file: Path, path: Path) -> Path:
-    """Give a wrong file the name `NAME.wrong`, in the place of an earlier one."""
-    wrong = path.with_name(f"{path.name}.wrong")
-    file.replace(wrong)
-    return wrong
+def quarantine(file: Path, path: Path) -> Path:
+    """Rename a wrong file to `NAME.wrong`, replacing an earlier one."""
+    renamed = path.with_name(f"{path.name}.wrong")
+    file.replace(renamed)
+    return renamed

@@ -1,9 +1,8 @@
-"""Texts cut into pieces of about equal size, the work of one task each.
+"""Cut texts into pieces of about equal size, one unit of work each.
 
-A plain file and an xz file of several blocks are cut into ranges, and nothing is copied. Any other
-compressed file is read once, and copied into zstd parts. Where it is cut depends on the bytes of the
-text and on the size of a piece, on nothing else. No line is looked at here: that is done when a
-piece is read (kit/corpus/raw/lines.py).
+A plain file and an xz file of several blocks are cut into ranges, without copying. Any other compressed
+file is read once and copied into zstd parts. The cuts depend only on the bytes of the text and the size
+of a piece. Lines are not checked here, but as a piece is read (kit/corpus/raw/lines.py).
 """
 
 from __future__ import annotations
@@ -29,21 +28,23 @@ if TYPE_CHECKING:
 
     from kit.store.records import Range
 
-_REACH = 1 << 10  # bytes of white space in a blank line; a longer one is no place to cut
+_LONGEST_BLANK_LINE = 1 << 10  # bytes of white space in a blank line; a longer one is never a cut
 _BOUNDARY = {
-    "plaintext": re.compile(rb"\n[ \t\r\v\f]{0,%d}\n" % _REACH),
+    "plaintext": re.compile(rb"\n[ \t\r\v\f]{0,%d}\n" % _LONGEST_BLANK_LINE),
     "jsonl": re.compile(rb"\n"),
 }
-_COARSE = 4  # pieces that one block of xz may be as large as; with larger ones parts are made
-OTHER = "is not what jobs.download found; run jobs.download again"
-_STEP = 1 << 28  # bytes that are hashed at a time
+_LARGEST_BLOCK = (
+    4  # the largest block of xz, in pieces; a file with larger ones is copied into parts
+)
+CHANGED = "missing, or changed since jobs.download cut it; run jobs.download again"
+_STEP = 1 << 28  # bytes to hash at a time
 _LEVEL = 3  # zstd's default
 
 
 def cut(kind: str, path: Path, folder: Path, unit_bytes: int, first_part: int) -> list[Range]:
-    """The pieces of one file: path, start, end, size, mtime_ns and xxh3, at least one.
+    """Cut one file into pieces, at least one.
 
-    Parts go into `folder`, numbered from `first_part`. Raises InputError for damaged compression.
+    Parts go into `folder`, numbered from `first_part`. Raises InputError for a damaged compressed file.
     """
     if not is_packed(path):
         cuts = _plain_cuts(path, unit_bytes, _BOUNDARY[kind])
@@ -58,19 +59,19 @@ def cut(kind: str, path: Path, folder: Path, unit_bytes: int, first_part: int) -
 
 
 def ranges(path: Path, extents: Sequence[tuple[int, int]]) -> list[Range]:
-    """Pieces that are ranges [start, end) of a file, or of the text in it, each with its hash."""
-    found = []
-    with shown(f"{path.name}, hashing", extents[-1][1] if extents else 0) as at:
+    """Hash the ranges [start, end) of a file, or of the text in it, into pieces."""
+    hashed = []
+    with shown(f"{path.name}, hashing", extents[-1][1] if extents else 0) as advance:
         for start, end in extents:
-            found.append(_piece(path, start, end, digest(path, start, end)))
-            at(end)
-    return found
+            hashed.append(_piece(path, start, end, digest(path, start, end)))
+            advance(end)
+    return hashed
 
 
 def digest(path: Path, start: int, end: int) -> str:
-    """What a range's bytes are told by.
+    """The hash that identifies a range's bytes.
 
-    In an xz file, where a document may reach into any later block, that is the hash of the whole.
+    In an xz file a document may reach into any later block, so it covers the whole file.
     """
     if path.suffix.lower() != ".xz":
         return file_hash(path, start, end)
@@ -81,73 +82,73 @@ def digest(path: Path, start: int, end: int) -> str:
 @functools.lru_cache(maxsize=1)
 def _whole(path: Path, size: int, mtime_ns: int) -> str:  # noqa: ARG001  the cache's key
     hashes = []
-    with shown(f"{path.name}, hashing", size) as at:
+    with shown(f"{path.name}, hashing", size) as advance:
         for start, end in itertools.pairwise([*range(0, size, _STEP), size]):
             hashes.append(file_hash(path, start, end))
-            at(end)
+            advance(end)
     return " ".join(hashes)
 
 
 def refuse_changed(piece: Range) -> None:
-    """Raises InputError where the file of a piece is gone, or another than the one that was cut.
+    """Raise InputError if the file of a piece is missing, or has changed since it was cut.
 
-    A part is known by its hash, which is looked at when it is read: it may have been copied since.
+    A part may have been copied since, so it is identified by its hash, when it is read.
     """
     path = Path(piece["path"])
-    found = path.stat() if path.exists() else None
-    if found is None or (
+    status = path.stat() if path.exists() else None
+    if status is None or (
         path.suffix != ".zst"
-        and (found.st_size, found.st_mtime_ns) != (piece["size"], piece["mtime_ns"])
+        and (status.st_size, status.st_mtime_ns) != (piece["size"], piece["mtime_ns"])
     ):
-        raise InputError(f"{path}: {OTHER}")
+        raise InputError(f"{path}: {CHANGED}")
 
 
 def _piece(path: Path, start: int, end: int, xxh3: str) -> Range:
-    found = path.stat()
+    status = path.stat()
     return {
         "path": str(path),
         "start": start,
         "end": end,
-        "size": found.st_size,
-        "mtime_ns": found.st_mtime_ns,
+        "size": status.st_size,
+        "mtime_ns": status.st_mtime_ns,
         "xxh3": xxh3,
     }
 
 
 def _plain_cuts(path: Path, unit_bytes: int, boundary: re.Pattern[bytes]) -> list[int]:
-    """Ends of documents: so a range and its hash hold all that a task reads but for a few bytes."""
+    """Cut at ends of documents, so that a range and its hash cover all but a few bytes a task reads."""
     size = path.stat().st_size
     cuts = [0]
     with path.open("rb") as stream:
         while cuts[-1] + unit_bytes < size:
-            found = _find(stream, cuts[-1] + unit_bytes, boundary)
-            if found is None:
+            end = _find(stream, cuts[-1] + unit_bytes, boundary)
+            if end is None:
                 break
-            cuts.append(found)
+            cuts.append(end)
     return [*cuts, size]
 
 
 def _find(stream: IO[bytes], begin: int, boundary: re.Pattern[bytes]) -> int | None:
-    """The first boundary at `begin` or after it."""
+    """The first boundary at or after `begin`."""
     stream.seek(begin)
-    held = b""
-    while chunk := stream.read(CHUNK if held else 1 << 14):  # mostly it is near
-        held += chunk
-        if match := boundary.search(held):
+    buffer = b""
+    while chunk := stream.read(CHUNK if buffer else 1 << 14):  # most boundaries are near
+        buffer += chunk
+        if match := boundary.search(buffer):
             return begin + match.start()
-        gone = max(len(held) - _REACH - 2, 0)
-        held = held[gone:]
-        begin += gone
+        searched = max(len(buffer) - _LONGEST_BLANK_LINE - 2, 0)
+        buffer = buffer[searched:]
+        begin += searched
     return None
 
 
 def _block_cuts(starts: list[int], size: int, unit_bytes: int) -> list[int] | None:
-    """Starts of blocks, about `unit_bytes` apart; None for too few or too large blocks."""
+    """Cut at starts of blocks, about `unit_bytes` apart; None if blocks are too few or too large."""
     if len(starts) < 2:
         return None
     ends = [*starts[1:], size]
     largest = max(end - start for start, end in zip(starts, ends, strict=True))
-    if largest > _COARSE * unit_bytes:
+    if largest > _LARGEST_BLOCK * unit_bytes:
         return None
     cuts = [0]
     for end in ends:
@@ -158,14 +159,14 @@ def _block_cuts(starts: list[int], size: int, unit_bytes: int) -> list[int] | No
 
 def _parts(kind: str, path: Path, folder: Path, unit_bytes: int, first: int) -> list[Path]:
     parts: list[Path] = []
-    with Unpacked(path) as text, shown(f"{path.name}, cutting", path.stat().st_size) as at:
+    with Unpacked(path) as text, shown(f"{path.name}, cutting", path.stat().st_size) as advance:
         source = Cutter(text, unit_bytes, kind)
         while source.more or not parts:
             parts.append(folder / f"part-{first + len(parts):05d}.txt.zst")
             with _part(parts[-1]) as out:
                 for chunk in source.part():
                     out.write(chunk)
-                    at(text.position)
+                    advance(text.position)
     return parts
 
 
@@ -179,7 +180,7 @@ def _part(path: Path) -> Iterator[IO[bytes]]:
                 yield cast("IO[bytes]", out)
     except OSError as error:
         raise InputError(
-            f"{path}: cannot be written ({error.strerror}); make room, and run jobs.download again"
+            f"{path}: cannot be written ({error.strerror}); free some space, then run jobs.download again"
         ) from None
 
 
@@ -188,33 +189,33 @@ class _Text(Protocol):
 
 
 class Cutter:
-    """A stream of bytes as parts that end behind the first boundary after `unit_bytes`."""
+    """Cuts a stream of bytes into parts that end after the first boundary beyond `unit_bytes`."""
 
     def __init__(self, text: _Text, unit_bytes: int, kind: str) -> None:
         self._text = text
         self._unit = unit_bytes
         self._boundary = _BOUNDARY[kind]
-        self._held = text.read().removeprefix(codecs.BOM_UTF8)  # Windows writes it at the head
+        self._buffer = text.read().removeprefix(codecs.BOM_UTF8)  # Windows writes it at the head
 
     @property
     def more(self) -> bool:
-        """Whether anything is left."""
-        return bool(self._held)
+        """Whether any bytes are left."""
+        return bool(self._buffer)
 
     def part(self) -> Iterator[bytes]:
-        """The next part, in chunks."""
-        given = 0
-        while self._held:
-            match = self._boundary.search(self._held, max(self._unit - given, 0))
+        """Yield the next part, in chunks."""
+        length = 0
+        while self._buffer:
+            match = self._boundary.search(self._buffer, max(self._unit - length, 0))
             if match:
-                yield self._held[: match.end()]
-                self._held = self._held[match.end() :] or self._text.read()
+                yield self._buffer[: match.end()]
+                self._buffer = self._buffer[match.end() :] or self._text.read()
                 return
-            # A boundary may have begun in the last bytes; once no more come, it has not.
+            # A boundary may begin in the last bytes, unless the text ends with them.
             chunk = self._text.read()
-            ready = len(self._held) - (_REACH + 2 if chunk else 0)
+            ready = len(self._buffer) - (_LONGEST_BLANK_LINE + 2 if chunk else 0)
             if ready > 0:
-                yield self._held[:ready]
-                given += ready
-                self._held = self._held[ready:]
-            self._held += chunk
+                yield self._buffer[:ready]
+                length += ready
+                self._buffer = self._buffer[ready:]
+            self._buffer += chunk

@@ -1,7 +1,7 @@
-"""xz texts of several blocks: any byte of the text is reached by decompressing one block.
+"""xz texts of several blocks: any byte of the text can be reached by decompressing one block.
 
-`xz -T0` and pixz write such files. The blocks stand in the index at the end of a stream, which
-`xz -l` shows. The door of python-xz.
+`xz -T0` and pixz write such files. The index at the end of a stream lists the blocks (`xz -l` shows
+them). Only this module imports python-xz.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 
 def blocks(path: Path) -> tuple[list[int], int]:
-    """Where in the text each block begins, and the length of the text.
+    """The offset of each block in the text, and the length of the text, in bytes.
 
-    Raises InputError for a file whose index is damaged or cut off.
+    Raises InputError for a file whose index is damaged or truncated.
     """
     with _opened(path) as stream:
         return sorted(set(stream.block_boundaries)), len(stream)
 
 
 class Blocks:
-    """The text of such a file from a position on."""
+    """The text of an xz file from byte `start` on."""
 
     def __init__(self, path: Path, stream: xz.XZFile, start: int) -> None:
         self._path = path
@@ -38,19 +38,19 @@ class Blocks:
         stream.seek(start)
 
     def read(self, size: int = CHUNK) -> bytes:
-        """At most `size` bytes; none only at the end. Raises InputError where a block is damaged."""
+        """Read at most `size` bytes; empty only at the end. Raises InputError if a block is damaged."""
         try:
             return self._stream.read(size)
         except (XZError, OSError, EOFError) as error:
             raise InputError(
-                f"{self._path}: damaged or cut near byte {self._stream.tell()} of its text ({error}); "
-                "get it again"
+                f"{self._path}: damaged or truncated near byte {self._stream.tell()} of its text "
+                f"({error}); get a fresh copy"
             ) from None
 
 
 @contextlib.contextmanager
 def opened(path: Path, start: int) -> Iterator[Blocks]:
-    """The text from byte `start` on."""
+    """Open the text of an xz file at byte `start`."""
     with _opened(path) as stream:
         yield Blocks(path, stream, start)
 
@@ -61,8 +61,8 @@ def _opened(path: Path) -> Iterator[xz.XZFile]:
         stream = xz.XZFile(path)
     except (XZError, OSError, EOFError) as error:
         raise InputError(
-            f"{path}: damaged or cut: its index should end at byte {path.stat().st_size} ({error}); "
-            "get it again"
+            f"{path}: damaged or truncated: its index should end at byte {path.stat().st_size} ({error}); "
+            "get a fresh copy"
         ) from None
     with stream:
         yield stream

@@ -1,7 +1,7 @@
-"""What a source's location means: files at hand, a URL, or a published text by its name.
+"""Resolve a source's location: local files, a URL, or the name of a published text.
 
 jawiki-20220701   a dated Wikipedia dump (any XXwiki-YYYYMMDD), with its index and its checksums
-cc100-ja          CC-100 (any cc100-XX), of which no checksums are published
+cc100-ja          CC-100 (any cc100-XX), which has no published checksums
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ _SUMS = "sha1sums.txt"
 
 @dataclass(frozen=True)
 class Remote:
-    """A text to be fetched: its URLs, in the order in which they are tried; and what lies beside it."""
+    """A text to download: its URLs, in the order to try them, and those of the files beside it."""
 
     urls: tuple[str, ...]
     index: tuple[str, ...] = ()  # of a multistream dump
-    sums: tuple[str, ...] = ()  # lines of a SHA-1 and a file's name
+    sums: tuple[str, ...] = ()  # a list written by sha1sum
 
 
 @dataclass(frozen=True)
 class Local:
-    """A file at hand, as it was when it was looked at."""
+    """A local file and its status at one moment."""
 
     path: Path
     size: int
@@ -45,7 +45,7 @@ class Local:
 
 
 def remote(source: Source) -> Remote | None:
-    """Where a source is fetched from; None for files at hand."""
+    """The URLs of a source; None for local files."""
     if is_url(source.location):
         return Remote((source.location, *source.mirrors))
     if named_kind(source.location) == "plaintext":
@@ -59,29 +59,32 @@ def remote(source: Source) -> Remote | None:
 
 
 def local(name: str, source: Source) -> list[Local]:
-    """The files of a path, a folder (all that are in it, however deep) or a pattern, sorted.
+    """The files of a path, a folder (at any depth) or a pattern, sorted; hidden files are ignored.
 
-    Hidden files are none. Raises InputError where there is no file, or what is there cannot be looked at.
+    Raises InputError if there is no file, or if one cannot be read.
     """
     path = Path(source.location)
     key = f"corpus.sources.{name}.location={source.location}"
     try:
-        found = _files(source.location)
-        files = [look(Path(file)) for file in found]
+        names = _files(source.location)
+        files = [stat_file(Path(file)) for file in names]
     except OSError as error:
         raise InputError(
-            f"{key}: {error.filename}: {error.strerror}; mend that, or name other files"
+            f"{key}: {error.filename}: {error.strerror}; fix that, or name other files"
         ) from None
-    if not found:
-        what = "no file in this folder" if path.is_dir() else "no such file"
+    if not names:
+        problem = "no file in this folder" if path.is_dir() else "no such file"
         raise InputError(
-            f"{key}: there is {what}; give a path, a folder, a pattern as 'texts/*.txt', a URL, or a "
-            "name as jawiki-20220701 or cc100-ja"
+            f"{key}: {problem}; give a path, a folder, a pattern such as 'texts/*.txt', a URL, or a name "
+            "such as jawiki-20220701 or cc100-ja"
         )
-    if len(found) > 1 and (source.sha256 or source.sha1):
-        raise InputError(f"{key}: a checksum is that of one file, and these are {len(found)}")
-    for file in found:
-        if not _is_utf8(file):  # no manifest could name it
+    if len(names) > 1 and (source.sha256 or source.sha1):
+        raise InputError(
+            f"{key}: a checksum belongs to one file, but these are {len(names)}; name one, or leave the "
+            "checksum out"
+        )
+    for file in names:
+        if not _is_utf8(file):  # a manifest could not hold it
             raise InputError(f"{key}: the name of the file {file!a} is not UTF-8; rename it")
     return files
 
@@ -92,23 +95,23 @@ def _files(location: str) -> list[str]:
     if Path(location).is_dir():
         return sorted(_walk(location))
     # pathlib takes no absolute patterns
-    every = glob.glob(location, recursive=True)  # noqa: PTH207
-    return sorted(filter(os.path.isfile, every))
+    matches = glob.glob(location, recursive=True)  # noqa: PTH207
+    return sorted(filter(os.path.isfile, matches))
 
 
 def _is_utf8(name: str) -> bool:
-    """Python makes a surrogate of each other byte of a name."""
+    """Whether a name was valid UTF-8: Python decodes each other byte as a surrogate."""
     return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
-def look(path: Path) -> Local:
-    """Size and time of a file."""
+def stat_file(path: Path) -> Local:
+    """Size and modification time of a file."""
     status = path.stat()
     return Local(path, status.st_size, status.st_mtime_ns)
 
 
 def fingerprint(files: Sequence[Local]) -> dict[str, int | str]:
-    """What tells these files from others, in few words however many they are."""
+    """Identify any number of files in a short record."""
     rows = "\n".join(f"{file.path}\0{file.size}\0{file.mtime_ns}" for file in files)
     return {
         "files": len(files),

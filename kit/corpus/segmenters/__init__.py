@@ -1,1 +1,1 @@
-"""The engines of word segmentation."""
+"""The segmenters: MeCab with JumanDIC, and Juman++ in a pool of processes."""

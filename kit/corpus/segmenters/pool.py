@@ -1,17 +1,17 @@
 """A pool of processes that answer lines with lines: in order, kept busy, and replaced when they fail.
 
     pool = Pool(["jumanpp", "--segment"], workers=4, ...)
-    pool.ask(line)                  # as often as one likes
-    pool.answers(pool.window)       # those that are there, in order; waits while too many are not
+    pool.ask(line)                  # any number of times
+    pool.answers(pool.window)       # those available, in order; waits while too many are missing
     pool.send_rest(); pool.answers(0)
 
-All input and output is non-blocking, so no pipe that is full can stop both sides; the answers do not
-depend on the number of processes or on timing, for each is a function of its line. A process that
-dies, stays silent for `patience` seconds, or says something else than its lines with spaces in them,
-is replaced. What it had not answered is asked again, block by block, each alone on a process; the
-block at fault in smaller blocks, down to one line on a process of its own. A line that fails there is
-kept whole, and counted. ClusterError ends it where a process does not start or fails its probe, where
-many fail in a row, and where they keep failing while no line is at fault.
+All input and output is non-blocking, so a full pipe cannot stop both sides; each answer is a function of
+its line, independent of timing and the number of processes. A process that dies, stays silent for
+`patience` seconds, or answers anything but its lines with spaces inserted, is replaced. Its unanswered
+blocks are sent again, each alone on a process; the offending block in smaller blocks, down to one line on
+a fresh process. A line that fails there stays unsegmented and is counted. Raises ClusterError if a
+process does not start or fails its probe, if many fail in a row, and if they keep failing while no line
+is to blame.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PROBE = "東京都に行く。"
-_PROBING, _BEHIND = Request([PROBE]), Request(["。"])  # are asked by the pool itself
+_PROBING, _SENTINEL = Request([PROBE]), Request(["。"])  # sent by the pool itself
 _BLOCK = 5_000  # characters: some 15 kB, 30 ms of Juman++'s time
-# Bytes a process has before it. The pipe takes them, so it works on while nobody attends to it: for
-# 0.3 s, and not longer, since at the end of a stream one process may have all of it left to do.
+# Bytes queued per process. They fit into its pipe and keep it busy for 0.3 s while the pool is away; not
+# longer, since at the end of a stream one process may have all of them left to do.
 _LOAD = PIPE * 5 // 8
-_AHEAD = 64  # blocks a process that may be unanswered, with those that wait for their turn
-_GATHER = 0.002  # seconds; answers come line by line, and are not worth waking up for one by one
-_IN_A_ROW = 100  # faults without an answer in between
-_TOLD = {
-    "died": "ended (code {code})",
+_AHEAD = 64  # blocks per process that may be unanswered, including those waiting for their turn
+_GATHER = 0.002  # seconds; answers come line by line, and single ones are not worth waking up for
+_MAX_CONSECUTIVE_FAULTS = 100  # faults without an answer in between
+_FAULTS = {
+    "died": "exited with code {code}",
     "silent": "did not answer in time",
-    "changed": "gave back other text ('{said}')",
+    "changed": "returned different text ('{answer}')",
 }
-_UNEXPLAINED = 10  # faults without a line at fault; and one more for each hundred requests
+_MAX_UNEXPLAINED_FAULTS = 10  # faults that no line explains; one more for each hundred requests
 
 
 class Pool:
-    """See the module. `kept_whole` is the counter that lines at fault go into."""
+    """See the module. `unsegmented` counts the lines that fail, by reason."""
 
     def __init__(
         self,
@@ -54,13 +54,13 @@ class Pool:
         workers: int,
         memory: int,
         patience: float,
-        kept_whole: Counter[str],
+        unsegmented: Counter[str],
     ) -> None:
         """Start the processes and probe them. Raises ClusterError."""
         self.window = workers * _AHEAD
         self._command, self._number, self._memory = command, workers, memory
-        self._patience, self._kept_whole = patience, kept_whole
-        self._wait = min(patience / 4, 1.0)  # seconds at most for something to happen
+        self._patience, self._unsegmented = patience, unsegmented
+        self._wait = min(patience / 4, 1.0)  # seconds, at most, per wait for output
         self._workers: list[Worker] = []
         self._selector = selectors.DefaultSelector()
         self._lines: list[str] = []
@@ -72,7 +72,7 @@ class Pool:
         self.start()
 
     def start(self) -> None:
-        """Start the processes that are not there, and wait for their answer to the probe."""
+        """Start the missing processes, and wait for their answer to the probe."""
         try:
             while len(self._workers) < self._number:
                 self._start_one()
@@ -84,18 +84,18 @@ class Pool:
 
     @property
     def open(self) -> int:
-        """How many blocks are not answered, or wait for one before them."""
+        """The number of requests that are unanswered, or wait for an earlier one."""
         return len(self._requests)
 
     def ask(self, line: str) -> None:
-        """A line to be answered: not empty, without spaces, of at most 4,096 bytes."""
+        """Queue a line: not empty, without spaces, of at most 4,096 bytes."""
         self._lines.append(line)
         self._size += len(line) + 1
         if self._size >= _BLOCK:
             self.send_rest()
 
     def send_rest(self) -> None:
-        """Send also what is no whole block yet."""
+        """Send the last, incomplete block."""
         if self._lines:
             request = Request(self._lines)
             self._requests.append(request)
@@ -103,32 +103,32 @@ class Pool:
             self._lines, self._size = [], 0
             self._pump(0.0)
 
-    def answers(self, most: int) -> list[str]:
-        """The answers that are there, in order; waits until at most `most` blocks have none."""
-        found: list[str] = []
+    def answers(self, limit: int) -> list[str]:
+        """The available answers, in order; waits until at most `limit` requests are unanswered."""
+        available: list[str] = []
         while True:
             while self._requests and not self._requests[0].missing:
-                found += self._requests.popleft().answers
+                available += self._requests.popleft().answers
                 self._answered += 1
-            if len(self._requests) <= most:
-                return found
+            if len(self._requests) <= limit:
+                return available
             self._pump(self._wait)
 
     def drop(self) -> None:
-        """Forget what is not answered; processes that are at it are ended."""
+        """Forget unanswered requests; kills the processes that are working on them."""
         self._lines, self._size = [], 0
         for queue in (self._requests, self._waiting, self._suspects):
             queue.clear()
         for worker in list(self._workers):
-            if any(block.request is not _BEHIND for block in worker.blocks):
+            if any(block.request is not _SENTINEL for block in worker.blocks):
                 self._end(worker)
 
     def close(self) -> None:
         """End all processes."""
         self.drop()
-        for worker in self._workers:  # all at once, then one by one
+        for worker in self._workers:  # close all pipes first, so that the processes end in parallel
             self._selector.unregister(worker.output)
-            worker.dismiss()
+            worker.close_pipes()
         while self._workers:
             self._workers.pop().close(kill=False)
 
@@ -145,25 +145,25 @@ class Pool:
         return worker.close(kill=not worker.ended)
 
     def _pump(self, wait: float) -> None:
-        """Hand out, write and read what can be, after waiting up to `wait` seconds for something."""
+        """Wait up to `wait` seconds for output, then send and read as the pipes allow."""
         self._hand_out()
         begin = time.monotonic()
         if self._selector.select(wait) and wait:
             time.sleep(_GATHER)
-        # Not more than was meant: the machine itself may have been stopped meanwhile.
+        # At most `wait`: the machine itself may have been suspended meanwhile.
         waited = min(time.monotonic() - begin, wait)
         for worker in list(self._workers):
             worker.waited = worker.waited + waited if worker.blocks else 0.0
-            worker.hear()
-            self._listen(worker)
+            worker.receive()
+            self._collect(worker)
         self._hand_out()
 
     def _hand_out(self) -> None:
-        """Suspects first, each alone on a process; else to each process what its pipe takes."""
+        """Send suspects first, each alone on a process; otherwise fill each process's pipe."""
         for worker in list(self._workers):
             if self._suspects and not worker.blocks:
                 self._question(worker, self._suspects.popleft())
-        while self._waiting and not self._suspects:  # for those a process is to become free
+        while self._waiting and not self._suspects:  # suspects need a process without other blocks
             free = [worker for worker in self._workers if not worker.alone and worker.load < _LOAD]
             if not free:
                 break
@@ -172,29 +172,29 @@ class Pool:
             worker.flush()
 
     def _question(self, worker: Worker, suspect: RequestPart) -> None:
-        """Ask a suspect alone; one line on a process that nothing has worn out, for the verdict."""
+        """Send a suspect alone; a single line to a fresh process, whose failure is conclusive."""
         if len(suspect.lines) == 1 and not worker.fresh:
             self._end(worker)
             worker = self._start_one()
         self._send(worker, suspect, alone=True)
 
     def _send(self, worker: Worker, block: RequestPart, alone: bool = False) -> None:
-        """Hand a block to a process, and a line behind it.
+        """Send a block to a process, and a sentinel line after it.
 
-        Where the end of the block is swallowed, the answer to that line stands in its place, and nobody
-        waits for an end that does not come.
+        If the process swallows the end of the block, the answer to the sentinel shows it, and the pool
+        does not wait in vain.
         """
         worker.send(block, alone)
-        worker.send(RequestPart(_BEHIND, 0, 1), alone)
+        worker.send(RequestPart(_SENTINEL, 0, 1), alone)
 
-    def _listen(self, worker: Worker) -> None:
-        """Take the answers of a process, and see whether it is as it should be."""
+    def _collect(self, worker: Worker) -> None:
+        """Collect the answers of a process, and check its health."""
         while (answer := worker.answer()) is not None and worker.blocks:
             words = worker.blocks[0].words(answer)
             if words is None or (worker.probing and words == [PROBE]):
                 self._fault(worker, "changed")
                 return
-            self._accept(worker, worker.take(answer), words)
+            self._accept(worker, worker.pop(answer), words)
         if worker.ended:
             self._fault(worker, "died")
         elif worker.overflows():
@@ -204,7 +204,7 @@ class Pool:
 
     def _accept(self, worker: Worker, block: RequestPart, words: list[str]) -> None:
         worker.probing = False
-        if block.request in (_PROBING, _BEHIND):
+        if block.request in (_PROBING, _SENTINEL):
             return
         worker.fresh = False
         self._in_a_row = 0
@@ -213,43 +213,43 @@ class Pool:
             self._close_case(block.case)
 
     def _fault(self, worker: Worker, reason: str) -> None:
-        """Replace a process, and look into what it did not answer. Raises ClusterError."""
-        blocks = [block for block in worker.blocks if block.request is not _BEHIND]
-        begun = worker.begun()
-        complaint = worker.complaint()
+        """Replace a process, and investigate its unanswered blocks. Raises ClusterError."""
+        blocks = [block for block in worker.blocks if block.request is not _SENTINEL]
+        partial = worker.partial_answer()
+        stderr = worker.last_stderr_line()
         code = self._end(worker)
-        told = _TOLD[reason].format(code=code, said=begun.decode(errors="replace")[:60].strip())
-        what = f"{told}{complaint and f' ({complaint})'}"
+        answer = partial.decode(errors="replace")[:60].strip()
+        fault = _FAULTS[reason].format(code=code, answer=answer) + (stderr and f" ({stderr})")
         if worker.probing:
-            raise self._error(f"asked for '{PROBE}' it {what}")
+            raise self._error(f"asked for '{PROBE}', it {fault}")
         self._in_a_row += 1
-        if self._in_a_row > _IN_A_ROW:
-            raise self._error(f"{self._in_a_row} times in a row it {what}")
+        if self._in_a_row > _MAX_CONSECUTIVE_FAULTS:
+            raise self._error(f"{self._in_a_row} times in a row it {fault}")
         self._start_one()
         if blocks:
-            self._suspect(blocks, blocks[0].answered(begun), reason, what)
+            self._suspect(blocks, blocks[0].count_answered(partial), reason, fault)
         else:
-            self._close_case(Case(what, open=1))
+            self._close_case(Case(fault, open=1))
 
-    def _suspect(self, blocks: list[RequestPart], good: int, reason: str, what: str) -> None:
-        """Find out which line of the blocks was at fault; most likely one of the first block."""
+    def _suspect(self, blocks: list[RequestPart], good: int, reason: str, fault: str) -> None:
+        """Search the blocks for the offending line; most likely it is in the first one."""
         first, *others = blocks
         if first.case and len(first.lines) == 1:
-            self._kept_whole[reason] += 1
+            self._unsegmented[reason] += 1
             first.request.fill(first.start, first.lines)
             first.case.solved = True
             self._close_case(first.case)
             return
-        case = first.case or Case(what)
+        case = first.case or Case(fault)
         case.open -= 1 if first.case else 0
         case.faults += 1
-        if case.faults > _IN_A_ROW and not case.solved:
-            raise self._error(f"{case.faults} times, with no line at fault, it {what}")
+        if case.faults > _MAX_CONSECUTIVE_FAULTS and not case.solved:
+            raise self._error(f"{case.faults} times, with no line to blame, it {fault}")
         for block in others:
             block.case = case
-        suspects = [*first.cut(good, case), *others]
+        suspects = [*first.split(good, case), *others]
         case.open += len(suspects)
-        # Single lines first: the process that is new is the one they need.
+        # Single lines first: they need the process that was just started.
         self._suspects.extend(sorted(suspects, key=lambda block: len(block.lines)))
 
     def _close_case(self, case: Case) -> None:
@@ -257,11 +257,11 @@ class Pool:
         if case.open or case.solved:
             return
         self._unexplained += 1
-        if self._unexplained > _UNEXPLAINED + self._answered // 100:
-            raise self._error(f"{self._unexplained} times, with no line at fault, it {case.what}")
+        if self._unexplained > _MAX_UNEXPLAINED_FAULTS + self._answered // 100:
+            raise self._error(f"{self._unexplained} times, with no line to blame, it {case.fault}")
 
-    def _error(self, what: str) -> ClusterError:
+    def _error(self, problem: str) -> ClusterError:
         return ClusterError(
-            f"{' '.join(self._command)}: {what}; try it by hand on this node, "
+            f"{' '.join(self._command)}: {problem}; try it by hand on this node, "
             "or use corpus.segmenter=mecab"
         )

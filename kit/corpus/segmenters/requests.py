@@ -1,7 +1,7 @@
-"""Lines that are asked for together, and what becomes of them when their answer is no answer.
+"""Requests of lines to the pool, and their parts, which shrink after a fault to find the offending line.
 
-A `Request` is what the pool was asked, and is answered as a whole, in its turn. A `RequestPart` is a row of
-its lines on the way to a process; after a fault it is cut into smaller ones, down to the line.
+A `Request` is answered as a whole, in its turn. A `RequestPart` is a block of its lines that is sent to a
+process; after a fault it is split into smaller ones, down to one line.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ if TYPE_CHECKING:
 
 
 class Request:
-    """Lines, and their answers as they come."""
+    """Lines, and their answers so far."""
 
     def __init__(self, lines: list[str]) -> None:
         self.lines = lines
-        self.answers = list(lines)  # an answer is its line with spaces in it
+        self.answers = list(lines)  # an answer is its line with spaces inserted
         self.missing = len(lines)
 
     def fill(self, start: int, answers: list[str]) -> None:
-        """The answers from line `start` on."""
+        """Store the answers from line `start` on."""
         self.answers[start : start + len(answers)] = answers
         self.missing -= len(answers)
 
 
 @dataclass
 class Case:
-    """A fault that is looked into: the blocks that may hold its cause, until all are answered."""
+    """A fault under investigation, until all blocks that may contain its cause are answered."""
 
-    what: str  # happened
-    open: int = 0
+    fault: str
+    open: int = 0  # blocks not answered yet
     faults: int = 0
     solved: bool = False
 
@@ -48,9 +48,9 @@ class RequestPart:
         self.size = len(self.data)
 
     def words(self, raw: bytes) -> list[str] | None:
-        """The answers out of what came back, one for each line; None where they are not that.
+        """The answers in the output, one per line; None if it does not answer the lines.
 
-        The whole block is compared at once: without the spaces its answer is its lines.
+        The whole block is compared at once: an answer without its spaces is the lines.
         """
         text = raw.decode(errors="replace")
         return (
@@ -59,28 +59,28 @@ class RequestPart:
             else None
         )
 
-    def answered(self, raw: bytes) -> int:
-        """How many lines, from the first, were answered well before the fault."""
-        said = raw.decode(errors="replace").split("\n")
+    def count_answered(self, raw: bytes) -> int:
+        """The number of leading lines that were answered correctly before the fault."""
+        answers = raw.decode(errors="replace").split("\n")
         good = 0
-        while good < min(len(said), len(self.lines)) and _same(said[good], self.lines[good]):
+        while good < min(len(answers), len(self.lines)) and _same(answers[good], self.lines[good]):
             good += 1
         return good
 
-    def cut(self, good: int, case: Case) -> Iterator[RequestPart]:
-        """Smaller blocks, with the line after the first `good` alone: most likely it is at fault.
+    def split(self, good: int, case: Case) -> Iterator[RequestPart]:
+        """Yield smaller blocks, with the line after the first `good` alone: it is the most likely cause.
 
-        The rest is halved, so that also a process that answers late is found out in few steps.
+        The rest is halved, so that a process that answers late is also caught in few steps.
         """
         count = self.stop - self.start
         good = min(good, count - 1)
-        places = sorted({0, good, good + 1, (good + 1 + count) // 2, count})
-        for start, stop in itertools.pairwise(places):
+        cuts = sorted({0, good, good + 1, (good + 1 + count) // 2, count})
+        for start, stop in itertools.pairwise(cuts):
             yield RequestPart(self.request, self.start + start, self.start + stop, case)
 
 
 def _same(answer: str, lines: str) -> bool:
-    """Whether the answer is the lines with single spaces inside them."""
+    """Whether the answer is the lines with single spaces inserted."""
     return answer.replace(" ", "") == lines and not (
         "  " in answer
         or " \n" in answer
