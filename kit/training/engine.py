@@ -258,7 +258,7 @@ def convert(state: Path, universal: Path) -> None:
 
 
 def preload(kind: str = "cpu") -> None:
-    """Import the modules that an engine on such a device needs, with those of torch's AdamW at its first step."""
+    """Import the modules of an engine on that kind of device, with those of AdamW's first step."""
     for name in ("transformers.models.gpt2.modeling_gpt2", "torch._dynamo"):
         importlib.import_module(name)
     _import_deepspeed(kind)
