@@ -134,7 +134,9 @@ def _causes(
         now = getattr(source, key)
         was = noted.get(key) or now
         lay[key] = was
-        told = sources.fingerprint([_at(file, *relocation.heads(now, was)) for file in found])
+        told = sources.fingerprint(
+            [_at(file, *relocation.differing_heads(now, was)) for file in found]
+        )
         inputs |= told if key == "location" else {key: told}
     there = source.model_copy(update=lay)
     section = NonDefaults(there, _no_causes(source.kind), {"unit_mb": unit_mb})
@@ -143,7 +145,7 @@ def _causes(
 
 def _at(file: sources.Local, now: str, was: str) -> sources.Local:
     """A file as it was in the folder where it lay."""
-    return replace(file, path=Path(relocation.moved(str(file.path), now, was)))
+    return replace(file, path=Path(relocation.rebase(str(file.path), now, was)))
 
 
 def _noted(folder: Path) -> Mapping[str, Any]:

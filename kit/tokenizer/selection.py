@@ -51,7 +51,7 @@ def units(_: Run, recipe: Recipe) -> list[Unit]:
             "candidate": source.name,
             "reason": reason,
             "vocabulary": made_from["vocabulary"],
-            "spaces": recipe.tokenizer.named(source.name).spaces,
+            "spaces": recipe.tokenizer.spec(source.name).spaces,
         }
 
     folder = Workspace(Path(recipe.workspace)).tokenizer
@@ -69,7 +69,7 @@ def work(run: Run, task: int, tasks: int) -> None:
 
 def picked(recipe: Recipe) -> str | None:
     """The user's pick, if there is one. Raises ConfigError where the recipe has no such candidate."""
-    if (name := tokens.picked(recipe)) not in (None, *_names(recipe)):
+    if (name := tokens.picked_candidate(recipe)) not in (None, *_names(recipe)):
         raise ConfigError(
             f"{Workspace(Path(recipe.workspace)).pick}: {name} is none of the recipe's candidates; "
             f"pick another with jobs.tokenizer run --pick, or --pick {RULE}"
@@ -87,7 +87,7 @@ def differs(recipe: Recipe, name: str) -> bool:
         raise ConfigError(
             f"--pick {name}: no such candidate; there are {', '.join(names[:-1])}, or {RULE}"
         )
-    return name != (tokens.picked(recipe) or RULE)
+    return name != (tokens.picked_candidate(recipe) or RULE)
 
 
 @contextlib.contextmanager
@@ -96,7 +96,7 @@ def picking(recipe: Recipe, name: str) -> Iterator[None]:
 
     Where the block raises, all is as it was.
     """
-    before = tokens.picked(recipe)
+    before = tokens.picked_candidate(recipe)
     _write_pick(recipe, name)
     try:
         yield
