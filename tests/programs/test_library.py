@@ -226,6 +226,6 @@ def test_a_mistake_is_one_line(here: Run, monkeypatch: pytest.MonkeyPatch) -> No
             mistake()
         assert "\n" not in str(caught.value)
     monkeypatch.setitem(sys.modules, "pandas", None)  # as where it is not installed
-    with pytest.raises(ConfigError, match=r"needs pandas; pip install pandas$"):
+    with pytest.raises(ConfigError, match=r"needs pandas; run pip install pandas$"):
         library.ledger(here.root)
     assert os.fspath(RUN) in str(here.root)
