@@ -73,10 +73,10 @@ def work(run: Run, task: int, tasks: int) -> None:  # noqa: ARG001  one task of 
     from kit.training.interruption import Interruption
 
     interruption = Interruption()  # before the slow imports: a signal may come at once
-    rows = amendments.recorded(run)  # counted first: a later one is the next attempt's
+    rows = amendments.read(run)  # counted first: a later one is the next attempt's
     amended = len(rows)
     # A crash may have left the record alone.
-    recipe = amendments.on_recipe(rows, read_resolved(run.recipe, Recipe))
+    recipe = amendments.apply_to_recipe(rows, read_resolved(run.recipe, Recipe))
     cluster = read_resolved(run.cluster, Cluster)
     place = RankInfo.from_environment()
     log.set_place(f"rank {place.rank}", quiet=place.rank > 0)

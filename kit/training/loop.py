@@ -54,7 +54,7 @@ class Loop:
         train_row, self._held_out = (data.open(part, recipe) for part in shards.PARTS)
         self._batches = training_batches(recipe, train_row, collectives.rank, collectives.ranks)
         self._held_out_blocks = validation_blocks(recipe, self._held_out)
-        self._schedule = schedule.of_run(
+        self._schedule = schedule.for_run(
             run, self._training, lambda t: t.steps_over(self._batches.blocks), attempt.number
         )
         start = records.start(attempt)

@@ -213,7 +213,7 @@ class LedgerRecorder(Recorder):
         """Those that this attempt is the first to know of."""
         before = [a for a in ledger.attempts(self._run) if a.number < self._attempt.number]
         known = records.start(before[-1])["amendments"] if before else 0
-        return amendments.recorded(self._run)[known : self._start["amendments"]]
+        return amendments.read(self._run)[known : self._start["amendments"]]
 
     def _amended(self, row: amendments.Amendment) -> AmendmentFields:
         fields: AmendmentFields = {
