@@ -34,7 +34,7 @@ class Amendment(TypedDict):
     key: str
     old: Any
     new: Any
-    schedule: NotRequired[str]  # of the run's end: CONTINUE or ANEW
+    schedule: NotRequired[str]  # of the run's end: `CONTINUE` or `ANEW`
     cluster: NotRequired[str]  # of a cluster's key: its name
 
 
@@ -84,13 +84,13 @@ def apply_to_cluster(rows: Sequence[Amendment], cluster: Cluster) -> Cluster:
     return _apply([{**row, "key": row["key"].removeprefix(CLUSTER)} for row in own], cluster)
 
 
-def differences(one: SectionT, other: SectionT) -> dict[str, tuple[Any, Any]]:
+def differences(old: SectionT, new: SectionT) -> dict[str, tuple[Any, Any]]:
     """The pairs of values in which two configurations of one kind differ, by dotted key.
 
     Unlike in `differing_keys`, a mapping with keys of the user's is a single value: it is amended as a
     whole.
     """
-    before, after = _values(one), _values(other)
+    before, after = _values(old), _values(new)
     return {key: (before[key], after[key]) for key in before if before[key] != after[key]}
 
 

@@ -95,12 +95,12 @@ def load_cluster(name: str | None, recipe: Path, overrides: list[str]) -> Cluste
             raise ConfigError(f"{recipe}: has no {own.name}; name a cluster with --cluster")
         return changed_cluster(read_resolved(own, Cluster), overrides)
     name = name or "local"
-    known = presets.clusters(presets.base_folder(recipe))
-    path = Path(name) if name.endswith((".yaml", ".yml")) else known.get(name)
+    clusters = presets.clusters(presets.base_folder(recipe))
+    path = Path(name) if name.endswith((".yaml", ".yml")) else clusters.get(name)
     if path is None or not path.is_file():
         raise ConfigError(
             f"--cluster {name}: no such {'file' if path else 'cluster'}; known clusters: "
-            f"{', '.join(sorted(known))}; name one of them, or a YAML file"
+            f"{', '.join(sorted(clusters))}; name one of them, or a YAML file"
         )
     tree = _read_yaml(path, Cluster)
     return _overridden(Cluster, tree, str(path), _of_cluster(overrides))[0]
@@ -313,14 +313,14 @@ def _with_deepspeed(recipe: Recipe, place: str, folder: Path) -> Recipe:
     value = recipe.training.deepspeed
     if isinstance(value, dict):
         return recipe
-    known = presets.deepspeed(folder)
-    path = known.get(value, folder / value)
+    files = presets.deepspeed(folder)
+    path = files.get(value, folder / value)
     try:
         tree = read_json(path)
     except FileNotFoundError:
         raise ConfigError(
             f"{place}: training.deepspeed={value}: no such file; name a JSON file, or one of "
-            f"{', '.join(sorted(known))}"
+            f"{', '.join(sorted(files))}"
         ) from None
     except (OSError, ValueError) as error:
         raise ConfigError(

@@ -186,5 +186,5 @@ def _within(key: str, section: str) -> bool:
     return key == section or key.startswith(f"{section}.")
 
 
-def _overlap(one: str, other: str) -> bool:
-    return _within(one, other) or _within(other, one)
+def _overlap(key: str, other: str) -> bool:
+    return _within(key, other) or _within(other, key)

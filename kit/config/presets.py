@@ -94,13 +94,13 @@ def all_files() -> dict[str, Path]:
 
 def find(name: str) -> Path:
     """The file or folder of that name, given as NAME or KIND/NAME. Raises ConfigError."""
-    known = all_files()
-    matches = [key for key in known if name in (key, key.partition("/")[2])]
+    files = all_files()
+    matches = [key for key in files if name in (key, key.partition("/")[2])]
     if len(matches) > 1:
         raise ConfigError(f"{name}: ambiguous; write {' or '.join(matches)}")
     if not matches:
-        raise ConfigError(f"{name}: unknown name; known: {', '.join(known)}")
-    return known[matches[0]]
+        raise ConfigError(f"{name}: unknown name; known: {', '.join(files)}")
+    return files[matches[0]]
 
 
 def _files(pattern: str, *folders: Path) -> dict[str, Path]:

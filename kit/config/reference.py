@@ -179,13 +179,13 @@ def _canonical(name: str) -> str | None:
     return ".".join(path)
 
 
-def _suggestion(name: str, known: list[str]) -> str:
+def _suggestion(name: str, all_keys: list[str]) -> str:
     """Suggest keys of that name in other sections, or of a similar spelling."""
     last = name.rsplit(".", 1)[-1]
-    near = [key for key in known if key.rsplit(".", 1)[-1] == last]
-    near = near or difflib.get_close_matches(name, known, 1, cutoff=0.8)
+    near = [key for key in all_keys if key.rsplit(".", 1)[-1] == last]
+    near = near or difflib.get_close_matches(name, all_keys, 1, cutoff=0.8)
     tails: dict[str, str] = {}
-    for key in known:
+    for key in all_keys:
         tails.setdefault(key.rsplit(".", 1)[-1], key)
     near = near or [tails[tail] for tail in difflib.get_close_matches(last, tails, 1, cutoff=0.6)]
     if near:

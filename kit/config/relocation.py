@@ -111,8 +111,8 @@ def _folders_of(file: Path) -> list[Path]:
     return [Path(os.path.abspath(file)).parent, file.resolve().parent]  # noqa: PTH100  links stay
 
 
-def _is_same(one: Path, other: Path) -> bool:
-    return one.resolve() == other.resolve()
+def _is_same(path: Path, other: Path) -> bool:
+    return path.resolve() == other.resolve()
 
 
 def _with_paths(tree: Tree, change: Callable[[str], str]) -> Tree:

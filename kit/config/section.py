@@ -53,12 +53,12 @@ def read_resolved(path: Path, kind: type[SectionT]) -> SectionT:
     return validate(kind, relocation.relocate(read_json(path), path), str(path), {}, recorded=True)
 
 
-def differing_keys(one: Section, other: Section) -> list[str]:
-    """The dotted keys in which two configurations differ, as `key: one -> other`.
+def differing_keys(old: Section, new: Section) -> list[str]:
+    """The dotted keys in which two configurations differ, as `key: old -> new`.
 
     The paths of the workspace and the texts do not count: see kit/config/relocation.py.
     """
-    trees = [relocation.without_paths(section.model_dump(mode="json")) for section in (one, other)]
+    trees = [relocation.without_paths(section.model_dump(mode="json")) for section in (old, new)]
     left, right = map(_flat, trees)
     return [
         f"{key}: {left.get(key)} -> {right.get(key)}"
@@ -90,12 +90,14 @@ def validate(
         for problem in error.errors():
             keys = _keys_of_location(kind, problem["loc"])
             override = _override_of(keys, origin)
-            known = others if override else [*dotted_keys(kind)]
+            all_keys = others if override else [*dotted_keys(kind)]
             section = type_at(kind, keys)
             if problem["type"] == "missing" and is_section(section):
                 lines |= {path: f"{place}: {line}" for path, line in _required(section, keys)}
                 continue
-            lines.setdefault((*keys,), f"{override or place}: {_line(kind, keys, problem, known)}")
+            lines.setdefault(
+                (*keys,), f"{override or place}: {_line(kind, keys, problem, all_keys)}"
+            )
         for path, line in _undecided(kind, tree, []):
             lines.setdefault(path, f"{_override_of([*path], origin) or place}: {line}")
         raise ConfigError(*lines.values()) from None
@@ -152,10 +154,12 @@ def _override_of(keys: list[str], origin: dict[str, str]) -> str | None:
     return next(iter(around + below[::-1]), None)
 
 
-def _line(kind: type[Section], keys: list[str], problem: ErrorDetails, known: Sequence[str]) -> str:
+def _line(
+    kind: type[Section], keys: list[str], problem: ErrorDetails, all_keys: Sequence[str]
+) -> str:
     key = ".".join(keys)
     if problem["type"] == "extra_forbidden":
-        return f"unknown key {key}; {_hint(kind, keys, known)}"
+        return f"unknown key {key}; {_hint(kind, keys, all_keys)}"
     message = problem["msg"].removeprefix("Value error, ")
     message = f"{message[0].lower()}{message[1:]}"
     if problem["type"] == "missing":
@@ -167,12 +171,12 @@ def _line(kind: type[Section], keys: list[str], problem: ErrorDetails, known: Se
     return f"{key}{value}: {message}" if key else message
 
 
-def _hint(kind: type[Section], keys: list[str], known: Sequence[str]) -> str:
+def _hint(kind: type[Section], keys: list[str], all_keys: Sequence[str]) -> str:
     """Suggestions for an unknown key: a similar one, or one of the same name in another section."""
     *sections, unknown = keys
     here = keys_of(type_at(kind, sections))
     near = difflib.get_close_matches(unknown, here, 1, cutoff=_TYPO)
-    near = near or [key for key in known if key.rsplit(".", 1)[-1] == unknown][:_MAX_SUGGESTIONS]
+    near = near or [key for key in all_keys if key.rsplit(".", 1)[-1] == unknown][:_MAX_SUGGESTIONS]
     near = near or difflib.get_close_matches(unknown, here, 1, cutoff=_SIMILAR)
     return f"did you mean {' or '.join(near)}?" if near else f"allowed: {', '.join(here)}"
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from kit.data import duplicates, shards, tokens
 from kit.errors import StageError
@@ -21,7 +21,7 @@ from kit.store.files import read_json, text_hash, write_json
 from kit.store.paths import MANIFEST, Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from kit.config.recipe import Recipe
     from kit.data.tokens import TokenStream, TokenUnit
@@ -32,12 +32,22 @@ VERSION = 1  # of the index alone: raise when its content changes
 Stamps = dict[str, list[int]]  # size and time (ns) of files, by their path in the workspace
 
 
+class Index(TypedDict):
+    """`tokens/index.json`."""
+
+    causes: Causes
+    units: list[str]  # in corpus order
+    sizes: dict[str, list[int]]  # bytes of each unit's file, by part
+    fingerprint: str
+    manifests: Stamps
+
+
 @dataclass(frozen=True)
 class TokenFiles:
     """The complete token files of a workspace, in corpus order."""
 
     folders: Sequence[Path]
-    sizes: Mapping[str, Sequence[int]]  # bytes of each unit's file, by part
+    sizes: dict[str, list[int]]  # bytes of each unit's file, by part
     fingerprint: str  # as `tokens.fingerprint`
 
     def open(self, part: str, recipe: Recipe) -> TokenStream:
@@ -70,7 +80,7 @@ def write(recipe: Recipe) -> bool:
         files = _files(tokens.complete(recipe))
     except (StageError, FileNotFoundError):
         return False
-    index = {
+    index: Index = {
         "causes": _causes(recipe),
         "units": [folder.name for folder in files.folders],
         "sizes": files.sizes,
@@ -91,7 +101,7 @@ def _indexed(recipe: Recipe) -> TokenFiles | None:
     """The token files from the index; None if there is no valid one."""
     workspace = Workspace(Path(recipe.workspace))
     try:
-        index = read_json(workspace.tokens_index)
+        index: Index = read_json(workspace.tokens_index)
         valid = manifest.same_causes(_causes(recipe), index["causes"])
         if not valid or _stamps(workspace.root, index["manifests"]) != index["manifests"]:
             return None

@@ -1,4 +1,4 @@
-"""The message that Ctrl-C prints, set by a block of code: what ends, and what is kept."""
+"""The message that Ctrl-C prints: a block of code sets it to the consequences of an interruption."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _messages = ["nothing is left half done"]  # the innermost block's is the last
 
 @contextmanager
 def keeping(message: str) -> Iterator[None]:
-    """Set the message for an interruption of the block: what ends, and what is kept."""
+    """Set the message for an interruption of the block: the work that ends, and the results kept."""
     _messages.append(message)
     try:
         yield

@@ -152,8 +152,9 @@ def for_run(run: Run, training: Training, ends: Ends, attempt: int) -> Schedule:
     if schedule.is_spent:
         step, end = schedule.segments[-1].step, schedule.end
         raise ConfigError(
-            f"training.steps={end}: {SPENT.format(step=step)}; let the rate jump with python -m jobs.train "
-            f"amend {run.root} training.steps={end} --schedule anew, or fork an earlier checkpoint"
+            f"training.steps={end}: {SPENT.format(step=step)}; let the rate jump with `python -m "
+            f"jobs.train amend {run.root} training.steps={end} --schedule {amendments.ANEW}`, or fork an "
+            "earlier checkpoint"
         )
     return schedule
 
@@ -187,7 +188,7 @@ def forked(
 ) -> Schedule:
     """The schedule of a fork at a step, with other settings.
 
-    It continues from the rate there, unless `how` is ANEW or the peak or warm-up has changed. Raises
+    It continues from the rate there, unless `how` is `ANEW` or the peak or warm-up has changed. Raises
     ConfigError if CONTINUE would leave such a change without effect.
     """
     old = schedule.training

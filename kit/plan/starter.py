@@ -244,8 +244,8 @@ def _recipe(
     gpu = cluster.device == "cuda"
     rows = [
         *_schema(folder),
-        f"# {short(shape.parameters)} parameters, {short(chosen.tokens)} tokens. To list all keys: ekiden "
-        "pipeline explain",
+        f"# {short(shape.parameters)} parameters, {short(chosen.tokens)} tokens. To list all keys: python "
+        "-m jobs.pipeline explain",
         f"name: {name}",
         f"workspace: work/{name} # for all output; relative to this file",
         "",

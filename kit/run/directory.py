@@ -130,7 +130,7 @@ def _refuse_code_that_jumps(run: Run, rows: list[Amendment]) -> None:
         if continues and run.code.is_dir() and not supported:
             raise ConfigError(
                 f"{row['key']}: with the code in {run.root} the learning rate would jump; add --code to "
-                "use the code of this checkout, or --schedule anew to let it jump"
+                "use the code of this checkout, or `--schedule anew` to let it jump"
             )
 
 

@@ -43,7 +43,7 @@ class Proposal:
 def propose(project: Project, changes: Sequence[str], schedule: str | None = None) -> Proposal:
     """Apply changes `key=value` to a run. Raises ConfigError if one is not allowed; writes nothing.
 
-    `schedule` is CONTINUE (also if None) or ANEW.
+    `schedule` is `CONTINUE` (also if None) or `ANEW`.
     """
     run, recipe, cluster = project.run, project.recipe, project.cluster
     after = (changed_recipe(recipe, changes), changed_cluster(cluster, changes))
