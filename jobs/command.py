@@ -210,7 +210,7 @@ def tell_differences(project: Project) -> list[str]:
     from kit.run import begun
 
     if lines := begun.differences(project):
-        warning = f"{project.run.root}: started with a different recipe ({begun.shown(lines)})"
+        warning = f"{project.run.root}: started with a different recipe ({begun.abridged(lines)})"
         print(f"warning: {warning}; showing the run's own", file=sys.stderr, flush=True)
     return lines
 

@@ -29,7 +29,7 @@ def presets_verb(
     """
     from kit.config import presets
 
-    paths = presets.everything() if name is None else {name: presets.named(name)}
+    paths = presets.all_files() if name is None else {name: presets.find(name)}
     if as_json:
         print_json({key: str(path) for key, path in paths.items()})
         return

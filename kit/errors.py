@@ -1,7 +1,19 @@
-"""Every error a user can meet, in one tree.
+"""Every error a user can meet, in one tree; a command exits with the code on the right.
 
-The message is one line: the value, where it came from, what is allowed, and what to do. A command
-prints it and exits with `exit_code`; a traceback is for our own bugs only.
+    EkidenError                 2  the user has to change something
+    ├── ConfigError             2
+    ├── InputError              2
+    │   └── TransferError       1
+    ├── StageError              2
+    ├── RunError                2
+    ├── CheckpointError         2
+    ├── TrainingStopped         2
+    ├── ClusterError            2
+    ├── JobFailed               1  a retry may succeed
+    └── Interrupted            75  saved: submit or run it again to resume
+
+The message is one line: the value, where it came from, what is allowed, and what to do. The command
+prints it; a traceback is for our own bugs only.
 """
 
 from __future__ import annotations
@@ -10,13 +22,13 @@ DONE, FAILED, USER_MISTAKE, INTERRUPTED = 0, 1, 2, 75  # 75: EX_TEMPFAIL of syse
 
 
 class EkidenError(Exception):
-    """A mistake of the user's, or of what the user handed in: one line, exit code 2."""
+    """An error that the user has to act on: one line, exit code 2."""
 
     exit_code = USER_MISTAKE
 
 
 class ConfigError(EkidenError):
-    """A recipe, a cluster file or an override that cannot be meant; several mistakes are a line each."""
+    """An invalid recipe, cluster file or override; each mistake has a line of its own."""
 
     def __str__(self) -> str:
         if len(self.args) == 1:
@@ -25,42 +37,42 @@ class ConfigError(EkidenError):
 
 
 class InputError(EkidenError):
-    """A raw file, shard or prompt that cannot be read as what it should be."""
+    """A raw file, shard or prompt that is damaged or in another format than expected."""
 
 
 class StageError(EkidenError):
-    """A stage whose predecessor is not complete, or whose files are not those of the manifest."""
+    """A stage whose inputs are incomplete, or whose files differ from their manifest."""
 
 
 class RunError(EkidenError):
-    """A run directory that does not fit what is asked of it."""
+    """A request that this run directory cannot fulfil."""
 
 
 class CheckpointError(EkidenError):
-    """No checkpoint, or none that can be trusted."""
+    """A missing checkpoint, or a damaged one."""
 
 
 class TrainingStopped(EkidenError):  # noqa: N818  the field's word
-    """A run that its recipe's rules ended: it wants a decision of the user's before it goes on."""
+    """A run ended by the rules of its recipe: the user decides how it continues."""
 
 
 class ClusterError(EkidenError):
-    """A cluster that is not there, or refuses."""
+    """A cluster that cannot be reached, or refuses a request."""
 
 
 class JobFailed(EkidenError):  # noqa: N818  the field's word
-    """What failed without a mistake of the user's: tried again while retries are left."""
+    """A failure that is no mistake of the user's: retried while retries are left."""
 
     exit_code = FAILED
 
 
 class TransferError(InputError):
-    """A transfer that broke off, and goes on when it is tried again."""
+    """A download that broke off; a retry resumes it."""
 
     exit_code = FAILED
 
 
 class Interrupted(EkidenError):  # noqa: N818  the field's word, and no error
-    """The work was interrupted, is saved, and goes on when the job is started again."""
+    """Work that was interrupted and saved; starting the job again resumes it."""
 
     exit_code = INTERRUPTED

@@ -1,8 +1,8 @@
-"""A run in Python: its tokens, documents, ledger and weights, for a notebook or a script of one's own.
+"""A run in Python: its tokens, documents, ledger and weights, for your notebook or script.
 
-Each function takes the path of a run directory, of a run that is finished or under way, and only reads.
-What is not there yet, or no longer what the run was made from, raises a subclass of `EkidenError` that says
-which job makes it. docs/library.md shows them at work.
+Each function takes the path of a run directory, whether the run is finished or in progress, and only reads.
+If the data is missing, or has changed since the run began, it raises a subclass of `EkidenError` that names
+the job to run. docs/library.md has examples.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 def tokens(run: str | os.PathLike[str], part: str = shards.TRAIN) -> BlockDataset:
-    """The blocks that training reads, as a torch Dataset; of `part` "held-out" those it is validated on.
+    """The training blocks as a torch Dataset; with `part` "held-out", the validation blocks.
 
     An item is a block and the token after it, int64, shape [n_positions + 1]. `sample(g)` is sample g of
-    the run, in the order of training; `row` has the tokens in numpy.
+    the run, in training order; `row` has the tokens in numpy.
 
     >>> from kit import library
     >>> data = library.tokens("work/demo/runs/demo")
@@ -42,7 +42,7 @@ def tokens(run: str | os.PathLike[str], part: str = shards.TRAIN) -> BlockDatase
     >>> next(iter(DataLoader(data, batch_size=8, shuffle=True))).shape
     torch.Size([8, 129])
 
-    In numpy: any slice of the whole, and the files as they lie on disk, mapped and not copied.
+    In numpy: any slice of all tokens, and the memory-mapped files.
 
     >>> len(data.row)
     72886
@@ -62,9 +62,9 @@ def tokens(run: str | os.PathLike[str], part: str = shards.TRAIN) -> BlockDatase
 def documents(
     run: str | os.PathLike[str], part: str = shards.TRAIN, *, segmented: bool = False
 ) -> Iterator[str]:
-    """The documents of the run's shards, in the order of the corpus, as plain text.
+    """The documents of the run's shards, in corpus order, as plain text.
 
-    With `segmented` as a shard has them: a sentence a line, a space between words.
+    With `segmented`, in the form of a shard: one sentence per line, a space between words.
 
     >>> from kit import library
     >>> texts = list(library.documents("work/demo/runs/demo", "held-out"))
@@ -76,22 +76,22 @@ def documents(
     ['灯', '野', '川']
     """
     recipe = resolve.read_run(Path(run)).recipe
-    files = [shards.part_file(one.folder, _known(part)) for one in shards.complete(recipe)]
+    files = [shards.part_file(shard.folder, _known(part)) for shard in shards.complete(recipe)]
     texts = (text for file in files for text in shards.texts(file))
     return texts if segmented else (shards.plain_text(text.split("\n")) for text in texts)
 
 
 def ledger(run: str | os.PathLike[str], kind: str = "step") -> Any:
-    """The run's curve as a pandas DataFrame, a row a step; with `kind` "validation" a row a validation.
+    """The run's curve as a pandas DataFrame, one row per step; with `kind` "validation", per validation.
 
-    Every step once, whatever interrupted the run; empty before its first step. Raises ConfigError where
-    pandas is not installed.
+    Each step appears once, even if the run was interrupted; empty before the first step. Raises ConfigError
+    if pandas is not installed.
 
     >>> from kit import library
     >>> curve = library.ledger("work/demo/runs/demo")
     >>> curve.index.name, curve.index.is_unique
     ('step', True)
-    >>> round(float(curve.loss[1]), 1)  # that of chance: ln 2,000
+    >>> round(float(curve.loss[1]), 1)  # chance level: ln 2,000
     7.6
     >>> validations = library.ledger("work/demo/runs/demo", "validation")
     >>> validations.index.tolist()[:2], round(float(validations.validation_loss[0]), 1)
@@ -100,21 +100,21 @@ def ledger(run: str | os.PathLike[str], kind: str = "step") -> Any:
     from kit.tracking import ledger
 
     if kind not in ledger.CURVE:
-        raise ConfigError(f"kind={kind!r}: a curve has rows of {' and '.join(ledger.CURVE)}")
+        raise ConfigError(f"kind={kind!r}: give {' or '.join(map(repr, ledger.CURVE))}")
     try:
         import pandas
     except ImportError:
-        raise ConfigError("kit.library.ledger needs pandas; pip install pandas") from None
-    found = resolve.read_run(Path(run)).run
-    rows = [row for row in ledger.canonical(found) if row["kind"] == kind]
+        raise ConfigError("kit.library.ledger needs pandas; run pip install pandas") from None
+    directory = resolve.read_run(Path(run)).run
+    rows = [row for row in ledger.canonical(directory) if row["kind"] == kind]
     steps = pandas.Index([row["step"] for row in rows], name="step", dtype="int64")
     return pandas.DataFrame(rows, index=steps).drop(columns="step", errors="ignore")
 
 
 def model(run: str | os.PathLike[str], step: int | None = None) -> Any:
-    """A checkpoint's weights as a transformers model on the CPU, in the dtype of the release.
+    """The weights of a checkpoint as a transformers model on the CPU, in the dtype of the release.
 
-    It is the newest checkpoint, or that of `step`. Raises CheckpointError where it is missing or damaged.
+    Takes the newest checkpoint, or that of `step`. Raises CheckpointError if it is missing or damaged.
 
     >>> import torch
     >>> from kit import library
@@ -132,20 +132,20 @@ def model(run: str | os.PathLike[str], step: int | None = None) -> Any:
     from kit.training import checkpoint
 
     project = resolve.read_run(Path(run))
-    found, recipe = project.run, project.recipe
-    tried = None
+    directory, recipe = project.run, project.recipe
+    failed = None
     while True:
         chosen = (
-            checkpoint.final(found, "jobs.train")
+            checkpoint.final(directory, "jobs.train")
             if step is None
-            else checkpoint.of_step(found, step, "step")
+            else checkpoint.of_step(directory, step, "step")
         )
         try:
-            loaded = evaluate.load_model(recipe, ReleaseSource(found, chosen, found))
+            loaded = evaluate.load_model(recipe, ReleaseSource(directory, chosen, directory))
         except (CheckpointError, FileNotFoundError):
-            if chosen == tried:
+            if chosen == failed:
                 raise
-            tried = chosen  # a run under way removes old ones: by now there is a newer one
+            failed = chosen  # a run in progress removes old checkpoints: retry with a newer one
         else:
             export.set_generation(loaded, recipe.release)
             return loaded
@@ -153,5 +153,5 @@ def model(run: str | os.PathLike[str], step: int | None = None) -> Any:
 
 def _known(part: str) -> str:
     if part not in shards.PARTS:
-        raise ConfigError(f"part={part!r}: a corpus has the parts {' and '.join(shards.PARTS)}")
+        raise ConfigError(f"part={part!r}: give {' or '.join(map(repr, shards.PARTS))}")
     return part

@@ -1,1 +1,1 @@
-"""What is made and where: recipes and cluster files, read, overridden and checked."""
+"""Recipes and cluster files: read from YAML, overridden and checked."""

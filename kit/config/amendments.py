@@ -1,13 +1,12 @@
-"""What was changed in a run in mid-run, and is on record: a row a line in `amendments.jsonl`.
+"""Amendments: recorded changes of a run in progress, one JSON object per line of `amendments.jsonl`.
 
     {"time": ..., "key": "training.steps", "old": 160, "new": 200}
 
-A key of the cluster has the name of its cluster beside it. A key of the run's end has a `schedule`: with
-`continue` the learning rate goes on from where it is, with `anew` it is that of the new end from step 0
-(kit/plan/schedule.py). `code` has the hashes of the two snapshots, `environment` the packages that
-differ. The record is written first: `recipe.json` and `cluster.json` follow it, and whoever reads a recipe
-anew puts the record on top of it again, so that the recipe's file need not be changed and a crash between
-the two files is made good.
+A key of the cluster comes with the name of its cluster. A key of the run's end comes with a `schedule`:
+with `continue` the learning rate continues from its current value, with `anew` it follows the schedule of
+the new end from step 0 (kit/plan/schedule.py). `code` has the hashes of the two snapshots, `environment`
+the packages that differ. The record is written before `recipe.json` and `cluster.json`, and applied again
+whenever a recipe is read from its file: you need not change that file, and a crash in between is harmless.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import json
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from kit.config.cluster import Cluster
-from kit.config.fields import marked
+from kit.config.fields import keys_in
 from kit.config.recipe import Recipe
 from kit.config.section import Section, SectionT, validate
 from kit.store.files import write_text
@@ -29,13 +28,13 @@ if TYPE_CHECKING:
 
 
 class Amendment(TypedDict):
-    """An amendment of one key."""
+    """The amendment of one key."""
 
     time: float  # Unix
     key: str
     old: Any
     new: Any
-    schedule: NotRequired[str]  # of the run's end: CONTINUE or ANEW
+    schedule: NotRequired[str]  # of the run's end: `CONTINUE` or `ANEW`
     cluster: NotRequired[str]  # of a cluster's key: its name
 
 
@@ -43,15 +42,15 @@ CLUSTER = "cluster."
 CODE, ENVIRONMENT = "code", "environment"
 END = ("training.steps", "training.epochs")
 CONTINUE, ANEW = "continue", "anew"
-# As the sections have it; a name with a dot at its end is a section.
-MAY_CHANGE = (CLUSTER, *marked(Recipe, "AMENDABLE"))
-# A checkpoint was trained on these tokens, and holds weights and optimizer of this shape: they are
-# another run's from its step 0.
-BOUND = (*marked(Recipe, "BOUND"),)
-OF_SUBMISSION = (*marked(Cluster, "BOUND", CLUSTER),)
+# From the sections; a name that ends in a dot is a section.
+MAY_CHANGE = (CLUSTER, *keys_in(Recipe, "AMENDABLE"))
+# A checkpoint was trained on these tokens, and holds weights and optimizer states of this shape: to change
+# these keys takes a new run from step 0.
+BOUND = (*keys_in(Recipe, "BOUND"),)
+OF_SUBMISSION = (*keys_in(Cluster, "BOUND", CLUSTER),)
 
 
-def recorded(run: Run) -> list[Amendment]:
+def read(run: Run) -> list[Amendment]:
     """The amendments of a run, in order."""
     if not run.amendments.is_file():
         return []
@@ -59,50 +58,50 @@ def recorded(run: Run) -> list[Amendment]:
 
 
 def since(run: Run, start: Start) -> list[Amendment]:
-    """The amendments that an attempt does not know of; `start` is its `start.json`."""
-    rows = recorded(run)
+    """The amendments made after an attempt began; `start` is its `start.json`."""
+    rows = read(run)
     return rows[start.get("amendments", len(rows)) :]
 
 
 def record(run: Run, rows: Sequence[Amendment]) -> None:
     """Add amendments to the record: all of them, or none."""
-    lines = [json.dumps(row, ensure_ascii=False) for row in (*recorded(run), *rows)]
+    lines = [json.dumps(row, ensure_ascii=False) for row in (*read(run), *rows)]
     write_text(run.amendments, "".join(f"{line}\n" for line in lines))
 
 
-def on_recipe(rows: Sequence[Amendment], recipe: Recipe) -> Recipe:
-    """A recipe with its run's amendments, whether or not it holds some of them already.
+def apply_to_recipe(rows: Sequence[Amendment], recipe: Recipe) -> Recipe:
+    """Apply a run's amendments to its recipe, which may already hold some of them.
 
-    An amendment counts where the recipe still has a value that the run has had. Another one is the
-    user's, and newer: it stays, for `prepare` in kit/run/directory.py to refuse.
+    A key is amended only if its value is one that the run has had. Any other value is a newer one of the
+    user's: it stays, and `prepare` in kit/run/directory.py refuses it.
     """
-    return _on_top([row for row in rows if not row["key"].startswith(CLUSTER)], recipe)
+    return _apply([row for row in rows if not row["key"].startswith(CLUSTER)], recipe)
 
 
-def on_cluster(rows: Sequence[Amendment], cluster: Cluster) -> Cluster:
-    """The same of a cluster, with the amendments that were made while the run was on it."""
-    mine = [row for row in rows if row.get("cluster") == cluster.name]
-    return _on_top([{**row, "key": row["key"].removeprefix(CLUSTER)} for row in mine], cluster)
+def apply_to_cluster(rows: Sequence[Amendment], cluster: Cluster) -> Cluster:
+    """Apply the amendments that were made while the run was on this cluster."""
+    own = [row for row in rows if row.get("cluster") == cluster.name]
+    return _apply([{**row, "key": row["key"].removeprefix(CLUSTER)} for row in own], cluster)
 
 
-def differences(one: SectionT, other: SectionT) -> dict[str, tuple[Any, Any]]:
-    """The values of the keys in which two configurations of one kind differ, by dotted key.
+def differences(old: SectionT, new: SectionT) -> dict[str, tuple[Any, Any]]:
+    """The pairs of values in which two configurations of one kind differ, by dotted key.
 
-    Unlike `differing_keys` a mapping of the user's own names is one value: what was amended
-    is put back as a whole.
+    Unlike in `differing_keys`, a mapping with keys of the user's is a single value: it is amended as a
+    whole.
     """
-    before, after = _values(one), _values(other)
+    before, after = _values(old), _values(new)
     return {key: (before[key], after[key]) for key in before if before[key] != after[key]}
 
 
-def _on_top(rows: Sequence[Amendment], section: SectionT) -> SectionT:
+def _apply(rows: Sequence[Amendment], section: SectionT) -> SectionT:
     values = _values(section)
     tree = section.model_dump(mode="json")
-    had: dict[str, list[Any]] = {}
+    past: dict[str, list[Any]] = {}
     for row in rows:
-        had.setdefault(row["key"], []).append(row["old"])
+        past.setdefault(row["key"], []).append(row["old"])
     for row in rows:  # the last one counts
-        if row["key"] in values and values[row["key"]] in [*had[row["key"]], row["new"]]:
+        if row["key"] in values and values[row["key"]] in [*past[row["key"]], row["new"]]:
             *sections, last = row["key"].split(".")
             node = tree
             for name in sections:
@@ -112,7 +111,7 @@ def _on_top(rows: Sequence[Amendment], section: SectionT) -> SectionT:
 
 
 def _values(section: Section, prefix: str = "") -> dict[str, Any]:
-    """The values of a configuration as JSON has them, by dotted key."""
+    """The values of a configuration by dotted key, as in JSON."""
     plain = section.model_dump(mode="json")
     values: dict[str, Any] = {}
     for name, value in plain.items():
@@ -122,6 +121,6 @@ def _values(section: Section, prefix: str = "") -> dict[str, Any]:
     return values
 
 
-def is_of(key: str, names: Sequence[str]) -> bool:
-    """Whether a key is one of the names, or lies in a section that ends in a dot among them."""
+def is_in(key: str, names: Sequence[str]) -> bool:
+    """Whether a key is one of the names, or belongs to a section among them (a name that ends in a dot)."""
     return any(key == name or (name.endswith(".") and key.startswith(name)) for name in names)

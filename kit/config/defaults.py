@@ -1,10 +1,10 @@
-"""A section of a configuration without the keys that have their default: what a record keeps of it.
+"""A section of a configuration reduced to the keys that differ from their defaults, for records.
 
-A section gains keys from version to version. A record without defaults stays equal as long as nobody
-sets a new key; one that an older version wrote in full is read as if it had been written like that.
+A section gains keys from version to version. A record without defaults stays equal until somebody sets a
+new key; a full record, written by an older version, is reduced when it is read.
 
     given = NonDefaults(recipe.corpus, frozenset({"tasks"}))
-    given == alike(given, {"held_out": 0.1, "mode": "default", "filters": {"length": None}})
+    given == reduce_like(given, {"held_out": 0.1, "mode": "default", "filters": {"length": None}})
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 
 class NonDefaults(Reduced):
-    """What a section says beyond its defaults, as JSON.
+    """The keys of a section that differ from their defaults, as JSON.
 
-    `leave_out` names keys of no interest; `also` holds what belongs to the record from elsewhere.
+    `leave_out` names keys to ignore; `also` adds facts from elsewhere to the record.
     """
 
     def __init__(
@@ -39,23 +39,23 @@ class NonDefaults(Reduced):
         super().__init__(self.reduce(section.model_dump(mode="json")) | dict(also or {}))
 
     def reduce(self, tree: Mapping[str, Any]) -> dict[str, Any]:
-        """The same of a tree that holds such a section, with its defaults or without."""
-        kept = {key: tree[key] for key in tree if key not in self._leave_out}
-        return without_defaults(self._kind, kept)
+        """Reduce a tree that holds such a section, with or without its defaults."""
+        rest = {key: tree[key] for key in tree if key not in self._leave_out}
+        return without_defaults(self._kind, rest)
 
 
 def without_defaults(kind: type[BaseModel], tree: Mapping[str, Any]) -> dict[str, Any]:
-    """A section as JSON without the keys that have their default, in the sections within it as well.
+    """A section as JSON without the keys that equal their defaults, nested sections included.
 
-    A key that the section does not know is kept.
+    A key that the section does not know stays.
     """
-    fields, kept = _fields(kind), {}
+    fields, rest = _fields(kind), {}
     for key, value in tree.items():
         field = fields.get(key)
         reduced = value if field is None else _reduced(field.annotation, value)
         if field is None or field.required or reduced != field.default:
-            kept[key] = reduced
-    return kept
+            rest[key] = reduced
+    return rest
 
 
 class _Field(NamedTuple):
@@ -66,17 +66,17 @@ class _Field(NamedTuple):
 
 @functools.cache
 def _fields(kind: type[BaseModel]) -> dict[str, _Field]:
-    found = {}
+    fields = {}
     for name, field in kind.model_fields.items():
         required = field.is_required()
         default = None if required else field.get_default(call_default_factory=True)
         reduced = _reduced(field.annotation, to_jsonable_python(default))
-        found[name] = _Field(field.annotation, required, reduced)
-    return found
+        fields[name] = _Field(field.annotation, required, reduced)
+    return fields
 
 
 def _reduced(annotation: Any, value: Any) -> Any:
-    """A value of a field without defaults: a section, or sections in a mapping or a list."""
+    """The value of a field without defaults, if it is a section, or a mapping or list of sections."""
     for kind in alternatives(annotation):
         container = get_origin(kind)
         if isinstance(value, list) and container is list:

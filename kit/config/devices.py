@@ -1,4 +1,4 @@
-"""The GPUs a cluster file may name: their peak, whether they have bf16, and their memory."""
+"""The GPUs a cluster file may name: peak FLOP/s, compute capability (for bf16) and memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Accelerator:
     memory: float  # bytes; of the smallest of that name
 
 
-BF16_CAPABILITY = 8.0  # from which on a GPU has bf16 by itself: Ampere (CUDA C++ Programming Guide)
+BF16_CAPABILITY = 8.0  # Ampere, the first with native bf16 (CUDA C++ Programming Guide)
 # Peaks and memory from NVIDIA's data sheets, without sparsity; capabilities from its list of CUDA GPUs.
 ACCELERATORS = {
     "a100": Accelerator(312e12, 8.0, 40e9),

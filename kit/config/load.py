@@ -1,9 +1,9 @@
-"""Recipes and cluster files from YAML, with overrides of the command line.
+"""Read recipes and cluster files from YAML, with overrides from the command line.
 
 `section.key=value` overrides a key of the recipe, `cluster.section.key=value` one of the cluster; the
-elements of a list are its keys 0, 1, and so on. The value is text as the shell hands it over where the key
-takes text, `null` where it may be null, else YAML without comments. A run directory stands for the recipe
-and the cluster in it.
+elements of a list have the keys 0, 1, and so on. If the key takes text, the value is the text as the shell
+passes it on, except for `null` if the key may be null; else it is YAML without comments. A run directory
+can be given in place of a recipe: it holds a recipe and a cluster.
 
     recipe, cluster = load(Path("configs/demo.yaml"), ["cluster.arrays.parallel=1"], "local")
 """
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
     from kit.config.section import Section
 
 _CLUSTER = "cluster."  # the prefix of overrides that are for the cluster
-_EITHER = (("training.steps", "training.epochs"), ("training.epochs", "training.steps"))
-# Where a text lies, which may change in mid-run: see kit/config/relocation.py.
-_PLACE = re.compile(r"corpus\.(downloads|sources\.[^=]+\.(location|index))=")
+_EXCLUSIVE = (("training.steps", "training.epochs"), ("training.epochs", "training.steps"))
+# The path of a text may change during a run: see kit/config/relocation.py.
+_PATH_OF_TEXT = re.compile(r"corpus\.(downloads|sources\.[^=]+\.(location|index))=")
 
 
 def load(path: Path, overrides: list[str], cluster: str | None) -> tuple[Recipe, Cluster]:
-    """The recipe and the cluster of a command line. Raises ConfigError with the mistakes of both."""
+    """Load the recipe and the cluster of a command line. Raises ConfigError with the mistakes of both."""
     try:
         recipe = load_recipe(path, overrides)
     except ConfigError as error:
@@ -53,28 +53,28 @@ def load(path: Path, overrides: list[str], cluster: str | None) -> tuple[Recipe,
 
 
 def load_recipe(path: Path, overrides: list[str]) -> Recipe:
-    """The recipe in a YAML file with `section.key=value` overrides (those of `cluster.` are left out).
+    """Load the recipe in a YAML file with `section.key=value` overrides (those of `cluster.` are ignored).
 
-    `path` may be a recipe's name. Relative paths in a file are relative to that file, those of overrides to
-    the current directory: `workspace`, `corpus.downloads`, `location` and `index` of a source,
-    `training.deepspeed`; the first two, which are made, as `presets.home` has it. The result holds absolute
-    paths, and the text of the DeepSpeed file. Of a run directory it is the recipe that stands there, as it
-    is. Raises ConfigError.
+    `path` may also be the name of a recipe, or a run directory, whose recipe is returned unchanged.
+    Relative paths in a file are relative to that file, in overrides to the current directory: `workspace`,
+    `corpus.downloads`, `location` and `index` of a source, `training.deepspeed`; the first two, which are
+    created, are relative to `presets.base_folder`. The result holds absolute paths, and the text of the
+    DeepSpeed file. Raises ConfigError.
     """
     path = presets.recipe(path)
     if path.is_dir():
-        return _recipe_of(path, overrides)
-    home = presets.home(path)
+        return _recipe_of_run(path, overrides)
+    base = presets.base_folder(path)
     tree = _read_yaml(path, Recipe)
     workspace = tree.get("workspace")
-    _make_absolute(tree, path.parent, home)
+    _make_absolute(tree, path.parent, base)
     recipe, origin = _overridden(Recipe, tree, str(path), _of_recipe(overrides))
-    lines = [*_of_other_kinds(recipe, origin, str(path))]
-    if "workspace" not in origin and home == path.parent:
+    lines = [*_wrong_kinds(recipe, origin, str(path))]
+    if "workspace" not in origin and base == path.parent:
         lines += _workspace_elsewhere(recipe, str(workspace), str(path))
     place = origin.get("training.deepspeed", str(path))
     try:
-        recipe = _with_deepspeed(recipe, place, home)
+        recipe = _with_deepspeed(recipe, place, base)
     except ConfigError as mistake:
         lines += mistake.args
     if lines:
@@ -83,62 +83,62 @@ def load_recipe(path: Path, overrides: list[str]) -> Recipe:
 
 
 def load_cluster(name: str | None, recipe: Path, overrides: list[str]) -> Cluster:
-    """The cluster of that name in `cluster/` beside the recipe, in ./configs or the kit's, or in the file.
+    """Load a cluster by name from `cluster/` beside the recipe, in ./configs or in the kit, or from a file.
 
-    Without a name: that of the run directory, where the recipe is one, else `local`.
+    Without a name it is the cluster of the run directory, if the recipe is one, else `local`.
     Raises ConfigError.
     """
     recipe = presets.recipe(recipe)
     if name is None and recipe.is_dir():
         own = Run(recipe).cluster
         if not own.is_file():
-            raise ConfigError(f"{recipe}: there is no {own.name} in it; name one by --cluster")
+            raise ConfigError(f"{recipe}: has no {own.name}; name a cluster with --cluster")
         return changed_cluster(read_resolved(own, Cluster), overrides)
     name = name or "local"
-    known = presets.clusters(presets.home(recipe))
-    path = Path(name) if name.endswith((".yaml", ".yml")) else known.get(name)
+    clusters = presets.clusters(presets.base_folder(recipe))
+    path = Path(name) if name.endswith((".yaml", ".yml")) else clusters.get(name)
     if path is None or not path.is_file():
         raise ConfigError(
-            f"--cluster {name}: there is no {path or f'cluster {name}'}; known clusters: "
-            f"{', '.join(sorted(known))}; name one of them, or a YAML file"
+            f"--cluster {name}: no such {'file' if path else 'cluster'}; known clusters: "
+            f"{', '.join(sorted(clusters))}; name one of them, or a YAML file"
         )
     tree = _read_yaml(path, Cluster)
     return _overridden(Cluster, tree, str(path), _of_cluster(overrides))[0]
 
 
 def changed_recipe(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
-    """A resolved recipe with the overrides that are not for the cluster. Raises ConfigError."""
+    """A resolved recipe with overrides applied, except those for the cluster. Raises ConfigError."""
     tree = recipe.model_dump(mode="json")
     changed, origin = _overridden(Recipe, tree, None, _of_recipe(overrides))
     return _with_deepspeed(changed, origin.get("training.deepspeed", "recipe"), Path("configs"))
 
 
 def changed_cluster(cluster: Cluster, overrides: Sequence[str]) -> Cluster:
-    """A resolved cluster with the overrides of `cluster.`. Raises ConfigError."""
+    """A resolved cluster with the overrides of `cluster.` applied. Raises ConfigError."""
     tree = cluster.model_dump(mode="json")
     return _overridden(Cluster, tree, None, _of_cluster(overrides))[0]
 
 
-def _recipe_of(path: Path, overrides: Sequence[str]) -> Recipe:
-    """The recipe of a run directory; overrides may say where its texts lie now, and nothing else."""
+def _recipe_of_run(path: Path, overrides: Sequence[str]) -> Recipe:
+    """The recipe of a run directory; the only overrides allowed are new paths of its texts."""
     run = Run(path)
     if not run.recipe.is_file():
         raise ConfigError(
-            f"{path}: cannot be read as a run directory, there is no {run.recipe.name} in it; name a "
-            "recipe, as configs/demo.yaml, or a folder of WORKSPACE/runs"
+            f"{path}: not a run directory, it has no {run.recipe.name}; name a recipe, such as "
+            "configs/demo.yaml, or a folder of WORKSPACE/runs"
         )
     for override in overrides:
-        if not (override.startswith(_CLUSTER) or _PLACE.match(override)):
+        if not (override.startswith(_CLUSTER) or _PATH_OF_TEXT.match(override)):
             raise ConfigError(
-                f"override '{override}': the recipe of a run directory stands; see jobs.train amend "
-                "and fork"
+                f"override '{override}': the recipe of a run directory is fixed; use jobs.train amend or "
+                "fork"
             )
     recipe = read_resolved(run.recipe, Recipe)
     own = run_of(recipe).root
     if own.resolve() != path.resolve():
         raise ConfigError(
-            f"{path}: is not where a run of its name belongs, WORKSPACE/runs/{recipe.name}; bring it back "
-            f"to {own}, or name the recipe's file"
+            f"{path}: this run directory was moved: its recipe belongs to WORKSPACE/runs/{recipe.name}; "
+            f"move it back to {own}, or pass the recipe file"
         )
     return changed_recipe(recipe, overrides)
 
@@ -147,27 +147,27 @@ def _read_yaml(path: Path, kind: type[Section]) -> dict[str, Any]:
     try:
         tree = written.read(path.read_text(encoding="utf-8"), kind)
     except FileNotFoundError:
-        raise ConfigError(f"{path}: there is no such file; {_meant(path)}") from None
+        raise ConfigError(f"{path}: no such file; {_suggestion(path)}") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: byte {error.start} is not UTF-8") from None
+        raise ConfigError(f"{path}: byte {error.start} is not valid UTF-8") from None
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
-        raise ConfigError(f"{path}, line {line}: not YAML ({error.problem})") from None
+        raise ConfigError(f"{path}, line {line}: invalid YAML ({error.problem})") from None
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+        raise ConfigError(f"{path}: invalid YAML ({' '.join(str(error).split())})") from None
     if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: holds no sections")
+        raise ConfigError(f"{path}: has no keys; write lines such as name: demo")
     return tree
 
 
-def _meant(path: Path) -> str:
-    """What to write in place of a file that is not there."""
+def _suggestion(path: Path) -> str:
+    """Names to give in place of a missing file."""
     beside = path.with_name(f"{path.name}.yaml")
     if not path.suffix and beside.is_file():
         return f"did you mean {beside}?"
-    return f"name a recipe's file, or one of {', '.join(sorted(presets.recipes()))}"
+    return f"name a recipe file, or one of {', '.join(sorted(presets.recipes()))}"
 
 
 def _of_recipe(overrides: Sequence[str]) -> list[str]:
@@ -181,10 +181,10 @@ def _of_cluster(overrides: Sequence[str]) -> list[str]:
 def _overridden(
     kind: type[SectionT], tree: dict[str, Any], place: str | None, overrides: Sequence[str]
 ) -> tuple[SectionT, dict[str, str]]:
-    """A tree with overrides as a configuration, and which override each dotted key came from.
+    """Apply overrides to a tree and validate it; also returns the override of each dotted key they set.
 
-    Without a `place`, a file, the tree is a configuration that was resolved before. Raises ConfigError with
-    all mistakes of both.
+    Without a `place`, a file, the tree is an already resolved configuration. Raises ConfigError with all
+    mistakes of both.
     """
     origin: dict[str, str] = {}
     mistakes = []
@@ -199,22 +199,22 @@ def _overridden(
             mistakes.append(f"override '{override}': {mistake}")
         else:
             origin[key] = f"override '{override}'"
-    for key, other in _EITHER:  # on the command line one takes the other's place
+    for key, other in _EXCLUSIVE:  # an override of one replaces the other
         if key in origin and other not in origin:
             _section(tree, "training").pop(other.removeprefix("training."), None)
     _make_absolute(tree, Path.cwd(), Path.cwd())
     try:
-        found = validate(kind, tree, place or kind.__name__.lower(), origin, _every_key())
+        section = validate(kind, tree, place or kind.__name__.lower(), origin, _every_key())
     except ConfigError as error:
         mistakes += error.args
     if mistakes:
         raise ConfigError(*mistakes)
-    no_effect.refuse(no_effect.idle(found), tree, origin, place)
-    return found, origin
+    no_effect.refuse(no_effect.idle_keys(section), tree, origin, place)
+    return section, origin
 
 
 def _put(tree: dict[str, Any], kind: type[Section], keys: list[str], text: str) -> None:
-    """Put the value that a text is into a tree. Raises ConfigError where there is no place for it."""
+    """Put the value of an override into a tree. Raises ConfigError if the path of keys does not exist."""
     node: Any = tree
     for depth, key in enumerate(keys[:-1], start=1):
         path = keys[:depth]
@@ -222,27 +222,27 @@ def _put(tree: dict[str, Any], kind: type[Section], keys: list[str], text: str) 
             node = node[_index(node, path)]
         else:
             if node.get(key) is None:  # an empty section is read as null
-                node[key] = _nothing_yet(kind, path)
+                node[key] = _empty(kind, path)
             node = node[key]
         if not isinstance(node, dict | list):
             raise ConfigError(f"{key} is a value, not a section")
-    at = _index(node, keys) if isinstance(node, list) else keys[-1]
-    node[at] = written.value(text, type_at(kind, keys))
+    last = _index(node, keys) if isinstance(node, list) else keys[-1]
+    node[last] = written.value(text, type_at(kind, keys))
 
 
 def _index(elements: list[Any], path: list[str]) -> int:
-    """The last of the keys as the index of an element that is there."""
+    """The last of the keys as the index of an existing element."""
     *above, last = path
-    name, most = ".".join(above), len(elements) - 1
+    name, maximum = ".".join(above), len(elements) - 1
     if not elements:
-        raise ConfigError(f"{name} is empty: there is no element {last}")
-    if not last.isdecimal() or int(last) > most:
-        raise ConfigError(f"{name} has no element {last}; its elements are 0 to {most}")
+        raise ConfigError(f"{name} is empty: it has no element {last}")
+    if not last.isdecimal() or int(last) > maximum:
+        raise ConfigError(f"{name} has no element {last}; its elements are 0 to {maximum}")
     return int(last)
 
 
-def _nothing_yet(kind: type[Section], path: list[str]) -> Any:
-    """What stands at a key that the file lacks: a section without keys, or the list that is its default."""
+def _empty(kind: type[Section], path: list[str]) -> Any:
+    """The initial value of a key that the file lacks: a section without keys, or the default list."""
     if not takes(type_at(kind, path), list):
         return {}
     field = field_at(kind, path)
@@ -250,33 +250,33 @@ def _nothing_yet(kind: type[Section], path: list[str]) -> Any:
 
 
 def _every_key() -> list[str]:
-    """What an override may be of."""
+    """The dotted keys that can be overridden."""
     return [*dotted_keys(Recipe), *dotted_keys(Cluster, _CLUSTER)]
 
 
-def _make_absolute(tree: dict[str, Any], base: Path, home: Path) -> None:
-    """Have the relative paths of a recipe's tree lie under a folder, those of what is made under `home`."""
+def _make_absolute(tree: dict[str, Any], inputs: Path, outputs: Path) -> None:
+    """Make the relative paths of a recipe's tree absolute, in the folder for inputs or for outputs."""
     corpus, training = _section(tree, "corpus"), _section(tree, "training")
     for section, key in ((tree, "workspace"), (corpus, "downloads")):
         if isinstance(section.get(key), str):
-            section[key] = _path(section[key], home)
+            section[key] = _path(section[key], outputs)
     for source in _section(corpus, "sources").values():
         for key in ("location", "index") if isinstance(source, dict) else ():
             if isinstance(source.get(key), str):
-                source[key] = _absolute(source[key], base)
+                source[key] = _absolute(source[key], inputs)
     deepspeed = training.get("deepspeed")
     if isinstance(deepspeed, str) and not presets.is_name(deepspeed):
-        training["deepspeed"] = _path(deepspeed, base)
+        training["deepspeed"] = _path(deepspeed, inputs)
 
 
 def _section(tree: dict[str, Any], name: str) -> dict[str, Any]:
-    """A section of the tree, empty where there is none: whether it is one, validation says."""
-    found = tree.get(name)
-    return found if isinstance(found, dict) else {}
+    """A section of the tree; empty if it is missing, or no section, which validation reports."""
+    section = tree.get(name)
+    return section if isinstance(section, dict) else {}
 
 
 def _absolute(location: str, base: Path) -> str:
-    """A path or pattern as an absolute one; what is to be fetched stays as it is."""
+    """A path or pattern made absolute; a URL or name unchanged."""
     return location if is_remote(location) else _path(location, base)
 
 
@@ -285,48 +285,48 @@ def _path(text: str, base: Path) -> str:
 
 
 def _workspace_elsewhere(recipe: Recipe, given: str, place: str) -> Iterator[str]:
-    """A line where the path was meant for the current directory: a workspace is there."""
+    """A line if the path seems meant relative to the current directory, which has such a workspace."""
     own, other = Path(recipe.workspace), Path(_path(given, Path.cwd()))
     if other != own and other.is_dir() and not own.exists():
         yield (
-            f"{place}: workspace={given}: is relative to the recipe, and there is no {own}, but there "
-            f"is {other}; write workspace: {os.path.relpath(other, Path(place).parent)}, or make the "
-            "former"
+            f"{place}: workspace={given}: the path is relative to the recipe, but {own} does not exist, "
+            f"and {other} does; write workspace: {os.path.relpath(other, Path(place).parent)}, or create "
+            "the former"
         )
 
 
-def _of_other_kinds(recipe: Recipe, origin: dict[str, str], place: str) -> Iterator[str]:
-    """A line for each published text that is of another kind than its source says."""
+def _wrong_kinds(recipe: Recipe, origin: dict[str, str], place: str) -> Iterator[str]:
+    """A line for each published text whose source gives another kind."""
     for name, source in recipe.corpus.sources.items():
-        named = named_kind(source.location)
-        if named not in (None, source.kind):
+        kind = named_kind(source.location)
+        if kind not in (None, source.kind):
             key = f"corpus.sources.{name}"
             where = origin.get(f"{key}.location", origin.get(f"{key}.kind", place))
             yield (
-                f"{where}: {key}.kind={source.kind!r}: {source.location} is a text of kind {named}; write "
-                f"kind: {named}, or ./{source.location} if a file is meant"
+                f"{where}: {key}.kind={source.kind!r}: {source.location} is a text of kind {kind}; write "
+                f"kind: {kind}, or ./{source.location} if you mean a file"
             )
 
 
 def _with_deepspeed(recipe: Recipe, place: str, folder: Path) -> Recipe:
-    """The recipe with the text of its DeepSpeed file; one of the kit's has a name."""
+    """The recipe with the text of its DeepSpeed file, given as a path or by name."""
     value = recipe.training.deepspeed
     if isinstance(value, dict):
         return recipe
-    known = presets.deepspeed(folder)
-    path = known.get(value, folder / value)
+    files = presets.deepspeed(folder)
+    path = files.get(value, folder / value)
     try:
         tree = read_json(path)
     except FileNotFoundError:
         raise ConfigError(
-            f"{place}: training.deepspeed={value}: there is no such file; name a JSON file, or one of "
-            f"{', '.join(sorted(known))}"
+            f"{place}: training.deepspeed={value}: no such file; name a JSON file, or one of "
+            f"{', '.join(sorted(files))}"
         ) from None
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"{place}: training.deepspeed={value}: not a JSON file ({error})"
         ) from None
     if not isinstance(tree, dict):
-        raise ConfigError(f"{place}: training.deepspeed={value}: holds no JSON object")
+        raise ConfigError(f"{place}: training.deepspeed={value}: is not a JSON object")
     training = recipe.training.model_copy(update={"deepspeed": tree})
     return recipe.model_copy(update={"training": training})

@@ -1,10 +1,9 @@
-"""What of a recipe or cluster has no effect under the rest of it: refused where somebody gives it.
+"""Keys that have no effect given the rest of a recipe or cluster: an error if the user sets one.
 
-    refuse(idle(recipe), tree, origin, "configs/demo.yaml")
+    refuse(idle_keys(recipe), tree, origin, "configs/demo.yaml")
 
-A key that a person wrote into a file or an override and that nothing reads would be believed to be in
-force. A key that a file gives is let pass where an override made it idle: a quick try of
-`training.decay=constant` need not take the file's `minimum_learning_rate` out.
+The user would believe that such a key is in force. A key in a file is tolerated if an override made it
+idle: to try `training.decay=constant` you need not remove `minimum_learning_rate` from the file.
 """
 
 from __future__ import annotations
@@ -24,18 +23,18 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Idle:
-    """A key (or a section, with all that is in it) that has no effect, and why."""
+class IdleKey:
+    """A key, or a section with all its keys, that has no effect, and the reason."""
 
     key: str
-    because: str  # after "has no effect"
-    by: tuple[str, ...] = ()  # the keys that make it so
+    reason: str  # continues "has no effect"
+    causes: tuple[str, ...] = ()  # the keys that make it idle
     remedy: str = "leave it out"
-    in_file: bool = True  # off: only an override is refused
+    in_file: bool = True  # False: refused in an override only
 
 
-def idle(section: Section) -> Iterator[Idle]:
-    """The keys of a recipe or a cluster that nothing would read."""
+def idle_keys(section: Section) -> Iterator[IdleKey]:
+    """The keys of a recipe or a cluster that have no effect."""
     if isinstance(section, Recipe):
         yield from _of_recipe(section)
     elif isinstance(section, Cluster):
@@ -43,54 +42,56 @@ def idle(section: Section) -> Iterator[Idle]:
 
 
 def refuse(
-    keys: Iterable[Idle],
+    keys: Iterable[IdleKey],
     tree: Mapping[str, Any],
     origin: Mapping[str, str],
     place: str | None,
 ) -> None:
-    """Raises ConfigError with a line for each key given that has no effect.
+    """Raises ConfigError with a line for each idle key that the user has set.
 
-    `tree` is what was read from `place` with the overrides on top, whose words `origin` has by key; without
-    a place only overrides are somebody's, as of a run directory.
+    `tree` is the content of `place`, a file, with overrides applied; `origin` has the text of an override
+    by its key. Without a place (a run directory) only overrides count as set by the user.
     """
     given = dict(_leaves(tree))
     lines: dict[str, str] = {}
-    for one in keys:
-        tolerated = not one.in_file or any(_overlap(by, o) for by in one.by for o in origin)
+    for idle in keys:
+        caused = any(_overlap(cause, o) for cause in idle.causes for o in origin)
+        tolerated = caused or not idle.in_file
         for key, value in given.items():
-            if value is None or not _within(key, one.key):
+            if value is None or not _within(key, idle.key):
                 continue
             override = next((origin[o] for o in origin if _overlap(key, o)), None)
             if where := override or (None if tolerated else place):
-                what = "" if key in origin else f"{key}={value!r:.80} "
-                line = f"{where}: {what}has no effect {one.because}; {one.remedy}"
+                setting = "" if key in origin else f"{key}={value!r:.80} "
+                line = f"{where}: {setting}has no effect {idle.reason}; {idle.remedy}"
                 lines.setdefault(key, line)
     if lines:
         raise ConfigError(*lines.values())
 
 
-def _of_recipe(recipe: Recipe) -> Iterator[Idle]:
+def _of_recipe(recipe: Recipe) -> Iterator[IdleKey]:
     yield from _of_sources(recipe)
     yield from _of_corpus(recipe)
     yield from _of_tokenizer(recipe)
     yield from _of_training(recipe)
     if recipe.tracking.mlflow is None:
-        by = "tracking.mlflow"
-        yield Idle("tracking.experiment", f"with {by}=null: it is MLflow's", (by,))
+        cause = "tracking.mlflow"
+        yield IdleKey("tracking.experiment", f"with {cause}=null: only MLflow uses it", (cause,))
 
 
-def _of_cluster(cluster: Cluster) -> Iterator[Idle]:
-    """As a cluster file has them."""
+def _of_cluster(cluster: Cluster) -> Iterator[IdleKey]:
+    """The idle keys, named as in a cluster file."""
     if cluster.kind == "slurm":
-        yield Idle("preempt_at_step", "with kind: slurm: it is a drill of kind: local", ("kind",))
+        reason = "with kind: slurm: it is a drill for kind: local"
+        yield IdleKey("preempt_at_step", reason, ("kind",))
         return
     for key in _FOR_SLURM:
-        yield Idle(key, "with kind: local: it is asked of Slurm", ("kind",))
-    # What is made of a checkpoint beside a training has a GPU only if single.gpus says so, here too.
+        yield IdleKey(key, "with kind: local: it is a request to Slurm", ("kind",))
+    # single.gpus counts here too: jobs on a checkpoint of a run in progress use a GPU only if it is set.
     of_single = [f"single.{key}" for key in TaskResources.model_fields if key != "gpus"]
     for key in ("network", *of_single):
-        remedy = "give arrays.parallel, arrays.cpus or arrays.retries"
-        yield Idle(key, "with kind: local: arrays is for all tasks there", ("kind",), remedy)
+        remedy = "set arrays.parallel, arrays.cpus or arrays.retries"
+        yield IdleKey(key, "with kind: local: arrays covers all tasks there", ("kind",), remedy)
 
 
 _FOR_SLURM = (
@@ -100,72 +101,72 @@ _FOR_SLURM = (
 )  # fmt: skip
 
 
-def _of_sources(recipe: Recipe) -> Iterator[Idle]:
+def _of_sources(recipe: Recipe) -> Iterator[IdleKey]:
     for name, source in recipe.corpus.sources.items():
-        at = f"corpus.sources.{name}"
-        kind = f"with {at}.kind={source.kind}"
+        prefix = f"corpus.sources.{name}"
+        by_kind, causes = f"with {prefix}.kind={source.kind}", (f"{prefix}.kind",)
         if source.kind != "wikipedia":
             for key in ("title", "index"):
-                yield Idle(f"{at}.{key}", f"{kind}: it is of a wikipedia dump", (f"{at}.kind",))
+                yield IdleKey(f"{prefix}.{key}", f"{by_kind}: it is for wikipedia dumps", causes)
         if source.kind != "jsonl":
-            yield Idle(f"{at}.text_key", f"{kind}: it is of jsonl", (f"{at}.kind",))
+            yield IdleKey(f"{prefix}.text_key", f"{by_kind}: it is for jsonl", causes)
         if not is_remote(source.location):
-            by = f"{at}.location"
-            yield Idle(f"{at}.mirrors", "with a location that is a path, not fetched", (by,))
+            reason = "if location is a path: there is no download"
+            yield IdleKey(f"{prefix}.mirrors", reason, (f"{prefix}.location",))
 
 
-def _of_corpus(recipe: Recipe) -> Iterator[Idle]:
+def _of_corpus(recipe: Recipe) -> Iterator[IdleKey]:
     corpus = recipe.corpus
     if corpus.mode == "article":
-        by = "corpus.mode"
+        cause = "corpus.mode"
         for key in Normalise.model_fields:
-            yield Idle(f"corpus.normalise.{key}", f"with {by}=article, which keeps none", (by,))
+            reason = f"with {cause}=article, which preserves none of this"
+            yield IdleKey(f"corpus.normalise.{key}", reason, (cause,))
     length = corpus.filters.length
     if length is not None and not length.min and length.max is None:
-        because = "by itself: every length is allowed"
-        yield Idle("corpus.filters.length", because, remedy="give min or max of characters")
-    yield Idle(
+        reason = "without min or max: every length is allowed"
+        yield IdleKey("corpus.filters.length", reason, remedy="set min or max, in characters")
+    yield IdleKey(
         "corpus.segmenter_version",
         "as it is set when the recipe is resolved",
         remedy="set corpus.segmenter",
     )
 
 
-def _of_tokenizer(recipe: Recipe) -> Iterator[Idle]:
-    tokenizer, by = recipe.tokenizer, ("tokenizer.candidates", "tokenizer.algorithm")
+def _of_tokenizer(recipe: Recipe) -> Iterator[IdleKey]:
+    tokenizer, causes = recipe.tokenizer, ("tokenizer.candidates", "tokenizer.algorithm")
     if len(tokenizer.specs()) == 1:
-        because = "where there is one candidate"
-        yield Idle("tokenizer.choose", because, by[:1])
-    if all(vocabulary.algorithm == "unigram" for vocabulary in tokenizer.specs()):
-        yield Idle("tokenizer.min_frequency", "with unigram: it is of pairs that BPE merges", by)
+        yield IdleKey("tokenizer.choose", "with a single candidate", causes[:1])
+    if all(spec.algorithm == "unigram" for spec in tokenizer.specs()):
+        reason = "with unigram: it is for the pairs that BPE merges"
+        yield IdleKey("tokenizer.min_frequency", reason, causes)
     for key in TokenizerSpec.model_fields:
         own = [getattr(candidate, key) for candidate in tokenizer.candidates]
         if own and None not in own:
-            yield Idle(
+            yield IdleKey(
                 f"tokenizer.{key}",
-                "as every one of tokenizer.candidates has its own",
-                by[:1],
-                "change the candidates, or give tokenizer.candidates=[]",
-                in_file=key != "vocab_size",  # older recipes had to have it
+                "as each of tokenizer.candidates sets its own",
+                causes[:1],
+                "change the candidates, or set tokenizer.candidates=[]",
+                in_file=key != "vocab_size",  # required in older recipes
             )
 
 
-def _of_training(recipe: Recipe) -> Iterator[Idle]:
+def _of_training(recipe: Recipe) -> Iterator[IdleKey]:
     training = recipe.training
     if training.steps is not None:
-        yield Idle(
-            "training.epochs", "beside training.steps", ("training.steps",), "give one of them"
-        )
+        reason = "together with training.steps"
+        yield IdleKey("training.epochs", reason, ("training.steps",), "give only one of them")
     if training.decay == "constant":
-        by = "training.decay"
-        yield Idle("training.minimum_learning_rate", f"with {by}=constant", (by,))
+        cause = "training.decay"
+        yield IdleKey("training.minimum_learning_rate", f"with {cause}=constant", (cause,))
     if training.weight_decay == 0:
-        by = "training.weight_decay"
-        yield Idle("training.decay_all", f"with {by}=0", (by,))
+        cause = "training.weight_decay"
+        yield IdleKey("training.decay_all", f"with {cause}=0", (cause,))
     if training.health.loss_spike is None and training.health.gradient_spike is None:
         spikes = ("training.health.loss_spike", "training.health.gradient_spike")
-        yield Idle("training.health.window", "without loss_spike or gradient_spike", spikes)
-    yield Idle(
+        yield IdleKey("training.health.window", "without loss_spike or gradient_spike", spikes)
+    yield IdleKey(
         "training.precision_reason",
         "as it is set when the recipe is resolved",
         remedy="set training.precision",
@@ -173,7 +174,7 @@ def _of_training(recipe: Recipe) -> Iterator[Idle]:
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The values of a tree by dotted key; an empty section is one."""
+    """The values of a tree by dotted key; an empty section counts as a value."""
     for name, value in tree.items():
         if isinstance(value, dict) and value:
             yield from _leaves(value, f"{prefix}{name}.")
@@ -185,5 +186,5 @@ def _within(key: str, section: str) -> bool:
     return key == section or key.startswith(f"{section}.")
 
 
-def _overlap(one: str, other: str) -> bool:
-    return _within(one, other) or _within(other, one)
+def _overlap(key: str, other: str) -> bool:
+    return _within(key, other) or _within(other, key)

@@ -1,8 +1,7 @@
 """Recipes: typed, validated, frozen.
 
-A recipe says what is made (corpus, tokenizer, model, training), a cluster file where. They are
-written in YAML, which kit/config/load.py reads; what is submitted is the resolved form, JSON in the run
-directory.
+A recipe describes the product (corpus, tokenizer, model, training), a cluster file the machines. Both are
+written in YAML and read by kit/config/load.py; jobs get the resolved form, JSON in the run directory.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from kit.config.section import RECORDED, Section
 from kit.config.tokenizer import Tokenizer
 from kit.config.training import Health, Precision, Training
 
-__all__ = [  # the sections, and those of the modules beside, under one name
+__all__ = [  # all sections of a recipe, those of the neighbouring modules included
     "NAME", "Corpus", "Filters", "Health", "Length", "Model", "Normalise", "Precision", "Recipe", "Release",
     "Source", "Tokenizer", "Tokens", "Tracking", "Training", "is_remote", "is_url", "named_kind",
 ]  # fmt: skip
@@ -39,7 +38,7 @@ class Tokens(Section):
     tasks: int = Field(
         default=8,
         gt=0,
-        description="array tasks of jobs.tokenize, over which the shards are spread",
+        description="array tasks of jobs.tokenize, which share the shards",
     )
 
 
@@ -56,50 +55,50 @@ class Model(Section):
     )
     n_head: int = Field(
         gt=0,
-        description="attention heads of a layer, each n_embd / n_head wide; GPT-2's are 64 wide. The "
+        description="attention heads per layer, each n_embd / n_head wide; GPT-2's are 64 wide. The "
         "article: 20, which are 80 wide",
     )
     n_positions: int = Field(
-        default=1024, gt=1, description="tokens of a block: the context. The article: 1024"
+        default=1024, gt=1, description="tokens per block: the context length. The article: 1024"
     )
     dropout: float = Field(
         default=0.0,
         ge=0,
         lt=1,
-        description="share of activations dropped in training, of embeddings, attention and residuals "
-        "alike. The article: 0.1, which is GPT-2's own",
+        description="share of activations dropped in training, the same for embeddings, attention and "
+        "residuals. The article: 0.1, as in GPT-2",
     )
     activation: Literal["gelu_new", "gelu_pytorch_tanh", "gelu"] = Field(
         default="gelu_pytorch_tanh",
-        description="activation function. gelu_pytorch_tanh: gelu_new in one kernel and less memory; gelu: "
-        "not approximated. The article: gelu_new",
+        description="activation function. gelu_pytorch_tanh: gelu_new in a single kernel with less memory; "
+        "gelu: without approximation. The article: gelu_new",
     )
     attention: Literal["sdpa", "eager"] = Field(
         default="sdpa",
-        description="way to compute attention. sdpa: PyTorch's fused kernels; eager: step by step, in more "
+        description="attention implementation. sdpa: PyTorch's fused kernels; eager: unfused, with more "
         "memory. The article: eager",
     )
     activation_checkpointing: bool = Field(
         default=False,
-        description="keep only a layer's inputs, and compute the rest again in the backward pass. Less "
-        "memory for about a third more work",
+        description="keep only the inputs of each layer, and recompute the rest in the backward pass. "
+        "Saves memory for about a third more computation",
     )
     pad_vocab_to: int | None = Field(
         default=None,
         gt=0,
-        description="embedding rows are filled up to a multiple of it, such as 64, as a GPU's matrix units "
-        "like; cut off at the release. null: not filled up",
+        description="pad the embedding to a multiple of this many rows, such as 64, for the matrix units "
+        "of a GPU; the release drops the padding. null: no padding",
     )
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Model:
         if self.n_embd % self.n_head:
-            raise ValueError(f"n_embd={self.n_embd} is no multiple of n_head={self.n_head}")
+            raise ValueError(f"n_embd={self.n_embd} is not a multiple of n_head={self.n_head}")
         return self
 
 
 class Tracking(Section):
-    """Where the ledger is shown."""
+    """The tools that show the ledger."""
 
     tensorboard: bool = Field(
         default=True, description="write TensorBoard event files into the run directory"
@@ -119,56 +118,58 @@ class Tracking(Section):
         if mlflow in (None, "workspace", "databricks") or info.context == RECORDED:
             return mlflow
         if mlflow.lower() in ("off", "no", "none", "false", "0"):
-            raise ValueError("write null to have no MLflow")
+            raise ValueError("write null to turn MLflow off")
         if not re.match(r"[a-z][a-z0-9+.-]*://|file:", mlflow):
             example = mlflow if re.fullmatch(r"[\w.-]+:\d+(/.*)?", mlflow) else "localhost:5000"
             raise ValueError(
-                f"a tracking URI has a scheme: write http://{example}, or sqlite:////PATH/mlflow.db; or "
+                f"a tracking URI needs a scheme: write http://{example} or sqlite:////PATH/mlflow.db; or "
                 "workspace, or null"
             )
         return mlflow
 
 
 class Release(Section):
-    """What becomes of the weights."""
+    """The released model, and the samples it generates."""
 
     dtype: Literal["bfloat16", "float32"] = Field(
         default="bfloat16", description="number format of the released weights"
     )
     license: str = Field(
-        default="other", description="license of the model card, as an identifier of Hugging Face"
+        default="other", description="license in the model card, as a Hugging Face identifier"
     )
     prompts: list[str] = Field(
-        default=["日本の"], description="beginnings of the samples that jobs.generate writes"
+        default=["日本の"], description="prompts of the samples that jobs.generate writes"
     )
-    max_new_tokens: int = Field(default=40, gt=0, description="tokens of a sample at most")
+    max_new_tokens: int = Field(
+        default=40, gt=0, description="maximum number of tokens generated per sample"
+    )
     temperature: float = Field(
-        default=0.8, gt=0, description="temperature of sampling: lower is less varied"
+        default=0.8, gt=0, description="sampling temperature: a lower one gives less varied text"
     )
     top_p: float = Field(
         default=0.95,
         gt=0,
         le=1,
-        description="share of the probability that is sampled from, the likeliest tokens first",
+        description="sample from the likeliest tokens that together have this probability",
     )
-    seed: int = Field(default=0, description="seed of sampling")
+    seed: int = Field(default=0, description="random seed of the samples")
 
 
 class Recipe(Section):
-    """All that defines a run but the machines it runs on."""
+    """The complete definition of a run, except for the machines it runs on."""
 
     AMENDABLE: ClassVar = frozenset({"tracking", "release"})
     BOUND: ClassVar = frozenset({"workspace", "corpus", "tokenizer", "tokens"})  # the tokens
 
     name: str = Field(
         pattern=NAME,
-        description="name of the run and of its folder: letters, digits, '.', '_' and '-'. Another run in "
-        "one workspace has another",
+        description="name of the run and of its folder: letters, digits, '.', '_' and '-'. Unique within a "
+        "workspace",
     )
     workspace: str = Field(
         min_length=1,
-        description="the folder of all that is made; a relative path is relative to the recipe's file, of "
-        "an override to the current directory",
+        description="folder for all output; a relative path is relative to the recipe's file, in an "
+        "override to the current directory",
     )
     corpus: Corpus = Field(description="from raw texts to shards of segmented documents")
     tokenizer: Tokenizer = Field(
@@ -177,9 +178,9 @@ class Recipe(Section):
     tokens: Tokens = Field(default=Tokens(), description="from shards to token files")
     model: Model = Field(description="the shape of the model")
     training: Training = Field(description="length, batch, schedule, precision, checkpoints")
-    tracking: Tracking = Field(default=Tracking(), description="where the ledger is shown")
+    tracking: Tracking = Field(default=Tracking(), description="the tools that show the ledger")
     release: Release = Field(
-        default=Release(), description="the released weights, and the samples beside them"
+        default=Release(), description="the released model, and the samples it generates"
     )
 
     @field_validator("workspace")
@@ -188,6 +189,6 @@ class Recipe(Section):
         # A task finds its run's code by PYTHONPATH, in which a colon separates folders.
         if ":" in workspace and info.context != RECORDED:
             raise ValueError(
-                "a path with a colon cannot be in PYTHONPATH; choose a folder without it"
+                "a path with a colon cannot be in PYTHONPATH; choose a folder without a colon"
             )
         return workspace

@@ -1,10 +1,10 @@
-"""The keys of recipes and cluster files: explained one by one, and as a page.
+"""The reference of all keys of recipes and cluster files: single keys, and the page docs/recipes.md.
 
-    print(explain("training.precision"))    # what it is, what it takes, its default
+    print(explain("training.precision"))    # its type, default and description
     print(page())                           # docs/recipes.md
 
-All of it is made from the sections themselves: the types, defaults and descriptions of their fields. The
-keys of a cluster file begin with `cluster.`, as in overrides.
+Everything is generated from the sections: the types, defaults and descriptions of their fields. The keys
+of a cluster file begin with `cluster.`, as in overrides.
 """
 
 from __future__ import annotations
@@ -29,73 +29,72 @@ if TYPE_CHECKING:
 
     from pydantic.fields import FieldInfo
 
-NAME, INDEX = "NAME", "N"  # stand for a name of the user's, and for the index of an element
+NAME, INDEX = "NAME", "N"  # placeholders for a name of the user's, and for the index of an element
 ROOTS: dict[str, Any] = {"recipe": Recipe, "cluster": Cluster}
 _PLAIN = {bool: "true or false", int: "integer", float: "number", str: "text"}
 _BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 _SECTION, _BY_NAME, _LISTED = "section", "sections by name", "list of sections"
-_CLUSTER = "cluster."  # before the keys of a cluster file
+_CLUSTER = "cluster."  # prefix of the keys of a cluster file
 _WIDTH = 100
-_SUGGESTED = 3
+_MAX_SUGGESTIONS = 3
 
 
 @dataclass(frozen=True)
 class Key:
-    """One key: its dotted name, what it takes, its default as in YAML (None: required), what it is."""
+    """One key: its dotted name, type in words, default as in YAML (None: required) and description."""
 
     name: str
     takes: str
     default: str | None
     text: str
-    section: Any = None  # of a section, or of sections in a mapping or a list: their type
+    section: Any = None  # the type of a section, or of the sections in a mapping or list
 
     @property
     def state(self) -> str:
-        """Its default in a word or two."""
+        """The default in a word or two, for a list of keys."""
         if self.section is not None:
             return _SECTION if self.default is not None else f"{_SECTION}, required"
         return "required" if self.default is None else self.default
 
     def as_dict(self) -> dict[str, Any]:
-        """For programs."""
+        """The key as JSON, for programs."""
         facts = {"key": self.name, "takes": self.takes, "required": self.default is None}
         return {**facts, "default": self.default, "description": self.text}
 
 
 def every_key() -> Iterator[Key]:
-    """All keys of recipes, then those of cluster files."""
+    """All keys of recipes, followed by those of cluster files."""
     for name, kind in ROOTS.items():
         yield from _below(kind, "" if name == "recipe" else _CLUSTER)
 
 
 def keys_at(name: str | None) -> list[Key]:
-    """The key of that name, followed by those right below it if it is a section; None: the outermost.
+    """The key of that name, followed by its direct children if it is a section; None: the outermost keys.
 
-    Names of the user's, as that of a source, and indices stand for themselves or as NAME and N. Raises
-    ConfigError, with what may have been meant.
+    A name of the user's, such as that of a source, or an index may be given as such or as NAME or N.
+    Raises ConfigError, with suggestions.
     """
-    everything = {key.name: key for key in every_key()}
+    keys = {key.name: key for key in every_key()}
     if name is None:
-        return [
-            key for key in everything.values() if not key.name.removeprefix(_CLUSTER).count(".")
-        ]
-    wanted = "" if name == "cluster" else _canonical(name)
-    if wanted is None:
-        raise ConfigError(f"unknown key {name}; {_suggestion(name, [*everything])}")
-    depth = f"{wanted or name}."
-    below = [k for k in everything.values() if k.name.startswith(depth)]
-    above = Key(name, _SECTION, None, doc(Cluster), Cluster) if not wanted else everything[wanted]
-    inner = f"{depth}{_step(above)}".count(".")
-    return [above, *(key for key in below if key.name.count(".") == inner)]
+        return [key for key in keys.values() if not key.name.removeprefix(_CLUSTER).count(".")]
+    canonical = "" if name == "cluster" else _canonical(name)
+    if canonical is None:
+        raise ConfigError(f"unknown key {name}; {_suggestion(name, [*keys])}")
+    prefix = f"{canonical or name}."
+    below = [key for key in keys.values() if key.name.startswith(prefix)]
+    cluster = Key(name, _SECTION, None, doc(Cluster), Cluster)
+    parent = keys[canonical] if canonical else cluster
+    depth = f"{prefix}{_step(parent)}".count(".")
+    return [parent, *(key for key in below if key.name.count(".") == depth)]
 
 
 def explain(name: str | None = None) -> str:
-    """What a key is, or a section with its keys; without a name all sections. Raises ConfigError."""
-    found = keys_at(name)
+    """Describe a key, or a section with its keys; without a name all sections. Raises ConfigError."""
+    keys = keys_at(name)
     if name is None:
-        hint = "explain SECTION shows its keys, explain SECTION.KEY all about one."
-        return "\n".join([*_rows(found), "", hint])
-    first, *others = found
+        hint = "explain SECTION lists the keys of a section, explain SECTION.KEY describes one in full."
+        return "\n".join([*_rows(keys), "", hint])
+    first, *others = keys
     if first.section is None:
         default = "required" if first.default is None else f"default {first.default}"
         lines = textwrap.wrap(sentence(first.text), _WIDTH - 2)
@@ -107,7 +106,7 @@ def explain(name: str | None = None) -> str:
 
 
 def page() -> str:
-    """All keys as a page of Markdown."""
+    """The reference of all keys as a page of Markdown."""
     outermost = keys_at(None)
     sections = [key for key in every_key() if key.section is not None]
     parts = []
@@ -124,17 +123,17 @@ def page() -> str:
 
 
 def sentence(description: str) -> str:
-    """A description as a sentence of its own."""
+    """A description as a full sentence: capitalised, with a full stop."""
     return f"{description[:1].upper()}{description[1:]}{'' if description.endswith('.') else '.'}"
 
 
 def doc(kind: Any) -> str:
-    """What a section is, in a line."""
+    """The docstring of a section on one line."""
     return " ".join((kind.__doc__ or "").split())
 
 
 def section_within(annotation: Any) -> tuple[Any, str]:
-    """The section that a field holds, if any, and the step between its key and the section's: `NAME.`"""
+    """The section that a field holds, if any, and the infix before the section's keys: ``, `NAME.`, `N.`"""
     for kind in alternatives(annotation):
         if is_section(kind):
             return kind, ""
@@ -154,48 +153,48 @@ def _below(kind: Any, prefix: str) -> Iterator[Key]:
 
 
 def _step(key: Key) -> str:
-    """What stands between the name of a key and those of the keys below it, but for the dot."""
+    """The placeholder between the name of a key and those of its children, with a leading dot."""
     return {_BY_NAME: f".{NAME}", _LISTED: f".{INDEX}"}.get(key.takes, "")
 
 
 def _canonical(name: str) -> str | None:
-    """A dotted name with NAME and N in place of the user's names; None if there is no such key."""
+    """A dotted name with NAME and N in place of names and indices; None if there is no such key."""
     kind: Any = Recipe
     parts = name.split(".")
-    found = []
+    path = []
     if parts[0] == "cluster":
-        kind, found, parts = Cluster, parts[:1], parts[1:]
+        kind, path, parts = Cluster, parts[:1], parts[1:]
     while parts:
         part = parts.pop(0)
         field = kind.model_fields.get(part) if is_section(kind) else None
         if field is None:
             return None
-        found.append(part)
+        path.append(part)
         kind, step = section_within(field.annotation)
         if step and len(parts) > 1:
             parts.pop(0)
-            found.append(step[:-1])
+            path.append(step[:-1])
         elif step and parts:  # corpus.sources.web: the section of a source
             parts.pop(0)
-    return ".".join(found)
+    return ".".join(path)
 
 
-def _suggestion(name: str, known: list[str]) -> str:
-    """Keys of that name in other sections, or those that are spelt like it."""
+def _suggestion(name: str, all_keys: list[str]) -> str:
+    """Suggest keys of that name in other sections, or of a similar spelling."""
     last = name.rsplit(".", 1)[-1]
-    near = [key for key in known if key.rsplit(".", 1)[-1] == last]
-    near = near or difflib.get_close_matches(name, known, 1, cutoff=0.8)
+    near = [key for key in all_keys if key.rsplit(".", 1)[-1] == last]
+    near = near or difflib.get_close_matches(name, all_keys, 1, cutoff=0.8)
     tails: dict[str, str] = {}
-    for key in known:
+    for key in all_keys:
         tails.setdefault(key.rsplit(".", 1)[-1], key)
     near = near or [tails[tail] for tail in difflib.get_close_matches(last, tails, 1, cutoff=0.6)]
     if near:
-        return f"did you mean {' or '.join(near[:_SUGGESTED])}?"
-    return "explain without a key lists the sections"
+        return f"did you mean {' or '.join(near[:_MAX_SUGGESTIONS])}?"
+    return "run explain without a key to list the sections"
 
 
 def _takes(field: FieldInfo) -> str:
-    """What a field takes, in words: `integer > 0 or null`."""
+    """The type of a field in words: `integer > 0 or null`."""
     kinds = alternatives(field.annotation)
     words = [word for kind in kinds if kind is not NoneType for word in _words(kind)]
     bounds = [
@@ -214,7 +213,7 @@ def _either(words: list[str]) -> str:
 
 
 def _words(kind: Any) -> list[str]:
-    """What a type takes: given words one by one, or the one word for it."""
+    """The words of a Literal, or the one word for any other type."""
     return [*map(str, get_args(kind))] if get_origin(kind) is Literal else [_word(kind)]
 
 
@@ -233,7 +232,7 @@ def _word(kind: Any) -> str:
 
 
 def _default(field: FieldInfo) -> str | None:
-    """As YAML has it; of a section an empty text."""
+    """The default as in YAML; empty for a section, None for a required key."""
     if field.is_required():
         return None
     value = field.get_default(call_default_factory=True)
@@ -244,21 +243,21 @@ def _default(field: FieldInfo) -> str | None:
 
 
 def _rows(keys: list[Key], prefix: str = "") -> list[str]:
-    """A line a key: name, default, what it is."""
+    """One line per key: name, default, description."""
     wide = max((len(key.name) - len(prefix) for key in keys), default=0)
     state = max((len(key.state) for key in keys), default=0)
     rows = []
     for key in keys:
         start = f"  {key.name.removeprefix(prefix):{wide}}  {key.state:{state}}  "
-        room = max(_WIDTH - len(start), 30)
-        first, *rest = textwrap.wrap(first_sentence(key.text), room) or [""]
+        width = max(_WIDTH - len(start), 30)
+        first, *rest = textwrap.wrap(first_sentence(key.text), width) or [""]
         rows += [f"{start}{first}".rstrip(), *(" " * len(start) + line for line in rest)]
     return rows
 
 
 def _table(keys: list[Key], prefix: str = "") -> list[str]:
     """The lines of a table of keys."""
-    head = ["| key | takes | default | what it is |", "| --- | --- | --- | --- |"]
+    head = ["| key | type | default | description |", "| --- | --- | --- | --- |"]
     rows = [
         f"| `{key.name.removeprefix(prefix)}` | {_cell(key.takes)} | {_state(key)} | "
         f"{_cell(sentence(key.text))} |"
@@ -280,14 +279,15 @@ def _cell(text: str) -> str:
 _HEAD = """\
 # The keys of recipes and cluster files
 
-This page is made from the code by `make reference`. `python -m jobs.pipeline explain KEY` shows the same of
-one key or section, and `python -m jobs.pipeline new NAME` writes a recipe to start from.
+This page is generated from the code by `make reference`. `ekiden pipeline explain KEY` shows a single key
+or section, and `ekiden pipeline new NAME` writes a recipe to start from.
 
-A recipe needs a name, a workspace, a source, the shape of the model, and steps or epochs; all else has a
-default. On the command line a key is `section.key=value`, such as `training.micro_batch=4`, a key of the
-cluster file `cluster.section.key=value`. A relative path is relative to the file it is written in, on the
-command line to the current directory. NAME stands for a name of yours, N for the index of an element, from
-0. "The article" is the published training of a GPT-2 XL for Japanese: `configs/gpt2-xl-ja-article.yaml`.
+A recipe needs a name, a workspace, a source, the shape of the model, and steps or epochs; everything else
+has a default. On the command line, write `section.key=value` to override a key, such as
+`training.micro_batch=4`, and `cluster.section.key=value` for a key of the cluster file. A relative path is
+relative to the file that contains it, on the command line to the current directory. NAME stands for a name
+you choose, N for the index of an element, from 0. "The article" is the published training of a GPT-2 XL for
+Japanese: `configs/gpt2-xl-ja-article.yaml`.
 
 ## Recipes
 """

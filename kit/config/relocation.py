@@ -1,10 +1,10 @@
-"""Where a workspace lies now: what is written down in it follows it when it is moved.
+"""Relocation: recorded paths are adjusted when a workspace has been moved.
 
-A resolved recipe and the manifests of raw text name absolute paths, as they were on the day. They are
-read as of today: a path in the workspace is a path in it still, wherever the run directory lies now;
-a text at hand is where the recipe says, and what was fetched is in the folder of the downloads.
+A resolved recipe and the manifests of raw text hold absolute paths from the time of writing. On reading, a
+path in the workspace is moved to the present workspace, as the run directory shows it; a local text is
+looked up at the location in the recipe, a downloaded one in the folder of the downloads.
 
-    recipe = read_resolved(run.recipe, Recipe)      # its paths are those of now
+    recipe = read_resolved(run.recipe, Recipe)      # with present paths
 """
 
 from __future__ import annotations
@@ -23,47 +23,48 @@ if TYPE_CHECKING:
     from kit.store.records import Manifest, Piece
 
 Tree = dict[str, Any]
-_RUNS = "runs"  # the folder of a workspace in which its run directories lie
-_OF_SOURCE = ("location", "index")
-_FETCHED = "fetched-"  # how kit/corpus/raw/fetch.py begins the name of a fetched file's folder
-_PART = ".zst"  # a packed text is cut into parts; what is read where it lies is never packed so
+_RUNS = "runs"  # the folder of the run directories in a workspace
+_PATHS_OF_SOURCE = ("location", "index")
+_FETCHED = "fetched-"  # prefix of a downloaded file's folder, see kit/corpus/raw/fetch.py
+_PART = ".zst"  # compressed text is cut into parts; text that is read in place never ends in this
 
 
-def follow(tree: Tree, file: Path) -> Tree:
-    """A configuration that stands in `file`; the paths of a recipe are those of its run directory now."""
-    was = tree.get("workspace")
+def relocate(tree: Tree, file: Path) -> Tree:
+    """A configuration read from `file`; the paths of a recipe follow its run directory."""
+    old = tree.get("workspace")
     run = next((f for f in _folders_of(file) if f.parent.name == _RUNS), None)
-    if run is None or not isinstance(was, str) or _is_same(Path(was, _RUNS, run.name), run):
+    if run is None or not isinstance(old, str) or _is_same(Path(old, _RUNS, run.name), run):
         return tree
-    now = str(run.parents[1].resolve())
-    return _with_paths(tree, lambda path: moved(path, was, now))
+    new = str(run.parents[1].resolve())
+    return _with_paths(tree, lambda path: rebase(path, old, new))
 
 
-def moved(path: str, was: str, now: str) -> str:
-    """A path that is or lies in the folder `was`, as it is in `now`; any other path as it is."""
-    return now + path.removeprefix(was) if f"{path}/".startswith(f"{was}/") else path
+def rebase(path: str, old: str, new: str) -> str:
+    """Move a path from the folder `old` to the folder `new`; any other path is unchanged."""
+    return new + path.removeprefix(old) if f"{path}/".startswith(f"{old}/") else path
 
 
-def heads(was: str, now: str) -> tuple[str, str]:
-    """What two paths begin with, up to the end that they share: `/a/x/t` and `/b/t` give `/a/x`, `/b`."""
-    left, right = was.split("/"), now.split("/")
+def differing_heads(old: str, new: str) -> tuple[str, str]:
+    """Two paths without the tail that they share: `/a/x/t` and `/b/t` give `/a/x` and `/b`."""
+    left, right = old.split("/"), new.split("/")
     while left and right and left[-1] == right[-1]:
         left.pop()
         right.pop()
     return "/".join(left), "/".join(right)
 
 
-def without_places(tree: Tree) -> Tree:
-    """A recipe in which all paths are alike: where a text lies does not decide what is made of it."""
-    alike = _with_paths(tree, lambda _: "")
-    if alike is not tree:  # a recipe, which may leave the folder of the downloads open
-        alike["corpus"] |= {"downloads": ""}
-    return alike
+def without_paths(tree: Tree) -> Tree:
+    """A recipe with all paths blanked: the location of a text does not affect the result."""
+    blank = _with_paths(tree, lambda _: "")
+    if blank is not tree:  # a recipe, in which the folder of the downloads may be null
+        blank["corpus"] |= {"downloads": ""}
+    return blank
 
 
-def released(tree: Tree) -> Tree:
-    """A recipe for others to read: of each path only its last part, of a database the word `workspace`,
-    of each URL no password.
+def for_release(tree: Tree) -> Tree:
+    """A recipe to publish: paths reduced to their last part, a local tracking URI to `workspace`.
+
+    URLs lose their credentials.
     """
     tracking = dict(tree["tracking"])
     if (tracking["mlflow"] or "http").partition(":")[0] not in ("http", "https"):
@@ -73,55 +74,55 @@ def released(tree: Tree) -> Tree:
     return shown
 
 
-def pieces(found: Manifest, folder: Path, location: str, downloads: str | None) -> list[Piece]:
-    """The pieces of a raw text as its manifest in `folder` has them, with the paths of their files now.
+def pieces(manifest: Manifest, folder: Path, location: str, downloads: str | None) -> list[Piece]:
+    """The pieces of a raw text from its manifest in `folder`, with the present paths of their files.
 
-    `location` is the recipe's, as is `downloads`. A file that is in neither place keeps its path.
+    `location` and `downloads` are the recipe's. A file that is in neither place keeps its path.
     """
-    noted = found["causes"].get("section", {}).get("location", location)
-    was, now = heads(noted, location)
-    fetched = [folder, *([Path(downloads)] if downloads else [])]
+    recorded = manifest["causes"].get("section", {}).get("location", location)
+    old, new = differing_heads(recorded, location)
+    download_folders = [folder, *([Path(downloads)] if downloads else [])]
     paths: dict[str, str] = {}
 
-    def here(path: str) -> str:
+    def present(path: str) -> str:
         name, parent = os.path.basename(path), os.path.basename(os.path.dirname(path))  # noqa: PTH119, PTH120
         if parent.startswith(_FETCHED):
-            places = [str(place / parent / name) for place in fetched]
+            places = [str(place / parent / name) for place in download_folders]
         elif name.endswith(_PART):
             places = [str(folder / name)]
         else:
-            places = [moved(path, was, now)]
+            places = [rebase(path, old, new)]
         return path if path in places else next(filter(os.path.exists, places), path)
 
-    rows = found["pieces"]
+    rows = manifest["pieces"]
     for row in rows:
         if row["path"] not in paths:
-            paths[row["path"]] = here(row["path"])
+            paths[row["path"]] = present(row["path"])
     return [row | {"path": paths[row["path"]]} for row in rows]
 
 
 def refuse_broken_links(folders: Iterable[Path]) -> None:
-    """Raises ConfigError for a link that leads nowhere, as where only one end of it was moved."""
+    """Raises ConfigError for a dangling link, which is left if its target was moved."""
     for link in folders:
         if link.is_symlink() and not link.exists():
             raise ConfigError(
-                f"{link}: is a link to {link.readlink()}, and there is nothing; have it lead to where that "
-                f"is now, with {shlex.join(['ln', '-sfn', 'PLACE', str(link)])}, or remove the link to "
-                "have its files made again"
+                f"{link}: dangling link to {link.readlink()}; point it to the new place with "
+                f"{shlex.join(['ln', '-sfn', 'PLACE', str(link)])}, or remove the link to have its files "
+                "made again"
             )
 
 
 def _folders_of(file: Path) -> list[Path]:
-    """The folder of a file, as it is named, and as it is behind all links."""
+    """The folder of a file, with links in its path kept, and with all of them resolved."""
     return [Path(os.path.abspath(file)).parent, file.resolve().parent]  # noqa: PTH100  links stay
 
 
-def _is_same(one: Path, other: Path) -> bool:
-    return one.resolve() == other.resolve()
+def _is_same(path: Path, other: Path) -> bool:
+    return path.resolve() == other.resolve()
 
 
 def _with_paths(tree: Tree, change: Callable[[str], str]) -> Tree:
-    """A recipe with its absolute paths changed; any other configuration as it is."""
+    """A recipe with its absolute paths changed; any other configuration is returned unchanged."""
     if "workspace" not in tree or "corpus" not in tree:
         return tree
 
@@ -134,7 +135,7 @@ def _with_paths(tree: Tree, change: Callable[[str], str]) -> Tree:
         }
 
     corpus = changed(tree["corpus"], "downloads")
-    sources = {name: changed(its, *_OF_SOURCE) for name, its in corpus["sources"].items()}
+    sources = {name: changed(s, *_PATHS_OF_SOURCE) for name, s in corpus["sources"].items()}
     return changed(tree, "workspace") | {"corpus": corpus | {"sources": sources}}
 
 

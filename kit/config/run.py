@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Project:
-    """What a command is about: a run, the recipe that it trains, the cluster that it goes to."""
+    """The subject of a command: a run, its recipe, and the cluster it is submitted to."""
 
     run: Run
     recipe: Recipe
@@ -23,10 +23,10 @@ class Project:
 
     @classmethod
     def of(cls, recipe: Recipe, cluster: Cluster) -> Project:
-        """The project of a recipe; its run may not be there yet."""
+        """The project of a recipe, whose run may not exist yet."""
         return cls(run_of(recipe), recipe, cluster)
 
 
 def run_of(recipe: Recipe) -> Run:
-    """The run directory of a recipe, which may not be there yet."""
+    """The run directory of a recipe, which may not exist yet."""
     return Workspace(Path(recipe.workspace)).run(recipe.name)

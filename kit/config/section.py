@@ -1,5 +1,6 @@
-"""What the sections of every configuration have: they are typed and frozen, and each mistake is told in one
-line that names the key, its value and where it came from.
+"""The base of all configuration sections: typed, frozen, and validated with one line for each mistake.
+
+The line names the key, its value and its origin (a file or an override).
 """
 
 from __future__ import annotations
@@ -21,27 +22,25 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
-# How much alike two keys are, by difflib: a slip of the finger, and perhaps another word.
-_NEARLY, _LIKE = 0.8, 0.5
-RECORDED = "recorded"  # the context in which a configuration of a run directory is validated
-_SUGGESTED = 3  # keys of one name in other sections
+# Similarity of two keys by difflib: of a typo, and of a different word with the same meaning.
+_TYPO, _SIMILAR = 0.8, 0.5
+RECORDED = "recorded"  # the validation context of a configuration from a run directory
+_MAX_SUGGESTIONS = 3  # keys of one name in other sections
 
 
 class Section(BaseModel):
     """A frozen part of a configuration; a key it does not know is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-    one_of: ClassVar[
-        tuple[tuple[str, ...], ...]
-    ] = ()  # groups of keys of which one has to be given
-    # Keys of this section that `jobs.train amend` may change in mid-run, and those that not even a fork
-    # may; a section among them is meant with all that is in it. Any other key is a fork's to change.
+    one_of: ClassVar[tuple[tuple[str, ...], ...]] = ()  # groups of keys, one of each is required
+    # The keys that `jobs.train amend` may change during a run, and those that not even a fork may change;
+    # a nested section is listed with all its keys. Any other key may be changed by a fork only.
     AMENDABLE: ClassVar[frozenset[str]] = frozenset()
     BOUND: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
-        """Both name keys that there are, and none of them twice."""
+        """Assert that both list existing keys, and have none in common."""
         assert cls.model_fields.keys() >= cls.AMENDABLE | cls.BOUND, cls
         assert not cls.AMENDABLE & cls.BOUND, cls
 
@@ -50,16 +49,16 @@ SectionT = TypeVar("SectionT", bound=Section)
 
 
 def read_resolved(path: Path, kind: type[SectionT]) -> SectionT:
-    """A recipe or cluster as it stands in a run directory; its paths are those of where that lies now."""
-    return validate(kind, relocation.follow(read_json(path), path), str(path), {}, recorded=True)
+    """Read a recipe or cluster from a run directory, with its paths adjusted if that has moved."""
+    return validate(kind, relocation.relocate(read_json(path), path), str(path), {}, recorded=True)
 
 
-def differing_keys(one: Section, other: Section) -> list[str]:
-    """The dotted keys in which two configurations differ, as `key: one -> other`.
+def differing_keys(old: Section, new: Section) -> list[str]:
+    """The dotted keys in which two configurations differ, as `key: old -> new`.
 
-    Where the workspace and the texts lie is no difference: see kit/config/relocation.py.
+    The paths of the workspace and the texts do not count: see kit/config/relocation.py.
     """
-    trees = [relocation.without_places(section.model_dump(mode="json")) for section in (one, other)]
+    trees = [relocation.without_paths(section.model_dump(mode="json")) for section in (old, new)]
     left, right = map(_flat, trees)
     return [
         f"{key}: {left.get(key)} -> {right.get(key)}"
@@ -77,53 +76,54 @@ def validate(
     *,
     recorded: bool = False,
 ) -> SectionT:
-    """A tree read from `place` as a configuration; `origin` tells which override a key came from.
+    """Validate a tree read from `place`; `origin` maps a dotted key to the override that set it.
 
-    `others` are the dotted keys of all configurations that an override may be for. What is `recorded` was
-    good when a run began, and is not held against later rules. Raises ConfigError, with a line for each
-    mistake: the key, its value, where it came from, and what is allowed.
+    `others` are the dotted keys of all configurations, as suggestions for an override. A `recorded`
+    configuration was valid when its run began, and is exempt from rules added since. Raises ConfigError,
+    with a line for each mistake: the key, its value, its origin, and the allowed values.
     """
     try:
         return kind.model_validate(tree, context=RECORDED if recorded else None)
     except ValidationError as error:
-        lines: dict[
-            tuple[str, ...], str
-        ] = {}  # one for each key, also where several types are allowed
+        # One for each key, even if several types are allowed.
+        lines: dict[tuple[str, ...], str] = {}
         for problem in error.errors():
             keys = _keys_of_location(kind, problem["loc"])
-            where = _where(keys, origin)
-            known = others if where else [*dotted_keys(kind)]
+            override = _override_of(keys, origin)
+            all_keys = others if override else [*dotted_keys(kind)]
             section = type_at(kind, keys)
             if problem["type"] == "missing" and is_section(section):
-                lines |= {at: f"{place}: {line}" for at, line in _required(section, keys)}
+                lines |= {path: f"{place}: {line}" for path, line in _required(section, keys)}
                 continue
-            lines.setdefault((*keys,), f"{where or place}: {_line(kind, keys, problem, known)}")
-        for at, line in _undecided(kind, tree, []):
-            lines.setdefault(at, f"{_where([*at], origin) or place}: {line}")
+            lines.setdefault(
+                (*keys,), f"{override or place}: {_line(kind, keys, problem, all_keys)}"
+            )
+        for path, line in _undecided(kind, tree, []):
+            lines.setdefault(path, f"{_override_of([*path], origin) or place}: {line}")
         raise ConfigError(*lines.values()) from None
 
 
 def first_sentence(description: str | None) -> str:
-    """What a key is, in one phrase: the start of its description."""
+    """The start of a description: the key in one phrase."""
     return (description or "").split(". ")[0]
 
 
 def _required(section: Any, keys: list[str]) -> Iterator[tuple[tuple[str, ...], str]]:
-    """The keys that a section needs, with a line for each, where all of it is missing."""
+    """The required keys of a section that is missing as a whole, with a line for each."""
     for name, field in section.model_fields.items():
-        at = [*keys, name]
+        path = [*keys, name]
         if field.is_required() and is_section(field.annotation):
-            yield from _required(field.annotation, at)
+            yield from _required(field.annotation, path)
         elif field.is_required():
-            what = first_sentence(field.description)
-            yield (*at,), f"{'.'.join(at)}: field required ({what})"
+            phrase = first_sentence(field.description)
+            yield (*path,), f"{'.'.join(path)}: field required ({phrase})"
     yield from _undecided(section, {}, keys)
 
 
 def _undecided(
     section: Any, tree: dict[str, Any], keys: list[str]
 ) -> Iterator[tuple[tuple[str, ...], str]]:
-    """The sections of a tree that have none of several keys of which one has to be given."""
+    """The sections of a tree that lack all keys of a group of which one is required."""
     for group in section.one_of:
         if all(tree.get(key) is None for key in group):
             yield (*keys,), f"{'.'.join(keys)}: give {' or '.join(group)}"
@@ -133,19 +133,20 @@ def _undecided(
 
 
 def _keys_of_location(kind: type[Section], location: tuple[int | str, ...]) -> list[str]:
-    """The keys that lead to a value, without the type that pydantic names where several are allowed."""
+    """The keys that lead to a value, without the type that pydantic adds if several are allowed."""
     keys: list[str] = []
     for part in map(str, location):
-        types = [one for one in alternatives(type_at(kind, keys)) if one is not NoneType]
+        types = [t for t in alternatives(type_at(kind, keys)) if t is not NoneType]
         if len(types) > 1:
             break
         keys.append(part)
     return keys
 
 
-def _where(keys: list[str], origin: dict[str, str]) -> str | None:
-    """The override of the key or of a section around it; or one of a key below it, where the section as
-    a whole is unknown or does not fit together.
+def _override_of(keys: list[str], origin: dict[str, str]) -> str | None:
+    """The override of the key or of a section around it, else one of a key below it.
+
+    The latter is to blame if the section as a whole is unknown or inconsistent.
     """
     key = ".".join(keys)
     around = [origin[k] for k in origin if f"{key}.".startswith(f"{k}.")]
@@ -153,28 +154,30 @@ def _where(keys: list[str], origin: dict[str, str]) -> str | None:
     return next(iter(around + below[::-1]), None)
 
 
-def _line(kind: type[Section], keys: list[str], problem: ErrorDetails, known: Sequence[str]) -> str:
+def _line(
+    kind: type[Section], keys: list[str], problem: ErrorDetails, all_keys: Sequence[str]
+) -> str:
     key = ".".join(keys)
     if problem["type"] == "extra_forbidden":
-        return f"unknown key {key}; {_hint(kind, keys, known)}"
+        return f"unknown key {key}; {_hint(kind, keys, all_keys)}"
     message = problem["msg"].removeprefix("Value error, ")
     message = f"{message[0].lower()}{message[1:]}"
     if problem["type"] == "missing":
         field = field_at(kind, keys)
-        what = first_sentence(field.description if field else None)
-        return f"{key}: {message} ({what})" if what else f"{key}: {message}"
+        phrase = first_sentence(field.description if field else None)
+        return f"{key}: {message} ({phrase})" if phrase else f"{key}: {message}"
     given = problem["input"]
     value = "" if isinstance(given, dict | BaseModel) else f"={given!r:.80}"
     return f"{key}{value}: {message}" if key else message
 
 
-def _hint(kind: type[Section], keys: list[str], known: Sequence[str]) -> str:
-    """What an unknown key may have been meant to be: one like it, or one of its name in another section."""
+def _hint(kind: type[Section], keys: list[str], all_keys: Sequence[str]) -> str:
+    """Suggestions for an unknown key: a similar one, or one of the same name in another section."""
     *sections, unknown = keys
     here = keys_of(type_at(kind, sections))
-    near = difflib.get_close_matches(unknown, here, 1, cutoff=_NEARLY)
-    near = near or [key for key in known if key.rsplit(".", 1)[-1] == unknown][:_SUGGESTED]
-    near = near or difflib.get_close_matches(unknown, here, 1, cutoff=_LIKE)
+    near = difflib.get_close_matches(unknown, here, 1, cutoff=_TYPO)
+    near = near or [key for key in all_keys if key.rsplit(".", 1)[-1] == unknown][:_MAX_SUGGESTIONS]
+    near = near or difflib.get_close_matches(unknown, here, 1, cutoff=_SIMILAR)
     return f"did you mean {' or '.join(near)}?" if near else f"allowed: {', '.join(here)}"
 
 

@@ -13,94 +13,98 @@ Precision = Literal["auto", "bf16", "fp16", "fp32"]
 
 
 class Health(Section):
-    """What is a bad step, and what is done about it. A loss that is not finite always is one."""
+    """Detection of bad steps and hangs. A step whose loss is not finite is always bad."""
 
     on_bad_step: Literal["skip", "rollback", "stop"] = Field(
         default="skip",
-        description="what follows a bad step. skip: no update; rollback: back to the last checkpoint on "
-        "schedule, and the samples since are passed over; stop: end the run, saved before the step",
+        description="reaction to a bad step. skip: make no update; rollback: return to the last scheduled "
+        "checkpoint and skip the samples since; stop: save the state before the step, and end the run",
     )
     loss_spike: float | None = Field(
         default=None,
         gt=0,
-        description="nats above the median of the last losses that make a step bad. null: any loss is good",
+        description="a step is bad if its loss exceeds the median of the last ones by this many nats. "
+        "null: off",
     )
     gradient_spike: float | None = Field(
         default=None,
         gt=1,
-        description="times the median of the last gradient norms that make a step bad. null: any is good",
+        description="a step is bad if its gradient norm exceeds this many times the median of the last "
+        "ones. null: off",
     )
     window: int = Field(
         default=100,
         gt=9,
-        description="number of last steps whose median is meant. Only with loss_spike or gradient_spike",
+        description="number of past steps in the medians of loss and gradient norm. Only with loss_spike "
+        "or gradient_spike",
     )
     limit: int = Field(
         default=10,
         gt=0,
-        description="bad steps in a row, or rollbacks to one step, before the run stops",
+        description="bad steps in a row, or rollbacks to the same step, after which the run stops",
     )
     hang_seconds: float = Field(
         default=600,
         gt=0,
-        description="seconds from which a step is a hang, if it also takes ten times the median step",
+        description="a step that takes longer than this many seconds, and than ten times the median step, "
+        "is a hang",
     )
     start_seconds: float = Field(
         default=1800,
         gt=0,
-        description="seconds from the start of an attempt to its first step from which it is a hang",
+        description="an attempt that takes longer than this many seconds to its first step is a hang",
     )
 
 
 class Training(Section):
-    """The long job. A step is one update of the weights from `global_batch` blocks."""
+    """The training job. A step is one update of the weights from `global_batch` blocks."""
 
-    # None of them changes what was already computed, or the samples of a step to come.
+    # None of them changes completed steps, or the samples of a future one.
     AMENDABLE: ClassVar = frozenset(
         {
             "steps", "epochs", "micro_batch", "validate_every", "checkpoint_every", "keep",
             "keep_every", "save_tries", "save_pause", "health",
         }
     )  # fmt: skip
-    # The optimizer's state has this form; `deepspeed` is bound by its stage of ZeRO alone.
+    # They decide the form of the optimizer's state; of `deepspeed` only the ZeRO stage is bound.
     BOUND: ClassVar = frozenset({"decay_all", "precision", "precision_reason"})
     one_of: ClassVar = (("steps", "epochs"),)
 
     steps: int | None = Field(
         default=None,
         gt=0,
-        description="number of steps of the run. Give it or epochs; an override of one takes the place of "
-        "the other",
+        description="number of steps of the run. Give steps or epochs; an override of one replaces the "
+        "other",
     )
     epochs: float | None = Field(
         default=None,
         gt=0,
-        description="number of times the run reads its training tokens, in place of steps. The article: 10",
+        description="number of passes over the training tokens, in place of steps. The article: 10",
     )
     global_batch: int = Field(
         default=512,
         gt=0,
-        description="blocks of a step, over all ranks: a multiple of micro_batch times the ranks. 512 are "
-        "524,288 tokens, the batch of the smaller GPT-3. The article: 528",
+        description="blocks per step, over all ranks: a multiple of micro_batch times the world size. 512 "
+        "blocks are 524,288 tokens, the batch of the smaller GPT-3 models. The article: 528",
     )
     micro_batch: int = Field(
         default=8,
         gt=0,
-        description="blocks of a rank in one forward pass: as many as its memory holds, which jobs.train "
-        "rehearse tries. 8 of GPT-2 XL fit an A100 of 40 GB (computed). The article: 3",
+        description="blocks per rank in one forward pass: as many as fit in its memory; jobs.train "
+        "rehearse tries it. 8 blocks of GPT-2 XL fit an A100 of 40 GB (computed). The article: 3",
     )
     seed: int = Field(
         default=0, description="seed of the initial weights, the order of blocks and dropout"
     )
     labels: Literal["lookahead", "inside"] = Field(
         default="lookahead",
-        description="what a block predicts. lookahead: the token after each of its own; inside: its own "
-        "tokens only, from the second on, as run_clm does. The article: inside",
+        description="labels of a block. lookahead: the token after each of its tokens; inside: only its "
+        "own tokens, from the second on, as in run_clm. The article: inside",
     )
     learning_rate: float = Field(
         default=3e-4,
         gt=0,
-        description="learning rate at its peak, after the warm-up. The article: 3e-4",
+        description="peak learning rate, after the warm-up. The article: 3e-4",
     )
     minimum_learning_rate: float = Field(
         default=0.0,
@@ -114,96 +118,102 @@ class Training(Section):
     )
     decay: Literal["cosine", "linear", "constant", "wsd"] = Field(
         default="cosine",
-        description="how the learning rate falls after the warm-up. wsd: the peak is held, and the last "
-        "steps decay, for a run whose end is not known. The article: linear",
+        description="decay of the learning rate after the warm-up. wsd: hold the peak and decay only the "
+        "last steps, for a run of open length. The article: linear",
     )
     decay_share: float | None = Field(
         default=None,
         gt=0,
         le=1,
-        description="share of all steps that decay, the last ones. Only with decay: wsd; null: 0.1 there",
+        description="share of the steps that decay, at the end. Only with decay: wsd; null: 0.1",
     )
     decay_shape: Literal["linear", "cosine", "1-sqrt"] | None = Field(
         default=None,
-        description="curve of the decay. Only with decay: wsd; null: 1-sqrt there",
+        description="curve of the decay. Only with decay: wsd; null: 1-sqrt",
     )
     weight_decay: float = Field(
         default=0.1, ge=0, description="weight decay of AdamW. The article: 0.1"
     )
     decay_all: bool = Field(
-        default=False, description="decay norms and biases too, not only matrices"
+        default=False,
+        description="apply weight decay to norms and biases too, not only to matrices",
     )
     beta1: float = Field(
-        default=0.9, ge=0, lt=1, description="AdamW's decay of the gradient's mean"
+        default=0.9, ge=0, lt=1, description="AdamW's decay of the mean of the gradient"
     )
     beta2: float = Field(
         default=0.95,
         ge=0,
         lt=1,
-        description="AdamW's decay of the squared gradient's mean. The article: 0.95",
+        description="AdamW's decay of the mean of the squared gradient. The article: 0.95",
     )
-    epsilon: float = Field(default=1e-8, gt=0, description="AdamW's term in the denominator")
-    clip: float = Field(default=1.0, gt=0, description="greatest norm of the gradient in an update")
+    epsilon: float = Field(
+        default=1e-8, gt=0, description="AdamW's epsilon, a term of the denominator"
+    )
+    clip: float = Field(
+        default=1.0, gt=0, description="maximum gradient norm; larger ones are clipped"
+    )
     precision: Precision = Field(
         default="auto",
-        description="number format of forward and backward pass. auto: bf16 on a GPU that has it, fp16 on "
-        "one that has not, fp32 on a CPU; decided when the run is submitted. The article: bf16",
+        description="number format of the forward and backward pass. auto: bf16 on a GPU that supports it, "
+        "fp16 on any other, fp32 on a CPU; decided at submission. The article: bf16",
     )
     precision_reason: str | None = Field(
         default=None,
-        description="why auto is that. Set when the recipe is resolved, never in a file",
+        description="reason for the choice of auto. Set when the recipe is resolved, never in a file",
     )
     gradient_dtype: Literal["fp32", "bf16", "fp16"] = Field(
         default="fp32",
-        description="number format in which gradients are accumulated: fp32, or that of precision. The "
-        "article: bf16",
+        description="number format of accumulated gradients: fp32, or the same as precision. The article: "
+        "bf16",
     )
     loss_chunk: int | None = Field(
         default=None,
         gt=0,
-        description="tokens whose logits exist at a time: the same loss in less memory. null: all of a "
-        "micro-batch",
+        description="compute logits for this many tokens at a time: the same loss in less memory. null: "
+        "for the whole micro-batch",
     )
     compile: bool = Field(
         default=False, description="use torch.compile, which needs a compiler on the node"
     )
     deterministic: bool = Field(
         default=False,
-        description="use deterministic kernels on a GPU. Those of a CPU always are",
+        description="use deterministic kernels on a GPU. On a CPU they always are",
     )
     validate_every: int = Field(
         default=1000,
         gt=0,
-        description="steps from one validation to the next; the last step has one as well",
+        description="steps between two validations; the last step is always validated",
     )
     validation_blocks: int | None = Field(
-        default=None, gt=0, description="blocks of a validation. null: all that are held out"
+        default=None, gt=0, description="blocks per validation. null: all held-out blocks"
     )
     checkpoint_every: int | None = Field(
         default=None,
         gt=0,
-        description="steps from one checkpoint to the next. null: by time, as Young and Daly compute it "
-        "from the run's own figures",
+        description="steps between two checkpoints. null: by time, with the interval of Young and Daly for "
+        "the cost of a save and the interruptions measured in this run",
     )
-    keep: int = Field(default=2, ge=2, description="number of checkpoints kept, the newest")
+    keep: int = Field(default=2, ge=2, description="number of newest checkpoints to keep")
     keep_every: int | None = Field(
         default=None,
         gt=0,
-        description="steps; at each multiple a checkpoint is made, and stays for good. null: none stays",
+        description="save a checkpoint at each multiple of this many steps, and keep it for good. null: "
+        "off",
     )
     save_tries: int = Field(
-        default=20, gt=0, description="failed saves in a row before the run stops"
+        default=20, gt=0, description="number of failed saves in a row after which the run stops"
     )
     save_pause: float = Field(
-        default=60, gt=0, description="seconds from a failed save to the next try"
+        default=60, gt=0, description="seconds between a failed save and its retry"
     )
     health: Health = Field(
-        default=Health(), description="what is a bad step or a hang, and what is done about it"
+        default=Health(), description="detection of bad steps and hangs, and the reaction to them"
     )
     deepspeed: str | dict[str, Any] = Field(
         default="zero2",
-        description="a DeepSpeed JSON file, relative to the recipe's file, or one of the kit's by name: "
-        "zero2, zero2-offload; the resolved recipe holds its text. The article: zero2-offload",
+        description="a DeepSpeed JSON file, relative to the recipe's file, or the name of one of the "
+        "kit's: zero2, zero2-offload; the resolved recipe holds its text. The article: zero2-offload",
     )
 
     @model_validator(mode="after")
@@ -213,16 +223,17 @@ class Training(Section):
         for key, value in (("decay_share", self.decay_share), ("decay_shape", self.decay_shape)):
             if value is not None and self.decay != "wsd":
                 raise ValueError(
-                    f"{key}={value} is for decay: wsd, and decay is {self.decay}; leave it out, or null"
+                    f"{key}={value} needs decay: wsd, but decay is {self.decay}; leave it out, or set it "
+                    "to null"
                 )
         if self.global_batch % self.micro_batch:
             raise ValueError(
-                f"global_batch={self.global_batch} is no multiple of micro_batch={self.micro_batch}"
+                f"global_batch={self.global_batch} is not a multiple of micro_batch={self.micro_batch}"
             )
         return self
 
     def steps_over(self, blocks: int) -> int:
-        """Steps of the whole run over a training set of `blocks` blocks."""
+        """Number of steps of the whole run over a training set of `blocks` blocks."""
         if self.steps is not None:
             return self.steps
         assert self.epochs is not None

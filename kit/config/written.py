@@ -1,7 +1,7 @@
-r"""Values as a user wrote them, in a YAML file or behind the `=` of an override.
+r"""Values as written by the user, in a YAML file or after the `=` of an override.
 
-YAML guesses: `2024` is a number, `no` a truth, and what follows ` #` nothing at all. Here the field that
-a value is for decides: where it takes text, the text stands as it was written.
+YAML guesses types: `2024` is a number, `no` a boolean, and ` #` begins a comment. Here the type of the
+field decides: a field that takes text gets the text as written.
 
     read("name: 2024\nworkspace: /data/exp\n", Recipe)       # {"name": "2024", ...}
     value("/data/exp #1", type_at(Recipe, ["workspace"]))     # "/data/exp #1"
@@ -17,20 +17,20 @@ import yaml
 
 from kit.config.fields import alternatives, takes, takes_text, type_at
 
-_HASH = "\ue000"  # of a private use: stands for # while YAML reads an override, to which it is a comment
+_HASH = "\ue000"  # private use: replaces # in an override, in which YAML would see a comment
 _STRING = "tag:yaml.org,2002:str"
 
 
 def read(text: str, kind: Any) -> Any:
-    """A YAML file that is to become a section of that kind. Raises yaml.YAMLError."""
+    """Parse the text of a YAML file for a section of that kind. Raises yaml.YAMLError."""
     return _as_written(kind, _load(text, _Loader), _load(text, _Texts))
 
 
 def value(text: str, annotation: Any) -> Any:
-    """The text of an override as a value for a field of that type; of an unknown one as YAML has it.
+    """Parse the text of an override for a field of that type, as plain YAML if the type is unknown.
 
-    Text is taken as the shell hands it over; `null` is none of it where the field may be null. All else
-    is YAML without comments. What is no YAML stays text.
+    A field that takes text gets it as the shell passes it on, except for `null` if the field may be null.
+    Any other value is YAML without comments, or text if it is not valid YAML.
     """
     flow = text.startswith("{") and takes(annotation, dict)
     if takes_text(annotation) and not flow:
@@ -39,51 +39,51 @@ def value(text: str, annotation: Any) -> Any:
         return text
     hidden = text.replace("#", _HASH)
     try:
-        found = _as_written(annotation, _load(hidden, _Loader), _load(hidden, _Texts))
+        parsed = _as_written(annotation, _load(hidden, _Loader), _load(hidden, _Texts))
     except yaml.YAMLError:
         return text
-    return _with_hashes(found)
+    return _with_hashes(parsed)
 
 
 def _load(text: str, loader: type[yaml.SafeLoader]) -> Any:
     return yaml.load(text, loader)  # noqa: S506  a SafeLoader
 
 
-def _as_written(annotation: Any, found: Any, text: Any) -> Any:
-    """What YAML found, with the text in its place where a field takes text."""
+def _as_written(annotation: Any, parsed: Any, text: Any) -> Any:
+    """The values that YAML parsed, replaced by the text of each field that takes text."""
     if annotation in (None, Any):
-        return found
-    if isinstance(found, dict) and isinstance(text, dict):
+        return parsed
+    if isinstance(parsed, dict) and isinstance(text, dict):
         return {
-            key: _as_written(type_at(annotation, [key]), found[key], text[key]) for key in found
+            key: _as_written(type_at(annotation, [key]), parsed[key], text[key]) for key in parsed
         }
-    if isinstance(found, list) and isinstance(text, list):
+    if isinstance(parsed, list) and isinstance(text, list):
         inner = type_at(annotation, ["0"])
-        return [_as_written(inner, *pair) for pair in zip(found, text, strict=True)]
-    return text if found is not None and takes_text(annotation) else found
+        return [_as_written(inner, *pair) for pair in zip(parsed, text, strict=True)]
+    return text if parsed is not None and takes_text(annotation) else parsed
 
 
-def _with_hashes(found: Any) -> Any:
-    if isinstance(found, dict):
-        return {_with_hashes(key): _with_hashes(item) for key, item in found.items()}
-    if isinstance(found, list):
-        return [_with_hashes(item) for item in found]
-    return found.replace(_HASH, "#") if isinstance(found, str) else found
+def _with_hashes(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_with_hashes(key): _with_hashes(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_hashes(item) for item in value]
+    return value.replace(_HASH, "#") if isinstance(value, str) else value
 
 
 class _Texts(yaml.SafeLoader):
-    """YAML in which every value but null is text, as are the keys of mappings."""
+    """YAML in which every value except null is text, and so are the keys of mappings."""
 
     def compose_mapping_node(self, anchor: Any) -> Any:
-        """See yaml.SafeLoader. Of two equal keys the first would have no effect."""
+        """See yaml.SafeLoader. Refuses duplicate keys, of which the first would have no effect."""
         node = super().compose_mapping_node(anchor)
-        seen = set()
+        keys = set()
         for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+            if isinstance(key, yaml.ScalarNode) and key.value in keys:
                 raise yaml.MarkedYAMLError(
-                    problem=f"the key {key.value} is there twice", problem_mark=key.start_mark
+                    problem=f"duplicate key {key.value}", problem_mark=key.start_mark
                 )
-            seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
+            keys.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
         return node
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:

@@ -138,7 +138,7 @@ def _causes(
         now = getattr(source, key)
         was = recorded.get(key) or now
         old_paths[key] = was
-        heads = relocation.heads(now, was)
+        heads = relocation.differing_heads(now, was)
         fingerprint = sources.fingerprint([_moved_back(file, *heads) for file in local_files])
         inputs |= fingerprint if key == "location" else {key: fingerprint}
     as_recorded = source.model_copy(update=old_paths)
@@ -148,7 +148,7 @@ def _causes(
 
 def _moved_back(file: sources.Local, now: str, was: str) -> sources.Local:
     """The file with the path it had in its earlier folder."""
-    return replace(file, path=Path(relocation.moved(str(file.path), now, was)))
+    return replace(file, path=Path(relocation.rebase(str(file.path), now, was)))
 
 
 def _recorded_section(folder: Path) -> Mapping[str, Any]:

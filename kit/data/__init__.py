@@ -1,1 +1,1 @@
-"""What passes between stages: shards of documents, token files, and which documents came before."""
+"""Data passed between stages: shards of documents, token files, lists of duplicates."""

@@ -1,8 +1,8 @@
-"""Which documents of the corpus stood in it before: what two passes of array jobs leave for the third.
+"""Exact duplicates in the corpus: the files that two passes of array jobs write for the third.
 
-The first pass writes a fingerprint of 16 bytes for each document of a unit. In the second each task
-takes a bucket, the fingerprints of one range of values, and writes down every document whose fingerprint
-an earlier one has. A list of documents is a sorted array of `unit << 32 | document`.
+The first pass writes a fingerprint of 16 bytes for each document of a unit. In the second, each task takes
+a bucket, the fingerprints of one range of values, and lists every document with the fingerprint of an
+earlier one. A list of documents is a sorted array of `unit << 32 | document`.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from kit.config.recipe import Recipe
 
 FINGERPRINTS, LIST = "fingerprints.bin", "duplicates.bin"
-WIDTH = 16  # bytes of a fingerprint, xxh3-128: two of 10^9 documents are alike with p = 10^-21
+WIDTH = 16  # bytes of a fingerprint, xxh3-128: a collision among 10^9 documents has p = 10^-21
 _BUCKET = 4_000_000  # documents of a bucket: 0.3 GB of memory for the task that sorts them
 
 
 def buckets(recipe: Recipe, units: Sequence[str]) -> int:
-    """How many buckets there are. Raises StageError before the first pass is complete."""
+    """The number of buckets. Raises StageError before the first pass is complete."""
     workspace = Workspace(Path(recipe.workspace))
     remedy = "jobs.preprocess"
     documents: int = sum(
@@ -39,38 +39,38 @@ def buckets(recipe: Recipe, units: Sequence[str]) -> int:
 
 
 def lists(recipe: Recipe, units: Sequence[str]) -> list[np.ndarray[Any, Any]]:
-    """The list of each bucket, memory-mapped. Raises StageError where the second pass is not complete."""
+    """The list of each bucket, memory-mapped. Raises StageError before the second pass is complete."""
     import numpy as np
 
     workspace = Workspace(Path(recipe.workspace))
-    found = []
+    arrays = []
     for bucket in range(buckets(recipe, units)):
         folder = workspace.duplicates(bucket)
         size = manifest.read(folder, "jobs.preprocess")["outputs"][LIST]["size"]
         path = folder / LIST
         if not path.is_file() or path.stat().st_size != size:
-            raise StageError(f"{path}: gone or cut; run jobs.preprocess again")
-        found.append(np.memmap(path, "<u8", "r") if size else np.zeros(0, "<u8"))
-    return found
+            raise StageError(f"{path}: missing or truncated; run jobs.preprocess again")
+        arrays.append(np.memmap(path, "<u8", "r") if size else np.zeros(0, "<u8"))
+    return arrays
 
 
-def of_unit(found: Sequence[np.ndarray[Any, Any]], unit: int) -> np.ndarray[Any, Any]:
-    """The numbers of the documents of a unit that stood in the corpus before, in order."""
+def of_unit(lists: Sequence[np.ndarray[Any, Any]], unit: int) -> np.ndarray[Any, Any]:
+    """The sorted numbers of a unit's documents that duplicate an earlier one of the corpus."""
     import numpy as np
 
-    keys = [_slice(keys, unit) for keys in found]
+    keys = [_slice(keys, unit) for keys in lists]
     return np.sort(np.concatenate(keys) & np.uint64(0xFFFFFFFF)) if keys else np.zeros(0, "<u8")
 
 
-def digests(found: Sequence[np.ndarray[Any, Any]], units: int) -> list[str]:
-    """A hash of each unit's duplicates: a cause of its shard."""
-    made = []
+def digests(lists: Sequence[np.ndarray[Any, Any]], units: int) -> list[str]:
+    """A hash of each unit's duplicates, as a cause of its shard."""
+    hashes = []
     for unit in range(units):
         digest = xxhash.xxh3_128()
-        for keys in found:
+        for keys in lists:
             digest.update(_slice(keys, unit).tobytes())
-        made.append(digest.hexdigest())
-    return made
+        hashes.append(digest.hexdigest())
+    return hashes
 
 
 def _slice(keys: np.ndarray[Any, Any], unit: int) -> np.ndarray[Any, Any]:

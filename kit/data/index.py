@@ -1,17 +1,17 @@
-"""The index of a workspace's tokens, which the tokenize stage writes last: `tokens/index.json`.
+"""The index of a workspace's tokens, written last by the tokenize stage: `tokens/index.json`.
 
-It says that every unit was done, and which files a run is trained on. An attempt that finds it in force
-need not prove the whole workspace anew: it compares size and time of the manifests that the index was
-made from, and reads none of them. Whatever makes a unit stale (another recipe, tokenizer or shard, a new
-version of a stage) or withdraws its manifest puts the index out of force, and every unit is looked at, as
-in a workspace that has no index. Missing or cut token files are found when they are opened.
+It records that every unit was done, and the files that a run trains on. With a valid index, an attempt need
+not check the whole workspace: it compares the size and time of the manifests behind the index, and reads
+none of them. Anything that makes a unit stale (another recipe, tokenizer or shard, a new version of a
+stage) or removes its manifest invalidates the index; then every unit is checked, as without an index.
+Missing or truncated token files are detected when they are opened.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from kit.data import duplicates, shards, tokens
 from kit.errors import StageError
@@ -21,29 +21,39 @@ from kit.store.files import read_json, text_hash, write_json
 from kit.store.paths import MANIFEST, Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from kit.config.recipe import Recipe
     from kit.data.tokens import TokenStream, TokenUnit
     from kit.store.records import Causes
 
-VERSION = 1  # of the index alone: raise when it comes to hold other things
+VERSION = 1  # of the index alone: raise when its content changes
 
 Stamps = dict[str, list[int]]  # size and time (ns) of files, by their path in the workspace
 
 
+class Index(TypedDict):
+    """`tokens/index.json`."""
+
+    causes: Causes
+    units: list[str]  # in corpus order
+    sizes: dict[str, list[int]]  # bytes of each unit's file, by part
+    fingerprint: str
+    manifests: Stamps
+
+
 @dataclass(frozen=True)
 class TokenFiles:
-    """The token files of a workspace, all made, in the order of the corpus."""
+    """The complete token files of a workspace, in corpus order."""
 
     folders: Sequence[Path]
-    sizes: Mapping[str, Sequence[int]]  # bytes of each unit's file, by part
+    sizes: dict[str, list[int]]  # bytes of each unit's file, by part
     fingerprint: str  # as `tokens.fingerprint`
 
     def open(self, part: str, recipe: Recipe) -> TokenStream:
-        """One part (`shards.TRAIN` or `HELD_OUT`) as one row.
+        """Open one part (`shards.TRAIN` or `HELD_OUT`) as one stream.
 
-        Raises StageError where a file is gone or of another size.
+        Raises StageError if a file is missing or has another size.
         """
         paths = [tokens.token_file(folder, part) for folder in self.folders]
         for path, size in zip(paths, self.sizes[part], strict=True):
@@ -53,25 +63,24 @@ class TokenFiles:
 
 
 def load(recipe: Recipe) -> TokenFiles:
-    """The token files of a recipe, by its index or by a look at every unit.
+    """The token files of a recipe, from its index or else by checking every unit.
 
-    Raises StageError where one is not done. Writes nothing.
+    Raises StageError if a unit is not done. Writes nothing.
     """
     return _indexed(recipe) or _files(tokens.complete(recipe))
 
 
 def write(recipe: Recipe) -> bool:
-    """Write the index, if every unit is done; returns whether there is one in force."""
+    """Write the index if every unit is done; returns whether there is a valid one."""
     if _indexed(recipe):
         return True
     workspace = Workspace(Path(recipe.workspace))
     try:
         stamps = _stamps(workspace.root, _manifests(recipe, workspace))  # before they are read
-        made = tokens.complete(recipe)
+        files = _files(tokens.complete(recipe))
     except (StageError, FileNotFoundError):
         return False
-    files = _files(made)
-    found = {
+    index: Index = {
         "causes": _causes(recipe),
         "units": [folder.name for folder in files.folders],
         "sizes": files.sizes,
@@ -79,25 +88,27 @@ def write(recipe: Recipe) -> bool:
         "manifests": stamps,
     }
     try:
-        write_json(workspace.tokens_index, found)
+        write_json(workspace.tokens_index, index)
     except OSError as error:
-        log.warning(f"{workspace.tokens_index}: {error.strerror}; every attempt looks at all units")
+        log.warning(
+            f"{workspace.tokens_index}: {error.strerror}; every attempt will check all units"
+        )
         return False
     return True
 
 
 def _indexed(recipe: Recipe) -> TokenFiles | None:
-    """By the index; None where there is none in force."""
+    """The token files from the index; None if there is no valid one."""
     workspace = Workspace(Path(recipe.workspace))
     try:
-        found = read_json(workspace.tokens_index)
-        in_force = manifest.agree(_causes(recipe), found["causes"])
-        if not in_force or _stamps(workspace.root, found["manifests"]) != found["manifests"]:
+        index: Index = read_json(workspace.tokens_index)
+        valid = manifest.same_causes(_causes(recipe), index["causes"])
+        if not valid or _stamps(workspace.root, index["manifests"]) != index["manifests"]:
             return None
-        folders = [workspace.tokens(unit) for unit in found["units"]]
-        return TokenFiles(folders, found["sizes"], found["fingerprint"])
+        folders = [workspace.tokens(unit) for unit in index["units"]]
+        return TokenFiles(folders, index["sizes"], index["fingerprint"])
     except (StageError, FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
-        return None  # every unit is looked at, and what is wrong is told
+        return None  # then every unit is checked, and the fault is reported
 
 
 def _size(path: Path) -> int | None:
@@ -107,25 +118,25 @@ def _size(path: Path) -> int | None:
         return None
 
 
-def _files(made: Sequence[TokenUnit]) -> TokenFiles:
-    outputs = [manifest.read(unit.folder, "jobs.tokenize")["outputs"] for unit in made]
+def _files(units: Sequence[TokenUnit]) -> TokenFiles:
+    outputs = [manifest.read(unit.folder, "jobs.tokenize")["outputs"] for unit in units]
     sizes = {
-        part: [one[tokens.token_file(Path(), part).name]["size"] for one in outputs]
+        part: [files[tokens.token_file(Path(), part).name]["size"] for files in outputs]
         for part in shards.PARTS
     }
-    fingerprint = tokens.combined(map(manifest.digest, outputs))
-    return TokenFiles([unit.folder for unit in made], sizes, fingerprint)
+    fingerprint = tokens.combine_fingerprints(map(manifest.digest, outputs))
+    return TokenFiles([unit.folder for unit in units], sizes, fingerprint)
 
 
 def _causes(recipe: Recipe) -> Causes:
-    """What decides all units, as far as it is known without a look at them. Raises StageError."""
+    """The causes of all units that are known without checking the units. Raises StageError."""
     folder = Workspace(Path(recipe.workspace)).tokenizer
     manifest.verified(folder, "jobs.tokenizer")
     pieces = [shards.piece_causes(piece) for piece in shards.pieces(recipe)]
     sections = {"corpus": shards.section(recipe), "tokenizer": tokens.tokenizer_section(recipe)}
     inputs = {
         "pieces": f"{text_hash(repr(pieces)):016x}",
-        "pick": tokens.picked(recipe),
+        "pick": tokens.picked_candidate(recipe),
         "tokenizer": manifest.fingerprint(folder, "jobs.tokenizer"),
         "versions": [shards.VERSION, tokens.TOKENIZER_VERSION, tokens.VERSION],
     }
@@ -133,7 +144,7 @@ def _causes(recipe: Recipe) -> Causes:
 
 
 def _manifests(recipe: Recipe, workspace: Workspace) -> list[str]:
-    """The manifests that the state of the units depends on, by their path in the workspace."""
+    """The manifests that decide the state of the units, as paths relative to the workspace."""
     names = [piece["name"] for piece in shards.pieces(recipe)]
     folders = [
         folder for name in names for folder in (workspace.shard(name), workspace.tokens(name))
@@ -146,4 +157,4 @@ def _manifests(recipe: Recipe, workspace: Workspace) -> list[str]:
 
 def _stamps(root: Path, names: Iterable[str]) -> Stamps:
     """Raises FileNotFoundError."""
-    return {name: [(found := (root / name).stat()).st_size, found.st_mtime_ns] for name in names}
+    return {name: [(stat := (root / name).stat()).st_size, stat.st_mtime_ns] for name in names}

@@ -1,9 +1,9 @@
-"""Documents in and out of shards, and the marks that keep a shard lossless.
+"""Reading and writing shards of documents, and the marks that make a shard lossless.
 
-A shard is zstd-compressed UTF-8: one sentence a line, an empty line closes a document, a space
-stands between words. A space of the text itself is `SPACE` before the word that follows it, the end
-of a source line is the word `LINE_END`. For a tokenizer, to which a space is a space, `BOUNDARY` stands
-between words. Normalisation takes the three marks out of the text beforehand.
+A shard is zstd-compressed UTF-8: one sentence per line, words separated by a space, and an empty line after
+each document. A space of the original text becomes `SPACE` before the next word, the end of an original
+line becomes the word `LINE_END`. Tokenizers that encode spaces get `BOUNDARY` between words. Normalisation
+removes these three marks from the original text.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
     Lines = TypeVar("Lines", bound=Sequence[str])
 
-VERSION = 4  # raise when the same documents come to give other bytes: a golden test watches
-_NO_CAUSE = frozenset({"sources", "downloads", "unit_mb", "tasks"})  # of a shard's bytes
-_DECIDES = ("kind", "xxh3", "start", "end", "header_end", "title", "text_key")
+VERSION = 4  # raise when the same documents give other bytes: a golden test watches
+_NOT_A_CAUSE = frozenset({"sources", "downloads", "unit_mb", "tasks"})  # of a shard's bytes
+_CAUSES_OF_PIECE = ("kind", "xxh3", "start", "end", "header_end", "title", "text_key")
 
 SPACE = "▁"  # U+2581
 LINE_END = "␤"  # U+2424
-BOUNDARY = "\u2063"  # in place of the space between words, where a space is a space
+BOUNDARY = "\u2063"  # between words, for tokenizers that encode spaces
 MARKS = (SPACE, LINE_END, BOUNDARY)
 TRAIN, HELD_OUT = "train", "held-out"
 PARTS = (TRAIN, HELD_OUT)
@@ -44,7 +44,7 @@ _BLOCK = 1 << 20  # characters
 
 @dataclass(frozen=True)
 class Shard:
-    """The folder of one unit's documents, the piece of raw text it is made from, and its causes."""
+    """The folder of a unit's documents, the piece of raw text it is made from, and its causes."""
 
     name: str
     folder: Path
@@ -53,16 +53,16 @@ class Shard:
 
 
 def expected(recipe: Recipe) -> list[Shard]:
-    """The shards of a recipe, made or not, in the order of the corpus: one for each raw piece.
+    """The shards of a recipe, whether made or not, in corpus order: one for each piece of raw text.
 
     Raises StageError before the download is complete.
     """
     workspace = Workspace(Path(recipe.workspace))
-    found = pieces(recipe)
-    inputs: list[dict[str, Any]] = [piece_causes(piece) for piece in found]
+    raw = pieces(recipe)
+    inputs: list[dict[str, Any]] = [piece_causes(piece) for piece in raw]
     if recipe.corpus.filters.duplicates:
-        lists = duplicates.lists(recipe, [piece["name"] for piece in found])
-        for made_from, digest in zip(inputs, duplicates.digests(lists, len(found)), strict=True):
+        lists = duplicates.lists(recipe, [piece["name"] for piece in raw])
+        for made_from, digest in zip(inputs, duplicates.digests(lists, len(raw)), strict=True):
             made_from["duplicates"] = digest
     corpus = section(recipe)  # once for all shards
     return [
@@ -72,17 +72,17 @@ def expected(recipe: Recipe) -> list[Shard]:
             piece,
             manifest.causes("preprocess", VERSION, corpus, made_from),
         )
-        for piece, made_from in zip(found, inputs, strict=True)
+        for piece, made_from in zip(raw, inputs, strict=True)
     ]
 
 
 def section(recipe: Recipe) -> NonDefaults:
-    """What of the recipe decides the bytes of shards."""
-    return NonDefaults(recipe.corpus, _NO_CAUSE)
+    """The part of the recipe that decides the bytes of shards."""
+    return NonDefaults(recipe.corpus, _NOT_A_CAUSE)
 
 
 def pieces(recipe: Recipe) -> list[Piece]:
-    """The pieces of raw text, in the order of the corpus: as kit/corpus/download.py describes them.
+    """The pieces of raw text, in corpus order, as described by kit/corpus/download.py.
 
     Raises StageError before the download is complete.
     """
@@ -98,29 +98,29 @@ def pieces(recipe: Recipe) -> list[Piece]:
 
 
 def piece_causes(piece: Piece) -> dict[str, Any]:
-    """What decides the documents of a piece."""
+    """The facts of a piece that decide its documents."""
     values: Mapping[str, Any] = piece
-    return {piece["name"]: {key: values[key] for key in _DECIDES if key in values}}
+    return {piece["name"]: {key: values[key] for key in _CAUSES_OF_PIECE if key in values}}
 
 
 def complete(recipe: Recipe) -> list[Shard]:
-    """The same, all made; raises StageError where one is not."""
-    found = expected(recipe)
-    for shard in found:
+    """The shards of a recipe, all of which must be done. Raises StageError if one is not."""
+    shards = expected(recipe)
+    for shard in shards:
         state = manifest.state(shard.folder, shard.causes)
         if state != "done":
             raise StageError(f"{shard.folder}: {state}; run jobs.preprocess first")
-    return found
+    return shards
 
 
 def part_file(folder: Path, part: str) -> Path:
-    """The shard of one part (`TRAIN` or `HELD_OUT`) of a unit."""
+    """The file of one part (`TRAIN` or `HELD_OUT`) of a shard."""
     return folder / f"{part}.txt.zst"
 
 
 @contextlib.contextmanager
 def writer(path: Path) -> Iterator[Callable[[str], None]]:
-    """Yields a function that adds one document: its segmented sentences, each closed by a line feed."""
+    """Yields a function that appends one document: its segmented sentences, each ended by a line feed."""
     with zstd_writer(path) as stream:
 
         def add(document: str) -> None:
@@ -130,42 +130,42 @@ def writer(path: Path) -> Iterator[Callable[[str], None]]:
 
 
 def document(sentences: Iterable[str]) -> str:
-    """A document from its segmented sentences, as `writer` takes it."""
+    """Join segmented sentences to a document for `writer`."""
     return "".join(f"{sentence}\n" for sentence in sentences)
 
 
 def texts(path: Path) -> Iterator[str]:
-    """The documents of a shard as they were given to `writer`: sentences, each closed by a line feed.
+    """The documents of a shard as given to `writer`: sentences, each ended by a line feed.
 
-    Raises InputError where the last document is not closed.
+    Raises InputError if the last document is incomplete.
     """
-    held: list[str] = []  # of a document that began in a block before
+    parts: list[str] = []  # of the current document, which may have begun in an earlier block
     with zstd_reader(path) as stream:
         while block := stream.read(_BLOCK) + stream.readline():  # whole lines
-            at = 0
-            while at < len(block):
-                if not block.startswith("\n", at):
-                    end = block.find("\n\n", at) + 1
+            start = 0
+            while start < len(block):
+                if not block.startswith("\n", start):
+                    end = block.find("\n\n", start) + 1
                     if end == 0:
-                        held.append(block[at:])
+                        parts.append(block[start:])
                         break
-                    held.append(block[at:end])
-                    at = end
-                yield "".join(held)  # here stands the empty line that closes it
-                held.clear()
-                at += 1
-    if held:
-        raise InputError(f"{path}: its last document is not closed; run jobs.preprocess again")
+                    parts.append(block[start:end])
+                    start = end
+                yield "".join(parts)  # at `start` is the empty line that ends it
+                parts.clear()
+                start += 1
+    if parts:
+        raise InputError(f"{path}: its last document is incomplete; run jobs.preprocess again")
 
 
 def read(path: Path) -> Iterator[list[str]]:
-    """The documents of a shard, each a list of segmented sentences. Raises InputError as `texts`."""
+    """The documents of a shard, each a list of segmented sentences. Raises InputError as `texts` does."""
     for text in texts(path):
         yield text.split("\n")[:-1]
 
 
 def batches(documents: Iterable[Lines], characters: int) -> Iterator[list[Lines]]:
-    """Documents, each a row of lines, in batches that end with the one that reaches so many characters."""
+    """Group documents, each a sequence of lines, into batches of at least this many characters."""
     batch: list[Lines] = []
     size = 0
     for lines in documents:
@@ -179,6 +179,6 @@ def batches(documents: Iterable[Lines], characters: int) -> Iterator[list[Lines]
 
 
 def plain_text(sentences: Sequence[str]) -> str:
-    """The text of segmented sentences: the inverse of segmentation."""
+    """Restore the original text from segmented sentences."""
     text = "".join(sentence.replace(" ", "") for sentence in sentences)
     return text.replace(SPACE, " ").replace(LINE_END, "\n")

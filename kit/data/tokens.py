@@ -1,8 +1,8 @@
 """Token files, and the order in which training reads them.
 
-A token file is little-endian uint16 (uint32 for vocabularies above 65,535) without a header; beside
-it stands a file of uint64 offsets, one for each document's first token. Training sees the files of
-all units as one row of tokens, cut into blocks; sample g is block feistel(g // N)(g mod N) of N.
+A token file is little-endian uint16 (uint32 for vocabularies above 65,535) without a header; a second file
+has the offset of each document's first token, as uint64. Training reads the files of all units as one
+stream of tokens, cut into blocks; sample g is block feistel(g // N)(g mod N) of N.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from kit.config.recipe import Recipe, Training
     from kit.store.records import Causes
 
-TOKENIZER_VERSION = 3  # raise when the same shards come to give other words or another tokenizer
-VERSION = 2  # raise when the same shards and tokenizer come to give other bytes
+TOKENIZER_VERSION = 3  # raise when the same shards give other words or another tokenizer
+VERSION = 2  # raise when the same shards and tokenizer give other bytes
 
-_NO_CAUSE = frozenset({"tasks", "count_mb"})  # of the tokenizer's bytes
+_NOT_A_CAUSE = frozenset({"tasks", "count_mb"})  # of the tokenizer's bytes
 _ROUNDS = 4  # Luby and Rackoff (1988): four rounds of a random function are a random permutation
 
 
@@ -47,7 +47,7 @@ class TokenUnit:
 
 @dataclass(frozen=True)
 class TokenizerInfo:
-    """What a run has to know of its tokenizer: the number of entries, and the ids of `<s>` and `</s>`."""
+    """The size of a vocabulary, and the ids of `<s>` and `</s>`."""
 
     size: int
     begin: int
@@ -55,7 +55,7 @@ class TokenizerInfo:
 
 
 def tokenizer_info(recipe: Recipe) -> TokenizerInfo:
-    """That of the workspace's tokenizer. Raises StageError where there is none."""
+    """The facts of the workspace's tokenizer. Raises StageError if there is none."""
     folder = Workspace(Path(recipe.workspace)).tokenizer
     facts = manifest.read(folder, "jobs.tokenizer").get("vocabulary")
     if facts is None:
@@ -64,21 +64,23 @@ def tokenizer_info(recipe: Recipe) -> TokenizerInfo:
 
 
 def tokenizer_causes(recipe: Recipe) -> Causes:
-    """What the tokenizer of a recipe is made from. Raises StageError while a shard is missing."""
-    made = shards.complete(recipe)
-    inputs = {shard.name: manifest.fingerprint(shard.folder, "jobs.preprocess") for shard in made}
-    if (name := picked(recipe)) is not None:
+    """The causes of a recipe's tokenizer. Raises StageError if a shard is not done."""
+    inputs = {
+        shard.name: manifest.fingerprint(shard.folder, "jobs.preprocess")
+        for shard in shards.complete(recipe)
+    }
+    if (name := picked_candidate(recipe)) is not None:
         inputs["pick"] = name
     return manifest.causes("tokenizer", TOKENIZER_VERSION, tokenizer_section(recipe), inputs)
 
 
 def tokenizer_section(recipe: Recipe) -> NonDefaults:
-    """What of the recipe decides the tokenizer's bytes."""
-    return NonDefaults(recipe.tokenizer, _NO_CAUSE)
+    """The part of the recipe that decides the tokenizer's bytes."""
+    return NonDefaults(recipe.tokenizer, _NOT_A_CAUSE)
 
 
-def picked(recipe: Recipe) -> str | None:
-    """The candidate that a user has picked to be the tokenizer, if one has. Raises StageError."""
+def picked_candidate(recipe: Recipe) -> str | None:
+    """The candidate picked by the user with `--pick`, if any. Raises StageError."""
     path = Workspace(Path(recipe.workspace)).pick
     if not path.is_file():
         return None
@@ -86,72 +88,73 @@ def picked(recipe: Recipe) -> str | None:
         return str(read_json(path)["candidate"])
     except (ValueError, KeyError, TypeError):
         raise StageError(
-            f"{path}: damaged; remove it, and pick again with jobs.tokenizer run --pick"
+            f"{path}: damaged; remove it, then pick again with jobs.tokenizer run --pick"
         ) from None
 
 
 def expected(recipe: Recipe) -> list[TokenUnit]:
-    """The token folders of a recipe, made or not, in the order of the corpus.
+    """The token folders of a recipe, whether made or not, in corpus order.
 
-    Raises StageError while a shard or the tokenizer is missing, or where the tokenizer's files are
-    not those that were made.
+    Raises StageError if a shard or the tokenizer is not done, or if the tokenizer's files have changed.
     """
     workspace = Workspace(Path(recipe.workspace))
-    made = shards.complete(recipe)
+    sources = shards.complete(recipe)
     _check_tokenizer(workspace.tokenizer, tokenizer_causes(recipe))
     tokenizer = manifest.fingerprint(workspace.tokenizer, "jobs.tokenizer")
-    found = []
-    for shard in made:
+    units = []
+    for shard in sources:
         text = manifest.fingerprint(shard.folder, "jobs.preprocess")
         causes = manifest.causes(
             "tokenize", VERSION, {}, {"tokenizer": tokenizer, shard.name: text}
         )
-        found.append(TokenUnit(shard, workspace.tokens(shard.name), causes))
-    return found
+        units.append(TokenUnit(shard, workspace.tokens(shard.name), causes))
+    return units
 
 
 def complete(recipe: Recipe) -> list[TokenUnit]:
-    """The same, all made; raises StageError where one is not."""
-    found = expected(recipe)
-    for unit in found:
+    """The token folders of a recipe, all of which must be done. Raises StageError if one is not."""
+    units = expected(recipe)
+    for unit in units:
         state = manifest.state(unit.folder, unit.causes)
         if state != "done":
-            other = (
+            other_tokenizer = (
                 state == "stale"
                 and _tokenizer_of(unit.folder) != unit.causes["inputs"]["tokenizer"]
             )
-            what = "made with another tokenizer than the workspace holds now" if other else state
-            raise StageError(f"{unit.folder}: {what}; run jobs.tokenize first")
-    return found
+            fault = "stale: made with a different tokenizer" if other_tokenizer else state
+            raise StageError(f"{unit.folder}: {fault}; run jobs.tokenize first")
+    return units
 
 
 def fingerprint(units: Iterable[TokenUnit]) -> str:
-    """One string for all token files of a corpus, which a run keeps to from start to end."""
-    return combined(manifest.fingerprint(unit.folder, "jobs.tokenize") for unit in units)
+    """One hash of all token files of a corpus, which must not change during a run."""
+    return combine_fingerprints(
+        manifest.fingerprint(unit.folder, "jobs.tokenize") for unit in units
+    )
 
 
-def combined(fingerprints: Iterable[str]) -> str:
-    """The same from the fingerprints of the units."""
+def combine_fingerprints(fingerprints: Iterable[str]) -> str:
+    """One hash of the fingerprints of all units."""
     return f"{text_hash(' '.join(fingerprints)):016x}"
 
 
 def token_file(folder: Path, part: str) -> Path:
-    """The tokens of one part of a unit."""
+    """The token file of one part of a unit."""
     return folder / f"{part}.tokens"
 
 
 def dtype_for(vocab_size: int) -> np.dtype[np.unsignedinteger]:
-    """The type of a token on disk."""
+    """The data type of a token on disk."""
     return np.dtype("<u2") if vocab_size <= 65_535 else np.dtype("<u4")
 
 
 def offsets_file(path: Path) -> Path:
-    """The offsets beside a token file."""
+    """The file of offsets that belongs to a token file."""
     return path.with_suffix(".offsets")
 
 
 def write(path: Path, documents: Iterable[bytes], dtype: np.dtype[np.unsignedinteger]) -> int:
-    """Write documents of packed tokens to `path`, and their offsets beside it.
+    """Write documents of packed tokens to `path`, and the file of their offsets.
 
     Returns the number of tokens.
     """
@@ -167,7 +170,7 @@ def write(path: Path, documents: Iterable[bytes], dtype: np.dtype[np.unsignedint
 
 
 class TokenLocation(NamedTuple):
-    """Where a token of a row stands: its file, and the document in it, counted from 0."""
+    """The location of a token: its file, and the document in that file, from 0."""
 
     file: Path
     document: int
@@ -175,44 +178,44 @@ class TokenLocation(NamedTuple):
 
 @dataclass(frozen=True)
 class TokenStream:
-    """The token files of all units, in their order, as one row."""
+    """The token files of all units, in order, as one stream of tokens."""
 
     files: tuple[np.ndarray, ...]
-    starts: tuple[int, ...]  # the position of each file's first token, then the length of the row
-    paths: tuple[Path, ...] = ()  # of the files, where documents are asked for
+    starts: tuple[int, ...]  # position of each file's first token, then the length of the stream
+    paths: tuple[Path, ...] = ()  # of the files; needed only to locate documents
 
     def __len__(self) -> int:
         return self.starts[-1]
 
     def slice(self, start: int, stop: int) -> np.ndarray:
-        """Tokens [start, stop) as int64, shape [stop - start]; the row may be shorter."""
-        found = np.empty(max(0, min(stop, len(self)) - start), np.int64)
-        at = bisect.bisect_right(self.starts, start) - 1
+        """Tokens [start, stop) as int64, shape [stop - start], or less at the end of the stream."""
+        tokens = np.empty(max(0, min(stop, len(self)) - start), np.int64)
+        file = bisect.bisect_right(self.starts, start) - 1
         done = 0
-        while done < len(found):
-            first = start + done - self.starts[at]
-            part = self.files[at][first : first + len(found) - done]
-            found[done : done + len(part)] = part  # one copy, out of the map
+        while done < len(tokens):
+            first = start + done - self.starts[file]
+            part = self.files[file][first : first + len(tokens) - done]
+            tokens[done : done + len(part)] = part  # one copy, out of the map
             done += len(part)
-            at += 1
-        return found
+            file += 1
+        return tokens
 
     def locate(self, position: int) -> TokenLocation:
-        """Where the token at a position stands, by the offsets beside its file.
+        """Locate the token at a position, by the offsets of its file.
 
-        Raises InputError where they do not belong to the file.
+        Raises InputError if the offsets do not fit the file.
         """
         assert 0 <= position < len(self)
-        at = bisect.bisect_right(self.starts, position) - 1
-        path = self.paths[at]
+        file = bisect.bisect_right(self.starts, position) - 1
+        path = self.paths[file]
         offsets = np.fromfile(offsets_file(path), "<u8")
-        document = int(np.searchsorted(offsets, position - self.starts[at], side="right")) - 1
-        if document < 0 or offsets[-1] >= len(self.files[at]):
+        document = int(np.searchsorted(offsets, position - self.starts[file], side="right")) - 1
+        if document < 0 or offsets[-1] >= len(self.files[file]):
             raise InputError(f"{offsets_file(path)}: damaged; run jobs.tokenize again")
         return TokenLocation(path, document)
 
     def blocks(self, length: int) -> int:
-        """The number of whole blocks of `length` tokens that have a token after them."""
+        """The number of full blocks of `length` tokens that are followed by one more token."""
         return max(0, (len(self) - 1) // length)
 
     def block(self, index: int, length: int) -> np.ndarray:
@@ -221,44 +224,44 @@ class TokenStream:
 
 
 def open_part(units: Iterable[TokenUnit], part: str, recipe: Recipe) -> TokenStream:
-    """One part (`shards.TRAIN` or `HELD_OUT`) of a corpus's tokens as one row."""
+    """Open one part (`shards.TRAIN` or `HELD_OUT`) of a corpus as one stream."""
     paths = [token_file(unit.folder, part) for unit in units]
     return open_stream(paths, dtype_for(tokenizer_info(recipe).size))
 
 
 def open_stream(paths: Iterable[Path], dtype: np.dtype[np.unsignedinteger]) -> TokenStream:
-    """Map token files into memory. Raises InputError for a file that is no row of whole tokens."""
+    """Map token files into memory. Raises InputError for a file that ends in half a token."""
     files: dict[Path, np.ndarray] = {}
     for path in paths:
         size = path.stat().st_size
         if size % dtype.itemsize:
-            raise InputError(f"{path}: {size} bytes are no whole tokens; run jobs.tokenize again")
+            raise InputError(f"{path}: {size} bytes end in half a token; run jobs.tokenize again")
         if size:
-            # A plain array over the map: slicing the subclass costs as much as a block.
+            # A plain array over the map: slicing the subclass costs as much as copying a block.
             files[path] = np.asarray(np.memmap(path, dtype=dtype, mode="r"))
     starts = (0, *itertools.accumulate(map(len, files.values())))
     return TokenStream(tuple(files.values()), starts, tuple(files))
 
 
 def ends(recipe: Recipe) -> Callable[[Training], int]:
-    """Of other settings over the recipe's tokens: the last step, as `steps_over` has it."""
+    """A function from other training settings to the last step over this recipe's tokens."""
     return lambda training: steps_over(recipe.model_copy(update={"training": training}))
 
 
 def steps_over(recipe: Recipe) -> int:
-    """The run's last step. Raises StageError where it depends on tokens that are not there."""
+    """The last step of the run. Raises StageError if it depends on tokens that are missing."""
     if recipe.training.steps is not None:
         return recipe.training.steps
-    row = open_part(complete(recipe), shards.TRAIN, recipe)
-    return recipe.training.steps_over(row.blocks(recipe.model.n_positions))
+    stream = open_part(complete(recipe), shards.TRAIN, recipe)
+    return recipe.training.steps_over(stream.blocks(recipe.model.n_positions))
 
 
 def sample_block(sample: int, blocks: int, seed: int) -> int:
-    """The block that sample number `sample` of a run is.
+    """The block of sample number `sample` of a run.
 
-    A Feistel network over the smallest even number of bits that holds `blocks`, walking on while
-    the value falls outside (Black and Rogaway 2002); each epoch has its own permutation. Costs the
-    same at any sample.
+    A Feistel network over the smallest even number of bits that holds `blocks`, repeated while the value
+    is out of range (cycle walking: Black and Rogaway 2002); each epoch has its own permutation. The cost is
+    the same for every sample.
     """
     assert sample >= 0
     assert blocks > 0
@@ -283,5 +286,5 @@ def _check_tokenizer(folder: Path, causes: Mapping[str, Any]) -> None:
 
 
 def _tokenizer_of(folder: Path) -> Any:
-    """The tokenizer that a folder's tokens were made with, as its manifest names it."""
+    """The fingerprint, in a folder's manifest, of the tokenizer that made its tokens."""
     return manifest.read(folder, "jobs.tokenize")["causes"].get("inputs", {}).get("tokenizer")

@@ -1,1 +1,1 @@
-"""Models: one module an architecture."""
+"""Models: one module per architecture."""

@@ -1,4 +1,4 @@
-"""GPT-2 by transformers, and its loss."""
+"""GPT-2 from transformers, and its loss."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def configuration(model: Model, vocabulary: TokenizerInfo) -> Any:
-    """The transformers.GPT2Config of a model that is released."""
+    """The transformers.GPT2Config of a released model."""
     from transformers import GPT2Config
 
     return GPT2Config(
@@ -38,29 +38,29 @@ def configuration(model: Model, vocabulary: TokenizerInfo) -> Any:
     )
 
 
-def padded(vocab_size: int, multiple: int | None) -> int:
-    """The rows of the embedding: a multiple, which matrix units of a GPU like (NVIDIA's guide: of 64)."""
+def padded_vocab_size(vocab_size: int, multiple: int | None) -> int:
+    """The rows of the embedding, rounded up to a multiple (NVIDIA recommends 64 for its matrix units)."""
     return vocab_size if multiple is None else -(-vocab_size // multiple) * multiple
 
 
-def released(weights: dict[str, Tensor], vocab_size: int) -> dict[str, Tensor]:
-    """A LanguageModel's weights under GPT2LMHeadModel's names, without the rows that fill up."""
-    named = {key.removeprefix("gpt2."): value for key, value in weights.items()}
+def release_weights(weights: dict[str, Tensor], vocab_size: int) -> dict[str, Tensor]:
+    """The weights of a LanguageModel under GPT2LMHeadModel's names, without the padding rows."""
+    renamed = {key.removeprefix("gpt2."): value for key, value in weights.items()}
     for name in ("transformer.wte.weight", "lm_head.weight"):
-        if name in named:
-            named[name] = named[name][:vocab_size]
-    return named
+        if name in renamed:
+            renamed[name] = renamed[name][:vocab_size]
+    return renamed
 
 
 class LanguageModel(nn.Module):
-    """GPT-2 and the loss of its next tokens."""
+    """GPT-2 with the loss of predicting the next token."""
 
     def __init__(self, recipe: Recipe, vocabulary: TokenizerInfo) -> None:
         from transformers import GPT2LMHeadModel
 
         super().__init__()
         self._vocab_size = vocabulary.size
-        rows = padded(self._vocab_size, recipe.model.pad_vocab_to)
+        rows = padded_vocab_size(self._vocab_size, recipe.model.pad_vocab_to)
         config = configuration(recipe.model, replace(vocabulary, size=rows))
         self.gpt2 = GPT2LMHeadModel(config)
         if recipe.model.activation_checkpointing:
@@ -71,8 +71,8 @@ class LanguageModel(nn.Module):
     def forward(self, blocks: Tensor) -> Tensor:
         """Mean cross-entropy in nats, a scalar, of blocks int64 [batch, length + 1].
 
-        The last column is looked ahead to, so that no label is lost; with `labels: inside` it is
-        not used, and a block predicts its tokens from the second on.
+        The last column is the label of the last token; with `labels: inside` it is ignored, and a block
+        predicts its own tokens, from the second on.
         """
         length = blocks.shape[1] - 1
         inputs, labels = blocks[:, :length], blocks[:, 1:]
@@ -85,7 +85,7 @@ class LanguageModel(nn.Module):
             torch.split(hidden, size), torch.split(labels.flatten(), size), strict=True
         ):
             if self._chunk and self.training:
-                # The logits of a chunk are made again in the backward pass: at a vocabulary of
+                # The logits of a chunk are recomputed in the backward pass: with a vocabulary of
                 # 50,000, those of 8 x 1,024 tokens and their gradient would take 5 GB.
                 total = total + checkpoint(
                     self._loss, part, goal, use_reentrant=False, preserve_rng_state=False
@@ -97,18 +97,18 @@ class LanguageModel(nn.Module):
     def _loss(self, hidden: Tensor, labels: Tensor) -> Tensor:
         logits = self.gpt2.lm_head(hidden)
         if logits.shape[-1] > self._vocab_size:
-            # Rows that only fill up the vocabulary have no part in the loss: they are never trained.
+            # Padding rows have no part in the loss: they are never trained.
             logits = logits[:, : self._vocab_size]
         logits = logits.float()
         return F.cross_entropy(logits, labels, reduction="sum")
 
 
 def parameter_groups(model: nn.Module, training: Training) -> list[dict[str, Any]]:
-    """Parameters in two groups: weight decay is for matrices, not for biases and norms."""
-    named: Iterator[tuple[str, nn.Parameter]] = model.named_parameters()
+    """The parameters in two groups: with weight decay (matrices), and without (biases and norms)."""
+    parameters: Iterator[tuple[str, nn.Parameter]] = model.named_parameters()
     decayed: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
-    for _, parameter in named:
+    for _, parameter in parameters:
         (decayed if training.decay_all or parameter.dim() > 1 else others).append(parameter)
     groups = [
         {"params": decayed, "weight_decay": training.weight_decay},

@@ -1,1 +1,1 @@
-"""What the kit says: lines of a log, progress of long work, quantities as people write them."""
+"""Output for people: log lines, progress of long work, readable quantities."""

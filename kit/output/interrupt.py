@@ -1,4 +1,4 @@
-"""What is ended and what is kept where the user ends a command: a block says so, and Ctrl-C tells it."""
+"""The message that Ctrl-C prints: a block of code sets it to the consequences of an interruption."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_keeps = ["nothing is left half done"]  # of the innermost block last
+_messages = ["nothing is left half done"]  # the innermost block's is the last
 
 
 @contextmanager
-def keeping(text: str) -> Iterator[None]:
-    """Say so, if the user ends the block: what is ended, and what is kept."""
-    _keeps.append(text)
+def keeping(message: str) -> Iterator[None]:
+    """Set the message for an interruption of the block: the work that ends, and the results kept."""
+    _messages.append(message)
     try:
         yield
     finally:
-        _keeps.pop()
+        _messages.pop()
 
 
 def kept() -> str:
-    """What the innermost block says."""
-    return _keeps[-1]
+    """The message of the innermost block."""
+    return _messages[-1]

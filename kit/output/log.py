@@ -1,13 +1,13 @@
-"""What the kit says while it works, on the standard library's logging: one event, one line, on stderr.
+"""The log, on the standard library's logging: one event is one line on stderr.
 
     log.info("checkpoint of step 500: 1.2 GB in 3.4 s")
 
-In a file or pipe a line begins with the clock, in a job also with its place:
+In a file or pipe, a line begins with the time, and in a job also with its attempt and rank:
 
     2026-11-28 01:02:03 attempt 3 rank 0: checkpoint of step 500: 1.2 GB in 3.4 s
 
-On a terminal it is the text alone. How far long work has come is the subject of kit/output/progress.py. A
-command's answer is no log line: it is printed on stdout.
+On a terminal it is only the text. The progress of long work is shown by kit/output/progress.py. The output
+of a command is not logged: it is printed on stdout.
 """
 
 from __future__ import annotations
@@ -21,39 +21,39 @@ _CLOCK = "%Y-%m-%d %H:%M:%S"
 
 
 def info(text: str) -> None:
-    """An event of the usual course."""
+    """Log a normal event."""
     _logger.info(text)
 
 
 def warning(text: str) -> None:
-    """Something is amiss, and the work goes on."""
+    """Log a problem that does not stop the work."""
     _logger.warning(text)
 
 
 def error(text: str) -> None:
-    """Something has failed, or is about to end."""
+    """Log a failure, or an imminent end."""
     _logger.error(text)
 
 
 def set_place(place: str, *, quiet: bool = False) -> None:
-    """Begin every line with this from here on (`attempt 3 rank 0`); `quiet`: warnings and errors only.
+    """Prefix all further lines with this (`attempt 3 rank 0`); `quiet`: only warnings and errors.
 
-    The ranks of a job have one voice: what all of them know, rank 0 says.
+    An event common to all ranks is logged by rank 0 alone.
     """
     _handler.place = place
     _logger.setLevel(logging.WARNING if quiet else logging.INFO)
 
 
 def is_terminal(stream: IO[str] | None = None) -> bool:
-    """Whether a person sees the lines as they come: stderr, or another stream, is a terminal."""
+    """Whether a stream, by default stderr, is a terminal."""
     return bool((stream or sys.stderr).isatty())
 
 
 @functools.cache
 def leave_out(library: str, *messages: str) -> None:
-    """Have a library's logger leave out the records whose message contains one of these.
+    """Drop the records of a library's logger whose message contains one of these texts.
 
-    For what means nothing here: named in its own words, so that nothing else is lost.
+    Quote messages that mean nothing here, long enough that no other is lost.
     """
 
     def keeps(record: logging.LogRecord) -> bool:
@@ -63,7 +63,7 @@ def leave_out(library: str, *messages: str) -> None:
 
 
 class _Lines(logging.Handler):
-    """Writes to the stderr of the moment: a bar that is shown, or a full disk, may replace it."""
+    """Writes to the current stderr: a progress bar, or a full disk, may replace it."""
 
     place = ""
 

@@ -1,9 +1,9 @@
-"""How far long work has come: on a terminal a bar, in a file or pipe a line a minute.
+"""Progress of long work: a bar on a terminal, one line a minute in a file or pipe.
 
-    with shown("ja.txt.xz", total, "B") as at:
-        at(bytes_so_far)
+    with shown("ja.txt.xz", total, "B") as report:
+        report(bytes_so_far)
 
-Both tell the same: what is done, the rate over the last minute, and the time left at that rate.
+Both show the amount done, the rate over the last minute, and the time left at that rate.
 """
 
 from __future__ import annotations
@@ -21,39 +21,39 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress
 
-MINUTE = 60.0  # seconds: between two lines of a log, and back to which a rate goes
+MINUTE = 60.0  # seconds: between two lines of a log, and the window of a rate
 
 
 class At(Protocol):
-    """Takes how much is done by now, and what else there is to say of it."""
+    """Reports the amount done so far, with an optional note."""
 
     def __call__(self, done: int, note: str = "") -> None:
-        """`done` is counted from 0; `note` stands behind the figures."""
+        """`done` counts from 0; `note` is appended to the figures."""
 
 
 class Pace:
-    """How fast a count grows over the last minute, and over the last two looks at the least."""
+    """The rate of a count over the last minute, or over the last two points if they are further apart."""
 
     def __init__(self, done: float, now: float) -> None:
         """`done` at the time `now`, in seconds of any clock."""
         self._points = deque([(now, done)])
 
     def add(self, done: float, now: float) -> None:
-        """So much is done at the time `now`."""
+        """Add a point: `done` at the time `now`."""
         self._points.append((now, done))
         while len(self._points) > 2 and self._points[1][0] <= now - MINUTE:
             self._points.popleft()
 
     @property
     def per_second(self) -> float:
-        """The rate; 0 before there is one."""
+        """The rate; 0 until there are two points."""
         (first, before), (last, done) = self._points[0], self._points[-1]
         return (done - before) / (last - first) if last > first else 0.0
 
 
 @contextlib.contextmanager
 def shown(
-    what: str,
+    title: str,
     total: int | None,
     noun: str = "B",
     begin: int = 0,
@@ -61,43 +61,43 @@ def shown(
     out: IO[str] | None = None,
     every: float = MINUTE,
 ) -> Iterator[At]:
-    """Yields a function to be told how much is done so far, counted from 0, in `noun`s (B: bytes).
+    """Yields a function that reports the amount done so far, counted from 0, in `noun`s (B: bytes).
 
-    A total of None is an unknown one. In a log, what ends within `every` seconds leaves no line.
+    `total` is None if it is unknown. In a log, work that ends within `every` seconds leaves no line.
     """
     pace = Pace(begin, time.monotonic())
     if log.is_terminal(out):
         with _bars(out or sys.stderr) as bars:
-            task = bars.add_task(what, total=total, completed=begin, said="")
+            task = bars.add_task(title, total=total, completed=begin, figures="")
 
             def on_bar(done: int, note: str = "") -> None:
                 pace.add(done, time.monotonic())
                 text = figures(done, total, noun, pace.per_second)
-                bars.update(task, completed=done, said=", ".join(filter(None, (text, note))))
+                bars.update(task, completed=done, figures=", ".join(filter(None, (text, note))))
 
             try:
                 yield on_bar
             finally:
-                bars.refresh()  # what was quick is seen once as well
+                bars.refresh()  # show quick work once as well
                 bars.update(task, visible=False)
         return
-    said = time.monotonic()
+    last = time.monotonic()  # time of the last line
 
     def in_log(done: int, note: str = "") -> None:
-        nonlocal said
+        nonlocal last
         now = time.monotonic()
         pace.add(done, now)
-        if now - said >= every:
-            said = now
+        if now - last >= every:
+            last = now
             text = figures(done, total, noun, pace.per_second)
-            line = f"{what}: {', '.join(filter(None, (text, note)))}"
+            line = f"{title}: {', '.join(filter(None, (text, note)))}"
             log.info(line) if out is None else print(line, file=out, flush=True)
 
     yield in_log
 
 
 def figures(done: int, total: int | None, noun: str, per_second: float) -> str:
-    """How far, how fast, how long still: `3 of 12 units, 1.5 units/min, 6 min left`."""
+    """Amount done, rate and time left: `3 of 12 units, 1.5 units/min, 6 min left`."""
     if noun == "B":
         amount = quantities.size(done)
         of = "" if total is None else f" of {quantities.size(total)}"
@@ -112,7 +112,7 @@ def figures(done: int, total: int | None, noun: str, per_second: float) -> str:
     return f"{amount}{of}, {quantities.rate(per_second, noun)}{left}"
 
 
-_open: list[Progress] = []  # the bars of a terminal stand together, below all lines
+_open: list[Progress] = []  # all bars of a terminal are one block, below the log lines
 
 
 @contextlib.contextmanager
@@ -124,8 +124,8 @@ def _bars(out: IO[str]) -> Iterator[Progress]:
     from rich.progress import BarColumn, Progress, TextColumn
 
     name = TextColumn("{task.description}", markup=False)
-    said = TextColumn("{task.fields[said]}", markup=False)
-    columns = (name, BarColumn(bar_width=12), said)
+    text = TextColumn("{task.fields[figures]}", markup=False)
+    columns = (name, BarColumn(bar_width=12), text)
     console = Console(file=getattr(out, "rich_proxied_file", out))
     with Progress(*columns, console=console, transient=True, refresh_per_second=4) as bars:
         _open.append(bars)

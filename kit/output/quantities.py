@@ -1,4 +1,4 @@
-"""Quantities as people write them: counts with their noun, seconds, bytes, rates. Pure functions."""
+"""Quantities in readable form: counts with their noun, seconds, bytes, rates. Pure functions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the two largest units that say something: `0.03 s`, `95 s`, `4 min`, `2 d 3 h`."""
+    """Seconds in the one or two largest units that matter: `0.03 s`, `95 s`, `4 min`, `2 d 3 h`."""
     if not math.isfinite(seconds):
         return "an unknown time"
     seconds = max(0.0, seconds)
@@ -32,23 +32,23 @@ def duration(seconds: float) -> str:
 
 
 def size(number: float) -> str:
-    """Bytes, in units of a thousand and three digits: `812 B`, `1.2 GB`."""
+    """Bytes in decimal units, with three digits: `812 B`, `1.2 GB`."""
     for unit in ("B", "kB", "MB", "GB"):
-        if number < 999.5:  # beyond, it is rounded to the next unit's 1
+        if number < 999.5:  # larger numbers round to 1 of the next unit
             return f"{number:.3g} {unit}"
         number /= 1000
     return f"{number:,.0f} TB" if number >= 999.5 else f"{number:.3g} TB"
 
 
 def loss(nats: float | None) -> str:
-    """A loss in nats a token; a ledger has null for one that is not finite."""
+    """A loss in nats per token; None, null in a ledger, is one that is not finite."""
     return "not finite" if nats is None else f"{nats:.3f}"
 
 
 def rate(per_second: float, noun: str) -> str:
-    """How much is done in the second, minute or hour in which it is at least one: `1.5 steps/min`.
+    """A rate per second, minute or hour, the first in which it is at least one: `1.5 steps/min`.
 
-    Of bytes (`B`) it is their size by the second: `12.3 MB/s`.
+    Bytes (`B`) are given per second: `12.3 MB/s`.
     """
     if noun == "B":
         return f"{size(per_second)}/s"

@@ -1,1 +1,1 @@
-"""Arithmetic of a run: work of a token, when to save, the learning rate of each step."""
+"""Arithmetic of a run: FLOP per token, checkpoint interval, learning rate, model and batch sizes."""

@@ -1,4 +1,4 @@
-"""Floating-point work of training, for the use of a device (MFU)."""
+"""Floating-point operations of training, for MFU."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ if TYPE_CHECKING:
 
 
 def flops_per_token(parameters: int, model: Model) -> float:
-    """Forward and backward FLOP of one token: 6 N + 12 layers x width x length (PaLM, appendix B).
+    """Forward and backward FLOP per token: 6 N + 12 layers x width x length (PaLM, appendix B).
 
-    Recomputation is not counted: MFU is of the work the model needs.
+    Recomputation is not counted: MFU counts only the operations that the model needs.
     """
     return 6.0 * parameters + 12.0 * model.n_layer * model.n_embd * model.n_positions

@@ -1,4 +1,4 @@
-"""How often to save."""
+"""The time between two checkpoints."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ def checkpoint_interval(
 ) -> float:
     """Seconds between two checkpoints: sqrt(2 x cost x time between interruptions), Young 1974, Daly 2006.
 
-    The cost is the time a save blocks the loop; the time between interruptions is the run's own,
-    `trained` seconds with `interruptions`, on a prior of one in a day. A save is in flight at most
-    a tenth of the time: `writing` is how long one takes from its begin to its commit.
+    The cost is `blocked`, the seconds for which a save blocks the loop. The time between interruptions is
+    measured in the run, `interruptions` in `trained` seconds, with a prior of one per day. At most a tenth
+    of the time is spent on writing: `writing` is the seconds from the start of a save to its commit.
     """
     between = (_A_DAY + trained) / (1 + interruptions)
     return max(math.sqrt(2.0 * blocked * between), 10.0 * writing)

@@ -1,12 +1,12 @@
-"""The schedule of the learning rate: a warm-up and a decay, in pieces where the run's end was amended.
+"""The learning rate schedule: warm-up and decay, in segments if the run's end was amended.
 
-    rates = schedule.of_run(run, recipe.training, ends, attempt.number)
+    rates = schedule.for_run(run, recipe.training, ends, attempt.number)
     rates.rate(200)  # of step 201
 
-The rate is a function of the step and of what is on record: the recipe, `amendments.jsonl`, `fork.json`
-and every attempt's `start.json`. An amendment takes effect at the step that the first attempt to know it
-started from. That step is written once: attempts that die and start again from there or from an earlier
-checkpoint, or roll back, find the same pieces, and a step has the same rate whoever does it.
+The rate is a function of the step and of the records: the recipe, `amendments.jsonl`, `fork.json` and the
+`start.json` of every attempt. An amendment takes effect at the first step of the first attempt that knows
+it. That step is written once: attempts that restart there or from an earlier checkpoint, or roll back, get
+the same segments, and a step has the same rate in every attempt.
 """
 
 from __future__ import annotations
@@ -30,56 +30,53 @@ if TYPE_CHECKING:
 
     Ends = Callable[[Training], int]  # the last step of a run with these settings
 
-# Of `decay: wsd`, where the recipe leaves them open. MiniCPM (arXiv 2404.06395) finds a decay over 10% of
-# the steps enough; of the shapes of Hägele et al. (arXiv 2405.18392) 1-sqrt ends with the lowest loss.
+# Defaults for `decay: wsd`. MiniCPM (arXiv 2404.06395) finds a decay over 10% of the steps enough; of the
+# shapes of Hägele et al. (arXiv 2405.18392), 1-sqrt ends with the lowest loss.
 DECAY_SHARE = 0.1
 DECAY_SHAPE = "1-sqrt"
-# What of its share a rate still has, when a share `gone` of the decay is done.
+# The share of the rate that is left after a share `gone` of the decay.
 _SHAPES: dict[str, Callable[[float], float]] = {
     "constant": lambda gone: 1.0,  # noqa: ARG005
     "linear": lambda gone: 1.0 - gone,
     "cosine": lambda gone: 0.5 * (1.0 + math.cos(math.pi * gone)),
     "1-sqrt": lambda gone: 1.0 - math.sqrt(gone),
 }
-# Why nothing is trained on from there.
-SPENT = "the learning rate has come down to 0 at step {step}, and steps at 0 would train nothing"
-# In a fork those ask for another curve from step 0; with these it goes on from the rate it has.
-_ANEW = ("learning_rate", "warmup_steps")
+SPENT = "the learning rate reached 0 at step {step}, and further steps would train nothing"
+# In a fork, these ask for a new curve from step 0; with the others it continues from its current rate.
+_NEW_CURVE = ("learning_rate", "warmup_steps")
 _SHAPING = ("minimum_learning_rate", "decay", "decay_share", "decay_shape")
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A part of a schedule: it holds from the step after `step` on, until the next piece does."""
+    """A part of a schedule, from the step after `step` until the next segment begins."""
 
     step: int  # full steps done when it begins
-    end: int  # the last step of the run, as it was known then
-    rate: float | None = (
-        None  # of step `step`, to go on from; None: the recipe's schedule from step 0
-    )
+    end: int  # the last step of the run, as known at that time
+    rate: float | None = None  # of step `step`, to continue from; None: the recipe's, from step 0
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """The settings of a run, and the pieces that its end made of them, in the order of their steps."""
+    """The settings of a run, and the segments made by changes of its end, in order of their steps."""
 
     training: Training
-    pieces: tuple[Segment, ...]
+    segments: tuple[Segment, ...]
 
     @property
     def end(self) -> int:
         """The last step of the run."""
-        return self.pieces[-1].end
+        return self.segments[-1].end
 
     @property
     def is_whole(self) -> bool:
-        """Whether it is the recipe's own, from step 0 to its end."""
-        return self.pieces == (Segment(0, self.end),)
+        """Whether it is the recipe's schedule, unchanged from step 0 to the end."""
+        return self.segments == (Segment(0, self.end),)
 
     @property
     def is_spent(self) -> bool:
-        """Whether it goes on from a rate of 0: no step to come would train anything."""
-        last = self.pieces[-1]
+        """Whether it continues from a rate of 0: further steps would train nothing."""
+        last = self.segments[-1]
         return last.rate == 0 and last.step < last.end
 
     def rate(self, step: int) -> float:
@@ -87,44 +84,45 @@ class Schedule:
 
         The first step has 1/warmup_steps of the peak, not 0; the last step of a run ends its decay.
         """
-        return self._rate(self._piece(step), step)
+        return self._rate(self._segment(step), step)
 
-    def anew(self, step: int, end: int) -> Schedule:
-        """With the recipe's schedule of `end` steps from step `step` on: the rate jumps there."""
-        return self._then(Segment(step, end))
+    def restarted(self, step: int, end: int) -> Schedule:
+        """Follow the recipe's schedule of `end` steps from step `step` on: the rate jumps there."""
+        return self._with_segment(Segment(step, end))
 
     def continued(self, step: int, end: int) -> Schedule:
-        """With the decay from the rate of step `step` on over what is left until `end`, without a jump."""
-        last = self._piece(step)
+        """Decay from the rate of step `step` over the steps left until `end`, without a jump."""
+        last = self._segment(step)
         if last.rate is None and step <= self.training.warmup_steps:
-            return self._then(Segment(step, end))  # the warm-up is the same, however long the run
-        return self._then(Segment(step, end, self._rate(last, step - 1)))
+            return self._with_segment(Segment(step, end))  # the warm-up does not depend on the end
+        return self._with_segment(Segment(step, end, self._rate(last, step - 1)))
 
     def decayed(self, step: int, steps: int) -> Schedule:
-        """With a decay over the next `steps`, from the rate of step `step`."""
-        return self._then(Segment(step, step + steps, self.rate(step - 1)))
+        """Decay over the next `steps` steps, from the rate of step `step`."""
+        return self._with_segment(Segment(step, step + steps, self.rate(step - 1)))
 
-    def _piece(self, step: int) -> Segment:
-        """The piece that holds after `step` full steps; a fork has none from before its first step."""
-        return next((p for p in reversed(self.pieces) if p.step <= step), self.pieces[0])
+    def _segment(self, step: int) -> Segment:
+        """The segment in force after `step` full steps; before the first step of a fork, its first."""
+        return next((s for s in reversed(self.segments) if s.step <= step), self.segments[0])
 
-    def _then(self, piece: Segment) -> Schedule:
-        """Pieces from its step on give way to the new one: the run does not come there by them any more."""
-        before = tuple(p for p in self.pieces if p.step < piece.step)
-        return replace(self, pieces=(*before, piece))
+    def _with_segment(self, segment: Segment) -> Schedule:
+        """Replace all segments from its step on: the run will not reach them any more."""
+        before = tuple(s for s in self.segments if s.step < segment.step)
+        return replace(self, segments=(*before, segment))
 
-    def _rate(self, piece: Segment, step: int) -> float:
+    def _rate(self, segment: Segment, step: int) -> float:
         peak, low = self.training.learning_rate, self.training.minimum_learning_rate
         warmup = self.training.warmup_steps
-        if piece.rate is not None:
-            # A branch out of the warm-up may begin below the minimum.
-            return self._falling(step, piece.step, piece.end, piece.rate, min(low, piece.rate))
+        if segment.rate is not None:
+            # A fork during the warm-up may begin below the minimum.
+            low = min(low, segment.rate)
+            return self._decay(step, segment.step, segment.end, segment.rate, low)
         if step < warmup:
             return peak * (step + 1) / warmup
-        return self._falling(step, warmup, piece.end, peak, low)
+        return self._decay(step, warmup, segment.end, peak, low)
 
-    def _falling(self, step: int, begin: int, end: int, top: float, low: float) -> float:
-        """From `top`, which step `begin` had, to `low` at step `end`."""
+    def _decay(self, step: int, begin: int, end: int, top: float, low: float) -> float:
+        """The rate on the way from `top`, at step `begin`, to `low` at step `end`."""
         shape: str = self.training.decay
         if shape == "wsd":
             share = self.training.decay_share or DECAY_SHARE
@@ -138,26 +136,27 @@ class Schedule:
 
 @dataclass(frozen=True)
 class AttemptStart:
-    """How an attempt set out."""
+    """The first step of an attempt, and the amendments it knows."""
 
     step: int
-    amendments: int  # how many of the run's rows it knows
+    amendments: int  # number of the run's rows
 
 
-def of_run(run: Run, training: Training, ends: Ends, attempt: int) -> Schedule:
-    """The schedule by which an attempt trains, `training` being the run's settings with its amendments.
+def for_run(run: Run, training: Training, ends: Ends, attempt: int) -> Schedule:
+    """The schedule of an attempt; `training` are the run's settings, with its amendments.
 
-    Raises ConfigError where a run that was done with a rate of 0 would only now learn of its new end.
+    Raises ConfigError if the run has already ended at a rate of 0, and only now gets a later end.
     """
-    rows = amendments.recorded(run)
-    found = derive(training, rows, starts(run, attempt), ends, origin(run))
-    if found.is_spent:
-        step, end = found.pieces[-1].step, found.end
+    rows = amendments.read(run)
+    schedule = derive(training, rows, starts(run, attempt), ends, origin(run))
+    if schedule.is_spent:
+        step, end = schedule.segments[-1].step, schedule.end
         raise ConfigError(
-            f"training.steps={end}: {SPENT.format(step=step)}; python -m jobs.train amend {run.root} "
-            f"training.steps={end} --schedule anew lets it jump; or fork an earlier checkpoint"
+            f"training.steps={end}: {SPENT.format(step=step)}; let the rate jump with `python -m "
+            f"jobs.train amend {run.root} training.steps={end} --schedule {amendments.ANEW}`, or fork an "
+            "earlier checkpoint"
         )
-    return found
+    return schedule
 
 
 def derive(
@@ -167,39 +166,39 @@ def derive(
     ends: Ends,
     first: Sequence[Segment] = (),
 ) -> Schedule:
-    """The schedule after these attempts; `first` are the pieces that a fork was given.
+    """The schedule after these attempts; `first` are the initial segments of a fork.
 
-    What the run's first attempt knew at step 0 is its recipe: rows tell what came after. A row without a
-    `schedule` is of a version whose schedule was always that of the whole run.
+    Amendments known to the first attempt at step 0 count as part of the recipe. A row without a `schedule`
+    was written by a version that always followed the schedule of the whole run.
     """
-    known = attempts[0].amendments if attempts and attempts[0].step == 0 and not first else 0
-    training = _before(training, rows[known:])
+    applied = attempts[0].amendments if attempts and attempts[0].step == 0 and not first else 0
+    training = _before(training, rows[applied:])
     schedule = Schedule(training, tuple(first) or (Segment(0, ends(training)),))
     for attempt in attempts:
-        for at_once in _one_by_one(rows[known : attempt.amendments]):
-            training = _with(training, at_once)
-            anew = at_once[0].get("schedule", amendments.ANEW) == amendments.ANEW
-            schedule = _amended(schedule, attempt.step, ends(training), anew=anew)
-        known = attempt.amendments
+        for group in _by_amendment(rows[applied : attempt.amendments]):
+            training = _with(training, group)
+            restart = group[0].get("schedule", amendments.ANEW) == amendments.ANEW
+            schedule = _amended(schedule, attempt.step, ends(training), restart=restart)
+        applied = attempt.amendments
     return replace(schedule, training=training)
 
 
 def forked(
     schedule: Schedule, training: Training, step: int, end: int, how: str | None = None
 ) -> Schedule:
-    """The schedule of a fork of a step with other settings.
+    """The schedule of a fork at a step, with other settings.
 
-    It goes on from the rate there, unless `how` is ANEW or another peak or warm-up asks for that. Raises
-    ConfigError where CONTINUE would leave such a key without effect.
+    It continues from the rate there, unless `how` is `ANEW` or the peak or warm-up has changed. Raises
+    ConfigError if CONTINUE would leave such a change without effect.
     """
     old = schedule.training
-    anew = [key for key in _ANEW if getattr(old, key) != getattr(training, key)]
-    if anew and how == amendments.CONTINUE:
+    changed = [key for key in _NEW_CURVE if getattr(old, key) != getattr(training, key)]
+    if changed and how == amendments.CONTINUE:
         raise ConfigError(
-            f"--schedule continue: goes on from the rate of step {step}, which leaves training.{anew[0]} "
-            "without effect; leave one of them out"
+            f"--schedule continue: continues from the rate of step {step}, which leaves training."
+            f"{changed[0]} without effect; leave one of them out"
         )
-    if anew or how == amendments.ANEW:
+    if changed or how == amendments.ANEW:
         return Schedule(training, (Segment(0, end),))
     if end != schedule.end or any(getattr(old, key) != getattr(training, key) for key in _SHAPING):
         schedule = schedule.continued(step, end)
@@ -207,40 +206,40 @@ def forked(
 
 
 def starts(run: Run, newest: int | None = None) -> list[AttemptStart]:
-    """How the attempts set out, in order; with `newest` those up to that number."""
-    found: list[AttemptStart] = []
+    """The starts of the attempts, in order; with `newest` only up to that number."""
+    attempts: list[AttemptStart] = []
     for attempt in run.claimed_attempts():
         if attempt.start.is_file() and (newest is None or attempt.number <= newest):
             start = records.start(attempt)
-            known = start.get("amendments", found[-1].amendments if found else 0)
-            found.append(AttemptStart(start["from_step"], known))
-    return found
+            previous = attempts[-1].amendments if attempts else 0
+            attempts.append(AttemptStart(start["from_step"], start.get("amendments", previous)))
+    return attempts
 
 
 def origin(run: Run) -> list[Segment]:
-    """The pieces that a fork was given; none where its recipe's schedule holds from step 0."""
+    """The initial segments of a fork; empty if it follows its recipe's schedule from step 0."""
     record = read_json(run.origin) if run.origin.is_file() else {}
-    return [Segment(**piece) for piece in record.get("schedule", [])]
+    return [Segment(**segment) for segment in record.get("schedule", [])]
 
 
 def record(schedule: Schedule) -> list[dict[str, Any]]:
-    """The pieces as JSON."""
-    return [asdict(piece) for piece in schedule.pieces]
+    """The segments as JSON."""
+    return [asdict(segment) for segment in schedule.segments]
 
 
-def _amended(schedule: Schedule, step: int, end: int, *, anew: bool) -> Schedule:
-    if anew:
-        return schedule.anew(step, end)
-    before = tuple(piece for piece in schedule.pieces if piece.step < step)
+def _amended(schedule: Schedule, step: int, end: int, *, restart: bool) -> Schedule:
+    if restart:
+        return schedule.restarted(step, end)
+    before = tuple(segment for segment in schedule.segments if segment.step < step)
     if end == schedule.end:
         return schedule
-    if before and before[-1].end == end:  # taken back before a step was done by it
-        return replace(schedule, pieces=before)
+    if before and before[-1].end == end:  # revoked before any step followed it
+        return replace(schedule, segments=before)
     return schedule.continued(step, end)
 
 
-def _one_by_one(rows: Sequence[Amendment]) -> Iterator[list[Amendment]]:
-    """The amendments of the run's end: the rows of one are of one time."""
+def _by_amendment(rows: Sequence[Amendment]) -> Iterator[list[Amendment]]:
+    """The rows about the run's end, grouped by amendment: rows of one have the same time."""
     of_the_end = [row for row in rows if row["key"] in amendments.END]
     for _, group in itertools.groupby(of_the_end, key=lambda row: row["time"]):
         yield list(group)

@@ -1,33 +1,34 @@
-"""From a size and a number of tokens to a model and its training, by published rules.
+"""Choose a model and its training settings for a size and a number of tokens, by published rules.
 
-    made = plan(1.5e9, 30e9, Machine(ranks=8, memory=40e9))
-    made.shape                       # 48 layers, 1,600 wide
-    made.reasons                     # what was chosen and why, a line each
+    chosen = plan(1.5e9, 30e9, Machine(ranks=8, memory=40e9))
+    chosen.shape                     # 48 layers, 1,600 wide
+    chosen.reasons                   # each choice with its reason
 
 - Shape: that of GPT-2 (Radford et al. 2019, table 2: 12 x 768, 24 x 1024, 36 x 1280, 48 x 1600) or of GPT-3
-  2.7B (Brown et al. 2020, arXiv 2005.14165, table 2.1: 32 x 2560) where one has the size asked for; between
-  them their width per layer, interpolated over the logarithm of the parameters, below and above it that of
-  the nearest. Heads are 64 wide, as GPT-2's.
-- Vocabulary: the largest of `VOCABULARIES` whose embedding has at most a third of the parameters (GPT-2's
-  smallest has 31%), and that the text can give.
-- Tokens: 20 a parameter where none are asked for (Hoffmann et al. 2022, arXiv 2203.15556).
-- Batch and learning rate: 0.2920 C^0.3271 tokens and 0.3118 C^-0.1250 of the compute C = tokens x (72
+  2.7B (Brown et al. 2020, arXiv 2005.14165, table 2.1: 32 x 2560) if one has the requested size. Otherwise
+  their width per layer, interpolated over the logarithm of the parameters, or that of the nearest beyond
+  their range. Heads are 64 wide, as in GPT-2.
+- Vocabulary: the largest of `VOCABULARIES` that the text supports, and whose embedding has at most a third
+  of the parameters (31% in the smallest GPT-2).
+- Tokens: 20 per parameter, unless a number is given (Hoffmann et al. 2022, arXiv 2203.15556).
+- Batch and learning rate: 0.2920 C^0.3271 tokens and 0.3118 C^-0.1250, for the compute C = tokens x (72
   layers width^2 + 12 layers width length) FLOP (DeepSeek LLM, arXiv 2401.02954, section 3). They were
-  fitted from 1e17 FLOP on: below, the rate is that of 1e17.
-- Warm-up: 2,000 steps (the same paper), at most a tenth of all. Cosine decay to a tenth of the rate (Brown
-  et al., appendix B; Hoffmann et al.).
-- Micro-batch: the largest power of two whose activations fit beside the states of ZeRO-2 (computed), 16 at
-  most.
+  fitted from 1e17 FLOP upward: below it, the learning rate is that for 1e17.
+- Warm-up: 2,000 steps (the same paper), at most a tenth of all steps. Cosine decay to a tenth of the peak
+  (Brown et al., appendix B; Hoffmann et al.).
+- Micro-batch: the largest power of two whose activations fit in memory beside the states of ZeRO-2
+  (computed), at most 16.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import NamedTuple
 
-LEAST, MOST = 10e6, 3e9  # parameters that may be asked for
-TOLERANCE = 0.05  # how far from the size asked for the parameters may be, as a share of it
+MIN_SIZE, MAX_SIZE = 10e6, 3e9  # parameters that can be requested
+TOLERANCE = 0.05  # maximum deviation of the parameters from the requested size, as a share of it
 TOKENS_PER_PARAMETER = 20
 VOCABULARIES = (50_000, 32_000, 16_000, 8_000, 4_000, 2_000, 1_000)
 HEAD = 64
@@ -35,31 +36,23 @@ LENGTH = 1024
 
 _TABLE = ((12, 768, "GPT-2"), (24, 1024, "GPT-2 medium"), (36, 1280, "GPT-2 large"),
           (48, 1600, "GPT-2 XL"), (32, 2560, "GPT-3 2.7B"))  # fmt: skip
-_EMBEDDING = 1 / 3  # of the parameters, at most
-_FITTED = 1e17  # FLOP from which on batch and rate were fitted
-_GPT3_RATES = {
-    125e6: 6e-4,
-    350e6: 3e-4,
-    760e6: 2.5e-4,
-    1.3e9: 2e-4,
-    2.7e9: 1.6e-4,
-}  # table 2.1: to compare
+_MAX_EMBEDDING = 1 / 3  # of the parameters
+_FITTED_FROM = 1e17  # FLOP
+_GPT3_RATES = {125e6: 6e-4, 350e6: 3e-4, 760e6: 2.5e-4, 1.3e9: 2e-4, 2.7e9: 1.6e-4}  # table 2.1
 _WARMUP, _WARMUP_SHARE = 2000, 0.1
-_MICRO_BATCH = 16
-# Bytes of a parameter under ZeRO-2, on each rank and shared out among them: bf16 weights; fp32 weights, two
-# moments, gradients in fp32 and bf16. Of 1.56 B on 8 ranks that is 6.2 GiB. With CPU offload: the weights.
-_OWN, _SHARED = 2.0, 18.0
-_ACTIVATIONS, _CHECKPOINTED = (
-    34.0,
-    2.0,
-)  # bytes a token, width and layer: SDPA and gelu_pytorch_tanh in bf16
+_MAX_MICRO_BATCH = 16
+# Bytes per parameter under ZeRO-2, on every rank and divided among the ranks: bf16 weights; fp32 weights,
+# two moments, gradients in fp32 and bf16. For 1.56 B on 8 ranks 6.2 GiB. With CPU offload: the weights.
+_REPLICATED, _SHARDED = 2.0, 18.0
+# Bytes per token, width and layer: SDPA and gelu_pytorch_tanh in bf16, without and with checkpointing.
+_ACTIVATIONS, _CHECKPOINTED = 34.0, 2.0
 _BUFFERS = 3e9  # buckets, a chunk of logits, CUDA's context
-_ON_CPU = 2e9  # for activations of a rank on a CPU, in fp32
+_CPU_ACTIVATIONS = 2e9  # bytes for the activations of a rank on a CPU, in fp32
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What a training runs on."""
+    """The world size of a training, and the memory of a GPU."""
 
     ranks: int
     memory: float | None = None  # of a rank's GPU, bytes; None: a CPU
@@ -76,25 +69,33 @@ class Shape:
 
     @property
     def n_head(self) -> int:
-        """Heads of a layer."""
+        """Attention heads per layer."""
         return self.n_embd // HEAD
 
     @property
     def parameters(self) -> int:
-        """All of them: embeddings, layers with biases and norms, the last norm."""
+        """The number of parameters: embeddings, layers with biases and norms, the last norm."""
         width = self.n_embd
         embeddings = (self.vocab_size + self.n_positions) * width
         return embeddings + self.n_layer * (12 * width**2 + 13 * width) + 2 * width
 
     def compute(self, tokens: float) -> float:
-        """FLOP of a training over so many tokens, as DeepSeek LLM counts it: without the embedding."""
+        """FLOP to train on this many tokens, counted as in DeepSeek LLM: without the embedding."""
         width, layers = self.n_embd, self.n_layer
         return tokens * (72.0 * layers * width**2 + 12.0 * layers * width * self.n_positions)
 
 
+class Reason(NamedTuple):
+    """A choice, as text, and the reason for it."""
+
+    subject: str
+    value: str
+    why: str
+
+
 @dataclass(frozen=True)
 class Plan:
-    """A model and its training."""
+    """The shape of a model, and the settings of its training."""
 
     shape: Shape
     tokens: float
@@ -105,72 +106,75 @@ class Plan:
     warmup_steps: int
     activation_checkpointing: bool = False
     offload: bool = False
-    reasons: tuple[tuple[str, str, str], ...] = field(default=())  # what, how much, why
+    reasons: tuple[Reason, ...] = ()
 
 
 def plan(
-    size: float, tokens: float | None, machine: Machine, most_entries: int = VOCABULARIES[0]
+    size: float, tokens: float | None, machine: Machine, max_entries: int = VOCABULARIES[0]
 ) -> Plan:
-    """The model of about `size` parameters, trained on `tokens`; the text gives `most_entries` at most."""
-    shape, like = shape_of(size, most_entries)
-    seen = tokens or TOKENS_PER_PARAMETER * float(shape.parameters)
-    compute = shape.compute(seen)
-    wanted = batch_of(compute)
-    blocks = 2 ** max(0, round(math.log2(wanted / LENGTH)))
+    """Plan a model of about `size` parameters, trained on `tokens`; the text supports `max_entries`."""
+    shape, origin = shape_of(size, max_entries)
+    trained = tokens or TOKENS_PER_PARAMETER * float(shape.parameters)
+    compute = shape.compute(trained)
+    ideal = batch_of(compute)
+    blocks = 2 ** max(0, round(math.log2(ideal / LENGTH)))
     fit = _fit(shape, machine)
     micro = min(fit.micro_batch, 2 ** int(math.log2(max(1, blocks / machine.ranks))))
     share = micro * machine.ranks
     batch = math.ceil(blocks / share) * share
     rate = float(f"{rate_of(compute):.2g}")
-    steps = math.ceil(seen / (batch * LENGTH))
+    steps = math.ceil(trained / (batch * LENGTH))
     warmup = min(_WARMUP, int(_WARMUP_SHARE * steps))
-    vocabulary = f"an embedding of {shape.vocab_size * shape.n_embd / shape.parameters:.0%} of them"
-    if most_entries < VOCABULARIES[0]:
-        vocabulary += ", and as much as the text can give"
+    share_of_embedding = shape.vocab_size * shape.n_embd / shape.parameters
+    vocabulary = f"the embedding has {share_of_embedding:.0%} of the parameters"
+    if max_entries < VOCABULARIES[0]:
+        vocabulary += "; the largest that the text supports"
     by_compute = f"DeepSeek LLM's rule (arXiv 2401.02954) for {compute:.1e} FLOP"
     reasons = (
-        ("model", f"{short(shape.parameters)} parameters: {shape.n_layer} layers of {shape.n_embd}, "
-         f"{shape.n_head} heads", f"asked for {short(size)}; {like}"),
-        ("vocabulary", f"{shape.vocab_size:,}", vocabulary),
-        ("tokens", short(seen),
-         "asked for" if tokens else f"{TOKENS_PER_PARAMETER} a parameter (Hoffmann et al. 2022)"),
-        ("global batch", f"{batch} blocks of {LENGTH:,} = {batch * LENGTH:,} tokens",
-         f"{by_compute}: {short(wanted)} tokens, as a power of two shared by {_ranks(machine)}"),
-        ("learning rate", f"{rate:g}", _why_rate(compute, size)),
-        ("warm-up", f"{warmup:,} steps", "DeepSeek LLM's 2,000, at most a tenth of all"),
-        ("decay", f"cosine to {rate / 10:g}", "a tenth (Brown et al. 2020, Hoffmann et al. 2022)"),
-        ("steps", f"{steps:,}", "tokens / global batch"),
-        ("micro-batch", f"{micro}", fit.why),
+        Reason("model", f"{short(shape.parameters)} parameters: {shape.n_layer} layers, "
+               f"{shape.n_embd:,} wide, {shape.n_head} heads", f"{short(size)} requested; {origin}"),
+        Reason("vocabulary", f"{shape.vocab_size:,}", vocabulary),
+        Reason("tokens", short(trained), "requested" if tokens else
+               f"{TOKENS_PER_PARAMETER} per parameter (Hoffmann et al. 2022)"),
+        Reason("global batch", f"{batch} blocks of {LENGTH:,} = {batch * LENGTH:,} tokens",
+               f"{by_compute}: {short(ideal)} tokens, as a power of two shared by {_ranks(machine)}"),
+        Reason("learning rate", f"{rate:g}", _why_rate(compute, size)),
+        Reason("warm-up", f"{warmup:,} steps", "DeepSeek LLM's 2,000, at most a tenth of all steps"),
+        Reason("decay", f"cosine to {rate / 10:g}",
+               "a tenth of the peak (Brown et al. 2020, Hoffmann et al. 2022)"),
+        Reason("steps", f"{steps:,}", "tokens / global batch"),
+        Reason("micro-batch", f"{micro}", fit.why),
     )  # fmt: skip
     return Plan(
-        shape, seen, steps, batch, micro, rate, warmup, fit.checkpointing, fit.offload, reasons
+        shape, trained, steps, batch, micro, rate, warmup, fit.checkpointing, fit.offload, reasons
     )
 
 
-def shape_of(size: float, most_entries: int = VOCABULARIES[0]) -> tuple[Shape, str]:
-    """The shape of about `size` parameters, within `TOLERANCE`, and what it is like."""
-    assert LEAST <= size <= MOST
+def shape_of(size: float, max_entries: int = VOCABULARIES[0]) -> tuple[Shape, str]:
+    """The shape of about `size` parameters, within `TOLERANCE`, and its origin in words."""
+    assert MIN_SIZE <= size <= MAX_SIZE
     for entries in VOCABULARIES:
-        if entries > most_entries and entries != VOCABULARIES[-1]:
+        last = entries == VOCABULARIES[-1]
+        if entries > max_entries and not last:
             continue
-        shape, like = _shape(size, entries)
-        if entries * shape.n_embd <= _EMBEDDING * shape.parameters or entries == VOCABULARIES[-1]:
-            return shape, like
+        shape, origin = _shape(size, entries)
+        if last or entries * shape.n_embd <= _MAX_EMBEDDING * shape.parameters:
+            return shape, origin
     raise AssertionError("the last vocabulary is always taken")
 
 
 def batch_of(compute: float) -> float:
-    """Tokens of a step, for a training of so many FLOP."""
+    """Tokens per step, for a training of this many FLOP."""
     return 0.2920 * float(compute**0.3271)
 
 
 def rate_of(compute: float) -> float:
-    """The learning rate at its peak, for a training of so many FLOP."""
-    return 0.3118 * float(max(compute, _FITTED) ** -0.1250)
+    """The peak learning rate, for a training of this many FLOP."""
+    return 0.3118 * float(max(compute, _FITTED_FROM) ** -0.1250)
 
 
 def short(number: float) -> str:
-    """A number of parameters or tokens: `9.6 M`, `1.56 B`."""
+    """A number of parameters or tokens in short form: `9.6 M`, `1.56 B`."""
     for unit, name in ((1e12, "T"), (1e9, "B"), (1e6, "M")):
         if number >= 0.9995 * unit:
             return f"{number / unit:.3g} {name}"
@@ -179,10 +183,10 @@ def short(number: float) -> str:
 
 def _why_rate(compute: float, size: float) -> str:
     why = "the same rule"
-    if compute < _FITTED:
-        why += f" at {_FITTED:.0e} FLOP, its least"
+    if compute < _FITTED_FROM:
+        why += f" for {_FITTED_FROM:.0e} FLOP, its lower bound"
     nearest = min(_GPT3_RATES, key=lambda parameters: abs(math.log(size / parameters)))
-    return f"{why}; GPT-3 {short(nearest)} was trained at {_GPT3_RATES[nearest]:g}"
+    return f"{why}; GPT-3 {short(nearest)} was trained with {_GPT3_RATES[nearest]:g}"
 
 
 @dataclass(frozen=True)
@@ -194,67 +198,67 @@ class _Fit:
 
 
 def _shape(size: float, entries: int) -> tuple[Shape, str]:
-    known = [(Shape(layers, width, entries), name) for layers, width, name in _TABLE]
-    nearest, name = min(known, key=lambda one: abs(one[0].parameters - size))
-    if _off(nearest, size) <= TOLERANCE:
+    published = [(Shape(layers, width, entries), name) for layers, width, name in _TABLE]
+    nearest, name = min(published, key=lambda pair: abs(pair[0].parameters - size))
+    if _deviation(nearest, size) <= TOLERANCE:
         return nearest, f"the shape of {name}"
-    wanted = _width_per_layer(size, [shape for shape, _ in known])
-    near = [shape for shape in _shapes(size, entries) if _off(shape, size) <= TOLERANCE]
-    best = min(near, key=lambda s: abs(math.log(s.n_embd / s.n_layer / wanted)))
-    return best, f"width per layer between GPT-2's and GPT-3's, {wanted:.0f}"
+    ratio = _width_per_layer(size, [shape for shape, _ in published])
+    near = [shape for shape in _shapes(size, entries) if _deviation(shape, size) <= TOLERANCE]
+    best = min(near, key=lambda s: abs(math.log(s.n_embd / s.n_layer / ratio)))
+    return best, f"width per layer {ratio:.0f}, interpolated between GPT-2 and GPT-3"
 
 
 def _shapes(size: float, entries: int) -> list[Shape]:
-    """For each width the depth that comes nearest to the size."""
-    found = []
+    """For each width, the number of layers that comes nearest to the size."""
+    shapes = []
     for width in range(HEAD, 64 * HEAD, HEAD):
         left = size - (entries + LENGTH + 2) * width
         layers = round(left / (12 * width**2 + 13 * width))
         if layers >= 1:
-            found.append(Shape(layers, width, entries))
-    return found
+            shapes.append(Shape(layers, width, entries))
+    return shapes
 
 
-def _off(shape: Shape, size: float) -> float:
+def _deviation(shape: Shape, size: float) -> float:
     return abs(shape.parameters - size) / size
 
 
-def _width_per_layer(size: float, known: list[Shape]) -> float:
-    ratios = [(math.log(s.parameters), s.n_embd / s.n_layer) for s in known]
-    at = min(max(math.log(size), ratios[0][0]), ratios[-1][0])
+def _width_per_layer(size: float, published: list[Shape]) -> float:
+    ratios = [(math.log(s.parameters), s.n_embd / s.n_layer) for s in published]
+    x = min(max(math.log(size), ratios[0][0]), ratios[-1][0])
     (left, low), (right, high) = next(
-        (a, b) for a, b in itertools.pairwise(ratios) if a[0] <= at <= b[0]
+        (a, b) for a, b in itertools.pairwise(ratios) if a[0] <= x <= b[0]
     )
-    return low + (high - low) * (at - left) / (right - left)
+    return low + (high - low) * (x - left) / (right - left)
 
 
 def _fit(shape: Shape, machine: Machine) -> _Fit:
-    """The micro-batch of a rank, and what it takes to fit."""
+    """The micro-batch of a rank, and the measures needed to fit it in memory."""
     block = _ACTIVATIONS * shape.n_positions * shape.n_embd * shape.n_layer
     if machine.memory is None:
-        micro = _power(_ON_CPU / (2 * block))
-        return _Fit(micro, f"on a CPU, {2 * micro * block / 1e9:.2g} GB of activations (computed)")
+        micro = _power_of_two(_CPU_ACTIVATIONS / (2 * block))
+        return _Fit(micro, f"{2 * micro * block / 1e9:.2g} GB of activations on a CPU (computed)")
     memory = f"{machine.memory / 1e9:.0f} GB"
-    states = shape.parameters * (_OWN + _SHARED / machine.ranks)
+    states = shape.parameters * (_REPLICATED + _SHARDED / machine.ranks)
     offload = states + _BUFFERS + block > machine.memory
     if offload:
-        states = shape.parameters * _OWN
-    room = machine.memory - states - _BUFFERS
-    checkpointing = room < block
+        states = shape.parameters * _REPLICATED
+    free = machine.memory - states - _BUFFERS
+    checkpointing = free < block
     if checkpointing:
         block *= _CHECKPOINTED / _ACTIVATIONS
-    micro = _power(room / block)
-    with_what = ", with the optimizer on the CPU" if offload else ""
-    with_what += ", with activation checkpointing" if checkpointing else ""
+    micro = _power_of_two(free / block)
+    measures = ", with the optimizer on the CPU" if offload else ""
+    measures += ", with activation checkpointing" if checkpointing else ""
     used = states + _BUFFERS + micro * block
-    fits = "of" if used <= machine.memory else "and so more than the"
-    why = f"{used / 1e9:.0f} GB {fits} {memory} of a GPU (computed){with_what}"
+    relation = "of the" if used <= machine.memory else "exceed the"
+    why = f"{used / 1e9:.0f} GB {relation} {memory} of a GPU (computed){measures}"
     return _Fit(micro, why, checkpointing, offload)
 
 
-def _power(number: float) -> int:
-    """The largest power of two that is not greater, between 1 and the greatest micro-batch."""
-    return int(min(_MICRO_BATCH, 2 ** int(math.log2(max(1.0, number)))))
+def _power_of_two(number: float) -> int:
+    """The largest power of two up to the number, at least 1 and at most the largest micro-batch."""
+    return int(min(_MAX_MICRO_BATCH, 2 ** int(math.log2(max(1.0, number)))))
 
 
 def _ranks(machine: Machine) -> str:

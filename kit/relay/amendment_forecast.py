@@ -50,7 +50,7 @@ def forecast(project: Project, proposal: Proposal) -> Forecast | None:
         starts = [*attempts, schedule.AttemptStart(step, len(rows))]
         return schedule.derive(recipe.training, rows, starts, tokens.ends(recipe), first)
 
-    rows = amendments.recorded(run)
+    rows = amendments.read(run)
     try:
         before, after = derive(recipe, rows), derive(proposal.recipe, [*rows, *proposal.rows])
     except StageError:  # epochs of tokens that do not exist yet

@@ -147,7 +147,7 @@ def _packages(project: Project) -> str:
     path = project.run.environment
     if not path.is_file():
         return "not submitted yet"
-    differing = {*path.read_text(encoding="utf-8").split()} ^ {*environment.installed()}
+    differing = {*path.read_text(encoding="utf-8").split()} ^ {*environment.installed_packages()}
     if not differing:
         return "those of the submission"
     return f"not those of the submission: {', '.join(sorted(differing)[:_LATEST])}"

@@ -100,7 +100,7 @@ def _schedule(
     parent: Run, recipe: Recipe, fork_recipe: Recipe, step: int, decay: int | None, how: str | None
 ) -> dict[str, Any]:
     """The segments of the fork's learning rate, for its record; empty if its recipe is enough."""
-    rows = amendments.recorded(parent)
+    rows = amendments.read(parent)
     # Amendments that no attempt of the parent has seen apply to the fork from its first step.
     attempts = [*schedule.starts(parent), schedule.AttemptStart(step, len(rows))]
     ends, first = tokens.ends(recipe), schedule.origin(parent)
@@ -123,7 +123,7 @@ def _refuse(changes: dict[str, tuple[Any, Any]]) -> None:
         raise ConfigError("fork: give the new run a name=")
     for key, (old, new) in changes.items():
         zero = key == "training.deepspeed" and _stage(old) != _stage(new)
-        if amendments.is_of(key, amendments.BOUND) or zero:
+        if amendments.is_in(key, amendments.BOUND) or zero:
             names = ", ".join(
                 f"{name}*" if name.endswith(".") else name for name in amendments.BOUND
             )

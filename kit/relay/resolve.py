@@ -60,8 +60,10 @@ def _as_amended(run: Run, recipe: Recipe, cluster: Cluster) -> Project:
     from kit.config import amendments
 
     _refuse_broken_links(run, recipe)
-    rows = amendments.recorded(run)
-    return Project(run, amendments.on_recipe(rows, recipe), amendments.on_cluster(rows, cluster))
+    rows = amendments.read(run)
+    return Project(
+        run, amendments.apply_to_recipe(rows, recipe), amendments.apply_to_cluster(rows, cluster)
+    )
 
 
 def _refuse_broken_links(run: Run, recipe: Recipe) -> None:

@@ -128,9 +128,9 @@ def _unfinished(source: ReleaseSource) -> str:
 
 def _padding(recipe: Recipe, entries: int) -> int:
     """The number of rows that pad the embedding; they are not released."""
-    from kit.models.gpt2 import padded
+    from kit.models.gpt2 import padded_vocab_size
 
-    return padded(entries, recipe.model.pad_vocab_to) - entries
+    return padded_vocab_size(entries, recipe.model.pad_vocab_to) - entries
 
 
 def _origin(run: Run) -> str:

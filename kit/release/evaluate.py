@@ -152,7 +152,9 @@ def load_model(recipe: Recipe, source: ReleaseSource) -> Any:
     tokenizer = tokens.tokenizer_info(recipe)
     model = GPT2LMHeadModel(gpt2.configuration(recipe.model, tokenizer))
     weights = engine.weights(source.checkpoint.state)
-    missing, unknown = model.load_state_dict(gpt2.released(weights, tokenizer.size), strict=False)
+    missing, unknown = model.load_state_dict(
+        gpt2.release_weights(weights, tokenizer.size), strict=False
+    )
     assert not unknown, unknown
     assert set(missing) <= {"lm_head.weight"}, missing  # tied; ZeRO-3 keeps one of the two
     model.tie_weights()

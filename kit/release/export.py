@@ -57,7 +57,7 @@ def units(run: Run, recipe: Recipe) -> list[Unit]:
         write_json(folder / huggingface.SETTINGS, settings)
         scores = read_json(scores_of / evaluate.SCORES) if scored else None
         write_text(folder / "README.md", card.text(source, recipe, scores))
-        write_json(folder / "recipe.json", relocation.released(recipe.model_dump(mode="json")))
+        write_json(folder / "recipe.json", relocation.for_release(recipe.model_dump(mode="json")))
         with atomic(folder / "ledger.jsonl", "w") as out:
             out.writelines(json.dumps(row) + "\n" for row in source.curve())
         if source.moment is not None:

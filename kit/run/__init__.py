@@ -1,1 +1,1 @@
-"""The run directory: what a submitted job reads, what has begun, and what may be amended."""
+"""The run directory: its contents, its recipe once training has begun, and amendments of it."""

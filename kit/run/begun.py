@@ -1,7 +1,7 @@
-"""A run that has begun keeps its recipe: what another one differs in, and what to type instead.
+"""A run keeps the recipe it was started with: refuses a different one, and suggests what to type instead.
 
-Another recipe would train another model, and every file of the run is the old one's: a command that
-acted on it, or reported it as what was asked for, would give the old answer to a new question.
+A different recipe would train another model, but every file of the run comes from the old one: a command
+that used them would answer the new question with the old result.
 """
 
 from __future__ import annotations
@@ -22,37 +22,38 @@ if TYPE_CHECKING:
 
     from kit.config.run import Project
 
-_SHOWN = 3  # differences that fit into one line
+_MAX_LISTED = 3  # differences that fit into one line
 _SHARED = ("corpus.", "tokenizer.", "tokens.")  # made once for all runs of a workspace
 
 
 def differences(project: Project) -> list[str]:
-    """What a recipe has otherwise than its run that has begun, as `key: the run's -> the recipe's`.
+    """The differences between a recipe and its run, as `key: the run's -> the recipe's`.
 
-    Amendments count as the run's own; none where it has not begun.
+    Amendments count as the run's own. Empty if the run has not begun.
     """
     own = _own(project)
     return [] if own is None else differing_keys(own, project.recipe)
 
 
 def refuse_other(project: Project, spare: Collection[str] = ()) -> None:
-    """Raises RunError where a recipe's run was begun with another one, but for the keys in `spare`."""
+    """Raises RunError if a recipe's run was started with a different one; keys in `spare` may differ."""
     lines = [line for line in differences(project) if line.split(": ", 1)[0] not in spare]
     if not lines:
         return
     raise RunError(
-        f"{project.run.root}: was begun with another recipe ({shown(lines)}); {_way(project)}"
+        f"{project.run.root}: this run was started with a different recipe ({abridged(lines)}); "
+        f"{_remedy(project)}"
     )
 
 
-def shown(lines: list[str]) -> str:
-    """The first of some differences, and how many more there are."""
-    more = f"; and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
-    return "; ".join(lines[:_SHOWN]) + more
+def abridged(lines: list[str]) -> str:
+    """The first differences on one line, and the number of the others."""
+    more = f"; and {len(lines) - _MAX_LISTED} more" if len(lines) > _MAX_LISTED else ""
+    return "; ".join(lines[:_MAX_LISTED]) + more
 
 
-def _way(project: Project) -> str:
-    """What to type: an amendment where all may be amended, or a name that is free."""
+def _remedy(project: Project) -> str:
+    """The command to type: an amendment if all differences may be amended, else a new name."""
     own, recipe = _own(project), project.recipe
     assert own is not None
     differing = differing_keys(own, recipe)
@@ -61,16 +62,16 @@ def _way(project: Project) -> str:
         for key, values in amendments.differences(own, recipe).items()
         if any(line.startswith((f"{key}: ", f"{key}.")) for line in differing)
     }
-    anew = f"name={_free_name(recipe)}"
-    if all(amendments.is_of(key, amendments.MAY_CHANGE) for key in changes):
+    new_run = f"name={_free_name(recipe)}"
+    if all(amendments.is_in(key, amendments.MAY_CHANGE) for key in changes):
         given = " ".join(shlex.quote(f"{key}={_text(new)}") for key, (_, new) in changes.items())
         return (
             f"to change this run: python -m jobs.train amend {project.run.root} {given}; "
-            f"for a run of its own add {anew}"
+            f"for a new run add {new_run}"
         )
-    if any(amendments.is_of(key, _SHARED) for key in changes):
-        anew += " and another workspace="
-    return f"for a run of its own add {anew}; what jobs.train amend and fork may change, they say"
+    if any(amendments.is_in(key, _SHARED) for key in changes):
+        new_run += " and another workspace="
+    return f"for a new run add {new_run}; or see jobs.train amend and fork"
 
 
 def _text(value: Any) -> str:
@@ -78,14 +79,14 @@ def _text(value: Any) -> str:
 
 
 def _own(project: Project) -> Recipe | None:
-    """The recipe of the run, as amended; None where it has not begun."""
+    """The recipe of the run, with amendments; None if it has not begun."""
     run = project.run
     if not (run.begun and run.recipe.is_file()):
         return None
-    own = amendments.on_recipe(amendments.recorded(run), read_resolved(run.recipe, Recipe))
+    own = amendments.apply_to_recipe(amendments.read(run), read_resolved(run.recipe, Recipe))
     if own.training.steps is None or own.training.epochs is None:
         return own
-    # As an earlier version let both be given, of which steps counted.
+    # An earlier version accepted both, and used steps.
     return own.model_copy(update={"training": own.training.model_copy(update={"epochs": None})})
 
 

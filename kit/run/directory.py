@@ -1,12 +1,10 @@
 """The run directory: all that a submitted job reads.
 
-It is made at the first submission: the resolved recipe and cluster, the code, the list of packages,
-an identity of its own. A later submission brings its own recipe until training has begun; from then on
-it must be the same, and code and packages stay as they are, unless `jobs.train amend` changes them, on
-record.
+The first submission creates it, with the resolved recipe and cluster, the code, the list of packages, and
+an identity. Later submissions replace recipe, code and packages until training has begun; from then on the
+recipe must be the same, and code and packages are fixed, unless `jobs.train amend` changes them, on record.
 
-`code` is a link to a snapshot named by its content: an attempt that has begun keeps to the snapshot
-that it began with.
+`code` is a link to a snapshot named by its content: an attempt keeps the snapshot that it began with.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ from typing import TYPE_CHECKING
 from kit.config import amendments, presets
 from kit.errors import ConfigError
 from kit.run import begun
-from kit.run.environment import installed
+from kit.run.environment import installed_packages
 from kit.store.files import file_hash, read_json, sync_directory, text_hash, write_json, write_text
 
 if TYPE_CHECKING:
@@ -31,14 +29,14 @@ if TYPE_CHECKING:
     from kit.store.paths import Run
 
 _PACKAGES = ("jobs", "kit")
-# Where code whose schedule can go on from a rate has it, by version.
-_SCHEDULES = ("kit/plan/schedule.py", "kit/schedule.py")
+# One of these files is in all code that can continue a schedule from a rate, by version.
+_SCHEDULE_FILES = ("kit/plan/schedule.py", "kit/schedule.py")
 
 
 def prepare(project: Project) -> Run:
-    """Make the run directory of a project, or check that it is of this recipe.
+    """Create the run directory of a project, or check that it belongs to this recipe.
 
-    Raises RunError where another recipe is already trained there.
+    Raises RunError if another recipe is already being trained there.
     """
     begun.refuse_other(project)
     lay_out(project)
@@ -46,13 +44,13 @@ def prepare(project: Project) -> Run:
 
 
 def lay_out(project: Project) -> None:
-    """Write what a job reads; code and packages only until training has begun."""
+    """Write the files that a job reads; code and packages only until training has begun."""
     run = project.run
     run.root.mkdir(parents=True, exist_ok=True)
     identify(run, project.recipe.name)
     _write_resolved(project)
     if not run.attempts.is_dir():
-        write_text(run.environment, _lines(installed()))
+        write_text(run.environment, _lines(installed_packages()))
         before = run.code.resolve()
         if before == _home():
             return  # a job of the run itself
@@ -63,12 +61,12 @@ def lay_out(project: Project) -> None:
 
 
 def lay_out_beside(job: Project, shelf: Run) -> None:
-    """Write what a job beside the training reads, in a directory of its own; the code on a shared shelf.
+    """Write the files of a job on one checkpoint to its own directory, its code to a shared one (`shelf`).
 
-    It is the code and packages of now: those of the training stay as they are.
+    The job runs the current code and packages, which need not be those of the training.
     """
     _write_resolved(job)
-    write_text(job.run.environment, _lines(installed()))
+    write_text(job.run.environment, _lines(installed_packages()))
     _point_to(job.run, _snapshot(shelf))
 
 
@@ -92,11 +90,11 @@ def is_rehearsal(run: Run) -> bool:
 
 
 def amend(run: Run, amendment: Proposal, *, code: bool = False) -> list[Amendment]:
-    """Put an amendment on record, then into effect for the attempts to come; returns what changed.
+    """Record an amendment, then apply it for the attempts to come; returns the changes.
 
-    With `code` also the checkout's code and this environment's packages. A crash leaves nothing, or a
-    record that the next submission (of code: the same amendment again) puts into effect. Raises
-    ConfigError where the run's code does not know what the amendment says.
+    With `code`, also take the code and packages of the current environment. A crash leaves either nothing,
+    or a record that the next submission applies (for code: the same amendment again). Raises ConfigError if
+    the run's code is too old for the amendment.
     """
     rows = list(amendment.rows)
     if not code:
@@ -104,13 +102,16 @@ def amend(run: Run, amendment: Proposal, *, code: bool = False) -> list[Amendmen
     fresh, packages = None, [""]
     if code:
         now, before = time.time(), run.code.resolve()
-        fresh, packages = _snapshot(run), installed()
+        fresh, packages = _snapshot(run), installed_packages()
         if (old := _content(before)) != (new := _content(fresh)):
             rows.append({"time": now, "key": amendments.CODE, "old": old, "new": new})
-        had = run.environment.read_text(encoding="utf-8").split()
-        if had != packages:
-            gone, come = sorted({*had} - {*packages}), sorted({*packages} - {*had})
-            rows.append({"time": now, "key": amendments.ENVIRONMENT, "old": gone, "new": come})
+        previous = run.environment.read_text(encoding="utf-8").split()
+        if previous != packages:
+            removed, added = (
+                sorted({*previous} - {*packages}),
+                sorted({*packages} - {*previous}),
+            )
+            rows.append({"time": now, "key": amendments.ENVIRONMENT, "old": removed, "new": added})
     if rows:
         amendments.record(run, rows)
     write_json(run.cluster, amendment.cluster.model_dump(mode="json"))
@@ -122,14 +123,14 @@ def amend(run: Run, amendment: Proposal, *, code: bool = False) -> list[Amendmen
 
 
 def _refuse_code_that_jumps(run: Run, rows: list[Amendment]) -> None:
-    """A run begun by an earlier version has code whose schedule is always that of the whole run."""
-    knows = any((run.code / name).is_file() for name in _SCHEDULES)
+    """Code of an earlier version cannot continue a schedule: it always follows that of the whole run."""
+    supported = any((run.code / name).is_file() for name in _SCHEDULE_FILES)
     for row in rows:
         continues = row.get("schedule") == amendments.CONTINUE
-        if continues and run.code.is_dir() and not knows:
+        if continues and run.code.is_dir() and not supported:
             raise ConfigError(
-                f"{row['key']}: with the code that {run.root} keeps the learning rate would jump; give "
-                "--code, to take this checkout's, or --schedule anew, to let it jump"
+                f"{row['key']}: with the code in {run.root} the learning rate would jump; add --code to "
+                "use the code of this checkout, or `--schedule anew` to let it jump"
             )
 
 
@@ -138,48 +139,48 @@ def _lines(texts: list[str]) -> str:
 
 
 def _home() -> Path:
-    """The folder of the packages that run: a checkout, or where a wheel is installed."""
+    """The folder of the running packages: a checkout, or the place of an installed wheel."""
     return Path(__file__).resolve().parents[2]
 
 
 def _snapshot(run: Run) -> Path:
-    """Copy the packages that run into the run directory; the copy is whole or absent.
+    """Copy the running packages into the run directory; the copy is whole or absent.
 
-    What Python has compiled comes along: it holds for a file of the same size and time.
+    Compiled files are copied too: they are valid for a source file of the same size and time.
     """
-    passing = shutil.ignore_patterns(
+    ignored = shutil.ignore_patterns(
         *("*.pyc.*", "*.tmp.*"),  # half written
-        presets.SHARE,  # a resolved recipe holds what it needs of these files
+        presets.SHARE,  # a resolved recipe already holds the parts of them that it needs
     )
     fresh = run.root.resolve() / f".code-{uuid.uuid4().hex[:8]}"
     for package in _PACKAGES:
-        shutil.copytree(_home() / package, fresh / package, ignore=passing)
+        shutil.copytree(_home() / package, fresh / package, ignore=ignored)
     content = _content(fresh)
-    named = fresh.with_name(f"{run.code.name}-{content}")
-    if named.is_dir() and _content(named) == content:
+    final = fresh.with_name(f"{run.code.name}-{content}")
+    if final.is_dir() and _content(final) == content:
         shutil.rmtree(fresh)
-        return named
-    if named.is_dir():  # somebody has edited it
-        named = named.with_name(f"{named.name}-{uuid.uuid4().hex[:8]}")
+        return final
+    if final.is_dir():  # somebody has edited it
+        final = final.with_name(f"{final.name}-{uuid.uuid4().hex[:8]}")
     try:
-        return fresh.rename(named)
-    except OSError:  # another job beside the training has just brought it
-        if _content(named) != content:
+        return fresh.rename(final)
+    except OSError:  # another job of this run has just created it
+        if _content(final) != content:
             raise
         shutil.rmtree(fresh)
-        return named
+        return final
 
 
 def _content(code: Path) -> str:
-    """One string for the Python files of a snapshot, names and bytes."""
+    """One hash of the Python files of a snapshot, names and bytes."""
     files = sorted(path for package in _PACKAGES for path in (code / package).rglob("*.py"))
     pairs = [(path.relative_to(code).as_posix(), file_hash(path)) for path in files]
     return f"{text_hash(repr(pairs)):016x}"
 
 
 def _point_to(run: Run, snapshot: Path) -> None:
-    """Make `code` a link to a snapshot, in one step."""
-    if run.code.is_dir() and not run.code.is_symlink():  # as an earlier version made it
+    """Make `code` a link to a snapshot, atomically."""
+    if run.code.is_dir() and not run.code.is_symlink():  # made by an earlier version
         run.code.rename(run.code.with_name(f"{run.code.name}-{_content(run.code)}"))
     link = run.code.with_name(f".code-{uuid.uuid4().hex[:8]}")
     link.symlink_to(os.path.relpath(snapshot, run.root.resolve()))

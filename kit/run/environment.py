@@ -1,4 +1,4 @@
-"""The packages of a run: those installed at its submission, which every node has to have; their import."""
+"""The packages of a run: those installed at submission, which every node must have; their import."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ if TYPE_CHECKING:
     from kit.store.paths import Run
 
 
-def installed() -> list[str]:
-    """The installed packages as `name==version`, sorted; ekiden itself is the run's code."""
-    # Once for each: to parse their descriptions is what takes the time, a tenth of a second of every task.
-    found = (distribution.metadata for distribution in importlib.metadata.distributions())
-    pairs = {(metadata["Name"].lower(), metadata["Version"]) for metadata in found}
+def installed_packages() -> list[str]:
+    """The installed packages as `name==version`, sorted; without ekiden, which is the run's code."""
+    # Parsing metadata takes a tenth of a second of every task: once per package.
+    metadata = [distribution.metadata for distribution in importlib.metadata.distributions()]
+    pairs = {(package["Name"].lower(), package["Version"]) for package in metadata}
     return sorted(f"{name}=={version}" for name, version in pairs if name != "ekiden")
 
 
 def check_environment(run: Run) -> None:
-    """Raises ClusterError on a node whose packages are not those of the submission."""
-    wanted = set(run.environment.read_text(encoding="utf-8").split())
-    here = set(installed())
-    if wanted != here:
-        some = sorted(wanted ^ here)[:3]
+    """Raises ClusterError if this node's packages differ from those at submission."""
+    submitted = set(run.environment.read_text(encoding="utf-8").split())
+    here = set(installed_packages())
+    if submitted != here:
+        examples = sorted(submitted ^ here)[:3]
         raise ClusterError(
-            f"{run.environment}: this node's packages differ ({', '.join(some)}); "
-            "install the same on every node"
+            f"{run.environment}: this node's packages differ ({', '.join(examples)}); "
+            "install the same packages on every node"
         )
 
 

@@ -1,4 +1,4 @@
-"""What an amendment would make of a run that has begun, and why it may not be."""
+"""Proposed amendments of a run in progress: the result, or the reason why they are not allowed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kit.config.amendments import (
     OF_SUBMISSION,
     Amendment,
     differences,
-    is_of,
+    is_in,
 )
 from kit.config.load import changed_cluster, changed_recipe
 from kit.errors import ConfigError
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Proposal:
-    """What a run is to become, and the rows that say so; no rows where it is so already."""
+    """The run after an amendment, and the rows to record; no rows if nothing changes."""
 
     recipe: Recipe
     cluster: Cluster
@@ -41,9 +41,9 @@ class Proposal:
 
 
 def propose(project: Project, changes: Sequence[str], schedule: str | None = None) -> Proposal:
-    """What `key=value ...` make of a run. Raises ConfigError where one may not be; writes nothing.
+    """Apply changes `key=value` to a run. Raises ConfigError if one is not allowed; writes nothing.
 
-    `schedule`: CONTINUE, which None is too, or ANEW.
+    `schedule` is `CONTINUE` (also if None) or `ANEW`.
     """
     run, recipe, cluster = project.run, project.recipe, project.cluster
     after = (changed_recipe(recipe, changes), changed_cluster(cluster, changes))
@@ -58,7 +58,7 @@ def propose(project: Project, changes: Sequence[str], schedule: str | None = Non
         for key, (old, new) in differences(cluster, after[1]).items()
     ]
     if schedule == ANEW and not any(row["key"] in END for row in rows):
-        rows += [_once_more(recipe, key, now) for key in END if _names(changes, key)]
+        rows += [_same_end(recipe, key, now) for key in END if _names(changes, key)]
     for row in rows:
         _refuse_key(run, row["key"], row["new"])
     _refuse_uneven_ranks(*after)
@@ -66,8 +66,8 @@ def propose(project: Project, changes: Sequence[str], schedule: str | None = Non
         _refuse_past_end(run, after[0])
     elif schedule is not None:
         raise ConfigError(
-            f"--schedule {schedule}: the run's end is not amended; give training.steps or "
-            "training.epochs with it"
+            f"--schedule {schedule}: needs a change of the run's end; add training.steps= or "
+            "training.epochs="
         )
     return Proposal(*after, rows)
 
@@ -76,25 +76,27 @@ def _names(changes: Sequence[str], key: str) -> bool:
     return any(change.partition("=")[0] == key for change in changes)
 
 
-def _once_more(recipe: Recipe, key: str, now: float) -> Amendment:
-    """The end that the run has already, now with the schedule of that from step 0."""
+def _same_end(recipe: Recipe, key: str, now: float) -> Amendment:
+    """The end that the run already has, with its schedule recomputed from step 0."""
     value = getattr(recipe.training, key.removeprefix("training."))
     return {"time": now, "key": key, "old": value, "new": value, "schedule": ANEW}
 
 
 def _refuse_key(run: Run, key: str, new: Any) -> None:
     if key in OF_SUBMISSION:
-        raise ConfigError(f"{key}: is not amended; submit the run with another --cluster")
-    if is_of(key, MAY_CHANGE):
+        raise ConfigError(
+            f"{key}: cannot be amended; submit the run again with another --cluster instead"
+        )
+    if is_in(key, MAY_CHANGE):
         return
     allowed = ", ".join(f"{name}*" if name.endswith(".") else name for name in MAY_CHANGE)
-    if is_of(key, BOUND):
-        way = "for this key begin a run of another name= and workspace=, from step 0"
+    if is_in(key, BOUND):
+        way = "to change this key, start a new run with another name= and workspace="
     else:
         change = [] if key == "name" else [f"{key}={new}"]
         fork = ["fork", str(run.root), "--at", "STEP", "name=NEW", *change]
-        way = f"the rest is for a new run: python -m jobs.train {shlex.join(fork)}"
-    raise ConfigError(f"{key}: is not to be changed in mid-run; what may: {allowed}; {way}")
+        way = f"for any other key fork the run: python -m jobs.train {shlex.join(fork)}"
+    raise ConfigError(f"{key}: cannot be changed during a run; allowed: {allowed}; {way}")
 
 
 def _refuse_uneven_ranks(recipe: Recipe, cluster: Cluster) -> None:
@@ -102,19 +104,19 @@ def _refuse_uneven_ranks(recipe: Recipe, cluster: Cluster) -> None:
     if training.global_batch % (training.micro_batch * ranks):
         raise ConfigError(
             f"cluster.training: {ranks} ranks cannot share training.global_batch="
-            f"{training.global_batch} in micro-batches of {training.micro_batch}; give another number of "
-            "them, or another training.micro_batch"
+            f"{training.global_batch} in micro-batches of {training.micro_batch}; change the number of "
+            "ranks, or training.micro_batch"
         )
 
 
 def _refuse_past_end(run: Run, recipe: Recipe) -> None:
     from kit.data import tokens
 
-    made = run.committed_checkpoints().values()
-    _, newest = max(((attempt, step) for step, attempt in made), default=(0, 0))
+    checkpoints = run.committed_checkpoints().values()
+    _, newest = max(((attempt, step) for step, attempt in checkpoints), default=(0, 0))
     if newest and (end := tokens.steps_over(recipe)) < newest:
         key = "epochs" if recipe.training.steps is None else "steps"
         raise ConfigError(
-            f"training.{key}={getattr(recipe.training, key)}: the run would end at step {end}, and its "
-            f"newest checkpoint is of step {newest}; give at least that, or fork an earlier checkpoint"
+            f"training.{key}={getattr(recipe.training, key)}: the run would end at step {end}, but its "
+            f"newest checkpoint is of step {newest}; choose a later end, or fork an earlier checkpoint"
         )

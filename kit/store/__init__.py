@@ -1,1 +1,1 @@
-"""What lies on disk: files that are whole or absent, paths, manifests, units."""
+"""Storage: atomic files, paths, manifests, units of work."""

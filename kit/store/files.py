@@ -1,8 +1,8 @@
 """Files that are whole or absent: atomic writes, hashes, compressed text.
 
-A file is written under a temporary name beside its final one, synced, renamed, and its directory
-synced. A reader therefore never meets half a file, and a task that dies leaves only a name that
-`is_temporary` recognises.
+A file is written under a temporary name in the same directory, synced and renamed; then the directory is
+synced. A reader never sees half a file, and a task that dies leaves only a file that `is_temporary`
+recognises.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 CHUNK = 1 << 20
 _TEMPORARY = ".partial-"
-_ZSTD_LEVEL = 3  # the library's default: 1 GB/s to read, and smaller than xz -1 of Japanese text
+_ZSTD_LEVEL = 3  # the library's default: reads 1 GB/s, and packs Japanese text tighter than xz -1
 
 
 @contextlib.contextmanager
 def atomic(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
-    """Open `path` for writing; it appears only if the block ends without an exception.
+    """Open `path` for writing; the file appears only if the block ends without an exception.
 
-    Raises OSError as `open` does. The directory is made if need be.
+    Creates the directory if necessary. Raises OSError as `open` does.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{_TEMPORARY}{uuid.uuid4().hex[:12]}-{path.name}")
@@ -50,7 +50,7 @@ def atomic(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
 
 
 def is_temporary(path: Path) -> bool:
-    """Whether the name is one that `atomic` gives to an unfinished file."""
+    """Whether the name is one of `atomic` for an unfinished file."""
     return path.name.startswith(_TEMPORARY)
 
 
@@ -61,17 +61,17 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` atomically as indented JSON with sorted keys, so that equal values are equal bytes."""
+    """Write `value` atomically as indented JSON with sorted keys: equal values give equal bytes."""
     write_text(path, json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """The value in a JSON file."""
+    """Read a JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 
 def sync_directory(path: Path) -> None:
-    """Make the names in a directory durable: a rename is not, until its directory is synced."""
+    """Make the names in a directory durable: a rename is durable only after its directory is synced."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -80,7 +80,7 @@ def sync_directory(path: Path) -> None:
 
 
 def file_hash(path: Path, start: int = 0, end: int | None = None) -> str:
-    """xxh3-128 of the file's bytes [start, end), in hex. It finds damage; it is no signature."""
+    """xxh3-128 of the file's bytes [start, end), in hex: detects damage, but is not cryptographic."""
     digest = xxhash.xxh3_128()
     left = (path.stat().st_size if end is None else end) - start
     with path.open("rb") as stream:
@@ -92,7 +92,7 @@ def file_hash(path: Path, start: int = 0, end: int | None = None) -> str:
 
 
 def append_line(path: Path, text: str) -> None:
-    """Append a line, on a line of its own also where a crash has cut the one before."""
+    """Append a line; if a crash has cut the previous one, start on a new line."""
     with path.open("ab+") as stream:
         if stream.tell():
             stream.seek(-1, os.SEEK_END)
@@ -107,7 +107,7 @@ def text_hash(text: str) -> int:
 
 @contextlib.contextmanager
 def zstd_writer(path: Path) -> Iterator[IO[str]]:
-    """Write UTF-8 text into a zstd file with a checksum, atomically. Equal text gives equal bytes."""
+    """Write UTF-8 text to a zstd file with a checksum, atomically. Equal text gives equal bytes."""
     with atomic(path) as raw:
         compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL, write_checksum=True)
         with compressor.stream_writer(raw, closefd=False) as packed:
@@ -119,7 +119,7 @@ def zstd_writer(path: Path) -> Iterator[IO[str]]:
 
 @contextlib.contextmanager
 def zstd_reader(path: Path) -> Iterator[IO[str]]:
-    """Read UTF-8 text from a zstd file. Raises InputError where it is damaged, or ends too early."""
+    """Read UTF-8 text from a zstd file. Raises InputError if it is damaged or truncated."""
     with path.open("rb") as raw:
         packed = io.BufferedReader(ZstdReader(raw))
         try:
@@ -127,22 +127,22 @@ def zstd_reader(path: Path) -> Iterator[IO[str]]:
                 yield text
         except (EOFError, UnicodeDecodeError, zstandard.ZstdError) as error:
             raise InputError(
-                f"{path}: damaged or cut ({error}); run the job that made it with --verify, which makes "
+                f"{path}: damaged or truncated ({error}); run the job that made it with --verify, to make "
                 "it again"
             ) from None
 
 
 class ZstdReader(io.RawIOBase):
-    """The bytes of a zstd file; a file that is cut raises EOFError, where zstandard's reader ends."""
+    """The bytes of a zstd file; unlike zstandard's reader, it raises EOFError if the file is truncated."""
 
     def __init__(self, packed: IO[bytes]) -> None:
         self._packed = packed
         self._frame = zstandard.ZstdDecompressor().decompressobj()
         self._ready = memoryview(b"")
-        self._within = True  # an empty file is a cut one
+        self._inside_frame = True  # an empty file counts as truncated
 
     def readable(self) -> bool:
-        """It is."""
+        """Always True."""
         return True
 
     def readinto(self, buffer: Any) -> int:
@@ -151,13 +151,13 @@ class ZstdReader(io.RawIOBase):
             packed = self._frame.unused_data if self._frame.eof else b""
             if self._frame.eof:
                 self._frame = zstandard.ZstdDecompressor().decompressobj()
-                self._within = bool(packed)
+                self._inside_frame = bool(packed)
             packed = packed or self._packed.read(CHUNK)
             if not packed:
-                if self._within:
-                    raise EOFError("the file ends within a zstd frame")
+                if self._inside_frame:
+                    raise EOFError("the file ends inside a zstd frame")
                 return 0
-            self._within = True
+            self._inside_frame = True
             self._ready = memoryview(self._frame.decompress(packed))
         size = min(len(buffer), len(self._ready))
         buffer[:size] = self._ready[:size]

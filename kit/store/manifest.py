@@ -1,7 +1,8 @@
-"""What a stage consumed and produced, written last: a folder without a manifest is not there.
+"""Manifests: the inputs and outputs of a stage, written last; a folder without one counts as missing.
 
 A manifest names its causes: the stage and its version, the section of the recipe, the hashes of the
-inputs. Equal causes and outputs of the recorded sizes mean done; `verify` reads the bytes as well.
+inputs. A folder is done if its causes are equal and its outputs have the recorded sizes; `verify` compares
+their bytes too.
 
     causes = manifest.causes("tokenize", VERSION, NonDefaults(recipe.tokenizer), {"jawiki-00000": hash})
     if manifest.state(folder, causes) != "done":
@@ -27,16 +28,16 @@ if TYPE_CHECKING:
 
 State = Literal["done", "missing", "stale", "broken"]
 
-_NAMED = 4  # causes told by name
-_SHOWN = 60  # characters of a value
+_MAX_NAMED = 4  # causes listed by name
+_MAX_VALUE = 60  # characters of a value
 _NOT_SET = "not set"
 
 
 class Reduced(dict[str, Any]):
-    """A cause of which a record may hold more than it says, as one that an older version wrote does."""
+    """A cause without some keys, such as defaults, that a record by an older version may still hold."""
 
     def reduce(self, tree: Mapping[str, Any]) -> dict[str, Any]:
-        """A record of this cause, without what the cause leaves out."""
+        """A record of this cause, without the keys that the cause leaves out."""
         raise NotImplementedError
 
 
@@ -46,29 +47,28 @@ def causes(
     section: Mapping[str, Any],
     inputs: Mapping[str, Any],
 ) -> Causes:
-    """All that decides the bytes of a stage's outputs.
+    """Everything that decides the bytes of a stage's outputs.
 
-    Of a section of the recipe only what differs from its defaults is a cause (`NonDefaults` in
-    kit/config/defaults.py), so that a key which is new, and which nobody sets, makes nothing stale.
-    `version` is a constant of the stage, raised when the same inputs come to give other bytes, and with
-    every change of a default of the section.
+    Of a section of the recipe only the keys that differ from their defaults count (`NonDefaults` in
+    kit/config/defaults.py): a new key that nobody sets makes nothing stale. `version` is a constant of the
+    stage; raise it whenever the same inputs give other bytes, and when a default of the section changes.
     """
     return {"stage": stage, "version": version, "section": section, "inputs": dict(inputs)}
 
 
 def state(folder: Path, expected: Mapping[str, Any], *, verify: bool = False) -> State:
-    """Whether a folder holds what these causes produce.
+    """Compare a folder with these causes.
 
-    missing: no manifest; stale: made from other causes; broken: an output is gone, or of another
-    size (with `verify`: of other bytes).
+    missing: no manifest; stale: made from other causes; broken: an output is missing, or of another
+    size (with `verify`: has other bytes).
     """
     path = folder / MANIFEST
     if not path.is_file():
         return "missing"
     try:
-        found = read_json(path)
-        outputs: dict[str, Output] = found["outputs"]
-        if not agree(expected, found["causes"]):
+        manifest = read_json(path)
+        outputs: dict[str, Output] = manifest["outputs"]
+        if not same_causes(expected, manifest["causes"]):
             return "stale"
         for name, record in outputs.items():
             file = folder / name
@@ -81,51 +81,51 @@ def state(folder: Path, expected: Mapping[str, Any], *, verify: bool = False) ->
     return "done"
 
 
-def agree(expected: Mapping[str, Any], found: Any) -> bool:
-    """Whether the causes on record are these; a record of an older version may hold defaults."""
-    return bool(expected == found or expected == alike(expected, found))
+def same_causes(expected: Mapping[str, Any], recorded: Any) -> bool:
+    """Whether the recorded causes equal the expected ones; an older record may hold defaults."""
+    return bool(expected == recorded or expected == reduce_like(expected, recorded))
 
 
-def alike(expected: Any, found: Any) -> Any:
-    """What was found on record, without what a `Reduced` of `expected` leaves out, however deep in it."""
-    if not isinstance(found, dict):
-        return found
+def reduce_like(expected: Any, recorded: Any) -> Any:
+    """The record without the keys that any `Reduced` in `expected` leaves out, at any depth."""
+    if not isinstance(recorded, dict):
+        return recorded
     if isinstance(expected, Reduced):
-        return expected.reduce(found)
+        return expected.reduce(recorded)
     if isinstance(expected, Mapping):
-        return {key: alike(expected.get(key), value) for key, value in found.items()}
-    return found
+        return {key: reduce_like(expected.get(key), value) for key, value in recorded.items()}
+    return recorded
 
 
 def difference(folder: Path, expected: Mapping[str, Any], *, verify: bool = False) -> str | None:
-    """Why `state` calls a folder stale or broken, in words; None where it is done or missing."""
+    """The reason why `state` calls a folder stale or broken; None if it is done or missing."""
     path = folder / MANIFEST
     if not path.is_file():
         return None
     try:
-        found = read_json(path)
-        if not agree(expected, found["causes"]):
-            return _other_causes(alike(expected, found["causes"]), expected)
-        wrong = (_damage(folder / n, r, verify=verify) for n, r in found["outputs"].items())
-        return next((text for text in wrong if text), None)
+        manifest = read_json(path)
+        if not same_causes(expected, manifest["causes"]):
+            return _other_causes(reduce_like(expected, manifest["causes"]), expected)
+        damage = (_damage(folder / n, r, verify=verify) for n, r in manifest["outputs"].items())
+        return next((text for text in damage if text), None)
     except (ValueError, KeyError, TypeError, AttributeError):
         return f"{MANIFEST} cannot be read"
 
 
 def verified(folder: Path, remedy: str) -> Path:
-    """The folder itself, whose files are those of its manifest, byte for byte.
+    """Compare the bytes of a folder's files with its manifest, and return the folder.
 
-    Raises StageError with `remedy` (a command) where they are not.
+    Raises StageError with `remedy` (a command) if any differ.
     """
     if state(folder, read(folder, remedy)["causes"], verify=True) != "done":
         raise StageError(
-            f"{folder}: changed since it was made; run {remedy} run RECIPE --verify, which makes it again"
+            f"{folder}: changed since it was made; run {remedy} run RECIPE --verify, to make it again"
         )
     return folder
 
 
 def clear(folder: Path) -> None:
-    """Make the folder ready for a stage: no manifest first, then no files; its folders stay."""
+    """Empty the folder for a stage: the manifest first, then the other files; subfolders stay."""
     folder.mkdir(parents=True, exist_ok=True)
     invalidate(folder)
     for path in folder.iterdir():
@@ -134,12 +134,12 @@ def clear(folder: Path) -> None:
 
 
 def invalidate(folder: Path) -> None:
-    """Have a folder count as not made."""
+    """Remove the manifest: the folder counts as missing."""
     (folder / MANIFEST).unlink(missing_ok=True)
 
 
 def commit(folder: Path, made_from: Mapping[str, Any], **facts: Any) -> None:
-    """Write the manifest of a folder whose files are all there, with further facts about them."""
+    """Write the manifest of a folder whose files are complete, with further facts about them."""
     names = sorted(path for path in folder.iterdir() if path.is_file() and path.name != MANIFEST)
     outputs = {
         path.name: {"size": path.stat().st_size, "xxh3": file_hash(path)}
@@ -150,71 +150,73 @@ def commit(folder: Path, made_from: Mapping[str, Any], **facts: Any) -> None:
 
 
 def read(folder: Path, remedy: str) -> Manifest:
-    """The manifest of a folder; raises StageError with `remedy` (a command) where there is none."""
+    """Read the manifest of a folder. Raises StageError with `remedy` (a command) if there is none."""
     try:
-        found: Manifest = read_json(folder / MANIFEST)
+        manifest: Manifest = read_json(folder / MANIFEST)
     except FileNotFoundError:
-        raise StageError(f"{folder}: not made yet; run {remedy} first") from None
+        raise StageError(f"{folder}: missing; run {remedy} first") from None
     except ValueError:
         raise StageError(f"{folder / MANIFEST}: damaged; run {remedy} again") from None
-    return found
+    return manifest
 
 
 def fingerprint(folder: Path, remedy: str) -> str:
-    """One string for a folder's outputs, to stand among the inputs of the next stage."""
+    """One hash of a folder's outputs, as an input of the next stage."""
     return digest(read(folder, remedy)["outputs"])
 
 
 def digest(outputs: Mapping[str, Output]) -> str:
-    """The fingerprint of outputs as a manifest has them."""
+    """The fingerprint of the outputs in a manifest."""
     return f"{text_hash(repr(sorted((name, o['xxh3']) for name, o in outputs.items()))):016x}"
 
 
-def _other_causes(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
-    """The causes that differ: at most a handful by name, then a count."""
+def _other_causes(recorded: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
+    """The causes that differ: the first few by name, then a count."""
     texts = []
-    if found["version"] != expected["version"]:
-        texts.append(f"version {found['version']} -> {expected['version']} of the stage")
+    if recorded["version"] != expected["version"]:
+        texts.append(f"version {recorded['version']} -> {expected['version']} of the stage")
     texts += [
         f"{key}: {old} -> {new}"
-        for key, old, new in _changes(found["section"], expected["section"])
+        for key, old, new in _changes(recorded["section"], expected["section"])
     ]
-    inputs = _changes(found["inputs"], expected["inputs"])
-    told = [f"{key} {old} -> {new}" for key, old, new in inputs if not _is_hash(old, new)]
-    texts += [f"input changed: {text}" for text in told or [key for key, _, _ in inputs]]
-    more = len(texts) - _NAMED
-    return "; ".join(texts[:_NAMED]) + (f"; and {more} more" if more > 0 else "")
+    inputs = _changes(recorded["inputs"], expected["inputs"])
+    readable = [f"{key} {old} -> {new}" for key, old, new in inputs if not _are_hashes(old, new)]
+    texts += [f"input changed: {text}" for text in readable or [key for key, _, _ in inputs]]
+    more = len(texts) - _MAX_NAMED
+    return "; ".join(texts[:_MAX_NAMED]) + (f"; and {more} more" if more > 0 else "")
 
 
-def _changes(found: Any, expected: Any, at: str = "") -> list[tuple[str, str, str]]:
-    """Where two trees differ: dotted key, old and new value as JSON has it, `not set` without one."""
-    if not (isinstance(found, dict) and isinstance(expected, dict)):
-        return [] if found == expected else [(at, _shown(found), _shown(expected))]
+def _changes(recorded: Any, expected: Any, path: str = "") -> list[tuple[str, str, str]]:
+    """The differences of two trees: dotted key, old and new value as JSON, or `not set`."""
+    if not (isinstance(recorded, dict) and isinstance(expected, dict)):
+        return [] if recorded == expected else [(path, _short(recorded), _short(expected))]
     return [
         change
-        for key in dict.fromkeys([*found, *expected])
+        for key in dict.fromkeys([*recorded, *expected])
         for change in _changes(
-            found.get(key, _NOT_SET), expected.get(key, _NOT_SET), f"{at}.{key}" if at else key
+            recorded.get(key, _NOT_SET),
+            expected.get(key, _NOT_SET),
+            f"{path}.{key}" if path else key,
         )
     ]
 
 
-def _shown(value: Any) -> str:
+def _short(value: Any) -> str:
     text = value if value is _NOT_SET else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+    return text if len(text) <= _MAX_VALUE else f"{text[:_MAX_VALUE]}..."
 
 
-def _is_hash(*values: str) -> bool:
-    """Whether both are hashes, which say nothing to a reader."""
+def _are_hashes(*values: str) -> bool:
+    """Whether all values are hashes, which mean nothing to a reader."""
     return all(re.fullmatch(r'"[0-9a-f]{16,64}"', value) for value in values)
 
 
 def _damage(file: Path, record: Output, *, verify: bool) -> str | None:
-    """What is wrong with an output; None if nothing."""
+    """The damage of an output; None if it is intact."""
     if not file.is_file():
-        return f"{file.name} is gone"
+        return f"{file.name} is missing"
     if (size := file.stat().st_size) != record["size"]:
-        return f"{file.name}: {size} bytes, {record['size']} in its manifest"
+        return f"{file.name}: {size} bytes, but {record['size']} in its manifest"
     if verify and file_hash(file) != record["xxh3"]:
         return f"{file.name}: bytes differ from its manifest"
     return None

@@ -1,21 +1,21 @@
 """Every path of a workspace and of a run. No other module joins path strings.
 
-WORKSPACE/raw/SOURCE/            what jobs.download brought, cut into units
-          fingerprints/UNIT/     of each document, where duplicates are left out
-          duplicates/BUCKET/     which documents those are
+WORKSPACE/raw/SOURCE/            raw text from jobs.download, cut into units
+          fingerprints/UNIT/     hashes of the documents, if duplicates are removed
+          duplicates/BUCKET/     lists of duplicate documents
           shards/UNIT/           training and held-out documents of a unit, and their manifest
-          corpus-report/         what each step kept and dropped
-          word-counts/SPACES/GROUP/  how often each word stands in a group of shards
-          words/SPACES/          the same of all of them
-          candidates/NAME/       a tokenizer of the recipe's list, and what was measured of it
-          tokenizer/             the one that was chosen: a folder AutoTokenizer loads
+          corpus-report/         documents and characters kept and dropped by each step
+          word-counts/SPACES/GROUP/  word counts of a group of shards
+          words/SPACES/          word counts of the whole corpus
+          candidates/NAME/       a candidate tokenizer, and its measures
+          tokenizer/             the chosen tokenizer: a folder for AutoTokenizer
           tokens/UNIT/           token files of a unit
-          tokens/index.json      which they are, once all are made
-          mlflow.db, mlartifacts/  where no server is named
-          synthetic/NAME/        a workspace of random tokens, for a rehearsal before there are others
-          runs/NAME/             a run: its recipe, code, environment, and all it made
-          runs/NAME/at/STEP/     what was made of one of its checkpoints beside the training, and
-                                 jobs/COMMAND/: a run directory for each job that makes it
+          tokens/index.json      the list of token files, once all are complete
+          mlflow.db, mlartifacts/  MLflow's data, if no server is named
+          synthetic/NAME/        a workspace of random tokens, to rehearse before there are real ones
+          runs/NAME/             a run: its recipe, code, environment, and all its output
+          runs/NAME/at/STEP/     results for one of its checkpoints, made during training, and
+                                 jobs/COMMAND/: a run directory for each job that makes them
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ MANIFEST = "manifest.json"
 
 @dataclass(frozen=True)
 class Workspace:
-    """The files that runs over one corpus share."""
+    """The files shared by all runs on one corpus."""
 
     root: Path
 
     @property
     def folders(self) -> list[Path]:
-        """The folders right below it, made or not."""
+        """Its top-level folders, which need not exist."""
         names = (
             "raw",
             "fingerprints",
@@ -68,11 +68,11 @@ class Workspace:
 
     @property
     def corpus_report(self) -> Path:
-        """The report on all shards."""
+        """The folder of the report on all shards."""
         return self.root / "corpus-report"
 
     def word_counts(self, spaces: str, group: int) -> Path:
-        """The folder of a group's word counts, for tokenizers that take spaces so."""
+        """The folder of a group's word counts, for tokenizers with this treatment of spaces."""
         return self.root / "word-counts" / spaces / f"{group:05d}"
 
     def words(self, spaces: str) -> Path:
@@ -81,7 +81,7 @@ class Workspace:
 
     @property
     def candidates(self) -> Path:
-        """What was trained and measured to choose from."""
+        """The folder of the candidate tokenizers."""
         return self.root / "candidates"
 
     def candidate(self, name: str) -> Path:
@@ -90,12 +90,12 @@ class Workspace:
 
     @property
     def pick(self) -> Path:
-        """A user's choice among the candidates, which stands before the recipe's rule."""
+        """The user's choice among the candidates, which overrides the recipe's rule."""
         return self.candidates / "pick.json"
 
     @property
     def tokenizer(self) -> Path:
-        """The tokenizer's folder."""
+        """The folder of the chosen tokenizer."""
         return self.root / "tokenizer"
 
     def tokens(self, unit: str) -> Path:
@@ -104,21 +104,21 @@ class Workspace:
 
     @property
     def tokens_index(self) -> Path:
-        """Says that the tokens of all units are made, and which files they are."""
+        """The index of all token files, written when every unit is complete."""
         return self.root / "tokens" / "index.json"
 
     @property
     def mlflow(self) -> Path:
-        """MLflow's sqlite file."""
+        """MLflow's SQLite file."""
         return self.root / "mlflow.db"
 
     def synthetic(self, name: str) -> Workspace:
-        """The workspace of random tokens for a rehearsal of a recipe."""
+        """The workspace of random tokens for the rehearsal of a recipe."""
         return Workspace(self.root / "synthetic" / name)
 
     @property
     def synthetic_mark(self) -> Path:
-        """Says that the tokens of this workspace are random."""
+        """A marker file: the tokens of this workspace are random."""
         return self.root / "synthetic.json"
 
     def run(self, name: str) -> Run:
@@ -132,29 +132,29 @@ class Workspace:
 
 @dataclass(frozen=True)
 class Results:
-    """What becomes of weights: folders with a manifest, as of every stage."""
+    """The results for a model: folders with a manifest, as for any stage."""
 
     root: Path
 
     @property
     def evaluation(self) -> Path:
-        """The scores."""
+        """The scores of the model."""
         return self.root / "evaluation"
 
     @property
     def export(self) -> Path:
-        """The model in the form of a release."""
+        """The model in release format."""
         return self.root / "export"
 
     @property
     def samples(self) -> Path:
-        """Text that the model wrote."""
+        """Text generated by the model."""
         return self.root / "samples"
 
 
 @dataclass(frozen=True)
 class Run(Results):
-    """A run directory: the one thing a submitted job is given."""
+    """A run directory: the only input of a submitted job."""
 
     @property
     def recipe(self) -> Path:
@@ -168,93 +168,93 @@ class Run(Results):
 
     @property
     def environment(self) -> Path:
-        """The packages every node must have."""
+        """The list of packages that every node must have."""
         return self.root / "environment.txt"
 
     @property
     def identity(self) -> Path:
-        """The run's own id, from the first attempt to the last."""
+        """The id of the run, the same in all its attempts."""
         return self.root / "identity.json"
 
     @property
     def code(self) -> Path:
-        """The code that runs."""
+        """A link to the code that the jobs run."""
         return self.root / "code"
 
     @property
     def jobs(self) -> Path:
-        """What was submitted last, by job."""
+        """The last submission of each job."""
         return self.root / "jobs.json"
 
     @property
     def submissions(self) -> Path:
-        """submitit's pickles and scripts, and the output of every task."""
+        """submitit's pickles and scripts, and the logs of all tasks."""
         return self.root / "logs"
 
     def job_logs(self, job: str) -> Path:
-        """The part of `submissions` that belongs to a job."""
+        """The subfolder of `submissions` for one job."""
         return self.submissions / job
 
     def mistake(self, job: str) -> Path:
-        """The user's mistake that ended a job, which is not to be tried again."""
+        """The user's mistake that ended a job; such a job is not retried."""
         return self.job_logs(job) / "failure.json"
 
     @property
     def requeues(self) -> Path:
-        """How each start of a job ended, and whether it was requeued: a JSON object a line."""
+        """The end of each start of a job, and the requeue decision: one JSON object per line."""
         return self.root / "requeues.jsonl"
 
     @property
     def stop(self) -> Path:
-        """A user makes this file to end the training job, saved; the next submission removes it."""
+        """Create this file to save and end the training job; the next submission removes it."""
         return self.root / "STOP"
 
     @property
     def save(self) -> Path:
-        """A user makes this file to have a checkpoint now; it is removed when that is asked for."""
+        """Create this file to request a checkpoint now; it is removed when the request is accepted."""
         return self.root / "SAVE"
 
     @property
     def amendments(self) -> Path:
-        """What was changed in mid-run: a JSON object a line."""
+        """Changes made during the run: one JSON object per line."""
         return self.root / "amendments.jsonl"
 
     @property
     def origin(self) -> Path:
-        """Of a fork: the run and the step it was begun from."""
+        """The run and step that a fork started from."""
         return self.root / "fork.json"
 
     @property
     def supervisor(self) -> Path:
-        """The process id of whoever works on the run on this machine."""
+        """The process id of the supervisor of the run on this machine."""
         return self.root / "supervisor.pid"
 
     @property
     def supervisor_log(self) -> Path:
-        """What the supervisor in the background says."""
+        """The log of the supervisor in the background."""
         return self.submissions / "supervisor.log"
 
     @property
     def forkserver_log(self) -> Path:
-        """What the process says from which the tasks of this machine are forked."""
+        """The log of the process from which local tasks are forked."""
         return self.submissions / "forkserver.log"
 
     @property
     def attempts(self) -> Path:
-        """The attempts of the training job."""
+        """The folder of the training job's attempts."""
         return self.root / "attempts"
 
     @property
     def begun(self) -> bool:
-        """Whether weights of this run are there or being made: from here on its recipe stays."""
+        """Whether training has begun or the run is a fork: from then on its recipe is fixed."""
         return self.attempts.is_dir() or self.origin.is_file()
 
     def attempt(self, number: int) -> Attempt:
-        """One attempt, counted from 1."""
+        """The attempt of that number, from 1."""
         return Attempt(self.attempts / f"{number:04d}")
 
     def claimed_attempts(self) -> list[Attempt]:
-        """The attempts that were claimed, in order; one may have died before it wrote anything."""
+        """The claimed attempts, in order; some may have died before they wrote anything."""
         if not self.attempts.is_dir():
             return []
         return [
@@ -265,7 +265,7 @@ class Run(Results):
 
     @property
     def checkpoints(self) -> Path:
-        """Committed checkpoints, and hidden ones that are not."""
+        """The folder of committed checkpoints, and of hidden, uncommitted ones."""
         return self.root / "checkpoints"
 
     def checkpoint(self, step: int, attempt: int) -> Path:
@@ -273,75 +273,75 @@ class Run(Results):
         return self.checkpoints / f"step-{step:08d}.attempt-{attempt:04d}"
 
     def universal(self, checkpoint: Path) -> Path:
-        """A folder to convert a checkpoint in, for another number of ranks; removed when it is read."""
+        """A folder to convert a checkpoint for another world size; removed once it is loaded."""
         return self.checkpoints / f".universal-{checkpoint.name}"
 
     def committed_checkpoints(self) -> dict[Path, tuple[int, int]]:
-        """Step and attempt of every committed checkpoint, by its folder, in no order."""
+        """Step and attempt of every committed checkpoint, by folder, unordered."""
         if not self.checkpoints.is_dir():
             return {}
-        found = {path: checkpoint_numbers(path) for path in self.checkpoints.iterdir()}
-        return {path: numbers for path, numbers in found.items() if numbers is not None}
+        folders = {path: checkpoint_numbers(path) for path in self.checkpoints.iterdir()}
+        return {path: numbers for path, numbers in folders.items() if numbers is not None}
 
     @property
     def tensorboard(self) -> Path:
-        """Event files."""
+        """The folder of TensorBoard event files."""
         return self.root / "tensorboard"
 
     @property
     def mlflow_cursor(self) -> Path:
-        """How far MLflow has been told."""
+        """The position up to which the ledger has been sent to MLflow."""
         return self.root / "mlflow-cursor.json"
 
     @property
     def beside(self) -> Path:
-        """What is made of single checkpoints beside the training, and the code that makes it."""
+        """The folder of results for single checkpoints, made during training, and of their code."""
         return self.root / "at"
 
     def at(self, step: int) -> AtStep:
-        """The place for what is made of the checkpoint of a step."""
+        """The results for the checkpoint of a step."""
         return AtStep(self.beside / f"step-{step:08d}")
 
     def made_at(self) -> list[AtStep]:
-        """The steps of which something was made beside the training, in order."""
+        """The steps that have results made during training, in order."""
         return [AtStep(path) for path in sorted(self.beside.glob("step-*"))]
 
     @property
     def moment(self) -> Path:
-        """Of the directory of a job beside the training: how far the training had come."""
+        """In the directory of a job on one checkpoint: the progress of the training at submission."""
         return self.root / "training.json"
 
     @property
     def job_at(self) -> AtStep | None:
-        """Of the directory of a job beside the training: the place for what it makes."""
+        """In the directory of a job on one checkpoint: the results that it makes; else None."""
         return AtStep(self.root.parents[1]) if self.moment.is_file() else None
 
 
 @dataclass(frozen=True)
 class AtStep(Results):
-    """What was made of the checkpoint of one step; its folders are named as those of a finished run.
+    """The results for the checkpoint of one step, in folders named as those of a finished run.
 
-    A job that makes one of them has a directory of its own in the form of a run directory, with the
-    checkpoint in it as long as it needs it: nothing that the training job relies on is written.
+    The job that makes them has a run directory of its own, with the checkpoint linked into it while needed:
+    it writes nothing that the training job relies on.
     """
 
     @property
     def step(self) -> int:
-        """Of the checkpoint."""
+        """The step of the checkpoint."""
         return int(self.root.name.removeprefix("step-"))
 
     @property
     def run(self) -> Run:
-        """The run that the checkpoint is of."""
+        """The run of the checkpoint."""
         return Run(self.root.parents[1])
 
     def job(self, command: str) -> Run:
-        """The run directory of the job of a command."""
+        """The run directory of the job for a command."""
         return Run(self.root / "jobs" / command)
 
 
 def checkpoint_numbers(folder: Path) -> tuple[int, int] | None:
-    """Step and attempt of a checkpoint's folder, None for another name."""
+    """Step and attempt in the name of a checkpoint's folder; None for any other name."""
     match = re.fullmatch(r"step-(\d{8})\.attempt-(\d{4})", folder.name)
     return (int(match[1]), int(match[2])) if match else None
 
@@ -354,25 +354,25 @@ class Attempt:
 
     @property
     def number(self) -> int:
-        """Counted from 1."""
+        """The number of the attempt, from 1."""
         return int(self.root.name)
 
     @property
     def start(self) -> Path:
-        """Job, host, port, and the step it started from."""
+        """Job, host, port and first step of the attempt."""
         return self.root / "start.json"
 
     @property
     def ledger(self) -> Path:
-        """Rows, one JSON object a line."""
+        """The rows of the attempt, one JSON object per line."""
         return self.root / "ledger.jsonl"
 
     @property
     def hang(self) -> Path:
-        """The step that did not end, where the attempt ended itself for that."""
+        """The step that hung, if the attempt ended itself because of a hang."""
         return self.root / "hang.json"
 
     @property
     def end(self) -> Path:
-        """How it ended; absent after a crash."""
+        """The outcome of the attempt; absent after a crash."""
         return self.root / "end.json"

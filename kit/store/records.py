@@ -1,7 +1,6 @@
-"""What the small files of a workspace and a run hold: JSON objects, and what each key means.
+"""The JSON records in the small files of a workspace and a run, with the meaning of each key.
 
-A key that an earlier version did not write is `NotRequired`. The files are read here where more than one
-room reads them.
+A key that earlier versions did not write is `NotRequired`. Files that several packages need are read here.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ class Output(TypedDict):
 
 
 class Causes(TypedDict):
-    """All that decides the bytes of a stage's outputs."""
+    """Everything that decides the bytes of a stage's outputs."""
 
     stage: str
     version: int
@@ -36,7 +35,7 @@ class Causes(TypedDict):
 
 
 class Range(TypedDict):
-    """Bytes [start, end) of a file, or of the text in a packed one."""
+    """Bytes [start, end) of a file, or of the text in a compressed one."""
 
     path: str
     start: int
@@ -47,9 +46,9 @@ class Range(TypedDict):
 
 
 class RangeFacts(TypedDict, total=False):
-    """What the reader of a range must know of its kind."""
+    """Facts that the reader of a range needs, by kind."""
 
-    header_end: int  # wikipedia: the bytes of the dump's head
+    header_end: int  # wikipedia: bytes of the dump's header
     title: str  # wikipedia
     text_key: str  # jsonl
 
@@ -63,7 +62,7 @@ class Piece(Range, RangeFacts):
 
 
 class Manifest(TypedDict):
-    """What a stage consumed and produced, with its facts."""
+    """The inputs and outputs of a stage, with facts about them."""
 
     causes: Causes
     outputs: dict[str, Output]
@@ -87,14 +86,14 @@ class Start(TypedDict):
     host: str  # of rank 0's store
     port: int
     from_step: int
-    validated: bool  # whether the validation of that step stands in the ledger
+    validated: bool  # whether the ledger has the validation of that step
     checkpoint: str | None  # the name of its folder
-    amendments: NotRequired[int]  # how many it knows
+    amendments: NotRequired[int]  # number of amendments it has applied
     time: float
 
 
 class Result(TypedDict):
-    """How a loop ended."""
+    """The outcome of a training loop."""
 
     outcome: Outcome
     reason: str
@@ -110,14 +109,14 @@ class End(Result):
 
 
 def start(attempt: Attempt) -> Start:
-    """How an attempt set out. Raises FileNotFoundError before it has."""
-    found: Start = read_json(attempt.start)
-    return found
+    """Read an attempt's `start.json`. Raises FileNotFoundError before it is written."""
+    record: Start = read_json(attempt.start)
+    return record
 
 
 def end(attempt: Attempt) -> End | None:
-    """How an attempt ended; None while it is at work, and after a crash."""
+    """Read an attempt's `end.json`; None while it is running, and after a crash."""
     if not attempt.end.is_file():
         return None
-    found: End = read_json(attempt.end)
-    return found
+    record: End = read_json(attempt.end)
+    return record

@@ -84,7 +84,7 @@ def publish(recipe: Recipe, unit: Unit) -> str | None:
     fingerprint = manifest.fingerprint(unit.folder, "jobs.tokenizer")
     identity = f"{text_hash(f'{unit.folder.resolve()}:{fingerprint}'):016x}"
     figures = manifest.read(unit.folder, "jobs.tokenizer")["measures"]
-    section = parameters(recipe, recipe.tokenizer.named(unit.name))
+    section = parameters(recipe, recipe.tokenizer.spec(unit.name))
     return mlflow.publish_candidate(
         recipe, unit.name, identity, section, figures, unit.folder / PLOT
     )

@@ -50,7 +50,7 @@ def units(_: Run, recipe: Recipe) -> list[Unit]:
             "candidate": source.name,
             "reason": reason,
             "vocabulary": manifest.read(source, "jobs.tokenizer")["vocabulary"],
-            "spaces": recipe.tokenizer.named(source.name).spaces,
+            "spaces": recipe.tokenizer.spec(source.name).spaces,
         }
 
     folder = Workspace(Path(recipe.workspace)).tokenizer
@@ -68,7 +68,7 @@ def work(run: Run, task: int, tasks: int) -> None:
 
 def manual_pick(recipe: Recipe) -> str | None:
     """The user's pick, if there is one. Raises ConfigError if it is not a candidate of the recipe."""
-    if (name := tokens.picked(recipe)) not in (None, *_names(recipe)):
+    if (name := tokens.picked_candidate(recipe)) not in (None, *_names(recipe)):
         raise ConfigError(
             f"{Workspace(Path(recipe.workspace)).pick}: {name} is not a candidate of the recipe; "
             f"pick another with jobs.tokenizer run --pick, or --pick {RULE}"
@@ -86,7 +86,7 @@ def is_new_pick(recipe: Recipe, name: str) -> bool:
         raise ConfigError(
             f"--pick {name}: no such candidate; choose {', '.join(names[:-1])}, or {RULE}"
         )
-    return name != (tokens.picked(recipe) or RULE)
+    return name != (tokens.picked_candidate(recipe) or RULE)
 
 
 @contextlib.contextmanager
@@ -95,7 +95,7 @@ def pick(recipe: Recipe, name: str) -> Iterator[None]:
 
     Restores the previous pick if the block raises.
     """
-    before = tokens.picked(recipe)
+    before = tokens.picked_candidate(recipe)
     _write_pick(recipe, name)
     try:
         yield

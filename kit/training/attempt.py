@@ -74,10 +74,10 @@ def work(run: Run, task: int, tasks: int) -> None:  # noqa: ARG001  one task of 
     from kit.training.interruption import Interruption
 
     interruption = Interruption()  # before the slow imports: a signal may come at once
-    rows = amendments.recorded(run)  # counted first: later ones belong to the next attempt
+    rows = amendments.read(run)  # counted first: later ones belong to the next attempt
     amended = len(rows)
     # After a crash an amendment may be on record but not yet in the recipe's file.
-    recipe = amendments.on_recipe(rows, read_resolved(run.recipe, Recipe))
+    recipe = amendments.apply_to_recipe(rows, read_resolved(run.recipe, Recipe))
     cluster = read_resolved(run.cluster, Cluster)
     info = RankInfo.from_environment()
     log.set_place(f"rank {info.rank}", quiet=info.rank > 0)

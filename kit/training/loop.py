@@ -55,7 +55,7 @@ class Loop:
             recipe, training_set, collectives.rank, collectives.world_size
         )
         self._held_out_blocks = validation_blocks(recipe, self._held_out)
-        self._schedule = schedule.of_run(
+        self._schedule = schedule.for_run(
             run, self._training, lambda t: t.steps_over(self._batches.blocks), attempt.number
         )
         start = records.start(attempt)

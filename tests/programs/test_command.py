@@ -73,7 +73,7 @@ def test_several_mistakes_are_a_line_each(workdir: Workdir) -> None:
 
 def test_a_missing_recipe_is_a_mistake(workdir: Workdir) -> None:
     workdir.recipe_file.unlink()
-    assert "there is no such file" in refused(workdir, "jobs.pipeline", "run")
+    assert "no such file" in refused(workdir, "jobs.pipeline", "run")
 
 
 @pytest.mark.parametrize("verb", ["run", "submit"])
@@ -115,7 +115,7 @@ def test_an_unknown_cluster_is_a_mistake(workdir: Workdir) -> None:
 
 def test_a_recipe_that_is_no_utf8_is_a_mistake(workdir: Workdir) -> None:
     workdir.recipe_file.write_bytes("name: 駅伝".encode("euc-jp"))
-    assert "not UTF-8" in refused(workdir, "jobs.pipeline", "show")
+    assert "not valid UTF-8" in refused(workdir, "jobs.pipeline", "show")
 
 
 def test_another_recipe_for_a_run_that_is_trained_is_a_mistake(workdir: Workdir) -> None:

@@ -165,7 +165,7 @@ def test_tokens_of_another_tokenizer_are_refused_and_made_again(recipe: Recipe) 
     put(recipe, size=1500)
     with pytest.raises(StageError) as caught:
         tokens.complete(recipe)
-    what = "made with another tokenizer than the workspace holds now; run jobs.tokenize first"
+    what = "stale: made with a different tokenizer; run jobs.tokenize first"
     assert str(caught.value) == f"{units[0].folder}: {what}"
     assert tokens.fingerprint(encoded(recipe)) != before
 

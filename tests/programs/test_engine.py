@@ -10,7 +10,7 @@ import torch
 
 from kit.data.tokens import TokenizerInfo
 from kit.errors import ConfigError
-from kit.models.gpt2 import LanguageModel, padded, released
+from kit.models.gpt2 import LanguageModel, padded_vocab_size, release_weights
 from kit.training.device import Device
 from kit.training.engine import Engine, configuration, weights
 from kit.training.host_copy import write
@@ -247,9 +247,9 @@ def test_the_weights_of_a_checkpoint_are_the_models(
 
 def test_rows_that_fill_up_the_vocabulary_are_never_trained_and_cut_off(workdir: Workdir) -> None:
     recipe = workdir.recipe(*SMALL, "model.pad_vocab_to=64", "training.weight_decay=0")
-    assert padded(50, 64) == 64
-    assert padded(64, 64) == 64
-    assert padded(50, None) == 50
+    assert padded_vocab_size(50, 64) == 64
+    assert padded_vocab_size(64, 64) == 64
+    assert padded_vocab_size(50, None) == 50
     torch.manual_seed(0)
     model = LanguageModel(recipe, VOCABULARY)
     model(blocks()).backward()
@@ -257,7 +257,7 @@ def test_rows_that_fill_up_the_vocabulary_are_never_trained_and_cut_off(workdir:
     assert rows.shape == (64, 8)
     assert rows.grad[50:].abs().sum() == 0
     assert rows.grad[:50].abs().sum() > 0
-    cut = released(dict(model.state_dict()), 50)
+    cut = release_weights(dict(model.state_dict()), 50)
     assert cut["transformer.wte.weight"].shape == cut["lm_head.weight"].shape == (50, 8)
     torch.manual_seed(0)
     plain = LanguageModel(workdir.recipe(*SMALL), VOCABULARY)

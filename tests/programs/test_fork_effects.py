@@ -124,7 +124,7 @@ EFFECTS: dict[str, Row | str] = {
 def test_the_table_has_every_key_that_a_fork_may_change() -> None:
     keys = [key for key in Training.model_fields if key != "health"]
     keys += [f"health.{key}" for key in Health.model_fields]
-    may = {key for key in keys if not amendments.is_of(f"training.{key}", amendments.BOUND)}
+    may = {key for key in keys if not amendments.is_in(f"training.{key}", amendments.BOUND)}
     assert set(EFFECTS) == may
 
 

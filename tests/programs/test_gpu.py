@@ -169,7 +169,7 @@ def test_fewer_gpus_than_ranks_in_the_cluster_file_are_a_mistake(workdir: Workdi
     sections = {"training": {"ranks_per_node": 8, "gpus_per_node": 4}}
     path = workdir.write("gpus.yaml", {"name": "g", "kind": "slurm", "device": "cuda", **sections})
     line = refused(workdir, "jobs.train", "submit", "--cluster", str(path))
-    assert "a rank has a GPU of its own" in line
+    assert "each rank needs its own GPU" in line
 
 
 def test_memory_that_ends_before_the_first_step_is_the_users_mistake_and_later_a_crash(

@@ -217,15 +217,15 @@ def test_what_is_not_made_yet_says_which_job_makes_it(own: Run) -> None:
 
 def test_a_mistake_is_one_line(here: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     for mistake, line in (
-        (lambda: library.tokens(here.root, "test"), "part='test': .* train and held-out"),
-        (lambda: library.documents(here.root, "test"), "part='test': .* train and held-out"),
-        (lambda: library.ledger(here.root, "loss"), "kind='loss': .* step and validation"),
+        (lambda: library.tokens(here.root, "test"), "part='test': give 'train' or 'held-out'"),
+        (lambda: library.documents(here.root, "test"), "part='test': give 'train' or 'held-out'"),
+        (lambda: library.ledger(here.root, "loss"), "kind='loss': give 'step' or 'validation'"),
         (lambda: library.ledger("elsewhere"), "elsewhere: there is no such run directory"),
     ):
         with pytest.raises(ConfigError, match=line) as caught:
             mistake()
         assert "\n" not in str(caught.value)
     monkeypatch.setitem(sys.modules, "pandas", None)  # as where it is not installed
-    with pytest.raises(ConfigError, match=r"needs pandas; pip install pandas$"):
+    with pytest.raises(ConfigError, match=r"needs pandas; run pip install pandas$"):
         library.ledger(here.root)
     assert os.fspath(RUN) in str(here.root)

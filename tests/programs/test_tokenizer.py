@@ -219,7 +219,7 @@ def test_a_pick_of_a_candidate_that_is_gone_is_told_before_anything_is_made(made
 def test_a_damaged_pick_is_told(made: Workdir) -> None:
     for text in ("{}", "[]", '{"candid'):
         made.workspace.pick.write_text(text, encoding="utf-8")
-        with pytest.raises(StageError, match=r"pick\.json: damaged; remove it, and pick again"):
+        with pytest.raises(StageError, match=r"pick\.json: damaged; remove it, then pick again"):
             units_of(selection, made.recipe(LIST))
 
 

@@ -59,17 +59,17 @@ def amend(run: Run, *changes: str, code: bool = False, schedule: Any = None) -> 
 def refused(run: Run, *changes: str, schedule: Any = None) -> str:
     """The one line of an amendment that is refused, and changes nothing."""
     before = {path: path.read_bytes() for path in (run.recipe, run.cluster)}
-    rows = amendments.recorded(run)
+    rows = amendments.read(run)
     with pytest.raises(ConfigError) as caught:
         amend(run, *changes, schedule=schedule)
     assert {path: path.read_bytes() for path in before} == before
-    assert amendments.recorded(run) == rows
+    assert amendments.read(run) == rows
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
 def keys_and_values(run: Run) -> list[tuple[str, Any, Any]]:
-    return [(row["key"], row["old"], row["new"]) for row in amendments.recorded(run)]
+    return [(row["key"], row["old"], row["new"]) for row in amendments.read(run)]
 
 
 def test_an_amendment_is_on_record_and_in_effect(submitted: Run) -> None:
@@ -93,7 +93,7 @@ def test_what_is_so_already_is_not_on_record(
     submitted: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     amend(submitted, "training.steps=10")
-    assert amendments.recorded(submitted) == NO_ROWS
+    assert amendments.read(submitted) == NO_ROWS
     assert "nothing to change" in capsys.readouterr().out
 
 
@@ -110,7 +110,7 @@ def test_what_is_so_already_is_not_on_record(
 )  # fmt: skip
 def test_what_changes_nothing_that_was_computed_may_change(submitted: Run, change: str) -> None:
     amend(submitted, change)
-    assert amendments.recorded(submitted)
+    assert amendments.read(submitted)
 
 
 @pytest.mark.parametrize(
@@ -119,14 +119,14 @@ def test_what_changes_nothing_that_was_computed_may_change(submitted: Run, chang
 )
 def test_what_is_for_a_fork_is_refused_and_says_so(submitted: Run, change: str) -> None:
     line = refused(submitted, change)
-    assert "what may: cluster.*, training.steps, " in line
+    assert "allowed: cluster.*, training.steps, " in line
     assert f"python -m jobs.train fork {submitted.root} --at STEP name=NEW" in line
 
 
 def test_every_key_of_a_recipe_is_amended_or_forked_or_bound_by_decision() -> None:
     decided = (*amendments.MAY_CHANGE, *amendments.BOUND)
     named = {key for key in dotted_keys(Recipe) if f"{key}." not in decided}
-    forked = {key for key in named if not amendments.is_of(key, decided)}
+    forked = {key for key in named if not amendments.is_in(key, decided)}
     assert forked == {
         "model", "training",
         "name", "model.dropout", "model.activation", "model.attention",
@@ -154,7 +154,7 @@ def test_a_mark_on_a_key_that_a_section_does_not_have_is_a_mistake() -> None:
 def test_what_binds_a_checkpoint_is_for_a_run_of_its_own(submitted: Run, change: str) -> None:
     line = refused(submitted, change)
     assert line.startswith(change.split("=", maxsplit=1)[0])
-    assert "from step 0" in line
+    assert "start a new run" in line
     assert "fork" not in line
 
 
@@ -180,7 +180,7 @@ def test_the_tree_is_checked_as_a_whole(submitted: Run) -> None:
 
 def test_an_end_in_the_past_is_refused(submitted: Run) -> None:
     submitted.checkpoint(5, 1).mkdir(parents=True)
-    assert "would end at step 4, and its newest checkpoint is of step 5" in refused(
+    assert "would end at step 4, but its newest checkpoint is of step 5" in refused(
         submitted, "training.steps=4"
     )
     amend(submitted, "training.steps=5")
@@ -262,7 +262,7 @@ def test_amended_code_is_another_snapshot_and_the_old_one_stays(whole: Run) -> N
     amend(whole, code=True)
     assert whole.code.resolve() != had
     assert patched.is_file()  # a job that has begun goes on with it
-    code, environment = amendments.recorded(whole)
+    code, environment = amendments.read(whole)
     assert code["key"] == "code"
     assert code["old"] != code["new"]
     assert code["new"] in whole.code.resolve().name
@@ -274,7 +274,7 @@ def test_amended_code_is_another_snapshot_and_the_old_one_stays(whole: Run) -> N
 
 def test_the_same_code_is_no_amendment(whole: Run) -> None:
     amend(whole, code=True)
-    assert amendments.recorded(whole) == NO_ROWS
+    assert amendments.read(whole) == NO_ROWS
 
 
 def test_a_task_keeps_to_the_snapshot_it_began_with(workdir: Workdir, whole: Run) -> None:
@@ -336,13 +336,13 @@ def test_a_run_directory_stands_for_its_recipe_and_cluster(
 
 
 def test_no_override_changes_the_recipe_of_a_run_directory(submitted: Run) -> None:
-    with pytest.raises(ConfigError, match="amend and fork"):
+    with pytest.raises(ConfigError, match="amend or fork"):
         resolve.load(submitted.root, ["training.steps=30"])
 
 
 def test_a_run_directory_elsewhere_is_no_run(submitted: Run, tmp_path: Path) -> None:
     moved = submitted.root.rename(tmp_path / "moved")
-    with pytest.raises(ConfigError, match="bring it back to"):
+    with pytest.raises(ConfigError, match="move it back to"):
         resolve.load(moved)
 
 
@@ -404,7 +404,7 @@ def test_a_schedule_anew_says_by_how_much_it_jumps(
         f"the learning rate jumps from 0.0005 at step 5 to {now:.3g} at step 6, by {now - 0.0005:.3g}\n"
         in capsys.readouterr().out
     )
-    assert amendments.recorded(submitted)[0]["schedule"] == "anew"
+    assert amendments.read(submitted)[0]["schedule"] == "anew"
 
 
 def test_an_amendment_that_leaves_the_end_alone_says_nothing_of_rates(
@@ -412,14 +412,14 @@ def test_an_amendment_that_leaves_the_end_alone_says_nothing_of_rates(
 ) -> None:
     amend(submitted, "training.keep=3")
     assert capsys.readouterr().out == "training.keep: 2 -> 3\n"
-    assert "schedule" not in amendments.recorded(submitted)[0]
+    assert "schedule" not in amendments.read(submitted)[0]
 
 
 def test_a_schedule_without_an_end_is_refused(submitted: Run) -> None:
     for how, change in (("anew", "training.keep=3"), ("continue", "training.steps=10")):
         line = refused(submitted, change, schedule=how)
         assert line.startswith(
-            f"--schedule {how}: the run's end is not amended; give training.steps"
+            f"--schedule {how}: needs a change of the run's end; add training.steps="
         )
 
 
@@ -430,8 +430,8 @@ def test_an_end_that_was_amended_may_have_its_schedule_anew(submitted: Run) -> N
     assert keys_and_values(submitted) == [("training.steps", 10, 30), ("training.steps", 30, 30)]
     write_json(submitted.attempt(2).start, {"from_step": 5, "amendments": 2})
     training = resolve.read_run(submitted.root).recipe.training
-    found = schedule.of_run(submitted, training, lambda its: its.steps_over(0), 2)
-    assert found.pieces == (schedule.Segment(0, 10), schedule.Segment(5, 30))
+    found = schedule.for_run(submitted, training, lambda its: its.steps_over(0), 2)
+    assert found.segments == (schedule.Segment(0, 10), schedule.Segment(5, 30))
 
 
 def test_an_attempt_that_would_train_at_a_rate_of_zero_says_so(submitted: Run) -> None:
@@ -439,8 +439,10 @@ def test_an_attempt_that_would_train_at_a_rate_of_zero_says_so(submitted: Run) -
     amend(submitted, "training.steps=30")
     write_json(submitted.attempt(2).start, {"from_step": 10, "amendments": 1})
     training = resolve.read_run(submitted.root).recipe.training
-    with pytest.raises(ConfigError, match=r"training\.steps=30 --schedule anew lets it jump"):
-        schedule.of_run(submitted, training, lambda its: its.steps_over(0), 2)
+    with pytest.raises(
+        ConfigError, match=r"let the rate jump with .* training\.steps=30 --schedule anew"
+    ):
+        schedule.for_run(submitted, training, lambda its: its.steps_over(0), 2)
 
 
 def test_epochs_of_tokens_that_are_not_made_yet_have_no_outlook(
@@ -455,7 +457,7 @@ def test_epochs_of_tokens_that_are_not_made_yet_have_no_outlook(
 def test_a_finished_run_is_not_trained_on_at_a_rate_of_zero(submitted: Run) -> None:
     trained(submitted, 10)
     assert refused(submitted, "training.steps=30").startswith(
-        "training.steps=30: the learning rate has come down to 0 at step 10, and steps at 0 would train "
+        "training.steps=30: the learning rate reached 0 at step 10, and further steps would train "
         "nothing; let the learning rate jump with `--schedule anew`"
     )
 
@@ -463,7 +465,7 @@ def test_a_finished_run_is_not_trained_on_at_a_rate_of_zero(submitted: Run) -> N
 def test_the_code_of_an_earlier_version_is_not_left_to_jump(whole: Run) -> None:
     shutil.rmtree(whole.code / "kit" / "plan" / "__pycache__", ignore_errors=True)
     (whole.code / "kit" / "plan" / "schedule.py").unlink()
-    assert "give --code" in refused(whole, "training.steps=30")
+    assert "add --code" in refused(whole, "training.steps=30")
     amend(whole, "training.steps=30", code=True)
     assert (whole.code / "kit" / "plan" / "schedule.py").is_file()
 
@@ -471,4 +473,4 @@ def test_the_code_of_an_earlier_version_is_not_left_to_jump(whole: Run) -> None:
 def test_the_code_of_an_earlier_version_that_goes_on_from_a_rate_is_let(whole: Run) -> None:
     (whole.code / "kit" / "plan" / "schedule.py").rename(whole.code / "kit" / "schedule.py")
     amend(whole, "training.steps=30")
-    assert amendments.recorded(whole)[0]["schedule"] == "continue"
+    assert amendments.read(whole)[0]["schedule"] == "continue"

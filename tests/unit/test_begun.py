@@ -61,8 +61,8 @@ def test_a_command_for_a_begun_run_with_other_settings_is_refused(
         said(app, str(verb), str(workdir.recipe_file), *map(str, more), "model.n_layer=4")
     line = str(refused.value)
     assert line == (
-        f"{finished.root}: was begun with another recipe (model.n_layer: 1 -> 4); for a run of its own "
-        "add name=small-2; what jobs.train amend and fork may change, they say"
+        f"{finished.root}: this run was started with a different recipe (model.n_layer: 1 -> 4); for a new "
+        "run add name=small-2; or see jobs.train amend and fork"
     )
 
 
@@ -80,7 +80,7 @@ def test_what_may_be_amended_says_how(workdir: Workdir, finished: Run) -> None:
         said(train.app, "submit", str(workdir.recipe_file), *changes)
     amend = (
         f"to change this run: python -m jobs.train amend {finished.root} training.validate_every=2 "
-        """'release.prompts=["駅伝は", "今日は"]'; for a run of its own add name=small-2"""
+        """'release.prompts=["駅伝は", "今日は"]'; for a new run add name=small-2"""
     )
     assert amend in str(refused.value)
     given = ["training.validate_every=2", 'release.prompts=["駅伝は", "今日は"]']

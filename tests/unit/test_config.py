@@ -106,7 +106,7 @@ def test_a_workspace_that_was_meant_for_the_current_directory_is_not_begun_elsew
     (workdir.folder / f"{here}/w").mkdir(parents=True)
     monkeypatch.chdir(workdir.folder / here)
     change(workdir, "workspace", "w")
-    assert f"write workspace: {here}/w, or make the former" in mistake(workdir)
+    assert f"write workspace: {here}/w, or create the former" in mistake(workdir)
     assert workdir.recipe("workspace=w").workspace == str(workdir.folder / f"{here}/w")
     (workdir.folder / "w").mkdir()
     assert workdir.recipe().workspace == str(workdir.folder / "w")
@@ -243,7 +243,7 @@ def test_a_list_is_yaml_without_comments(workdir: Workdir) -> None:
 
 def test_a_key_stands_in_a_file_once(workdir: Workdir) -> None:
     append(workdir, "name: other\n")
-    assert "not YAML (the key name is there twice)" in mistake(workdir)
+    assert "invalid YAML (duplicate key name)" in mistake(workdir)
 
 
 def test_an_element_of_a_list_is_overridden_by_its_index(workdir: Workdir) -> None:
@@ -301,7 +301,7 @@ def test_all_mistakes_are_told_at_once(workdir: Workdir) -> None:
         f"{file}: unknown key tokens.task; did you mean tasks?",
         f"{file}: model.n_layer='many': input should be a valid integer, unable to parse string as an "
         "integer",
-        f"{file}: model.n_head: field required (attention heads of a layer, each n_embd / n_head wide; "
+        f"{file}: model.n_head: field required (attention heads per layer, each n_embd / n_head wide; "
         "GPT-2's are 64 wide)",
         "override 'training.step=3': unknown key training.step; did you mean steps?",
         "override 'cluster.arrays.parallel=0': arrays.parallel=0: input should be greater than 0",
@@ -326,12 +326,12 @@ def test_a_deepspeed_file_of_the_kit_is_named_from_any_recipe(
 @pytest.mark.parametrize(
     ("text", "remedy"),
     [
-        ("off", "write null to have no MLflow"),
-        ("False", "write null to have no MLflow"),
-        ("localhost:5000", "write http://localhost:5000, or sqlite"),
-        ("mlflow.my-lab.jp:80/x", "write http://mlflow.my-lab.jp:80/x, or sqlite"),
-        ("mlruns", "a tracking URI has a scheme: write http://localhost:5000"),
-        ("/data/mlflow.db", "a tracking URI has a scheme: "),
+        ("off", "write null to turn MLflow off"),
+        ("False", "write null to turn MLflow off"),
+        ("localhost:5000", "write http://localhost:5000 or sqlite"),
+        ("mlflow.my-lab.jp:80/x", "write http://mlflow.my-lab.jp:80/x or sqlite"),
+        ("mlruns", "a tracking URI needs a scheme: write http://localhost:5000"),
+        ("/data/mlflow.db", "a tracking URI needs a scheme: "),
     ],
 )
 def test_mlflow_is_a_uri_or_null(workdir: Workdir, text: str, remedy: str) -> None:
@@ -365,7 +365,7 @@ def test_a_run_keeps_what_was_good_when_it_began(workdir: Workdir) -> None:
     write_json(workdir.folder / "recipe.json", tree)
     recipe = read_resolved(workdir.folder / "recipe.json", Recipe)
     row = {"key": "training.steps", "old": 10, "new": 20}
-    assert amendments.on_recipe([row], recipe).tracking.mlflow == "/data/mlruns"
+    assert amendments.apply_to_recipe([row], recipe).tracking.mlflow == "/data/mlruns"
 
 
 def test_a_cluster_of_the_kit_is_named_from_any_recipe(
@@ -435,7 +435,7 @@ def test_an_unknown_key_of_a_source_is_answered_with_the_nearest(workdir: Workdi
         ),
         (
             "tokenizer.candidates=[{}, {vocab_size: 200}]",
-            "tokenizer: candidates[1]: vocab_size=200: with spaces: lossless it takes 260 entries",
+            "tokenizer: candidates[1]: vocab_size=200: spaces: lossless needs at least 260 entries",
         ),
         (
             "tokenizer.candidates=[{vocab_size: 900}, {}, {vocab_size: 1200}]",
@@ -447,7 +447,7 @@ def test_an_unknown_key_of_a_source_is_answered_with_the_nearest(workdir: Workdi
         ),
         (
             "tokenizer.vocab_size=259",
-            "tokenizer: vocab_size=259: with spaces: lossless it takes 260",
+            "tokenizer: vocab_size=259: spaces: lossless needs at least 260",
         ),
     ],
 )
@@ -499,7 +499,7 @@ def test_a_value_of_the_wrong_type_is_answered_with_key_and_value(workdir: Workd
 
 def test_values_that_do_not_fit_each_other_are_answered_with_the_override(workdir: Workdir) -> None:
     line = mistake(workdir, "training.global_batch=7")
-    assert "global_batch=7 is no multiple of micro_batch=2" in line
+    assert "global_batch=7 is not a multiple of micro_batch=2" in line
     assert line.startswith("override 'training.global_batch=7'")
 
 
@@ -598,18 +598,18 @@ def test_an_override_into_an_empty_section_of_the_file_is_taken(workdir: Workdir
 
 def test_a_missing_recipe_is_a_mistake(workdir: Workdir) -> None:
     workdir.recipe_file.unlink()
-    assert "there is no such file" in mistake(workdir)
+    assert "no such file" in mistake(workdir)
 
 
 def test_a_folder_is_no_recipe(workdir: Workdir) -> None:
     workdir.recipe_file.unlink()
     workdir.recipe_file.mkdir()
-    assert "cannot be read" in mistake(workdir)
+    assert "not a run directory" in mistake(workdir)
 
 
 def test_what_is_not_yaml_is_answered_with_the_line(workdir: Workdir) -> None:
     workdir.recipe_file.write_text("name: a\ncorpus: [1,\n", encoding="utf-8")
-    assert ", line 3: not YAML" in mistake(workdir)
+    assert ", line 3: invalid YAML" in mistake(workdir)
 
 
 def test_a_control_character_is_not_yaml(workdir: Workdir) -> None:
@@ -619,13 +619,13 @@ def test_a_control_character_is_not_yaml(workdir: Workdir) -> None:
 
 def test_what_is_not_utf8_is_answered_with_the_place(workdir: Workdir) -> None:
     workdir.recipe_file.write_bytes("name: 日本".encode("cp932"))
-    assert "byte 6 is not UTF-8" in mistake(workdir)
+    assert "byte 6 is not valid UTF-8" in mistake(workdir)
 
 
 @pytest.mark.parametrize("text", ["", "just words\n", "- a\n- b\n"])
 def test_yaml_without_sections_is_a_mistake(workdir: Workdir, text: str) -> None:
     workdir.recipe_file.write_text(text, encoding="utf-8")
-    assert "holds no sections" in mistake(workdir)
+    assert "has no keys" in mistake(workdir)
 
 
 @pytest.mark.parametrize("key", ["corpus", "corpus.sources", "corpus.sources.web", "training"])

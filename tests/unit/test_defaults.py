@@ -15,7 +15,7 @@ from kit.corpus import download
 from kit.data import shards, tokens
 from kit.release import export, generate
 from kit.store import manifest
-from kit.store.manifest import alike
+from kit.store.manifest import reduce_like
 from tests.later import later
 
 if TYPE_CHECKING:
@@ -67,10 +67,10 @@ def test_a_record_with_every_default_reads_as_one_without() -> None:
         "shelf": {},
         "basket": [FULL],
     }
-    assert alike({"section": given}, {"section": found}) == {"section": given}
-    assert alike({"inputs": {"a": {"section": given}}}, {"inputs": {"a": {"section": found}}}) == {
-        "inputs": {"a": {"section": given}}
-    }
+    assert reduce_like({"section": given}, {"section": found}) == {"section": given}
+    assert reduce_like(
+        {"inputs": {"a": {"section": given}}}, {"inputs": {"a": {"section": found}}}
+    ) == {"inputs": {"a": {"section": given}}}
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_a_record_with_every_default_reads_as_one_without() -> None:
 )
 def test_a_record_that_says_something_else_differs(found: Mapping[str, object]) -> None:
     given = NonDefaults(Loom(threads=1))
-    assert alike(given, found) != given
+    assert reduce_like(given, found) != given
 
 
 @pytest.mark.parametrize("kind", [Loom, Yarn], ids=lambda kind: kind.__name__)

@@ -234,6 +234,6 @@ def test_what_contradicts_a_decayed_branch_is_refused(
 def test_nothing_is_forked_to_train_at_a_rate_of_zero(parent: Run) -> None:
     for options in ({"decay": 3}, {"schedule": "continue"}):
         changes = [] if "decay" in options else ["training.steps=20"]
-        with pytest.raises(ConfigError, match=r"^--at 10: the learning rate has come down to 0"):
+        with pytest.raises(ConfigError, match=r"^--at 10: the learning rate reached 0"):
             fork(parent, 10, "name=on", *changes, **options)
     assert fork(parent, 10, "name=on", "training.steps=20", schedule="anew").recipe.is_file()

@@ -100,9 +100,9 @@ def test_a_broken_folder_says_which_file_is_how(folder: Path) -> None:
     told = manifest.difference(folder, CAUSES, verify=True)
     assert told == "cloth: bytes differ from its manifest"
     (folder / "cloth").write_bytes(b"012345678")
-    assert manifest.difference(folder, CAUSES) == "cloth: 9 bytes, 10 in its manifest"
+    assert manifest.difference(folder, CAUSES) == "cloth: 9 bytes, but 10 in its manifest"
     (folder / "cloth").unlink()
-    assert manifest.difference(folder, CAUSES) == "cloth is gone"
+    assert manifest.difference(folder, CAUSES) == "cloth is missing"
     (folder / MANIFEST).write_text("{", encoding="utf-8")
     assert manifest.difference(folder, CAUSES) == f"{MANIFEST} cannot be read"
     (folder / MANIFEST).unlink()

@@ -42,25 +42,25 @@ def test_the_kits_own_clusters_give_nothing_without_effect(path: Any) -> None:
 ONE = "tokenizer.candidates=[{algorithm: unigram, vocab_size: 900}]"
 # What makes a key idle, a key, why.
 IDLE = [
-    ("", "corpus.sources.web.title=drop", "kind=plaintext: it is of a wikipedia dump"),
-    ("", "corpus.sources.web.index=i.txt", "kind=plaintext: it is of a wikipedia dump"),
-    ("", "corpus.sources.jawiki.text_key=body", "kind=wikipedia: it is of jsonl"),
-    ("", "corpus.sources.web.mirrors=[http://a/b]", "a location that is a path"),
+    ("", "corpus.sources.web.title=drop", "kind=plaintext: it is for wikipedia dumps"),
+    ("", "corpus.sources.web.index=i.txt", "kind=plaintext: it is for wikipedia dumps"),
+    ("", "corpus.sources.jawiki.text_key=body", "kind=wikipedia: it is for jsonl"),
+    ("", "corpus.sources.web.mirrors=[http://a/b]", "if location is a path"),
     ("", "corpus.segmenter_version=mine", "set corpus.segmenter"),
-    ("", "corpus.filters.length={}", "give min or max"),
-    ("corpus.mode=article", "corpus.normalise.keep_ranges=true", "which keeps none"),
-    ("corpus.mode=article", "corpus.normalise.keep_url_tildes=false", "which keeps none"),
-    ("corpus.mode=article", "corpus.normalise={keep_accent_spaces: true}", "which keeps none"),
-    ("", "tokenizer.choose.margin=0.1", "one candidate"),
+    ("", "corpus.filters.length={}", "set min or max"),
+    ("corpus.mode=article", "corpus.normalise.keep_ranges=true", "which preserves none"),
+    ("corpus.mode=article", "corpus.normalise.keep_url_tildes=false", "which preserves none"),
+    ("corpus.mode=article", "corpus.normalise={keep_accent_spaces: true}", "which preserves none"),
+    ("", "tokenizer.choose.margin=0.1", "with a single candidate"),
     ("tokenizer.algorithm=unigram", "tokenizer.min_frequency=3", "pairs that BPE merges"),
-    (ONE, "tokenizer.algorithm=bpe", "every one of tokenizer.candidates has its own"),
-    (ONE, "tokenizer.vocab_size=901", "every one of tokenizer.candidates has its own"),
-    ("training.steps=5", "training.epochs=1", "give one of them"),
+    (ONE, "tokenizer.algorithm=bpe", "each of tokenizer.candidates sets its own"),
+    (ONE, "tokenizer.vocab_size=901", "each of tokenizer.candidates sets its own"),
+    ("training.steps=5", "training.epochs=1", "give only one of them"),
     ("training.decay=constant", "training.minimum_learning_rate=0.1", "decay=constant"),
     ("training.weight_decay=0", "training.decay_all=true", "weight_decay=0"),
     ("", "training.health.window=20", "without loss_spike or gradient_spike"),
     ("", "training.precision_reason=mine", "set training.precision"),
-    ("tracking.mlflow=null", "tracking.experiment=mine", "it is MLflow's"),
+    ("tracking.mlflow=null", "tracking.experiment=mine", "only MLflow uses it"),
 ]  # fmt: skip
 
 

@@ -55,13 +55,13 @@ def test_a_recipe_in_configs_of_the_current_directory_comes_before_the_kits(
 
 def test_a_word_with_a_suffix_is_a_path(workdir: Workdir, empty: Path) -> None:
     (empty / "demo.yaml").write_text("name: [", encoding="utf-8")
-    assert mistake(Path("demo.yaml")).startswith("demo.yaml, line 1: not YAML")
+    assert mistake(Path("demo.yaml")).startswith("demo.yaml, line 1: invalid YAML")
     assert load_recipe(Path("demo"), []).name == "demo"
 
 
 def test_an_unknown_name_is_answered_with_the_known(empty: Path) -> None:
     line = mistake(Path("demmo"))
-    assert line.startswith("demmo: there is no such file; ")
+    assert line.startswith("demmo: no such file; ")
     assert "demo, gpt2-xl-ja, gpt2-xl-ja-article" in line
     (empty / "mine.yaml").write_text("", encoding="utf-8")
     assert "did you mean mine.yaml?" in mistake(Path("mine"))
@@ -70,8 +70,8 @@ def test_an_unknown_name_is_answered_with_the_known(empty: Path) -> None:
 def test_a_name_that_a_run_directory_here_has_too_is_asked_about(empty: Path) -> None:
     write_json(Run(empty / "demo").recipe, {})
     line = mistake(Path("demo"))
-    assert "is the name of the recipe" in line
-    assert "a run directory here; write ./demo" in line
+    assert "ambiguous: a recipe (" in line
+    assert "a run directory in the current directory; write ./demo" in line
     with pytest.raises(ConfigError, match=r"write \./demo"):
         load_cluster(None, Path("demo"), [])
 
@@ -121,17 +121,17 @@ def test_a_cluster_here_comes_before_that_of_an_installed_kit(
 
 @pytest.mark.usefixtures("empty")
 def test_all_that_has_a_name_is_found_by_it() -> None:
-    every = presets.everything()
+    every = presets.all_files()
     assert {"recipe/demo", "cluster/mdx", "deepspeed/zero2", "sbatch/slurm"} <= set(every)
-    assert presets.named("zero2") == ROOT / "configs" / "deepspeed" / "zero2.json"
-    assert presets.named("cluster/mdx") == ROOT / "configs" / "cluster" / "mdx.yaml"
-    assert (presets.named("slurm") / "up.sh").is_file()
-    with pytest.raises(ConfigError, match="there is nothing of that name; known: recipe/demo"):
-        presets.named("nothing")
+    assert presets.find("zero2") == ROOT / "configs" / "deepspeed" / "zero2.json"
+    assert presets.find("cluster/mdx") == ROOT / "configs" / "cluster" / "mdx.yaml"
+    assert (presets.find("slurm") / "up.sh").is_file()
+    with pytest.raises(ConfigError, match="nothing: unknown name; known: recipe/demo"):
+        presets.find("nothing")
 
 
 def test_a_name_of_two_kinds_is_asked_about(empty: Path) -> None:
     (empty / "configs").mkdir()
     (empty / "configs" / "mdx.yaml").write_text("", encoding="utf-8")
     with pytest.raises(ConfigError, match="write recipe/mdx or cluster/mdx"):
-        presets.named("mdx")
+        presets.find("mdx")

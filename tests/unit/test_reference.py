@@ -53,7 +53,7 @@ def test_the_keys_are_those_that_overrides_may_be_of() -> None:
 def test_a_key_is_explained_with_what_it_takes_and_its_default() -> None:
     assert reference.explain("training.clip").splitlines() == [
         "training.clip: number > 0; default 1.0",
-        "  Greatest norm of the gradient in an update.",
+        "  Maximum gradient norm; larger ones are clipped.",
     ]
     assert "lossless, article or null; default null" in reference.explain(
         "tokenizer.candidates.0.spaces"
@@ -86,7 +86,7 @@ def test_without_a_key_the_sections_are_named() -> None:
         ("trainng", "did you mean training?"),
         ("lerning_rate", "did you mean training.learning_rate?"),
         ("training.seed.x", "did you mean training.seed?"),
-        ("zzz", "explain without a key lists the sections"),
+        ("zzz", "run explain without a key to list the sections"),
     ],
 )  # fmt: skip
 def test_an_unknown_key_is_answered_with_what_was_meant(name: str, hint: str) -> None:
@@ -103,7 +103,7 @@ def test_the_page_is_that_of_the_code() -> None:
 @pytest.mark.parametrize("kind", ["recipe", "cluster"])
 def test_the_schema_is_that_of_the_code(kind: str) -> None:
     assert schema_of(kind) == schema_module.schema(kind), "run make reference"
-    with pytest.raises(ConfigError, match="there is no schema recipes; there are recipe and cl"):
+    with pytest.raises(ConfigError, match="no schema recipes; name one of recipe and cl"):
         schema_module.schema("recipes")
 
 

@@ -83,7 +83,7 @@ def test_a_run_directory_is_read_as_of_where_it_lies(made: Run, workdir: Workdir
     now = [f"corpus.sources.web.location={workspace.parent / 'web.txt.gz'}"]
     now.append(f"corpus.sources.jawiki.location={workspace.parent / 'dump.xml.bz2'}")
     assert states(resolve.load(run.root, now).recipe) == {"done"}
-    with pytest.raises(ConfigError, match="recipe of a run directory stands"):
+    with pytest.raises(ConfigError, match="recipe of a run directory is fixed"):
         resolve.load(run.root, ["corpus.sources.web.text_key=body"])
     assert directory.prepare(project) == run
     assert read_json(run.recipe)["workspace"] == str(workspace)
@@ -147,7 +147,7 @@ def test_a_link_that_leads_nowhere_is_named_with_what_to_do(
     for load in (resolve.load, resolve.read_run):
         with pytest.raises(ConfigError, match=f"ln -sfn PLACE {link}") as told:
             load(made.root)
-        assert f"{link}: is a link to /gone/with the old disk" in str(told.value)
+        assert f"{link}: dangling link to /gone/with the old disk" in str(told.value)
 
 
 def test_what_was_fetched_is_found_in_the_workspace_or_among_the_downloads(tmp_path: Path) -> None:
@@ -180,17 +180,17 @@ def test_what_was_fetched_is_found_in_the_workspace_or_among_the_downloads(tmp_p
 def test_two_paths_differ_up_to_the_end_that_they_share(
     was: str, now: str, expected: tuple[str, str]
 ) -> None:
-    assert relocation.heads(was, now) == expected
-    assert relocation.moved(was, *expected) == now
+    assert relocation.differing_heads(was, now) == expected
+    assert relocation.rebase(was, *expected) == now
 
 
 def test_a_path_that_only_begins_alike_has_not_moved() -> None:
-    assert relocation.moved("/work/demo-2/x", "/work/demo", "/new") == "/work/demo-2/x"
+    assert relocation.rebase("/work/demo-2/x", "/work/demo", "/new") == "/work/demo-2/x"
 
 
 def test_a_released_recipe_holds_no_path(made: Run, workdir: Workdir) -> None:
     recipe = workdir.recipe("name=other", f"tracking.mlflow=sqlite:///{workdir.folder}/own.db")
-    told = str(relocation.released(recipe.model_dump(mode="json")))
+    told = str(relocation.for_release(recipe.model_dump(mode="json")))
     assert os.sep not in told.replace("http://", "")
     assert "dump.xml.bz2" in told
 

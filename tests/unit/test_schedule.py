@@ -108,7 +108,7 @@ def test_a_learning_rate_is_never_zero_nor_above_its_peak(
 def test_a_key_of_wsd_is_refused_beside_another_decay(key: str) -> None:
     value = {"decay_share": 0.2, "decay_shape": "linear"}[key]
     training_of(decay="wsd", **{key: value})
-    with pytest.raises(ValueError, match=f"{key}={value} is for decay: wsd, and decay is cosine"):
+    with pytest.raises(ValueError, match=f"{key}={value} needs decay: wsd, but decay is cosine"):
         training_of(**{key: value})
 
 
@@ -184,7 +184,7 @@ def test_an_attempt_that_does_not_know_goes_on_as_before() -> None:
     assert rates(derived(training_of(10), rows, (0, 0), (4, 0))) == rates(whole(training_of(10)))
     late = derived(training_of(30), rows, (0, 0), (4, 0), (8, 1))
     assert rates(late)[:8] == rates(whole(training_of(10)))[:8]
-    assert derived(training_of(10), rows, (0, 0), (4, 0), (8, 1)).pieces == late.pieces
+    assert derived(training_of(10), rows, (0, 0), (4, 0), (8, 1)).segments == late.segments
 
 
 @pytest.mark.parametrize("again", [6, 5, 0])
@@ -269,7 +269,7 @@ def fork(parent: Schedule, step: int, how: str | None = None, **changes: Any) ->
 
 def test_a_fork_with_no_other_schedule_has_all_of_its_parents() -> None:
     parent = derived(training_of(30), on(10, 30), (0, 0), (6, 1))
-    assert fork(parent, 4, seed=7).pieces == parent.pieces
+    assert fork(parent, 4, seed=7).segments == parent.segments
 
 
 def test_a_fork_with_another_end_or_shape_goes_on_from_the_rate_there() -> None:
@@ -303,7 +303,7 @@ def test_a_decayed_branch_comes_down_from_any_trunk() -> None:
         for step in (1, 2, 30):
             branch = trunk.decayed(step, 8)
             shape = {"decay": "wsd", "decay_share": 1.0, "decay_shape": "linear"}
-            found = Schedule(trunk.training.model_copy(update=shape), branch.pieces)
+            found = Schedule(trunk.training.model_copy(update=shape), branch.segments)
             had = trunk.rate(step - 1)
             assert rates(found, step) == pytest.approx(
                 [had - (had - 0.1) * done / 8 for done in range(1, 9)]
@@ -319,8 +319,8 @@ def test_the_records_of_a_run_are_read(run: Run) -> None:
     write_json(run.attempt(3).start, {"from_step": 6, "amendments": 1})
     write_json(run.attempt(4).start, {"from_step": 7, "amendments": 0})
     assert schedule.starts(run, 3) == [AttemptStart(4, 1), AttemptStart(6, 1)]
-    found = schedule.of_run(run, training_of(30), ends, 3)
-    assert found.pieces == (Segment(4, 30, 0.8),)
+    found = schedule.for_run(run, training_of(30), ends, 3)
+    assert found.segments == (Segment(4, 30, 0.8),)
     assert schedule.record(found) == [{"step": 4, "end": 30, "rate": 0.8}]
 
 
@@ -331,4 +331,4 @@ def test_the_same_end_told_in_epochs_leaves_the_schedule_as_it_is() -> None:
         row(3_000, None, key="epochs", time=1.0, schedule="continue"),
     ]
     found = schedule.derive(training, rows, [AttemptStart(0, 0), AttemptStart(20_000, 2)], ends)
-    assert found.pieces == (Segment(0, 30_000),)
+    assert found.segments == (Segment(0, 30_000),)

@@ -68,12 +68,12 @@ def test_of_equals_the_smaller_is_chosen_and_then_the_first() -> None:
 def test_a_candidate_is_found_by_its_name() -> None:
     section = Tokenizer(vocab_size=1000, candidates=[{"vocab_size": 900}, {"algorithm": "unigram"}])
     for vocabulary in section.specs():
-        assert section.named(vocabulary.name) == vocabulary
-    assert section.named("unigram-1000-8000-lossless").vocab_size == 1000
+        assert section.spec(vocabulary.name) == vocabulary
+    assert section.spec("unigram-1000-8000-lossless").vocab_size == 1000
 
 
 @pytest.mark.parametrize(("spaces", "least"), [("article", 4), ("lossless", 260)])
 def test_a_vocabulary_has_room_for_one_character_at_the_least(spaces: str, least: int) -> None:
     assert Tokenizer(spaces=spaces, vocab_size=least).vocab_size == least
-    with pytest.raises(ValueError, match=r"entries at least|greater than 3"):
+    with pytest.raises(ValueError, match=r"needs at least|greater than 3"):
         Tokenizer(spaces=spaces, vocab_size=least - 1)

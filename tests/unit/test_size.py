@@ -124,14 +124,14 @@ def test_what_does_not_fit_is_offloaded_or_computed_again() -> None:
     assert least.activation_checkpointing
     none = plan(3e9, 30e9, Machine(1, 8e9))
     (why,) = [why for what, _, why in none.reasons if what == "micro-batch"]
-    assert "more than the 8 GB" in why
+    assert "exceed the 8 GB" in why
 
 
 def test_each_choice_is_told_with_its_reason() -> None:
     told = {what: f"{how_much}; {why}" for what, how_much, why in plan(1.5e9, 30e9, NODE).reasons}
     assert told["model"] == (
-        "1.56 B parameters: 48 layers of 1600, 25 heads; asked for 1.5 B; the shape of GPT-2 XL"
+        "1.56 B parameters: 48 layers, 1,600 wide, 25 heads; 1.5 B requested; the shape of GPT-2 XL"
     )
     assert "arXiv 2401.02954" in told["global batch"]
-    assert "GPT-3 1.3 B was trained at 0.0002" in told["learning rate"]
-    assert told["tokens"] == "30 B; asked for"
+    assert "GPT-3 1.3 B was trained with 0.0002" in told["learning rate"]
+    assert told["tokens"] == "30 B; requested"

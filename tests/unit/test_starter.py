@@ -76,7 +76,7 @@ def test_it_says_what_it_chose_and_what_to_type_next() -> None:
     done = new("xl", "--size", "1.5b", "--tokens", "30b", "--cluster", "mdx")
     assert done.output.splitlines()[0] == "xl.yaml: written"
     assert "the shape of GPT-2 XL" in done.output
-    assert "jawiki-20220701, cc100-ja  (79 GB to fetch; the training reads it 2 times)" in (
+    assert "jawiki-20220701, cc100-ja  (a download of 79 GB; read 2 times in training)" in (
         done.output
     )
     assert done.output.endswith(
@@ -92,7 +92,7 @@ def test_it_says_what_it_chose_and_what_to_type_next() -> None:
 def test_a_file_that_is_there_is_never_overwritten() -> None:
     Path("mine.yaml").write_text("mine", encoding="utf-8")
     assert (
-        mistake("mine") == "mine.yaml: is there already, and is not overwritten; give another name"
+        mistake("mine") == "mine.yaml: already exists, and is not overwritten; choose another name"
     )
     assert Path("mine.yaml").read_text(encoding="utf-8") == "mine"
 
@@ -100,14 +100,14 @@ def test_a_file_that_is_there_is_never_overwritten() -> None:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["a/b"], "a/b: a name is letters"),
-        (["a.yaml"], "a.yaml: a name is letters"),
+        (["a/b"], "a/b: a name consists of letters"),
+        (["a.yaml"], "a.yaml: a name consists of letters"),
         (["a", "--size", "9m"], "--size 9 M: give 10 M to 3 B parameters"),
         (["a", "--size", "4b"], "--size 4 B: give 10 M to 3 B parameters"),
-        (["a", "--size", "big"], "--size big: write a number with k, m, b or t"),
-        (["a", "--tokens", "0"], "--tokens 0: write a number with"),
-        (["a", "--text", "none.txt"], "--text none.txt: there is no such file"),
-        (["a", "--cluster", "none"], "--cluster none: there is no cluster none"),
+        (["a", "--size", "big"], "--size big: write a number above 0"),
+        (["a", "--tokens", "0"], "--tokens 0: write a number above 0"),
+        (["a", "--text", "none.txt"], "--text none.txt: no such file"),
+        (["a", "--cluster", "none"], "--cluster none: no such cluster"),
     ],
 )
 def test_a_mistake_is_one_line_and_nothing_is_written(arguments: list[str], line: str) -> None:

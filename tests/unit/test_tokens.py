@@ -136,7 +136,7 @@ def test_offsets_of_another_file_are_refused(tmp_path: Path) -> None:
 
 def test_a_file_of_half_a_token_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.tokens").write_bytes(b"123")
-    with pytest.raises(InputError, match=r"a\.tokens: 3 bytes are no whole tokens"):
+    with pytest.raises(InputError, match=r"a\.tokens: 3 bytes end in half a token"):
         tokens.open_stream([tmp_path / "a.tokens"], SHORT)
 
 
@@ -191,7 +191,7 @@ def test_the_order_is_what_it_has_always_been() -> None:
 
 def test_a_vocabulary_is_that_of_the_workspaces_tokenizer(workdir: Workdir) -> None:
     recipe, folder = workdir.recipe(), workdir.workspace.tokenizer
-    with pytest.raises(StageError, match=r"tokenizer: not made yet; run jobs\.tokenizer first"):
+    with pytest.raises(StageError, match=r"tokenizer: missing; run jobs\.tokenizer first"):
         tokens.tokenizer_info(recipe)
     folder.mkdir(parents=True)
     manifest.commit(folder, {})

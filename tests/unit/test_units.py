@@ -9,7 +9,17 @@ import pytest
 
 from kit.errors import JobFailed, StageError
 from kit.store.paths import MANIFEST
-from kit.store.units import NAMED, Fault, Survey, Tally, Unit, census, make_units, require, survey
+from kit.store.units import (
+    MAX_NAMED,
+    Fault,
+    Survey,
+    Tally,
+    Unit,
+    census,
+    make_units,
+    require,
+    survey,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -111,8 +121,8 @@ def test_a_survey_counts_all_and_names_the_first_that_are_wrong_and_those_begun(
     units[10].folder.mkdir()
     found = survey(units)
     assert found.counts == {"done": 0, "missing": 3, "stale": 8, "broken": 1}
-    assert found.faults[0] == Fault("u0", "broken", "cloth is gone")
-    assert [fault.state for fault in found.faults[1:]] == ["stale"] * (NAMED - 1)
+    assert found.faults[0] == Fault("u0", "broken", "cloth is missing")
+    assert [fault.state for fault in found.faults[1:]] == ["stale"] * (MAX_NAMED - 1)
     assert "silk" in found.faults[1].why
     assert found.begun == ["u10"]
     assert not found.complete
