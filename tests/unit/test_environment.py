@@ -11,7 +11,7 @@ from kit.run.environment import importing, installed
 
 
 def test_every_installed_package_is_named_with_its_version_but_the_kit() -> None:
-    found = installed()
+    found = installed_packages()
     assert found == sorted(set(found))
     assert f"pytest=={importlib.metadata.version('pytest')}" in found
     names = {line.partition("==")[0] for line in found}

@@ -201,7 +201,7 @@ def test_a_released_recipe_holds_no_password(workdir: Workdir) -> None:
         "corpus.sources.web.location=https://ann:s3cr3t@host/web.txt?token=s3cr3t",
         "corpus.sources.web.mirrors=[https://ann:s3cr3t@mirror/web.txt]",
     )
-    told = str(relocation.released(workdir.recipe(*given).model_dump(mode="json")))
+    told = str(relocation.for_release(workdir.recipe(*given).model_dump(mode="json")))
     assert "s3cr3t" not in told
     assert "ann" not in told
     assert "host:5000" in told
