@@ -1,15 +1,16 @@
+# make install    the environment .venv and nothing else
 # make demo       the whole relay on this machine, in about two minutes; DUMP=path takes a real dump
 # make test       lint, types, and all tests; those of Slurm where its packages are installed; DUMP=path of a real dump
 # make unit       the tests that need no other program, in a minute
 # make slurm      the tests on a real Slurm; make besides-slurm: lint and all others
-# make lint       ruff, its formatter and mypy
+# make lint       ruff, its formatter, mypy, and a check of the English
 # make test-long  what takes too long for every change
 # make mlflow     MLflow's page over the demo's workspace; STORE=sqlite:///PATH/mlflow.db takes another's
 # make chaos      a run interrupted fifty times at random, held against one that was not; SEED=n, WHERE=--slurm
 # make bench      speeds, as ratios against what one would use instead; DUMP=path of a text or dump
 # make pictures   the pictures of the README, from the workspace of a finished demo
 # make docs       the pages of docs/ as a site, into site/
-# make reference  docs/recipes.md and the schemas in configs/ anew, after a key has changed
+# make reference  docs/recipes.md and the schemas in configs/ again, after a key has changed
 # make wheel      the package, into dist/
 # make lock       the newest versions that pyproject.toml allows
 # make clean      removes the environments, what was built, and work/
@@ -26,10 +27,12 @@ TORCH_INDEX ?=
 BENCHMARKS := $(notdir $(basename $(shell grep -l __main__ tests/benchmarks/*.py)))
 DEMO := $(if $(DUMP),name=demo-dump workspace=work/demo-dump corpus.sources.jawiki.location=$(DUMP) corpus.unit_mb=0.5)
 
-.PHONY: help demo test slurm besides-slurm unit test-long chaos bench lint docs pictures reference wheel lock mlflow clean
+.PHONY: help install demo test slurm besides-slurm unit test-long chaos bench lint docs pictures reference wheel lock mlflow clean
 
 help:
 	@sed -n '/^PYTHON/q; s/^# //p' Makefile
+
+install: $(VENV)/installed
 
 demo: $(VENV)/installed
 	$(BIN)/python -m jobs.pipeline run configs/demo.yaml cluster.preempt_at_step=60 $(DEMO)
@@ -72,6 +75,7 @@ lint: $(VENV)-dev/installed
 	$(VENV)-dev/bin/ruff check .
 	$(VENV)-dev/bin/ruff format --check .
 	$(VENV)-dev/bin/mypy
+	$(VENV)-dev/bin/python -m tests.language
 
 docs: $(VENV)-docs/installed
 	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/python -m mkdocs build

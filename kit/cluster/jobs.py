@@ -58,7 +58,7 @@ class Sent:
     def lines(self, title: str) -> list[str]:
         """Lines to print; `title` names the work of a single process."""
         if self.process is not None:
-            return [f"{title}: process {self.process} is at work; see {self.log}"]
+            return [f"{title}: process {self.process} is running; see {self.log}"]
         return [f"{name}: job {job}" for name, job in self.jobs.items()]
 
 

@@ -1,9 +1,9 @@
-"""Text that may be shown to strangers: without passwords, tokens, user names and home directories.
+"""Redact text for strangers: mask passwords, tokens, user names and home directories.
 
     redacted("http://ann:secret@host/ from /home/ann/work")     # "http://***@host/ from ~/work"
 
-What looks like a secret is masked, even if it is none. A secret that looks like any other word is not
-found: a user reads what is to be published.
+Anything that looks like a secret is masked, even if it is not one. A secret that looks like an ordinary
+word is missed, so read the text before you publish it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 MASK = "***"
 _OF_URLS = (
-    # The part before @, and what a query names as a secret.
+    # The part before @, and secrets in a query.
     (re.compile(r"(?<=://)[^\s/?#\"'<>]*@"), f"{MASK}@"),
     (
         re.compile(
@@ -27,7 +27,7 @@ _OF_URLS = (
 )
 _SECRETS = (
     *_OF_URLS,
-    # Headers and assignments. Of `token` alone a log of training has many: it takes a : or = and no number.
+    # Headers and assignments. `token` is a common word in a training log: only with : or =, and no number.
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}"), rf"\1 {MASK}"),
     (
         re.compile(
@@ -36,7 +36,7 @@ _SECRETS = (
         ),
         rf"\1{MASK}",
     ),
-    # Tokens by their form: Hugging Face, GitHub, GitLab, OpenAI and others, AWS, Slack, JSON web tokens.
+    # Tokens of a known form: Hugging Face, GitHub, GitLab, OpenAI and others, AWS, Slack, JSON web tokens.
     (
         re.compile(
             r"\b(?:hf_[A-Za-z0-9]{8,}|gh[pousr]_\w{8,}|github_pat_\w{8,}|glpat-[\w-]{8,}|sk-[\w-]{16,}"
@@ -45,27 +45,33 @@ _SECRETS = (
         MASK,
     ),
 )
-# Home directories of anybody, by their places on Linux and macOS.
+# Anybody's home directory, on Linux or macOS.
 _HOMES = re.compile(r"(?<![\w.~])/(?:home|Users)/[^/\s:;,\"'()]+")
-_COMMON = {"root", "user", "ubuntu", "admin", "nobody"}  # tell nothing, and stand in other words
+_COMMON = {
+    "root",
+    "user",
+    "ubuntu",
+    "admin",
+    "nobody",
+}  # reveal nothing, and occur as ordinary words
 
 
 def redacted(text: str) -> str:
-    """The text with secrets masked, and `~` for homes and the name of this user."""
+    """Mask secrets, and replace home directories and this user's name by `~`."""
     for pattern, instead in (*_SECRETS, *_own(), (_HOMES, "~")):
         text = pattern.sub(instead, text)
     return text
 
 
 def without_credentials(text: str) -> str:
-    """The text with the passwords of its URLs masked, and nothing else."""
+    """Mask the credentials in URLs, and nothing else."""
     for pattern, instead in _OF_URLS:
         text = pattern.sub(instead, text)
     return text
 
 
 def redact(value: Any) -> Any:
-    """The same of all texts in lists and mappings, keys left as they are."""
+    """Redact all texts in lists and mappings, but not the keys."""
     if isinstance(value, str):
         return redacted(value)
     if isinstance(value, dict):
@@ -79,7 +85,8 @@ def _own() -> tuple[tuple[re.Pattern[str], str], ...]:
 
 @functools.cache
 def _of(home: str, user: str) -> tuple[tuple[re.Pattern[str], str], ...]:
-    """This user's homes, also by another path than $HOME has, and names."""
+    """Patterns of this user's names and home directories, with symlinks resolved too."""
+
     homes, names = {home, os.path.realpath(home)} if home else set(), {user}
     try:
         entry = pwd.getpwuid(os.getuid())
@@ -88,14 +95,14 @@ def _of(home: str, user: str) -> tuple[tuple[re.Pattern[str], str], ...]:
     else:
         homes |= {entry.pw_dir, os.path.realpath(entry.pw_dir)}
         names |= {entry.pw_name, *entry.pw_gecos.split(",")[:1]}
-    found = [
+    patterns = [
         (re.compile(rf"(?<![\w.~-]){re.escape(one.rstrip('/'))}(?=$|[^\w.-])"), "~")
         for one in sorted(homes, key=len, reverse=True)
         if one.strip("/")
     ]
-    found += [
+    patterns += [
         (re.compile(rf"(?<![^\W_]){re.escape(name)}(?![^\W_])"), "~")
         for name in sorted(names - _COMMON, key=len, reverse=True)
         if len(name) > 1
     ]
-    return tuple(found)
+    return tuple(patterns)

@@ -1,9 +1,9 @@
-"""What a report of an issue needs to say, without secrets: `pipeline doctor`.
+"""The facts that an issue report needs, without secrets: `pipeline doctor`.
 
     show(facts(lambda: resolve.load(Path("demo"))))
 
-Each line is a probe. One that fails says so in its line and keeps no other from being made. No variable of
-the environment is shown; names and passwords are masked by kit/output/redaction.py.
+Each line is a probe; one that fails says so in its line and does not stop the others. Environment variables
+are never shown, and kit/output/redaction.py masks names and passwords.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 Facts = dict[str, dict[str, Any]]
 
-_LATEST = 5  # attempts and decisions that are shown
+_LATEST = 5  # attempts and decisions to show
 _LINES = 20  # of a log
 
 
 def facts(load: Callable[[], Project] | None = None) -> Facts:
-    """What each probe found, by section; texts, numbers, or lists of texts.
+    """The answers of all probes, by section: texts, numbers, or lists of texts.
 
-    `load` gives the project of a recipe; without it the sections are those of this machine.
+    `load` loads the project of a recipe; without it, all sections are about this machine.
     """
     project, mistake = None, None
     if load is not None:
@@ -41,34 +41,34 @@ def facts(load: Callable[[], Project] | None = None) -> Facts:
             project = load()
         except EkidenError as error:
             mistake = str(error)
-        except Exception as error:  # a doctor does not fall ill itself
-            mistake = _told(error)
-    found = {
-        "versions": _made(machine.versions()),
-        "machine": _made(machine.machine()),
-        "Slurm": _made(machine.slurm(project.cluster if project else None)),
-        "workspace": _made(
+        except Exception as error:  # the doctor itself must not fail
+            mistake = _describe(error)
+    sections = {
+        "versions": _answers(machine.versions()),
+        "machine": _answers(machine.machine()),
+        "Slurm": _answers(machine.slurm(project.cluster if project else None)),
+        "workspace": _answers(
             machine.workspace(Path(project.recipe.workspace) if project else Path())
         ),
     }
     if project is not None:
-        found["run"] = _run(project)
+        sections["run"] = _run(project)
     elif mistake is not None:
-        found["run"] = {"recipe": mistake}
-    cleaned: Facts = redact(found)
-    return cleaned
+        sections["run"] = {"recipe": mistake}
+    redacted: Facts = redact(sections)
+    return redacted
 
 
-def show(found: Facts) -> None:
-    """Print the facts, a line each, as they go into an issue."""
-    wide = max(len(name) for section in found.values() for name in section)
-    for title, section in found.items():
+def show(facts: Facts) -> None:
+    """Print the facts, a line each, ready to paste into an issue."""
+    width = max(len(name) for section in facts.values() for name in section)
+    for title, section in facts.items():
         print(f"{title}:")
         for name, value in section.items():
             first, *more = _lines(value)
-            print(f"  {name:{wide}}  {first}".rstrip())
+            print(f"  {name:{width}}  {first}".rstrip())
             for line in more:
-                print(f"  {'':{wide}}  {line}".rstrip())
+                print(f"  {'':{width}}  {line}".rstrip())
 
 
 def _lines(value: Any) -> list[str]:
@@ -77,34 +77,36 @@ def _lines(value: Any) -> list[str]:
     return ["none"] if value is None else str(value).split("\n")
 
 
-def _made(probes: Iterator[tuple[str, Callable[[], Any]]]) -> dict[str, Any]:
+def _answers(probes: Iterator[tuple[str, Callable[[], Any]]]) -> dict[str, Any]:
     """The answers of probes by name."""
     return {name: _answer(probe) for name, probe in probes}
 
 
 def _answer(probe: Callable[[], Any]) -> Any:
-    """What a probe found, or why it found nothing."""
+    """The answer of a probe, or the reason why there is none."""
     try:
         return probe()
     except EkidenError as error:
-        return f"not known: {error}"
+        return f"unknown: {error}"
     except Exception as error:  # each probe fails alone
-        return f"not known: {_told(error)}"
+        return f"unknown: {_describe(error)}"
 
 
-def _told(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _run(project: Project) -> dict[str, Any]:
-    """Where a run stands, and how it failed."""
+    """The status of a run, and its failures."""
     run = project.run
-    head = _made(iter([("directory", lambda: str(run.root)), ("stages", lambda: _stages(project))]))
+    head = _answers(
+        iter([("directory", lambda: str(run.root)), ("stages", lambda: _stages(project))])
+    )
     try:
         seen = snapshot(run, curve=False)
-    except Exception as error:  # a damaged run directory is what this is for
-        return {**head, "files": f"not known: {_told(error)}"}
-    return head | _made(_of_run(project, seen))
+    except Exception as error:  # doctor has to work on damaged run directories
+        return {**head, "files": f"unknown: {_describe(error)}"}
+    return head | _answers(_of_run(project, seen))
 
 
 def _of_run(project: Project, seen: Snapshot) -> Iterator[tuple[str, Callable[[], Any]]]:
@@ -132,25 +134,26 @@ def _of_run(project: Project, seen: Snapshot) -> Iterator[tuple[str, Callable[[]
 
 
 def _stages(project: Project) -> list[str]:
-    found = status.facts(project, [])
     lines = []
-    for name, one in found.items():
-        told = one["reason"] if one["state"] not in ("done", "not begun", "waiting") else None
-        why = f": {told}" if told else ""
-        faults = [f"  {fault['unit']} {fault['state']}: {fault['why']}" for fault in one["faults"]]
-        lines += [f"{name}: {status.headline(one)}{why}", *faults]
+    for name, stage in status.facts(project, []).items():
+        quiet = stage["state"] in ("done", "not begun", "waiting")
+        reason = f": {stage['reason']}" if stage["reason"] and not quiet else ""
+        faults = [
+            f"  {fault['unit']} {fault['state']}: {fault['why']}" for fault in stage["faults"]
+        ]
+        lines += [f"{name}: {status.headline(stage)}{reason}", *faults]
     return lines
 
 
 def _packages(project: Project) -> str:
-    """Whether the packages are those that the run was submitted with."""
+    """Whether the installed packages are those at submission."""
     path = project.run.environment
     if not path.is_file():
         return "not submitted yet"
     differing = {*path.read_text(encoding="utf-8").split()} ^ {*environment.installed_packages()}
     if not differing:
-        return "those of the submission"
-    return f"not those of the submission: {', '.join(sorted(differing)[:_LATEST])}"
+        return "as at submission"
+    return f"not as at submission: {', '.join(sorted(differing)[:_LATEST])}"
 
 
 def _attempts(seen: Snapshot) -> Sequence[str]:
@@ -169,7 +172,8 @@ def _attempts(seen: Snapshot) -> Sequence[str]:
 
 
 def _logs(seen: Snapshot) -> Iterator[str]:
-    """The last lines of each job whose last start failed or made a mistake, newest log first."""
+    """The last lines of the newest log of each job whose last start failed."""
+
     ended = {row["name"]: row for row in seen.decisions}
     failed = {
         name for name, row in ended.items() if not row["requeued"] and row["reason"] != "done"

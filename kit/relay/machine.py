@@ -1,8 +1,8 @@
-"""What a machine is, as the report of an issue says it: versions, hardware, Slurm, a file system.
+"""Probes of a machine for an issue report: versions, hardware, Slurm, a file system.
 
     for name, probe in machine(): print(name, probe())
 
-A probe is a function without arguments; it may raise whatever goes wrong, and its reader says so.
+A probe is a function without arguments that may raise any error.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Probes = Iterator[tuple[str, Callable[[], Any]]]
 PACKAGES = ("torch", "deepspeed", "transformers", "tokenizers", "submitit", "neologdn", "textformatting",
             "wikiextractor", "mlflow", "mlflow-skinny", "tensorboard")  # fmt: skip
 NOT_INSTALLED = "not installed"
-# What decides how a job is preempted, warned, ended, and started again.
+# The settings that decide how a job is preempted, warned, ended and restarted.
 SETTINGS = ("PreemptType", "PreemptMode", "PreemptParameters", "PreemptExemptTime", "KillWait",
             "MaxArraySize", "JobRequeue", "MinJobAge", "SlurmdTimeout", "ProctrackType",
             "SlurmctldParameters", "AccountingStorageType")  # fmt: skip
@@ -45,7 +45,7 @@ _PATIENCE = 30.0  # seconds for nvidia-smi: it wakes every GPU of the node first
 
 
 def versions() -> Probes:
-    """ekiden, Python, and the packages that matter."""
+    """ekiden, Python, and the main packages."""
     yield "ekiden", lambda: f"{__version__}, {_commit()}"
     yield "Python", lambda: f"{platform.python_version()} ({platform.python_implementation()})"
     for name in PACKAGES:
@@ -61,27 +61,27 @@ def _version(package: str) -> str:
 
 
 def _commit() -> str:
-    """The commit of a checkout, and whether its files were changed."""
+    """The commit of a checkout, and whether its code has changed since."""
     if presets.INSTALLED:
         return "from a package"
     if not (presets.OWN / ".git").exists():
         return "not a checkout"
-    commit = _said("git", "-C", str(presets.OWN), "rev-parse", "--short=10", "HEAD").strip()
-    changed = _said("git", "-C", str(presets.OWN), "status", "--porcelain", "--", "jobs", "kit")
+    commit = _output("git", "-C", str(presets.OWN), "rev-parse", "--short=10", "HEAD").strip()
+    changed = _output("git", "-C", str(presets.OWN), "status", "--porcelain", "--", "jobs", "kit")
     return f"commit {commit}" + (", changed since" if changed.strip() else "")
 
 
 def _cuda_build() -> str | None:
-    """Of torch's own record, which is read without importing torch."""
-    found = importlib.util.find_spec("torch")
-    if found is None or found.origin is None:
+    """The CUDA version in torch/version.py, read without importing torch."""
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
         return NOT_INSTALLED
-    built = runpy.run_path(str(Path(found.origin).with_name("version.py")))
-    return "none, built for the CPU" if built.get("cuda") is None else str(built["cuda"])
+    version = runpy.run_path(str(Path(spec.origin).with_name("version.py")))
+    return "none, built for the CPU" if version.get("cuda") is None else str(version["cuda"])
 
 
 def machine() -> Probes:
-    """System, processor, memory, GPUs, and the segmenters that are found."""
+    """System, processor, memory, GPUs and segmenters."""
     yield "system", _system
     yield "CPU", _cpu
     yield "memory", _memory
@@ -102,8 +102,8 @@ def _system() -> str:
 
 def _cpu() -> str:
     model = _cpuinfo("model name") or platform.processor() or "unknown model"
-    mine = quantities.count(len(os.sched_getaffinity(0)), "core")
-    return f"{model}: {mine} of {os.cpu_count()} may be used"
+    usable = quantities.count(len(os.sched_getaffinity(0)), "core")
+    return f"{model}: {usable} of {os.cpu_count()} usable"
 
 
 def _memory() -> str:
@@ -122,91 +122,90 @@ def _bf16() -> str:
 
 def _cpuinfo(key: str) -> str | None:
     text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    found = re.search(rf"^{key}\s*: (.+)$", text, re.MULTILINE)
-    return found[1].strip() if found else None
+    match = re.search(rf"^{key}\s*: (.+)$", text, re.MULTILINE)
+    return match[1].strip() if match else None
 
 
 def _gpus() -> str | list[str]:
     if not _has("nvidia-smi"):
         return "no nvidia-smi on the PATH"
     query = "--query-gpu=name,memory.total,driver_version,compute_cap"
-    rows = _said("nvidia-smi", query, "--format=csv,noheader").strip().splitlines()
-    counted = Counter(row.strip() for row in rows)
+    rows = _output("nvidia-smi", query, "--format=csv,noheader").strip().splitlines()
+    counts = Counter(row.strip() for row in rows)
     return [
-        f"{number} x {', driver '.join(_named(row))}" for row, number in counted.items()
+        f"{count} x {', driver '.join(_gpu_and_driver(row))}" for row, count in counts.items()
     ] or "none found by nvidia-smi"
 
 
-def _named(row: str) -> tuple[str, str]:
+def _gpu_and_driver(row: str) -> tuple[str, str]:
     name, memory, driver, capability = (part.strip() for part in row.split(","))
     return f"{name}, {memory}, compute capability {capability}", driver
 
 
-def _said(*command: str) -> str:
-    """What a program prints. Raises OSError with the last line of one that fails."""
+def _output(*command: str) -> str:
+    """The output of a program. If it fails, raises OSError with its last line."""
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, timeout=_PATIENCE, errors="replace"
     )
     if done.returncode:
-        said = (done.stderr or done.stdout).strip().splitlines()
-        raise OSError(f"{command[0]}: {said[-1] if said else f'exit code {done.returncode}'}")
+        lines = (done.stderr or done.stdout).strip().splitlines()
+        raise OSError(f"{command[0]}: {lines[-1] if lines else f'exit code {done.returncode}'}")
     return done.stdout
 
 
 def slurm(cluster: Cluster | None) -> Probes:
-    """Slurm's settings, and the partitions that a cluster file names."""
+    """Slurm's settings, and the partitions named in a cluster file."""
     if not _has("scontrol"):
         yield "scontrol", lambda: "not on the PATH"
         return
     try:
-        settings, there = state.configuration(), state.partitions()
+        settings, partitions = state.configuration(), state.partitions()
     except ClusterError as error:
-        reason = f"not known: {error}"
+        reason = f"unknown: {error}"
         yield "scontrol", lambda: reason
         return
     yield "version", lambda: settings.get("SLURM_VERSION")
     for key in SETTINGS:
         yield key, lambda key=key: settings.get(key)  # type: ignore[misc]
     for name in _partitions(cluster):
-        yield f"partition {name}", lambda name=name: _partition(there, name)  # type: ignore[misc]
+        yield f"partition {name}", lambda name=name: _partition(partitions, name)  # type: ignore[misc]
 
 
 def _partitions(cluster: Cluster | None) -> list[str]:
-    """The partitions that a cluster file names."""
+    """The partitions named in a cluster file."""
     sections = (
         (cluster.network, cluster.arrays, cluster.single, cluster.training) if cluster else ()
     )
-    named = [section.partition for section in sections if section and section.partition]
-    return sorted({one for names in named for one in names.split(",")})
+    keys = [section.partition for section in sections if section and section.partition]
+    return sorted({name for key in keys for name in key.split(",")})
 
 
-def _partition(there: dict[str, dict[str, str]], name: str) -> str:
-    if name not in there:
+def _partition(partitions: dict[str, dict[str, str]], name: str) -> str:
+    if name not in partitions:
         return "Slurm has no such partition"
-    return ", ".join(f"{key}={there[name][key]}" for key in _OF_PARTITION if key in there[name])
+    settings = partitions[name]
+    return ", ".join(f"{key}={settings[key]}" for key in _OF_PARTITION if key in settings)
 
 
 def workspace(folder: Path) -> Probes:
-    """The file system of a folder, which may not be there yet."""
-    here = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    yield (
-        "folder",
-        lambda: str(folder.absolute()) + ("" if here == folder.absolute() else " (to be made)"),
-    )
-    yield "file system", lambda: _file_system(here)
-    yield "space", lambda: _space(here)
-    yield "inodes", lambda: _inodes(here)
+    """The file system of a folder, which need not exist yet."""
+    path = folder.absolute()
+    existing = next(parent for parent in (path, *path.parents) if parent.exists())
+    yield "folder", lambda: f"{path}{'' if existing == path else ' (does not exist yet)'}"
+    yield "file system", lambda: _file_system(existing)
+    yield "space", lambda: _space(existing)
+    yield "inodes", lambda: _inodes(existing)
 
 
 def _file_system(folder: Path) -> str:
-    """Type and options of the mount that the folder lies on."""
-    place, found = folder.resolve(), ("", "not known")
+    """Type and options of the folder's mount."""
+    path, mount, description = folder.resolve(), "", "unknown"
     for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
         before, _, after = line.partition(" - ")
         point = before.split()[4].encode().decode("unicode_escape")
-        if place.is_relative_to(point) and len(point) >= len(found[0]):
-            found = point, f"{after.split()[0]} ({before.split()[5]})"
-    return found[1]
+        if path.is_relative_to(point) and len(point) >= len(mount):
+            mount, description = point, f"{after.split()[0]} ({before.split()[5]})"
+    return description
 
 
 def _space(folder: Path) -> str:
@@ -215,5 +214,5 @@ def _space(folder: Path) -> str:
 
 
 def _inodes(folder: Path) -> str:
-    found = os.statvfs(folder)
-    return f"{found.f_favail:,} free of {found.f_files:,}" if found.f_files else "not counted"
+    counts = os.statvfs(folder)
+    return f"{counts.f_favail:,} free of {counts.f_files:,}" if counts.f_files else "not counted"

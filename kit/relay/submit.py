@@ -1,4 +1,4 @@
-"""Run or submit stages, after checks that refuse what would fail or do harm."""
+"""Run or submit stages, after checks that refuse a submission that would fail or do harm."""
 
 from __future__ import annotations
 
@@ -233,7 +233,7 @@ def _jobs(project: Project, stages: Sequence[Stage]) -> list[Job]:
 
 
 def show_dry_run(project: Project, stages: Sequence[Stage]) -> None:
-    """Print what `run` or `submit` would do."""
+    """Print the effect that `run` or `submit` would have."""
     cluster = project.cluster
     unfinished = to_do(project, stages)
     _look_ahead(project, unfinished)

@@ -54,7 +54,7 @@ class Local:
     def submit(self) -> None:
         """See Place."""
         said = command("train", "submit", *self.course.arguments(NAME))
-        if found := re.search(r"process (\d+) is at work", said):
+        if found := re.search(r"process (\d+) is running", said):
             try:
                 self.supervisor = Process(int(found[1]))
             except ProcessLookupError:

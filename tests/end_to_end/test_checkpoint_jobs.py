@@ -84,7 +84,7 @@ def test_scores_of_a_checkpoint_come_while_the_training_lives(
 ) -> None:
     before, code = relied_on(run), run.code.readlink()
     said = command("evaluate", "submit", *arguments, "--step", str(STEP))
-    assert "is at work; see" in said
+    assert "is running; see" in said
     scores = run.at(STEP).evaluation / "scores.json"
     wait_until(scores.is_file, "scores")
     job = run.at(STEP).job("evaluate")

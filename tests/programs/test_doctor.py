@@ -101,7 +101,7 @@ def test_versions_machine_and_disk_are_told(programs: Path) -> None:
     assert "free of" in facts["workspace"]["space"]
     assert "free of" in facts["workspace"]["inodes"]
     assert not any(
-        "not known" in str(value) for section in facts.values() for value in section.values()
+        "unknown" in str(value) for section in facts.values() for value in section.values()
     )
 
 
@@ -119,12 +119,12 @@ def test_a_probe_that_fails_says_so_and_spares_the_others(programs: Path) -> Non
     for name in ("nvidia-smi", "scontrol", "git", "jumanpp"):
         put(programs, name, FAILS)
     facts = found(programs=programs)
-    assert facts["machine"]["GPUs"] == "not known: OSError: nvidia-smi: it is broken"
-    assert facts["Slurm"] == {"scontrol": "not known: scontrol show: it is broken"}
+    assert facts["machine"]["GPUs"] == "unknown: OSError: nvidia-smi: it is broken"
+    assert facts["Slurm"] == {"scontrol": "unknown: scontrol show: it is broken"}
     assert "it is broken" in facts["machine"]["Juman++"]
     assert "GB" in facts["machine"]["memory"]
     put(programs, "nvidia-smi", "#!/bin/sh\necho nonsense\n")
-    assert "not known: ValueError" in found(programs=programs)["machine"]["GPUs"]
+    assert "unknown: ValueError" in found(programs=programs)["machine"]["GPUs"]
 
 
 def test_neither_torch_nor_what_imports_it_is_imported() -> None:
@@ -164,7 +164,7 @@ def test_how_a_run_failed_is_told_without_secrets(failed: Workdir) -> None:
     )
     assert run["MLflow"] == "http://***@127.0.0.1:9/"
     assert "web.txt" in " ".join(run["mistakes"])
-    assert run["packages"] == "those of the submission"
+    assert run["packages"] == "as at submission"
     shown = doctor(*words)
     assert shown.returncode == 0
     assert not shown.stderr

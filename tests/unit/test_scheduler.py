@@ -65,5 +65,5 @@ def test_what_was_sent_is_told(run: Run) -> None:
     write_text(run.supervisor_log, "")
     assert Sent({"count": "7", "train": "8"}).lines("x") == ["count: job 7", "train: job 8"]
     assert Sent({}, 3, run.supervisor_log).lines("x") == [
-        f"x: process 3 is at work; see {run.supervisor_log}"
+        f"x: process 3 is running; see {run.supervisor_log}"
     ]
