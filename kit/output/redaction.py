@@ -1,9 +1,9 @@
-"""Text that may be shown to strangers: without passwords, tokens, user names and home directories.
+"""Redact text for publication: passwords, tokens, user names and home directories.
 
     redacted("http://ann:secret@host/ from /home/ann/work")     # "http://***@host/ from ~/work"
 
-What looks like a secret is masked, even if it is none. A secret that looks like any other word is not
-found: a user reads what is to be published.
+Anything that looks like a secret is masked, even if it is none. A secret that looks like an ordinary word
+is not recognised: read the text before you publish it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 MASK = "***"
 _OF_URLS = (
-    # The part before @, and what a query names as a secret.
+    # The part before @, and query parameters with the name of a secret.
     (re.compile(r"(?<=://)[^\s/?#\"'<>]*@"), f"{MASK}@"),
     (
         re.compile(
@@ -27,7 +27,7 @@ _OF_URLS = (
 )
 _SECRETS = (
     *_OF_URLS,
-    # Headers and assignments. Of `token` alone a log of training has many: it takes a : or = and no number.
+    # Headers and assignments. Training logs are full of `token`: it has to precede : or =, and no number.
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}"), rf"\1 {MASK}"),
     (
         re.compile(
@@ -36,7 +36,7 @@ _SECRETS = (
         ),
         rf"\1{MASK}",
     ),
-    # Tokens by their form: Hugging Face, GitHub, GitLab, OpenAI and others, AWS, Slack, JSON web tokens.
+    # Tokens in the formats of Hugging Face, GitHub, GitLab, OpenAI and others, AWS, Slack; JSON web tokens.
     (
         re.compile(
             r"\b(?:hf_[A-Za-z0-9]{8,}|gh[pousr]_\w{8,}|github_pat_\w{8,}|glpat-[\w-]{8,}|sk-[\w-]{16,}"
@@ -45,9 +45,9 @@ _SECRETS = (
         MASK,
     ),
 )
-# Home directories of anybody, by their places on Linux and macOS.
+# Home directories of any user, on Linux and macOS.
 _HOMES = re.compile(r"(?<![\w.~])/(?:home|Users)/[^/\s:;,\"'()]+")
-_COMMON = {"root", "user", "ubuntu", "admin", "nobody"}  # tell nothing, and stand in other words
+_COMMON = {"root", "user", "ubuntu", "admin", "nobody"}  # identify nobody, and are common words
 
 
 def redacted(text: str) -> str:
@@ -65,12 +65,12 @@ def without_credentials(text: str) -> str:
 
 
 def redact(value: Any) -> Any:
-    """The same of all texts in lists and mappings, keys left as they are."""
+    """Redact all texts in lists and mappings; keys stay unchanged."""
     if isinstance(value, str):
         return redacted(value)
     if isinstance(value, dict):
-        return {key: redact(one) for key, one in value.items()}
-    return [redact(one) for one in value] if isinstance(value, list | tuple) else value
+        return {key: redact(item) for key, item in value.items()}
+    return [redact(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _own() -> tuple[tuple[re.Pattern[str], str], ...]:
@@ -79,7 +79,7 @@ def _own() -> tuple[tuple[re.Pattern[str], str], ...]:
 
 @functools.cache
 def _of(home: str, user: str) -> tuple[tuple[re.Pattern[str], str], ...]:
-    """This user's homes, also by another path than $HOME has, and names."""
+    """The patterns of this user's home directories (also those other than $HOME) and names."""
     homes, names = {home, os.path.realpath(home)} if home else set(), {user}
     try:
         entry = pwd.getpwuid(os.getuid())
@@ -88,14 +88,14 @@ def _of(home: str, user: str) -> tuple[tuple[re.Pattern[str], str], ...]:
     else:
         homes |= {entry.pw_dir, os.path.realpath(entry.pw_dir)}
         names |= {entry.pw_name, *entry.pw_gecos.split(",")[:1]}
-    found = [
-        (re.compile(rf"(?<![\w.~-]){re.escape(one.rstrip('/'))}(?=$|[^\w.-])"), "~")
-        for one in sorted(homes, key=len, reverse=True)
-        if one.strip("/")
+    patterns = [
+        (re.compile(rf"(?<![\w.~-]){re.escape(path.rstrip('/'))}(?=$|[^\w.-])"), "~")
+        for path in sorted(homes, key=len, reverse=True)
+        if path.strip("/")
     ]
-    found += [
+    patterns += [
         (re.compile(rf"(?<![^\W_]){re.escape(name)}(?![^\W_])"), "~")
         for name in sorted(names - _COMMON, key=len, reverse=True)
         if len(name) > 1
     ]
-    return tuple(found)
+    return tuple(patterns)

@@ -7,7 +7,7 @@ import importlib.metadata
 
 import pytest
 
-from kit.run.environment import importing, installed
+from kit.run.environment import importing, installed_packages
 
 
 def test_every_installed_package_is_named_with_its_version_but_the_kit() -> None:
