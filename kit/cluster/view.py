@@ -13,13 +13,13 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from kit.output import quantities
-from kit.output.progress import Pace, shown
+from kit.output.progress import Pace, progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from kit.output.progress import At
+    from kit.output.progress import ProgressCallback
     from kit.store.paths import Attempt, Run
     from kit.store.units import Tally
     from kit.tracking.rows import StepRow
@@ -49,7 +49,7 @@ def units(run: Run, name: str, tally: Tally | None) -> Iterator[Callable[[], Non
         yield lambda: None
         return
     due, begun = 0.0, time.time()
-    with shown(name, tally.total, "unit", tally.done()) as update:
+    with progress_bar(name, tally.total, "unit", tally.done()) as update:
 
         def look() -> None:
             nonlocal due
@@ -81,7 +81,7 @@ class TrainingView:
         self._run, self._log, self._read, self._say = run, log, read, say
         self._before = _key(last_step(run))
         self._stack = ExitStack()
-        self._update: At | None = None
+        self._update: ProgressCallback | None = None
         self._pace = Pace(0, 0.0)  # of steps
 
     def __enter__(self) -> TrainingView:
@@ -104,7 +104,7 @@ class TrainingView:
         if self._update is None:
             self._pace = Pace(row["step"], now)
             steps = _steps(self._run.attempt(row["attempt"]))
-            bar = shown("train", steps, "step", row["step"], every=_PAUSE)
+            bar = progress_bar("train", steps, "step", row["step"], every=_PAUSE)
             self._update = self._stack.enter_context(bar)
         self._pace.add(row["step"], now)
         rate = self._pace.per_second * tokens

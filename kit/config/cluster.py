@@ -155,7 +155,7 @@ class Cluster(Section):
         if self.device == "cuda" and 0 < training.gpus_per_node < training.ranks_per_node:
             raise ValueError(
                 f"training.gpus_per_node={training.gpus_per_node} for "
-                f"training.ranks_per_node={training.ranks_per_node}: each rank needs a GPU of its own"
+                f"training.ranks_per_node={training.ranks_per_node}: each rank needs its own GPU"
             )
         return self
 

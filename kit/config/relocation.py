@@ -69,9 +69,9 @@ def for_release(tree: Tree) -> Tree:
     tracking = dict(tree["tracking"])
     if (tracking["mlflow"] or "http").partition(":")[0] not in ("http", "https"):
         tracking["mlflow"] = "workspace"
-    named = _with_paths(tree, lambda path: Path(path).name) | {"tracking": tracking}
-    shown: Tree = _without_credentials(named)
-    return shown
+    shortened = _with_paths(tree, lambda path: Path(path).name) | {"tracking": tracking}
+    published: Tree = _without_credentials(shortened)
+    return published
 
 
 def pieces(manifest: Manifest, folder: Path, location: str, downloads: str | None) -> list[Piece]:
@@ -143,5 +143,5 @@ def _without_credentials(value: Any) -> Any:
     if isinstance(value, str):
         return redaction.without_credentials(value)
     if isinstance(value, dict):
-        return {key: _without_credentials(one) for key, one in value.items()}
-    return [_without_credentials(one) for one in value] if isinstance(value, list) else value
+        return {key: _without_credentials(item) for key, item in value.items()}
+    return [_without_credentials(item) for item in value] if isinstance(value, list) else value

@@ -1,6 +1,6 @@
 """Progress of long work: a bar on a terminal, one line a minute in a file or pipe.
 
-    with shown("ja.txt.xz", total, "B") as report:
+    with progress_bar("ja.txt.xz", total, "B") as report:
         report(bytes_so_far)
 
 Both show the amount done, the rate over the last minute, and the time left at that rate.
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MINUTE = 60.0  # seconds: between two lines of a log, and the window of a rate
 
 
-class At(Protocol):
+class ProgressCallback(Protocol):
     """Reports the amount done so far, with an optional note."""
 
     def __call__(self, done: int, note: str = "") -> None:
@@ -52,7 +52,7 @@ class Pace:
 
 
 @contextlib.contextmanager
-def shown(
+def progress_bar(
     title: str,
     total: int | None,
     noun: str = "B",
@@ -60,7 +60,7 @@ def shown(
     *,
     out: IO[str] | None = None,
     every: float = MINUTE,
-) -> Iterator[At]:
+) -> Iterator[ProgressCallback]:
     """Yields a function that reports the amount done so far, counted from 0, in `noun`s (B: bytes).
 
     `total` is None if it is unknown. In a log, work that ends within `every` seconds leaves no line.

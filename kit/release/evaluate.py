@@ -19,7 +19,7 @@ from kit.config.section import read_resolved
 from kit.data import shards, tokens
 from kit.errors import CheckpointError
 from kit.output import log
-from kit.output.progress import shown
+from kit.output.progress import progress_bar
 from kit.release import source as sources
 from kit.store import manifest
 from kit.store.files import text_hash, write_json
@@ -126,7 +126,7 @@ def total_loss(
     model = model.cuda() if device == "cuda" and torch.cuda.is_available() else model.float()
     length = recipe.model.n_positions
     total = 0.0
-    with torch.no_grad(), shown("evaluate", len(stream) - 1, "token") as advance_to:
+    with torch.no_grad(), progress_bar("evaluate", len(stream) - 1, "token") as advance_to:
         for start in range(0, len(stream) - 1, length):
             advance_to(start)
             block = torch.from_numpy(stream.slice(start, start + length + 1)).to(model.device)

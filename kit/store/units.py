@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from kit.errors import JobFailed, StageError
 from kit.output import log, quantities
-from kit.output.progress import shown
+from kit.output.progress import progress_bar
 from kit.store import manifest
 from kit.store.paths import MANIFEST
 
@@ -86,7 +86,7 @@ def make_units(name: str, units: Sequence[Unit], task: int = 0, tasks: int = 1) 
     """Make the units of one task; returns the number made. Raises JobFailed if the disk is full."""
     todo = [unit for unit in units[task::tasks] if unit.state() != "done"]
     began = time.monotonic()
-    with shown(name, len(todo), "unit", every=math.inf) as report:
+    with progress_bar(name, len(todo), "unit", every=math.inf) as report:
         for done, unit in enumerate(todo):
             report(done, unit.name)
             if not log.is_terminal():

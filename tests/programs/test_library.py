@@ -220,7 +220,7 @@ def test_a_mistake_is_one_line(here: Run, monkeypatch: pytest.MonkeyPatch) -> No
         (lambda: library.tokens(here.root, "test"), "part='test': give 'train' or 'held-out'"),
         (lambda: library.documents(here.root, "test"), "part='test': give 'train' or 'held-out'"),
         (lambda: library.ledger(here.root, "loss"), "kind='loss': give 'step' or 'validation'"),
-        (lambda: library.ledger("elsewhere"), "elsewhere: there is no such run directory"),
+        (lambda: library.ledger("elsewhere"), "elsewhere: no such run directory"),
     ):
         with pytest.raises(ConfigError, match=line) as caught:
             mistake()

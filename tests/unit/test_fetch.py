@@ -13,7 +13,7 @@ from kit.corpus.raw import fetch as fetching
 from kit.corpus.raw.checksums import Sum
 from kit.corpus.raw.fetch import NotFound, Patience, download_path, fetch
 from kit.errors import InputError, TransferError
-from kit.output.progress import shown
+from kit.output.progress import progress_bar
 from kit.store.files import write_json
 from tests.server import BODY, Server, serving
 
@@ -282,9 +282,9 @@ def test_all_refusals_are_told(server: Server, fetched: Path) -> None:
 
 def test_a_log_has_a_line_a_minute_with_rate_and_time_left(tmp_path: Path) -> None:
     with (tmp_path / "log").open("w") as log:
-        with shown("ja.txt.xz", 10**8, out=log, every=0) as at:
+        with progress_bar("ja.txt.xz", 10**8, out=log, every=0) as at:
             at(25 * 10**6)
-        with shown("quick", 10, out=log, every=60) as at:
+        with progress_bar("quick", 10, out=log, every=60) as at:
             at(10)
     line = (tmp_path / "log").read_text()
     assert line.startswith("ja.txt.xz: 25 MB of 100 MB, ")
@@ -294,7 +294,7 @@ def test_a_log_has_a_line_a_minute_with_rate_and_time_left(tmp_path: Path) -> No
 
 def test_a_terminal_has_a_bar_with_rate_and_time_left() -> None:
     outer, inner = os.openpty()
-    with os.fdopen(inner, "w") as terminal, shown("ja.txt.xz", 10**8, out=terminal) as at:
+    with os.fdopen(inner, "w") as terminal, progress_bar("ja.txt.xz", 10**8, out=terminal) as at:
         at(50 * 10**6)
     text = ""
     with os.fdopen(outer) as screen, contextlib.suppress(OSError):  # the end of a terminal

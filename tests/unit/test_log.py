@@ -68,7 +68,7 @@ def on_terminal(work: Callable[[], None]) -> str:
 
 def test_a_terminal_has_lines_without_a_clock_above_its_bar() -> None:
     def work() -> None:
-        with progress.shown("preprocess", 4, "unit") as at:
+        with progress.progress_bar("preprocess", 4, "unit") as at:
             at(3, "web-00003")
             log.info("a line")
 
@@ -80,9 +80,9 @@ def test_a_terminal_has_lines_without_a_clock_above_its_bar() -> None:
 
 def test_two_bars_at_once_are_both_shown() -> None:
     def work() -> None:
-        with progress.shown("download", 2, "unit") as units:
+        with progress.progress_bar("download", 2, "unit") as units:
             units(1)
-            with progress.shown("ja.txt.xz", None) as read:
+            with progress.progress_bar("ja.txt.xz", None) as read:
                 read(2_500_000)
             units(2)
 

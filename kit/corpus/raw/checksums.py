@@ -6,7 +6,7 @@ import hashlib
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from kit.output.progress import shown
+from kit.output.progress import progress_bar
 from kit.store.files import CHUNK
 
 if TYPE_CHECKING:
@@ -29,7 +29,10 @@ def mismatch(path: Path, expected: Mapping[str, Sum]) -> str | None:
     if not expected:
         return None
     digests = {name: hashlib.new(name, usedforsecurity=False) for name in expected}
-    with shown(f"{path.name}, checking", path.stat().st_size) as advance, path.open("rb") as stream:
+    with (
+        progress_bar(f"{path.name}, checking", path.stat().st_size) as advance,
+        path.open("rb") as stream,
+    ):
         while chunk := stream.read(CHUNK):
             for digest in digests.values():
                 digest.update(chunk)

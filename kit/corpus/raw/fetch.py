@@ -22,7 +22,7 @@ from kit.corpus.raw import checksums
 from kit.corpus.raw.partial import FileFacts, Partial, quarantine
 from kit.errors import InputError, TransferError
 from kit.output import log
-from kit.output.progress import shown
+from kit.output.progress import progress_bar
 from kit.store.files import CHUNK, text_hash
 
 if TYPE_CHECKING:
@@ -256,7 +256,7 @@ def _copy(
     # http.client stops at the announced length. The server closes the connection after the body, so the
     # raw stream shows whether that length was right.
     source = answer if end is None else answer.fp
-    with shown(Path(urlsplit(url).path).name, whole, begin=start) as advance:
+    with progress_bar(Path(urlsplit(url).path).name, whole, begin=start) as advance:
         while end is None or done < end:
             chunk = source.read1(CHUNK if end is None else min(CHUNK, end - done))
             if not chunk:

@@ -20,7 +20,7 @@ import zstandard
 from kit.corpus.raw import seekable
 from kit.corpus.raw.compression import Unpacked, is_packed
 from kit.errors import InputError
-from kit.output.progress import shown
+from kit.output.progress import progress_bar
 from kit.store.files import CHUNK, atomic, file_hash, text_hash
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def cut(kind: str, path: Path, folder: Path, unit_bytes: int, first_part: int) -
 def ranges(path: Path, extents: Sequence[tuple[int, int]]) -> list[Range]:
     """Hash the ranges [start, end) of a file, or of the text in it, into pieces."""
     hashed = []
-    with shown(f"{path.name}, hashing", extents[-1][1] if extents else 0) as advance:
+    with progress_bar(f"{path.name}, hashing", extents[-1][1] if extents else 0) as advance:
         for start, end in extents:
             hashed.append(_piece(path, start, end, digest(path, start, end)))
             advance(end)
@@ -82,7 +82,7 @@ def digest(path: Path, start: int, end: int) -> str:
 @functools.lru_cache(maxsize=1)
 def _whole(path: Path, size: int, mtime_ns: int) -> str:  # noqa: ARG001  the cache's key
     hashes = []
-    with shown(f"{path.name}, hashing", size) as advance:
+    with progress_bar(f"{path.name}, hashing", size) as advance:
         for start, end in itertools.pairwise([*range(0, size, _STEP), size]):
             hashes.append(file_hash(path, start, end))
             advance(end)
@@ -159,7 +159,10 @@ def _block_cuts(starts: list[int], size: int, unit_bytes: int) -> list[int] | No
 
 def _parts(kind: str, path: Path, folder: Path, unit_bytes: int, first: int) -> list[Path]:
     parts: list[Path] = []
-    with Unpacked(path) as text, shown(f"{path.name}, cutting", path.stat().st_size) as advance:
+    with (
+        Unpacked(path) as text,
+        progress_bar(f"{path.name}, cutting", path.stat().st_size) as advance,
+    ):
         source = Cutter(text, unit_bytes, kind)
         while source.more or not parts:
             parts.append(folder / f"part-{first + len(parts):05d}.txt.zst")
