@@ -164,7 +164,7 @@ def test_a_stage_that_fails_is_tried_again_and_a_moved_relay_goes_on_from_it_to_
     run.export.write_text("in the way")  # in the place of a folder
     said = command("pipeline", "run", str(run.root), code=1)
     assert said.count("evaluate: done") == 1
-    assert said.count("export-0: failed (exit code 1), again") == 2
+    assert said.count("export-0: failed (exit code 1), retrying") == 2
     assert "export: failed 3 times" in said
     assert "evaluate: evaluation" in log_of(run, "evaluate")
     assert str(run.export) in log_of(run, "export")

@@ -190,7 +190,7 @@ def test_verify_finds_a_damaged_part_of_a_release(
     before = (samples.read_bytes(), manifest.read_bytes())
     samples.write_bytes(b"{" + before[0][1:])
     invalidate_broken(project, stages_of(project.recipe, "generate"))
-    assert "generate: samples is damaged, and will be made again" in capsys.readouterr().out
+    assert "generate: samples is damaged and will be made again" in capsys.readouterr().out
     assert not manifest.exists()
     samples.write_bytes(before[0])
     manifest.write_bytes(before[1])

@@ -170,7 +170,7 @@ def test_without_a_workspace_all_below_work_are_listed(workdir: Workdir) -> None
     here.mkdir()
     answer = run("jobs.list", cwd=here)
     assert answer.returncode == 2
-    assert "is no workspace, and there is none in work" in answer.stderr
+    assert "not a workspace, and none in work" in answer.stderr
     (here / "work").mkdir()
     (here / "work" / "small").symlink_to(workdir.workspace.root)
     assert "work/small/runs/small" in run("jobs.list", cwd=here).stdout

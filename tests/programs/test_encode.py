@@ -272,7 +272,7 @@ def test_a_number_that_is_no_blocks_or_samples_is_one_line(
         blocks.read_sample(large, 0)
     for arguments, said in (
         (("-1",), f"error: block -1: {there}\n"),
-        (("0", "--sample", "--held-out"), "error: --sample, --held-out: a sample is of the "),
+        (("0", "--sample", "--held-out"), "error: --sample, --held-out: samples are of the "),
     ):
         words = ("inspect", str(workdir.recipe_file), *arguments, *OVERRIDES)
         done = workdir.run("jobs.tokenize", *words)
