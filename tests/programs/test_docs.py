@@ -47,13 +47,14 @@ HEAVY = {
 }
 # Commands that no page runs, by how they begin, and why.
 ELSEWHERE = {
+    ("make", "install"): "CI installs",
     ("make", "demo"): "CI runs the demo in tests/end_to_end",
     ("make", "test"): "it is CI",
     ("make", "unit"): "CI runs the same tests",
     ("make", "slurm"): "CI runs it",
     ("make", "besides-slurm"): "CI runs it, and this is one of its tests",
     ("make", "lint"): "CI runs it",
-    ("make", "test-long"): "days of CI",
+    ("make", "test-long"): "it has this test, and takes hours",
     ("make", "chaos"): "tests/chaos runs a shorter one",
     ("make", "bench"): "tests/programs/test_benchmarks.py runs each with less",
     ("make", "wheel"): "tests/programs/test_package.py builds it",
@@ -338,6 +339,7 @@ def script_of(page: Path) -> str:
     [
         pytest.param(page, marks=[pytest.mark.long] if heavy(page) > QUICK else [])
         for page in PAGES
+        if not page.name.endswith(".ja.md")  # its commands are those of the page in English
         if any(block.needs is None for block in blocks(page))
     ],
     ids=name_of,
