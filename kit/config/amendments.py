@@ -88,10 +88,23 @@ def differences(old: SectionT, new: SectionT) -> dict[str, tuple[Any, Any]]:
     """The pairs of values in which two configurations of one kind differ, by dotted key.
 
     Unlike in `differing_keys`, a mapping with keys of the user's is a single value: it is amended as a
-    whole.
+    whole. So is a section that is null in one of the two.
     """
     before, after = _values(old), _values(new)
+    for key in {*before} ^ {*after}:  # keys of a section that is null in the other one, and its own
+        if parent := next((other for other in before | after if key.startswith(f"{other}.")), None):
+            before.pop(key, None)
+            after.pop(key, None)
+            before.setdefault(parent, _value_at(old, parent))
+            after.setdefault(parent, _value_at(new, parent))
     return {key: (before[key], after[key]) for key in before if before[key] != after[key]}
+
+
+def _value_at(section: Section, key: str) -> Any:
+    value: Any = section.model_dump(mode="json")
+    for name in key.split("."):
+        value = value[name]
+    return value
 
 
 def _apply(rows: Sequence[Amendment], section: SectionT) -> SectionT:

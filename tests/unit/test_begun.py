@@ -90,6 +90,13 @@ def test_what_may_be_amended_says_how(workdir: Workdir, finished: Run) -> None:
         assert "everything is done" in said(train.app, "submit", str(workdir.recipe_file), *more)
 
 
+def test_a_section_that_the_run_leaves_out_is_a_difference(workdir: Workdir, finished: Run) -> None:
+    with pytest.raises(RunError) as refused:
+        said(train.app, "submit", str(workdir.recipe_file), "corpus.filters.length.min=100")
+    assert "corpus.filters.length" in str(refused.value)
+    assert "for a new run add name=small-2 and another workspace=" in str(refused.value)
+
+
 def test_the_name_to_give_is_one_that_is_free_and_a_corpus_wants_a_workspace(
     workdir: Workdir, finished: Run
 ) -> None:
