@@ -12,17 +12,17 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kit.cluster.snapshot import snapshot
 from kit.errors import EkidenError
 from kit.output.redaction import redact
 from kit.relay import logs, machine, status
-from kit.relay.snapshot import snapshot
 from kit.run import environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from kit.cluster.snapshot import Snapshot
     from kit.config.run import Project
-    from kit.relay.snapshot import Snapshot
 
 Facts = dict[str, dict[str, Any]]
 

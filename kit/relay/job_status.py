@@ -1,7 +1,7 @@
 """The status of the jobs submitted last, from Slurm's queue and from the files that they left.
 
 Only squeue is asked, never the accounting, and squeue forgets a job five minutes after its end. The rest
-comes from the run directory: the files that kit/relay/snapshot.py reads, logs, and submitit's results.
+comes from the run directory: the files that kit/cluster/snapshot.py reads, logs, and submitit's results.
 
     submission = job_status.read(snapshot(run))
     job_status.of_stage(submission, "preprocess", unfinished=["download"])
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from kit.cluster.snapshot import Snapshot
     from kit.cluster.state import Element
-    from kit.relay.snapshot import Snapshot
 
 State = Literal["queued", "running", "failed", "cancelled", "stopped", "interrupted", "unknown"]
 ALIVE = ("queued", "running")

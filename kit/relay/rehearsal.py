@@ -15,6 +15,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from kit.cluster import scheduler
+from kit.cluster.snapshot import snapshot
 from kit.config import devices
 from kit.config.run import Project
 from kit.data import tokens
@@ -25,7 +26,6 @@ from kit.output.quantities import count, duration, size
 from kit.plan.flops import flops_per_token
 from kit.plan.interval import checkpoint_interval
 from kit.relay import synthetic
-from kit.relay.snapshot import snapshot
 from kit.relay.stages import TRAIN
 from kit.relay.submit import run_here, submit
 

@@ -31,8 +31,8 @@ _INHERITED = (
 
 def facts(project: Project, words: Sequence[str], *, verify: bool = False) -> dict[str, Any]:
     """Everything that `show` prints, as plain values; `words` as in `status.facts`."""
+    from kit.cluster.snapshot import snapshot
     from kit.relay import job_status
-    from kit.relay.snapshot import snapshot
     from kit.release import checkpoint_jobs
     from kit.release.evaluate import SCORES
     from kit.release.generate import SAMPLES

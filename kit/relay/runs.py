@@ -10,18 +10,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kit.cluster.snapshot import snapshot
 from kit.errors import ConfigError, EkidenError
 from kit.relay import job_status, stage_status, status
 from kit.relay.resolve import read_run
-from kit.relay.snapshot import snapshot
 from kit.relay.stages import stages_of, training
 from kit.store.paths import Run, Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from kit.cluster.snapshot import Snapshot
     from kit.config.recipe import Recipe
-    from kit.relay.snapshot import Snapshot
     from kit.store.units import Survey
 
 _DEFAULT = Path("work")  # the folder of workspaces, if none is named

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kit.cluster.jobs import Job
+    from kit.cluster.snapshot import Snapshot
     from kit.config.recipe import Recipe
-    from kit.relay.snapshot import Snapshot
     from kit.relay.stage_status import StageStatus
     from kit.store.paths import Run
     from kit.store.units import Survey, Tally, Unit

@@ -7,9 +7,9 @@ import shlex
 import time
 from typing import TYPE_CHECKING, Any
 
+from kit.cluster.snapshot import snapshot
 from kit.output.quantities import duration
 from kit.relay import job_status
-from kit.relay.snapshot import snapshot
 from kit.relay.stages import STAGES, TRAIN, stage_statuses, stages_of, training
 from kit.relay.submit import describe
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from kit.cluster.snapshot import Snapshot
     from kit.config.run import Project
-    from kit.relay.snapshot import Snapshot
     from kit.relay.stage_status import StageStatus
 
 Facts = dict[str, Any]

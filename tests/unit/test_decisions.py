@@ -10,9 +10,9 @@ import pytest
 from kit.cluster import decisions
 from kit.cluster.decisions import Decision, decide_task, decide_training
 from kit.cluster.jobs import Job, clear_previous_outcome
+from kit.cluster.snapshot import snapshot
 from kit.cluster.state import JobState
 from kit.config.cluster import Cluster, TaskResources, TrainingResources
-from kit.relay.snapshot import snapshot
 from kit.store.files import write_json
 
 if TYPE_CHECKING:

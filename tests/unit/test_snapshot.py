@@ -11,7 +11,7 @@ import pytest
 
 from kit.cluster import decisions
 from kit.cluster.decisions import Decision
-from kit.relay.snapshot import Hang, LastEnd, Mistake, Submitted, snapshot
+from kit.cluster.snapshot import Hang, LastEnd, Mistake, Submitted, snapshot
 from kit.store.files import write_json
 from kit.tracking import ledger
 
@@ -68,7 +68,8 @@ def test_hang_mistake_and_decisions_are_in_it(run: Run) -> None:
     write_json(run.mistake("preprocess"), {"job": "16_0.0", "message": "not UTF-8"})
     decisions.record(run, "17.0", "train", Decision(True, "hang (rank 1, step 3)"))
     seen = snapshot(run)
-    assert seen.attempts[0].hang == Hang(1, "step 3")
+    noted = run.attempt(1).hang.stat().st_mtime
+    assert seen.attempts[0].hang == Hang(1, "step 3", 601.0, noted)
     written = run.mistake("preprocess").stat().st_mtime
     assert seen.mistakes == {"preprocess": Mistake("16_0.0", "not UTF-8", written)}
     assert [row["reason"] for row in seen.decisions] == ["hang (rank 1, step 3)"]

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kit.cluster import decisions, lock
+from kit.cluster.snapshot import Submitted, snapshot
 from kit.cluster.state import Element
 from kit.relay import job_status, stage_status
-from kit.relay.snapshot import Submitted, snapshot
 from kit.store.files import write_json
 from kit.store.units import Fault, Survey
 

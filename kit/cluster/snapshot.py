@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class Submitted:
     """The jobs submitted last."""
 
-    time: float = 0.0  # Unix time
+    time: float = 0.0  # Unix time; 0: nothing was submitted
     slurm: Mapping[str, str] = field(default_factory=dict)  # ids by stage
     here: Mapping[str, float | None] = field(default_factory=dict)  # start of each, in order
     node: str | None = None  # the machine that runs those of `here`
@@ -51,6 +51,7 @@ class LastEnd:
     outcome: str  # done, stopped, failed, interrupted, superseded
     reason: str | None
     step: int
+    time: float | None = None  # Unix time
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ class Hang:
 
     rank: int
     what: str
+    seconds: float  # from the start of what did not end, until it was detected
+    time: float  # Unix time of the detection
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ class Snapshot:
     """Everything the files of a run say."""
 
     run: Run
+    made: float | None  # Unix time at which the run directory was laid out: the first submission
     submitted: Submitted
     decisions: Sequence[decisions.RequeueRecord]  # rows of requeues.jsonl
     mistakes: Mapping[str, Mistake]  # by stage
@@ -125,6 +129,7 @@ def snapshot(run: Run, *, curve: bool = True) -> Snapshot:
     attempts = [_attempt(attempt, read_rows=curve) for attempt in run.claimed_attempts()]
     return Snapshot(
         run,
+        read_json(run.identity).get("time") if run.identity.is_file() else None,
         _submitted(run),
         decisions.read(run),
         _mistakes(run),
@@ -169,11 +174,12 @@ def _end(attempt: Attempt) -> LastEnd | None:
     if not attempt.end.is_file():
         return None
     end = read_json(attempt.end)
-    return LastEnd(end["outcome"], end.get("reason"), end["step"])
+    return LastEnd(end["outcome"], end.get("reason"), end["step"], end.get("time"))
 
 
 def _hang(attempt: Attempt) -> Hang | None:
     if not attempt.hang.is_file():
         return None
     hang = read_json(attempt.hang)
-    return Hang(hang["rank"], hang["what"])
+    seconds = hang.get("seconds", 0.0)
+    return Hang(hang["rank"], hang["what"], seconds, attempt.hang.stat().st_mtime)
