@@ -25,7 +25,7 @@ LEVELS = (
     {"tracking", "models"},
     {"training", "tokenizer", "corpus", "cluster"},
     {"release"},
-    {"relay"},  # the stages in order
+    {"relay", "watch"},  # the stages in order; where the time went, and what is wrong
 )
 # Above them all, for scripts and notebooks: it may know every room, and no room knows it.
 LIBRARY = "library.py"

@@ -1,0 +1,169 @@
+"""The attempts of a run as times: what each did and when, from the rows of its ledger.
+
+    past = history(snapshot(run))
+    past.attempts[-1].kept, past.seconds
+
+All times are Unix times in seconds, as the rows have them; kit/watch/goodput.py makes intervals of them,
+and kit/watch/pace.py the figures that arrival is computed from.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kit.cluster import decisions
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from kit.cluster.decisions import RequeueRecord
+    from kit.cluster.snapshot import AttemptFacts, Hang, Snapshot
+
+    Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class AttemptTimes:
+    """What an attempt did and when."""
+
+    number: int
+    ranks: int
+    start: float  # rank 0 has imported everything and chosen a checkpoint
+    from_step: int
+    loaded: float | None  # the ranks have met, and hold the state
+    steps: NDArray[np.int64]  # number of each step that was done, in the order of the ledger
+    ended: Floats  # when each of them ended
+    seconds: Floats  # how long each took
+    kept: NDArray[np.bool_]  # which are part of the run as it stands
+    validations: Floats  # rows of end, seconds
+    saves: Floats  # rows of commit, seconds from its begin, seconds for which training waited
+    left: float | None  # the ranks left the loop, of their own accord
+    hang: Hang | None
+    decision: RequeueRecord | None  # on its job, when that had ended
+    last: float  # the last time that any of its files holds
+
+    @property
+    def first_activity(self) -> float | None:
+        """When its first step or validation began."""
+        begins = [
+            *(self.ended[:1] - self.seconds[:1]),
+            *(self.validations[:1, 0] - self.validations[:1, 1]),
+        ]
+        return float(min(begins)) if begins else None
+
+    @property
+    def last_activity(self) -> float | None:
+        """When its last step or validation ended."""
+        ends = [*self.ended[-1:], *self.validations[-1:, 0]]
+        return float(max(ends)) if ends else None
+
+
+@dataclass(frozen=True)
+class History:
+    """The attempts that started, in order."""
+
+    attempts: Sequence[AttemptTimes]
+    seconds: float | None  # the median time of a step, without the first of each attempt
+
+
+def history(seen: Snapshot, *, alive: bool) -> History:
+    """Read the rows of a snapshot once; `alive`: the last attempt may be running still.
+
+    A step is kept if no later attempt, and no rollback, started below it. After the end of the last attempt
+    steps beyond the last checkpoint are lost too.
+    """
+    decided = {row["job"]: row for row in seen.decisions if row["name"] == "train"}
+    begun = seen.begun
+    attempts: list[AttemptTimes] = []
+    bound = math.inf  # no step beyond it is kept
+    for facts in reversed(begun):
+        decision = decided.get(facts.start.get("job", "")) if facts.start else None
+        over = decision is not None or facts.end is not None or not alive
+        if facts is begun[-1] and over and not (facts.end and facts.end.outcome == "done"):
+            bound = seen.saved or 0
+        attempts.append(_attempt(facts, decision, bound))
+        bound = min([bound, *_returns(facts)])
+    attempts.reverse()
+    later = [one.seconds[1:] for one in attempts] if attempts else []
+    steady = np.concatenate(later) if later else np.empty(0)
+    every = np.concatenate([one.seconds for one in attempts]) if attempts else np.empty(0)
+    usual = steady if len(steady) else every
+    return History(attempts, float(np.median(usual)) if len(usual) else None)
+
+
+def _returns(facts: AttemptFacts) -> list[int]:
+    """The steps that an attempt went back to."""
+    assert facts.start is not None
+    return [
+        facts.start["from_step"],
+        *(row["to_step"] for row in facts.rows if row["kind"] == "rollback"),
+    ]
+
+
+def _attempt(facts: AttemptFacts, decision: RequeueRecord | None, bound: float) -> AttemptTimes:
+    """The times of an attempt, of which no step beyond `bound` is kept."""
+    assert facts.start is not None
+    steps: list[tuple[int, float, float]] = []
+    validations: list[tuple[float, float]] = []
+    saves: list[tuple[float, float, float]] = []
+    rollbacks: list[tuple[int, int]] = []
+    loaded: float | None = None
+    left: float | None = None
+    for row in facts.rows:
+        at = row["time"]
+        if row["kind"] == "step":
+            steps.append((row["step"], at, row["seconds"]))
+        elif row["kind"] == "validation":
+            validations.append((at, row["seconds"]))
+        elif row["kind"] == "checkpoint":
+            saves.append((at, row["seconds"], row["blocked"]))
+        elif row["kind"] == "rollback":
+            rollbacks.append((len(steps), row["to_step"]))
+        elif row["kind"] == "attempt":
+            loaded = at
+        elif row["kind"] == "end":
+            left = at
+    table = np.array(steps, np.float64).reshape(-1, 3)
+    number = table[:, 0].astype(np.int64)
+    kept = number <= bound
+    for position, to_step in rollbacks:
+        kept[:position] &= number[:position] <= to_step
+    start = facts.start.get("time", math.nan)
+    known: list[Any] = [
+        start,
+        loaded,
+        left,
+        facts.end and facts.end.time,
+        facts.hang and facts.hang.time,
+    ]
+    known += [table[-1, 1] if steps else None, validations[-1][0] if validations else None]
+    known += [saves[-1][0] if saves else None]
+    times = [float(one) for one in known if one is not None and math.isfinite(one)]
+    return AttemptTimes(
+        facts.number,
+        facts.start.get("ranks", 1),
+        start if math.isfinite(start) else min(times, default=0.0),
+        facts.start["from_step"],
+        loaded,
+        number,
+        table[:, 1],
+        table[:, 2],
+        kept,
+        np.array(validations, np.float64).reshape(-1, 2),
+        np.array(saves, np.float64).reshape(-1, 3),
+        left if left is not None else (facts.end.time if facts.end else None),
+        facts.hang,
+        decision,
+        max(times, default=0.0),
+    )
+
+
+def ended_by_user(row: RequeueRecord) -> bool:
+    """Whether a decision says that the user ended the job."""
+    return row["reason"] == decisions.CANCELLED or row["reason"].startswith(decisions.STOPPED)
