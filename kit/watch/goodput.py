@@ -60,6 +60,10 @@ _CRASHED = "after the last row of an attempt that crashed, until its job ended"
 _NO_DECISION = "an attempt ended, and no decision about its job was recorded"
 _GONE = "a job was to start, and is neither queued nor running"
 _NO_RECORD = "no record"
+# Within an attempt, the lowest first.
+_OVER_ONE_ANOTHER = (
+    "startup_load", _BETWEEN_ROWS, "ending", _SILENT, _CRASHED, KEPT, "redone_steps", "hang",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -127,16 +131,18 @@ def goodput(
     spans = _spans(past, now, alive=alive)
     begin, until = _limits(seen, past, spans, now, alive=alive)
     held = _held(past, spans)
-    layers = [
-        *_outside(seen, past, spans, (begin, until), tokens_made, alive=alive),
-        *(layer for one, span in zip(past.attempts, spans, strict=True)
-          for layer in _inside(one, span, past.seconds or 0.0)),
-        *_activities(past),
-    ]  # fmt: skip
+    outside = _outside(seen, past, spans, (begin, until), tokens_made, alive=alive)
+    inside = [
+        layer
+        for one, span in zip(past.attempts, spans, strict=True)
+        for layer in _inside(one, span, past.seconds or 0.0)
+    ]
+    inside.sort(key=lambda layer: _OVER_ONE_ANOTHER.index(layer.name))
+    layers = [*_by_name(outside), *_by_name(inside), *_activities(past)]
     first, last = int(nanoseconds(begin)), int(nanoseconds(until))
     # The nodes that are held paint nothing, but their boundaries are those of segments.
     marks = [Layer(_NO_RECORD, layer.begin, layer.end) for layer in held.values()]
-    whole = partition(first, last, [*marks, *_merged(layers)], _NO_RECORD)
+    whole = partition(first, last, [*marks, *layers], _NO_RECORD)
     weight = np.zeros(len(whole.label), np.int64)
     for ranks, layer in held.items():
         weight += ranks * whole.count(layer)
@@ -158,21 +164,16 @@ def _split(part: Partition, weight: NDArray[np.int64]) -> Split:
     return Split(whole, buckets, reasons, weighted.get(KEPT, 0), sum(weighted.values()))
 
 
-def _merged(layers: Sequence[Layer]) -> list[Layer]:
-    """Neighbouring layers of one name as one, which is quicker to paint."""
-    merged: list[list[Layer]] = []
-    for layer in layers:
-        if merged and merged[-1][0].name == layer.name:
-            merged[-1].append(layer)
-        else:
-            merged.append([layer])
+def _by_name(layers: Sequence[Layer]) -> list[Layer]:
+    """One layer a name, in the order in which the names come first."""
+    names = dict.fromkeys(layer.name for layer in layers)
     return [
         Layer(
-            same[0].name,
-            np.concatenate([one.begin for one in same]),
-            np.concatenate([one.end for one in same]),
+            name,
+            np.concatenate([one.begin for one in layers if one.name == name]),
+            np.concatenate([one.end for one in layers if one.name == name]),
         )
-        for same in merged
+        for name in names
     ]
 
 
