@@ -1,0 +1,392 @@
+"""What is wrong with a run: detectors, each a pure function of one view, which finds nothing or an alert.
+
+    alerts = found(view)
+    state, fresh = Alerts().update(alerts, view.now)      # those to tell now; the state is stored as JSON
+
+A detector says what it saw, with figures, and the command to type. None looks at anything but the view,
+which kit/watch/look.py fills from the ledger, the decisions, the queue, the disk and the clock.
+"""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from kit.cluster import decisions
+from kit.output.quantities import count, duration, size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from kit.cluster.decisions import RequeueRecord
+    from kit.tracking.rows import StepRow
+
+Severity = Literal["critical", "warning"]
+
+REPEAT = 3600.0  # seconds until an alert that still holds is told again
+RECENT = 100  # steps that a view holds
+_LAST = 10  # steps whose median is one of them
+_SPIKE = 0.5  # nats above the median of the others, and ten times their usual distance from it
+_DEVIATIONS = 10.0
+_DIVERGED = 0.3  # nats above the best level of the run
+_SLOW = 0.7  # of the run's median of tokens per second
+_SLOW_NODE = 1.2  # times the step time on other nodes
+_STALL = 600.0  # seconds, or ten times the median step
+_SKEW = 120.0  # seconds
+_PENDING = 86_400.0  # seconds
+_BEHIND = 3600.0  # seconds
+
+
+@dataclass(frozen=True)
+class AttemptSeen:
+    """What detectors need of an attempt."""
+
+    number: int
+    node: str  # of rank 0
+    start: float  # Unix time
+    from_step: int
+    step_seconds: float | None  # median; None: it did no step
+    first_step: float | None  # Unix time of the end of its first step
+
+
+@dataclass(frozen=True)
+class Job:
+    """The training job in the queue, or on this machine."""
+
+    state: Literal["queued", "running", "gone", "unknown"]
+    since: float | None = None  # Unix time
+    reason: str | None = None  # as `status` has it: `Slurm: Resources`
+    id: str | None = None  # Slurm's
+
+
+@dataclass(frozen=True)
+class Disk:
+    """The file system of the workspace, and what the run will still need of it."""
+
+    free: int  # bytes
+    needed: int  # bytes, until the last step
+    files: int | None = None  # free inodes; None: the file system does not count them
+    files_needed: int = 0
+
+
+@dataclass(frozen=True)
+class View:
+    """A run at one moment, as detectors see it."""
+
+    run: str  # its directory, quoted for the shell
+    now: float
+    job: Job = field(default_factory=lambda: Job("unknown"))
+    ended: str | None = None  # why the training ended before its last step
+    steps: Sequence[StepRow] = ()  # the last RECENT of the curve, and those that are new
+    new: int = 10  # of these the last ones that no earlier look has seen
+    usual_rate: float | None = None  # the run's median of tokens per second
+    usual_seconds: float | None = None  # the run's median of a step
+    best_loss: float | None = None  # the lowest median over RECENT steps, of the whole run
+    attempts: Sequence[AttemptSeen] = ()
+    decisions: Sequence[RequeueRecord] = ()  # on the training job
+    saved: Sequence[tuple[float, int]] = ()  # Unix time and step of the last checkpoints
+    save_failed: tuple[float, str] | None = None  # the last failed save: Unix time and reason
+    interval: float | None = None  # seconds between two checkpoints
+    longest: float = 0.0  # seconds of the longest validation or save
+    start_seconds: float = 1800.0  # from which a start counts as a hang
+    failures_allowed: int | None = None
+    disk: Disk | None = None
+    skew: float | None = (
+        None  # seconds by which the clock of the node is ahead of this file system's
+    )
+    mlflow_behind: float | None = (
+        None  # seconds between the last row and the last one that MLflow has
+    )
+
+
+@dataclass(frozen=True)
+class Alert:
+    """Something that needs a person."""
+
+    detector: str
+    severity: Severity
+    text: str  # what was seen
+    command: str  # to type
+    about: str = ""  # of several alike: which
+
+    @property
+    def key(self) -> str:
+        """The same for as long as it is the same thing."""
+        return f"{self.detector} {self.about}".strip()
+
+    def facts(self) -> dict[str, str]:
+        """As JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Alerts:
+    """When each alert was last told: told once, and again after an hour for as long as it holds."""
+
+    told: Mapping[str, float] = field(default_factory=dict)  # Unix time by key
+
+    def update(self, found: Sequence[Alert], now: float) -> tuple[Alerts, list[Alert]]:
+        """The next state, and the alerts to tell now. One that goes and returns waits its hour too."""
+        fresh = [one for one in found if now - self.told.get(one.key, -REPEAT) >= REPEAT]
+        recent = {key: at for key, at in self.told.items() if now - at < REPEAT}
+        return Alerts({**recent, **{one.key: now for one in fresh}}), fresh
+
+    def facts(self) -> dict[str, float]:
+        """As JSON."""
+        return dict(self.told)
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> Alerts:
+        """From JSON; what is no time is left out."""
+        return cls(
+            {str(key): float(at) for key, at in facts.items() if isinstance(at, int | float)}
+        )
+
+
+def found(view: View) -> list[Alert]:
+    """What all detectors find, the critical first."""
+    alerts = [alert for detector in DETECTORS for alert in detector(view)]
+    return sorted(alerts, key=lambda alert: alert.severity != "critical")
+
+
+def loss_not_finite(view: View) -> Iterator[Alert]:
+    """A loss of the last steps is not a number, and the loss scale is not the reason."""
+    bad = [
+        row["step"]
+        for row in view.steps[-view.new :]
+        if row["loss"] is None and not row.get("overflow")
+    ]
+    if bad:
+        yield Alert(
+            "loss_not_finite",
+            "critical",
+            f"the loss of step {bad[-1]:,} is not finite",
+            _stop(view),
+        )
+
+
+def loss_spike(view: View) -> Iterator[Alert]:
+    """A loss of the last steps is far above those before."""
+    before, last = _losses(view.steps[: -view.new]), view.steps[-view.new :]
+    if len(before) < _LAST:
+        return
+    usual = statistics.median(before)
+    far = _DEVIATIONS * statistics.median(abs(loss - usual) for loss in before)
+    for row in last:
+        loss = row["loss"]
+        if loss is not None and loss > usual + max(_SPIKE, far):
+            text = (
+                f"the loss of step {row['step']:,} is {loss:.3f}, the median before it {usual:.3f}"
+            )
+            yield Alert("loss_spike", "warning", text, _status(view))
+            return
+
+
+def divergence(view: View) -> Iterator[Alert]:
+    """The level of the loss has risen above the best of the run."""
+    losses = _losses(view.steps)
+    if view.best_loss is None or len(losses) < RECENT // 2:
+        return
+    level = statistics.median(losses)
+    spread = statistics.median(abs(loss - level) for loss in losses)
+    if level > view.best_loss + max(_DIVERGED, spread):
+        text = (
+            f"the median loss of the last {count(len(losses), 'step')} is {level:.3f}, the best was "
+            f"{view.best_loss:.3f}"
+        )
+        yield Alert("divergence", "critical", text, _stop(view))
+
+
+def slow(view: View) -> Iterator[Alert]:
+    """Throughput is below the run's own median."""
+    rates = [rate for row in view.steps[-2 * _LAST :] if (rate := row.get("tokens_per_second"))]
+    if view.usual_rate is None or len(rates) < _LAST:
+        return
+    rate = statistics.median(rates)
+    if rate < _SLOW * view.usual_rate:
+        text = (
+            f"{rate:,.0f} tokens/s over the last {count(len(rates), 'step')}, the run's median is "
+            f"{view.usual_rate:,.0f}"
+        )
+        yield Alert("slow", "warning", text, _status(view))
+
+
+def slow_node(view: View) -> Iterator[Alert]:
+    """Attempts that rank 0 ran on one node are slower than those on others."""
+    by_node: dict[str, list[float]] = {}
+    for one in view.attempts:
+        if one.step_seconds is not None:
+            by_node.setdefault(one.node, []).append(one.step_seconds)
+    for node, seconds in by_node.items():
+        others = [each for name, some in by_node.items() if name != node for each in some]
+        if len(seconds) < 2 or len(others) < 2:
+            continue
+        here, there = statistics.median(seconds), statistics.median(others)
+        if here > _SLOW_NODE * there:
+            text = f"a step takes {duration(here)} with {node}, {duration(there)} on other nodes"
+            job = view.job.id
+            command = f"scontrol update jobid={job} ExcNodeList={node}" if job else _status(view)
+            yield Alert("slow_node", "warning", text, command, node)
+
+
+def stall(view: View) -> Iterator[Alert]:
+    """The job runs, and no step comes."""
+    if view.job.state != "running" or not view.attempts:
+        return
+    last = view.attempts[-1]
+    if view.steps and last.first_step is not None:
+        since = max(view.steps[-1]["time"], last.start)
+        allowed = max(_STALL, 10 * (view.usual_seconds or 0.0), 3 * view.longest)
+    else:
+        since = max(last.start, view.job.since or 0.0)
+        allowed = view.start_seconds
+    silent = view.now - since
+    if silent > allowed:
+        text = f"attempt {last.number} runs, and no step has ended for {duration(silent)}"
+        yield Alert("stall", "critical", text, _status(view))
+
+
+def no_progress(view: View) -> Iterator[Alert]:
+    """Attempts come and go, and the checkpoint does not move."""
+    starts = [one.from_step for one in view.attempts[-4:]]
+    saved = view.saved[-1][1] if view.saved else 0
+    if len(starts) == 4 and len(set(starts)) == 1 and saved <= starts[0]:
+        text = (
+            f"the last 4 attempts all started from step {starts[0]:,}: none has made a checkpoint"
+        )
+        yield Alert("no_progress", "critical", text, _status(view))
+
+
+def checkpoint_late(view: View) -> Iterator[Alert]:
+    """Steps are done, and no checkpoint comes for three intervals."""
+    if view.job.state != "running" or not view.interval or not view.attempts:
+        return
+    first = view.attempts[-1].first_step
+    if first is None:
+        return
+    since = view.now - max(first, view.saved[-1][0] if view.saved else 0.0)
+    if since > 3 * max(view.interval, 2 * view.longest, 60.0):
+        text = f"no checkpoint for {duration(since)}; they are due every {duration(view.interval)}"
+        yield Alert("checkpoint_late", "critical", text, f"touch {view.run}/SAVE")
+
+
+def churn(view: View) -> Iterator[Alert]:
+    """Requeues come faster than a start takes."""
+    last = [row for row in view.decisions if row["requeued"]][-4:]
+    fruitless = [one for one in view.attempts[-3:] if one.first_step is None]
+    if len(last) < 4 or len(fruitless) < 3 or last[-1] is not view.decisions[-1]:
+        return
+    span = last[-1]["time"] - last[0]["time"]
+    text = (
+        f"3 requeues in {duration(span)}, and no attempt between them came to a step; the last: "
+        f"{last[-1]['reason']}"
+    )
+    yield Alert("churn", "critical", text, _status(view))
+
+
+def pending(view: View) -> Iterator[Alert]:
+    """The job waits in the queue for a long time, and not for another job."""
+    if view.job.state != "queued" or view.job.since is None:
+        return
+    waited = view.now - view.job.since
+    if waited > _PENDING and "Slurm: Dependency" not in (view.job.reason or ""):
+        reason = f" ({view.job.reason})" if view.job.reason else ""
+        text = f"queued for {duration(waited)}{reason}"
+        yield Alert("pending", "warning", text, "squeue --start --me")
+
+
+def dependency(view: View) -> Iterator[Alert]:
+    """The job waits for one that has failed."""
+    if view.job.state == "queued" and "DependencyNeverSatisfied" in (view.job.reason or ""):
+        text = "queued after a job that did not succeed: it will never start"
+        yield Alert("dependency", "critical", text, _submit(view))
+
+
+def budget(view: View) -> Iterator[Alert]:
+    """One more failure without a checkpoint ends the run."""
+    if view.failures_allowed is None or not view.decisions:
+        return
+    last = view.decisions[-1]
+    spent = 0
+    for row in reversed(view.decisions):
+        if row["progress"] < last["progress"]:
+            break
+        spent += row["reason"].startswith((decisions.CRASH, decisions.HANG))
+    newer = view.saved and view.saved[-1][0] > last["time"]
+    if last["requeued"] and spent and spent >= view.failures_allowed and not newer:
+        text = (
+            f"{count(spent, 'failure')} without a new checkpoint ({last['reason']}): one more ends "
+            "the run"
+        )
+        yield Alert("budget", "critical", text, _status(view))
+
+
+def disk(view: View) -> Iterator[Alert]:
+    """Space or inodes end before the run does."""
+    if view.disk is None:
+        return
+    if view.disk.free < view.disk.needed:
+        text = f"{size(view.disk.free)} are free, the run will still need {size(view.disk.needed)}"
+        yield Alert("disk", "critical", text, f"du -sh {view.run}/checkpoints/*", "space")
+    if view.disk.files is not None and view.disk.files < view.disk.files_needed:
+        text = (
+            f"{count(view.disk.files, 'file')} can still be made, the run will need "
+            f"{view.disk.files_needed:,}"
+        )
+        yield Alert("disk", "critical", text, f"df -i {view.run}", "inodes")
+
+
+def save_failed(view: View) -> Iterator[Alert]:
+    """The last save failed: a full disk, a quota, or a file system that is away."""
+    if view.save_failed is None:
+        return
+    at, reason = view.save_failed
+    if not view.saved or view.saved[-1][0] < at:
+        text = f"the last save failed {duration(view.now - at)} ago: {reason}"
+        yield Alert("save_failed", "critical", text, f"df -h {view.run}; quota -s")
+
+
+def clock_skew(view: View) -> Iterator[Alert]:
+    """The clock of a node differs from the file system's or this machine's."""
+    newest = max((row["time"] for row in view.steps[-1:]), default=view.now)
+    skew = view.skew if view.skew is not None else max(0.0, newest - view.now)
+    if abs(skew) > _SKEW:
+        node = view.attempts[-1].node if view.attempts else "the node"
+        text = f"the clock of {node} is {duration(abs(skew))} {'ahead' if skew > 0 else 'behind'}"
+        yield Alert("clock_skew", "warning", text, f"ssh {node} chronyc tracking", node)
+
+
+def mlflow_behind(view: View) -> Iterator[Alert]:
+    """MLflow lacks the rows of more than an hour."""
+    if view.mlflow_behind is not None and view.mlflow_behind > _BEHIND:
+        text = f"MLflow lacks the last {duration(view.mlflow_behind)} of the ledger"
+        yield Alert("mlflow_behind", "warning", text, f"ekiden evaluate run {view.run}")
+
+
+def ended(view: View) -> Iterator[Alert]:
+    """The training ended before its last step, and nothing will start it again."""
+    if view.ended is not None and view.job.state == "gone":
+        yield Alert("ended", "critical", f"training ended: {view.ended}", _submit(view))
+
+
+DETECTORS: Sequence[Callable[[View], Iterator[Alert]]] = (
+    loss_not_finite, loss_spike, divergence, slow, slow_node, stall, no_progress, checkpoint_late,
+    churn, pending, dependency, budget, disk, save_failed, clock_skew, mlflow_behind, ended,
+)  # fmt: skip
+
+
+def _losses(steps: Sequence[StepRow]) -> list[float]:
+    return [loss for row in steps if (loss := row["loss"]) is not None]
+
+
+def _status(view: View) -> str:
+    return f"ekiden train status {view.run}"
+
+
+def _submit(view: View) -> str:
+    return f"ekiden train submit {view.run}"
+
+
+def _stop(view: View) -> str:
+    return f"touch {view.run}/STOP"
