@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -17,62 +15,20 @@ from kit.store.files import write_json
 from kit.watch.goodput import BUCKETS, Goodput, Split, goodput
 from kit.watch.history import history
 from kit.watch.partition import SECOND, Layer, nanoseconds, partition
+from tests.written import T, Written
 
 if TYPE_CHECKING:
     from kit.store.paths import Run
 
-T = 1_700_000_000.0
 Interval = tuple[int, int]
 
 
-class Written:
-    """A run whose files are written with times given in seconds from its first submission."""
-
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        write_json(run.identity, {"id": "a", "name": "r", "time": T})
-
-    def start(self, number: int, at: float, from_step: int = 0, ranks: int = 2) -> None:
-        start = {"job": f"17.{number - 1}", "ranks": ranks, "from_step": from_step,
-                 "time": T + at, "amendments": 0}  # fmt: skip
-        write_json(self.run.attempt(number).start, start)
-
-    def row(self, number: int, kind: str, at: float, **fields: Any) -> None:
-        row = {"kind": kind, "attempt": number, "time": T + at, **fields}
-        with self.run.attempt(number).ledger.open("a") as ledger:
-            ledger.write(json.dumps(row) + "\n")
-
-    def steps(self, number: int, at: float, steps: range, seconds: float = 10.0) -> float:
-        """Steps one after the other; returns when the last has ended."""
-        for step in steps:
-            at += seconds
-            self.row(number, "step", at, step=step, seconds=seconds, loss=1.0)
-        return at
-
-    def decide(self, number: int, at: float, reason: str, *, requeued: bool = True) -> None:
-        row = {"time": T + at, "job": f"17.{number - 1}", "name": "train", "requeued": requeued,
-               "reason": reason, "progress": [1, 1]}  # fmt: skip
-        with self.run.requeues.open("a") as lines:
-            lines.write(json.dumps(row) + "\n")
-
-    def hang(self, number: int, at: float, seconds: float) -> None:
-        path = self.run.attempt(number).hang
-        write_json(path, {"job": f"17.{number - 1}", "rank": 1, "what": "s", "seconds": seconds})
-        os.utime(path, (T + at, T + at))
-
-    def end(self, number: int, at: float, step: int, outcome: str = "interrupted") -> None:
-        result = {"outcome": outcome, "reason": "", "step": step, "saved": step}
-        self.row(number, "end", at, **result)
-        end = {"job": f"17.{number - 1}", "time": T + at, **result}
-        write_json(self.run.attempt(number).end, end)
-
-    def saved(self, step: int, attempt: int) -> None:
-        self.run.checkpoint(step, attempt).mkdir(parents=True)
-
-    def spent(self, now: float, *, alive: bool = True, tokens: float | None = 0.0) -> Goodput:
-        seen = snapshot(self.run)
-        made = None if tokens is None else T + tokens
-        return goodput(seen, history(seen, alive=alive), T + now, alive=alive, tokens_made=made)
+def spent(
+    written: Written, now: float, *, alive: bool = True, tokens: float | None = 0.0
+) -> Goodput:
+    seen = snapshot(written.run)
+    made = None if tokens is None else T + tokens
+    return goodput(seen, history(seen, alive=alive), T + now, alive=alive, tokens_made=made)
 
 
 @pytest.fixture
@@ -121,7 +77,7 @@ def eventful(written: Written) -> None:
 
 def test_every_injected_time_is_found_in_its_bucket(written: Written) -> None:
     eventful(written)
-    whole = written.spent(1175, tokens=100).whole
+    whole = spent(written, 1175, tokens=100).whole
     assert seconds(whole) == pytest.approx({
         "earlier_stages": 100,
         "queue": 50 + (390 - 290) + (500 - 450) + (760 - 660) + (1100 - 1000),
@@ -146,11 +102,11 @@ def test_every_injected_time_is_found_in_its_bucket(written: Written) -> None:
 def test_the_last_hour_holds_the_last_hour_only(written: Written) -> None:
     eventful(written)
     written.steps(5, 5000, range(20, 21))
-    spent = written.spent(5010, tokens=100)
-    assert spent.hour.nanoseconds == 3600 * SECOND
-    assert spent.day.nanoseconds == spent.whole.nanoseconds == 5010 * SECOND
-    assert seconds(spent.hour) == pytest.approx({"kept_steps": 10, "unknown": 3590})
-    assert dict(spent.hour.reasons) == {"between two rows of the ledger": 3590 * SECOND}
+    found = spent(written, 5010, tokens=100)
+    assert found.hour.nanoseconds == 3600 * SECOND
+    assert found.day.nanoseconds == found.whole.nanoseconds == 5010 * SECOND
+    assert seconds(found.hour) == pytest.approx({"kept_steps": 10, "unknown": 3590})
+    assert dict(found.hour.reasons) == {"between two rows of the ledger": 3590 * SECOND}
 
 
 def test_a_run_that_is_done_ends_there(written: Written) -> None:
@@ -159,8 +115,8 @@ def test_a_run_that_is_done_ends_there(written: Written) -> None:
     written.steps(1, 30, range(1, 4))
     written.end(1, 62, 3, "done")
     written.decide(1, 65, "done", requeued=False)
-    spent = written.spent(9999, alive=False).whole
-    assert seconds(spent) == {"queue": 20, "startup_load": 10, "kept_steps": 30, "ending": 5}
+    found = spent(written, 9999, alive=False).whole
+    assert seconds(found) == {"queue": 20, "startup_load": 10, "kept_steps": 30, "ending": 5}
 
 
 def test_what_a_rollback_went_back_on_is_redone(written: Written) -> None:
@@ -169,8 +125,8 @@ def test_what_a_rollback_went_back_on_is_redone(written: Written) -> None:
     written.steps(1, 0, range(1, 6))
     written.row(1, "rollback", 50, step=5, to_step=2, what="spike", passed_over=[0, 8])
     written.steps(1, 50, range(3, 5))
-    spent = written.spent(70).whole
-    assert seconds(spent) == {"kept_steps": 40, "redone_steps": 30}
+    found = spent(written, 70).whole
+    assert seconds(found) == {"kept_steps": 40, "redone_steps": 30}
 
 
 def test_after_the_end_steps_beyond_the_checkpoint_are_lost(written: Written) -> None:
@@ -179,8 +135,8 @@ def test_after_the_end_steps_beyond_the_checkpoint_are_lost(written: Written) ->
     written.steps(1, 0, range(1, 6))
     written.saved(3, 1)
     written.decide(1, 50, "crash, 4 times without a new checkpoint", requeued=False)
-    spent = written.spent(80, alive=False).whole
-    assert seconds(spent) == {"kept_steps": 30, "redone_steps": 20, "failed": 30}
+    found = spent(written, 80, alive=False).whole
+    assert seconds(found) == {"kept_steps": 30, "redone_steps": 20, "failed": 30}
 
 
 def test_a_job_of_this_machine_imports_before_its_first_file(written: Written) -> None:
@@ -189,11 +145,11 @@ def test_a_job_of_this_machine_imports_before_its_first_file(written: Written) -
     written.start(1, 40)
     written.row(1, "attempt", 45, step=0)
     written.steps(1, 45, range(1, 3))
-    spent = written.spent(65).whole
-    assert seconds(spent) == {
+    found = spent(written, 65).whole
+    assert seconds(found) == {
         "earlier_stages": 30, "startup_import": 10, "startup_load": 5, "kept_steps": 20,
     }  # fmt: skip
-    assert spent.share == pytest.approx(20 / 35)
+    assert found.share == pytest.approx(20 / 35)
 
 
 def test_a_job_that_vanished_is_unknown_with_the_reason(written: Written) -> None:
@@ -201,9 +157,9 @@ def test_a_job_that_vanished_is_unknown_with_the_reason(written: Written) -> Non
     written.row(1, "attempt", 0, step=0)
     written.steps(1, 0, range(1, 3))
     written.saved(2, 1)
-    spent = written.spent(100, alive=False).whole
-    assert seconds(spent) == {"kept_steps": 20, "unknown": 80}
-    assert [*spent.reasons] == ["an attempt ended, and no decision about its job was recorded"]
+    found = spent(written, 100, alive=False).whole
+    assert seconds(found) == {"kept_steps": 20, "unknown": 80}
+    assert [*found.reasons] == ["an attempt ended, and no decision about its job was recorded"]
 
 
 def test_goodput_weights_an_attempt_with_its_ranks(written: Written) -> None:
@@ -216,17 +172,17 @@ def test_goodput_weights_an_attempt_with_its_ranks(written: Written) -> None:
     written.start(2, 20, 1, ranks=9)
     written.row(2, "attempt", 20, step=1)
     written.steps(2, 20, range(2, 3))
-    assert written.spent(30).whole.share == pytest.approx((10 + 90) / (20 + 90))
+    assert spent(written, 30).whole.share == pytest.approx((10 + 90) / (20 + 90))
 
 
 def test_a_run_without_an_attempt_is_its_earlier_stages(written: Written) -> None:
-    assert seconds(written.spent(60, tokens=None).whole) == {"earlier_stages": 60}
-    assert written.spent(60, tokens=None).whole.share is None
+    assert seconds(spent(written, 60, tokens=None).whole) == {"earlier_stages": 60}
+    assert spent(written, 60, tokens=None).whole.share is None
 
 
 def test_the_facts_have_every_bucket_and_shares_of_one(written: Written) -> None:
     eventful(written)
-    facts = written.spent(1175).whole.facts()
+    facts = spent(written, 1175).whole.facts()
     assert [*facts["buckets"]] == [*BUCKETS]
     assert sum(one["share"] for one in facts["buckets"].values()) == pytest.approx(1, abs=1e-12)
     assert sum(one["seconds"] for one in facts["buckets"].values()) == pytest.approx(1175)
@@ -260,8 +216,10 @@ def test_buckets_of_any_history_add_up_and_none_is_negative(
             written.decide(number, data.draw(times), reason, requeued=requeued)
         if data.draw(st.booleans()):
             written.hang(number, abs(data.draw(times)), data.draw(st.floats(0, 500)))
-    spent = written.spent(data.draw(times), alive=data.draw(st.booleans()), tokens=data.draw(times))
-    for split in (spent.whole, spent.hour, spent.day):
+    found = spent(
+        written, data.draw(times), alive=data.draw(st.booleans()), tokens=data.draw(times)
+    )
+    for split in (found.whole, found.hour, found.day):
         assert sum(split.buckets.values()) == split.nanoseconds
         assert min(split.buckets.values()) >= 0
         assert 0 <= split.kept <= split.held

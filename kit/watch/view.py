@@ -1,0 +1,276 @@
+"""The state of a run for one look: everything that `watch` shows, as plain values and as text.
+
+    files = read(run)
+    for line in lines(facts(project, chain, files, now)): ...
+
+`chain` is the state of each stage by name, as kit/relay/status.py gives it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from kit.cluster.snapshot import snapshot
+from kit.output.quantities import count, duration, loss, size
+from kit.store.paths import Workspace
+from kit.watch.arrival import Planned, arrival
+from kit.watch.detectors import Job, found
+from kit.watch.goodput import BUCKETS, HOUR, goodput
+from kit.watch.history import history
+from kit.watch.look import look
+from kit.watch.pace import WEEK, pace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from kit.cluster.snapshot import Snapshot
+    from kit.config.run import Project
+    from kit.store.paths import Run
+    from kit.watch.history import AttemptTimes, History
+
+Facts = dict[str, Any]
+Chain = Mapping[str, Facts]
+
+_TRAIN = "train"
+_LISTED = 5  # attempts that the text lists
+_RESTART = 1800.0  # seconds that an interruption costs on a cluster, as long as none has been seen
+_ALIVE = ("queued", "running")
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files of a run, and what of them could not be read."""
+
+    seen: Snapshot
+    problems: Sequence[str] = ()
+
+
+def read(run: Run) -> Files:
+    """Read the files of a run; if a ledger is damaged, without any ledger, and saying so."""
+    try:
+        return Files(snapshot(run))
+    except (ValueError, KeyError) as error:  # no JSON, or a row without its step
+        return Files(snapshot(run, curve=False), [_damage(error)])
+
+
+def facts(project: Project, chain: Chain, files: Files, now: float) -> Facts:
+    """Everything that `lines` prints, as plain values; times are Unix times, durations seconds."""
+    job = _job(chain[_TRAIN], files.seen)
+    alive = job.state in _ALIVE
+    try:
+        past = history(files.seen, alive=alive)
+    except (KeyError, TypeError) as error:  # a row without a key that it must have
+        files = Files(snapshot(project.run, curve=False), [*files.problems, _damage(error)])
+        past = history(files.seen, alive=alive)
+    seen = files.seen
+    stage = chain[_TRAIN]
+    steps = stage.get("steps")
+    done = int(stage.get("step") or 0)
+    left = None if steps is None else max(0, steps - done)
+    spent = goodput(seen, past, now, alive=alive, tokens_made=_tokens_made(project))
+    seen_now = look(project, seen, past, job, now, left=left)
+    return {
+        "run": str(seen.run.root),
+        "time": now,
+        "chain": {
+            name: {
+                key: one.get(key) for key in ("state", "reason", "since", "job", "done", "missing")
+            }
+            for name, one in chain.items()
+        },
+        "training": _training(seen, stage),
+        "goodput": {
+            **spent.whole.facts(),
+            "losses": [name for name, _ in spent.whole.losses()],
+            "hour": spent.hour.facts(),
+            "day": spent.day.facts(),
+        },
+        "attempts": [_attempt(one) for one in past.attempts],
+        "checkpoint": _checkpoint(seen_now.saved, now),
+        "arrival": _arrival(project, seen, past, left, now, alive=alive),
+        "disk": seen_now.disk and {"free": seen_now.disk.free, "needed": seen_now.disk.needed},
+        "alerts": [alert.facts() for alert in found(seen_now)],
+        "problems": [*files.problems],
+    }
+
+
+def _damage(error: Exception) -> str:
+    return f"a ledger is damaged ({type(error).__name__}: {error}); shown without steps"
+
+
+def _job(stage: Facts, seen: Snapshot) -> Job:
+    """The training job, from the state of its stage."""
+    state: Literal["queued", "running", "gone", "unknown"] = "gone"
+    if stage["state"] == "queued":
+        state = "queued"
+    elif stage["state"] == "running":
+        state = "running"
+    elif stage["state"] == "unknown":  # the queue does not answer: as the files have it
+        last = seen.begun[-1] if seen.begun else None
+        decided = {row["job"] for row in seen.decisions}
+        state = "unknown"
+        if last and last.start and last.end is None and last.start["job"] not in decided:
+            state = "running"
+    number = (stage.get("job") or "").removeprefix("job ")
+    return Job(
+        state, stage.get("since"), stage.get("reason"), number if number.isdecimal() else None
+    )
+
+
+def _tokens_made(project: Project) -> float | None:
+    index = Workspace(Path(project.recipe.workspace)).tokens_index
+    return index.stat().st_mtime if index.is_file() else None
+
+
+def _training(seen: Snapshot, stage: Facts) -> Facts:
+    validations = [row for row in seen.curve if row["kind"] == "validation"]
+    last = seen.steps[-1] if seen.steps else None
+    keys = ("step", "steps", "loss", "tokens_per_second", "last_step", "attempts")
+    return {
+        **{key: stage.get(key) for key in keys},
+        "mfu": last.get("mfu") if last else None,
+        "validation_loss": validations[-1]["validation_loss"] if validations else None,
+        "validation_step": validations[-1]["step"] if validations else None,
+    }
+
+
+def _attempt(one: AttemptTimes) -> Facts:
+    return {
+        "number": one.number,
+        "start": one.start,
+        "end": one.decision["time"] if one.decision else None,
+        "from_step": one.from_step,
+        "steps": len(one.steps),
+        "lost": int((~one.kept).sum()),
+        "reason": one.decision["reason"] if one.decision else None,
+    }
+
+
+def _checkpoint(saved: Sequence[tuple[float, int]], now: float) -> Facts | None:
+    if not saved:
+        return None
+    at, step = saved[-1]
+    return {"step": step, "time": at, "age": now - at}
+
+
+def _arrival(
+    project: Project, seen: Snapshot, past: History, left: int | None, now: float, *, alive: bool
+) -> Facts | None:
+    """The forecast, and in `week` the one if interruptions continue as in the last week.
+
+    A run that neither runs nor waits is taken to be submitted now.
+    """
+    if not left:
+        return None
+    starts = [one.first_activity - one.start for one in past.attempts if one.first_activity]
+    planned = Planned(
+        delay=max([60.0, *starts]) + (0.0 if seen.submitted.here else _RESTART),
+        limit=project.cluster.training.minutes * 60.0,
+    )
+    forecast = arrival(pace(past, now), left, now, planned)
+    week = arrival(pace(past, now, over=WEEK), left, now, planned)
+    if forecast is None or week is None:
+        return None
+    return {**forecast.facts(), "left": left, "if_submitted_now": not alive, "week": week.facts()}
+
+
+def lines(shown: Facts) -> Iterator[str]:
+    """The state as text."""
+    now = shown["time"]
+    yield f"{shown['run']}, {_when(now)}"
+    for problem in shown["problems"]:
+        yield f"problem     {problem}"
+    yield from _chain_lines(shown["chain"])
+    yield from _training_lines(shown["training"], shown["checkpoint"], now)
+    yield from _goodput_lines(shown["goodput"])
+    yield from _attempt_lines(shown["attempts"])
+    if arrives := shown["arrival"]:
+        condition = ", if it is submitted now" if arrives["if_submitted_now"] else ""
+        yield f"arrival     {_interval(arrives)}{condition}"
+        if now - shown["attempts"][0]["start"] > WEEK:
+            yield f"            as in the last week: {_interval(arrives['week'])}"
+    if disk := shown["disk"]:
+        yield f"disk        {size(disk['free'])} free, {size(disk['needed'])} still needed"
+    for alert in shown["alerts"]:
+        yield f"{alert['severity']:<11} {alert['text']}"
+        yield f"            {alert['command']}"
+    if not shown["alerts"]:
+        yield "alerts      none"
+
+
+def _chain_lines(chain: Chain) -> Iterator[str]:
+    by_state: dict[str, list[str]] = {}
+    for name, stage in chain.items():
+        by_state.setdefault(stage["state"], []).append(name)
+    yield "chain       " + "; ".join(f"{', '.join(names)}: {s}" for s, names in by_state.items())
+    for name, stage in chain.items():
+        if stage["state"] not in ("done", "not begun"):
+            if stage["reason"]:  # the first: others follow from it
+                yield f"            {name}: {stage['reason']}"
+            return
+
+
+def _training_lines(training: Facts, checkpoint: Facts | None, now: float) -> Iterator[str]:
+    if not training["step"]:
+        return
+    steps = f" of {training['steps']:,}" if training["steps"] else ""
+    parts = [f"step {training['step']:,}{steps}", f"loss {loss(training['loss'])}"]
+    if training["validation_step"] is not None:
+        held_out = loss(training["validation_loss"])
+        parts.append(f"validation {held_out} at step {training['validation_step']:,}")
+    if training["tokens_per_second"]:
+        parts.append(f"{training['tokens_per_second']:,.0f} tokens/s")
+    if training["mfu"]:
+        parts.append(f"MFU {training['mfu']:.1%}")
+    parts.append(f"{duration(now - training['last_step'])} ago")
+    yield f"run         {', '.join(parts)}"
+    if checkpoint:
+        yield f"checkpoint  step {checkpoint['step']:,}, {duration(checkpoint['age'])} ago"
+
+
+def _goodput_lines(spent: Facts) -> Iterator[str]:
+    whole = f"of {duration(spent['seconds'])}"
+    if spent["goodput"] is None:
+        yield f"goodput     no node was held yet; {whole.removeprefix('of ')} since the first submission"
+    else:
+        recent = ", ".join(
+            f"last {name} {spent[name]['goodput']:.1%}"
+            for name in ("hour", "day")
+            if spent[name]["goodput"] is not None and spent["seconds"] > HOUR
+        )
+        yield (
+            f"goodput     {spent['goodput']:.1%} of held node time, {spent['of_wall_clock']:.1%} "
+            f"{whole} since the first submission" + (f" ({recent})" if recent else "")
+        )
+    for name in spent["losses"]:
+        bucket = spent["buckets"][name]
+        yield f"            {bucket['share']:6.1%}  {BUCKETS[name]}, {duration(bucket['seconds'])}"
+
+
+def _attempt_lines(attempts: Sequence[Facts]) -> Iterator[str]:
+    hidden = len(attempts) - _LISTED
+    for position, one in enumerate(attempts[-_LISTED:]):
+        end = (
+            f"{one['reason']} after {duration(one['end'] - one['start'])}"
+            if one["end"]
+            else "no end yet"
+        )
+        lost = f", {count(one['lost'], 'step')} lost" if one["lost"] else ""
+        title = "attempts" if position == 0 else ""
+        did = f"from step {one['from_step']:,}, {count(one['steps'], 'step')}{lost}"
+        yield f"{title:<11} {one['number']}: {did}; {end}"
+    if hidden > 0:
+        yield f"            and {count(hidden, 'earlier attempt')}"
+
+
+def _interval(arrives: Facts) -> str:
+    dates = " to ".join(_when(arrives[key]) for key in ("earliest", "latest"))
+    return f"{_when(arrives['date'])} (90%: {dates})"
+
+
+def _when(moment: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(moment))

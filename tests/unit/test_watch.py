@@ -1,0 +1,167 @@
+"""What `watch` shows of a run: from files, whole or damaged, with or without an answer of the queue."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from kit.config.cluster import Cluster
+from kit.config.recipe import Recipe
+from kit.config.run import Project
+from kit.store.files import write_json
+from kit.watch import view
+from kit.watch.goodput import BUCKETS
+from tests.written import T, Written
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from kit.store.paths import Run
+
+STAGES = ("tokenize", "train", "evaluate")
+
+
+@pytest.fixture
+def project(run: Run, tmp_path: Path) -> Project:
+    recipe = Recipe.model_validate({
+        "name": "r", "workspace": str(tmp_path / "work"),
+        "corpus": {"sources": {"web": {"kind": "plaintext", "location": "web.txt"}}},
+        "model": {"n_layer": 1, "n_embd": 16, "n_head": 2, "n_positions": 16},
+        "training": {"steps": 1000, "checkpoint_every": 10, "keep": 2},
+        "tracking": {"mlflow": None},
+    })  # fmt: skip
+    cluster = {"name": "c", "kind": "slurm", "training": {"ranks_per_node": 2, "minutes": 1440}}
+    return Project(run, recipe, Cluster.model_validate(cluster))
+
+
+def chain(**train: Any) -> dict[str, dict[str, Any]]:
+    """The states as `status` gives them, of training those that are given."""
+    none = {"state": "done", "reason": None, "since": None, "job": None}
+    found = {name: dict(none) for name in STAGES}
+    found["train"] |= {"state": "running", "steps": 1000, "step": 0, "attempts": 0, "loss": None,
+                       "tokens_per_second": None, "last_step": None} | train  # fmt: skip
+    found["evaluate"] |= {"state": "waiting", "reason": "train, before it, is running"}
+    return found
+
+
+@pytest.fixture
+def running(run: Run) -> Written:
+    """Two attempts: the first preempted after 40 steps, 3 of them lost; the second is at step 60."""
+    written = Written(run)
+    written.start(1, 100)
+    written.row(1, "attempt", 150, step=0)
+    written.steps(1, 150, range(1, 41))
+    written.row(1, "checkpoint", 530, step=37, seconds=5.0, blocked=1.0, bytes=1000)
+    written.saved(37, 1)
+    written.decide(1, 560, "preemption")
+    written.start(2, 900, 37)
+    written.row(2, "attempt", 950, step=37)
+    written.row(2, "validation", 960, step=37, seconds=10.0, validation_loss=1.5)
+    written.steps(2, 960, range(38, 61))
+    os.utime(run.attempt(2).ledger, (T + 1190, T + 1190))
+    return written
+
+
+STATE = {"step": 60, "loss": 1.0, "last_step": T + 1190, "attempts": 2, "job": "job 17"}
+
+
+def shown(project: Project, now: float, **train: Any) -> dict[str, Any]:
+    facts = view.facts(project, chain(**train), view.read(project.run), T + now)
+    assert json.loads(json.dumps(facts)) == facts
+    return facts
+
+
+def test_the_state_of_a_running_run(project: Project, running: Written) -> None:
+    facts = shown(project, 1195, **STATE)
+    assert [one["lost"] for one in facts["attempts"]] == [3, 0]
+    assert facts["checkpoint"] == {"step": 37, "time": T + 530, "age": 665}
+    assert sum(one["share"] for one in facts["goodput"]["buckets"].values()) == pytest.approx(1)
+    assert facts["goodput"]["buckets"]["kept_steps"]["seconds"] == pytest.approx(370 + 230 + 5)
+    assert facts["arrival"]["left"] == 940
+    assert facts["arrival"]["earliest"] > T + 1195 + 9000
+    assert facts["arrival"]["if_submitted_now"] is False
+    assert facts["alerts"] == facts["problems"] == []
+    text = "\n".join(view.lines(facts))
+    for part in (
+        "tokenize: done; train: running; evaluate: waiting",
+        "step 60 of 1,000, loss 1.000, validation 1.500 at step 37, 5 s ago",
+        "checkpoint  step 37, 11 min ago",
+        "1: from step 0, 40 steps, 3 steps lost; preemption after 8 min",
+        "2: from step 37, 23 steps; no end yet",
+        f"{BUCKETS['queue']}, 7 min",
+        "alerts      none",
+    ):
+        assert part in text
+
+
+def test_if_the_queue_is_silent_the_files_tell_whether_it_runs(
+    project: Project, running: Written
+) -> None:
+    silent = {"state": "unknown", "reason": "squeue: no answer in 60 s"}
+    facts = shown(project, 1195, **STATE, **silent)
+    assert facts["goodput"]["buckets"]["unknown"]["seconds"] == 0
+    assert "train: squeue: no answer in 60 s" in "\n".join(view.lines(facts))
+
+
+def test_a_run_before_its_first_submission_is_shown_too(project: Project) -> None:
+    facts = shown(project, 0, state="not begun", steps=None)
+    assert (facts["goodput"]["seconds"], facts["arrival"], facts["attempts"]) == (0, None, [])
+    assert any("no node was held yet" in line for line in view.lines(facts))
+
+
+def test_a_damaged_ledger_is_named_and_the_rest_is_shown(
+    project: Project, running: Written
+) -> None:
+    for damage, named in (("no row\n", "JSONDecodeError"), ('{"kind": "step"}\n', "KeyError")):
+        ledger = project.run.attempt(2).ledger
+        whole = ledger.read_text()
+        ledger.write_text(damage + whole)
+        facts = shown(project, 1195, **STATE)
+        assert named in facts["problems"][0]
+        assert [one["number"] for one in facts["attempts"]] == [1, 2]
+        assert any(line.startswith("problem ") for line in view.lines(facts))
+        ledger.write_text(whole)
+
+
+def test_a_torn_last_row_and_a_row_of_an_unknown_kind_do_no_harm(
+    project: Project, running: Written
+) -> None:
+    before = shown(project, 1195, **STATE)
+    running.row(2, "of a newer version", 1191)
+    with project.run.attempt(2).ledger.open("a") as ledger:
+        ledger.write('{"kind": "step", "st')
+    os.utime(project.run.attempt(2).ledger, (T + 1190, T + 1190))
+    assert shown(project, 1195, **STATE)["goodput"] == before["goodput"]
+
+
+def test_a_run_that_stopped_says_so_and_when_it_would_arrive(
+    project: Project, running: Written
+) -> None:
+    running.decide(2, 1195, "crash, 4 times without a new checkpoint", requeued=False)
+    write_json(project.run.jobs, {"time": T, "slurm": {"train": "17"}})
+    facts = shown(project, 1300, **{**STATE, "state": "failed", "reason": "crash, 4 times"})
+    assert [alert["detector"] for alert in facts["alerts"]] == ["ended"]
+    assert facts["arrival"]["if_submitted_now"] is True
+    text = "\n".join(view.lines(facts))
+    assert "if it is submitted now" in text
+    assert f"ekiden train submit {project.run.root}" in text
+    assert time.strftime("%Y-%m-%d", time.localtime(T)) in text
+
+
+def test_what_mlflow_lacks_and_the_disk_lacks_is_an_alert(
+    project: Project, running: Written
+) -> None:
+    tracking = project.recipe.tracking.model_copy(update={"mlflow": "workspace"})
+    project = Project(
+        project.run, project.recipe.model_copy(update={"tracking": tracking}), project.cluster
+    )
+    write_json(project.run.mlflow_cursor, {"sent": {"step": 10}})
+    running.row(2, "checkpoint", 1192, step=60, seconds=5.0, blocked=1.0, bytes=10**18)
+    os.utime(project.run.attempt(2).ledger, (T + 1192, T + 1192))
+    facts = shown(project, 1195 + 3600, **STATE)
+    names = {alert["detector"] for alert in facts["alerts"]}
+    assert {"mlflow_behind", "disk"} <= names

@@ -1,0 +1,59 @@
+"""A run whose files are written by hand, with times that are known."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+from kit.store.files import write_json
+
+if TYPE_CHECKING:
+    from kit.store.paths import Run
+
+T = 1_700_000_000.0  # Unix time of the first submission
+
+
+class Written:
+    """A run whose files are written with times given in seconds from its first submission."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        write_json(run.identity, {"id": "a", "name": "r", "time": T})
+
+    def start(self, number: int, at: float, from_step: int = 0, ranks: int = 2) -> None:
+        start = {"job": f"17.{number - 1}", "ranks": ranks, "from_step": from_step,
+                 "time": T + at, "amendments": 0}  # fmt: skip
+        write_json(self.run.attempt(number).start, start)
+
+    def row(self, number: int, kind: str, at: float, **fields: Any) -> None:
+        row = {"kind": kind, "attempt": number, "time": T + at, **fields}
+        with self.run.attempt(number).ledger.open("a") as ledger:
+            ledger.write(json.dumps(row) + "\n")
+
+    def steps(self, number: int, at: float, steps: range, seconds: float = 10.0) -> float:
+        """Steps one after the other; returns when the last has ended."""
+        for step in steps:
+            at += seconds
+            self.row(number, "step", at, step=step, seconds=seconds, loss=1.0)
+        return at
+
+    def decide(self, number: int, at: float, reason: str, *, requeued: bool = True) -> None:
+        row = {"time": T + at, "job": f"17.{number - 1}", "name": "train", "requeued": requeued,
+               "reason": reason, "progress": [1, 1]}  # fmt: skip
+        with self.run.requeues.open("a") as lines:
+            lines.write(json.dumps(row) + "\n")
+
+    def hang(self, number: int, at: float, seconds: float) -> None:
+        path = self.run.attempt(number).hang
+        write_json(path, {"job": f"17.{number - 1}", "rank": 1, "what": "s", "seconds": seconds})
+        os.utime(path, (T + at, T + at))
+
+    def end(self, number: int, at: float, step: int, outcome: str = "interrupted") -> None:
+        result = {"outcome": outcome, "reason": "", "step": step, "saved": step}
+        self.row(number, "end", at, **result)
+        end = {"job": f"17.{number - 1}", "time": T + at, **result}
+        write_json(self.run.attempt(number).end, end)
+
+    def saved(self, step: int, attempt: int) -> None:
+        self.run.checkpoint(step, attempt).mkdir(parents=True)
