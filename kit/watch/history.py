@@ -44,6 +44,7 @@ class AttemptTimes:
     validations: Floats  # rows of end, seconds
     saves: Floats  # rows of commit, seconds from its begin, seconds for which training waited
     left: float | None  # the ranks left the loop, of their own accord
+    outcome: str | None  # how, in words
     hang: Hang | None
     decision: RequeueRecord | None  # on its job, when that had ended
     last: float  # the last time that any of its files holds
@@ -158,10 +159,17 @@ def _attempt(facts: AttemptFacts, decision: RequeueRecord | None, bound: float) 
         np.array(validations, np.float64).reshape(-1, 2),
         np.array(saves, np.float64).reshape(-1, 3),
         left if left is not None else (facts.end.time if facts.end else None),
+        _outcome(facts),
         facts.hang,
         decision,
         max(times, default=0.0),
     )
+
+
+def _outcome(facts: AttemptFacts) -> str | None:
+    if facts.end is None:
+        return None
+    return f"{facts.end.outcome} ({facts.end.reason})" if facts.end.reason else facts.end.outcome
 
 
 def ended_by_user(row: RequeueRecord) -> bool:

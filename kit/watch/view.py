@@ -19,7 +19,7 @@ from kit.output.quantities import count, duration, loss, size
 from kit.store.paths import Workspace
 from kit.watch.arrival import Planned, arrival
 from kit.watch.detectors import Job, found
-from kit.watch.goodput import BUCKETS, HOUR, goodput
+from kit.watch.goodput import BUCKETS, HOUR, UNKNOWN, goodput
 from kit.watch.history import history
 from kit.watch.look import look
 from kit.watch.pace import WEEK, pace
@@ -142,11 +142,11 @@ def _attempt(one: AttemptTimes) -> Facts:
     return {
         "number": one.number,
         "start": one.start,
-        "end": one.decision["time"] if one.decision else None,
+        "end": one.decision["time"] if one.decision else one.left,
         "from_step": one.from_step,
         "steps": len(one.steps),
         "lost": int((~one.kept).sum()),
-        "reason": one.decision["reason"] if one.decision else None,
+        "reason": one.decision["reason"] if one.decision else one.outcome,
     }
 
 
@@ -248,7 +248,9 @@ def _goodput_lines(spent: Facts) -> Iterator[str]:
         )
     for name in spent["losses"]:
         bucket = spent["buckets"][name]
-        yield f"            {bucket['share']:6.1%}  {BUCKETS[name]}, {duration(bucket['seconds'])}"
+        why = f" ({max(spent['unknown'], key=spent['unknown'].get)})" if spent["unknown"] else ""
+        title = BUCKETS[name] + (why if name == UNKNOWN else "")
+        yield f"            {bucket['share']:6.1%}  {title}, {duration(bucket['seconds'])}"
 
 
 def _attempt_lines(attempts: Sequence[Facts]) -> Iterator[str]:

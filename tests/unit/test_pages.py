@@ -19,6 +19,8 @@ from kit.store import records
 from kit.tracking import rows
 from kit.training import checkpoint
 from kit.training.interruption import Reason
+from kit.watch.detectors import DETECTORS
+from kit.watch.goodput import BUCKETS
 
 from .test_design import LEVELS, MODULES
 
@@ -170,6 +172,15 @@ def test_the_page_on_operating_has_every_outcome_and_every_reason() -> None:
     assert [word for word in words if f"`{word}" not in text] == []
     for code in (DONE, FAILED, USER_MISTAKE, INTERRUPTED):
         assert f"| {code} |" in text
+
+
+def test_the_page_on_watching_has_every_bucket_and_every_alert() -> None:
+    for heading, names in (
+        ("| bucket |", [*BUCKETS]),
+        ("| alert |", [detector.__name__ for detector in DETECTORS]),
+    ):
+        table = page("watching.md").partition(heading)[2].partition("\n\n")[0]
+        assert re.findall(r"^\| `(\w+)`", table, re.MULTILINE) == names
 
 
 def test_the_page_on_watching_has_every_state_of_a_stage() -> None:
