@@ -1,4 +1,4 @@
-"""Watch a run: where it stands, where the time went, when it arrives, and what is wrong.
+"""Watch a run: state, goodput, arrival and alerts.
 
 python -m jobs.watch demo --once
 python -m jobs.watch work/demo/runs/demo --json
@@ -11,7 +11,7 @@ import typer
 from jobs.command import Arguments, Json, main, new_app, print_json, tell_differences, verb
 from kit.errors import ConfigError
 
-app = new_app("Watch a run: where it stands, where the time went, when it arrives, what is wrong.")
+app = new_app("Watch a run: its state, where the time went, when it arrives, and alerts.")
 
 
 @verb(app, "watch", "demo --once")
@@ -20,7 +20,7 @@ def watch_verb(
     once: Annotated[bool, typer.Option("--once", help="Look once, and print it as text.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show where a run stands, where its time went, when it arrives, and what is wrong with it.
+    """Show the state of a run, where its time went, when it arrives, and its alerts.
 
     Only files and the queue are read: a run is watched at any time, during training and after it.
     """

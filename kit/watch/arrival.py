@@ -113,7 +113,7 @@ def _limits(pace: Pace, planned: Planned, advancing: Draws, random: np.random.Ge
 
 
 def _delays(pace: Pace, planned: Planned, number: Draws, random: np.random.Generator) -> Draws:
-    """The sum of so many delays."""
+    """The sum of that number of delays."""
     observed = np.array(pace.delays, np.float64)
     weight = _PLANNED_WEIGHT if len(observed) else 1.0
     count = len(observed) + weight

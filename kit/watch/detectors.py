@@ -1,10 +1,10 @@
-"""What is wrong with a run: detectors, each a pure function of one view, which finds nothing or an alert.
+"""Detectors of trouble in a run: each is a pure function of one view, and yields alerts or nothing.
 
     alerts = found(view)
-    state, fresh = Alerts().update(alerts, view.now)      # those to tell now; the state is stored as JSON
+    state, fresh = Alerts().update(alerts, view.now)      # the new ones; the state is stored as JSON
 
-A detector says what it saw, with figures, and the command to type. None looks at anything but the view,
-which kit/watch/look.py fills from the ledger, the decisions, the queue, the disk and the clock.
+An alert has the observation, with figures, and a command to type. No detector looks at anything but the
+view, which kit/watch/look.py fills from the ledger, the decisions, the queue, the disk and the clock.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Severity = Literal["critical", "warning"]
 
-REPEAT = 3600.0  # seconds until an alert that still holds is told again
+REPEAT = 3600.0  # seconds until an alert that still holds is reported again
 RECENT = 100  # steps that a view holds
 _LAST = 10  # steps whose median is one of them
 _SPIKE = 0.5  # nats above the median of the others, and ten times their usual distance from it
@@ -40,7 +40,7 @@ _BEHIND = 3600.0  # seconds
 
 @dataclass(frozen=True)
 class AttemptSeen:
-    """What detectors need of an attempt."""
+    """An attempt, as far as detectors need it."""
 
     number: int
     node: str  # of rank 0
@@ -62,7 +62,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Disk:
-    """The file system of the workspace, and what the run will still need of it."""
+    """The file system of the workspace, and the run's remaining needs."""
 
     free: int  # bytes
     needed: int  # bytes, until the last step
@@ -122,30 +122,30 @@ class Alert:
 
 @dataclass(frozen=True)
 class Alerts:
-    """When each alert was last told: told once, and again after an hour for as long as it holds."""
+    """When each alert was last reported: once, and again after an hour for as long as it holds."""
 
-    told: Mapping[str, float] = field(default_factory=dict)  # Unix time by key
+    reported: Mapping[str, float] = field(default_factory=dict)  # Unix time by key
 
     def update(self, found: Sequence[Alert], now: float) -> tuple[Alerts, list[Alert]]:
-        """The next state, and the alerts to tell now. One that goes and returns waits its hour too."""
-        fresh = [one for one in found if now - self.told.get(one.key, -REPEAT) >= REPEAT]
-        recent = {key: at for key, at in self.told.items() if now - at < REPEAT}
+        """The next state, and the alerts to report now. One that clears and returns waits its hour too."""
+        fresh = [one for one in found if now - self.reported.get(one.key, -REPEAT) >= REPEAT]
+        recent = {key: at for key, at in self.reported.items() if now - at < REPEAT}
         return Alerts({**recent, **{one.key: now for one in fresh}}), fresh
 
     def facts(self) -> dict[str, float]:
         """As JSON."""
-        return dict(self.told)
+        return dict(self.reported)
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> Alerts:
-        """From JSON; what is no time is left out."""
+        """From JSON; a value that is no time is ignored."""
         return cls(
             {str(key): float(at) for key, at in facts.items() if isinstance(at, int | float)}
         )
 
 
 def found(view: View) -> list[Alert]:
-    """What all detectors find, the critical first."""
+    """The alerts of all detectors, the critical first."""
     alerts = [alert for detector in DETECTORS for alert in detector(view)]
     return sorted(alerts, key=lambda alert: alert.severity != "critical")
 

@@ -310,7 +310,7 @@ def _crashed(row: RequeueRecord) -> bool:
 
 
 def _activities(past: History) -> list[Layer]:
-    """Layers of what the rows of ledgers record, kept steps on top."""
+    """Layers of the rows of ledgers, kept steps on top."""
     if not past.attempts:
         return []
     usual = past.seconds or 0.0

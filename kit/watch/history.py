@@ -1,4 +1,4 @@
-"""The attempts of a run as times: what each did and when, from the rows of its ledger.
+"""The attempts of a run as times, from the rows of their ledgers.
 
     past = history(snapshot(run))
     past.attempts[-1].kept, past.seconds
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AttemptTimes:
-    """What an attempt did and when."""
+    """The times of an attempt and its steps."""
 
     number: int
     ranks: int

@@ -1,4 +1,4 @@
-"""One look at a run: what detectors see of its files, its job and its disk.
+"""One look at a run: the view that detectors have of its files, its job and its disk.
 
 found(look(project, seen, past, job, now))
 """
@@ -41,7 +41,7 @@ def look(
     left: int | None = None,
     new: int = 10,
 ) -> View:
-    """What detectors see at a moment; `left` steps are to be done, the last `new` were not seen before."""
+    """The view of a moment; `left` steps are to be done, the last `new` were not seen before."""
     recipe, steps = project.recipe, seen.steps
     rates = [rate for row in steps if (rate := row.get("tokens_per_second"))]
     saves = _saves(seen)

@@ -1,11 +1,11 @@
-"""The pace of a run: the time of a step, how often it is interrupted, and what an interruption costs.
+"""The pace of a run: the time of a step, how often it is interrupted, and the cost of an interruption.
 
     measured = pace(past, now)
     measured.seconds_a_step, measured.interruptions, measured.delays
 
-A delay is what an interruption costs: the time from the end of the last step that was kept before it to the
-begin of the next one that was kept, so lost steps, ending, queue and start-up. Time in which the user had
-stopped the run is none, nor is the time after a failure until it was submitted again.
+A delay is the cost of an interruption: the time from the end of the last step that was kept before it to
+the begin of the next one that was kept, so lost steps, ending, queue and start-up. Time in which the user
+had stopped the run is no delay, nor is the time after a failure until it was submitted again.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LIMIT = "time limit"
 
 @dataclass(frozen=True)
 class Pace:
-    """What was measured of a run up to a moment."""
+    """Measurements of a run up to a moment."""
 
     seconds_a_step: float | None  # with validations and saves; None before the first step
     error: float  # standard error of it, as a share of it

@@ -43,7 +43,7 @@ _ALIVE = ("queued", "running")
 
 @dataclass(frozen=True)
 class Files:
-    """The files of a run, and what of them could not be read."""
+    """The files of a run, and the problems of reading them."""
 
     seen: Snapshot
     problems: Sequence[str] = ()

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -227,6 +228,22 @@ def test_bad_input_is_told_before_anything_is_made(
     assert isinstance(found.exception, EkidenError), found.output
     assert found.exception.exit_code == 2
     assert files_of(workdir.folder) == before
+
+
+def test_watch_shows_a_run_that_was_never_submitted_and_one_that_was(workdir: Workdir) -> None:
+    recipe = str(workdir.recipe_file)
+    assert "there is no live view" in str(ask("watch", recipe).exception)
+    before = ask("watch", recipe, "--once")
+    assert before.exit_code == 0, before.output
+    assert "no node was held yet" in before.stdout
+    run = workdir.workspace.run("small")
+    write_json(run.identity, {"id": "a", "name": "small", "time": time.time() - 60})
+    write_json(run.recipe, workdir.recipe().model_dump(mode="json"))
+    found = json.loads(ask("watch", recipe, "--json").stdout)
+    shares = {name: one["share"] for name, one in found["goodput"]["buckets"].items()}
+    assert shares["earlier_stages"] == 1
+    assert sum(shares.values()) == 1
+    assert found["alerts"] == []
 
 
 @pytest.mark.parametrize("job", JOBS)

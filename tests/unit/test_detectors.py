@@ -159,7 +159,7 @@ def test_every_detector_has_a_fault() -> None:
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_is_told_once_and_again_after_an_hour(name: str) -> None:
+def test_a_fault_is_reported_once_and_again_after_an_hour(name: str) -> None:
     state, told = Alerts(), []
     for look in range(int((REPEAT + 10 * LOOK) / LOOK)):
         now = NOON + look * LOOK
@@ -187,7 +187,7 @@ def test_an_alert_that_flaps_waits_its_hour() -> None:
         state, fresh = state.update([alert] if look % 2 else [], look * LOOK)
         told += [look for _ in fresh]
     assert told == [1, 61]
-    assert Alerts.of({"a": 1, "b": "x"}).told == {"a": 1.0}
+    assert Alerts.of({"a": 1, "b": "x"}).reported == {"a": 1.0}
 
 
 def test_overflow_in_fp16_is_no_bad_loss() -> None:
