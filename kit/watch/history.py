@@ -87,7 +87,7 @@ def history(seen: Snapshot, *, alive: bool) -> History:
         decision = decided.get(facts.start.get("job", "")) if facts.start else None
         over = decision is not None or facts.end is not None or not alive
         if facts is begun[-1] and over and not (facts.end and facts.end.outcome == "done"):
-            bound = seen.saved or 0
+            bound = max(seen.saved or 0, facts.start["from_step"] if facts.start else 0)
         attempts.append(_attempt(facts, decision, bound))
         bound = min([bound, *_returns(facts)])
     attempts.reverse()

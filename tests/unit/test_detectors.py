@@ -200,6 +200,10 @@ def test_a_view_of_nothing_raises_nothing() -> None:
     assert found(View("r", 0.0)) == []
 
 
+def test_a_pause_of_a_few_minutes_is_no_stall() -> None:
+    assert found(silent(clean(NOON), 500)) == []
+
+
 def test_a_start_that_takes_too_long_is_a_stall() -> None:
     begun = replace(clean(NOON), attempts=[AttemptSeen(9, "gpu0", NOON - 1700, 500, None, None)])
     assert "stall" not in {alert.detector for alert in found(begun)}

@@ -139,6 +139,21 @@ def test_after_the_end_steps_beyond_the_checkpoint_are_lost(written: Written) ->
     assert seconds(found) == {"kept_steps": 30, "redone_steps": 20, "failed": 30}
 
 
+def test_steps_below_a_later_start_are_kept_though_their_checkpoint_is_gone(
+    written: Written,
+) -> None:
+    written.start(1, 0)
+    written.row(1, "attempt", 0, step=0)
+    written.steps(1, 0, range(1, 6))
+    written.decide(1, 50, "preemption")
+    written.start(2, 50, 4)
+    written.row(2, "attempt", 50, step=4)
+    written.steps(2, 50, range(5, 6))
+    written.decide(2, 60, "cancelled", requeued=False)
+    found = spent(written, 60, alive=False).whole
+    assert seconds(found) == {"kept_steps": 40, "redone_steps": 20}
+
+
 def test_a_job_of_this_machine_imports_before_its_first_file(written: Written) -> None:
     jobs = {"time": T, "local": [{"name": "train", "begun": T + 30}], "node": "here"}
     write_json(written.run.jobs, jobs)
