@@ -160,7 +160,7 @@ def test_ctrl_c_in_a_transfer_keeps_what_came_and_says_75(
         arguments = (*called, "run", str(workdir.recipe_file), source)
         in_transfer = {"ready": lambda: bool(server.asked)}
         after = interrupted("download: web", *arguments, **in_transfer)
-        assert "download ends, its units that are done are kept" in after
+        assert "download ends; its finished units are kept" in after
         found = status(workdir, "download", source)
         assert (found["state"], found["unit"]) == ("cancelled", "web")
         server.hold.set()
@@ -171,7 +171,7 @@ def test_ctrl_c_in_a_transfer_keeps_what_came_and_says_75(
 def test_ctrl_c_in_a_stage_and_in_a_chain_keeps_units_and_says_75(workdir: Workdir) -> None:
     workdir.make(workdir.recipe(), "download")
     after = interrupted("(1 of", "preprocess", "run", str(workdir.recipe_file))
-    assert "preprocess ends, its units that are done are kept" in after
+    assert "preprocess ends; its finished units are kept" in after
     found = status(workdir, "preprocess")
     assert found["state"] == "cancelled"
     assert found["missing"] >= 1
