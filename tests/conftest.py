@@ -164,11 +164,16 @@ def streams(pack: ModuleType) -> list[bytes]:
 @pytest.fixture
 def workdir(tmp_path: Path, streams: list[bytes]) -> Workdir:
     """A recipe over the small dump and the head of the demo's web text."""
-    made = Workdir(tmp_path)
+    return new_workdir(tmp_path, streams)
+
+
+def new_workdir(folder: Path, streams: list[bytes]) -> Workdir:
+    """The same in a folder of one's own."""
+    made = Workdir(folder)
     documents = (ROOT / "configs/demo/web.txt").read_text(encoding="utf-8").split("\n\n")
     made.web.write_text("\n\n".join(documents[:WEB_DOCUMENTS]) + "\n", encoding="utf-8")
     made.dump.write_bytes(b"".join(streams))
-    (tmp_path / "cluster").mkdir()
+    (folder / "cluster").mkdir()
     made.write(
         "cluster/local.yaml",
         {
@@ -177,12 +182,12 @@ def workdir(tmp_path: Path, streams: list[bytes]) -> Workdir:
             "training": {"ranks_per_node": 2},
         },
     )
-    (tmp_path / "zero2.json").write_text('{"zero_optimization": {"stage": 2}}', encoding="utf-8")
+    (folder / "zero2.json").write_text('{"zero_optimization": {"stage": 2}}', encoding="utf-8")
     made.write(
         "small.yaml",
         {
             "name": "small",
-            "workspace": str(tmp_path / "work"),
+            "workspace": str(folder / "work"),
             "corpus": {
                 "sources": {
                     "jawiki": {"kind": "wikipedia", "location": "dump.xml.bz2"},

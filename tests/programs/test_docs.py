@@ -36,15 +36,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 PAGES = [page for page in pages() if any(blocks(page))]
-# A page with more commands that train, or load a model, is of `make test-long`: each takes ten seconds.
-QUICK = 1
-HEAVY = {
-    "pipeline": {"run", "submit"},
-    "train": {"run", "submit", "rehearse"},
-    "evaluate": {"run", "submit"},
-    "export": {"run", "submit"},
-    "generate": {"run", "submit", "text"},
-}
 # Commands that no page runs, by how they begin, and why.
 ELSEWHERE = {
     ("make", "install"): "CI installs",
@@ -304,22 +295,6 @@ def _shell(folder: Path, script: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def heavy(page: Path) -> int:
-    """How many of a page's commands train, or load a model."""
-    words = [
-        plain(command)
-        for block in blocks(page)
-        if block.needs is None
-        for command in block.commands
-        if not elsewhere(command)
-    ]
-    return sum(
-        command[0] == "ekiden" and command[2:3] != [] and command[2] in HEAVY.get(command[1], ())
-        for command in words
-        if not {"--dry-run", *HELP} & {*command}
-    )
-
-
 def script_of(page: Path) -> str:
     """The commands of a page that run, in order; of each block its place is printed before."""
     parts = []
@@ -334,10 +309,11 @@ def script_of(page: Path) -> str:
     return "".join(parts)
 
 
+@pytest.mark.long  # a minute for the demo that they share, and a minute or two a page
 @pytest.mark.parametrize(
     "page",
     [
-        pytest.param(page, marks=[pytest.mark.long] if heavy(page) > QUICK else [])
+        page
         for page in PAGES
         if not page.name.endswith(".ja.md")  # its commands are those of the page in English
         if any(block.needs is None for block in blocks(page))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ from kit.store import manifest
 from kit.store.files import file_hash, read_json, write_json
 from kit.store.units import census, make_units
 from kit.tokenizer import bpe, candidates, count, counts, huggingface, merge, selection
-from tests.conftest import units_of
+from tests.conftest import new_workdir, units_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,10 +48,20 @@ for vocabulary in recipe.tokenizer.specs():
 """
 
 
-@pytest.fixture
-def made(workdir: Workdir) -> Workdir:
-    """The workdir with three candidates and a tokenizer."""
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory, streams: list[bytes]) -> Workdir:
+    """A workdir with three candidates and a tokenizer, made once."""
+    workdir = new_workdir(tmp_path_factory.mktemp("template"), streams)
     workdir.make(workdir.recipe(LIST), "tokenizer")
+    return workdir
+
+
+@pytest.fixture
+def made(workdir: Workdir, template: Workdir) -> Workdir:
+    """A copy of it: the texts with their times, by which they are known, and the workspace."""
+    for name in ("web.txt", "dump.xml.bz2"):
+        shutil.copy2(template.folder / name, workdir.folder / name)
+    shutil.copytree(template.workspace.root, workdir.workspace.root, symlinks=True)
     return workdir
 
 
