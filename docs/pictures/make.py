@@ -140,7 +140,7 @@ def _plot(axes: Axes, ink: str, colours: tuple[str, ...]) -> None:
         unigram, color=ink, linestyle=":", linewidth=1, label="held-out text, unigram model"
     )
     ends = steps.groupby("attempt").apply(lambda part: part.index[-1])
-    requeues = [row["reason"] for row in decisions.recorded(Run(RUN)) if row["requeued"]]
+    requeues = [row["reason"] for row in decisions.read(Run(RUN)) if row["requeued"]]
     for step, reason in zip(ends, requeues, strict=False):
         axes.axvline(step, color=ink, linestyle="--", linewidth=1)
         axes.annotate(
