@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from kit.output import quantities
-from kit.output.progress import Pace, progress_bar
+from kit.output.progress import ProgressPace, progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -82,7 +82,7 @@ class TrainingView:
         self._before = _key(last_step(run))
         self._stack = ExitStack()
         self._update: ProgressCallback | None = None
-        self._pace = Pace(0, 0.0)  # of steps
+        self._pace = ProgressPace(0, 0.0)  # of steps
 
     def __enter__(self) -> TrainingView:
         return self
@@ -102,7 +102,7 @@ class TrainingView:
         loss = quantities.loss(row["loss"])
         now, tokens = time.monotonic(), row["tokens_per_second"] * row["seconds"]
         if self._update is None:
-            self._pace = Pace(row["step"], now)
+            self._pace = ProgressPace(row["step"], now)
             steps = _steps(self._run.attempt(row["attempt"]))
             bar = progress_bar("train", steps, "step", row["step"], every=_PAUSE)
             self._update = self._stack.enter_context(bar)

@@ -31,7 +31,7 @@ class ProgressCallback(Protocol):
         """`done` counts from 0; `note` is appended to the figures."""
 
 
-class Pace:
+class ProgressPace:
     """The rate of a count over the last minute, or over the last two points if they are further apart."""
 
     def __init__(self, done: float, now: float) -> None:
@@ -65,7 +65,7 @@ def progress_bar(
 
     `total` is None if it is unknown. In a log, work that ends within `every` seconds leaves no line.
     """
-    pace = Pace(begin, time.monotonic())
+    pace = ProgressPace(begin, time.monotonic())
     if log.is_terminal(out):
         with _bars(out or sys.stderr) as bars:
             task = bars.add_task(title, total=total, completed=begin, figures="")

@@ -85,7 +85,7 @@ class Shape:
         return tokens * (72.0 * layers * width**2 + 12.0 * layers * width * self.n_positions)
 
 
-class Reason(NamedTuple):
+class ChoiceReason(NamedTuple):
     """A choice, as text, and the reason for it."""
 
     subject: str
@@ -106,7 +106,7 @@ class Plan:
     warmup_steps: int
     activation_checkpointing: bool = False
     offload: bool = False
-    reasons: tuple[Reason, ...] = ()
+    reasons: tuple[ChoiceReason, ...] = ()
 
 
 def plan(
@@ -131,19 +131,19 @@ def plan(
         vocabulary += "; the largest that the text supports"
     by_compute = f"DeepSeek LLM's rule (arXiv 2401.02954) for {compute:.1e} FLOP"
     reasons = (
-        Reason("model", f"{short(shape.parameters)} parameters: {shape.n_layer} layers, "
+        ChoiceReason("model", f"{short(shape.parameters)} parameters: {shape.n_layer} layers, "
                f"{shape.n_embd:,} wide, {shape.n_head} heads", f"{short(size)} requested; {origin}"),
-        Reason("vocabulary", f"{shape.vocab_size:,}", vocabulary),
-        Reason("tokens", short(trained), "requested" if tokens else
+        ChoiceReason("vocabulary", f"{shape.vocab_size:,}", vocabulary),
+        ChoiceReason("tokens", short(trained), "requested" if tokens else
                f"{TOKENS_PER_PARAMETER} per parameter (Hoffmann et al. 2022)"),
-        Reason("global batch", f"{batch} blocks of {LENGTH:,} = {batch * LENGTH:,} tokens",
+        ChoiceReason("global batch", f"{batch} blocks of {LENGTH:,} = {batch * LENGTH:,} tokens",
                f"{by_compute}: {short(ideal)} tokens, as a power of two shared by {_ranks(machine)}"),
-        Reason("learning rate", f"{rate:g}", _why_rate(compute, size)),
-        Reason("warm-up", f"{warmup:,} steps", "DeepSeek LLM's 2,000, at most a tenth of all steps"),
-        Reason("decay", f"cosine to {rate / 10:g}",
+        ChoiceReason("learning rate", f"{rate:g}", _why_rate(compute, size)),
+        ChoiceReason("warm-up", f"{warmup:,} steps", "DeepSeek LLM's 2,000, at most a tenth of all steps"),
+        ChoiceReason("decay", f"cosine to {rate / 10:g}",
                "a tenth of the peak (Brown et al. 2020, Hoffmann et al. 2022)"),
-        Reason("steps", f"{steps:,}", "tokens / global batch"),
-        Reason("micro-batch", f"{micro}", fit.why),
+        ChoiceReason("steps", f"{steps:,}", "tokens / global batch"),
+        ChoiceReason("micro-batch", f"{micro}", fit.why),
     )  # fmt: skip
     return Plan(
         shape, trained, steps, batch, micro, rate, warmup, fit.checkpointing, fit.offload, reasons

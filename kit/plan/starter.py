@@ -26,7 +26,7 @@ from kit.config.devices import ACCELERATORS
 from kit.config.recipe import NAME, is_remote, named_kind
 from kit.errors import ConfigError
 from kit.output.quantities import size as bytes_of
-from kit.plan.size import MAX_SIZE, MIN_SIZE, VOCABULARIES, Machine, Reason, plan, short
+from kit.plan.size import MAX_SIZE, MIN_SIZE, VOCABULARIES, ChoiceReason, Machine, plan, short
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,7 +55,7 @@ class Draft:
     """The text of a recipe, and the reasons for its values."""
 
     text: str
-    reasons: tuple[Reason, ...]
+    reasons: tuple[ChoiceReason, ...]
     first_try: str | None  # overrides for a few small steps on a CPU, which is slow
 
 
@@ -106,9 +106,9 @@ def draft(
     parallel = str(cluster.arrays.parallel)
     reasons = (
         *chosen.reasons,
-        Reason("text", _locations(sources, total), _passes(chosen.tokens, total, sources)),
-        Reason("held out", held_out, "a larger share for a smaller text"),
-        Reason("tasks", parallel, f"arrays.parallel of cluster {cluster.name}"),
+        ChoiceReason("text", _locations(sources, total), _passes(chosen.tokens, total, sources)),
+        ChoiceReason("held out", held_out, "a larger share for a smaller text"),
+        ChoiceReason("tasks", parallel, f"arrays.parallel of cluster {cluster.name}"),
     )
     return Draft(
         _recipe(name, sources, text_bytes, chosen, cluster, folder),

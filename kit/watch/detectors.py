@@ -51,7 +51,7 @@ class AttemptSeen:
 
 
 @dataclass(frozen=True)
-class Job:
+class WatchedJob:
     """The training job in the queue, or on this machine."""
 
     state: Literal["queued", "running", "gone", "unknown"]
@@ -76,7 +76,7 @@ class View:
 
     run: str  # its directory, quoted for the shell
     now: float
-    job: Job = field(default_factory=lambda: Job("unknown"))
+    job: WatchedJob = field(default_factory=lambda: WatchedJob("unknown"))
     ended: str | None = None  # why the training ended before its last step
     steps: Sequence[StepRow] = ()  # the last RECENT of the curve, and those that are new
     new: int = 10  # of these the last ones that no earlier look has seen

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from kit.config.recipe import Recipe
     from kit.config.run import Project
     from kit.tracking.rows import CheckpointRow
-    from kit.watch.detectors import Job
+    from kit.watch.detectors import WatchedJob
     from kit.watch.history import AttemptTimes, History
 
 _ATTEMPTS = 20  # the last ones, which a view holds
@@ -35,7 +35,7 @@ def look(
     project: Project,
     seen: Snapshot,
     past: History,
-    job: Job,
+    job: WatchedJob,
     now: float,
     *,
     left: int | None = None,

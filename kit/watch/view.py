@@ -18,7 +18,7 @@ from kit.cluster.snapshot import snapshot
 from kit.output.quantities import count, duration, loss, size
 from kit.store.paths import Workspace
 from kit.watch.arrival import Planned, arrival
-from kit.watch.detectors import Job, found
+from kit.watch.detectors import WatchedJob, found
 from kit.watch.goodput import BUCKETS, HOUR, UNKNOWN, goodput
 from kit.watch.history import history
 from kit.watch.look import look
@@ -102,7 +102,7 @@ def _damage(error: Exception) -> str:
     return f"a ledger is damaged ({type(error).__name__}: {error}); shown without steps"
 
 
-def _job(stage: Facts, seen: Snapshot) -> Job:
+def _job(stage: Facts, seen: Snapshot) -> WatchedJob:
     """The training job, from the state of its stage."""
     state: Literal["queued", "running", "gone", "unknown"] = "gone"
     if stage["state"] == "queued":
@@ -116,7 +116,7 @@ def _job(stage: Facts, seen: Snapshot) -> Job:
         if last and last.start and last.end is None and last.start["job"] not in decided:
             state = "running"
     number = (stage.get("job") or "").removeprefix("job ")
-    return Job(
+    return WatchedJob(
         state, stage.get("since"), stage.get("reason"), number if number.isdecimal() else None
     )
 

@@ -18,8 +18,8 @@ from kit.watch.detectors import (
     Alerts,
     AttemptSeen,
     Disk,
-    Job,
     View,
+    WatchedJob,
     found,
 )
 
@@ -63,7 +63,7 @@ def clean(now: float) -> View:
     return View(
         "work/r/runs/r",
         now,
-        Job("running", now // DAY * DAY, id="17"),
+        WatchedJob("running", now // DAY * DAY, id="17"),
         steps=[
             row(done - back, last - back * STEP) for back in range(min(RECENT, done) - 1, -1, -1)
         ],
@@ -92,6 +92,7 @@ def test_a_clean_run_of_1000_days_raises_nothing() -> None:
     assert [alert for now in moments for alert in found(clean(now))] == []
 
 
+NEVER = "Slurm: DependencyNeverSatisfied"
 NOON = 3.5 * DAY
 Fault = Callable[[View], View]
 
@@ -143,14 +144,14 @@ FAULTS: dict[str, Fault] = {
     "no_progress": lambda view: same_start(view, 4),
     "checkpoint_late": lambda view: replace(view, saved=[(NOON - 3 * 1800 - 1, 100)]),
     "churn": lambda view: crashes(same_start(view, 3, stepped=False), 4),
-    "pending": lambda view: replace(view, job=Job("queued", NOON - DAY - 1, "Slurm: Priority")),
-    "dependency": lambda view: replace(view, job=Job("queued", NOON, "Slurm: DependencyNeverSatisfied")),
+    "pending": lambda view: replace(view, job=WatchedJob("queued", NOON - DAY - 1, "Slurm: Priority")),
+    "dependency": lambda view: replace(view, job=WatchedJob("queued", NOON, NEVER)),
     "budget": lambda view: crashes(view, 3),
     "disk": lambda view: replace(view, disk=Disk(10**10, 10**11)),
     "save_failed": lambda view: replace(view, save_failed=(NOON - 5, "Disk quota exceeded")),
     "clock_skew": lambda view: replace(view, skew=-300.0),
     "mlflow_behind": lambda view: replace(view, mlflow_behind=3700.0),
-    "ended": lambda view: replace(view, job=Job("gone"), ended="hang (rank 1), 4 times"),
+    "ended": lambda view: replace(view, job=WatchedJob("gone"), ended="hang (rank 1), 4 times"),
 }  # fmt: skip
 
 

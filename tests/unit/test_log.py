@@ -93,7 +93,7 @@ def test_two_bars_at_once_are_both_shown() -> None:
 
 
 def test_a_rate_goes_back_a_minute_and_no_further() -> None:
-    pace = progress.Pace(0, 0.0)
+    pace = progress.ProgressPace(0, 0.0)
     assert pace.per_second == 0
     for second in range(0, 600, 10):
         pace.add(second, float(second))  # one a second
