@@ -149,6 +149,17 @@ class _Job(TyperGroup):
         return _summary(self.help)
 
 
+class WithDefault(_Job):
+    """The verbs of a job whose first verb is understood if none is named: `watch demo`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Name the verb, and parse as click does."""
+        first = next(iter(self.commands))
+        if args and args[0] not in (*self.commands, *_SETTINGS["help_option_names"]):
+            args = [first, *args]
+        return super().parse_args(ctx, args)
+
+
 def _summary(text: str | None) -> str:
     """The first paragraph of a help text, unshortened."""
     return " ".join((text or "").partition("\n\n")[0].split())

@@ -8,14 +8,32 @@ from typing import Annotated
 
 import typer
 
-from jobs.command import Arguments, Json, main, new_app, print_json, tell_differences, verb
+from jobs.command import (
+    Arguments,
+    Json,
+    WithDefault,
+    main,
+    new_app,
+    print_json,
+    tell_differences,
+    verb,
+)
 from kit.errors import ConfigError
 
-app = new_app("Watch a run: its state, where the time went, when it arrives, and alerts.")
+app = new_app(
+    "Watch a run: its state, where the time went, when it arrives, and alerts. `watch RECIPE` is `watch "
+    "show RECIPE`.",
+    cls=WithDefault,
+)
 
 
-@verb(app, "watch", "demo --once")
-def watch_verb(
+@app.callback()
+def _verbs() -> None:
+    """Make a group of them even while there is one."""
+
+
+@verb(app, "show", "demo --once")
+def show_verb(
     arguments: Arguments,
     once: Annotated[bool, typer.Option("--once", help="Look once, and print it as text.")] = False,
     as_json: Json = False,
