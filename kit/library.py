@@ -8,7 +8,7 @@ the job to run. docs/library.md has examples.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from kit.data import shards
 from kit.errors import CheckpointError, ConfigError
@@ -17,6 +17,8 @@ from kit.relay import resolve
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
+
+    from pandas import DataFrame
 
     from kit.training.dataset import BlockDataset
 
@@ -51,6 +53,7 @@ def tokens(run: str | os.PathLike[str], part: str = shards.TRAIN) -> BlockDatase
     >>> data.row.files[0].dtype
     dtype('uint16')
     """
+
     from kit.data import tokens
     from kit.training.dataset import BlockDataset
 
@@ -81,7 +84,7 @@ def documents(
     return texts if segmented else (shards.plain_text(text.split("\n")) for text in texts)
 
 
-def ledger(run: str | os.PathLike[str], kind: str = "step") -> Any:
+def ledger(run: str | os.PathLike[str], kind: Literal["step", "validation"] = "step") -> DataFrame:
     """The run's curve as a pandas DataFrame, one row per step; with `kind` "validation", per validation.
 
     Each step appears once, even if the run was interrupted; empty before the first step. Raises ConfigError
@@ -99,16 +102,7 @@ def ledger(run: str | os.PathLike[str], kind: str = "step") -> Any:
     """
     from kit.tracking import ledger
 
-    if kind not in ledger.CURVE:
-        raise ConfigError(f"kind={kind!r}: give {' or '.join(map(repr, ledger.CURVE))}")
-    try:
-        import pandas
-    except ImportError:
-        raise ConfigError("kit.library.ledger needs pandas; run pip install pandas") from None
-    directory = resolve.read_run(Path(run)).run
-    rows = [row for row in ledger.canonical(directory) if row["kind"] == kind]
-    steps = pandas.Index([row["step"] for row in rows], name="step", dtype="int64")
-    return pandas.DataFrame(rows, index=steps).drop(columns="step", errors="ignore")
+    return ledger.frame(resolve.read_run(Path(run)).run, kind)
 
 
 def model(run: str | os.PathLike[str], step: int | None = None) -> Any:

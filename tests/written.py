@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from kit.store.paths import Run
 
 T = 1_700_000_000.0  # Unix time of the first submission
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "checkpoint": {"bytes": 1000},
+    "validation": {"validation_loss": 1.0},
+}
 
 
 class Written:
@@ -21,13 +25,17 @@ class Written:
         self.run = run
         write_json(run.identity, {"id": "a", "name": "r", "time": T})
 
-    def start(self, number: int, at: float, from_step: int = 0, ranks: int = 2) -> None:
+    def start(
+        self, number: int, at: float, from_step: int = 0, ranks: int = 2, **times: float
+    ) -> None:
         start = {"job": f"17.{number - 1}", "ranks": ranks, "from_step": from_step,
-                 "time": T + at, "amendments": 0}  # fmt: skip
+                 "time": T + at, "amendments": 0,
+                 "times": {name: T + time for name, time in times.items()}}  # fmt: skip
         write_json(self.run.attempt(number).start, start)
 
     def row(self, number: int, kind: str, at: float, **fields: Any) -> None:
         row = {"kind": kind, "attempt": number, "time": T + at, **fields}
+        row = {**_DEFAULTS.get(kind, {}), **row}
         with self.run.attempt(number).ledger.open("a") as ledger:
             ledger.write(json.dumps(row) + "\n")
 

@@ -13,6 +13,7 @@ import socket
 import sys
 from typing import IO, TYPE_CHECKING, Any, cast
 
+from kit.cluster import job_times
 from kit.cluster.jobs import token
 from kit.errors import INTERRUPTED, USER_MISTAKE, EkidenError, Interrupted
 from kit.output import log
@@ -51,6 +52,7 @@ def perform(
     try:
         if "EKIDEN_SUPERVISOR" in os.environ:
             end_with(int(os.environ["EKIDEN_SUPERVISOR"]))
+        job_times.record(run, name)
         check_environment(run)
         work(run, task, tasks)
     except Interrupted as interrupted:

@@ -34,6 +34,7 @@ _END_TIME = (
     "export EKIDEN_END_TIME=${SLURM_JOB_END_TIME:-$(SLURM_TIME_FORMAT=%s timeout 60 "
     "squeue --noheader --jobs=$SLURM_JOB_ID --format=%e)}"
 )
+_STARTED = "export EKIDEN_STARTED=$(date +%s)"
 # Modules of entry functions that had another path in earlier versions: a run that has begun keeps its code.
 _FORMER_PATHS = {
     "kit.corpus.dedup.fingerprint": "kit.corpus.fingerprint",
@@ -180,7 +181,7 @@ def _parameters(run: Run, cluster: Cluster, job: Job, after: list[str]) -> dict[
         # The snapshot when the job starts, not when it was submitted.
         f'export PYTHONPATH="$(readlink -f {shlex.quote(str(run.code))})"',
         *(f"export {name}={shlex.quote(value)}" for name, value in variables.items()),
-        *([_END_TIME] if job.resources == "training" else []),
+        *([_STARTED, _END_TIME] if job.resources == "training" else []),
         "trap : TERM  # the shell waits for srun, then decides: see kit/cluster/requeue.py",
         f"trap {shlex.quote(decide)} EXIT",
     ]

@@ -1,7 +1,8 @@
 """A snapshot of a run: its files at one moment, read once into a frozen value.
 
     seen = snapshot(run)
-    seen.steps[-1], seen.attempts[-1].end, seen.stopped
+    seen.steps.loss[-1], seen.attempts[-1].end, seen.stopped
+    seen = snapshot(run, seen)     # later: only what has changed is read
 
 Only files are read: the submission, decisions about requeues, mistakes that ended a job, attempts with
 their ledgers, ends and hangs, and the committed checkpoints. kit/relay/job_status.py adds the queue and
@@ -10,19 +11,24 @@ this machine.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from kit.cluster import decisions
 from kit.store.files import read_json
-from kit.tracking import ledger
+from kit.tracking import columns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from kit.store.paths import Attempt, Run
     from kit.store.records import Start
-    from kit.tracking.rows import CurveRow, Row, StepRow
+    from kit.tracking.columns import LedgerColumns, Mask, StepColumns
+    from kit.tracking.rows import StepRow, ValidationRow
+
+RECENT = 1000
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,9 @@ class AttemptFacts:
     start: Start | None  # its start.json; None: it died after claiming its number
     end: LastEnd | None  # None: it is running, or has crashed
     hang: Hang | None
-    rows: Sequence[Row]  # its ledger
+    rows: LedgerColumns = columns.NOTHING  # its ledger
+    damage: str | None = None  # what could not be read
+    signature: tuple[object, ...] = ()  # changes if one of its files does
 
 
 @dataclass(frozen=True)
@@ -86,17 +94,39 @@ class Snapshot:
     mistakes: Mapping[str, Mistake]  # by stage
     attempts: Sequence[AttemptFacts]  # all that were claimed, in order
     checkpoints: Sequence[tuple[int, int]]  # step and attempt of each committed one, sorted
-    curve: Sequence[CurveRow]  # each step and validation once
+    current: Sequence[Mask]  # of each attempt that started: its steps that are part of the curve
+    recent: Sequence[StepRow]  # the last RECENT steps of the curve, as whole rows
 
     @property
     def begun(self) -> list[AttemptFacts]:
         """The attempts that started."""
         return [attempt for attempt in self.attempts if attempt.start is not None]
 
+    @functools.cached_property
+    def steps(self) -> StepColumns:
+        """The steps of the curve, each once."""
+        begun = zip(self.begun, self.current, strict=True)
+        return columns.joined([one.rows.steps.where(mask) for one, mask in begun])
+
     @property
-    def steps(self) -> list[StepRow]:
-        """The rows of the steps, each once."""
-        return [row for row in self.curve if row["kind"] == "step"]
+    def validations(self) -> list[ValidationRow]:
+        """The validations of the curve, each once."""
+        kept: list[ValidationRow] = []
+        for one in self.begun:
+            assert one.start is not None
+            _truncate(kept, one.start["from_step"])
+            for row in one.rows.events:
+                if row["kind"] == "rollback":
+                    _truncate(kept, row["to_step"])
+                elif row["kind"] == "validation":
+                    _truncate(kept, row["step"] - 1)  # of the same step: the newer one counts
+                    kept.append(row)
+        return kept
+
+    @property
+    def damage(self) -> list[str]:
+        """What could not be read."""
+        return [what for one in self.attempts if (what := one.damage or one.rows.damage)]
 
     @property
     def saved(self) -> int | None:
@@ -124,9 +154,19 @@ class Snapshot:
         return None if end.outcome == "done" else f"{end.outcome} ({end.reason})"
 
 
-def snapshot(run: Run, *, curve: bool = True) -> Snapshot:
-    """Read the files of a run; `curve=False` skips the ledgers, which are large for a long run."""
-    attempts = [_attempt(attempt, read_rows=curve) for attempt in run.claimed_attempts()]
+def snapshot(run: Run, earlier: Snapshot | None = None, *, curve: bool = True) -> Snapshot:
+    """Read the files of a run; `curve=False` skips the ledgers, which are large for a long run.
+
+    Attempts whose files have not changed are taken from an `earlier` snapshot.
+    """
+    known = {one.number: one for one in earlier.attempts} if earlier else {}
+    attempts = [
+        _attempt(attempt, known.get(attempt.number), read_rows=curve)
+        for attempt in run.claimed_attempts()
+    ]
+    begun = [(one.start["from_step"], one.rows) for one in attempts if one.start]
+    current = columns.current(begun)
+    numbers = [one.number for one in attempts if one.start]
     return Snapshot(
         run,
         read_json(run.identity).get("time") if run.identity.is_file() else None,
@@ -135,8 +175,29 @@ def snapshot(run: Run, *, curve: bool = True) -> Snapshot:
         _mistakes(run),
         attempts,
         sorted(run.committed_checkpoints().values()),
-        ledger.fold((one.start["from_step"], one.rows) for one in attempts if one.start),
+        current,
+        _recent([run.attempt(number) for number in numbers], begun, current),
     )
+
+
+def _recent(
+    attempts: Sequence[Attempt], begun: Sequence[tuple[int, LedgerColumns]], current: Sequence[Mask]
+) -> list[StepRow]:
+    """The last RECENT steps of the curve."""
+    rows: list[StepRow] = []
+    for attempt, (_, of_ledger), mask in reversed([*zip(attempts, begun, current, strict=True)]):
+        if len(rows) >= RECENT:
+            break
+        steps = set(of_ledger.steps.step[mask][-RECENT:].tolist())
+        last = {row["step"]: row for row in columns.last_steps(attempt, RECENT)}  # the newer one
+        rows = [row for step, row in sorted(last.items()) if step in steps] + rows
+    return rows[-RECENT:]
+
+
+def _truncate(rows: list[ValidationRow], step: int) -> None:
+    """Remove the rows beyond a step."""
+    while rows and rows[-1]["step"] > step:
+        rows.pop()
 
 
 def _submitted(run: Run) -> Submitted:
@@ -160,14 +221,34 @@ def _mistakes(run: Run) -> dict[str, Mistake]:
     return mistakes
 
 
-def _attempt(attempt: Attempt, *, read_rows: bool) -> AttemptFacts:
-    return AttemptFacts(
-        attempt.number,
-        read_json(attempt.start) if attempt.start.is_file() else None,
-        _end(attempt),
-        _hang(attempt),
-        [*ledger.rows(attempt)] if read_rows else [],
+def _attempt(attempt: Attempt, known: AttemptFacts | None, *, read_rows: bool) -> AttemptFacts:
+    signature = (
+        read_rows,
+        *map(_changed, (attempt.start, attempt.ledger, attempt.end, attempt.hang)),
     )
+    if known is not None and known.signature == signature:
+        return known
+    try:
+        return AttemptFacts(
+            attempt.number,
+            read_json(attempt.start) if attempt.start.is_file() else None,
+            _end(attempt),
+            _hang(attempt),
+            columns.read(attempt) if read_rows else columns.NOTHING,
+            signature=signature,
+        )
+    except (OSError, ValueError, KeyError) as error:
+        damage = f"{attempt.root}: {type(error).__name__}: {error}; the attempt is left out"
+        return AttemptFacts(attempt.number, None, None, None, damage=damage)
+
+
+def _changed(path: Path) -> tuple[int, int] | None:
+    """Time and size of a file; None if it is missing."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size
 
 
 def _end(attempt: Attempt) -> LastEnd | None:

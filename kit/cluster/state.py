@@ -93,12 +93,12 @@ def queue(ids: list[str]) -> dict[str, list[Element]]:
         job, array, index, status, *times, reason = line.split("|", 7)
         if array in ids:
             name = f"{array}_{index}" if index.isdecimal() else job
-            element = Element(name, status, reason.strip(), *map(_unix, times))
+            element = Element(name, status, reason.strip(), *map(unix, times))
             elements.setdefault(array, []).append(element)
     return elements
 
 
-def _unix(time: str) -> float | None:
+def unix(time: str) -> float | None:
     """A time in Slurm's notation, in this machine's time zone; None for N/A."""
     try:
         return datetime.fromisoformat(time).timestamp()

@@ -150,7 +150,7 @@ def _train(
         drill = None  # done already
     for restarts in itertools.count():
         ends = time.time() + cluster.training.minutes * 60
-        limit = {"EKIDEN_END_TIME": str(int(ends))}
+        limit = {"EKIDEN_END_TIME": str(int(ends)), "EKIDEN_STARTED": str(time.time())}
         ranks = cluster.training.ranks
         task = starter.start(job["module"], f"{name}-0", restarts, ranks, limit)
         watch = _Watch(run, task, ends, ends - cluster.training.warning_seconds, drill)

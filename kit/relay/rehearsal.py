@@ -28,6 +28,8 @@ from kit.plan.interval import checkpoint_interval
 from kit.relay import synthetic
 from kit.relay.stages import TRAIN
 from kit.relay.submit import run_here, submit
+from kit.store import records
+from kit.tracking import ledger
 
 if TYPE_CHECKING:
     from kit.config.cluster import Cluster
@@ -137,11 +139,10 @@ def report(
 
 def measure(run: Run, recipe: Recipe, cluster: Cluster) -> dict[str, Any]:
     """Seconds, tokens per second, MFU, bytes: medians over steps, maxima over saves and validations."""
-    attempts = snapshot(run).begun
-    rows = [row for attempt in attempts for row in attempt.rows]
-    steps_by_attempt = [
-        [row for row in attempt.rows if row["kind"] == "step"] for attempt in attempts
-    ]
+    attempts = ledger.attempts(run)
+    by_attempt = [list(ledger.rows(attempt)) for attempt in attempts]
+    rows = [row for of_attempt in by_attempt for row in of_attempt]
+    steps_by_attempt = [[row for row in rows if row["kind"] == "step"] for rows in by_attempt]
     steps = [row for of_attempt in steps_by_attempt for row in of_attempt[_WARM_UP:]]
     saves = [row for row in rows if row["kind"] == "checkpoint"]
     validations = [row for row in rows if row["kind"] == "validation"]
@@ -153,9 +154,9 @@ def measure(run: Run, recipe: Recipe, cluster: Cluster) -> dict[str, Any]:
     seconds = statistics.median(row["seconds"] for row in steps)
     rate = recipe.training.global_batch * recipe.model.n_positions / seconds
     starts = [
-        of_attempt[0]["time"] - of_attempt[0]["seconds"] - attempt.start["time"]
+        of_attempt[0]["time"] - of_attempt[0]["seconds"] - records.start(attempt)["time"]
         for attempt, of_attempt in zip(attempts, steps_by_attempt, strict=True)
-        if attempt.start and of_attempt
+        if of_attempt
     ]
     work = flops_per_token(begun["parameters"], recipe.model)
     accelerator = cluster.training.accelerator
@@ -336,7 +337,7 @@ def _wait(project: Project) -> None:
             break
         if alive and time.monotonic() > logged + _PAUSE:
             logged = time.monotonic()
-            step = max((row["step"] for row in snapshot(run).curve), default=0)
+            step = max((row["step"] for row in snapshot(run).recent), default=0)
             log.info(f"rehearsal: {alive[0].words}, step {step:,} of {recipe.training.steps:,}")
         time.sleep(_POLL)
     if not TRAIN.done(run, recipe):

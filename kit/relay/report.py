@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from kit.config.recipe import Recipe
     from kit.config.run import Project
     from kit.store.paths import Run
+    from kit.tracking.rows import StepRow
 
 _PROGRAM = ".venv/bin/tensorboard"  # as the Makefile installs it
 _INHERITED = (
@@ -39,16 +40,15 @@ def facts(project: Project, words: Sequence[str], *, verify: bool = False) -> di
     from kit.store.files import read_json
 
     run, seen = project.run, snapshot(project.run)
-    steps = seen.steps
-    validations = [row for row in seen.curve if row["kind"] == "validation"]
+    validations = seen.validations
     stages = status.facts(project, words, verify=verify, seen=seen)
     alive = [f"{s['job']} {s['state']}" for s in stages.values() if s["state"] in job_status.ALIVE]
     scores, samples = run.evaluation / SCORES, run.samples / SAMPLES
     return {
         "run": str(run.root),
         "stages": stages,
-        "first": steps[0] if steps else None,
-        "last": steps[-1] if steps else None,
+        "first": _first_step(run),
+        "last": seen.recent[-1] if seen.recent else None,
         "validation": validations[-1] if validations else None,
         "requeues": [row for row in seen.decisions if row["requeued"]],
         "alive": ", ".join(dict.fromkeys(alive)) or None,
@@ -60,6 +60,13 @@ def facts(project: Project, words: Sequence[str], *, verify: bool = False) -> di
         "tensorboard": str(run.tensorboard) if run.tensorboard.is_dir() else None,
         **_mlflow(run, project.recipe),
     }
+
+
+def _first_step(run: Run) -> StepRow | None:
+    from kit.tracking import ledger
+
+    rows = (row for attempt in ledger.attempts(run) for row in ledger.rows(attempt))
+    return next((row for row in rows if row["kind"] == "step"), None)
 
 
 def _mlflow(run: Run, recipe: Recipe) -> dict[str, str | None]:

@@ -188,9 +188,10 @@ def training(snapshot: Snapshot, recipe: Recipe) -> dict[str, Any]:
     """
     from kit.data import tokens
 
-    steps = snapshot.steps
-    last = steps[-1] if steps else None
-    rates = [rate for row in steps[-_RATE_OVER:] if (rate := row.get("tokens_per_second"))]
+    last = snapshot.recent[-1] if snapshot.recent else None
+    rates = [
+        rate for row in snapshot.recent[-_RATE_OVER:] if (rate := row.get("tokens_per_second"))
+    ]
     try:
         total = tokens.steps_over(recipe)
     except EkidenError:  # it depends on tokens that do not exist yet

@@ -195,6 +195,10 @@ class Run(Results):
         """The subfolder of `submissions` for one job."""
         return self.submissions / job
 
+    def job_times(self, job: str, token: str) -> Path:
+        """When a start of a job was submitted and started, as Slurm has it."""
+        return self.job_logs(job) / f"times-{token}.json"
+
     def mistake(self, job: str) -> Path:
         """The user's mistake that ended a job; such a job is not retried."""
         return self.job_logs(job) / "failure.json"

@@ -77,6 +77,22 @@ class Manifest(TypedDict):
     tokens: NotRequired[dict[str, int]]  # tokenize: by part
 
 
+class StartTimes(TypedDict, total=False):
+    """Unix times before `start.json` was written, as far as they are known; the first two from Slurm."""
+
+    submitted: float  # or requeued
+    eligible: float  # may start, as far as dependencies and delays go
+    started: float  # its nodes are held from then on
+    imported: float  # rank 0 has imported its modules
+
+
+class JobTimes(TypedDict):
+    """`times-TOKEN.json` in the logs of the training: what Slurm says about a start of its job."""
+
+    times: StartTimes
+    nodes: str
+
+
 class Start(TypedDict):
     """`start.json` of an attempt."""
 
@@ -89,6 +105,8 @@ class Start(TypedDict):
     validated: bool  # whether the ledger has the validation of that step
     checkpoint: str | None  # the name of its folder
     amendments: NotRequired[int]  # number of amendments it has applied
+    times: NotRequired[StartTimes]
+    nodes: NotRequired[str]  # of the job, in Slurm's notation
     time: float
 
 

@@ -14,11 +14,14 @@ import threading
 import time
 from typing import IO, TYPE_CHECKING, Any, Literal, Unpack, overload
 
+from kit.errors import ConfigError
 from kit.output import log
 from kit.store import records
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+
+    from pandas import DataFrame
 
     from kit.store.paths import Attempt, Run
     from kit.store.records import Result
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
         CheckpointFields,
         CheckpointRow,
         CurveRow,
+        DevicesFields,
+        DevicesRow,
         EndRow,
         HealthFields,
         HealthRow,
@@ -47,7 +52,12 @@ if TYPE_CHECKING:
 CURVE = ("step", "validation")
 _BLOCK = 1 << 18  # bytes read at a time, from the end
 # Keys that may differ between two runs of the same recipe: they depend on the machine's speed and clock.
-VOLATILE = frozenset({"time", "seconds", "tokens_per_second", "mfu", "memory_bytes", "attempt"})
+VOLATILE = frozenset(
+    {
+        "time", "seconds", "tokens_per_second", "mfu", "memory_bytes", "attempt", "data_seconds",
+        "slowest_rank", "slowest_behind", "reserved_bytes",
+    }
+)  # fmt: skip
 
 
 class Ledger:
@@ -72,6 +82,8 @@ class Ledger:
     ) -> AmendmentRow: ...
     @overload
     def add(self, kind: Literal["step"], **fields: Unpack[StepFields]) -> StepRow: ...
+    @overload
+    def add(self, kind: Literal["devices"], **fields: Unpack[DevicesFields]) -> DevicesRow: ...
     @overload
     def add(
         self, kind: Literal["validation"], **fields: Unpack[ValidationFields]
@@ -201,6 +213,24 @@ def fold(attempts: Iterable[tuple[int, Iterable[Row]]]) -> list[CurveRow]:
                     curve.pop()
                 curve.append(row)
     return curve
+
+
+def frame(run: Run, kind: Literal["step", "validation"] = "step") -> DataFrame:
+    """The curve as a pandas DataFrame: a row for each step, or for each validation, by the step's number.
+
+    Columns are the keys of the ledger. Raises ConfigError if pandas is not installed.
+    """
+    if kind not in CURVE:
+        raise ConfigError(f"kind={kind!r}: give {' or '.join(map(repr, CURVE))}")
+    try:
+        import pandas
+    except ImportError:
+        raise ConfigError(
+            "a DataFrame of the ledger needs pandas; run pip install pandas"
+        ) from None
+    rows = [row for row in canonical(run) if row["kind"] == kind]
+    steps = pandas.Index([row["step"] for row in rows], name="step", dtype="int64")
+    return pandas.DataFrame(rows, index=steps).drop(columns="step", errors="ignore")
 
 
 def _key(row: CurveRow) -> tuple[str, int]:

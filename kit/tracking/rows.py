@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NotRequired, TypedDict
 
-from kit.store.records import Result
+from kit.store.records import Result, StartTimes
 
 
 class StepFigures(TypedDict):
@@ -26,7 +26,7 @@ class Flags(TypedDict, total=False):
     overflow: Literal[True]  # its gradient overflowed in fp16 at that loss scale
 
 
-class AttemptFields(TypedDict):
+class AttemptFields(StartTimes):
     """The start of an attempt."""
 
     step: int  # the one it starts from
@@ -36,6 +36,9 @@ class AttemptFields(TypedDict):
     training_tokens: int
     ranks: int
     accumulation: int
+    job: NotRequired[str]  # the token of this start of the job: Slurm's id and restarts
+    nodes: NotRequired[str]  # of the job, in Slurm's notation
+    met: NotRequired[float]  # Unix time at which all ranks had joined
     origin: NotRequired[dict[str, Any]]  # of a fork
 
 
@@ -51,15 +54,44 @@ class AmendmentFields(TypedDict):
     schedule: NotRequired[str]
 
 
-class StepFields(StepFigures, Flags):
+class StepUsage(TypedDict):
+    """What a step used."""
+
+    seconds: float
+    data_seconds: NotRequired[float]  # waiting for data, on the rank that waited longest
+    slowest_rank: NotRequired[int]  # the rank whose own work, data and forward passes, took longest
+    slowest_behind: NotRequired[float]  # by how many seconds longer than the median rank's
+    memory_bytes: NotRequired[
+        int
+    ]  # peak of tensors (on a CPU of the process), maximum over all ranks
+    reserved_bytes: NotRequired[int]  # peak of the memory that torch held on a GPU, likewise
+
+
+class StepFields(StepFigures, Flags, StepUsage):
     """A finished step."""
 
     step: int
     sample: int  # the number of the next sample
-    seconds: float
     tokens_per_second: float
     mfu: float | None
-    memory_bytes: NotRequired[int]  # peak memory, the maximum over all ranks
+
+
+class GpuReading(TypedDict):
+    """A GPU at one moment, as NVML has it; None for a value that it does not support."""
+
+    index: int  # as nvidia-smi counts
+    utilisation: float | None  # share of the last moments in which a kernel ran
+    temperature: int | None  # °C
+    power: float | None  # watts
+    clock: int | None  # of the multiprocessors, MHz
+    memory_bytes: int | None  # in use by all processes
+
+
+class DevicesFields(TypedDict):
+    """The GPUs of rank 0's node, at most every ten seconds."""
+
+    step: int  # the last finished one
+    gpus: list[GpuReading]
 
 
 class ValidationFields(TypedDict):
@@ -128,6 +160,12 @@ class StepRow(Stamp, StepFields):
     kind: Literal["step"]
 
 
+class DevicesRow(Stamp, DevicesFields):
+    """See `DevicesFields`."""
+
+    kind: Literal["devices"]
+
+
 class ValidationRow(Stamp, ValidationFields):
     """See `ValidationFields`."""
 
@@ -169,6 +207,7 @@ Row = (
     AttemptRow
     | AmendmentRow
     | CurveRow
+    | DevicesRow
     | CheckpointRow
     | SaveFailedRow
     | HealthRow

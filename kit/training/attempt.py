@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from kit.config import amendments
 from kit.config.cluster import Cluster
@@ -23,7 +23,7 @@ from kit.errors import ConfigError, Interrupted, JobFailed, TrainingStopped
 from kit.output import log
 from kit.run.environment import importing
 from kit.store import records
-from kit.store.files import write_json
+from kit.store.files import read_json, write_json
 from kit.tracking import ledger
 from kit.training.unit import TrainingUnit
 
@@ -151,6 +151,7 @@ def claim(run: Run, info: RankInfo, amended: int) -> tuple[Attempt, Store]:
 
     from kit.training import checkpoint
 
+    imported = time.time()
     run.attempts.mkdir(parents=True, exist_ok=True)
     attempt = _next(run)
     try:
@@ -179,10 +180,28 @@ def claim(run: Run, info: RankInfo, amended: int) -> tuple[Attempt, Store]:
         "validated": validated,
         "checkpoint": resumed.folder.name if resumed else None,
         "amendments": amended,
+        **_times(run, info.job, imported),
         "time": time.time(),
     }
     write_json(attempt.start, start)
     return attempt, store
+
+
+class _Times(TypedDict):
+    times: records.StartTimes
+    nodes: NotRequired[str]
+
+
+def _times(run: Run, job: str, imported: float) -> _Times:
+    """The times of this start so far, with those of Slurm if it has answered (kit/cluster/job_times.py)."""
+    times: records.StartTimes = {"imported": imported}
+    if started := os.environ.get("EKIDEN_STARTED"):
+        times["started"] = float(started)
+    answer = run.job_times("train", job)
+    if not answer.is_file():
+        return {"times": times}
+    of_job: records.JobTimes = read_json(answer)
+    return {"times": {**times, **of_job["times"]}, "nodes": of_job["nodes"]}
 
 
 def _next(run: Run) -> Attempt:

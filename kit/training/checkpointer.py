@@ -34,7 +34,7 @@ class Checkpointer:
     ) -> None:
         """`data`: the fingerprint of the tokens, recorded in each checkpoint."""
         self._training, self._collectives = context.recipe.training, context.collectives
-        self._device, self._watchdog = context.device, context.watchdog
+        self._watchdog = context.watchdog
         self._grace = context.cluster.training.grace_seconds
         self._interruptions = context.attempt.number - 1
         self._engine, self._progress, self._data = origin.engine, origin.progress, data
@@ -43,7 +43,6 @@ class Checkpointer:
             context.run, context.attempt, self._training, self._collectives, recorder.sync
         )
         self.saved = origin.saved  # the step of the last committed checkpoint
-        self.peak_memory = 0  # bytes: the maximum over all ranks
         self._began = time.monotonic() - self._progress.trained
         self._last_save = time.monotonic()
         self._pending = False  # a save is due once none is in flight
@@ -119,8 +118,8 @@ class Checkpointer:
 
     def _poll_save(self, requested: bool) -> bool:
         """Finish the save in flight once no rank is writing; returns whether any rank requests a save."""
-        writing, error, any_requested, self.peak_memory = self._collectives.max(
-            [self._saver.writing, self._saver.error, requested, self._device.peak_memory()]
+        writing, error, any_requested = self._collectives.max(
+            [self._saver.writing, self._saver.error, requested]
         )
         if self._saver.step is not None and not writing:
             self._record_save(self._saver.finish(error))

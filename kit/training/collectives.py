@@ -40,6 +40,7 @@ class Collectives:
     world_size: int
     interruption: Interruption
     control: ProcessGroup
+    joined: float = 0.0  # Unix time at which all ranks had joined
 
     @classmethod
     def join(
@@ -48,7 +49,8 @@ class Collectives:
         """Join the other ranks through `store`; `backend` is that of torch's default process group."""
         _wait_for_ranks(store, rank, world_size)
         dist.init_process_group(backend, store=store, rank=rank, world_size=world_size)
-        return cls(rank, world_size, interruption, dist.new_group(backend="gloo"))
+        control = dist.new_group(backend="gloo")
+        return cls(rank, world_size, interruption, control, time.time())
 
     def leave(self) -> None:
         """Destroy the process groups; the last call."""
@@ -67,6 +69,13 @@ class Collectives:
         tensor = torch.tensor(values, dtype=torch.int64)
         dist.all_reduce(tensor, dist.ReduceOp.MAX, group=self.control)
         return tensor.tolist()
+
+    def gather(self, values: Sequence[float]) -> list[list[float]]:
+        """The values of every rank, in the order of the ranks."""
+        tensor = torch.tensor(values, dtype=torch.float64)
+        ranks = [torch.empty_like(tensor) for _ in range(self.world_size)]
+        dist.all_gather(ranks, tensor, group=self.control)
+        return [one.tolist() for one in ranks]
 
     def sum(self, value: Tensor) -> float:
         """All-reduce sum of a CPU scalar."""

@@ -18,6 +18,7 @@ import torch
 from kit.config.devices import BF16_CAPABILITY
 from kit.errors import ConfigError
 from kit.output import quantities
+from kit.training.stopwatch import GpuStopwatch, Stopwatch
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,14 @@ class Device:
         if self.is_gpu:
             return int(torch.cuda.max_memory_allocated())
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+    def peak_reserved(self) -> int:
+        """Peak of the memory that torch held for tensors so far, in bytes; 0 on a CPU."""
+        return int(torch.cuda.max_memory_reserved()) if self.is_gpu else 0
+
+    def stopwatch(self) -> Stopwatch:
+        """A stopwatch for work on the device."""
+        return GpuStopwatch() if self.is_gpu else Stopwatch()
 
     def synchronize(self) -> None:
         """Block until all work queued on the device is done."""

@@ -88,6 +88,7 @@ class Engine:
         self._overflowed = False
         self._accumulation = accumulation
         self._synchronize = device.synchronize
+        self.forward = device.stopwatch()  # of the forward passes of a step
 
     def micro_batch(self, blocks: Tensor, seed: int, *, last: bool) -> Tensor:
         """Run forward and backward; returns the detached loss. `seed` determines dropout.
@@ -97,7 +98,9 @@ class Engine:
         if not self._engine.module.training:  # only after a validation: it walks every layer
             self._engine.train()
         torch.manual_seed(seed)
-        loss: Tensor = self._engine(blocks.to(self.device))
+        blocks = blocks.to(self.device)
+        with self.forward:
+            loss: Tensor = self._engine(blocks)
         self._engine.backward(loss)
         if not last:
             self._engine.step()  # counts the micro-batch; gradients accumulate

@@ -28,6 +28,7 @@ from kit.training.ending import Ending, Leave
 from kit.training.interruption import Reason, StopMonitor
 from kit.training.recorder import recorder
 from kit.training.resume import resume
+from kit.training.usage import UsageMeter
 
 if TYPE_CHECKING:
     from kit.store.records import Result
@@ -68,6 +69,7 @@ class Loop:
             context, origin, data.fingerprint, self._recorder, self._stop_monitor
         )
         self._bad_steps = BadSteps(context, origin, self._recorder, self._checkpointer)
+        self._meter = UsageMeter(context.device, collectives, self._engine.forward)
         self._last_step = 0.0  # seconds
 
     def run(self) -> Result:
@@ -105,6 +107,7 @@ class Loop:
         overflowed = self._engine.overflowed and math.isfinite(loss)
         problem = None if overflowed else bad(norm)
         if problem is not None and not self._bad_steps.handle(problem):
+            self._meter.discard()
             return
         progress.step += 1
         progress.sample += self._batches.global_batch
@@ -120,9 +123,7 @@ class Loop:
             flags["skipped"] = True
         if overflowed:
             flags["overflow"] = True
-        self._recorder.step(
-            progress, figures, flags, self._last_step, self._checkpointer.peak_memory
-        )
+        self._recorder.step(progress, figures, flags, self._meter.of_step(self._last_step))
 
     def _forward_and_backward(self) -> float:
         """Run the micro-batches of a step; returns its loss, the mean over all ranks."""
@@ -132,7 +133,8 @@ class Loop:
             self._leave_if_interrupted()
             first = batches.first_sample(sample, micro)
             seed = text_hash(f"dropout.{batches.seed}.{first}") >> 1
-            blocks = torch.from_numpy(batches.read(sample, micro))
+            with self._meter.waiting_for_data():
+                blocks = torch.from_numpy(batches.read(sample, micro))
             last = micro == batches.accumulation - 1
             total += self._engine.micro_batch(blocks, seed, last=last)  # no wait for a GPU
         return self._collectives.sum(total.cpu()) / (batches.accumulation * batches.ranks)

@@ -13,14 +13,12 @@ from kit.store import records
 from kit.store.files import read_json
 from kit.tracking import ledger, mlflow
 from kit.tracking.tensorboard import EventFile
+from kit.training.gpu_readings import GpuReadings
 from kit.training.journal import Journal
 
 if TYPE_CHECKING:
-    from kit.config.cluster import Cluster
-    from kit.config.recipe import Recipe
-    from kit.store.paths import Attempt, Run
     from kit.store.records import Result, Start
-    from kit.tracking.rows import AmendmentFields, AttemptFields, Flags, Row, StepFigures
+    from kit.tracking.rows import AmendmentFields, AttemptFields, Flags, Row, StepFigures, StepUsage
     from kit.training.batches import Batches
     from kit.training.context import Context
     from kit.training.progress import Progress
@@ -37,9 +35,7 @@ def recorder(context: Context, start: Start, batches: Batches) -> Recorder:
     """The recorder of this rank."""
     if context.collectives.rank > 0:
         return Recorder()
-    return LedgerRecorder(
-        context.run, context.recipe, context.cluster, context.attempt, start, batches
-    )
+    return LedgerRecorder(context, start, batches)
 
 
 class Recorder:
@@ -53,8 +49,7 @@ class Recorder:
         progress: Progress,
         figures: StepFigures,
         flags: Flags,
-        seconds: float,
-        memory_bytes: int,
+        usage: StepUsage,
     ) -> None:
         """Record a finished step; `flags` are set if its update was skipped."""
 
@@ -83,17 +78,12 @@ class Recorder:
 class LedgerRecorder(Recorder):
     """Rank 0's recorder: writes each row to the ledger first, then to its views."""
 
-    def __init__(
-        self,
-        run: Run,
-        recipe: Recipe,
-        cluster: Cluster,
-        attempt: Attempt,
-        start: Start,
-        batches: Batches,
-    ) -> None:
+    def __init__(self, context: Context, start: Start, batches: Batches) -> None:
+        run, recipe, attempt = context.run, context.recipe, context.attempt
+        self._met = context.collectives.joined
+        self._gpus = GpuReadings() if context.device.is_gpu else None
         self._model, self._batches, self._start = recipe.model, batches, start
-        self._accelerator = cluster.training.accelerator
+        self._accelerator = context.cluster.training.accelerator
         self._flops = 0.0  # of a token
         self._journal = Journal()
         self._run, self._attempt = run, attempt
@@ -116,7 +106,11 @@ class LedgerRecorder(Recorder):
             "training_tokens": len(self._batches.stream),
             "ranks": self._batches.ranks,
             "accumulation": self._batches.accumulation,
+            "job": self._start["job"],
+            "nodes": self._start.get("nodes", self._start["node"]),
+            "met": self._met,
         }
+        fields.update(self._start.get("times", {}))  # type: ignore[typeddict-item]  # a part of its keys
         if self._run.origin.is_file():
             fields["origin"] = read_json(self._run.origin)
         self._publish(self._rows.add("attempt", **fields))
@@ -128,11 +122,10 @@ class LedgerRecorder(Recorder):
         progress: Progress,
         figures: StepFigures,
         flags: Flags,
-        seconds: float,
-        memory_bytes: int,
+        usage: StepUsage,
     ) -> None:
         """See `Recorder`."""
-        rate = self._batches.global_batch * self._batches.length / seconds
+        rate = self._batches.global_batch * self._batches.length / usage["seconds"]
         self._publish(
             self._rows.add(
                 "step",
@@ -140,12 +133,13 @@ class LedgerRecorder(Recorder):
                 **figures,
                 sample=progress.sample,
                 **flags,
-                seconds=seconds,
+                **usage,
                 tokens_per_second=rate,
                 mfu=self._mfu(rate),
-                memory_bytes=memory_bytes,
             )
         )
+        if self._gpus and (readings := self._gpus.take()):
+            self._publish(self._rows.add("devices", step=progress.step, gpus=readings))
 
     def validation(self, step: int, loss: float, seconds: float) -> None:
         """See `Recorder`."""
@@ -189,6 +183,8 @@ class LedgerRecorder(Recorder):
     def close(self, result: Result) -> None:
         """See `Recorder`."""
         self._redraw_at = 0.0
+        if self._gpus:
+            self._gpus.close()
         self._publish(self._rows.add("end", **result))
         try:
             self._rows.close()

@@ -8,9 +8,9 @@ with its ranks; `of_wall_clock` is the same time over all time since the first s
 follow ml-goodput-measurement (Google). They are counted from files alone: start.json, ledger, hang.json
 and end.json of each attempt, and the decisions of requeues.jsonl.
 
-A moment that no file holds leaves its time with a neighbour. The start of a Slurm job is one: importing
-torch counts as `queue` there, while a machine without Slurm starts a job at once, and that time is
-`startup_import`. From start.json to the first row ranks meet and load: `startup_load` is both.
+A moment that no file holds leaves its time with a neighbour. So in a run of an earlier version, whose
+start.json does not say when its job started, imports on Slurm count as `queue`, and waiting for ranks as
+`startup_load`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ BUCKETS: Mapping[str, str] = {
     "validation": "validation",
     "saves": "waiting for saves",
     "startup_import": "start-up: imports",
-    "startup_load": "start-up: ranks meet, model and checkpoint load",
+    "startup_ranks": "start-up: waiting for ranks",
+    "startup_load": "start-up: model and checkpoint load",
     "startup_first_step": "start-up: first step, beyond a usual one",
     "hang": "hangs",
     "ending": "ending an attempt",
@@ -62,7 +63,8 @@ _GONE = "a job was to start, and is neither queued nor running"
 _NO_RECORD = "no record"
 # Within an attempt, the lowest first.
 _OVER_ONE_ANOTHER = (
-    "startup_load", _BETWEEN_ROWS, "ending", _SILENT, _CRASHED, KEPT, "redone_steps", "hang",
+    "startup_load", "startup_ranks", "startup_import", _BETWEEN_ROWS, "ending", _SILENT, _CRASHED, KEPT,
+    "redone_steps", "hang",
 )  # fmt: skip
 
 
@@ -271,18 +273,18 @@ def _after(row: RequeueRecord, waiting: str) -> str:
 
 def _inside(one: AttemptTimes, span: tuple[float, float], usual: float) -> list[Layer]:
     """Layers that fill an attempt, under its activities."""
-    start, end = span
+    end = span[1]
     first, last = one.first_activity, one.last_activity
     loading = one.loaded if one.loaded is not None else end
     if first is None or last is None:
         begin_of_end = loading if one.left is not None else end
         return [
-            _layer("startup_load", (start, begin_of_end)),
+            *_start(one, begin_of_end),
             _layer("ending", (begin_of_end, end)),
             *_hang(one, end),
         ]
     layers = [
-        _layer("startup_load", (start, first)),
+        *_start(one, first),
         _layer(_BETWEEN_ROWS, (first, last)),
     ]
     if one.left is not None or (one.decision is not None and not _crashed(one.decision)):
@@ -297,6 +299,16 @@ def _inside(one: AttemptTimes, span: tuple[float, float], usual: float) -> list[
             _layer("redone_steps", (last, min(last + in_progress, end))),
         ]
     return [*layers, *_hang(one, end)]
+
+
+def _start(one: AttemptTimes, end: float) -> list[Layer]:
+    """Layers from the start of the job to the end of loading; verifying a checkpoint is a part of it."""
+    layers = [_layer("startup_load", (one.start, end))]
+    if one.met is not None:
+        layers.append(_layer("startup_ranks", (one.claimed, min(one.met, end))))
+    if one.imported is not None:
+        layers.append(_layer("startup_import", (one.start, min(one.imported, end))))
+    return layers
 
 
 def _hang(one: AttemptTimes, end: float) -> list[Layer]:

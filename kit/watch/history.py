@@ -34,7 +34,10 @@ class AttemptTimes:
 
     number: int
     ranks: int
-    start: float  # rank 0 has imported everything and chosen a checkpoint
+    start: float  # its job has started; if that is not known, as `claimed`
+    imported: float | None  # rank 0 has imported its modules
+    claimed: float  # rank 0 has chosen a checkpoint
+    met: float | None  # all ranks have joined
     from_step: int
     loaded: float | None  # the ranks have met, and hold the state
     steps: NDArray[np.int64]  # number of each step that was done, in the order of the ledger
@@ -81,16 +84,17 @@ def history(seen: Snapshot, *, alive: bool) -> History:
     """
     decided = {row["job"]: row for row in seen.decisions if row["name"] == "train"}
     begun = seen.begun
-    attempts: list[AttemptTimes] = []
+    decisions_on = [decided.get(one.start.get("job", "")) if one.start else None for one in begun]
     bound = math.inf  # no step beyond it is kept
-    for facts in reversed(begun):
-        decision = decided.get(facts.start.get("job", "")) if facts.start else None
-        over = decision is not None or facts.end is not None or not alive
-        if facts is begun[-1] and over and not (facts.end and facts.end.outcome == "done"):
-            bound = max(seen.saved or 0, facts.start["from_step"] if facts.start else 0)
-        attempts.append(_attempt(facts, decision, bound))
-        bound = min([bound, *_returns(facts)])
-    attempts.reverse()
+    if begun:
+        last = begun[-1]
+        over = decisions_on[-1] is not None or last.end is not None or not alive
+        if over and not (last.end and last.end.outcome == "done"):
+            bound = max(seen.saved or 0, last.start["from_step"] if last.start else 0)
+    attempts = [
+        _attempt(facts, decision, mask & (facts.rows.steps.step <= bound))
+        for facts, decision, mask in zip(begun, decisions_on, seen.current, strict=True)
+    ]
     later = [one.seconds[1:] for one in attempts] if attempts else []
     steady = np.concatenate(later) if later else np.empty(0)
     every = np.concatenate([one.seconds for one in attempts]) if attempts else np.empty(0)
@@ -98,63 +102,44 @@ def history(seen: Snapshot, *, alive: bool) -> History:
     return History(attempts, float(np.median(usual)) if len(usual) else None)
 
 
-def _returns(facts: AttemptFacts) -> list[int]:
-    """The steps that an attempt went back to."""
+def _attempt(
+    facts: AttemptFacts, decision: RequeueRecord | None, kept: NDArray[np.bool_]
+) -> AttemptTimes:
+    """The times of an attempt, of whose steps `kept` are."""
     assert facts.start is not None
-    return [
-        facts.start["from_step"],
-        *(row["to_step"] for row in facts.rows if row["kind"] == "rollback"),
-    ]
-
-
-def _attempt(facts: AttemptFacts, decision: RequeueRecord | None, bound: float) -> AttemptTimes:
-    """The times of an attempt, of which no step beyond `bound` is kept."""
-    assert facts.start is not None
-    steps: list[tuple[int, float, float]] = []
+    steps = facts.rows.steps
     validations: list[tuple[float, float]] = []
     saves: list[tuple[float, float, float]] = []
-    rollbacks: list[tuple[int, int]] = []
-    loaded: float | None = None
-    left: float | None = None
-    for row in facts.rows:
-        at = row["time"]
-        if row["kind"] == "step":
-            steps.append((row["step"], at, row["seconds"]))
-        elif row["kind"] == "validation":
-            validations.append((at, row["seconds"]))
+    loaded, met, left = None, None, None
+    for row in facts.rows.events:
+        if row["kind"] == "validation":
+            validations.append((row["time"], row["seconds"]))
         elif row["kind"] == "checkpoint":
-            saves.append((at, row["seconds"], row["blocked"]))
-        elif row["kind"] == "rollback":
-            rollbacks.append((len(steps), row["to_step"]))
+            saves.append((row["time"], row["seconds"], row["blocked"]))
         elif row["kind"] == "attempt":
-            loaded = at
+            loaded, met = row["time"], row.get("met")
         elif row["kind"] == "end":
-            left = at
-    table = np.array(steps, np.float64).reshape(-1, 3)
-    number = table[:, 0].astype(np.int64)
-    kept = number <= bound
-    for position, to_step in rollbacks:
-        kept[:position] &= number[:position] <= to_step
-    start = facts.start.get("time", math.nan)
-    known: list[Any] = [
-        start,
-        loaded,
-        left,
-        facts.end and facts.end.time,
-        facts.hang and facts.hang.time,
-    ]
-    known += [table[-1, 1] if steps else None, validations[-1][0] if validations else None]
+            left = row["time"]
+    claimed = facts.start.get("time", math.nan)
+    before = facts.start.get("times", {})
+    known: list[Any] = [claimed, loaded, left]
+    known += [facts.end and facts.end.time, facts.hang and facts.hang.time]
+    known += [steps.time[-1] if len(steps) else None, validations[-1][0] if validations else None]
     known += [saves[-1][0] if saves else None]
     times = [float(one) for one in known if one is not None and math.isfinite(one)]
+    first = claimed if math.isfinite(claimed) else min(times, default=0.0)
     return AttemptTimes(
         facts.number,
         facts.start.get("ranks", 1),
-        start if math.isfinite(start) else min(times, default=0.0),
+        min(first, before.get("started", first)),
+        before.get("imported"),
+        first,
+        met,
         facts.start["from_step"],
         loaded,
-        number,
-        table[:, 1],
-        table[:, 2],
+        steps.step,
+        steps.time,
+        steps.seconds,
         kept,
         np.array(validations, np.float64).reshape(-1, 2),
         np.array(saves, np.float64).reshape(-1, 3),

@@ -5,7 +5,6 @@ found(look(project, seen, past, job, now))
 
 from __future__ import annotations
 
-import bisect
 import os
 import shlex
 import shutil
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from kit.cluster.snapshot import Snapshot
     from kit.config.recipe import Recipe
     from kit.config.run import Project
+    from kit.tracking.columns import Floats
     from kit.tracking.rows import CheckpointRow
     from kit.watch.detectors import WatchedJob
     from kit.watch.history import AttemptTimes, History
@@ -43,18 +43,17 @@ def look(
 ) -> View:
     """The view of a moment; `left` steps are to be done, the last `new` were not seen before."""
     recipe, steps = project.recipe, seen.steps
-    rates = [rate for row in steps if (rate := row.get("tokens_per_second"))]
     saves = _saves(seen)
     return View(
         run=shlex.quote(str(seen.run.root)),
         now=now,
         job=job,
         ended=seen.stopped if left != 0 else None,
-        steps=steps[-max(RECENT, new + RECENT // 2) :],
+        steps=seen.recent[-max(RECENT, new + RECENT // 2) :],
         new=new,
-        usual_rate=statistics.median(rates) if rates else None,
+        usual_rate=_median(steps.rate),
         usual_seconds=past.seconds,
-        best_loss=_best([loss for row in steps if (loss := row["loss"]) is not None]),
+        best_loss=_best(steps.loss[~np.isnan(steps.loss)]),
         attempts=[
             _attempt(one, node) for one, node in zip(past.attempts, _nodes(seen), strict=True)
         ][-_ATTEMPTS:],
@@ -73,14 +72,14 @@ def look(
 
 def _saves(seen: Snapshot) -> list[CheckpointRow]:
     """The rows of the checkpoints that were committed, in order."""
-    return [row for one in seen.begun for row in one.rows if row["kind"] == "checkpoint"]
+    return [row for one in seen.begun for row in one.rows.events if row["kind"] == "checkpoint"]
 
 
 def _save_failed(seen: Snapshot) -> tuple[float, str] | None:
     failed = [
         (row["time"], row["reason"])
         for one in seen.begun[-1:]
-        for row in one.rows
+        for row in one.rows.events
         if row["kind"] == "save_failed"
     ]
     return failed[-1] if failed else None
@@ -102,12 +101,18 @@ def _attempt(one: AttemptTimes, node: str) -> AttemptSeen:
     )
 
 
-def _best(losses: Sequence[float]) -> float | None:
+def _median(values: Floats) -> float | None:
+    """The median of the values that are known."""
+    known = values[~np.isnan(values)]
+    return float(np.median(known)) if len(known) else None
+
+
+def _best(losses: Floats) -> float | None:
     """The lowest median over RECENT steps that follow one another."""
     blocks = len(losses) // RECENT
     if blocks == 0:
         return None
-    table = np.array(losses[: blocks * RECENT]).reshape(blocks, RECENT)
+    table = losses[: blocks * RECENT].reshape(blocks, RECENT)
     return float(np.median(table, axis=1).min())
 
 
@@ -156,16 +161,21 @@ def _bytes_a_step(seen: Snapshot) -> int:
 def _skew(seen: Snapshot) -> float | None:
     """By how much the clock of rank 0's node is ahead: the time of its last row against the file's."""
     last = seen.begun[-1] if seen.begun else None
-    if last is None or not last.rows:
+    times = (
+        [*last.rows.steps.time[-1:], *(row["time"] for row in last.rows.events[-1:])]
+        if last
+        else []
+    )
+    if last is None or not times:
         return None
-    return last.rows[-1]["time"] - seen.run.attempt(last.number).ledger.stat().st_mtime
+    return float(max(times)) - seen.run.attempt(last.number).ledger.stat().st_mtime
 
 
 def _mlflow_behind(seen: Snapshot, recipe: Recipe, now: float) -> float | None:
     """Seconds since the first row that MLflow lacks; 0 if it lacks none."""
     cursor = seen.run.mlflow_cursor
-    if recipe.tracking.mlflow is None or not seen.steps:
+    if recipe.tracking.mlflow is None or not len(seen.steps):
         return None
     sent = read_json(cursor).get("sent", {}).get("step", -1) if cursor.is_file() else -1
-    first = bisect.bisect_right(seen.steps, sent, key=lambda row: row["step"])
-    return now - seen.steps[first]["time"] if first < len(seen.steps) else 0.0
+    first = int(np.searchsorted(seen.steps.step, sent, side="right"))
+    return now - float(seen.steps.time[first]) if first < len(seen.steps) else 0.0

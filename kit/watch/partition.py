@@ -68,12 +68,20 @@ def partition(begin: int, end: int, layers: Sequence[Layer], rest: str) -> Parti
     """Split [begin, end): a later layer lies over earlier ones, and under them all lies `rest`."""
     end = max(begin, end)
     edges = [np.clip(edge, begin, end) for layer in layers for edge in (layer.begin, layer.end)]
-    bounds = np.unique(np.concatenate([np.array([begin, end], np.int64), *edges]))
+    bounds = _distinct(np.concatenate([np.array([begin, end], np.int64), *edges]))
     names = list(dict.fromkeys([rest, *(layer.name for layer in layers)]))
     label = np.zeros(len(bounds) - 1, np.int64)
     for layer in layers:
         label[_cover(bounds, layer) > 0] = names.index(layer.name)
     return Partition(bounds, label, names)
+
+
+def _distinct(times: Times) -> Times:
+    """As np.unique, which is four times as slow for a million times (numpy 2.4)."""
+    times.sort()
+    first = np.ones(len(times), np.bool_)
+    first[1:] = times[1:] != times[:-1]
+    return times[first]
 
 
 def _cover(bounds: Times, layer: Layer) -> Times:

@@ -49,23 +49,17 @@ class Files:
     problems: Sequence[str] = ()
 
 
-def read(run: Run) -> Files:
-    """Read the files of a run; if a ledger is damaged, without any ledger, and saying so."""
-    try:
-        return Files(snapshot(run))
-    except (ValueError, KeyError) as error:  # no JSON, or a row without its step
-        return Files(snapshot(run, curve=False), [_damage(error)])
+def read(run: Run, earlier: Files | None = None) -> Files:
+    """Read the files of a run, and say what could not be read; an earlier look saves most of the time."""
+    seen = snapshot(run, earlier.seen if earlier else None)
+    return Files(seen, seen.damage)
 
 
 def facts(project: Project, chain: Chain, files: Files, now: float) -> Facts:
     """Everything that `lines` prints, as plain values; times are Unix times, durations seconds."""
     job = _job(chain[_TRAIN], files.seen)
     alive = job.state in _ALIVE
-    try:
-        past = history(files.seen, alive=alive)
-    except (KeyError, TypeError) as error:  # a row without a key that it must have
-        files = Files(snapshot(project.run, curve=False), [*files.problems, _damage(error)])
-        past = history(files.seen, alive=alive)
+    past = history(files.seen, alive=alive)
     seen = files.seen
     stage = chain[_TRAIN]
     steps = stage.get("steps")
@@ -98,10 +92,6 @@ def facts(project: Project, chain: Chain, files: Files, now: float) -> Facts:
     }
 
 
-def _damage(error: Exception) -> str:
-    return f"a ledger is damaged ({type(error).__name__}: {error}); shown without steps"
-
-
 def _job(stage: Facts, seen: Snapshot) -> WatchedJob:
     """The training job, from the state of its stage."""
     state: Literal["queued", "running", "gone", "unknown"] = "gone"
@@ -127,8 +117,8 @@ def _tokens_made(project: Project) -> float | None:
 
 
 def _training(seen: Snapshot, stage: Facts) -> Facts:
-    validations = [row for row in seen.curve if row["kind"] == "validation"]
-    last = seen.steps[-1] if seen.steps else None
+    validations = seen.validations
+    last = seen.recent[-1] if seen.recent else None
     keys = ("step", "steps", "loss", "tokens_per_second", "last_step", "attempts")
     return {
         **{key: stage.get(key) for key in keys},

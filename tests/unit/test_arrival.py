@@ -53,7 +53,8 @@ def attempt(
         "reason": reason, "progress": [0, 0],
     }  # fmt: skip
     return AttemptTimes(
-        number, 1, begin - 60, 0, begin, np.arange(steps), ended, np.full(steps, STEP),
+        number, 1, begin - 60, None, begin - 60, None, 0, begin, np.arange(steps), ended,
+        np.full(steps, STEP),
         np.arange(steps) < (steps if kept is None else kept), np.empty((0, 2)), np.empty((0, 3)),
         None, None, None, decision or None, float(ended[-1]),  # type: ignore[arg-type]
     )  # fmt: skip

@@ -75,6 +75,19 @@ def eventful(written: Written) -> None:
     written.steps(5, 1110, range(14, 20))  # to 1170
 
 
+def test_a_start_is_split_into_imports_waiting_for_ranks_and_loading(written: Written) -> None:
+    written.start(1, 150, submitted=0, started=100, imported=140)
+    written.row(1, "attempt", 180, step=0, met=T + 165)
+    written.steps(1, 185, range(1, 3))
+    assert seconds(spent(written, 205, tokens=None).whole) == {
+        "queue": 100,
+        "startup_import": 40,
+        "startup_ranks": 15,
+        "startup_load": 10 + 20,  # a checkpoint is verified before the ranks meet
+        "kept_steps": 20,
+    }
+
+
 def test_every_injected_time_is_found_in_its_bucket(written: Written) -> None:
     eventful(written)
     whole = spent(written, 1175, tokens=100).whole

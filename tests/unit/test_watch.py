@@ -116,13 +116,20 @@ def test_a_run_before_its_first_submission_is_shown_too(project: Project) -> Non
 def test_a_damaged_ledger_is_named_and_the_rest_is_shown(
     project: Project, running: Written
 ) -> None:
-    for damage, named in (("no row\n", "JSONDecodeError"), ('{"kind": "step"}\n', "KeyError")):
+    whole_run = shown(project, 1195, **STATE)
+    for damage, named in (
+        ("no row\n", "JSONDecodeError"),
+        ('{"kind": "step"}\n', "missing required field `step`"),
+        ('{"kind": "checkpoint", "step": 7, "time": 1}\n', "KeyError: 'blocked'"),
+    ):
         ledger = project.run.attempt(2).ledger
         whole = ledger.read_text()
         ledger.write_text(damage + whole)
+        os.utime(ledger, (T + 1190, T + 1190))
         facts = shown(project, 1195, **STATE)
         assert named in facts["problems"][0]
-        assert [one["number"] for one in facts["attempts"]] == [1, 2]
+        free = {"problems": [], "disk": whole_run["disk"]}
+        assert facts | free == whole_run
         assert any(line.startswith("problem ") for line in view.lines(facts))
         ledger.write_text(whole)
 
