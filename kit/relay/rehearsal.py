@@ -29,14 +29,14 @@ from kit.relay import synthetic
 from kit.relay.stages import TRAIN
 from kit.relay.submit import run_here, submit
 from kit.store import records
+from kit.store.paths import Workspace
 from kit.tracking import ledger
 
 if TYPE_CHECKING:
     from kit.config.cluster import Cluster
     from kit.config.recipe import Recipe
-    from kit.store.paths import Run, Workspace
+    from kit.store.paths import Run
 
-SUFFIX = "-rehearsal"
 _WARM_UP = 5  # steps of an attempt that are not counted: caches and compilers warm up
 _POLL = 5.0  # seconds between two calls of squeue
 _PAUSE = 30.0  # seconds between two lines of progress
@@ -65,7 +65,7 @@ def rehearse(project: Project, steps: int, *, with_synthetic: bool = False) -> d
     )
     rehearsed = recipe.model_copy(
         update={
-            "name": f"{recipe.name}{SUFFIX}",
+            "name": f"{recipe.name}{Workspace.REHEARSAL}",
             "training": training,
             "tracking": recipe.tracking.model_copy(update={"mlflow": None}),
         }

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,6 +33,8 @@ MANIFEST = "manifest.json"
 @dataclass(frozen=True)
 class Workspace:
     """The files shared by all runs on one corpus."""
+
+    REHEARSAL: ClassVar = "-rehearsal"  # after the name of a run: its rehearsal
 
     root: Path
 

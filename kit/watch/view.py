@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from kit.cluster.snapshot import snapshot
 from kit.output.quantities import count, duration, loss, size
 from kit.store.paths import Workspace
+from kit.watch import planned
 from kit.watch.arrival import Planned, arrival
 from kit.watch.detectors import WatchedJob, found
 from kit.watch.goodput import BUCKETS, HOUR, UNKNOWN, goodput
@@ -39,6 +40,11 @@ _TRAIN = "train"
 _LISTED = 5  # attempts that the text lists
 _RESTART = 1800.0  # seconds that an interruption costs on a cluster, as long as none has been seen
 _ALIVE = ("queued", "running")
+_BASIS = {
+    "measured": "",
+    "rehearsed": "; from the step time of its rehearsal",
+    "computed": f"; computed, at an assumed MFU of {planned.MFU:.0%}",
+}
 
 
 @dataclass(frozen=True)
@@ -156,16 +162,20 @@ def _arrival(
     """
     if not left:
         return None
+    before = None if past.seconds else planned.pace(project)
     starts = [one.first_activity - one.start for one in past.attempts if one.first_activity]
-    planned = Planned(
+    figures = Planned(
+        before.seconds if before else None,
         delay=max([60.0, *starts]) + (0.0 if seen.submitted.here else _RESTART),
         limit=project.cluster.training.minutes * 60.0,
     )
-    forecast = arrival(pace(past, now), left, now, planned)
-    week = arrival(pace(past, now, over=WEEK), left, now, planned)
+    forecast = arrival(pace(past, now), left, now, figures)
+    week = arrival(pace(past, now, over=WEEK), left, now, figures)
     if forecast is None or week is None:
         return None
-    return {**forecast.facts(), "left": left, "if_submitted_now": not alive, "week": week.facts()}
+    basis = before.basis if before else "measured"
+    more = {"basis": basis, "left": left, "if_submitted_now": not alive}
+    return {**forecast.facts(), **more, "week": week.facts()}
 
 
 def lines(shown: Facts) -> Iterator[str]:
@@ -180,8 +190,8 @@ def lines(shown: Facts) -> Iterator[str]:
     yield from _attempt_lines(shown["attempts"])
     if arrives := shown["arrival"]:
         condition = ", if it is submitted now" if arrives["if_submitted_now"] else ""
-        yield f"arrival     {_interval(arrives)}{condition}"
-        if now - shown["attempts"][0]["start"] > WEEK:
+        yield f"arrival     {_interval(arrives)}{condition}{_BASIS[arrives['basis']]}"
+        if shown["attempts"] and now - shown["attempts"][0]["start"] > WEEK:
             yield f"            as in the last week: {_interval(arrives['week'])}"
     if disk := shown["disk"]:
         yield f"disk        {size(disk['free'])} free, {size(disk['needed'])} still needed"

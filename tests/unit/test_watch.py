@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import time
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,13 +15,12 @@ from kit.config.cluster import Cluster
 from kit.config.recipe import Recipe
 from kit.config.run import Project
 from kit.store.files import write_json
+from kit.store.paths import Workspace
 from kit.watch import view
 from kit.watch.goodput import BUCKETS
 from tests.written import T, Written
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from kit.store.paths import Run
 
 STAGES = ("tokenize", "train", "evaluate")
@@ -111,6 +112,30 @@ def test_a_run_before_its_first_submission_is_shown_too(project: Project) -> Non
     facts = shown(project, 0, state="not begun", steps=None)
     assert (facts["goodput"]["seconds"], facts["arrival"], facts["attempts"]) == (0, None, [])
     assert any("no node was held yet" in line for line in view.lines(facts))
+
+
+def test_before_its_first_step_a_run_arrives_as_computed_and_as_rehearsed(
+    project: Project,
+) -> None:
+    training = project.cluster.training.model_copy(update={"accelerator": "a100"})
+    on_gpus = replace(project, cluster=project.cluster.model_copy(update={"training": training}))
+    waiting = {"state": "queued", "since": T, "steps": 1000}
+    arrives = shown(on_gpus, 0, **waiting)["arrival"]
+    # 64 x 16 tokens of a model of 32,000 x 16 parameters take no time on an A100.
+    assert (arrives["basis"], arrives["measured"]) == ("computed", False)
+    assert arrives["date"] < T + 3600
+    assert shown(project, 0, **waiting)["arrival"] is None
+
+    rehearsal = Written(Workspace(Path(project.recipe.workspace)).run("r-rehearsal"))
+    rehearsal.start(1, -1000)
+    rehearsal.steps(1, -990, range(1, 21), 30.0)
+    write_json(rehearsal.run.cluster, {"name": "another"})
+    assert shown(on_gpus, 0, **waiting)["arrival"]["basis"] == "computed"
+    write_json(rehearsal.run.cluster, {"name": "c"})
+    facts = shown(on_gpus, 0, **waiting)
+    assert facts["arrival"]["basis"] == "rehearsed"
+    assert facts["arrival"]["earliest"] > T + 1000 * 30 * 0.7
+    assert any("from the step time of its rehearsal" in line for line in view.lines(facts))
 
 
 def test_a_damaged_ledger_is_named_and_the_rest_is_shown(
