@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from tests.benchmarks.harness import Line, Options
 
 SCALE = 1e6  # a million
-_COMPARED = 50  # steps whose losses are compared
-_STEADY = (  # nothing but steps, at one learning rate, which the Trainer's schedules have as well
+COMPARED = 50  # steps whose losses are compared
+STEADY = (  # nothing but steps, at one learning rate, which the Trainer's schedules have as well
     "training.steps=1000000",
     "training.validate_every=1000000",
     "training.checkpoint_every=1000000",
@@ -37,8 +37,8 @@ _STEADY = (  # nothing but steps, at one learning rate, which the Trainer's sche
     "model.dropout=0",
 )
 # A step of about 200 ms on two cores.
-_MODEL = ("model.n_layer=4", "model.n_embd=256", "model.n_positions=128")
-_BATCH = ("training.global_batch=8", "training.micro_batch=2")
+MODEL = ("model.n_layer=4", "model.n_embd=256", "model.n_positions=128")
+BATCH = ("training.global_batch=8", "training.micro_batch=2")
 
 
 def loop(_: Options) -> Iterator[Line]:
@@ -47,7 +47,7 @@ def loop(_: Options) -> Iterator[Line]:
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
         runs.prepare_corpus(folder)
-        run = runs.make(folder, "loop", *_STEADY, *_MODEL, *_BATCH)
+        run = runs.make(folder, "loop", *STEADY, *MODEL, *BATCH)
         outputs = {peer: folder / f"{peer}.jsonl" for peer in ("bare", "trainer")}
         programs = [stack.enter_context(runs.attempt(run))]
         programs[0].wait_for(1)
@@ -58,9 +58,9 @@ def loop(_: Options) -> Iterator[Line]:
             programs[-1].pause()
         # The first steps are not counted: within them the kit imports MLflow, in a thread. A turn is
         # as long as its pause between two publications: a shorter one would hold more than its share.
-        harness.take_turns(programs, 0, 0, warm=_COMPARED)
+        harness.take_turns(programs, 0, 0, warm=COMPARED)
         before = [(program.processor_seconds(), len(program.ended())) for program in programs]
-        ours, bare, trainer = harness.take_turns(programs, turns, steps, warm=_COMPARED)
+        ours, bare, trainer = harness.take_turns(programs, turns, steps, warm=COMPARED)
         work = [
             (program.processor_seconds() - seconds) / (len(program.ended()) - count)
             for program, (seconds, count) in zip(programs, before, strict=True)
@@ -76,12 +76,12 @@ def loop(_: Options) -> Iterator[Line]:
         )
         yield harness.compare(title, "s", work[:1], work[2:], peer_name, "ratio <= 1.0")
         losses, theirs = (
-            [row["loss"] for row in program.rows("step")[:_COMPARED]]
+            [row["loss"] for row in program.rows("step")[:COMPARED]]
             for program in (programs[0], programs[2])
         )
-        worst = max(range(_COMPARED), key=lambda step: abs(losses[step] / theirs[step] - 1))
+        worst = max(range(COMPARED), key=lambda step: abs(losses[step] / theirs[step] - 1))
         yield harness.compare(
-            f"loss at the step of {_COMPARED} where the two differ most ({worst + 1})",
+            f"loss at the step of {COMPARED} where the two differ most ({worst + 1})",
             "nats", [losses[worst]], [theirs[worst]], peer_name, "|ratio-1| <= 1e-4",
         )  # fmt: skip
 
@@ -128,7 +128,7 @@ def save(_: Options) -> Iterator[Line]:
         model = ("model.n_layer=8", "model.n_embd=512", "model.n_head=8", "model.n_positions=128")
         batch = ("training.global_batch=2", "training.micro_batch=1")
         often = (f"training.checkpoint_every={every}",)
-        run = runs.make(folder, "saves", *_STEADY, *model, *batch, *often)
+        run = runs.make(folder, "saves", *STEADY, *model, *batch, *often)
         ours = stack.enter_context(runs.attempt(run))
         ours.wait_for(1)
         ours.pause()

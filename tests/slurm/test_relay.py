@@ -90,6 +90,36 @@ def test_every_job_of_the_chain_ran_once_but_training(
     assert [end["outcome"] for end in ends] == ["interrupted", "done"]
 
 
+def test_the_ledger_has_the_times_of_each_start_and_goodput_finds_them(
+    preempted: tuple[Run, dict[str, str]],
+) -> None:
+    run, jobs = preempted
+    first, second = (
+        row
+        for attempt in ledger.attempts(run)
+        for row in ledger.rows(attempt)
+        if row["kind"] == "attempt"
+    )
+    for row, restarts in ((first, 0), (second, 1)):
+        assert row["job"] == f"{jobs['train']}.{restarts}"
+        assert row["nodes"]
+        times = [
+            row[key] for key in ("submitted", "eligible", "started", "imported", "met", "time")
+        ]
+        assert times == sorted(times)
+    left = read_json(run.attempt(1).end)["time"]
+    assert second["submitted"] >= int(
+        left
+    )  # a requeue is a new submission; Slurm counts in seconds
+    shown = json.loads(command("watch", str(run.root), "--json"))
+    buckets = {name: one["seconds"] for name, one in shown["goodput"]["buckets"].items()}
+    spent = sum(row["imported"] - row["started"] for row in (first, second))
+    assert buckets["startup_import"] == pytest.approx(spent, abs=0.1)
+    assert buckets["queue"] > 0
+    assert buckets["unknown"] == 0
+    assert sum(buckets.values()) == pytest.approx(shown["goodput"]["seconds"])
+
+
 def test_a_preemption_on_slurm_leaves_no_trace(
     preempted: tuple[Run, dict[str, str]], workspace: Path
 ) -> None:
