@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kit.store.paths import Run, Workspace
-from tests.relay import DEMO, SHORT, command, copy_of
+from tests.relay import DEMO, SHORT, copy_of
+from tests.warm import command
 
 if TYPE_CHECKING:
     from pathlib import Path

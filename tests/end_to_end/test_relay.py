@@ -30,7 +30,6 @@ from tests.relay import (
     ROOT,
     SHORT,
     TINY,
-    command,
     curve,
     final_files,
     log_of,
@@ -38,6 +37,7 @@ from tests.relay import (
     wait_until,
 )
 from tests.speed import patience
+from tests.warm import command
 
 from .conftest import ALONE, SAID
 
