@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from jobs import submitted
 from jobs.command import (
     Arguments,
     ClusterName,
@@ -26,6 +27,7 @@ from jobs.command import (
     verb,
 )
 from jobs.stage import Showing  # noqa: TC001  a verb is made by its annotations
+from jobs.submitted import Reading  # noqa: TC001
 from kit.relay.stages import stages_of
 from kit.relay.submit import run_here, show_dry_run, submit, to_do, warn
 
@@ -63,6 +65,28 @@ def status_verb(arguments: Arguments, showing: Showing) -> None:
     facts = report.facts(project, arguments.words, verify=showing.verify)
     facts["differs"] = tell_differences(project)
     (print_json if showing.as_json else report.show)(facts)
+
+
+@verb(app, "logs", "demo -f")
+def logs_verb(
+    arguments: Arguments,
+    reading: Reading,
+    every: Annotated[
+        bool, typer.Option("--all", help="Print the logs of all stages, in order.")
+    ] = False,
+) -> None:
+    """Print the logs of the stage at work, else of the one that ended badly, else of all.
+
+    Every attempt in order, and above the lines of each file its path. --follow goes on to the last stage.
+    """
+    submitted.show_logs_of_chain(arguments, reading, every=every)
+
+
+@verb(app, "cancel", "demo", submitted.CANCEL.format(what="all jobs of the run"))
+def cancel_verb(arguments: Arguments, as_json: Json = False) -> None:
+    """See its help."""
+    run = arguments.load(refuse=False).run
+    submitted.cancel_of(run, None, arguments.words, "pipeline", as_json=as_json)
 
 
 @verb(app, "show", "demo --cluster mdx training.precision=bf16")

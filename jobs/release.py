@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from jobs.command import Arguments, print_json
+from jobs.command import Arguments, Json, print_json
 from jobs.stage import Act, Doing, Showing, do_resolved, show_status, stage_app
+from jobs.submitted import Reading, cancel, cancel_of, show_logs, show_logs_of
 from kit.errors import RunError
 from kit.relay.submit import run_here, say
 
@@ -30,8 +31,8 @@ Step = Annotated[
 
 
 def release_app(name: str, text: str, does: str) -> typer.Typer:
-    """Create the command line of a stage that reads weights: run, submit, status, each with --step."""
-    return stage_app(name, text, does, do=_do, show=_show)
+    """Create the command line of a stage that reads weights: every verb with --step."""
+    return stage_app(name, text, does, do=_do, show=_show, logs=_logs, end=_cancel)
 
 
 def _do(name: str, act: Act, arguments: Arguments, doing: Doing, step: Step = None) -> None:
@@ -95,3 +96,21 @@ def _show(name: str, arguments: Arguments, showing: Showing, step: Step = None) 
 
         return
     say(f"{name} of step {step}: {state}{f', {alive}' if alive else ''}")
+
+
+def _logs(name: str, arguments: Arguments, reading: Reading, step: Step = None) -> None:
+    """Print the logs of the stage, or of its job on a step's checkpoint."""
+    if step is None:
+        show_logs(name, arguments, reading)
+    else:
+        show_logs_of(arguments.load(refuse=False).run.at(step).job(name), [name], reading)
+
+
+def _cancel(name: str, arguments: Arguments, step: Step = None, as_json: Json = False) -> None:
+    """Cancel the stage, or its job on a step's checkpoint."""
+    if step is None:
+        cancel(name, arguments, as_json)
+        return
+    job = arguments.load(refuse=False).run.at(step).job(name)
+    words = [*arguments.words, "--step", str(step)]
+    cancel_of(job, [name], words, name, as_json=as_json)

@@ -1,4 +1,4 @@
-"""The command line of a stage and its passes: run, submit, status.
+"""The command line of a stage and its passes: run, submit, status, logs, cancel.
 
 app = stage_app("download", "Fetch the raw texts and cut them into units.", "Fetch the raw texts")
 """
@@ -19,6 +19,7 @@ from jobs.command import (
     tell_differences,
     verb,
 )
+from jobs.submitted import CANCEL, LOGS, cancel, show_logs
 from kit.relay.submit import invalidate_broken, run_here, show_dry_run, submit
 
 if TYPE_CHECKING:
@@ -54,11 +55,14 @@ def stage_app(
     *,
     do: Callable[..., None] | None = None,
     show: Callable[..., None] | None = None,
+    logs: Callable[..., None] = show_logs,
+    end: Callable[..., None] = cancel,
 ) -> typer.Typer:
-    """Create the command line of a stage and its passes: run, submit, status.
+    """Create the command line of a stage and its passes: run, submit, status, logs, cancel.
 
     `does` describes the stage in the imperative. `do(name, act, arguments, doing)` and `show(name,
-    arguments, showing)` replace `do_stage` and `show_status`; their further parameters become options.
+    arguments, showing)` replace `do_stage` and `show_status`, `logs` and `end` the functions of the same
+    parameters in jobs/submitted.py; their further parameters become options.
     """
     app = new_app(text)
     do, show = do or do_stage, show or show_status
@@ -71,6 +75,10 @@ def stage_app(
         "command to type next."
     )
     verb(app, "status", "gpt2-xl-ja --verify", status_help)(partial(show, name))
+    verb(app, "logs", "demo -f", LOGS.format(what=name))(partial(logs, name))
+    verb(app, "cancel", "demo", CANCEL.format(what=f"{name}, and the stages behind it"))(
+        partial(end, name)
+    )
     return app
 
 

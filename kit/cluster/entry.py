@@ -44,6 +44,7 @@ def perform(
     # In place of submitit's handlers: a task ends at once, and its unit is redone; the training job
     # installs its own.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     if not os.environ.get("EKIDEN_END_TIME", "").isdecimal():  # NONE: there is no limit
         os.environ.pop("EKIDEN_END_TIME", None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -48,6 +49,15 @@ class Alive:
 
 
 @dataclass(frozen=True)
+class Ended:
+    """A job that `cancel` has ended."""
+
+    name: str | None  # the stage; None if the process works for no stage, such as a submission
+    job: str  # `job 17`, `process 123`
+    before: str  # `running`, `queued`, of an array `3 tasks running, others queued`
+
+
+@dataclass(frozen=True)
 class Sent:
     """A submission: jobs with an id each, or one process that runs them all."""
 
@@ -68,6 +78,16 @@ def clear_previous_outcome(run: Run, jobs: Sequence[Job]) -> None:
         run.mistake(job.name).unlink(missing_ok=True)
         if job.resources == "training":
             run.stop.unlink(missing_ok=True)
+
+
+def user_signal(run: Run) -> signal.Signals:
+    """The signal that tells the ranks to save because their user cancels the run: SIGINT.
+
+    Code of earlier versions, which a run that has begun keeps, knows only SIGTERM.
+    """
+    own = run.code / "kit/training/interruption.py"
+    knows = own.is_file() and "signal.SIGINT" in own.read_text(encoding="utf-8")
+    return signal.SIGINT if knows else signal.SIGTERM
 
 
 def token() -> str:

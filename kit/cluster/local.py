@@ -26,7 +26,7 @@ from kit.store.paths import Run
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from kit.cluster.jobs import Job
+    from kit.cluster.jobs import Ended, Job
     from kit.cluster.state import Element
     from kit.config.cluster import Cluster
 
@@ -99,6 +99,26 @@ def cancel(jobs: Sequence[str]) -> None:
     """Send SIGTERM to supervisors, by process id: training saves first."""
     for job in jobs:
         os.kill(int(job), signal.SIGTERM)
+
+
+def end(
+    run: Run,
+    names: Sequence[str],
+    behind: Sequence[str],  # noqa: ARG001  one process for all
+    say: Callable[[str], None],
+) -> list[Ended]:
+    """End the process that runs the jobs: see kit/cluster/local_cancel.py."""
+    from kit.cluster import local_cancel
+
+    return local_cancel.end(run, names, say, is_starting)
+
+
+def is_starting(process: str) -> bool:
+    """Whether it is a supervisor that has not locked its run yet."""
+    try:
+        return __name__.encode() in (Path("/proc") / process / "cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def own_id() -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, get_args
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from kit.cluster.jobs import Alive, Job, Sent
+    from kit.cluster.jobs import Alive, Ended, Job, Sent
     from kit.cluster.state import Element, JobState
     from kit.config.cluster import Cluster
     from kit.store.paths import Run
@@ -51,6 +51,15 @@ class Scheduler(Protocol):
 
     def cancel(self, jobs: Sequence[str]) -> None:
         """End jobs by their ids."""
+
+    def end(
+        self, run: Run, names: Sequence[str], behind: Sequence[str], say: Callable[[str], None]
+    ) -> list[Ended]:
+        """End jobs of the last submission by their names, and if any is alive, those `behind` them.
+
+        Training saves first. Returns when none is left in the queue: empty if there was nothing to end.
+        Raises RunError or ClusterError.
+        """
 
     # For the exit trap, about its own job (kit/cluster/requeue.py).
 

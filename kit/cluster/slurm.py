@@ -23,7 +23,7 @@ from kit.store.files import read_json, write_json
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from kit.cluster.jobs import Job
+    from kit.cluster.jobs import Ended, Job
     from kit.config.cluster import Cluster
     from kit.store.paths import Run
 
@@ -128,6 +128,16 @@ def cancel(jobs: Sequence[str]) -> None:
     """Run `scancel` on each job."""
     for job in jobs:
         ask.slurm("scancel", job)
+
+
+def end(
+    run: Run, names: Sequence[str], behind: Sequence[str], say: Callable[[str], None]
+) -> list[Ended]:
+    """End jobs of the last submission: see kit/cluster/slurm_cancel.py."""
+    from kit.cluster import slurm_cancel
+
+    ids = submitted(run)
+    return slurm_cancel.end(run, ids, names, behind, say) if ids else []
 
 
 def own_nodes() -> list[str]:

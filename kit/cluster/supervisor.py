@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kit.cluster import announced, decisions, lock, view
+from kit.cluster.jobs import user_signal
 from kit.cluster.processes import GRACE, Processes, Starter
 from kit.cluster.state import JobState
 from kit.config.cluster import Cluster
@@ -162,6 +163,8 @@ def _train(
         code = task.code()
         assert code is not None
         decision = decisions.decide_training(run, lambda: cluster, task.token, code, slurm)
+        if stop.asked and decision.requeue:  # it was ended before it could handle the signal
+            decision = decisions.Decision(False, decisions.CANCELLED)
         decisions.record(run, task.token, name, decision)
         if decision.reason == "done":
             return
@@ -200,18 +203,18 @@ class _Watch:
                     self.drill, self._preempted = None, True
                     self._terminate()
                 if stop.asked:
-                    self._terminate()
+                    self._terminate(user_signal(self.run))
                 self._enforce_limit()
                 self._kill_stragglers()
         if self._killed_at_limit:
             return JobState("COMPLETING", reason="TimeLimit")
         return JobState("RUNNING", preempted=self._preempted)
 
-    def _terminate(self) -> None:
-        """Send TERM, once: the ranks save and leave."""
+    def _terminate(self, number: int = signal.SIGTERM) -> None:
+        """Send a signal, once: the ranks save and leave."""
         if self._terminated_at is None:
             self._terminated_at = time.monotonic()
-            self.task.signal(signal.SIGTERM)
+            self.task.signal(number)
 
     def _enforce_limit(self) -> None:
         """Send USR2 before the time limit, TERM when it is reached."""

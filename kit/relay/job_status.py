@@ -80,6 +80,26 @@ def of_stage(submission: Submission, name: str, unfinished: Sequence[str]) -> Jo
     return _recorded(submission, name, 0.0)
 
 
+def is_alive(submission: Submission, name: str) -> bool:
+    """Whether the job of a stage is known to be queued or running."""
+    submitted, supervisor = submission.seen.submitted, submission.supervisor
+    if name in submitted.slurm:
+        return any(element.alive for element in submission.queue.get(submitted.slurm[name], ()))
+    if name not in submitted.here or supervisor is None or not supervisor.alive:
+        return False
+    order = [*submitted.here]  # one job after the other
+    return all(submitted.here[later] is None for later in order[order.index(name) + 1 :])
+
+
+def has_begun(submission: Submission, name: str) -> bool:
+    """Whether the job of a stage was submitted last, and has no reason to wait for another one."""
+    submitted = submission.seen.submitted
+    elements = submission.queue.get(submitted.slurm.get(name, ""), ())
+    if any(element.alive and "Dependency" in element.reason for element in elements):
+        return False
+    return name in submitted.slurm or submitted.here.get(name) is not None
+
+
 def _first(names: Sequence[str], among: Mapping[str, object]) -> str | None:
     return next((name for name in names if name in among), None)
 
@@ -188,7 +208,7 @@ def _recorded(submission: Submission, name: str, since: float) -> JobStatus | No
     reason, task = row["reason"], _task(row["job"])
     state: State = "failed"
     if reason == decisions.CANCELLED:
-        state, reason = "cancelled", "by its user: scancel, Ctrl-C or kill"
+        state, reason = "cancelled", "by its user: cancel, scancel, Ctrl-C or kill"
     elif reason.startswith(f"{decisions.STOPPED}: "):
         state, reason = "stopped", reason.removeprefix(f"{decisions.STOPPED}: ")
     job = f"job {task}" if name in submission.seen.submitted.slurm else None

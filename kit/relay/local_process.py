@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kit.cluster import local, lock
@@ -27,13 +26,4 @@ def find(run: Run) -> LocalProcess | None:
         process = run.supervisor.read_text(encoding="utf-8")
     except FileNotFoundError:
         return LocalProcess("?", alive=True) if locked else None
-    return LocalProcess(process, locked or _is_starting(process))
-
-
-def _is_starting(process: str) -> bool:
-    """Whether it is a supervisor that has not locked its run yet."""
-
-    try:
-        return local.__name__.encode() in (Path("/proc") / process / "cmdline").read_bytes()
-    except OSError:
-        return False
+    return LocalProcess(process, locked or local.is_starting(process))

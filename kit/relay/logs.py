@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
+
+from kit.cluster import task_logs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -11,6 +14,7 @@ if TYPE_CHECKING:
 _TAIL = 1 << 16  # bytes at the end of a log
 _WIDTH = 500  # characters of a line
 _TRACEBACK = b"Traceback (most recent call last)"
+_RANK = re.compile(r"\[rank\d+\]: ?")  # torch puts it before each line of a rank's traceback
 
 
 def of_task(folder: Path, task: str) -> Path | None:
@@ -33,9 +37,22 @@ def newest(folder: Path, job: str | None = None, since: float = 0.0) -> Path | N
 
 
 def last_lines(log: Path, count: int = 5) -> list[str]:
-    """The last non-empty lines of a log."""
-    lines = [line.rstrip() for line in _text(log).splitlines() if line.strip()]
-    return [line[:_WIDTH] for line in lines[-count:]]
+    """The last non-empty lines of a log's last start, after the error of a traceback further above.
+
+    Below a rank's traceback, srun and the exit trap have lines of their own.
+    """
+    lines = [line.rstrip()[:_WIDTH] for line in _text(log).splitlines() if line.strip()]
+    error = _error(lines)
+    above = [lines[error]] if error is not None and error < len(lines) - count else []
+    return above + lines[-count:]
+
+
+def _error(lines: Sequence[str]) -> int | None:
+    """The line with the error of the last traceback; None if there is none."""
+    own = [_RANK.sub("", line) for line in lines]
+    heads = [number for number, line in enumerate(own) if line == f"{_TRACEBACK.decode()}:"]
+    rest = range(heads[-1] + 1, len(own)) if heads else ()
+    return next((number for number in rest if not own[number].startswith(" ")), None)
 
 
 def last_named(log: Path, names: Sequence[str]) -> str | None:
@@ -51,11 +68,12 @@ def _text(log: Path) -> str:
 
 
 def _end(log: Path) -> bytes:
-    """The end of a log; empty if the file is gone."""
-
+    """The end of a log, of its last start alone; empty if the file is gone."""
     try:
         with log.open("rb") as stream:
             stream.seek(max(0, log.stat().st_size - _TAIL))
-            return stream.read()
+            end = stream.read()
     except FileNotFoundError:
         return b""
+    starts = [match.start() for match in task_logs.FIRST_LINE.finditer(end)]
+    return end[starts[-1] :] if starts else end

@@ -47,7 +47,9 @@ def facts(
         if stage.name not in selected:
             continue
         more = training(seen, recipe) if stage.name == TRAIN.name else {}
-        next_command = _watch_command(stage) if stage.state in job_status.ALIVE else None
+        next_command = None
+        if stage.state in job_status.ALIVE:
+            next_command = _watch_command(stage, command, words)
         if first and stage.state not in (*job_status.ALIVE, "done", "unknown"):
             next_command = _submit_command(first, command, words, verify=verify)
         by_name[stage.name] = {**stage.facts(), **more, "next": next_command}
@@ -105,10 +107,11 @@ def details(stage: Facts, *, commands: bool = True) -> Iterator[str]:
         yield f"  next   {stage['next']}"
 
 
-def _watch_command(stage: StageStatus) -> str | None:
+def _watch_command(stage: StageStatus, command: str | None, words: Sequence[str]) -> str | None:
     """The command that follows a job that is queued or running."""
     if stage.state == "running":
-        return shlex.join(["tail", "-f", str(stage.log)]) if stage.log else None
+        follow = ["python", "-m", f"jobs.{command or 'pipeline'}", "logs", "--follow"]
+        return shlex.join([*follow, "--lines", "20", *words]) if stage.log else None
     job = (stage.job or "").removeprefix("job ")
     return f"squeue --start --jobs={job}" if job.replace("_", "").isdecimal() else None
 

@@ -29,24 +29,37 @@ class Reason(IntEnum):
     NONE = 0
     TIME_LIMIT = 1
     SIGTERM = 2
-    STOP_FILE = 3
-    SUPERSEDED = 4
+    CANCELLED = 3
+    STOP_FILE = 4
+    SUPERSEDED = 5
 
     @property
     def outcome(self) -> Outcome:
         """The outcome in `end.json`."""
-        outcomes: dict[int, Outcome] = {3: "stopped", 4: "superseded"}
+        outcomes: dict[int, Outcome] = {4: "stopped", 5: "superseded"}
         return outcomes.get(self.value, "interrupted")
 
     @property
     def text(self) -> str:
         """The reason in `end.json`."""
-        words = ("", "time limit", "SIGTERM", "STOP file", "a newer attempt of the run has begun")
-        return words[self.value]
+        return _TEXTS[self.value]
 
 
-# USR2 comes before a time limit, TERM with a preemption or an scancel.
-SIGNALS = {signal.SIGUSR2: Reason.TIME_LIMIT, signal.SIGTERM: Reason.SIGTERM}
+_TEXTS = (
+    "",
+    "time limit",
+    "SIGTERM",
+    "cancelled by its user",
+    "STOP file",
+    "a newer attempt of the run has begun",
+)
+# USR2 comes before a time limit, TERM with a preemption or an scancel. INT only from `cancel`, and from the
+# supervisor after Ctrl-C or `kill`.
+SIGNALS = {
+    signal.SIGUSR2: Reason.TIME_LIMIT,
+    signal.SIGTERM: Reason.SIGTERM,
+    signal.SIGINT: Reason.CANCELLED,
+}
 
 
 class Interruption:
@@ -64,7 +77,9 @@ class Interruption:
         self.received = max(self.received, reason)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        self.signalled_at = self.signalled_at or time.monotonic()
+        # `cancel` on Slurm waits for the save; the supervisor of this machine kills after a grace time.
+        if number != signal.SIGINT or "EKIDEN_SUPERVISOR" in os.environ:
+            self.signalled_at = self.signalled_at or time.monotonic()
         self.note(SIGNALS[signal.Signals(number)])
 
 

@@ -216,7 +216,7 @@ def test_saves_come_by_time_and_the_last_one_only_if_there_is_time(workspace: Pa
     os.kill(int(run.supervisor.read_text()), signal.SIGTERM)
     wait_until(lambda: not lock.is_held(run), "the run's end")
     end = end_of(run)
-    assert (end["outcome"], end["reason"]) == ("interrupted", "SIGTERM")
+    assert (end["outcome"], end["reason"]) == ("interrupted", "cancelled by its user")
     assert end["saved"] == saved.step
     assert checkpoint.committed(run)[0].step == saved.step
 

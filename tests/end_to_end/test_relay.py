@@ -263,28 +263,49 @@ def test_a_run_directory_of_another_recipe_is_refused(preempted: Run, workspace:
     assert "training.seed: 0 -> 1" in said
 
 
-def test_a_run_goes_on_after_its_supervisor_was_ended_and_saves_when_it_is_killed(
+def test_a_run_goes_on_after_it_was_cancelled_and_saves_when_its_supervisor_is_killed(
     workspace: Path,
 ) -> None:
     arguments = (str(DEMO), f"workspace={workspace}", *ENDLESS, "name=stopped")
-    command("train", "submit", *arguments)
+    command("train", "submit", *arguments, "cluster.preempt_at_step=5")
+    follower = subprocess.Popen(
+        [sys.executable, "-m", "jobs.train", "logs", "--follow", *arguments],
+        cwd=ROOT, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
     run = Workspace(workspace).run("stopped")
-    wait_for_step(run, 5)
+    wait_until(lambda: len(ledger.attempts(run)) > 1, "second attempt")
+    preempted = read_json(ledger.attempts(run)[0].end)["step"]
+    wait_for_step(run, preempted + 1)
     said = command("train", "submit", *arguments, code=2)
     assert "is already running this run" in said
-    os.kill(int(run.supervisor.read_text()), signal.SIGTERM)
-    wait_until(ledger.attempts(run)[0].end.is_file, "end.json")
-    saved = read_json(ledger.attempts(run)[0].end)["step"]
-    assert saved >= 5
-    wait_until(lambda: not lock.is_held(run), "the supervisor's end")
+    process = run.supervisor.read_text()
+    said = command("train", "cancel", *arguments)
+    assert not lock.is_held(run)
+    saved = read_json(ledger.attempts(run)[1].end)["step"]
+    line = f"train: process {process} was running; cancelled, saved up to step {saved}\n"
+    assert line in said
+    assert "; cancelled\n  reason by its user" in command("train", "status", *arguments)
+    assert "nothing to cancel" in command("train", "cancel", *arguments)
+
+    followed, _ = follower.communicate(timeout=patience(120))
+    assert follower.returncode == 0
+    assert followed == f"==> {run.job_logs('train')}/train-0_0_log.out <==\n{log_of(run, 'train')}"
+    assert f"attempt 2 rank 0: resumes from step {preempted} of attempt 1\n" in followed
+    second = command("train", "logs", str(run.root), "--attempt", "2").split("\n", 1)[1]
+    assert followed.endswith(second)
 
     command("train", "submit", *arguments)
     wait_for_step(run, saved + 1)
     os.kill(int(run.supervisor.read_text()), signal.SIGKILL)
     wait_until(ledger.attempts(run)[-1].end.is_file, "end.json")
-    assert [read_json(attempt.start)["from_step"] for attempt in ledger.attempts(run)] == [0, saved]
+    assert [read_json(attempt.start)["from_step"] for attempt in ledger.attempts(run)] == [
+        0,
+        preempted,
+        saved,
+    ]
     ends = [read_json(attempt.end) for attempt in ledger.attempts(run)]
-    assert {(end["outcome"], end["reason"]) for end in ends} == {("interrupted", "SIGTERM")}
+    assert {end["outcome"] for end in ends} == {"interrupted"}
+    assert [end["reason"] for end in ends] == ["SIGTERM", "cancelled by its user", "SIGTERM"]
     made = {step for step, _ in run.committed_checkpoints().values()}
     assert made == {end["step"] for end in ends}
     said = command("pipeline", "status", *arguments)
@@ -306,6 +327,7 @@ def test_a_command_that_is_stopped_saves_and_says_75(workspace: Path) -> None:
     assert "stopped and saved" in said
     (end,) = (read_json(attempt.end) for attempt in ledger.attempts(run))
     assert [step for step, _ in run.committed_checkpoints().values()] == [end["step"]]
+    assert end["reason"] == "cancelled by its user"
     with contextlib.closing(sqlite3.connect(workspace / "mlflow.db")) as database:
         (row,) = database.execute("SELECT status FROM runs WHERE name = ?", (run.root.name,))
     assert row == ("KILLED",)
@@ -337,7 +359,7 @@ def test_a_time_limit_on_this_machine_requeues_and_a_stop_file_ends_plainly(
     assert not run.stop.exists()
     os.kill(int(run.supervisor.read_text()), signal.SIGTERM)
     wait_until(lambda: not lock.is_held(run), "the supervisor's end")
-    assert read_json(ledger.attempts(run)[-1].end)["reason"] == "SIGTERM"
+    assert read_json(ledger.attempts(run)[-1].end)["reason"] == "cancelled by its user"
 
 
 def test_a_key_that_is_new_and_not_set_leaves_a_release_done(preempted: Run) -> None:

@@ -33,8 +33,10 @@ from tests.slurm.trial import (
     PATIENCE,
     processes_of,
     submit,
+    wait_for_attempt,
     wait_for_checkpoint,
 )
+from tests.speed import patience
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -221,6 +223,52 @@ def test_a_chain_that_its_user_cancelled_says_so(slurm: Slurm, tmp_path: Path) -
     stages = stages_of(tmp_path)
     assert {stage["state"] for stage in stages.values()} == {"cancelled"}
     assert "Slurm: CANCELLED" in stages["download"]["reason"]
+
+
+def test_a_chain_cancelled_in_training_is_saved_and_leaves_nothing_in_the_queue(
+    slurm: Slurm, preempted: tuple[Run, dict[str, str]], workspace: Path
+) -> None:
+    name = ("name=cancelled", "training.steps=5000", "tracking.mlflow=null")
+    run, jobs = submit(workspace, *name)
+    wait_for_attempt(run, 1)
+    where = (str(DEMO), f"workspace={workspace}", *name, FP32, "--cluster", CLUSTER)
+    log = subprocess.Popen(
+        [sys.executable, "-m", "jobs.train", "logs", "--follow", *where],
+        cwd=ROOT, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    said = command("pipeline", "cancel", *where)
+    (end,) = [read_json(attempt.end) for attempt in ledger.attempts(run)]
+    job = f"job {jobs['train']}"
+    assert f"train: {job} was running; cancelled, saved up to step {end['saved']}\n" in said
+    assert f"evaluate: job {jobs['evaluate']} was queued; cancelled\n" in said
+    assert not {*jobs.values()} & {*slurm.run("squeue", "--noheader", "--format=%A").split()}
+    assert slurm.job(jobs["train"])["Restarts"] == "0"
+    assert (end["outcome"], end["reason"]) == ("interrupted", "cancelled by its user")
+    assert (
+        end["saved"] == end["step"] == max(step for step, _ in run.committed_checkpoints().values())
+    )
+    stages = stages_of(workspace, *name)
+    for stage in ("train", "evaluate"):
+        assert stages[stage]["state"] == "cancelled"
+        assert stages[stage]["reason"].startswith("by its user")
+    assert "nothing to cancel" in command("pipeline", "cancel", *where)
+    followed = log.communicate(timeout=patience(PATIENCE))[0]
+    assert log.returncode == 0
+    assert f"step {end['saved']} is saved" in followed
+
+
+def test_the_logs_of_a_preempted_run_have_both_attempts_in_order(
+    preempted: tuple[Run, dict[str, str]],
+) -> None:
+    run, jobs = preempted
+    log = run.job_logs("train") / f"{jobs['train']}_0_log.out"
+    printed = command("train", "logs", str(run.root))
+    assert printed.startswith(f"==> {log} <==\n")
+    assert printed.endswith(log.read_text())
+    (second,) = [
+        part for part in printed.split("train: job ") if part.startswith(f"{jobs['train']}.1 ")
+    ]
+    assert second in command("train", "logs", str(run.root), "--attempt", "2")
 
 
 def test_what_is_edited_after_the_submission_has_no_effect(

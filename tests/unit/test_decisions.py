@@ -14,6 +14,7 @@ from kit.cluster.snapshot import snapshot
 from kit.cluster.state import JobState
 from kit.config.cluster import Cluster, TaskResources, TrainingResources
 from kit.store.files import write_json
+from kit.training.interruption import Reason
 
 if TYPE_CHECKING:
     from kit.store.paths import Run
@@ -126,6 +127,16 @@ def test_a_cancelled_run_that_left_nothing_is_not_requeued(run: Run, state: str)
 def test_a_scancel_during_a_preemption_is_a_scancel(run: Run) -> None:
     ended(run, "interrupted", "SIGTERM")
     assert decide(run, 75, slurm("COMPLETING", preempted=True)) == Decision(False, "cancelled")
+
+
+@pytest.mark.parametrize("preempted", [False, True])
+@pytest.mark.parametrize("left", [FAR, NEAR])
+def test_a_run_that_its_user_cancelled_is_not_requeued_whatever_happens_beside_it(
+    run: Run, left: float, preempted: bool
+) -> None:
+    ended(run, "interrupted", Reason.CANCELLED.text)
+    cancelled = Decision(False, "cancelled")
+    assert decide(run, 75, slurm(preempted=preempted, left=left)) == cancelled
 
 
 @pytest.mark.parametrize("state", ["COMPLETING", "PENDING", "RUNNING"])

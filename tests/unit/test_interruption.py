@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kit.store.files import write_json
-from kit.training.interruption import Interruption, Reason, StopMonitor
+from kit.training.interruption import SIGNALS, Interruption, Reason, StopMonitor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def interruption() -> Iterator[Interruption]:
     """With the handlers of this process put back afterwards."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR2)}
+    before = {number: signal.getsignal(number) for number in SIGNALS}
     yield Interruption()
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -45,6 +45,8 @@ def test_a_signal_is_noted_and_the_weightier_one_stands(interruption: Interrupti
     for number in (signal.SIGTERM, signal.SIGUSR2, signal.SIGTERM):
         os.kill(os.getpid(), number)
         assert interruption.received is Reason.SIGTERM
+    os.kill(os.getpid(), signal.SIGINT)
+    assert interruption.received is Reason.CANCELLED
     assert interruption.signalled_at == first
 
 
@@ -52,11 +54,13 @@ def test_only_a_user_and_a_newer_attempt_end_a_run_for_good() -> None:
     assert {reason: reason.outcome for reason in Reason if reason} == {
         Reason.TIME_LIMIT: "interrupted",
         Reason.SIGTERM: "interrupted",
+        Reason.CANCELLED: "interrupted",
         Reason.STOP_FILE: "stopped",
         Reason.SUPERSEDED: "superseded",
     }
     # These words decide in kit/cluster/decisions.py.
     assert (Reason.TIME_LIMIT.text, Reason.SIGTERM.text) == ("time limit", "SIGTERM")
+    assert Reason.CANCELLED.text == "cancelled by its user"
 
 
 def test_rank_0_looks_once_a_second(run: Run, interruption: Interruption) -> None:
@@ -131,3 +135,15 @@ def test_a_wish_for_a_checkpoint_is_met_once(run: Run, interruption: Interruptio
     run.save.touch()
     assert watch.take_save_request()
     assert not watch.take_save_request()
+
+
+@pytest.mark.parametrize("supervised", [False, True])
+def test_the_grace_time_counts_for_a_cancelled_run_only_where_a_supervisor_kills_after_it(
+    interruption: Interruption, run: Run, monkeypatch: pytest.MonkeyPatch, supervised: bool
+) -> None:
+    monkeypatch.delenv("EKIDEN_SUPERVISOR", raising=False)
+    if supervised:
+        monkeypatch.setenv("EKIDEN_SUPERVISOR", "1")
+    os.kill(os.getpid(), signal.SIGINT)
+    left = stop_monitor(run, interruption).seconds_left(60.0)
+    assert (left <= 60.0) is supervised

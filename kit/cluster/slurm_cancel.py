@@ -1,0 +1,135 @@
+"""Cancelling the jobs of a run on Slurm: the training saves first, and nothing is left in the queue.
+
+scancel gives a job only KillWait to save, 30 s by default. So the ranks of the training get SIGINT first,
+which nobody else sends: they save and leave, however long that takes, and the exit trap does not requeue.
+After `_SAVING` seconds, and for all other jobs at once, plain scancel follows.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from kit.cluster import decisions, state
+from kit.cluster.jobs import Ended, user_signal
+from kit.errors import ClusterError
+from kit.output import quantities
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from kit.cluster.state import Element
+    from kit.store.paths import Run
+
+    Alive = dict[str, list[Element]]  # by stage
+
+TRAIN = "train"
+_SAVING = 600  # seconds for the training's save
+_LEAVING = 600  # seconds until a cancelled job has left the queue: KillWait, an epilog
+_PAUSE = 5.0  # seconds between two questions to squeue
+
+
+def end(
+    run: Run,
+    ids: Mapping[str, str],
+    names: Sequence[str],
+    behind: Sequence[str],
+    say: Callable[[str], None],
+) -> list[Ended]:
+    """Cancel the jobs `names` of `ids`, and those `behind` them; see kit/cluster/scheduler.py."""
+    ids = dict(sorted(ids.items(), key=lambda item: int(item[1])))  # as they depend on one another
+    alive = _alive(ids)
+    if not any(name in names for name in alive):
+        return []
+    alive = {name: elements for name, elements in alive.items() if name in (*names, *behind)}
+    ended = [Ended(name, f"job {ids[name]}", describe(alive[name])) for name in alive]
+    began = time.time()
+    mine = {name: ids[name] for name in alive}
+    saving = any(element.state == "RUNNING" for element in alive.get(TRAIN, ()))
+    # Those behind first: none is left that waits for one that never succeeds.
+    _scancel([job for name, job in reversed(mine.items()) if not (saving and name == TRAIN)])
+    if saving:
+        _save(run, mine[TRAIN], say)
+    _empty(mine, say)
+    for name, job in mine.items():
+        _record(run, name, job, began)
+    return ended
+
+
+def _alive(ids: Mapping[str, str]) -> Alive:
+    """The elements of jobs that are queued or running, by stage."""
+    queue = state.queue([*ids.values()])
+    found = {name: [e for e in queue.get(job, ()) if e.alive] for name, job in ids.items()}
+    return {name: elements for name, elements in found.items() if elements}
+
+
+def describe(elements: Sequence[Element]) -> str:
+    """`running`, `queued`, or of an array `3 tasks running, others queued`."""
+    running = sum(element.state != "PENDING" for element in elements)
+    if len(elements) == 1:
+        return "running" if running else "queued"
+    waiting = ", others queued" if running < len(elements) else ""
+    return f"{quantities.count(running, 'task')} running{waiting}" if running else "queued"
+
+
+def _save(run: Run, job: str, say: Callable[[str], None]) -> None:
+    """Have the training save and leave; returns when it has, or after `_SAVING` seconds."""
+    say(
+        f"train: job {job} saves its last full step and ends; this may take as long as a step and a save"
+    )
+    try:
+        state.slurm("scancel", f"--signal={user_signal(run).name.removeprefix('SIG')}", job)
+    except ClusterError:  # it has just ended
+        return
+    deadline = time.monotonic() + _SAVING
+    while any(element.state == "RUNNING" for element in _alive({TRAIN: job}).get(TRAIN, ())):
+        if time.monotonic() > deadline:
+            say(f"train: job {job} has not ended in {_SAVING} s, and is killed")
+            return
+        time.sleep(_PAUSE)
+
+
+def _empty(ids: Mapping[str, str], say: Callable[[str], None]) -> None:
+    """Wait until the jobs have left the queue; cancels those that come back. Raises ClusterError."""
+    deadline, told = time.monotonic() + _LEAVING, False
+    while alive := _alive(ids):
+        left = [name for name in alive if any(e.state != "COMPLETING" for e in alive[name])]
+        problem = _scancel([ids[name] for name in left])
+        if time.monotonic() > deadline:
+            names = ", ".join(f"{name} (job {ids[name]}, {alive[name][0].state})" for name in alive)
+            why = f": {problem}" if problem else ""
+            raise ClusterError(
+                f"still in the queue after {_LEAVING} s: {names}{why}; scancel again"
+            )
+        if problem and "denied" in str(problem):
+            raise problem
+        if not told:
+            say(
+                f"waiting until {', '.join(alive)} {'have' if len(alive) > 1 else 'has'} left the queue"
+            )
+            told = True
+        time.sleep(_PAUSE)
+
+
+def _scancel(jobs: Sequence[str]) -> ClusterError | None:
+    """Cancel jobs; returns what scancel complains of, which may be that one has just ended."""
+    try:
+        if jobs:
+            state.slurm("scancel", *jobs)
+    except ClusterError as error:
+        return error
+    return None
+
+
+def _record(run: Run, name: str, job: str, since: float) -> None:
+    """Record that a job was cancelled, unless its exit trap has recorded how it ended."""
+    rows = [row for row in decisions.read(run) if row["name"] == name]
+    last = next((row for row in reversed(rows) if row["time"] >= since), None)
+    if last is not None and not last["requeued"]:
+        return
+    starts = [row["job"] for row in rows if row["job"].rsplit(".", 1)[0] == job and row["requeued"]]
+    restarts = max((int(token.rsplit(".", 1)[1]) + 1 for token in starts), default=0)
+    decision = decisions.Decision(False, decisions.CANCELLED)
+    decisions.record(run, f"{job}.{restarts}", name, decision)
+    if name == TRAIN:
+        decisions.publish_end(run, decision)

@@ -1,0 +1,94 @@
+"""Cancelling what was submitted of a run, and what is said about it.
+
+facts = cancel(run, ["train"], ["train", "demo"], print)   # and what waits for it
+facts = cancel(run, None, ["pipeline", "demo"], print)     # everything
+"""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from kit.cluster import scheduler
+from kit.cluster.snapshot import snapshot
+from kit.relay.stages import STAGES, TRAIN
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from kit.cluster.jobs import Ended
+    from kit.store.paths import Run
+
+    Say = Callable[[str], None]
+
+
+def cancel(
+    run: Run, names: Sequence[str] | None, command: Sequence[str], say: Say
+) -> dict[str, Any]:
+    """Cancel stages of a run and those behind them, and return what was done, as plain values.
+
+    `names` are stages that follow one another; None: all, and the jobs on single checkpoints. `command` is
+    the job of jobs/ and its arguments, to resume with. `say` gets lines while it waits.
+    """
+    chain = [stage.name for stage in STAGES]
+    last = chain.index(names[-1]) if names else len(chain)
+    ended = [(run, one) for one in _end(run, names or chain, chain[last + 1 :], say)]
+    for beside in _beside(run) if names is None else ():
+        ended += [(beside, one) for one in _end(beside, chain, (), say)]
+    jobs = [_facts(run, of, one) for of, one in ended]
+    job, *words = command
+    return {
+        "run": str(run.root),
+        "cancelled": jobs,
+        "next": shlex.join(["python", "-m", f"jobs.{job}", "submit", *words]) if jobs else None,
+    }
+
+
+def _end(run: Run, names: Sequence[str], behind: Sequence[str], say: Say) -> list[Ended]:
+    """On every scheduler: a run may have been submitted to any of them."""
+    every = scheduler.all_schedulers()
+    return [one for queue in every for one in queue.end(run, names, behind, say)]
+
+
+def _beside(run: Run) -> Iterator[Run]:
+    """The run directories of jobs on single checkpoints that are not done."""
+    from kit.release import checkpoint_jobs
+
+    for at in run.made_at():
+        yield from (job for _, job in checkpoint_jobs.unmade(at))
+
+
+def _facts(run: Run, of: Run, ended: Ended) -> dict[str, Any]:
+    facts: dict[str, Any] = {"stage": ended.name, "job": ended.job, "before": ended.before}
+    if of != run and of.job_at:
+        facts["step"] = of.job_at.step
+    if of == run and ended.name == TRAIN.name and ended.before == "running":
+        seen = snapshot(run, curve=False)
+        end = seen.attempts[-1].end if seen.attempts else None
+        facts |= {"saved": seen.saved, "reached": end.step if end else None}
+    return facts
+
+
+def lines(facts: dict[str, Any]) -> Iterator[str]:
+    """What was done, job by job."""
+    if not facts["cancelled"]:
+        yield f"{facts['run']}: nothing to cancel; no such job of it is queued or running"
+        return
+    for one in facts["cancelled"]:
+        of = f" of step {one['step']:,}" if "step" in one else ""
+        was = f"{one['job']} was {one['before']}"
+        yield f"{one['stage'] or 'submission'}{of}: {was}; cancelled{_saved(one)}"
+    yield f"{facts['run']}: nothing of it is queued or running now; to resume:"
+    yield facts["next"]
+
+
+def _saved(one: dict[str, Any]) -> str:
+    """What is kept of a training that was running."""
+    if "saved" not in one:
+        return ""
+    saved, reached = one["saved"], one["reached"]
+    if saved is None:
+        return ", before its first checkpoint"
+    if reached is not None and reached > saved:
+        return f" at step {reached:,}, saved up to step {saved:,}"
+    return f", saved up to step {saved:,}"
