@@ -75,7 +75,7 @@ def logs_verb(
         bool, typer.Option("--all", help="Print the logs of all stages, in order.")
     ] = False,
 ) -> None:
-    """Print the logs of the stage at work, else of the one that ended badly, else of all.
+    """Print the logs of the running stage, else of the one that ended badly, else of all.
 
     Every attempt in order, and above the lines of each file its path. --follow goes on to the last stage.
     """

@@ -1,4 +1,4 @@
-"""The verbs `logs` and `cancel` of every job: for what was submitted, or runs in another terminal.
+"""The verbs `logs` and `cancel` of every job: for one that was submitted, or runs in another terminal.
 
 python -m jobs.train logs -f demo
 python -m jobs.pipeline cancel demo
@@ -42,7 +42,7 @@ class Reading:
     follow: Annotated[
         bool,
         typer.Option(
-            "--follow", "-f", help="Go on with new lines, over requeues, until the job is over."
+            "--follow", "-f", help="Continue with new lines, over requeues, until the job is over."
         ),
     ] = False
     lines: Annotated[

@@ -44,7 +44,7 @@ def end(
         return []
     if left and left[0] not in names:
         raise RunError(
-            f"{run.root}: process {process} is at work on {left[0]}, before {names[0]}, and is cancelled "
+            f"{run.root}: process {process} is running {left[0]}, before {names[0]}, and is cancelled "
             f"as a whole: python -m jobs.pipeline cancel {run.root}"
         )
     say(

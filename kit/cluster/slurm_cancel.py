@@ -127,8 +127,8 @@ def _record(run: Run, name: str, job: str, since: float) -> None:
     last = next((row for row in reversed(rows) if row["time"] >= since), None)
     if last is not None and not last["requeued"]:
         return
-    starts = [row["job"] for row in rows if row["job"].rsplit(".", 1)[0] == job and row["requeued"]]
-    restarts = max((int(token.rsplit(".", 1)[1]) + 1 for token in starts), default=0)
+    ends = [row["job"] for row in rows if row["job"].rsplit(".", 1)[0] == job]  # of earlier starts
+    restarts = max((int(token.rsplit(".", 1)[1]) + 1 for token in ends), default=0)
     decision = decisions.Decision(False, decisions.CANCELLED)
     decisions.record(run, f"{job}.{restarts}", name, decision)
     if name == TRAIN:

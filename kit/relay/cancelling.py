@@ -1,6 +1,6 @@
-"""Cancelling what was submitted of a run, and what is said about it.
+"""Cancelling the jobs of a run, and a report on each of them.
 
-facts = cancel(run, ["train"], ["train", "demo"], print)   # and what waits for it
+facts = cancel(run, ["train"], ["train", "demo"], print)   # and the stages behind it
 facts = cancel(run, None, ["pipeline", "demo"], print)     # everything
 """
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def cancel(
     run: Run, names: Sequence[str] | None, command: Sequence[str], say: Say
 ) -> dict[str, Any]:
-    """Cancel stages of a run and those behind them, and return what was done, as plain values.
+    """Cancel stages of a run and those behind them, and report on each job, as plain values.
 
     `names` are stages that follow one another; None: all, and the jobs on single checkpoints. `command` is
     the job of jobs/ and its arguments, to resume with. `say` gets lines while it waits.
@@ -37,6 +37,8 @@ def cancel(
         ended += [(beside, one) for one in _end(beside, chain, (), say)]
     jobs = [_facts(run, of, one) for of, one in ended]
     job, *words = command
+    if names and any(one["stage"] not in names for one in jobs):
+        job = "pipeline"
     return {
         "run": str(run.root),
         "cancelled": jobs,
@@ -70,7 +72,7 @@ def _facts(run: Run, of: Run, ended: Ended) -> dict[str, Any]:
 
 
 def lines(facts: dict[str, Any]) -> Iterator[str]:
-    """What was done, job by job."""
+    """The report, a line for each job."""
     if not facts["cancelled"]:
         yield f"{facts['run']}: nothing to cancel; no such job of it is queued or running"
         return
@@ -83,7 +85,7 @@ def lines(facts: dict[str, Any]) -> Iterator[str]:
 
 
 def _saved(one: dict[str, Any]) -> str:
-    """What is kept of a training that was running."""
+    """The last saved step of a training that was running."""
     if "saved" not in one:
         return ""
     saved, reached = one["saved"], one["reached"]

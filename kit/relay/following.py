@@ -86,6 +86,5 @@ class Jobs:
 def _words(status: JobStatus) -> str:
     """The state, with the reason of a requeue or of an end; what Slurm waits for changes all the time."""
     reason = (status.reason or "").partition("; Slurm: ")[0]
-    if not reason or (status.state in job_status.ALIVE and reason.startswith("Slurm: ")):
-        return status.state
-    return f"{status.state}, {reason}"
+    tells = status.state not in job_status.ALIVE or reason.startswith("requeued")
+    return f"{status.state}, {reason}" if reason and tells else status.state

@@ -1,4 +1,4 @@
-"""The logs of a run as `logs` prints them: every attempt of its jobs in order, and what comes after.
+"""The logs of a run as `logs` prints them: every attempt of its jobs in order, and new lines.
 
     view = log_view.LogView(run, ["train"], Selection(rank=0), sys.stdout.buffer.write)
     view.show(lines=20)
@@ -29,7 +29,7 @@ _BLOCK = 1 << 20  # bytes
 
 
 def that_matter(stages: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Of a chain, as `status` has it: the stages at work, else the one that ended badly, else all."""
+    """Of a chain, as `status` has it: the running stages, else the one that ended badly, else all."""
     running = [name for name, stage in stages.items() if stage["state"] == "running"]
     fine = ("done", "waiting", "not begun")
     others = [name for name, one in stages.items() if one["log"] and one["state"] not in fine]
@@ -105,7 +105,7 @@ class LogView:
         ]
 
     def follow(self, alive: Callable[[float], bool], pause: float = 1.0) -> None:
-        """Write what is added, also to new files, until the jobs are over.
+        """Write new lines, also of new files, until the jobs are over.
 
         `alive` says whether a job is still queued or running, given the seconds since the last line.
         """
@@ -120,7 +120,7 @@ class LogView:
             time.sleep(max(pause, 4 * (time.monotonic() - began)))
 
     def _look(self, *, whole: bool) -> bool:
-        """Write what was added; `whole`: also a line that has no end yet. Returns whether there was any."""
+        """Write new lines; `whole`: also one that has no end yet. Returns whether there was any."""
         found = False
         for name in (*self.names, *self.others):
             for log in task_logs.files(self.run.job_logs(name)):
@@ -132,7 +132,7 @@ class LogView:
         file = self._files.setdefault(log.path, _Followed())
         try:
             size = log.path.stat().st_size
-            if size < file.read:  # made anew
+            if size < file.read:  # from scratch
                 file.read = 0
             if size == file.read:
                 return False

@@ -307,7 +307,7 @@ def test_a_run_goes_on_after_it_was_cancelled_and_saves_when_its_supervisor_is_k
     assert {end["outcome"] for end in ends} == {"interrupted"}
     assert [end["reason"] for end in ends] == ["SIGTERM", "cancelled by its user", "SIGTERM"]
     made = {step for step, _ in run.committed_checkpoints().values()}
-    assert made == {end["step"] for end in ends}
+    assert made == {end["step"] for end in ends[1:]}  # two are kept
     said = command("pipeline", "status", *arguments)
     assert "train: interrupted\n  reason process" in said
     assert "was killed, or its machine went down" in said

@@ -48,7 +48,7 @@ def test_a_stage_is_followed_until_it_is_cancelled(workdir: Workdir) -> None:
 
         refused = workdir.run("jobs.train", "cancel", *arguments)
         assert refused.returncode == 2
-        assert "is at work on download, before train" in refused.stderr
+        assert "is running download, before train" in refused.stderr
         cancelled = workdir.run("jobs.pipeline", "cancel", *arguments)
         assert not lock.is_held(run)
     assert cancelled.returncode == 0

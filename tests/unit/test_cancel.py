@@ -58,7 +58,7 @@ def test_a_stage_is_not_cancelled_alone_while_its_process_is_at_work_on_one_befo
 ) -> None:
     announced(run, "train", socket.gethostname())
     with lock.hold(run):
-        with pytest.raises(RunError, match="at work on train, before evaluate"):
+        with pytest.raises(RunError, match="is running train, before evaluate"):
             cancel(run, "evaluate")
         assert cancel(run, "download")["cancelled"] == []  # it is over
 
