@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 from kit.cluster import decisions, state
 from kit.cluster.jobs import Ended, user_signal
+from kit.cluster.state import Element
 from kit.errors import ClusterError
 from kit.output import quantities
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from kit.cluster.state import Element
     from kit.store.paths import Run
 
     Alive = dict[str, list[Element]]  # by stage
@@ -56,11 +56,23 @@ def end(
     return ended
 
 
-def _alive(ids: Mapping[str, str]) -> Alive:
-    """The elements of jobs that are queued or running, by stage."""
-    queue = state.queue([*ids.values()])
+def _alive(ids: Mapping[str, str], *, patient: bool = False) -> Alive:
+    """The elements of jobs that are queued or running, by stage.
+
+    `patient`: all of them, as if unknown, while squeue does not answer; else raises ClusterError.
+    """
+    try:
+        queue = state.queue([*ids.values()])
+    except ClusterError:
+        if not patient:
+            raise
+        return {name: [_unknown(job)] for name, job in ids.items()}
     found = {name: [e for e in queue.get(job, ()) if e.alive] for name, job in ids.items()}
     return {name: elements for name, elements in found.items() if elements}
+
+
+def _unknown(job: str) -> Element:
+    return Element(job, "RUNNING", "squeue does not answer", None, None, None)
 
 
 def describe(elements: Sequence[Element]) -> str:
@@ -77,45 +89,51 @@ def _save(run: Run, job: str, say: Callable[[str], None]) -> None:
     say(
         f"train: job {job} saves its last full step and ends; this may take as long as a step and a save"
     )
-    try:
-        state.slurm("scancel", f"--signal={user_signal(run).name.removeprefix('SIG')}", job)
-    except ClusterError:  # it has just ended
-        return
-    deadline = time.monotonic() + _SAVING
-    while any(element.state == "RUNNING" for element in _alive({TRAIN: job}).get(TRAIN, ())):
-        if time.monotonic() > deadline:
-            say(f"train: job {job} has not ended in {_SAVING} s, and is killed")
+    signal = f"--signal={user_signal(run).name.removeprefix('SIG')}"
+    for _ in _pauses(_SAVING):
+        _scancel([signal, job])  # each time: its ranks may not have started yet
+        alive = _alive({TRAIN: job}, patient=True)
+        if not any(element.state == "RUNNING" for element in alive.get(TRAIN, ())):
             return
-        time.sleep(_PAUSE)
+    say(f"train: job {job} has not ended in {_SAVING} s, and is killed")
 
 
 def _empty(ids: Mapping[str, str], say: Callable[[str], None]) -> None:
     """Wait until the jobs have left the queue; cancels those that come back. Raises ClusterError."""
-    deadline, told = time.monotonic() + _LEAVING, False
-    while alive := _alive(ids):
+    alive: Alive = {}
+    problem: ClusterError | None = None
+    for number, _ in enumerate(_pauses(_LEAVING)):
+        alive = _alive(ids, patient=True)
+        if not alive:
+            return
         left = [name for name in alive if any(e.state != "COMPLETING" for e in alive[name])]
         problem = _scancel([ids[name] for name in left])
-        if time.monotonic() > deadline:
-            names = ", ".join(f"{name} (job {ids[name]}, {alive[name][0].state})" for name in alive)
-            why = f": {problem}" if problem else ""
-            raise ClusterError(
-                f"still in the queue after {_LEAVING} s: {names}{why}; scancel again"
-            )
         if problem and "denied" in str(problem):
             raise problem
-        if not told:
+        if number == 0:
             say(
                 f"waiting until {', '.join(alive)} {'have' if len(alive) > 1 else 'has'} left the queue"
             )
-            told = True
+    states = ", ".join(f"{name} (job {ids[name]}, {alive[name][0].state})" for name in alive)
+    why = f": {problem}" if problem else ""
+    raise ClusterError(
+        f"still in the queue after {_LEAVING} s: {states}{why}; cancel it again later"
+    )
+
+
+def _pauses(seconds: float) -> Iterator[None]:
+    """A round of a loop every few seconds, until so many have passed."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        yield
         time.sleep(_PAUSE)
 
 
-def _scancel(jobs: Sequence[str]) -> ClusterError | None:
-    """Cancel jobs; returns what scancel complains of, which may be that one has just ended."""
+def _scancel(arguments: Sequence[str]) -> ClusterError | None:
+    """Run scancel; returns its complaint, which may be that a job has just ended."""
     try:
-        if jobs:
-            state.slurm("scancel", *jobs)
+        if arguments:
+            state.slurm("scancel", *arguments)
     except ClusterError as error:
         return error
     return None

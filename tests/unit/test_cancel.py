@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import time
 from typing import TYPE_CHECKING, Any
@@ -9,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kit.cluster import lock, slurm_cancel
+from kit.cluster.jobs import user_signal
 from kit.cluster.state import Element
 from kit.errors import RunError
 from kit.relay import cancelling
 from kit.store.files import write_json, write_text
+from tests.conftest import ROOT
 
 if TYPE_CHECKING:
     from kit.store.paths import Run
@@ -61,6 +64,15 @@ def test_a_stage_is_not_cancelled_alone_while_its_process_is_at_work_on_one_befo
         with pytest.raises(RunError, match="is running train, before evaluate"):
             cancel(run, "evaluate")
         assert cancel(run, "download")["cancelled"] == []  # it is over
+
+
+def test_ranks_of_an_earlier_version_get_the_signal_that_they_know(run: Run) -> None:
+    code = run.code / "kit/training/interruption.py"
+    code.parent.mkdir(parents=True)
+    code.write_text((ROOT / "kit/training/interruption.py").read_text())
+    assert user_signal(run) is signal.SIGINT
+    code.write_text("SIGNALS = {signal.SIGUSR2: Reason.TIME_LIMIT, signal.SIGTERM: Reason.SIGTERM}")
+    assert user_signal(run) is signal.SIGTERM
 
 
 def test_what_was_done_is_said_job_by_job(run: Run) -> None:
