@@ -153,13 +153,24 @@ def _read_yaml(path: Path, kind: type[Section]) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: byte {error.start} is not valid UTF-8") from None
     except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 0
-        raise ConfigError(f"{path}, line {line}: invalid YAML ({error.problem})") from None
+        raise ConfigError(f"{path}, {_lines(error)}: invalid YAML ({error.problem})") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: invalid YAML ({' '.join(str(error).split())})") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: has no keys; write lines such as name: demo")
     return tree
+
+
+def _lines(error: yaml.MarkedYAMLError) -> str:
+    """The line of a mistake in YAML, or the lines between which it is: the parser stops later."""
+    end = error.problem_mark.line + 1 if error.problem_mark else 0
+    begin = error.context_mark.line + 1 if error.context_mark else end
+    context = error.context or ""
+    if context.startswith(("while scanning a simple key", "while scanning a quoted scalar")):
+        return f"line {begin}"
+    if context.startswith("while parsing a flow") and begin < end:
+        return f"lines {begin} to {end}"
+    return f"line {end}"
 
 
 def _suggestion(path: Path) -> str:

@@ -17,7 +17,7 @@ from kit.errors import ConfigError
 from kit.store.files import read_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Container, Iterator, Sequence
     from pathlib import Path
 
     from pydantic_core import ErrorDetails
@@ -87,8 +87,12 @@ def validate(
     except ValidationError as error:
         # One for each key, even if several types are allowed.
         lines: dict[tuple[str, ...], str] = {}
-        for problem in error.errors():
+        problems = error.errors()
+        misspelt = _misspelt(kind, problems)  # required keys: one mistake, not two
+        for problem in problems:
             keys = _keys_of_location(kind, problem["loc"])
+            if problem["type"] == "missing" and (*keys,) in misspelt:
+                continue
             override = _override_of(keys, origin)
             all_keys = others if override else [*dotted_keys(kind)]
             section = type_at(kind, keys)
@@ -98,7 +102,7 @@ def validate(
             lines.setdefault(
                 (*keys,), f"{override or place}: {_line(kind, keys, problem, all_keys)}"
             )
-        for path, line in _undecided(kind, tree, []):
+        for path, line in _undecided(kind, tree, [], misspelt):
             lines.setdefault(path, f"{_override_of([*path], origin) or place}: {line}")
         raise ConfigError(*lines.values()) from None
 
@@ -121,15 +125,28 @@ def _required(section: Any, keys: list[str]) -> Iterator[tuple[tuple[str, ...], 
 
 
 def _undecided(
-    section: Any, tree: dict[str, Any], keys: list[str]
+    section: Any,
+    tree: dict[str, Any],
+    keys: list[str],
+    misspelt: Container[tuple[str, ...]] = (),
 ) -> Iterator[tuple[tuple[str, ...], str]]:
     """The sections of a tree that lack all keys of a group of which one is required."""
     for group in section.one_of:
-        if all(tree.get(key) is None for key in group):
+        if all(tree.get(key) is None and (*keys, key) not in misspelt for key in group):
             yield (*keys,), f"{'.'.join(keys)}: give {' or '.join(group)}"
     for name, field in section.model_fields.items():
         if is_section(field.annotation) and isinstance(tree.get(name), dict):
-            yield from _undecided(field.annotation, tree[name], [*keys, name])
+            yield from _undecided(field.annotation, tree[name], [*keys, name], misspelt)
+
+
+def _misspelt(kind: type[Section], problems: Sequence[ErrorDetails]) -> set[tuple[str, ...]]:
+    """The keys of the same section that unknown ones seem to mean."""
+    found = set()
+    for problem in problems:
+        if problem["type"] == "extra_forbidden":
+            keys = _keys_of_location(kind, problem["loc"])
+            found |= {(*keys[:-1], key) for key in _near(kind, keys, [*dotted_keys(kind)])}
+    return found
 
 
 def _keys_of_location(kind: type[Section], location: tuple[int | str, ...]) -> list[str]:
@@ -172,13 +189,20 @@ def _line(
 
 
 def _hint(kind: type[Section], keys: list[str], all_keys: Sequence[str]) -> str:
-    """Suggestions for an unknown key: a similar one, or one of the same name in another section."""
+    """Suggestions for an unknown key."""
+    near = _near(kind, keys, all_keys)
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    return f"allowed: {', '.join(keys_of(type_at(kind, keys[:-1])))}"
+
+
+def _near(kind: type[Section], keys: list[str], all_keys: Sequence[str]) -> list[str]:
+    """Keys that an unknown one may mean: a similar one, or one of the same name in another section."""
     *sections, unknown = keys
     here = keys_of(type_at(kind, sections))
     near = difflib.get_close_matches(unknown, here, 1, cutoff=_TYPO)
     near = near or [key for key in all_keys if key.rsplit(".", 1)[-1] == unknown][:_MAX_SUGGESTIONS]
-    near = near or difflib.get_close_matches(unknown, here, 1, cutoff=_SIMILAR)
-    return f"did you mean {' or '.join(near)}?" if near else f"allowed: {', '.join(here)}"
+    return near or difflib.get_close_matches(unknown, here, 1, cutoff=_SIMILAR)
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:

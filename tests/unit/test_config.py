@@ -308,6 +308,49 @@ def test_all_mistakes_are_told_at_once(workdir: Workdir) -> None:
     ]
 
 
+def test_a_required_key_that_is_misspelt_is_one_mistake(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(
+        """
+nmae: demo
+workspace: w
+corpus: {sources: {web: {kind: plaintext, location: x.txt}}}
+modle: {n_layer: 1, n_embd: 8, n_head: 1}
+training: {stesp: 5, global_batch: 2, micro_batch: 1, learning_rate: 0.1, warmup_steps: 1}
+""",
+        encoding="utf-8",
+    )
+    with pytest.raises(ConfigError) as caught:
+        load(path, [], "local")
+    assert sorted(caught.value.args) == [
+        f"{path}: unknown key modle; did you mean model?",
+        f"{path}: unknown key nmae; did you mean name?",
+        f"{path}: unknown key training.stesp; did you mean steps?",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("name: demo\nworkspace w\ncorpus:\n  a: 1\n", "line 2"),
+        ("name: demo\nworkspace\ncorpus:\n  a: 1\n", "line 2"),
+        ('name: "demo\nworkspace: w\nmodel:\n  n_layer: 1\n', "line 1"),
+        ("name: demo\ncorpus:\n  web: {kind: a, location: b\nmodel:\n  a: 1\n", "lines 3 to 4"),
+        ("name: demo\nmodel: {a: 1 b: 2}\n", "line 2"),
+        ("name: demo\ncorpus:\n\tsources: 1\n", "line 3"),
+        ("name: demo\nworkspace: w\n  tokens: 5\n", "line 3"),
+    ],
+)
+def test_invalid_yaml_is_reported_at_the_line_of_the_mistake(
+    tmp_path: Path, text: str, line: str
+) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load(path, [], "local")
+    assert str(caught.value).startswith(f"{path}, {line}: invalid YAML (")
+
+
 def test_a_deepspeed_file_of_the_kit_is_named_from_any_recipe(
     workdir: Workdir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
