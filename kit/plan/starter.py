@@ -27,6 +27,7 @@ from kit.config.recipe import NAME, is_remote, named_kind
 from kit.errors import ConfigError
 from kit.output.quantities import size as bytes_of
 from kit.plan.size import MAX_SIZE, MIN_SIZE, VOCABULARIES, ChoiceReason, Machine, plan, short
+from kit.plan.text_key import DEFAULT, text_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,6 +66,8 @@ class _Text:
     kind: str
     location: str
     size: float | None  # bytes uncompressed, approximately; None: not downloaded yet
+    text_key: str = DEFAULT  # jsonl
+    other_keys: tuple[str, ...] = ()  # that also hold text
 
 
 def number(text: str, option: str) -> float:
@@ -158,9 +161,15 @@ def _inspect(location: str) -> _Text:
             "URL, or a name: jawiki-20220701, cc100-ja"
         )
     size = sum(file.stat().st_size * _EXPANSION.get(file.suffix, 1) for file in files)
-    return _Text(
-        _name(Path(location).name.split(".")[0]), _kind(files[0].name), location, float(size)
-    )
+    name, kind = _name(Path(location).name.split(".")[0]), _kind(files[0].name)
+    for file in files:
+        if (other := _kind(file.name)) != kind:
+            raise ConfigError(
+                f"--text {location}: {files[0].name} looks like {kind}, {file.name} like {other}; give "
+                "each kind by a --text of its own, such as 'texts/*.txt'"
+            )
+    key, others = text_key(files[0]) if kind == "jsonl" else (DEFAULT, [])
+    return _Text(name, kind, location, float(size), key, tuple(others))
 
 
 def _with_unique_names(texts: list[_Text]) -> list[_Text]:
@@ -177,9 +186,14 @@ def _with_unique_names(texts: list[_Text]) -> list[_Text]:
 def _files(location: str) -> list[Path]:
     path = Path(location).expanduser()
     if path.is_dir():
-        return sorted(file for file in path.rglob("*") if file.is_file())
+        files = (file for file in path.rglob("*") if file.is_file())
+        return sorted(file for file in files if not _is_hidden(file.relative_to(path)))
     matches = glob.glob(str(path), recursive=True)  # noqa: PTH207  pathlib takes no absolute patterns
     return sorted(Path(file) for file in matches if Path(file).is_file())
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _kind(name: str) -> str:
@@ -315,6 +329,14 @@ def _source(text: _Text) -> list[str]:
     plain = re.fullmatch(r"[\w./-]+", text.location) and not text.location.startswith("-")
     location = text.location if plain else json.dumps(text.location, ensure_ascii=False)
     lines = [f"    {text.name}:", f"      kind: {text.kind}", f"      location: {location}"]
+    if text.text_key != DEFAULT:
+        key = json.dumps(text.text_key, ensure_ascii=False)
+        others = ", ".join(text.other_keys[:3])
+        lines.append(
+            f"      text_key: {key} # the longest text; {others} too"
+            if others
+            else f"      text_key: {key}"
+        )
     if text.location == _PUBLISHED[0]:
         lines += ["      mirrors:", f"        - {_ARCHIVE}"]
     return lines

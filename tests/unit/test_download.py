@@ -78,6 +78,27 @@ def test_a_folder_and_a_pattern_are_their_files_in_sorted_order(workdir: Workdir
     assert [piece["name"] for piece in pieces(made)] == [f"web-{n:05d}" for n in range(5)]
 
 
+@pytest.mark.parametrize("name", ["b.jsonl", "b/c.NDJSON.gz", "b.json.zst"])
+def test_json_lines_in_a_folder_of_plain_text_are_refused_by_name(
+    workdir: Workdir, name: str
+) -> None:
+    folder = workdir.folder / "texts"
+    for path in (folder / "a.txt", folder / name):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text('{"text": "a"}\n', encoding="utf-8")
+    for location in (folder, folder / "**" / "*"):
+        with pytest.raises(InputError, match=r"looks like JSON lines, .* kind jsonl") as caught:
+            web(workdir, location)
+        assert f"location={location}: {folder / name} looks like" in str(caught.value)
+    assert len(pieces(web(workdir, folder / "a.txt"))) == 1
+
+
+def test_a_file_that_is_named_itself_is_plain_text_if_you_say_so(workdir: Workdir) -> None:
+    path = workdir.folder / "a.json"
+    path.write_text("[1,\n2]\n", encoding="utf-8")
+    assert documents(web(workdir, path)) == [["[1,", "2]"]]
+
+
 def test_own_json_lines_are_a_source(workdir: Workdir) -> None:
     (workdir.folder / "a.jsonl.gz").write_bytes(gzip.compress('{"本文": "あ\\n\\nい"}\n'.encode()))
     made = web(

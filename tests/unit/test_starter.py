@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import bz2
+import gzip
 import itertools
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -132,6 +133,43 @@ def test_a_text_of_your_own_is_taken_by_its_kind_and_size(elsewhere: Path) -> No
     assert {name: source.kind for name, source in sources.items()} == {
         "big-one": "plaintext", "log": "jsonl", "dump": "wikipedia", "a": "jsonl",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("record", "name", "key"),
+    [
+        ({"id": "1", "text": "a", "title": "longer"}, "a.jsonl", "text"),
+        ({"id": "1", "body": "あいう", "size": 3}, "a.jsonl", "body"),
+        ({"本文": "あいう"}, "a.jsonl.gz", "本文"),
+        ({"null": "a", "text": 5}, "a.json", "null"),
+        ([{"a": "b"}], "a.json", "text"),
+    ],
+)
+def test_json_lines_are_read_by_the_key_that_their_first_record_has(
+    elsewhere: Path, record: Any, name: str, key: str
+) -> None:
+    line = f"\n{json.dumps(record)}\n".encode()
+    (elsewhere / name).write_bytes(gzip.compress(line) if name.endswith("gz") else line)
+    assert new("one", "--text", name).exit_code == 0
+    recipe = load(Path("one.yaml"), [], "local")[0]
+    assert recipe.corpus.sources["a"].text_key == key
+    written = Path("one.yaml").read_text(encoding="utf-8")
+    assert ("text_key" in written) == (key != "text")
+    assert ("the longest text; id too" in written) == (key == "body")
+
+
+def test_json_lines_without_a_text_and_a_folder_of_two_kinds_are_refused(elsewhere: Path) -> None:
+    (elsewhere / "texts").mkdir()
+    (elsewhere / "texts/a.txt").write_text("行。\n", encoding="utf-8")
+    (elsewhere / "texts/.b.jsonl").write_text("hidden", encoding="utf-8")
+    assert new("one", "--text", "texts").exit_code == 0
+    (elsewhere / "texts/b.jsonl").write_text('{"size": 5}\n', encoding="utf-8")
+    assert mistake("two", "--text", "texts").startswith(
+        "--text texts: a.txt looks like plaintext, b.jsonl like jsonl; give each kind by"
+    )
+    assert mistake("two", "--text", "texts/b.jsonl").startswith(
+        "--text texts/b.jsonl: no key of the first record holds a text (keys: 'size'); write"
+    )
 
 
 def test_texts_of_one_name_are_told_apart(elsewhere: Path) -> None:

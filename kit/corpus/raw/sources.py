@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ _CC100 = "https://data.statmt.org/cc-100/{language}.txt.xz"
 _DUMP = "pages-articles-multistream.xml.bz2"
 _INDEX = "pages-articles-multistream-index.txt.bz2"
 _SUMS = "sha1sums.txt"
+_JSON = re.compile(r"\.(jsonl|ndjson|json)(\.(xz|gz|bz2|zst))?$")
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,11 @@ def local(name: str, source: Source) -> list[Local]:
             f"{key}: a checksum belongs to one file, but these are {len(names)}; name one, or leave the "
             "checksum out"
         )
+    if source.kind == "plaintext" and (other := _json_lines(source.location, names)):
+        raise InputError(
+            f"{key}: {other} looks like JSON lines, not like plain text; give such files a source of kind "
+            "jsonl, and this one a pattern such as 'texts/*.txt'"
+        )
     for file in names:
         if not _is_utf8(file):  # a manifest could not hold it
             raise InputError(f"{key}: the name of the file {file!a} is not UTF-8; rename it")
@@ -97,6 +104,13 @@ def _files(location: str) -> list[str]:
     # pathlib takes no absolute patterns
     matches = glob.glob(location, recursive=True)  # noqa: PTH207
     return sorted(filter(os.path.isfile, matches))
+
+
+def _json_lines(location: str, names: Sequence[str]) -> str | None:
+    """The first of the files whose name is one of JSON; none if it is named itself."""
+    if names == [location]:
+        return None
+    return next((name for name in names if _JSON.search(name.lower())), None)
 
 
 def _is_utf8(name: str) -> bool:
