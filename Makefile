@@ -6,6 +6,7 @@
 # make lint       ruff, its formatter, mypy, and a check of the English
 # make test-long  what takes too long for every change
 # make mlflow     MLflow's page over the demo's workspace; STORE=sqlite:///PATH/mlflow.db takes another's
+# make install-mlflow  the environment .venv-mlflow, for `ekiden watch mlflow`
 # make chaos      a run interrupted fifty times at random, held against one that was not; SEED=n, WHERE=--slurm
 # make bench      speeds, as ratios against what one would use instead; DUMP=path of a text or dump
 # make pictures   the pictures of the README, from the workspace of a finished demo
@@ -27,12 +28,14 @@ TORCH_INDEX ?=
 BENCHMARKS := $(notdir $(basename $(shell grep -l __main__ tests/benchmarks/*.py)))
 DEMO := $(if $(DUMP),name=demo-dump workspace=work/demo-dump corpus.sources.jawiki.location=$(DUMP) corpus.unit_mb=0.5)
 
-.PHONY: help install demo test slurm besides-slurm unit test-long chaos bench lint docs pictures reference wheel lock mlflow clean
+.PHONY: help install install-mlflow demo test slurm besides-slurm unit test-long chaos bench lint docs pictures reference wheel lock mlflow clean
 
 help:
 	@sed -n '/^PYTHON/q; s/^# //p' Makefile
 
 install: $(VENV)/installed
+
+install-mlflow: $(VENV)-mlflow/installed
 
 demo: $(VENV)/installed
 	$(BIN)/python -m jobs.pipeline run configs/demo.yaml cluster.preempt_at_step=60 $(DEMO)

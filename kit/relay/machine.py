@@ -26,6 +26,7 @@ from kit.config import presets
 from kit.corpus import segment
 from kit.errors import ClusterError
 from kit.output import quantities
+from kit.store.mounts import mount_of
 
 if TYPE_CHECKING:
     from kit.config.cluster import Cluster
@@ -199,13 +200,8 @@ def workspace(folder: Path) -> Probes:
 
 def _file_system(folder: Path) -> str:
     """Type and options of the folder's mount."""
-    path, mount, description = folder.resolve(), "", "unknown"
-    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
-        before, _, after = line.partition(" - ")
-        point = before.split()[4].encode().decode("unicode_escape")
-        if path.is_relative_to(point) and len(point) >= len(mount):
-            mount, description = point, f"{after.split()[0]} ({before.split()[5]})"
-    return description
+    mount = mount_of(folder)
+    return f"{mount.kind} ({mount.options})" if mount.options else mount.kind
 
 
 def _space(folder: Path) -> str:

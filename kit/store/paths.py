@@ -12,6 +12,7 @@ WORKSPACE/raw/SOURCE/            raw text from jobs.download, cut into units
           tokens/UNIT/           token files of a unit
           tokens/index.json      the list of token files, once all are complete
           mlflow.db, mlartifacts/  MLflow's data, if no server is named
+          mlflow-server/         backups of the database of `jobs.watch mlflow`, and its host
           synthetic/NAME/        a workspace of random tokens, to rehearse before there are real ones
           runs/NAME/             a run: its recipe, code, environment, and all its output
           runs/NAME/at/STEP/     results for one of its checkpoints, made during training, and
@@ -114,6 +115,11 @@ class Workspace:
         """MLflow's SQLite file."""
         return self.root / "mlflow.db"
 
+    @property
+    def mlflow_server(self) -> ServerFiles:
+        """The files of the MLflow server that `jobs.watch mlflow` runs."""
+        return ServerFiles(self.root / "mlflow-server")
+
     def synthetic(self, name: str) -> Workspace:
         """The workspace of random tokens for the rehearsal of a recipe."""
         return Workspace(self.root / "synthetic" / name)
@@ -130,6 +136,28 @@ class Workspace:
     def runs(self) -> list[Run]:
         """All runs of this workspace, by name."""
         return [Run(path) for path in sorted((self.root / "runs").glob("*"))]
+
+
+@dataclass(frozen=True)
+class ServerFiles:
+    """A server's files in the workspace: its databases are on a disk of its host."""
+
+    root: Path
+
+    @property
+    def record(self) -> Path:
+        """The host that runs the server; touched while it does."""
+        return self.root / "server.json"
+
+    @property
+    def database(self) -> Path:
+        """The backup of the runs."""
+        return self.root / "mlflow.db"
+
+    @property
+    def users(self) -> Path:
+        """The backup of users and their passwords, as hashes."""
+        return self.root / "users.db"
 
 
 @dataclass(frozen=True)

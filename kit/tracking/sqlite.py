@@ -32,9 +32,12 @@ def artifacts_of(file: Path) -> str:
     return file.with_name(_ARTIFACTS).as_uri()
 
 
-def relocate_artifacts(file: Path) -> None:
-    """Update the paths of plots in a file that was moved together with them, which MLflow cannot do."""
-    new = artifacts_of(file)
+def relocate_artifacts(file: Path, beside: Path | None = None) -> None:
+    """Update the paths of plots in a file that was moved together with them, which MLflow cannot do.
+
+    `beside` is the original if the file is a copy of it without the plots.
+    """
+    new = artifacts_of(beside or file)
     with contextlib.closing(sqlite3.connect(file, timeout=_PATIENCE)) as database, database:
         rows = database.execute("SELECT DISTINCT artifact_location FROM experiments").fetchall()
         for (old,) in rows:

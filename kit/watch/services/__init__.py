@@ -1,0 +1,1 @@
+"""TensorBoard and MLflow as services: on this machine, or as a job on a node."""
