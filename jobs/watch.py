@@ -147,7 +147,10 @@ def _place(arguments: OfRecipe) -> tuple[Workspace, Run | None, Recipe | None]:
             raise ConfigError(f"{path}: a workspace has no keys to override; leave them out")
         return Workspace(path.resolve()), None, None
     recipe = arguments.load(refuse=False)
-    return Workspace(Path(recipe.workspace)), run_of(recipe), recipe
+    workspace = Workspace(Path(recipe.workspace))
+    if not workspace.root.is_dir():
+        raise ConfigError(f"{workspace.root}: no such workspace yet; the first stage makes it")
+    return workspace, run_of(recipe), recipe
 
 
 if __name__ == "__main__":

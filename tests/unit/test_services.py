@@ -10,7 +10,9 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from jobs.watch import app
 from kit.errors import ConfigError, InputError, RunError
 from kit.store.files import read_json, write_json
 from kit.store.mounts import mount_of
@@ -122,6 +124,22 @@ def test_options_that_contradict_each_other_are_refused(
     with pytest.raises(ConfigError, match=line):
         mlflow.serve(workspace, "ekiden", options)
     assert [*workspace.root.iterdir()] == []
+
+
+@pytest.mark.parametrize("verb", ["tensorboard", "mlflow"])
+def test_a_workspace_that_is_not_there_is_not_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, [verb, "demo", f"workspace={tmp_path}/typo"])
+    assert isinstance(done.exception, ConfigError)
+    assert (
+        str(done.exception) == f"{tmp_path}/typo: no such workspace yet; the first stage makes it"
+    )
+    (tmp_path / "work" / "runs").mkdir(parents=True)
+    done = CliRunner().invoke(app, [verb, "work", "name=x"])
+    assert str(done.exception) == "work: a workspace has no keys to override; leave them out"
+    assert [path.name for path in tmp_path.iterdir()] == ["work"]
 
 
 def put(file: Path, value: int) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _PORTS = 100  # to try, from a server's usual one
-_PATIENCE = 180.0  # seconds for its first answer: imports from a busy parallel file system
+_PATIENCE = 600.0  # seconds for its first answer: imports from a busy parallel file system
 _GRACE = 15.0  # seconds from TERM to KILL: with the last backup, less than Slurm's KillWait
 _POLL = 0.5
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
