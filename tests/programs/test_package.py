@@ -85,6 +85,7 @@ def test_the_wheel_holds_what_is_called_by_name_and_nothing_else(wheel: Path) ->
         infos = {info.filename: info for info in packed.infolist()}
     names = {name for name in infos if not name.startswith("ekiden-")}
     assert {"kit/py.typed", "jobs/py.typed", "kit/share/configs/deepspeed/zero2.json"} <= names
+    assert "kit/share/sbatch/services/mlflow.sbatch" in names
     assert "kit/stale.py" not in names
     assert {name.split("/")[0] for name in names} == {"jobs", "kit"}
     assert not any("/demo/articles/" in name for name in names)

@@ -43,7 +43,7 @@ def workspace(tmp_path: Path) -> Workspace:
     [
         ("/tmp/x", "ext4", False),
         ("/lustre/group/work", "lustre", True),
-        ("/lustrous", "ext4", False),
+        ("/lustre2/group", "ext4", False),
         ("/home of all/me", "nfs4", True),
         ("/lustre/fast/x", "tmpfs", False),
         ("/s3/bucket", "fuse.s3fs", True),
