@@ -15,6 +15,7 @@ from kit.cluster.jobs import Ended, user_signal
 from kit.cluster.state import Element
 from kit.errors import ClusterError
 from kit.output import quantities
+from kit.store.files import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -45,7 +46,8 @@ def end(
     ended = [Ended(name, f"job {ids[name]}", describe(alive[name])) for name in alive]
     began = time.time()
     mine = {name: ids[name] for name in alive}
-    saving = any(element.state == "RUNNING" for element in alive.get(TRAIN, ()))
+    running = any(element.state == "RUNNING" for element in alive.get(TRAIN, ()))
+    saving = running and has_begun(run, mine[TRAIN])
     # Those behind first: none is left that waits for one that never succeeds.
     _scancel([job for name, job in reversed(mine.items()) if not (saving and name == TRAIN)])
     if saving:
@@ -73,6 +75,13 @@ def _alive(ids: Mapping[str, str], *, patient: bool = False) -> Alive:
 
 def _unknown(job: str) -> Element:
     return Element(job, "RUNNING", "squeue does not answer", None, None, None)
+
+
+def has_begun(run: Run, job: str) -> bool:
+    """Whether ranks of the training job have begun an attempt, and so have something to save."""
+    newest = run.claimed_attempts()[-1:]
+    begun = [attempt for attempt in newest if attempt.start.is_file() and not attempt.end.is_file()]
+    return any(read_json(attempt.start)["job"].rsplit(".", 1)[0] == job for attempt in begun)
 
 
 def describe(elements: Sequence[Element]) -> str:
@@ -122,7 +131,7 @@ def _empty(ids: Mapping[str, str], say: Callable[[str], None]) -> None:
 
 
 def _pauses(seconds: float) -> Iterator[None]:
-    """A round of a loop every few seconds, until so many have passed."""
+    """A round of a loop every few seconds, for a number of seconds."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         yield

@@ -118,24 +118,17 @@ def _of_file(log: TaskLog) -> Iterator[Part]:
         yield Part(log, begin, end, lines, clock, token or None, None)
 
 
-def _order(found: Iterable[Part]) -> Callable[[Part], tuple[str, int, str, int, int]]:
-    """The key to sort by: submission, task and start by their first lines, then rank."""
+def _order(found: Iterable[Part]) -> Callable[[Part], tuple[str, int, int, int]]:
+    """The key to sort by: submission by its first line, task, restart, rank."""
     first: dict[str, str] = {}
     for part in sorted(found, key=lambda part: part.clock):
         first.setdefault(_submission(part), part.clock)
-        first.setdefault(_start(part), part.clock)
     return lambda part: (
         first[_submission(part)],
         part.log.task,
-        first[_start(part)],
         int(part.token.rsplit(".", 1)[1]) if part.token else 0,
         part.log.rank,
     )
-
-
-def _start(part: Part) -> str:
-    """What all ranks of one start have in common."""
-    return part.token or part.log.path.name
 
 
 def _submission(part: Part) -> str:

@@ -75,6 +75,17 @@ def test_ranks_of_an_earlier_version_get_the_signal_that_they_know(run: Run) -> 
     assert user_signal(run) is signal.SIGTERM
 
 
+def test_a_training_job_has_something_to_save_once_its_ranks_have_begun(run: Run) -> None:
+    assert not slurm_cancel.has_begun(run, "17")
+    run.attempt(1).root.mkdir()
+    assert not slurm_cancel.has_begun(run, "17")
+    write_json(run.attempt(1).start, {"job": "17.0"})
+    assert slurm_cancel.has_begun(run, "17")
+    assert not slurm_cancel.has_begun(run, "1")
+    write_json(run.attempt(1).end, {"job": "17.0"})
+    assert not slurm_cancel.has_begun(run, "17")
+
+
 def test_what_was_done_is_said_job_by_job(run: Run) -> None:
     running = {"job": "job 17", "before": "running"}
     facts = {

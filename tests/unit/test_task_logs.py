@@ -158,6 +158,7 @@ def test_what_is_added_is_followed_in_new_files_and_only_whole_lines_are_shown(
             write(trained, "train", "1001_0", "e\nhalf of ")
             write(trained, "train", "2000_1", start("13:00:00", "2000.0"))
         elif alive:
+            assert b"half" not in b"".join(said)
             write(trained, "train", "1001_0", "a line\n")
             write(trained, "train", "2000_0", start("13:00:00", "2000.0", "f"))
         else:
