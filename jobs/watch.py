@@ -139,13 +139,15 @@ def mlflow_verb(
 def _place(arguments: OfRecipe) -> tuple[Workspace, Run | None, Recipe | None]:
     """The workspace given, or that of a recipe or run directory, with the run and its recipe."""
     from kit.config.run import run_of
-    from kit.store.paths import Workspace
+    from kit.store.paths import Run, Workspace
 
     path = arguments.recipe_file
     if (path / "runs").is_dir():
         if arguments.overrides:
             raise ConfigError(f"{path}: a workspace has no keys to override; leave them out")
         return Workspace(path.resolve()), None, None
+    if path.is_dir() and not Run(path).recipe.is_file():
+        raise ConfigError(f"{path}: no workspace, which has a folder runs, and no run directory")
     recipe = arguments.load(refuse=False)
     workspace = Workspace(Path(recipe.workspace))
     if not workspace.root.is_dir():

@@ -10,16 +10,19 @@ import signal
 import socket
 import sqlite3
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kit.errors import INTERRUPTED
+from kit.errors import INTERRUPTED, JobFailed
 from kit.store.files import read_json
 from kit.store.paths import Workspace
+from kit.watch.services import server, tunnel
 from tests.relay import wait_until
 from tests.services import API, CREDENTIALS, Service, ask, serving
+from tests.speed import patience
 from tests.unit.test_ledger import attempt
 
 if TYPE_CHECKING:
@@ -88,6 +91,24 @@ def port_of(service: Service) -> int:
 def is_open(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_the_server_of_somebody_else_at_the_port_is_not_taken_for_ones_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server, "_PATIENCE", patience(20))
+    serve = [sys.executable, "-m", "http.server", "--bind", tunnel.LOOPBACK]
+    with server.free_port(None, 46000) as port, server.running([*serve, str(port)]) as theirs:
+        server.wait(theirs, "theirs", port)
+        assert server.ask(theirs, "theirs", f"http://{tunnel.LOOPBACK}:{port}/nothing")[0] == 404
+        monkeypatch.setattr(server, "_PATIENCE", 0.1)
+        with (
+            server.running(["sleep", "60"]) as ours,
+            pytest.raises(JobFailed, match="ours: no answer"),
+        ):
+            server.wait(ours, "ours", port)
+    with server.running(["false"]) as ended, pytest.raises(JobFailed, match=r"exit code 1"):
+        server.wait(ended, "ours", port)
 
 
 def test_mlflow_asks_for_a_password_and_backs_its_database_up_when_it_is_ended(

@@ -7,6 +7,7 @@ import getpass
 import os
 import socket
 import sqlite3
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -56,8 +57,9 @@ def test_a_path_is_shared_if_its_file_system_is(path: str, kind: str, shared: bo
 
 
 @pytest.fixture
-def on_lustre(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def on_lustre(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The workspace lies on Lustre, and all else on a disk."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     lustre = f"{MOUNTS}\n40 22 0:30 / {workspace.root} rw - lustre x rw"
     monkeypatch.setattr(database, "mount_of", lambda path: mount_of(path, lustre))
 
@@ -80,7 +82,8 @@ def test_a_workspace_on_lustre_has_its_database_on_a_disk_that_others_cannot_rea
         workspace.mlflow_server.users,
     ]
     by_default = database.choose(workspace, None, None)
-    assert len(by_default.copies) == 2
+    assert by_default.file is not None
+    assert by_default.file.parents[1] == tmp_path
 
 
 @pytest.mark.usefixtures("on_lustre")
@@ -170,6 +173,21 @@ def test_a_database_is_restored_on_another_disk_as_it_was_backed_up(tmp_path: Pa
     assert [path.name for path in backup.parent.iterdir()] == ["mlflow.db"]
 
 
+def test_a_local_file_is_removed_after_its_last_backup_and_kept_if_that_fails(
+    tmp_path: Path, workspace: Workspace
+) -> None:
+    copy = Copy(tmp_path / "here.db", workspace.root / "mlflow.db")
+    put(copy.file, 1)
+    chosen = database.Database("", "", copy.file, (copy,))
+    copy.backup.mkdir()  # in the way
+    database.leave(chosen)
+    assert values(copy.file) == [1]
+    copy.backup.rmdir()
+    database.leave(chosen)
+    assert values(copy.backup) == [1]
+    assert not copy.file.exists()
+
+
 def test_the_first_database_is_a_copy_of_the_one_that_the_workspace_has(tmp_path: Path) -> None:
     first = tmp_path / "mlflow.db"
     put(first, 1)
@@ -254,10 +272,21 @@ def test_a_port_in_use_is_passed_over_or_if_you_named_it_refused() -> None:
     with socket.socket() as other:
         other.bind((tunnel.LOOPBACK, 0))
         other.listen()
-        port = other.getsockname()[1]
-        assert server.free_port(None, port) > port
-        with pytest.raises(ConfigError, match=f"--port {port}: taken on 127.0.0.1"):
-            server.free_port(port, 5000)
+        used = other.getsockname()[1]
+        with server.free_port(None, used) as port:
+            assert port > used
+        with (
+            pytest.raises(ConfigError, match=f"--port {used}: taken on 127.0.0.1"),
+            server.free_port(used, 5000),
+        ):
+            pass
+
+
+def test_a_port_is_held_for_a_server_that_does_not_listen_yet() -> None:
+    with server.free_port(None, 45000) as first, server.free_port(None, first) as second:
+        assert second > first
+        with socket.create_server((tunnel.LOOPBACK, first)) as listening:  # as servers do
+            assert listening.getsockname()[1] == first
 
 
 @pytest.fixture

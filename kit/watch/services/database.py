@@ -49,8 +49,7 @@ class Copy:
 
     def restore(self) -> str:
         """Replace the file by its backup; returns its origin in words. Raises InputError if damaged."""
-        for suffix in ("", "-journal", "-wal", "-shm"):
-            self.file.with_name(f"{self.file.name}{suffix}").unlink(missing_ok=True)
+        self.remove()
         if self.backup.is_file():
             shutil.copy(self.backup, self.file)
             self._check()
@@ -80,6 +79,14 @@ class Copy:
         whole.unlink()
         self._version = version
         return True
+
+    def remove(self) -> None:
+        """Remove the file from the local disk, with the files that sqlite has beside it."""
+        if self._source is not None:
+            self._source.close()
+            self._source = None
+        for suffix in ("", "-journal", "-wal", "-shm"):
+            self.file.with_name(f"{self.file.name}{suffix}").unlink(missing_ok=True)
 
     def _check(self) -> None:
         try:
@@ -113,13 +120,23 @@ def choose(workspace: Workspace, store: str | None, scratch: Path | None) -> Dat
     return Database(sqlite.uri_of(runs.file), sqlite.uri_of(users.file), runs.file, (runs, users))
 
 
-def back_up(database: Database) -> None:
+def back_up(database: Database) -> bool:
     """Back up each file that has changed; a problem is logged, as the next time may go well."""
+    whole = True
     for copy in database.copies:
         try:
             copy.back_up()
         except (OSError, sqlite3.Error) as error:
             log.warning(f"{copy.backup}: no backup ({error}); {copy.file} is kept")
+            whole = False
+    return whole
+
+
+def leave(database: Database) -> None:
+    """Back up for the last time, and remove the files from the local disk if that went well."""
+    if back_up(database):
+        for copy in database.copies:
+            copy.remove()
 
 
 def _given(store: str) -> Database:

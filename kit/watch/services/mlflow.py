@@ -30,6 +30,7 @@ from kit.watch.services.tunnel import LOOPBACK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from subprocess import Popen
 
     from kit.store.paths import Workspace
     from kit.watch.services.claim import Claim
@@ -70,16 +71,16 @@ def serve(workspace: Workspace, experiment: str, options: Options) -> None:
     chosen = database.choose(workspace, options.store, options.scratch)
     if options.backup_minutes is not None and not chosen.copies:
         raise ConfigError("--backup-minutes: this database has no backup; leave it out")
-    port = server.free_port(options.port, _PORT, options.host)
     with contextlib.ExitStack() as stack:
+        port = stack.enter_context(server.free_port(options.port, _PORT, options.host))
         stack.enter_context(interrupt.keeping("MLflow's server ends; what it has is kept"))
         own, notes = stack.enter_context(_claimed(workspace, chosen))
         command += ["--host", options.host, "--port", str(port)]
         variables = _variables(workspace, chosen, options.host, login, stack)
         process = stack.enter_context(server.running(command, variables))
         url = f"http://{options.host}:{port}"
-        server.wait(process, "MLflow", f"{url}/health")
-        page = _page(url, experiment, login)
+        server.wait(process, "MLflow", port)
+        page = _page(process, url, experiment, login)
         if own is not None:
             own.set_port(port)
         minutes = options.backup_minutes or _BACKUP
@@ -131,7 +132,7 @@ def _claimed(workspace: Workspace, chosen: Database) -> Iterator[tuple[Claim | N
         finally:
             with server.shielded():
                 if own.is_own():
-                    database.back_up(chosen)
+                    database.leave(chosen)
 
 
 def _refuse(options: Options) -> None:
@@ -204,16 +205,16 @@ def _of_auth(chosen: Database, login: Login, stack: contextlib.ExitStack) -> dic
     }
 
 
-def _page(url: str, experiment: str, login: Login | None) -> str:
+def _page(process: Popen[bytes], url: str, experiment: str, login: Login | None) -> str:
     """The path of the experiment's page. Raises JobFailed if the server does not take the password."""
     address = f"{url}{_EXPERIMENT}{quote(experiment)}"
-    if login is not None and server.status(address) != 401:
+    if login is not None and server.ask(process, "MLflow", address)[0] != 401:
         raise JobFailed("MLflow: the server answers without a password, in spite of --auth")
-    status, body = server.answer(address, login.header if login else None)
-    if status == 401 and login is not None:
+    status, body = server.ask(process, "MLflow", address, login.header if login else None)
+    if status == 401:
         raise ConfigError(
-            f"--auth: the server knows {login.user} by another password, that of its first start; restore "
-            "it in your MLflow credentials, and change it by MLflow's API"
+            "--auth: the server knows your user by another password, that of its first start; restore it "
+            "in your MLflow credentials, and change it by MLflow's API"
         )
     if status != 200:  # before the first run
         return f"/#/experiments?{_CURVES}"

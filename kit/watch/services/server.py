@@ -16,6 +16,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kit.errors import ConfigError, JobFailed
@@ -23,10 +24,10 @@ from kit.watch.services.tunnel import LOOPBACK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
 _PORTS = 100  # to try, from a server's usual one
 _PATIENCE = 600.0  # seconds for its first answer: imports from a busy parallel file system
+_ANSWER = 10.0  # seconds for one request
 _GRACE = 15.0  # seconds from TERM to KILL: with the last backup, less than Slurm's KillWait
 _POLL = 0.5
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -34,13 +35,24 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-def free_port(given: int | None, usual: int, host: str = LOOPBACK) -> int:
-    """The port given, or the first free one from a server's usual port. Raises ConfigError."""
+@contextlib.contextmanager
+def free_port(given: int | None, usual: int, host: str = LOOPBACK) -> Iterator[int]:
+    """The port given, or the first free one from a server's usual port, held for the block.
+
+    A server takes half a minute to listen; meanwhile a second one would choose the same port. Raises
+    ConfigError.
+    """
     for port in [given] if given else range(usual, usual + _PORTS):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, port))
-            return port
+        with socket.socket() as held:
+            # Linux lets a server with this option bind the port of a socket that has it too.
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1 if given else 0)
+            try:
+                held.bind((host, port))
+            except OSError:
+                continue
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            yield port
+            return
     taken = str(given) if given else f"{usual} to {usual + _PORTS - 1}"
     free = "leave --port out to get a free one" if given else "name one with --port"
     raise ConfigError(f"--port {taken}: taken on {host} of {socket.gethostname()}; {free}")
@@ -68,17 +80,27 @@ def running(
             _end(process)
 
 
-def wait(process: subprocess.Popen[bytes], name: str, url: str) -> None:
-    """Wait for the first answer. Raises JobFailed if the server ends, or does not answer in time."""
+def wait(process: subprocess.Popen[bytes], name: str, port: int) -> None:
+    """Wait until the server listens, and not another one that was faster.
+
+    Raises JobFailed if the server ends, or does not listen in time.
+    """
     deadline = time.monotonic() + _PATIENCE
-    while status(url) != 200:
-        if process.poll() is not None:
-            raise _ended(process, name)
-        if time.monotonic() > deadline:
-            raise JobFailed(
-                f"{name}: no answer at {url} for {_PATIENCE:.0f} s; see the lines above"
-            )
-        time.sleep(_POLL)
+    while not _listens(process, port):
+        _check(process, name, deadline)
+
+
+def ask(
+    process: subprocess.Popen[bytes], name: str, url: str, headers: Mapping[str, str] | None = None
+) -> tuple[int, bytes]:
+    """Wait for an answer of a server that listens; returns its HTTP status and its body.
+
+    Raises JobFailed as `wait` does.
+    """
+    deadline = time.monotonic() + _PATIENCE
+    while (reply := _answer(url, headers)) is None:
+        _check(process, name, deadline)
+    return reply
 
 
 def watch(
@@ -94,23 +116,6 @@ def watch(
     raise _ended(process, name)
 
 
-def status(url: str, headers: Mapping[str, str] | None = None) -> int | None:
-    """The HTTP status of an address; None without an answer."""
-    return answer(url, headers)[0]
-
-
-def answer(url: str, headers: Mapping[str, str] | None = None) -> tuple[int | None, bytes]:
-    """The HTTP status of an address and the body of its answer; None without an answer."""
-    try:
-        request = urllib.request.Request(url, headers=dict(headers or {}))  # noqa: S310  http
-        with _DIRECT.open(request, timeout=10) as reply:
-            return reply.status, reply.read()
-    except urllib.error.HTTPError as error:
-        return error.code, b""
-    except OSError:
-        return None, b""
-
-
 @contextlib.contextmanager
 def shielded() -> Iterator[None]:
     """Ignore TERM in the block: under Slurm a second one may come while the first is obeyed."""
@@ -119,6 +124,54 @@ def shielded() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _check(process: subprocess.Popen[bytes], name: str, deadline: float) -> None:
+    """Pause, unless the server has ended or its time is up."""
+    if process.poll() is not None:
+        raise _ended(process, name)
+    if time.monotonic() > deadline:
+        raise JobFailed(f"{name}: no answer for {_PATIENCE:.0f} s; see the lines above")
+    time.sleep(_POLL)
+
+
+def _listens(process: subprocess.Popen[bytes], port: int) -> bool:
+    """Whether a process of the server's session listens at a port."""
+    sockets = set()
+    for table in ("tcp", "tcp6"):  # proc_net(5): local address, state 0A (listening), inode
+        with contextlib.suppress(FileNotFoundError):
+            rows = Path(f"/proc/net/{table}").read_text(encoding="ascii").splitlines()[1:]
+            for _, local, _, state, *more in map(str.split, rows):
+                if state == "0A" and int(local.rpartition(":")[2], 16) == port:
+                    sockets.add(f"socket:[{more[5]}]")
+    return any(_holds(path, sockets) for path in _session(process.pid))
+
+
+def _session(leader: int) -> Iterator[Path]:
+    """The folders in /proc of a session's processes."""
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if os.getsid(int(path.name)) == leader:
+                yield path
+
+
+def _holds(process: Path, sockets: set[str]) -> bool:
+    """Whether a process has one of these sockets open."""
+    with contextlib.suppress(OSError):
+        return any(str(link.readlink()) in sockets for link in (process / "fd").iterdir())
+    return False
+
+
+def _answer(url: str, headers: Mapping[str, str] | None) -> tuple[int, bytes] | None:
+    """The HTTP status of an address and the body of its answer; None without an answer."""
+    try:
+        request = urllib.request.Request(url, headers=dict(headers or {}))  # noqa: S310  http
+        with _DIRECT.open(request, timeout=_ANSWER) as reply:
+            return reply.status, reply.read()
+    except urllib.error.HTTPError as error:
+        return error.code, b""
+    except OSError:
+        return None
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

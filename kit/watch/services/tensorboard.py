@@ -29,8 +29,10 @@ def serve(
 
     Raises ConfigError if the port is taken, JobFailed if TensorBoard ends.
     """
-    port = server.free_port(port, _PORT)
-    with tempfile.TemporaryDirectory(prefix="ekiden-tensorboard-") as links:
+    with (
+        server.free_port(port, _PORT) as free,
+        tempfile.TemporaryDirectory(prefix="ekiden-tensorboard-") as links,
+    ):
         folder = run.tensorboard if run else Path(links)
 
         def link_new_runs() -> None:
@@ -38,9 +40,9 @@ def serve(
                 link(workspace, folder)
 
         link_new_runs()
-        with server.running(command(folder, port)) as process:
-            server.wait(process, "TensorBoard", f"http://{LOOPBACK}:{port}/")
-            tunnel.show("TensorBoard", port, "/", login)
+        with server.running(command(folder, free)) as process:
+            server.wait(process, "TensorBoard", free)
+            tunnel.show("TensorBoard", free, "/", login)
             server.watch(process, "TensorBoard", link_new_runs, every=_RELOAD)
 
 
