@@ -216,11 +216,15 @@ def main(app: typer.Typer) -> None:
         sys.exit(INTERRUPTED if code == _BY_CTRL_C else code)
 
 
-def tell_differences(project: Project) -> list[str]:
-    """Warn if the run was started with a different recipe; returns the differences."""
+def tell_differences(project: Project, spare: str = "-") -> list[str]:
+    """Warn if the run was started with a different recipe; returns the differences.
+
+    Keys that begin with `spare` may differ.
+    """
     from kit.run import begun
 
-    if lines := begun.differences(project):
+    lines = [line for line in begun.differences(project) if not line.startswith(spare)]
+    if lines:
         warning = f"{project.run.root}: started with a different recipe ({begun.abridged(lines)})"
         print(f"warning: {warning}; showing the run's own", file=sys.stderr, flush=True)
     return lines

@@ -91,12 +91,18 @@ def cancel_verb(arguments: Arguments, as_json: Json = False) -> None:
 
 @verb(app, "show", "demo --cluster mdx training.precision=bf16")
 def show_verb(arguments: Arguments) -> None:
-    """Print the resolved recipe and cluster, as JSON, the way a run directory stores them."""
+    """Print the resolved recipe and cluster, as JSON, the way a run directory stores them.
+
+    Only the addresses in `alerts` are masked.
+    """
     project = arguments.load(refuse=False)
     tell_differences(project)
     warn(project)
-    sections = {"recipe": project.recipe, "cluster": project.cluster}
-    print_json({name: section.model_dump(mode="json") for name, section in sections.items()})
+    recipe, cluster = (
+        project.recipe.model_dump(mode="json"),
+        project.cluster.model_dump(mode="json"),
+    )
+    print_json({"recipe": recipe | {"alerts": project.recipe.alerts.shown()}, "cluster": cluster})
 
 
 @verb(app, "new", "mine --size 124m --tokens 3b --cluster mdx")

@@ -2,6 +2,7 @@
 
 python -m jobs.watch demo --once
 python -m jobs.watch work/demo/runs/demo --json
+python -m jobs.watch guard work/demo/runs/demo
 """
 
 from __future__ import annotations
@@ -22,11 +23,16 @@ from jobs.command import (
     tell_differences,
     verb,
 )
-from kit.errors import ConfigError
+from kit.errors import ConfigError, JobFailed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from kit.config.recipe import Recipe
     from kit.store.paths import Run, Workspace
+    from kit.watch.sight import Sight
+
+_PAUSE = 60.0  # seconds between two looks of a guard, at least: each calls squeue
 
 app = new_app(
     "Watch a run: its state, where the time went, when it arrives, and alerts. `watch RECIPE` is `watch "
@@ -153,6 +159,78 @@ def _place(arguments: OfRecipe) -> tuple[Workspace, Run | None, Recipe | None]:
     if not workspace.root.is_dir():
         raise ConfigError(f"{workspace.root}: no such workspace yet; the first stage makes it")
     return workspace, run_of(recipe), recipe
+
+
+@verb(app, "guard", "work/demo/runs/demo --once")
+def guard_verb(
+    arguments: Arguments,
+    once: Annotated[bool, typer.Option("--once", help="Look once, for cron.")] = False,
+    every: Annotated[
+        float | None,
+        typer.Option("--every", metavar="SECONDS", help="Time between two looks. Default: 60."),
+    ] = None,
+    test: Annotated[
+        bool, typer.Option("--test", help="Send a test message and a heartbeat, and nothing else.")
+    ] = False,
+) -> None:
+    """Report the alerts of a run by `alerts.command` of the recipe, until the run is done.
+
+    Each alert is reported once, again every hour while it holds, and when it is resolved. Several guards of
+    a run report it only once. Exit codes: 0 done, or with --once it saw the run and all messages arrived;
+    1 it could not see the run, or a message did not arrive; 75 stopped by a signal.
+    """
+    from kit.output.interrupt import keeping
+    from kit.watch.guard import Guard
+
+    project = arguments.load(refuse=False)
+    if not project.run.root.is_dir():
+        raise ConfigError(f"{project.run.root}: no such run; submit it first")
+    if sum((once, test, every is not None)) > 1:
+        raise ConfigError("give only one of --once, --every and --test")
+    pause = _PAUSE if every is None else every
+    if pause < _PAUSE:
+        raise ConfigError(
+            f"--every {every:g}: Slurm is asked once a minute at most; give 60 or more"
+        )
+    tell_differences(project, spare="alerts.")
+    guard = Guard(project.run, project.recipe.alerts, _eyes(arguments), _say)
+    with keeping("only the guard ends; the run continues"):
+        if test:
+            problems: Sequence[str] = guard.test()
+        elif once:
+            look = guard.look()
+            problems = [*([f"blind: {look.blind}"] if look.blind else []), *look.problems]
+        else:
+            _say(f"guarding {project.run.root}: a look every {pause:g} s, until the run is done")
+            guard.loop(pause)
+            problems = ()
+    if problems:
+        raise JobFailed("\n".join(problems))
+
+
+def _eyes(arguments: Arguments) -> Callable[[int | None], Sight]:
+    """A function that looks at the run as it is now, with its amendments."""
+    import time
+
+    from kit.relay import status
+    from kit.watch import sight, view
+
+    files: view.Files | None = None
+
+    def see(last_step: int | None) -> Sight:
+        nonlocal files
+        project = arguments.load(refuse=False)
+        files = view.read(project.run, files)
+        chain = status.facts(project, arguments.words, seen=files.seen)
+        facts = view.facts(project, chain, files, time.time(), last_step=last_step)
+        newest = files.seen.attempts[-1].damage if files.seen.attempts else None
+        return sight.sight(project.recipe.alerts, facts, newest)
+
+    return see
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 if __name__ == "__main__":

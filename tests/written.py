@@ -4,18 +4,33 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kit.config.load import load_cluster
 from kit.store.files import write_json
 
 if TYPE_CHECKING:
-    from kit.store.paths import Run
+    from kit.config.recipe import Recipe
+    from kit.store.paths import Run, Workspace
 
 T = 1_700_000_000.0  # Unix time of the first submission
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "checkpoint": {"bytes": 1000},
     "validation": {"validation_loss": 1.0},
 }
+
+
+def crashed(workspace: Workspace, recipe: Recipe) -> Run:
+    """A run directory with that recipe, whose training has failed for good."""
+    run = workspace.run(recipe.name)
+    write_json(run.recipe, recipe.model_dump(mode="json"))
+    write_json(run.cluster, load_cluster("local", Path(), []).model_dump(mode="json"))
+    written = Written(run)
+    written.start(1, 0)
+    written.steps(1, 0, range(1, 4))
+    written.decide(1, 300, "crash (exit code 1), 4 times", requeued=False)
+    return run
 
 
 class Written:

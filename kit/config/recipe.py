@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from kit.config.alerts import Alerting
 from kit.config.corpus import (
     NAME,
     Corpus,
@@ -27,8 +28,9 @@ from kit.config.tokenizer import Tokenizer
 from kit.config.training import Health, Precision, Training
 
 __all__ = [  # all sections of a recipe, those of the neighbouring modules included
-    "NAME", "Corpus", "Filters", "Health", "Length", "Model", "Normalise", "Precision", "Recipe", "Release",
-    "Source", "Tokenizer", "Tokens", "Tracking", "Training", "is_remote", "is_url", "named_kind",
+    "NAME", "Alerting", "Corpus", "Filters", "Health", "Length", "Model", "Normalise", "Precision",
+    "Recipe", "Release", "Source", "Tokenizer", "Tokens", "Tracking", "Training", "is_remote", "is_url",
+    "named_kind",
 ]  # fmt: skip
 
 
@@ -158,7 +160,7 @@ class Release(Section):
 class Recipe(Section):
     """The complete definition of a run, except for the machines it runs on."""
 
-    AMENDABLE: ClassVar = frozenset({"tracking", "release"})
+    AMENDABLE: ClassVar = frozenset({"tracking", "alerts", "release"})
     BOUND: ClassVar = frozenset({"workspace", "corpus", "tokenizer", "tokens"})  # the tokens
 
     name: str = Field(
@@ -179,6 +181,9 @@ class Recipe(Section):
     model: Model = Field(description="the shape of the model")
     training: Training = Field(description="length, batch, schedule, precision, checkpoints")
     tracking: Tracking = Field(default=Tracking(), description="the tools that show the ledger")
+    alerts: Alerting = Field(
+        default=Alerting(), description="messages of `jobs.watch guard` about the run"
+    )
     release: Release = Field(
         default=Release(), description="the released model, and the samples it generates"
     )

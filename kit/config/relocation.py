@@ -64,8 +64,9 @@ def without_paths(tree: Tree) -> Tree:
 def for_release(tree: Tree) -> Tree:
     """A recipe to publish: paths reduced to their last part, a local tracking URI to `workspace`.
 
-    URLs lose their credentials.
+    URLs lose their credentials. The section `alerts` is left out: its addresses are secrets.
     """
+    tree = {key: section for key, section in tree.items() if key != "alerts"}
     tracking = dict(tree["tracking"])
     if (tracking["mlflow"] or "http").partition(":")[0] not in ("http", "https"):
         tracking["mlflow"] = "workspace"

@@ -24,6 +24,14 @@ _OF_URLS = (
         ),
         rf"\1{MASK}",
     ),
+    # Addresses whose path is the secret: webhooks of chats, topics, dead man's switches.
+    (
+        re.compile(
+            r"(https?://(?:hooks\.slack\.com|(?:[\w-]+\.)?discord(?:app)?\.com/api/webhooks|ntfy\.sh"
+            r"|hc-ping\.com|api\.telegram\.org|[\w.-]+\.webhook\.office\.com)/)[^\s\"'<>]+"
+        ),
+        rf"\1{MASK}",
+    ),
 )
 _SECRETS = (
     *_OF_URLS,
@@ -45,6 +53,7 @@ _SECRETS = (
         MASK,
     ),
 )
+_BEHIND_HOST = re.compile(r"(://[^\s/?#\"'<>]+[/?#])[^\s\"'<>]+")
 # Anybody's home directory, on Linux or macOS.
 _HOMES = re.compile(r"(?<![\w.~])/(?:home|Users)/[^/\s:;,\"'()]+")
 _COMMON = {
@@ -66,6 +75,13 @@ def redacted(text: str) -> str:
 def without_credentials(text: str) -> str:
     """Mask the credentials in URLs, and nothing else."""
     for pattern, instead in _OF_URLS:
+        text = pattern.sub(instead, text)
+    return text
+
+
+def without_addresses(text: str) -> str:
+    """Mask everything behind the host in URLs, secrets by their form, and nothing else."""
+    for pattern, instead in ((_BEHIND_HOST, rf"\1{MASK}"), *_SECRETS):
         text = pattern.sub(instead, text)
     return text
 

@@ -328,6 +328,15 @@ class Run(Results):
         return self.root / "mlflow-cursor.json"
 
     @property
+    def guard(self) -> GuardFiles:
+        """The files of its guards."""
+        return GuardFiles(self.root)
+
+    def guard_elsewhere(self, states: Path, name: str) -> GuardFiles:
+        """The same for a user who may not write here, by name in the folder `states` of that user."""
+        return GuardFiles(states / "ekiden" / "guard" / name)
+
+    @property
     def beside(self) -> Path:
         """The folder of results for single checkpoints, made during training, and of their code."""
         return self.root / "at"
@@ -349,6 +358,28 @@ class Run(Results):
     def job_at(self) -> AtStep | None:
         """In the directory of a job on one checkpoint: the results that it makes; else None."""
         return AtStep(self.root.parents[1]) if self.moment.is_file() else None
+
+
+@dataclass(frozen=True)
+class GuardFiles:
+    """What the guards of a run share."""
+
+    root: Path
+
+    @property
+    def state(self) -> Path:
+        """The alerts that hold, and when each was last reported."""
+        return self.root / "guard.json"
+
+    @property
+    def heartbeat(self) -> Path:
+        """A file that is touched by each look that saw the run."""
+        return self.root / "guard.heartbeat"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the guard that is delivering messages."""
+        return self.root / "guard.lock"
 
 
 @dataclass(frozen=True)

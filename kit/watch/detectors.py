@@ -1,7 +1,6 @@
 """Detectors of trouble in a run: each is a pure function of one view, and yields alerts or nothing.
 
     alerts = found(view)
-    state, fresh = Alerts().update(alerts, view.now)      # the new ones; the state is stored as JSON
 
 An alert has the observation, with figures, and a command to type. No detector looks at anything but the
 view, which kit/watch/look.py fills from the ledger, the decisions, the queue, the disk and the clock.
@@ -10,6 +9,7 @@ view, which kit/watch/look.py fills from the ledger, the decisions, the queue, t
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,14 +17,13 @@ from kit.cluster import decisions
 from kit.output.quantities import count, duration, size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from kit.cluster.decisions import RequeueRecord
     from kit.tracking.rows import StepRow
 
-Severity = Literal["critical", "warning"]
+Severity = Literal["critical", "warning", "info"]  # info: only that the run is done
 
-REPEAT = 3600.0  # seconds until an alert that still holds is reported again
 RECENT = 100  # steps that a view holds
 _LAST = 10  # steps whose median is one of them
 _SPIKE = 0.5  # nats above the median of the others, and ten times their usual distance from it
@@ -32,6 +31,9 @@ _DEVIATIONS = 10.0
 _DIVERGED = 0.3  # nats above the best level of the run
 _SLOW = 0.7  # of the run's median of tokens per second
 _SLOW_NODE = 1.2  # times the step time on other nodes
+_MOST = 0.7  # of the steps
+_WAITED = 0.1  # of a step
+_MANY_STEPS, _LEARNED = 1000, 0.5  # nats: less than from equal to true frequencies of the tokens
 _STALL = 600.0  # seconds, or ten times the median step
 _SKEW = 120.0  # seconds
 _PENDING = 86_400.0  # seconds
@@ -85,6 +87,8 @@ class View:
     best_loss: float | None = None  # the lowest median over RECENT steps, of the whole run
     attempts: Sequence[AttemptSeen] = ()
     decisions: Sequence[RequeueRecord] = ()  # on the training job
+    failed: Sequence[tuple[str, str]] = ()  # other stages that failed, and why
+    first_loss: float | None = None  # the median of the first steps; None: not known
     saved: Sequence[tuple[float, int]] = ()  # Unix time and step of the last checkpoints
     save_failed: tuple[float, str] | None = None  # the last failed save: Unix time and reason
     interval: float | None = None  # seconds between two checkpoints
@@ -109,39 +113,16 @@ class Alert:
     text: str  # what was seen
     command: str  # to type
     about: str = ""  # of several alike: which
+    repeats: bool = True  # whether it is reported again while it holds
 
     @property
     def key(self) -> str:
         """The same for as long as it is the same thing."""
         return f"{self.detector} {self.about}".strip()
 
-    def facts(self) -> dict[str, str]:
+    def facts(self) -> dict[str, Any]:
         """As JSON."""
         return asdict(self)
-
-
-@dataclass(frozen=True)
-class Alerts:
-    """When each alert was last reported: once, and again after an hour for as long as it holds."""
-
-    reported: Mapping[str, float] = field(default_factory=dict)  # Unix time by key
-
-    def update(self, found: Sequence[Alert], now: float) -> tuple[Alerts, list[Alert]]:
-        """The next state, and the alerts to report now. One that clears and returns waits its hour too."""
-        fresh = [one for one in found if now - self.reported.get(one.key, -REPEAT) >= REPEAT]
-        recent = {key: at for key, at in self.reported.items() if now - at < REPEAT}
-        return Alerts({**recent, **{one.key: now for one in fresh}}), fresh
-
-    def facts(self) -> dict[str, float]:
-        """As JSON."""
-        return dict(self.reported)
-
-    @classmethod
-    def of(cls, facts: Mapping[str, Any]) -> Alerts:
-        """From JSON; a value that is no time is ignored."""
-        return cls(
-            {str(key): float(at) for key, at in facts.items() if isinstance(at, int | float)}
-        )
 
 
 def found(view: View) -> list[Alert]:
@@ -185,7 +166,7 @@ def loss_spike(view: View) -> Iterator[Alert]:
 
 def divergence(view: View) -> Iterator[Alert]:
     """The level of the loss has risen above the best of the run."""
-    losses = _losses(view.steps)
+    losses = _losses(view.steps[-RECENT:])
     if view.best_loss is None or len(losses) < RECENT // 2:
         return
     level = statistics.median(losses)
@@ -228,6 +209,40 @@ def slow_node(view: View) -> Iterator[Alert]:
             job = view.job.id
             command = f"scontrol update jobid={job} ExcNodeList={node}" if job else _status(view)
             yield Alert("slow_node", "warning", text, command, node)
+
+
+def slow_rank(view: View) -> Iterator[Alert]:
+    """One rank is the slowest in most steps, and the others wait for it."""
+    rows = [
+        (rank, behind, row["seconds"])
+        for row in view.steps[-RECENT:]
+        if (rank := row.get("slowest_rank")) is not None
+        and (behind := row.get("slowest_behind")) is not None
+    ]
+    if len(rows) < RECENT // 2:
+        return
+    ((slowest, times),) = Counter(rank for rank, _, _ in rows).most_common(1)
+    behind = statistics.median(one for rank, one, _ in rows if rank == slowest)
+    step = statistics.median(seconds for _, _, seconds in rows)
+    if times > _MOST * len(rows) and behind > _WAITED * step:
+        text = (
+            f"rank {slowest} was the slowest in {times} of the last {count(len(rows), 'step')}, by "
+            f"{duration(behind)} of {duration(step)}: the other ranks wait for it"
+        )
+        yield Alert("slow_rank", "warning", text, _status(view), f"rank {slowest}")
+
+
+def no_learning(view: View) -> Iterator[Alert]:
+    """After many steps the loss is near that of the untrained model, which knows no word's frequency."""
+    if view.first_loss is None or view.best_loss is None or not view.steps:
+        return
+    step = view.steps[-1]["step"]
+    if step >= _MANY_STEPS and view.best_loss > view.first_loss - _LEARNED:
+        text = (
+            f"the best median loss over {RECENT} of {step:,} steps is {view.best_loss:.3f}, the first "
+            f"steps had {view.first_loss:.3f}: the model learns nothing"
+        )
+        yield Alert("no_learning", "critical", text, _stop(view))
 
 
 def stall(view: View) -> Iterator[Alert]:
@@ -364,15 +379,32 @@ def mlflow_behind(view: View) -> Iterator[Alert]:
         yield Alert("mlflow_behind", "warning", text, f"ekiden evaluate run {view.run}")
 
 
+def stage_failed(view: View) -> Iterator[Alert]:
+    """A stage before or after the training failed for good."""
+    for stage, reason in view.failed:
+        command = f"ekiden pipeline status {view.run}"
+        yield Alert("stage_failed", "critical", f"{stage} failed: {reason}", command, stage)
+
+
 def ended(view: View) -> Iterator[Alert]:
     """The training ended before its last step, and nothing will start it again."""
-    if view.ended is not None and view.job.state == "gone":
-        yield Alert("ended", "critical", f"training ended: {view.ended}", _submit(view))
+    if view.ended is None or view.job.state != "gone":
+        return
+    last = view.decisions[-1]["reason"] if view.decisions else ""
+    by_user = last == decisions.CANCELLED or last.startswith(decisions.STOPPED)
+    yield Alert(
+        "ended",
+        "warning" if by_user else "critical",
+        f"training ended: {view.ended}",
+        _submit(view),
+        repeats=not by_user,
+    )
 
 
 DETECTORS: Sequence[Callable[[View], Iterator[Alert]]] = (
-    loss_not_finite, loss_spike, divergence, slow, slow_node, stall, no_progress, checkpoint_late,
-    churn, pending, dependency, budget, disk, save_failed, clock_skew, mlflow_behind, ended,
+    loss_not_finite, loss_spike, divergence, no_learning, slow, slow_node, slow_rank, stall, no_progress,
+    checkpoint_late, churn, pending, dependency, budget, disk, save_failed, clock_skew, mlflow_behind,
+    stage_failed, ended,
 )  # fmt: skip
 
 

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from kit.cluster.snapshot import snapshot
 from kit.output.quantities import count, duration, loss, size
 from kit.store.paths import Workspace
-from kit.watch import planned
+from kit.watch import guard_state, planned
 from kit.watch.arrival import Planned, arrival
 from kit.watch.detectors import WatchedJob, found
 from kit.watch.goodput import BUCKETS, HOUR, UNKNOWN, goodput
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from kit.cluster.snapshot import Snapshot
     from kit.config.run import Project
     from kit.store.paths import Run
+    from kit.tracking.columns import StepColumns
+    from kit.tracking.rows import StepRow
     from kit.watch.history import AttemptTimes, History
 
 Facts = dict[str, Any]
@@ -39,6 +43,7 @@ Chain = Mapping[str, Facts]
 _TRAIN = "train"
 _LISTED = 5  # attempts that the text lists
 _RESTART = 1800.0  # seconds that an interruption costs on a cluster, as long as none has been seen
+_NEW, _MOST_NEW = 10, 900  # steps
 _ALIVE = ("queued", "running")
 _BASIS = {
     "measured": "",
@@ -61,8 +66,13 @@ def read(run: Run, earlier: Files | None = None) -> Files:
     return Files(seen, seen.damage)
 
 
-def facts(project: Project, chain: Chain, files: Files, now: float) -> Facts:
-    """Everything that `lines` prints, as plain values; times are Unix times, durations seconds."""
+def facts(
+    project: Project, chain: Chain, files: Files, now: float, *, last_step: int | None = None
+) -> Facts:
+    """Everything that `lines` prints, as plain values; times are Unix times, durations seconds.
+
+    Detectors of single bad steps look at those after `last_step`, the last one that an earlier look saw.
+    """
     job = _job(chain[_TRAIN], files.seen)
     alive = job.state in _ALIVE
     past = history(files.seen, alive=alive)
@@ -72,7 +82,17 @@ def facts(project: Project, chain: Chain, files: Files, now: float) -> Facts:
     done = int(stage.get("step") or 0)
     left = None if steps is None else max(0, steps - done)
     spent = goodput(seen, past, now, alive=alive, tokens_made=_tokens_made(project))
-    seen_now = look(project, seen, past, job, now, left=left)
+    new = _new(seen.recent, last_step, now)
+    seen_now = replace(
+        look(project, seen, past, job, now, left=left, new=new),
+        failed=[
+            (name, one.get("reason") or "no reason was recorded")
+            for name, one in chain.items()
+            if one["state"] == "failed" and name != _TRAIN
+        ],
+        first_loss=_first_loss(seen.steps),
+    )
+    since = guard_state.load(seen.run).since()
     return {
         "run": str(seen.run.root),
         "time": now,
@@ -93,9 +113,24 @@ def facts(project: Project, chain: Chain, files: Files, now: float) -> Facts:
         "checkpoint": _checkpoint(seen_now.saved, now),
         "arrival": _arrival(project, seen, past, left, now, alive=alive),
         "disk": seen_now.disk and {"free": seen_now.disk.free, "needed": seen_now.disk.needed},
-        "alerts": [alert.facts() for alert in found(seen_now)],
+        "alerts": [{**alert.facts(), "since": since.get(alert.key)} for alert in found(seen_now)],
         "problems": [*files.problems],
     }
+
+
+def _new(steps: Sequence[StepRow], last_step: int | None, now: float) -> int:
+    """The number of steps that no look has seen: those of an hour at most, and always some."""
+    if last_step is None:
+        return _NEW
+    seen = sum(1 for row in steps if row["step"] > last_step and row["time"] > now - HOUR)
+    return min(max(_NEW, seen), _MOST_NEW)
+
+
+def _first_loss(steps: StepColumns) -> float | None:
+    """The median loss of the first steps; None for a fork, whose model has learned before."""
+    first = steps.loss[:_NEW]
+    first = first[~np.isnan(first)]
+    return float(np.median(first)) if len(first) and steps.step[0] == 1 else None
 
 
 def _job(stage: Facts, seen: Snapshot) -> WatchedJob:
@@ -196,7 +231,8 @@ def lines(shown: Facts) -> Iterator[str]:
     if disk := shown["disk"]:
         yield f"disk        {size(disk['free'])} free, {size(disk['needed'])} still needed"
     for alert in shown["alerts"]:
-        yield f"{alert['severity']:<11} {alert['text']}"
+        since = f" (since {_when(alert['since'])})" if alert["since"] else ""
+        yield f"{alert['severity']:<11} {alert['text']}{since}"
         yield f"            {alert['command']}"
     if not shown["alerts"]:
         yield "alerts      none"

@@ -387,6 +387,12 @@ def test_mlflow_is_a_uri_or_null(workdir: Workdir, text: str, remedy: str) -> No
     assert remedy in mistake(workdir)
 
 
+@pytest.mark.parametrize("url", ["hc-ping.com/abc", "ftp://host/x", "https://", "/data/heartbeat"])
+def test_a_heartbeat_url_is_one_of_http(workdir: Workdir, url: str) -> None:
+    said = mistake(workdir, f"alerts.heartbeat_url={url}")
+    assert f"alerts.heartbeat_url={url!r}: write an http:// or https:// address, or null" in said
+
+
 def test_a_workspace_whose_code_python_could_not_find_is_refused(workdir: Workdir) -> None:
     override = f"workspace={workdir.folder}/a:b"
     said = mistake(workdir, override)

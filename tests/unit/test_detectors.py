@@ -13,15 +13,13 @@ import pytest
 from kit.watch.detectors import (
     DETECTORS,
     RECENT,
-    REPEAT,
-    Alert,
-    Alerts,
     AttemptSeen,
     Disk,
     View,
     WatchedJob,
     found,
 )
+from kit.watch.holding import Holding
 
 if TYPE_CHECKING:
     from kit.cluster.decisions import RequeueRecord
@@ -31,13 +29,16 @@ STEP, DAY, HOUR = 10.0, 86_400.0, 3600.0
 PER_DAY = int(DAY / STEP)
 NOISE = np.random.default_rng(0).normal(0.0, 0.05, 100_000)
 LOOK = 60.0  # seconds between two looks
+REPEAT = HOUR
+RANKS = 8
 
 
 def row(step: int, at: float, **fields: Any) -> StepRow:
     loss = 3.0 + 6.0 * float(np.exp(-step / PER_DAY)) + float(NOISE[step * 7919 % len(NOISE)])
     rate = 52_000.0 * (1 + float(NOISE[step % len(NOISE)]) / 5)
     return {"kind": "step", "attempt": 1, "time": at, "step": step, "loss": loss, "seconds": STEP,
-            "tokens_per_second": rate, **fields}  # type: ignore[typeddict-item, return-value]  # fmt: skip
+            "tokens_per_second": rate, "slowest_rank": step * 7919 % RANKS, "slowest_behind": 0.1 * STEP,
+            **fields}  # type: ignore[typeddict-item, return-value]  # fmt: skip
 
 
 def decided(at: float, reason: str, saved: int, *, requeued: bool = True) -> RequeueRecord:
@@ -69,6 +70,7 @@ def clean(now: float) -> View:
         ],
         usual_rate=52_000.0,
         usual_seconds=STEP,
+        first_loss=10.4,
         best_loss=3.0 + 6.0 * float(np.exp(-done / PER_DAY)) - 0.02 if done > RECENT else None,
         attempts=attempts,
         decisions=[
@@ -140,6 +142,10 @@ FAULTS: dict[str, Fault] = {
         view, steps=[*view.steps[:-30], *({**r, "tokens_per_second": 30_000.0} for r in view.steps[-30:])]
     ),
     "slow_node": lambda view: slower_with(view, "gpu0"),
+    "slow_rank": lambda view: replace(
+        view, steps=[{**r, "slowest_rank": 3, "slowest_behind": 2.0} for r in view.steps]
+    ),
+    "no_learning": lambda view: replace(view, first_loss=view.best_loss),
     "stall": lambda view: silent(view, 700),
     "no_progress": lambda view: same_start(view, 4),
     "checkpoint_late": lambda view: replace(view, saved=[(NOON - 3 * 1800 - 1, 100)]),
@@ -151,6 +157,7 @@ FAULTS: dict[str, Fault] = {
     "save_failed": lambda view: replace(view, save_failed=(NOON - 5, "Disk quota exceeded")),
     "clock_skew": lambda view: replace(view, skew=-300.0),
     "mlflow_behind": lambda view: replace(view, mlflow_behind=3700.0),
+    "stage_failed": lambda view: replace(view, failed=[("evaluate", "exit code 1")]),
     "ended": lambda view: replace(view, job=WatchedJob("gone"), ended="hang (rank 1), 4 times"),
 }  # fmt: skip
 
@@ -161,15 +168,20 @@ def test_every_detector_has_a_fault() -> None:
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_is_reported_once_and_again_after_an_hour(name: str) -> None:
-    state, told = Alerts(), []
+    holding, told = Holding(), []
+    before, faulty = found(clean(NOON)), found(FAULTS[name](clean(NOON)))
     for look in range(int((REPEAT + 10 * LOOK) / LOOK)):
         now = NOON + look * LOOK
-        view = clean(NOON) if look == 0 else FAULTS[name](clean(NOON))
-        state, fresh = state.update(found(view), now)
-        state = Alerts.of(json.loads(json.dumps(state.facts())))
-        told += [(look, alert) for alert in fresh if alert.detector == name]
-    assert [look for look, _ in told] == [1, 1 + REPEAT / LOOK]
-    alert = told[0][1]
+        holding, due = holding.after(faulty if look else before, now, REPEAT)
+        for message in due:
+            holding = holding.delivered(message, now)
+        holding = Holding.of(json.loads(json.dumps(holding.facts())))
+        told += [(look, one.event, one.alert) for one in due if one.alert.detector == name]
+    assert [(look, event) for look, event, _ in told] == [
+        (1, "raised"),
+        (1 + REPEAT / LOOK, "again"),
+    ]
+    alert = told[0][2]
     assert alert.severity in ("critical", "warning")
     assert alert.text
     assert alert.command
@@ -179,16 +191,6 @@ def test_a_fault_is_reported_once_and_again_after_an_hour(name: str) -> None:
 def test_a_fault_raises_no_alarm_of_another_kind(name: str) -> None:
     causes = {"churn": {"churn", "budget"}}.get(name, {name})
     assert {alert.detector for alert in found(FAULTS[name](clean(NOON)))} == causes
-
-
-def test_an_alert_that_flaps_waits_its_hour() -> None:
-    alert = Alert("slow", "warning", "", "")
-    state, told = Alerts(), []
-    for look in range(70):
-        state, fresh = state.update([alert] if look % 2 else [], look * LOOK)
-        told += [look for _ in fresh]
-    assert told == [1, 61]
-    assert Alerts.of({"a": 1, "b": "x"}).reported == {"a": 1.0}
 
 
 def test_overflow_in_fp16_is_no_bad_loss() -> None:
@@ -210,3 +212,45 @@ def test_a_start_that_takes_too_long_is_a_stall() -> None:
     assert "stall" not in {alert.detector for alert in found(begun)}
     stuck = replace(begun, now=NOON + 200)
     assert [alert.detector for alert in found(stuck) if alert.detector == "stall"] == ["stall"]
+
+
+def slowest(view: View, rank: int, behind: float, every: int = 1) -> View:
+    """In each `every`th step that rank was the slowest, by so much."""
+    rows = [
+        {**row, "slowest_rank": rank, "slowest_behind": behind} if row["step"] % every == 0 else row
+        for row in view.steps
+    ]
+    return replace(view, steps=rows)  # type: ignore[arg-type]
+
+
+def test_a_slow_rank_is_named_with_the_time_that_it_costs() -> None:
+    (alert,) = found(slowest(clean(NOON), 5, 1.5))
+    assert (alert.detector, alert.about) == ("slow_rank", "rank 5")
+    assert "rank 5 was the slowest in 100 of the last 100 steps, by 1.5 s of 10 s" in alert.text
+
+
+def test_a_rank_that_costs_little_or_is_slow_at_times_is_no_alert() -> None:
+    assert found(slowest(clean(NOON), 5, 0.09 * STEP)) == []
+    assert found(slowest(clean(NOON), 5, 1.5, every=2)) == []
+
+
+def test_rows_without_the_slowest_rank_raise_nothing() -> None:
+    """A ledger of an earlier version."""
+    keys = ("slowest_rank", "slowest_behind")
+    rows = [{k: v for k, v in row.items() if k not in keys} for row in clean(NOON).steps]
+    assert found(replace(clean(NOON), steps=rows)) == []  # type: ignore[arg-type]
+
+
+def test_a_model_that_learns_slowly_in_its_first_steps_is_no_alert() -> None:
+    early = replace(clean(NOON), steps=clean(NOON).steps, first_loss=10.4, best_loss=10.2)
+    rows = [{**row, "step": row["step"] - clean(NOON).steps[-1]["step"] + 999, "loss": 10.2 + NOISE[0]}
+            for row in early.steps]  # fmt: skip
+    assert found(replace(early, steps=rows)) == []  # type: ignore[arg-type]
+
+
+def test_a_run_that_its_user_stopped_is_reported_once() -> None:
+    view = FAULTS["ended"](clean(NOON))
+    rows = [*view.decisions, decided(NOON, "stopped: STOP file", 1, requeued=False)]
+    (crashed,), (stopped,) = found(view), found(replace(view, decisions=rows))
+    assert (crashed.severity, crashed.repeats) == ("critical", True)
+    assert (stopped.severity, stopped.repeats) == ("warning", False)

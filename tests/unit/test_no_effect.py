@@ -61,6 +61,7 @@ IDLE = [
     ("", "training.health.window=20", "without loss_spike or gradient_spike"),
     ("", "training.precision_reason=mine", "set training.precision"),
     ("tracking.mlflow=null", "tracking.experiment=mine", "only MLflow uses it"),
+    ("", "alerts.timeout=5", "without alerts.command or alerts.heartbeat_url"),
 ]  # fmt: skip
 
 

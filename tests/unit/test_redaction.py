@@ -48,6 +48,10 @@ def ann(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
         f"password: {SECRET}",
         f"HF_TOKEN={SECRET}",
         f"tracking.mlflow=http://u:{SECRET}@[::1]:5000",
+        f"https://hooks.slack.com/services/T0/B0/{SECRET}",
+        f"https://discord.com/api/webhooks/1/{SECRET}",
+        f"curl -d @- https://hc-ping.com/{SECRET}; true",
+        f"https://api.telegram.org/bot1:{SECRET}/sendMessage",
         f"two://a:{SECRET}@b and three://c:{SECRET}@d",
     ],
 )
@@ -118,3 +122,11 @@ def test_a_container_without_a_user_is_no_error(monkeypatch: pytest.MonkeyPatch)
 def test_values_within_lists_and_mappings_are_redacted(ann: str) -> None:
     found = redact({"a": [f"x://u:{SECRET}@h", 3, None], "b": {"c": "/home/ann/d"}})
     assert found == {"a": ["x://***@h", 3, None], "b": {"c": "~/d"}}
+
+
+def test_addresses_lose_everything_behind_the_host() -> None:
+    shown = redaction.without_addresses(
+        f'curl -d @- "https://u:{SECRET}@chat.example/{SECRET}?k={SECRET}"; true'
+    )
+    assert shown == 'curl -d @- "https://***@chat.example/***"; true'
+    assert redaction.without_addresses("mail -s x ann@example.org") == "mail -s x ann@example.org"

@@ -200,6 +200,8 @@ def test_a_released_recipe_holds_no_password(workdir: Workdir) -> None:
         "tracking.mlflow=http://ann:s3cr3t@host:5000",
         "corpus.sources.web.location=https://ann:s3cr3t@host/web.txt?token=s3cr3t",
         "corpus.sources.web.mirrors=[https://ann:s3cr3t@mirror/web.txt]",
+        "alerts.command=curl --data-binary @- https://chat.example/hook/s3cr3t",
+        "alerts.heartbeat_url=https://switch.example/s3cr3t",
     )
     told = str(relocation.for_release(workdir.recipe(*given).model_dump(mode="json")))
     assert "s3cr3t" not in told

@@ -16,8 +16,10 @@ from kit.config.recipe import Recipe
 from kit.config.run import Project
 from kit.store.files import write_json
 from kit.store.paths import Workspace
-from kit.watch import view
+from kit.watch import guard_state, view
+from kit.watch.detectors import Alert
 from kit.watch.goodput import BUCKETS
+from kit.watch.holding import Holding
 from tests.written import T, Written
 
 if TYPE_CHECKING:
@@ -197,3 +199,50 @@ def test_what_mlflow_lacks_and_the_disk_lacks_is_an_alert(
     facts = shown(project, 1195 + 3600, **STATE)
     names = {alert["detector"] for alert in facts["alerts"]}
     assert {"mlflow_behind", "disk"} <= names
+
+
+def test_an_alert_says_since_when_it_holds_if_a_guard_knows(
+    project: Project, running: Written
+) -> None:
+    running.decide(2, 1195, "crash, 4 times without a new checkpoint", requeued=False)
+    stopped = {**STATE, "state": "failed", "reason": "crash, 4 times"}
+    (alert,) = shown(project, 1300, **stopped)["alerts"]
+    assert alert["since"] is None
+    del alert["since"]
+    holding, _ = Holding().after([Alert(**alert)], T + 1200, 3600.0)
+    guard_state.save(project.run, holding)
+    facts = shown(project, 1300, **stopped)
+    assert facts["alerts"][0]["since"] == T + 1200
+    since = time.strftime("%Y-%m-%d %H:%M", time.localtime(T + 1200))
+    assert f"(since {since})" in "\n".join(view.lines(facts))
+
+
+def test_a_stage_that_failed_is_an_alert(project: Project, running: Written) -> None:
+    stages = chain(**STATE)
+    stages["evaluate"] |= {"state": "failed", "reason": "exit code 1"}
+    facts = view.facts(project, stages, view.read(project.run), T + 1195)
+    assert [(one["detector"], one["text"]) for one in facts["alerts"]] == [
+        ("stage_failed", "evaluate failed: exit code 1")
+    ]
+
+
+def test_a_bad_step_between_two_looks_is_seen(project: Project, running: Written) -> None:
+    """Twenty steps ago: a look at the last ten does not see it, one that knows the last look does."""
+    at = running.steps(2, 1190, range(61, 70))
+    running.row(2, "step", at + 10, step=70, seconds=10.0, loss=None)
+    at = running.steps(2, at + 10, range(71, 91))
+    os.utime(project.run.attempt(2).ledger, (T + at, T + at))
+    for last_step, detectors in ((None, []), (60, ["loss_not_finite"]), (80, [])):
+        files = view.read(project.run)
+        facts = view.facts(project, chain(**STATE), files, T + at + 1, last_step=last_step)
+        found = [one["detector"] for one in facts["alerts"]]
+        assert [name for name in found if name == "loss_not_finite"] == detectors
+
+
+def test_a_run_that_learns_nothing_is_an_alert(project: Project, run: Run) -> None:
+    written = Written(run)
+    written.start(1, 100)
+    at = written.steps(1, 150, range(1, 1001), seconds=1.0)
+    os.utime(run.attempt(1).ledger, (T + at, T + at))
+    facts = shown(project, at + 1, **{**STATE, "step": 1000, "steps": 2000})
+    assert "no_learning" in {one["detector"] for one in facts["alerts"]}
