@@ -1,19 +1,22 @@
-"""TensorBoard and MLflow as jobs: their pages, and that a requeued job continues."""
+"""TensorBoard, MLflow and a guard as jobs: what they serve or send, and that a requeued job continues."""
 
 from __future__ import annotations
 
 import getpass
+import json
 import os
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
+from kit.relay import resolve
 from kit.store.paths import Workspace
 from tests.programs.test_services import is_open, losses, make_run, needs
-from tests.relay import ROOT, wait_until
+from tests.relay import DEMO, ROOT, wait_until
 from tests.services import CREDENTIALS, LIGHT, ask, opened
 from tests.unit.test_ledger import attempt
+from tests.written import crashed
 
 from .trial import PATIENCE
 
@@ -93,3 +96,22 @@ def test_mlflow_is_a_job_that_continues_from_its_backup(slurm: Slurm, tmp_path: 
     slurm.run("scancel", job)
     slurm.wait(job, "CANCELLED")
     wait_until(lambda: not workspace.mlflow_server.record.exists(), "an end in order", PATIENCE)
+
+
+def test_a_guard_requeues_itself_at_its_time_limit_and_ends_with_scancel(
+    slurm: Slurm, tmp_path: Path
+) -> None:
+    given = [f"workspace={tmp_path}/work", "alerts.command=cat >> messages.jsonl"]
+    run = crashed(Workspace(tmp_path / "work"), resolve.load(DEMO, given).recipe)
+    job = submit(slurm, "guard.sbatch", str(run.root))
+    wait_until(run.guard.heartbeat.exists, "first look", PATIENCE)
+    reach_time_limit(slurm, job)
+    run.guard.heartbeat.unlink()
+    wait_until(run.guard.heartbeat.exists, "look after the time limit", PATIENCE)
+    assert slurm.output(job).count(f"guarding {run.root}") == 2
+    lines = (run.root / "messages.jsonl").read_text().splitlines()
+    assert sorted(json.loads(line)["key"] for line in lines) == ["ended", "mlflow_behind"]
+    slurm.run("scancel", job)
+    slurm.wait(job, "CANCELLED", PATIENCE)
+    wait_until(lambda: slurm.output(job).count("stopping (SIGTERM)") == 2, "its end", PATIENCE)
+    assert slurm.job(job)["JobState"] == "CANCELLED"
