@@ -21,7 +21,7 @@ import typer.main
 import yaml
 
 from jobs import ekiden
-from jobs.command import new_app
+from jobs.command import WithDefault, new_app
 from kit.cluster import lock
 from kit.config import presets
 from kit.config.cluster import Cluster
@@ -149,6 +149,8 @@ def mistakes_of_ekiden(words: list[str]) -> Iterator[str]:
             ):
                 yield f"{called}: has no option {word}"
             return
+        if isinstance(group, WithDefault) and word not in group.commands:
+            word, rest = next(iter(group.commands)), words
         if (found := group.get_command(None, word)) is None:
             yield f"{called} {word}: there is no such job or verb"
             return
