@@ -93,6 +93,8 @@ class Guard:
         command = f"ekiden watch {shlex.quote(str(self._run.root))} --once"
         alert = Alert("test", "info", "a test message: alerts of this run reach you", command)
         problem = self._deliver(Message("test", alert, now), now)
+        if self._alerting.command is None:
+            problem = "alerts.command is not set: messages are only printed"
         return [*([problem] if problem else []), *self._beat()]
 
     def _sight(self) -> Sight:
@@ -121,12 +123,12 @@ class Guard:
         for message in due:
             if message.alert.severity == "warning" and self._alerting.severity == "critical":
                 continue
+            alive()
             if problem := self._deliver(message, now):
                 problems.append(problem)
                 continue
             holding = holding.delivered(message, now)
             problems += self._save(holding)
-            alive()
         return [*problems, *self._save(holding)]
 
     def _blindness(self, seen: Sight, before: Holding, now: float) -> list[Alert]:

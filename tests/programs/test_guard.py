@@ -171,6 +171,8 @@ def test_a_test_message_is_sent_at_any_time_and_leaves_no_trace(ended: Run) -> N
         found = CliRunner().invoke(watch.app, ["guard", recipe_of(ended), "--test", KEEP, url])
         assert (found.exit_code, switch.names) == (0, ["beat"])
     assert keys(ended) == ["test"]
+    found = CliRunner().invoke(watch.app, ["guard", recipe_of(ended), "--test"])
+    assert "alerts.command is not set" in str(found.exception)
     assert not ended.guard.state.exists()
 
 
