@@ -67,5 +67,8 @@ def _end(facts: Mapping[str, Any]) -> str | None:
         return None
     training = facts["training"]
     text = f"training is done: step {training['step']:,}, loss {loss(training['loss'])}"
-    rest = [f"{name} {state}" for name, state in states.items() if state != "done"]
-    return f"{text}; {', '.join(rest)}" if rest else f"{text}; all stages are done"
+    names = [*states]
+    rest: dict[str, list[str]] = {}  # the stages after it by their state
+    for name in names[names.index("train") + 1 :]:
+        rest.setdefault(states[name], []).append(name)
+    return "; ".join([text, *(f"{', '.join(some)}: {state}" for state, some in rest.items())])

@@ -163,7 +163,7 @@ def test_a_run_that_was_removed_does_not_come_back(run: Run, states: Path) -> No
 
 
 def facts(**states: str) -> dict[str, Any]:
-    chain = {"tokenize": "done", "train": "done", "evaluate": "done"} | states
+    chain = {"tokenize": "done", "train": "done", "evaluate": "done", "export": "done"} | states
     reason = "squeue: no answer in 60 s"
     return {
         "run": "r",
@@ -194,8 +194,12 @@ def test_damage_is_an_alert_for_each_file() -> None:
 @pytest.mark.parametrize(
     ("states", "end"),
     [
-        ({}, "training is done: step 100, loss 3.000; all stages are done"),
-        ({"evaluate": "failed"}, "training is done: step 100, loss 3.000; evaluate failed"),
+        ({}, "training is done: step 100, loss 3.000; evaluate, export: done"),
+        (
+            {"evaluate": "failed"},
+            "training is done: step 100, loss 3.000; evaluate: failed; export: done",
+        ),
+        ({"tokenize": "stale"}, "training is done: step 100, loss 3.000; evaluate, export: done"),
         ({"evaluate": "queued"}, None),
         ({"evaluate": "unknown"}, None),
         ({"train": "failed"}, None),
