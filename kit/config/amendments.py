@@ -63,6 +63,11 @@ def since(run: Run, start: Start) -> list[Amendment]:
     return rows[start.get("amendments", len(rows)) :]
 
 
+def to_publish(rows: Sequence[Amendment]) -> list[Amendment]:
+    """The amendments that the ledger may have, which others publish: without addresses of `alerts`."""
+    return [row for row in rows if not row["key"].startswith("alerts.")]
+
+
 def record(run: Run, rows: Sequence[Amendment]) -> None:
     """Add amendments to the record: all of them, or none."""
     lines = [json.dumps(row, ensure_ascii=False) for row in (*read(run), *rows)]

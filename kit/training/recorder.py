@@ -209,7 +209,8 @@ class LedgerRecorder(Recorder):
         """Amendments that this attempt is the first to apply."""
         before = [a for a in ledger.attempts(self._run) if a.number < self._attempt.number]
         applied = records.start(before[-1])["amendments"] if before else 0
-        return amendments.read(self._run)[applied : self._start["amendments"]]
+        rows = amendments.read(self._run)[applied : self._start["amendments"]]
+        return amendments.to_publish(rows)
 
     def _amendment_fields(self, row: amendments.Amendment) -> AmendmentFields:
         fields: AmendmentFields = {

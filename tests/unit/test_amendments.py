@@ -474,3 +474,10 @@ def test_the_code_of_an_earlier_version_that_goes_on_from_a_rate_is_let(whole: R
     (whole.code / "kit" / "plan" / "schedule.py").rename(whole.code / "kit" / "schedule.py")
     amend(whole, "training.steps=30")
     assert amendments.read(whole)[0]["schedule"] == "continue"
+
+
+def test_the_addresses_of_alerts_stay_out_of_the_ledger(submitted: Run) -> None:
+    amend(submitted, "tracking.mlflow=null", "alerts.heartbeat_url=https://switch.example/s3cr3t")
+    rows = amendments.read(submitted)
+    assert [row["key"] for row in rows] == ["tracking.mlflow", "alerts.heartbeat_url"]
+    assert [row["key"] for row in amendments.to_publish(rows)] == ["tracking.mlflow"]
