@@ -282,6 +282,12 @@ def test_a_port_in_use_is_passed_over_or_if_you_named_it_refused() -> None:
             pass
 
 
+@pytest.mark.parametrize("host", ["192.0.2.1", "no such host"])  # RFC 5737
+def test_an_address_of_another_machine_is_refused(host: str) -> None:
+    with pytest.raises(ConfigError, match="no address of"), server.free_port(None, 5000, host):
+        pass
+
+
 def test_a_port_is_held_for_a_server_that_does_not_listen_yet() -> None:
     with server.free_port(None, 45000) as first, server.free_port(None, first) as second:
         assert second > first

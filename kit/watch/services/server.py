@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import signal
 import socket
@@ -48,7 +49,10 @@ def free_port(given: int | None, usual: int, host: str = LOOPBACK) -> Iterator[i
             held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1 if given else 0)
             try:
                 held.bind((host, port))
-            except OSError:
+            except OSError as error:
+                if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+                    where = f"--host {host}: no address of {socket.gethostname()}"
+                    raise ConfigError(f"{where}; name one of its own, or leave it out") from None
                 continue
             held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             yield port
