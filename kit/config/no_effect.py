@@ -166,6 +166,9 @@ def _of_training(recipe: Recipe) -> Iterator[IdleKey]:
     if training.weight_decay == 0:
         cause = "training.weight_decay"
         yield IdleKey("training.decay_all", f"with {cause}=0", (cause,))
+    if not recipe.release.prompts:
+        cause = "release.prompts"
+        yield IdleKey("training.sample_tokens", f"without {cause}: no text to continue", (cause,))
     if training.health.loss_spike is None and training.health.gradient_spike is None:
         spikes = ("training.health.loss_spike", "training.health.gradient_spike")
         yield IdleKey("training.health.window", "without loss_spike or gradient_spike", spikes)

@@ -62,8 +62,8 @@ class Training(Section):
     # None of them changes completed steps, or the samples of a future one.
     AMENDABLE: ClassVar = frozenset(
         {
-            "steps", "epochs", "micro_batch", "validate_every", "checkpoint_every", "keep",
-            "keep_every", "save_tries", "save_pause", "health",
+            "steps", "epochs", "micro_batch", "validate_every", "sample_tokens", "checkpoint_every",
+            "keep", "keep_every", "save_tries", "save_pause", "health",
         }
     )  # fmt: skip
     # They decide the form of the optimizer's state; of `deepspeed` only the ZeRO stage is bound.
@@ -187,6 +187,12 @@ class Training(Section):
     )
     validation_blocks: int | None = Field(
         default=None, gt=0, description="blocks per validation. null: all held-out blocks"
+    )
+    sample_tokens: int | None = Field(
+        default=16,
+        gt=0,
+        description="tokens by which the model continues each of release.prompts at a validation, as text "
+        "for you to read. null: no samples",
     )
     checkpoint_every: int | None = Field(
         default=None,

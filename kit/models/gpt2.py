@@ -94,13 +94,23 @@ class LanguageModel(nn.Module):
                 total = total + self._loss(part, goal)
         return total / labels.numel()
 
+    def next_logits(self, ids: Tensor, last: Tensor) -> Tensor:
+        """Logits of the token after position `last` [batch] of each row of `ids` int64 [batch, length].
+
+        Float32, shape [batch, vocabulary]. What follows `last` in a row has no influence.
+        """
+        hidden = self.gpt2.transformer(ids).last_hidden_state
+        return self._logits(hidden[torch.arange(len(ids), device=hidden.device), last])
+
     def _loss(self, hidden: Tensor, labels: Tensor) -> Tensor:
-        logits = self.gpt2.lm_head(hidden)
+        return F.cross_entropy(self._logits(hidden), labels, reduction="sum")
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        logits: Tensor = self.gpt2.lm_head(hidden)
         if logits.shape[-1] > self._vocab_size:
             # Padding rows have no part in the loss: they are never trained.
             logits = logits[:, : self._vocab_size]
-        logits = logits.float()
-        return F.cross_entropy(logits, labels, reduction="sum")
+        return logits.float()
 
 
 def parameter_groups(model: nn.Module, training: Training) -> list[dict[str, Any]]:

@@ -61,6 +61,8 @@ def rehearse(project: Project, steps: int, *, with_synthetic: bool = False) -> d
             "validate_every": steps,
             "checkpoint_every": steps // 2,
             "keep_every": None,
+            # Synthetic tokens have no tokenizer that could make text of them.
+            "sample_tokens": None if with_synthetic else recipe.training.sample_tokens,
         }
     )
     rehearsed = recipe.model_copy(

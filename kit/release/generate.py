@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from kit.config.defaults import NonDefaults
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
-from kit.data import shards
+from kit.data import shards, tokenizer_file
 from kit.errors import InputError, StageError
 from kit.release import evaluate, export
 from kit.release import source as sources
@@ -84,7 +84,7 @@ def generate(folder: Path, recipe: Recipe, prompts: Sequence[str]) -> list[str]:
     _refuse_other_weights(folder, recipe.release.dtype)
     # In fp32: it runs on the CPU, and few have native bf16.
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    return _write(model, huggingface.load(folder), recipe, prompts)
+    return _write(model, tokenizer_file.load(folder), recipe, prompts)
 
 
 def _unit_at(source: ReleaseSource, recipe: Recipe) -> Unit:
@@ -97,7 +97,7 @@ def _unit_at(source: ReleaseSource, recipe: Recipe) -> Unit:
     def make(folder: Path) -> Mapping[str, Any]:
         model = evaluate.load_model(recipe, source).float()
         export.set_generation(model, recipe.release)
-        tokenizer = huggingface.load(Workspace(Path(recipe.workspace)).tokenizer)
+        tokenizer = tokenizer_file.load(Workspace(Path(recipe.workspace)).tokenizer)
         prompts = recipe.release.prompts
         pairs = zip(prompts, _write(model, tokenizer, recipe, prompts), strict=True)
         rows = [{"prompt": p, "text": t, "training": moment.facts()} for p, t in pairs]

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kit.data import shards, tokens
+from kit.data import shards, tokenizer_file, tokens
 from kit.errors import ConfigError
 from kit.store.paths import Workspace
-from kit.tokenizer import huggingface
 
 if TYPE_CHECKING:
     from kit.config.recipe import Recipe
@@ -57,7 +56,7 @@ def _read(
     start = number * length
     location = stream.locate(start)
     *ids, following = stream.block(number, length).tolist()
-    tokenizer = huggingface.load(Workspace(Path(recipe.workspace)).tokenizer)
+    tokenizer = tokenizer_file.load(Workspace(Path(recipe.workspace)).tokenizer)
     return Block(
         part=part,
         block=number,

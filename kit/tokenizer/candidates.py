@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kit.config.defaults import NonDefaults
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
-from kit.data import shards, tokens
+from kit.data import shards, tokenizer_file, tokens
 from kit.errors import InputError
 from kit.output import log
 from kit.store import manifest
@@ -102,7 +102,7 @@ def _make(
 ) -> Mapping[str, Any]:
     huggingface.save(train(recipe, vocabulary), folder)
     # Loaded as in later use: JSON rounds the scores of a Unigram model.
-    tokenizer = huggingface.load(folder)
+    tokenizer = tokenizer_file.load(folder)
     held_out = itertools.chain.from_iterable(
         shards.read(shards.part_file(shard.folder, shards.HELD_OUT)) for shard in complete
     )

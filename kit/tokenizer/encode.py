@@ -10,11 +10,10 @@ import numpy as np
 
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
-from kit.data import index, shards, tokens
+from kit.data import index, shards, tokenizer_file, tokens
 from kit.store import manifest
 from kit.store.paths import Run, Workspace
 from kit.store.units import Unit, make_units
-from kit.tokenizer import huggingface
 from kit.tokenizer.word_cache import WordCache
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ def _word_cache(recipe: Recipe) -> WordCache:
     folder = Workspace(Path(recipe.workspace)).tokenizer
     spaces = manifest.read(folder, "jobs.tokenizer")["spaces"]
     dtype = tokens.dtype_for(tokens.tokenizer_info(recipe).size)
-    return WordCache(huggingface.load(folder), spaces, dtype)
+    return WordCache(tokenizer_file.load(folder), spaces, dtype)
 
 
 def _make(

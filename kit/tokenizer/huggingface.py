@@ -1,4 +1,4 @@
-"""Build HF tokenizers, save them in the form AutoTokenizer loads, and load them from their folder.
+"""Build HF tokenizers and save them in the form AutoTokenizer loads; kit/data/tokenizer_file.py loads them.
 
 Three special tokens come first; in lossless mode the 256 bytes follow, for characters that are not
 entries.
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from kit.data import tokenizer_file
 from kit.data.shards import BOUNDARY, LINE_END, SPACE
 from kit.store.files import write_json, write_text
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 SPECIAL = UNKNOWN, BEGIN, END = "<unk>", "<s>", "</s>"  # END closes a document
 BYTES = tuple(f"<0x{byte:02X}>" for byte in range(256))
-FILE, SETTINGS = "tokenizer.json", "tokenizer_config.json"
+FILE, SETTINGS = tokenizer_file.FILE, "tokenizer_config.json"
 
 # A `<`; a line end; a space with the run after it; or a run of anything else. BOUNDARY is in none of
 # them: it separates pieces, and vanishes.
@@ -94,15 +95,6 @@ def save(tokenizer: Tokenizer, folder: Path) -> None:
         "split_special_tokens": True,  # `</s>` in a text is text, never the id of END
     }
     write_json(folder / SETTINGS, settings)
-
-
-def load(folder: Path) -> Tokenizer:
-    """Load the tokenizer of a folder; it treats text that looks like a special token as text."""
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(folder / FILE))
-    tokenizer.encode_special_tokens = True  # the file does not store it
-    return tokenizer
 
 
 def _with_pipeline(tokenizer: Tokenizer, spaces: str) -> Tokenizer:

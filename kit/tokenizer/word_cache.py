@@ -33,7 +33,7 @@ class WordCache:
         dtype: np.dtype[np.unsignedinteger],
         capacity: int = _CAPACITY,
     ) -> None:
-        """Cache up to `capacity` words of a tokenizer from huggingface.load."""
+        """Cache up to `capacity` words of a tokenizer from tokenizer_file.load."""
         self._tokenizer, self._spaces, self._dtype = tokenizer, spaces, dtype
         self._capacity = capacity
         # Always a separate piece; in article mode it would merge with other signs.

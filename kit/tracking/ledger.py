@@ -41,6 +41,8 @@ if TYPE_CHECKING:
         RollbackFields,
         RollbackRow,
         Row,
+        SampleFields,
+        SampleRow,
         SaveFailedFields,
         SaveFailedRow,
         StepFields,
@@ -88,6 +90,8 @@ class Ledger:
     def add(
         self, kind: Literal["validation"], **fields: Unpack[ValidationFields]
     ) -> ValidationRow: ...
+    @overload
+    def add(self, kind: Literal["sample"], **fields: Unpack[SampleFields]) -> SampleRow: ...
     @overload
     def add(
         self, kind: Literal["checkpoint"], **fields: Unpack[CheckpointFields]
@@ -231,6 +235,24 @@ def frame(run: Run, kind: Literal["step", "validation"] = "step") -> DataFrame:
     rows = [row for row in canonical(run) if row["kind"] == kind]
     steps = pandas.Index([row["step"] for row in rows], name="step", dtype="int64")
     return pandas.DataFrame(rows, index=steps).drop(columns="step", errors="ignore")
+
+
+def samples(run: Run) -> list[SampleRow]:
+    """The samples of a run: one for each validation and prompt, in order."""
+    found: dict[tuple[int, str], SampleRow] = {}
+    for attempt in attempts(run):
+        start = records.start(attempt)["from_step"]
+        found = _up_to(found, start)
+        for row in rows(attempt):
+            if row["kind"] == "rollback":
+                found = _up_to(found, row["to_step"])
+            elif row["kind"] == "sample":
+                found[row["step"], row["prompt"]] = row
+    return [*found.values()]
+
+
+def _up_to(found: dict[tuple[int, str], SampleRow], step: int) -> dict[tuple[int, str], SampleRow]:
+    return {key: row for key, row in found.items() if key[0] <= step}
 
 
 def _key(row: CurveRow) -> tuple[str, int]:

@@ -102,6 +102,14 @@ class ValidationFields(TypedDict):
     seconds: float
 
 
+class SampleFields(TypedDict):
+    """A text that the model wrote at a validation, whose row follows."""
+
+    step: int
+    prompt: str
+    text: str  # the prompt and its continuation
+
+
 class CheckpointFields(TypedDict):
     """A committed checkpoint."""
 
@@ -172,6 +180,12 @@ class ValidationRow(Stamp, ValidationFields):
     kind: Literal["validation"]
 
 
+class SampleRow(Stamp, SampleFields):
+    """See `SampleFields`."""
+
+    kind: Literal["sample"]
+
+
 class CheckpointRow(Stamp, CheckpointFields):
     """See `CheckpointFields`."""
 
@@ -208,6 +222,7 @@ Row = (
     | AmendmentRow
     | CurveRow
     | DevicesRow
+    | SampleRow
     | CheckpointRow
     | SaveFailedRow
     | HealthRow

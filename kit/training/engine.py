@@ -139,6 +139,17 @@ class Engine:
         loss: Tensor = self._engine(blocks.to(self.device))
         return loss.float()
 
+    @torch.no_grad()
+    def next_logits(self, ids: Tensor, last: Tensor) -> Tensor:
+        """As the model's `next_logits`, on the CPU, with dropout off. A collective under ZeRO-3."""
+        self._engine.eval()
+        # Each length would be compiled for itself, until torch compiles no more, training steps included.
+        with torch.compiler.set_stance("force_eager"):
+            logits: Tensor = self._engine.module.next_logits(
+                ids.to(self.device), last.to(self.device)
+            )
+        return logits.cpu()
+
     def set_learning_rate(self, rate: float) -> None:
         """Set the learning rate of the next update."""
         for group in self._engine.optimizer.param_groups:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         HealthRow,
         RollbackRow,
         Row,
+        SampleRow,
         SaveFailedRow,
         StepRow,
         ValidationRow,
@@ -91,6 +92,10 @@ def _validation(row: ValidationRow) -> str:
     return f"validation at step {row['step']:,}: loss {loss} in {duration}"
 
 
+def _sample(row: SampleRow) -> str:
+    return f"sample at step {row['step']:,}: {row['text']!r}"
+
+
 def _checkpoint(row: CheckpointRow) -> str:
     size, duration = quantities.size(row["bytes"]), quantities.duration(row["seconds"])
     blocked = quantities.duration(row["blocked"])
@@ -124,6 +129,7 @@ _LINES: dict[str, Callable[[Any], str | None]] = {
     "attempt": _attempt,
     "amendment": _amendment,
     "validation": _validation,
+    "sample": _sample,
     "checkpoint": _checkpoint,
     "save_failed": _save_failed,
     "health": _health,

@@ -28,6 +28,7 @@ from kit.training.ending import Ending, Leave
 from kit.training.interruption import Reason, StopMonitor
 from kit.training.recorder import recorder
 from kit.training.resume import resume
+from kit.training.samples import Samples
 from kit.training.usage import UsageMeter
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Loop:
         origin = resume(context, start, self._batches.accumulation, data.fingerprint)
         self._engine, self._progress = origin.engine, origin.progress
         self._stop_monitor = StopMonitor(run, attempt, collectives.interruption, collectives.rank)
+        self._samples = Samples(context, self._engine)
         self._recorder = recorder(context, start, self._batches)
         self._recorder.begin(self._schedule, self._engine.parameters())
         self._checkpointer = Checkpointer(
@@ -158,8 +160,9 @@ class Loop:
             loss = self._engine.validate(torch.from_numpy(block[None]))
             total += loss.cpu() if index < self._held_out_blocks else 0
         mean = self._collectives.sum(total) / self._held_out_blocks
+        samples = self._samples.write(step, self._leave_if_interrupted)
         self._progress.validated = step
-        self._recorder.validation(step, mean, time.monotonic() - began)
+        self._recorder.validation(step, mean, samples, time.monotonic() - began)
 
     def _leave_if_interrupted(self) -> None:
         """Raise Leave on all ranks, if any of them has a reason."""

@@ -17,11 +17,14 @@ from kit.training.gpu_readings import GpuReadings
 from kit.training.journal import Journal
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from kit.store.records import Result, Start
     from kit.tracking.rows import AmendmentFields, AttemptFields, Flags, Row, StepFigures, StepUsage
     from kit.training.batches import Batches
     from kit.training.context import Context
     from kit.training.progress import Progress
+    from kit.training.samples import Sample
     from kit.training.saver import Saved
 
 _PAUSE = 60.0  # seconds until TensorBoard's files are retried
@@ -53,8 +56,8 @@ class Recorder:
     ) -> None:
         """Record a finished step; `flags` are set if its update was skipped."""
 
-    def validation(self, step: int, loss: float, seconds: float) -> None:
-        """Record a validation after `step` steps."""
+    def validation(self, step: int, loss: float, samples: Sequence[Sample], seconds: float) -> None:
+        """Record a validation after `step` steps, and the samples of it."""
 
     def checkpoint(self, saved: Saved, blocked: float) -> None:
         """Record a committed checkpoint that blocked training for `blocked` seconds."""
@@ -141,8 +144,12 @@ class LedgerRecorder(Recorder):
         if self._gpus and (readings := self._gpus.take()):
             self._publish(self._rows.add("devices", step=progress.step, gpus=readings))
 
-    def validation(self, step: int, loss: float, seconds: float) -> None:
+    def validation(self, step: int, loss: float, samples: Sequence[Sample], seconds: float) -> None:
         """See `Recorder`."""
+        # Before the row that says that the validation is done.
+        for sample in samples:
+            row = self._rows.add("sample", step=step, prompt=sample.prompt, text=sample.text)
+            self._publish(row)
         self._publish(
             self._rows.add("validation", step=step, validation_loss=loss, seconds=seconds)
         )

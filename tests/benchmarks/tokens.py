@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kit.corpus import download, preprocess
-from kit.data import shards, tokens
+from kit.data import shards, tokenizer_file, tokens
 from kit.relay import resolve
 from kit.store import manifest
 from kit.store.files import atomic
@@ -234,7 +234,7 @@ def _total(recipe: Recipe) -> int:
 
 def _batches(recipe: Recipe, folder: Path) -> int:
     """The library's way: documents in batches, into the same files."""
-    tokenizer = huggingface.load(Workspace(Path(recipe.workspace)).tokenizer)
+    tokenizer = tokenizer_file.load(Workspace(Path(recipe.workspace)).tokenizer)
     dtype, end = np.dtype("<u2"), tokens.tokenizer_info(recipe).end
 
     def encoded(texts: Iterator[str]) -> Iterator[bytes]:

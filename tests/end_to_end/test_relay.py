@@ -82,6 +82,9 @@ def test_a_preemption_leaves_no_trace_in_weights_and_ledger(
     assert len(ledger.attempts(uninterrupted)) == 1
     assert final_files(preempted) == final_files(uninterrupted)
     assert curve(preempted) == curve(uninterrupted)
+    samples, same = (ledger.samples(run) for run in (preempted, uninterrupted))
+    assert [row["step"] for row in samples if row["prompt"] == "駅伝は"] == [0, 10, 20, 30, 40]
+    assert ledger.comparable(samples) == ledger.comparable(same)
 
 
 def test_the_curve_has_every_step_once(preempted: Run) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kit.corpus import download, preprocess
-from kit.data import shards, tokens
+from kit.data import shards, tokenizer_file, tokens
 from kit.errors import ConfigError, StageError
 from kit.release import generate
 from kit.store import manifest
@@ -61,7 +61,7 @@ def test_token_files_hold_the_tokens_of_the_library_each_document_closed(
 ) -> None:
     put(recipe, spaces)
     units = encoded(recipe)
-    tokenizer = huggingface.load(workdir.workspace.tokenizer)
+    tokenizer = tokenizer_file.load(workdir.workspace.tokenizer)
     end = tokens.tokenizer_info(recipe).end
     for part in shards.PARTS:
         for unit in units:
@@ -81,7 +81,7 @@ def test_lossless_tokens_give_back_the_text_of_every_document(
 ) -> None:
     put(recipe)
     row = tokens.open_part(encoded(recipe), shards.TRAIN, recipe)
-    tokenizer = huggingface.load(workdir.workspace.tokenizer)
+    tokenizer = tokenizer_file.load(workdir.workspace.tokenizer)
     text = tokenizer.decode(row.slice(0, len(row)).tolist(), skip_special_tokens=False)
     plain = [shards.plain_text(d.split("\n")) for d in documents(recipe, shards.TRAIN)]
     assert text == "".join(f"{document}</s>" for document in plain)
@@ -185,13 +185,13 @@ def test_a_shard_that_vanished_is_named_and_nothing_is_written(
 @pytest.mark.parametrize("spaces", ["lossless", "article"])
 def test_a_released_tokenizer_tells_what_a_space_is_to_it(tmp_path: Path, spaces: str) -> None:
     huggingface.save(vocabulary.trained(["駅伝 は 走る"], spaces), tmp_path)
-    assert generate._spaces(huggingface.load(tmp_path)) == spaces
+    assert generate._spaces(tokenizer_file.load(tmp_path)) == spaces
 
 
 def test_a_block_is_shown_as_text_where_it_lies(recipe: Recipe, workdir: Workdir) -> None:
     put(recipe)
     row = tokens.open_part(encoded(recipe), shards.TRAIN, recipe)
-    tokenizer, length = huggingface.load(workdir.workspace.tokenizer), recipe.model.n_positions
+    tokenizer, length = tokenizer_file.load(workdir.workspace.tokenizer), recipe.model.n_positions
     ids = row.slice(0, len(row)).tolist()
     position = ids.index(tokens.tokenizer_info(recipe).end, row.starts[1])  # in the second shard
     number = position // length
@@ -233,7 +233,7 @@ def test_a_sample_of_the_run_and_a_held_out_block_are_shown(
     assert sample["block"] == tokens.sample_block(7, train.blocks(length), seed=5)
     other = inspect("0", "--held-out")
     assert (other["part"], other["blocks"]) == ("held-out", held_out.blocks(length))
-    tokenizer = huggingface.load(workdir.workspace.tokenizer)
+    tokenizer = tokenizer_file.load(workdir.workspace.tokenizer)
     ids = held_out.block(0, length).tolist()[:-1]
     assert other["text"] == tokenizer.decode(ids, skip_special_tokens=False)
 

@@ -53,6 +53,7 @@ class Seen:
 
     curve: list[ledger.Row]  # its steps
     validations: list[ledger.Row]
+    samples: list[ledger.Row]
     health: list[ledger.Row]
     checkpoints: list[str]
     weights: dict[str, bytes]
@@ -100,6 +101,7 @@ EFFECTS: dict[str, Row | str] = {
     "deterministic": "tests/programs/test_gpu.py::test_deterministic_kernels_are_asked_of_a_gpu",
     "validate_every": Row("training.validate_every=2", "validations"),
     "validation_blocks": Row("training.validation_blocks=1", "validations"),
+    "sample_tokens": Row("training.sample_tokens=2", "samples"),
     "checkpoint_every": Row("training.checkpoint_every=14", "checkpoints"),
     "keep": Row("training.keep=3", "checkpoints", OFTEN),
     "keep_every": Row("training.keep_every=13", "checkpoints"),
@@ -185,6 +187,7 @@ def seen(run: Run) -> Seen:
     return Seen(
         curve=[row for row in rows if row["kind"] == "step"],
         validations=[row for row in rows if row["kind"] == "validation"],
+        samples=[row for row in rows if row["kind"] == "sample"],
         health=[row for row in rows if row["kind"] == "health"],
         checkpoints=sorted(path.name for path in run.checkpoints.iterdir()),
         weights={

@@ -15,6 +15,7 @@ from kit.config.recipe import Corpus, Source
 from kit.config.tokenizer import TokenizerSpec
 from kit.corpus import segment
 from kit.corpus.steps import segment_document
+from kit.data import tokenizer_file
 from kit.data.shards import BOUNDARY, LINE_END, MARKS, SPACE, plain_text
 from kit.tokenizer import counts, huggingface, unigram
 
@@ -116,7 +117,7 @@ def made(kind: str, spaces: str, sentences: list[str], folder: Path) -> Made:
 
     texts = [huggingface.surface(sentence, spaces) for sentence in sentences]
     huggingface.save((bpe if kind == "bpe" else one_unigram)(texts, spaces), folder)
-    return Made(folder, huggingface.load(folder), AutoTokenizer.from_pretrained(folder))
+    return Made(folder, tokenizer_file.load(folder), AutoTokenizer.from_pretrained(folder))
 
 
 @pytest.fixture(scope="module", params=["bpe", "unigram"])
@@ -251,7 +252,7 @@ def test_autotokenizer_knows_what_the_special_tokens_are_and_how_many_entries_th
 
 def test_a_tokenizer_saved_again_is_the_same(lossless: Made, article: Made, tmp_path: Path) -> None:
     for tokenizer in (lossless, article):
-        huggingface.save(huggingface.load(tokenizer.folder), tmp_path)
+        huggingface.save(tokenizer_file.load(tokenizer.folder), tmp_path)
         for name in (huggingface.FILE, huggingface.SETTINGS):
             assert (tmp_path / name).read_bytes() == (tokenizer.folder / name).read_bytes()
 
@@ -261,7 +262,7 @@ def test_what_autotokenizer_saves_is_as_exact(lossless: Made, tmp_path: Path) ->
 
     lossless.auto.save_pretrained(tmp_path)
     again = lossless._replace(
-        ours=huggingface.load(tmp_path), auto=AutoTokenizer.from_pretrained(tmp_path)
+        ours=tokenizer_file.load(tmp_path), auto=AutoTokenizer.from_pretrained(tmp_path)
     )
     text = "\n ".join(FRAGMENTS)
     check(again, text, text)

@@ -15,7 +15,7 @@ from kit.cluster import lock
 from kit.config.load import load_recipe
 from kit.config.run import run_of
 from kit.corpus import download, preprocess
-from kit.data import shards, tokens
+from kit.data import shards, tokenizer_file, tokens
 from kit.errors import ConfigError, InputError, StageError
 from kit.store import manifest
 from kit.store.files import file_hash, read_json, write_json
@@ -67,7 +67,7 @@ def made(workdir: Workdir, template: Workdir) -> Workdir:
 
 def test_a_tokenizer_has_the_entries_the_recipe_asks_for(workdir: Workdir) -> None:
     workdir.make(workdir.recipe(), "tokenizer")
-    tokenizer = huggingface.load(workdir.workspace.tokenizer)
+    tokenizer = tokenizer_file.load(workdir.workspace.tokenizer)
     assert tokenizer.get_vocab_size() == 1_200
     assert [tokenizer.id_to_token(number) for number in range(3)] == list(huggingface.SPECIAL)
     assert tokens.tokenizer_info(workdir.recipe()) == tokens.TokenizerInfo(1_200, 1, 2)
@@ -377,7 +377,7 @@ def test_the_tokenizer_never_sees_what_is_held_out(workdir: Workdir) -> None:
     }
     unseen = set(parts[shards.HELD_OUT]) - set(parts[shards.TRAIN])
     assert unseen
-    vocabulary = huggingface.load(workdir.workspace.tokenizer).get_vocab()
+    vocabulary = tokenizer_file.load(workdir.workspace.tokenizer).get_vocab()
     assert not unseen & set(vocabulary)
     assert (
         read_json(workdir.workspace.tokenizer / "manifest.json")["reason"] == "the only candidate"

@@ -230,3 +230,31 @@ def test_an_event_file_cut_by_a_crash_is_read_up_to_there(run: Run) -> None:
     path.write_bytes(path.read_bytes()[:-7])
     attempt(run, 2, range(4, 8), events=True)
     assert [step for step, _ in shown_by_tensorboard(run, "train/loss")] == list(range(1, 8))
+
+
+def samples(run: Run) -> list[tuple[int, str, str]]:
+    return [(row["step"], row["prompt"], row["text"]) for row in ledger.samples(run)]
+
+
+def test_samples_are_told_once_for_each_validation_and_prompt(run: Run) -> None:
+    for number, from_step, steps in ((1, 0, (0, 5, 10)), (2, 5, (5, 10)), (3, 5, (10,))):
+        place = run.attempt(number)
+        place.root.mkdir(parents=True)
+        write_json(place.start, {"from_step": from_step, "time": 1_000.0 * number})
+        book = ledger.Ledger(place)
+        for step in steps:
+            for prompt in ("駅伝は", "今日は"):
+                book.add("sample", step=step, prompt=prompt, text=f"{prompt} {number}")
+        if number == 3:
+            what = {"what": "loss nan", "passed_over": [0, 8]}
+            book.add("sample", step=15, prompt="駅伝は", text="undone")
+            book.add("rollback", step=16, to_step=10, **what)
+        book.close()
+    assert samples(run) == [
+        (0, "駅伝は", "駅伝は 1"),
+        (0, "今日は", "今日は 1"),
+        (5, "駅伝は", "駅伝は 2"),
+        (5, "今日は", "今日は 2"),
+        (10, "駅伝は", "駅伝は 3"),
+        (10, "今日は", "今日は 3"),
+    ]
