@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from kit.data.tokens import TokenStream, TokenUnit
     from kit.store.records import Causes
 
-VERSION = 1  # of the index alone: raise when its content changes
+VERSION = 2  # of the index alone: raise when its content changes
 
 Stamps = dict[str, list[int]]  # size and time (ns) of files, by their path in the workspace
 
@@ -38,6 +38,7 @@ class Index(TypedDict):
     causes: Causes
     units: list[str]  # in corpus order
     sizes: dict[str, list[int]]  # bytes of each unit's file, by part
+    held_out_bytes: int
     fingerprint: str
     manifests: Stamps
 
@@ -48,6 +49,7 @@ class TokenFiles:
 
     folders: Sequence[Path]
     sizes: dict[str, list[int]]  # bytes of each unit's file, by part
+    held_out_bytes: int  # of the held-out text in UTF-8; 0 if unknown
     fingerprint: str  # as `tokens.fingerprint`
 
     def open(self, part: str, recipe: Recipe) -> TokenStream:
@@ -60,6 +62,10 @@ class TokenFiles:
             if _size(path) != size:
                 raise StageError(f"{path.parent}: broken; run jobs.tokenize first")
         return tokens.open_stream(paths, tokens.dtype_for(tokens.tokenizer_info(recipe).size))
+
+    def tokens_per_byte(self, held_out: TokenStream) -> float | None:
+        """Predicted tokens of the held-out part per byte of its text; None if its bytes are unknown."""
+        return (len(held_out) - 1) / self.held_out_bytes if self.held_out_bytes else None
 
 
 def load(recipe: Recipe) -> TokenFiles:
@@ -84,6 +90,7 @@ def write(recipe: Recipe) -> bool:
         "causes": _causes(recipe),
         "units": [folder.name for folder in files.folders],
         "sizes": files.sizes,
+        "held_out_bytes": files.held_out_bytes,
         "fingerprint": files.fingerprint,
         "manifests": stamps,
     }
@@ -106,7 +113,7 @@ def _indexed(recipe: Recipe) -> TokenFiles | None:
         if not valid or _stamps(workspace.root, index["manifests"]) != index["manifests"]:
             return None
         folders = [workspace.tokens(unit) for unit in index["units"]]
-        return TokenFiles(folders, index["sizes"], index["fingerprint"])
+        return TokenFiles(folders, index["sizes"], index["held_out_bytes"], index["fingerprint"])
     except (StageError, FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return None  # then every unit is checked, and the fault is reported
 
@@ -125,7 +132,8 @@ def _files(units: Sequence[TokenUnit]) -> TokenFiles:
         for part in shards.PARTS
     }
     fingerprint = tokens.combine_fingerprints(map(manifest.digest, outputs))
-    return TokenFiles([unit.folder for unit in units], sizes, fingerprint)
+    folders = [unit.folder for unit in units]
+    return TokenFiles(folders, sizes, tokens.text_bytes(folders, shards.HELD_OUT), fingerprint)
 
 
 def _causes(recipe: Recipe) -> Causes:

@@ -138,6 +138,15 @@ def combine_fingerprints(fingerprints: Iterable[str]) -> str:
     return f"{text_hash(' '.join(fingerprints)):016x}"
 
 
+def text_bytes(folders: Iterable[Path], part: str) -> int:
+    """The UTF-8 bytes of the text of one part of a corpus; 0 if an older version did not count them.
+
+    Raises StageError if a unit is not done.
+    """
+    records = (manifest.read(folder, "jobs.tokenize").get("counts", {}) for folder in folders)
+    return sum(counts.get(part, {}).get("bytes", 0) for counts in records)
+
+
 def token_file(folder: Path, part: str) -> Path:
     """The token file of one part of a unit."""
     return folder / f"{part}.tokens"

@@ -84,10 +84,7 @@ def scores(recipe: Recipe, source: ReleaseSource, device: str) -> dict[str, Any]
     """Score a checkpoint's weights in the dtype of the release; losses are in nats per token."""
     data = tokens.complete(recipe)
     train, held_out = (tokens.open_part(data, part, recipe) for part in shards.PARTS)
-    text_bytes = sum(
-        manifest.read(unit.folder, "jobs.tokenize")["counts"][shards.HELD_OUT].get("bytes", 0)
-        for unit in data
-    )
+    text_bytes = tokens.text_bytes((unit.folder for unit in data), shards.HELD_OUT)
     total = total_loss(recipe, source, held_out, device)
     predicted = len(held_out) - 1
     loss = total / predicted

@@ -38,7 +38,7 @@ _AMENDED_TAG = "amended."  # before the name of a parameter
 # Makes the page show training runs; without it some versions show traces of language models.
 _KIND = {"mlflow.experimentKind": "custom_model_development"}
 _MAX_PARAM = 6000  # characters: MLflow truncates parameters there
-_BATCH = 150  # rows of at most six metrics: MLflow takes 1,000 metrics a call
+_BATCH = 80  # rows of at most 11 metrics: MLflow takes 1,000 metrics a call
 _PAUSE = 5.0  # seconds between batches
 _PATIENCE = {  # MLflow's own retries would block for minutes
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",

@@ -39,6 +39,9 @@ class AttemptFields(StartTimes):
     job: NotRequired[str]  # the token of this start of the job: Slurm's id and restarts
     nodes: NotRequired[str]  # of the job, in Slurm's notation
     met: NotRequired[float]  # Unix time at which all ranks had joined
+    kept_seconds: NotRequired[float]  # of the steps before it that it keeps, times ranks
+    held_seconds: NotRequired[float]  # for which earlier attempts held their nodes, times ranks
+    lost_steps: NotRequired[int]  # done by earlier attempts and not kept
     origin: NotRequired[dict[str, Any]]  # of a fork
 
 
@@ -72,6 +75,7 @@ class StepFields(StepFigures, Flags, StepUsage):
 
     step: int
     sample: int  # the number of the next sample
+    tokens: NotRequired[int]  # of the samples before that one
     tokens_per_second: float
     mfu: float | None
 
@@ -99,6 +103,7 @@ class ValidationFields(TypedDict):
 
     step: int
     validation_loss: float | None
+    bits_per_byte: NotRequired[float | None]  # of the held-out text
     seconds: float
 
 

@@ -65,7 +65,9 @@ class Loop:
         self._engine, self._progress = origin.engine, origin.progress
         self._stop_monitor = StopMonitor(run, attempt, collectives.interruption, collectives.rank)
         self._samples = Samples(context, self._engine)
-        self._recorder = recorder(context, start, self._batches)
+        self._recorder = recorder(
+            context, start, self._batches, data.tokens_per_byte(self._held_out)
+        )
         self._recorder.begin(self._schedule, self._engine.parameters())
         self._checkpointer = Checkpointer(
             context, origin, data.fingerprint, self._recorder, self._stop_monitor

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import math
 from typing import TYPE_CHECKING, Literal
 
 from kit.config import amendments, devices
@@ -11,8 +11,8 @@ from kit.plan import schedule
 from kit.plan.flops import flops_per_token
 from kit.store import records
 from kit.store.files import read_json
-from kit.tracking import ledger, mlflow
-from kit.tracking.tensorboard import EventFile
+from kit.tracking import ledger, mlflow, spent
+from kit.tracking.drawer import Drawer
 from kit.training.gpu_readings import GpuReadings
 from kit.training.journal import Journal
 
@@ -20,25 +20,34 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kit.store.records import Result, Start
-    from kit.tracking.rows import AmendmentFields, AttemptFields, Flags, Row, StepFigures, StepUsage
+    from kit.tracking.rows import (
+        AmendmentFields,
+        AttemptFields,
+        Flags,
+        Row,
+        StepFigures,
+        StepUsage,
+        ValidationFields,
+    )
     from kit.training.batches import Batches
     from kit.training.context import Context
     from kit.training.progress import Progress
     from kit.training.samples import Sample
     from kit.training.saver import Saved
 
-_PAUSE = 60.0  # seconds until TensorBoard's files are retried
 _MLFLOW_STATUS = {
     "done": "FINISHED", "interrupted": "SCHEDULED", "stopped": "KILLED", "failed": "FAILED",
     "superseded": None,  # a newer attempt is running
 }  # fmt: skip
 
 
-def recorder(context: Context, start: Start, batches: Batches) -> Recorder:
-    """The recorder of this rank."""
+def recorder(
+    context: Context, start: Start, batches: Batches, tokens_per_byte: float | None
+) -> Recorder:
+    """The recorder of this rank; `tokens_per_byte`: of the held-out part."""
     if context.collectives.rank > 0:
         return Recorder()
-    return LedgerRecorder(context, start, batches)
+    return LedgerRecorder(context, start, batches, tokens_per_byte)
 
 
 class Recorder:
@@ -81,19 +90,22 @@ class Recorder:
 class LedgerRecorder(Recorder):
     """Rank 0's recorder: writes each row to the ledger first, then to its views."""
 
-    def __init__(self, context: Context, start: Start, batches: Batches) -> None:
+    def __init__(
+        self, context: Context, start: Start, batches: Batches, tokens_per_byte: float | None
+    ) -> None:
         run, recipe, attempt = context.run, context.recipe, context.attempt
         self._met = context.collectives.joined
         self._gpus = GpuReadings() if context.device.is_gpu else None
         self._model, self._batches, self._start = recipe.model, batches, start
+        self._tokens_per_byte = tokens_per_byte
         self._accelerator = context.cluster.training.accelerator
         self._flops = 0.0  # of a token
         self._journal = Journal()
         self._run, self._attempt = run, attempt
         self._rows = ledger.Ledger(attempt)
-        self._draws = recipe.tracking.tensorboard
-        self._events: EventFile | None = None
-        self._redraw_at = 0.0
+        self._drawer: Drawer | None = None
+        if recipe.tracking.tensorboard:
+            self._drawer = Drawer(run, recipe, attempt)
         self._publisher: mlflow.Publisher | None = None
         if recipe.tracking.mlflow is not None:
             self._publisher = mlflow.Publisher(run, recipe)
@@ -101,6 +113,7 @@ class LedgerRecorder(Recorder):
     def begin(self, rates: schedule.Schedule, parameters: int) -> None:
         """See `Recorder`."""
         self._flops = flops_per_token(parameters, self._model)
+        before = spent.before(self._run, self._attempt)
         fields: AttemptFields = {
             "step": self._start["from_step"],
             "steps": rates.end,
@@ -112,6 +125,9 @@ class LedgerRecorder(Recorder):
             "job": self._start["job"],
             "nodes": self._start.get("nodes", self._start["node"]),
             "met": self._met,
+            "kept_seconds": before.kept_seconds,
+            "held_seconds": before.held_seconds,
+            "lost_steps": before.lost_steps,
         }
         fields.update(self._start.get("times", {}))  # type: ignore[typeddict-item]  # a part of its keys
         if self._run.origin.is_file():
@@ -135,6 +151,7 @@ class LedgerRecorder(Recorder):
                 step=progress.step,
                 **figures,
                 sample=progress.sample,
+                tokens=progress.sample * self._batches.length,
                 **flags,
                 **usage,
                 tokens_per_second=rate,
@@ -150,9 +167,10 @@ class LedgerRecorder(Recorder):
         for sample in samples:
             row = self._rows.add("sample", step=step, prompt=sample.prompt, text=sample.text)
             self._publish(row)
-        self._publish(
-            self._rows.add("validation", step=step, validation_loss=loss, seconds=seconds)
-        )
+        fields: ValidationFields = {"step": step, "validation_loss": loss, "seconds": seconds}
+        if self._tokens_per_byte is not None:
+            fields["bits_per_byte"] = loss / math.log(2) * self._tokens_per_byte
+        self._publish(self._rows.add("validation", **fields))
 
     def checkpoint(self, saved: Saved, blocked: float) -> None:
         """See `Recorder`."""
@@ -189,7 +207,6 @@ class LedgerRecorder(Recorder):
 
     def close(self, result: Result) -> None:
         """See `Recorder`."""
-        self._redraw_at = 0.0
         if self._gpus:
             self._gpus.close()
         self._publish(self._rows.add("end", **result))
@@ -197,8 +214,8 @@ class LedgerRecorder(Recorder):
             self._rows.close()
         except OSError as error:
             log.warning(f"{self._attempt.ledger}: {error.strerror}; its last rows are lost")
-        if self._events:
-            self._events.close()
+        if self._drawer:
+            self._drawer.close()
         status = _MLFLOW_STATUS[result["outcome"]]
         if self._publisher and status is not None:
             # An interruption has a short grace time.
@@ -207,8 +224,8 @@ class LedgerRecorder(Recorder):
     def _publish(self, row: Row) -> None:
         """Show a row in the ledger's views."""
         self._journal.add(row)
-        if self._draws:
-            self._draw(row)
+        if self._drawer:
+            self._drawer.add(row)
         if self._publisher:
             self._publisher.add(row)
 
@@ -239,20 +256,3 @@ class LedgerRecorder(Recorder):
             return None
         peak = devices.ACCELERATORS[self._accelerator].peak_flops * self._batches.ranks
         return tokens_per_second * self._flops / peak
-
-    def _draw(self, row: Row) -> None:
-        """Add a row to TensorBoard; after a full disk, rewrite all rows of the attempt."""
-        try:
-            if self._events is None:
-                if time.monotonic() < self._redraw_at:
-                    return
-                number, start = self._attempt.number, self._start
-                self._events = EventFile(self._run, number, start["from_step"], start["time"])
-                for earlier in ledger.rows(self._attempt):
-                    self._events.add(earlier)
-            else:
-                self._events.add(row)
-        except OSError as error:
-            log.warning(f"{self._run.tensorboard}: {error.strerror}; will be rewritten later")
-            self._events = None
-            self._redraw_at = time.monotonic() + _PAUSE

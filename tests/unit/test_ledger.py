@@ -1,4 +1,4 @@
-"""The ledger, and that TensorBoard shows what it says: every step once."""
+"""The ledger: rows are kept whatever happens, and the curve has every step once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import pytest
 from kit.store.files import write_json
 from kit.store.paths import Run
 from kit.tracking import ledger
-from kit.tracking.tensorboard import EventFile
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +21,6 @@ def attempt(
     *,
     validations: tuple[int, ...] = (),
     killed: bool = False,
-    events: bool = False,
 ) -> None:
     """What an attempt writes that does these steps; a killed one never closes its files."""
     place = run.attempt(number)
@@ -30,13 +28,7 @@ def attempt(
     from_step = steps.start - 1
     write_json(place.start, {"from_step": from_step, "time": 1_000.0 * number})
     book = ledger.Ledger(place)
-    drawn = EventFile(run, number, from_step, 1_000.0 * number) if events else None
-
-    def add(kind: str, **fields: Any) -> None:
-        row = book.add(kind, **fields)
-        if drawn:
-            drawn.add(row)
-
+    add: Any = book.add
     add("attempt", step=from_step)
     if from_step in validations:
         add("validation", step=from_step, validation_loss=9.0 + number)
@@ -49,8 +41,6 @@ def attempt(
     if killed:
         return
     book.close()
-    if drawn:
-        drawn.close()
 
 
 def curve(run: Run, kind: str = "step") -> list[tuple[int, int]]:
@@ -184,52 +174,6 @@ def test_two_runs_of_one_recipe_are_compared_without_clock_and_speed(run: Run) -
     assert ledger.comparable(first) == ledger.comparable(other)
     changed = [row | {"loss": 0.0} for row in first]
     assert ledger.comparable(first) != ledger.comparable(changed)
-
-
-def shown_by_tensorboard(run: Run, tag: str) -> list[tuple[int, float]]:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    events = EventAccumulator(str(run.tensorboard), {"scalars": 0})
-    events.Reload()
-    if tag not in events.Tags()["scalars"]:
-        return []
-    return [(event.step, pytest.approx(event.value)) for event in events.Scalars(tag)]
-
-
-def told_by_the_ledger(run: Run, kind: str, key: str) -> list[tuple[int, float]]:
-    return [(row["step"], row[key]) for row in ledger.canonical(run) if row["kind"] == kind]
-
-
-@pytest.mark.parametrize("killed", [False, True])
-def test_tensorboard_shows_each_step_once_after_rollbacks(run: Run, killed: bool) -> None:
-    attempt(run, 1, range(1, 11), validations=(0, 5, 10), events=True, killed=killed)
-    attempt(run, 2, range(6, 9), events=True, killed=killed)
-    attempt(run, 3, range(6, 13), validations=(10,), events=True)
-    shown = shown_by_tensorboard(run, "train/loss")
-    assert [step for step, _ in shown] == list(range(1, 13))
-    assert shown == told_by_the_ledger(run, "step", "loss")
-    validations = told_by_the_ledger(run, "validation", "validation_loss")
-    assert shown_by_tensorboard(run, "train/validation_loss") == validations
-
-
-def test_tensorboard_keeps_the_first_validation_when_the_next_attempt_starts_anew(
-    run: Run,
-) -> None:
-    # The ledger has step 0 from attempt 1, so attempt 2 does not validate there again.
-    attempt(run, 1, range(1, 4), validations=(0,), events=True, killed=True)
-    attempt(run, 2, range(1, 6), validations=(5,), events=True)
-    validations = told_by_the_ledger(run, "validation", "validation_loss")
-    assert [step for step, _ in validations] == [0, 5]
-    assert shown_by_tensorboard(run, "train/validation_loss") == validations
-    assert [step for step, _ in shown_by_tensorboard(run, "train/loss")] == [1, 2, 3, 4, 5]
-
-
-def test_an_event_file_cut_by_a_crash_is_read_up_to_there(run: Run) -> None:
-    attempt(run, 1, range(1, 6), events=True, killed=True)
-    (path,) = run.tensorboard.iterdir()
-    path.write_bytes(path.read_bytes()[:-7])
-    attempt(run, 2, range(4, 8), events=True)
-    assert [step for step, _ in shown_by_tensorboard(run, "train/loss")] == list(range(1, 8))
 
 
 def samples(run: Run) -> list[tuple[int, str, str]]:

@@ -77,7 +77,7 @@ def test_the_page_on_the_workspace_names_every_key_of_the_ledger() -> None:
     head = table.partition("| kind |")[0]
     lines = {line.split("`")[1]: line for line in table.splitlines() if line.startswith("| `")}
     records = [one for one in vars(rows).values() if is_row(one)]
-    assert len(records) == len(lines) == 10
+    assert len(records) == len(lines) == 11
     for record in records:
         (kind,) = get_args(get_type_hints(record)["kind"])
         for key in get_type_hints(record):

@@ -1,0 +1,76 @@
+"""Text and hyperparameters of a run as the protos of TensorBoard."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from kit.config.recipe import Recipe
+
+
+def text(tag: str, markdown: str) -> Any:
+    """A Summary.Value of Markdown."""
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.plugins.text.metadata import create_summary_metadata
+    from tensorboard.util.tensor_util import make_tensor_proto
+
+    return Summary.Value(
+        tag=tag,
+        metadata=create_summary_metadata(display_name=tag, description=""),
+        tensor=make_tensor_proto(markdown.encode()),
+    )
+
+
+def fenced(plain: str, language: str = "") -> str:
+    """Plain text as Markdown that shows it as it is."""
+    longest = max([2, *(len(ticks) for ticks in re.findall("`+", plain))])
+    fence = "`" * (longest + 1)
+    return f"{fence}{language}\n{plain}\n{fence}"
+
+
+def recipe_text(recipe: Recipe) -> Any:
+    """The resolved recipe."""
+    values = recipe.model_dump(mode="json")
+    return text("recipe", fenced(json.dumps(values, indent=2, ensure_ascii=False), "json"))
+
+
+def hparams_start(recipe: Recipe, name: str, began: float) -> list[Any]:
+    """The hyperparameters of a run that began at a Unix time, for the page HPARAMS."""
+    from tensorboard.plugins.hparams import summary_v2 as hparams
+
+    started = hparams.hparams_pb(flat(recipe), trial_id=name, start_time_secs=began)
+    return list(started.value)
+
+
+def hparams_end(ended: float) -> Any:
+    """The end of a run that is done."""
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
+
+    info = plugin_data_pb2.SessionEndInfo(status=api_pb2.STATUS_SUCCESS, end_time_secs=ended)
+    data = plugin_data_pb2.HParamsPluginData(session_end_info=info)
+    return Summary.Value(
+        tag=metadata.SESSION_END_INFO_TAG,
+        metadata=metadata.create_summary_metadata(data),
+        tensor=metadata.NULL_TENSOR,
+    )
+
+
+def flat(recipe: Recipe) -> dict[str, bool | int | float | str]:
+    """The keys of tokenizer, model and training by dotted name, those that are null left out."""
+    sections = recipe.model_dump(mode="json", include={"tokenizer", "model", "training"})
+    return dict(_leaves(sections, ""))
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str) -> Any:
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{name}.")
+        elif isinstance(value, list):
+            yield f"{prefix}{name}", json.dumps(value, ensure_ascii=False)
+        elif value is not None:
+            yield f"{prefix}{name}", value

@@ -1,0 +1,273 @@
+"""TensorBoard shows what the ledger says: every step once, whatever became of the attempts."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.plugin_event_accumulator import (
+    EventAccumulator as ServersAccumulator,
+)
+
+from kit.relay import resolve
+from kit.store import records
+from kit.store.files import append_line, write_json
+from kit.tracking import ledger, spent
+from kit.tracking.drawer import Drawer
+from kit.tracking.tensorboard import EventFile
+from tests.conftest import ROOT
+
+if TYPE_CHECKING:
+    from kit.config.recipe import Recipe
+    from kit.store.paths import Run
+
+RANKS = 2
+
+
+@pytest.fixture(scope="module")
+def recipe() -> Recipe:
+    return resolve.load(ROOT / "configs/demo.yaml", [], "local").recipe
+
+
+class Attempt:
+    """An attempt that writes its ledger and its event file, on a clock of its own."""
+
+    def __init__(self, run: Run, recipe: Recipe, number: int, from_step: int) -> None:
+        self.place = run.attempt(number)
+        self.place.root.mkdir(parents=True)
+        start = {"from_step": from_step, "time": 1_000.0 * number, "job": f"job.{number}"}
+        write_json(self.place.start, start | {"ranks": RANKS, "node": "here"})
+        self._clock = itertools.count(1_000.0 * number + 10, 2.0)
+        self._book = ledger.Ledger(self.place)
+        self._events = EventFile(run, recipe, self.place)
+        before = spent.before(run, self.place)
+        self.add(
+            "attempt",
+            step=from_step,
+            kept_seconds=before.kept_seconds,
+            held_seconds=before.held_seconds,
+            lost_steps=before.lost_steps,
+        )
+
+    def add(self, kind: str, **fields: Any) -> None:
+        add: Any = self._book.add
+        row = add(kind, **fields)
+        lines = self.place.ledger.read_text().splitlines()
+        row["time"] = next(self._clock)
+        self.place.ledger.write_text(
+            "".join(f"{line}\n" for line in [*lines[:-1], json.dumps(row)])
+        )
+        self._events.add(row)
+
+    def steps(self, steps: range, validations: tuple[int, ...] = ()) -> Attempt:
+        for step in steps:
+            loss = self.place.number + step / 100
+            self.add("step", step=step, loss=loss, learning_rate=0.1, tokens=step * 8, seconds=2.0)
+            if step in validations:
+                for prompt in ("駅伝は", "今日は"):
+                    self.add("sample", step=step, prompt=prompt, text=f"{prompt}`{step}`")
+                self.add(
+                    "validation",
+                    step=step,
+                    validation_loss=loss,
+                    bits_per_byte=loss / 3,
+                    seconds=1.0,
+                )
+        return self
+
+    def killed(self) -> None:
+        """Its rows so far are in the file, which is never closed."""
+        self._events.flush()
+
+    def left(self, step: int, outcome: str = "interrupted", reason: str = "SIGTERM") -> None:
+        result = {"outcome": outcome, "reason": reason, "step": step, "saved": step}
+        self.add("end", **result)
+        write_json(
+            self.place.end, {**result, "job": f"job.{self.place.number}", "time": next(self._clock)}
+        )
+        self._book.close()
+        self._events.close()
+
+
+def reader(run: Run) -> EventAccumulator:
+    return EventAccumulator(str(run.tensorboard), {"scalars": 0}).Reload()
+
+
+def shown(run: Run, tag: str) -> list[tuple[int, float]]:
+    events = reader(run)
+    if tag not in events.Tags()["scalars"]:
+        return []
+    return [(event.step, pytest.approx(event.value)) for event in events.Scalars(tag)]
+
+
+def texts(run: Run, tag: str) -> list[tuple[int, str]]:
+    events = ServersAccumulator(str(run.tensorboard), {"tensors": 0}).Reload()
+    return [(e.step, e.tensor_proto.string_val[0].decode()) for e in events.Tensors(tag)]
+
+
+def told(run: Run, kind: str, key: str) -> list[tuple[int, float]]:
+    return [(row["step"], row[key]) for row in ledger.canonical(run) if row["kind"] == kind]
+
+
+DRAWN = (
+    ("step", "loss"), ("step", "learning_rate"), ("step", "tokens"), ("validation", "validation_loss"),
+    ("validation", "bits_per_byte"),
+)  # fmt: skip
+
+
+def check(run: Run) -> None:
+    """Everything in the ledger is shown, once and in order."""
+    for kind, key in DRAWN:
+        assert shown(run, f"train/{key}") == told(run, kind, key), key
+    samples = [
+        (row["step"], row["text"]) for row in ledger.samples(run) if row["prompt"] == "駅伝は"
+    ]
+    assert [(step, text.splitlines()[1]) for step, text in texts(run, "samples/駅伝は")] == samples
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_each_step_is_shown_once_after_interruptions(
+    run: Run, recipe: Recipe, killed: bool
+) -> None:
+    for number, steps in ((1, range(1, 11)), (2, range(6, 9)), (3, range(6, 13))):
+        one = Attempt(run, recipe, number, steps.start - 1).steps(steps, validations=(5, 8, 10))
+        if killed:
+            one.killed()
+        else:
+            one.left(steps.stop - 1)
+    check(run)
+    assert [step for step, _ in shown(run, "train/loss")] == list(range(1, 13))
+
+
+def test_each_step_is_shown_once_after_a_rollback(run: Run, recipe: Recipe) -> None:
+    one = Attempt(run, recipe, 1, 0).steps(range(1, 9), validations=(4, 8))
+    one.add("rollback", step=9, what="loss nan", to_step=4, passed_over=[16, 36])
+    one.steps(range(5, 11), validations=(8,)).killed()
+    check(run)
+    assert [step for step, _ in shown(run, "train/lost_steps")] == [4, 8]
+    assert shown(run, "train/lost_steps")[-1] == (8, 4)
+
+
+def test_what_a_killed_attempt_never_drew_is_in_the_file_of_the_next(
+    run: Run, recipe: Recipe
+) -> None:
+    """Whatever part of the file had reached the disk, down to nothing, and to no file."""
+    Attempt(run, recipe, 1, 0).steps(range(1, 4), validations=(3,)).left(3)
+    Attempt(run, recipe, 2, 3).steps(range(4, 10), validations=(6, 8)).killed()
+    *_, path = sorted(run.tensorboard.iterdir())
+    whole = path.read_bytes()
+    Attempt(run, recipe, 3, 8).steps(range(9, 11), validations=(10,)).left(10)
+    check(run)
+    goodput = shown(run, "train/goodput")
+    assert [step for step, _ in goodput] == [3, 6, 8, 10]
+    for size in (*range(0, len(whole), 97), None):
+        path.unlink() if size is None else path.write_bytes(whole[:size])
+        file = EventFile(run, recipe, run.attempt(3))
+        for row in ledger.rows(run.attempt(3)):
+            file.add(row)
+        file.close()
+        check(run)
+        assert shown(run, "train/goodput") == goodput, size
+
+
+def test_goodput_and_lost_steps_are_those_of_all_attempts(run: Run, recipe: Recipe) -> None:
+    # Of 2 s a step; rows come every 2 s from 10 s after the start on.
+    first = Attempt(run, recipe, 1, 0).steps(range(1, 9), validations=(4, 8))
+    ended = max(row["time"] for row in ledger.rows(first.place)) - 1_000.0
+    first.killed()
+    second = Attempt(run, recipe, 2, 4).steps(range(5, 7), validations=(6,))
+    second.killed()
+    held = [row["time"] for row in ledger.rows(second.place)][-1] - 2_000.0
+    assert shown(run, "train/lost_steps") == [(4, 0), (6, 4)]
+    assert shown(run, "train/goodput")[-1] == (6, pytest.approx((4 + 2) * 2.0 / (ended + held)))
+
+
+def test_the_first_step_of_an_attempt_counts_as_its_second(run: Run, recipe: Recipe) -> None:
+    one = Attempt(run, recipe, 1, 0)
+    one.add("step", step=1, loss=1.0, seconds=40.0)
+    one.add("step", step=2, loss=1.0, seconds=2.0)
+    one.killed()
+    Attempt(run, recipe, 2, 2).killed()
+    row = next(iter(ledger.rows(run.attempt(2))))
+    assert row["kept_seconds"] == RANKS * 4.0
+
+
+def test_a_run_says_its_recipe_once_and_each_attempt_how_the_ones_before_it_ended(
+    run: Run, recipe: Recipe
+) -> None:
+    Attempt(run, recipe, 1, 0).steps(range(1, 4)).left(3)
+    crash = {
+        "time": 2_500.0,
+        "job": "job.2",
+        "name": "train",
+        "requeued": True,
+        "reason": "crash|9",
+    }
+    Attempt(run, recipe, 2, 3).steps(range(4, 6)).killed()
+    append_line(run.requeues, json.dumps(crash))
+    Attempt(run, recipe, 3, 3).steps(range(4, 6)).left(5, "done", "")
+    ((step, said),) = texts(run, "recipe")
+    assert step == 0
+    assert json.loads(said.removeprefix("```json\n").removesuffix("\n```")) == recipe.model_dump(
+        mode="json"
+    )
+    tables = texts(run, "attempts")
+    assert [step for step, _ in tables] == [0, 3, 3, 5]
+    ends = [line.split(" | ")[-1].removesuffix(" |") for line in tables[-1][1].splitlines()[2:]]
+    assert ends == ["interrupted at step 3: SIGTERM", "crash/9", "done at step 5"]
+    assert tables[1][1].endswith("| running |")
+
+
+def test_a_text_that_looks_like_markdown_is_shown_as_it_is(run: Run, recipe: Recipe) -> None:
+    one = Attempt(run, recipe, 1, 0)
+    one.add("sample", step=0, prompt="a\n b", text="# no ```title``` <b>")
+    one.killed()
+    assert texts(run, "samples/a b") == [(0, "````\n# no ```title``` <b>\n````")]
+
+
+def test_the_page_of_hyperparameters_has_those_of_the_run_and_its_end(
+    run: Run, recipe: Recipe
+) -> None:
+    from tensorboard.plugins.hparams import api_pb2, metadata
+
+    Attempt(run, recipe, 1, 0).steps(range(1, 4)).killed()
+    Attempt(run, recipe, 2, 3).steps(range(4, 5)).left(4, "done", "")
+    data = {tag: reader(run).SummaryMetadata(tag).plugin_data.content
+            for tag in reader(run).PluginTagToContent("hparams")}  # fmt: skip
+    begun = metadata.parse_session_start_info_plugin_data(data[metadata.SESSION_START_INFO_TAG])
+    assert begun.hparams["model.n_layer"].number_value == 2
+    assert begun.hparams["training.decay"].string_value == "cosine"
+    assert begun.start_time_secs == 1_000.0
+    ended = metadata.parse_session_end_info_plugin_data(data[metadata.SESSION_END_INFO_TAG])
+    assert ended.status == api_pb2.STATUS_SUCCESS
+
+
+def test_a_file_that_could_not_be_written_is_written_again_whole(
+    run: Run, recipe: Recipe, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from kit.tracking import drawer
+
+    monkeypatch.setattr(drawer, "_EVERY", 0.01)
+    monkeypatch.setattr(drawer, "_PAUSE", 0.05)
+    run.tensorboard.write_text("in the way of the folder")
+    place = run.attempt(1)
+    place.root.mkdir()
+    start = {"from_step": 0, "time": 1_000.0, "job": "job.1", "ranks": 1, "node": "here"}
+    write_json(place.start, start)
+    assert records.start(place)["ranks"] == 1
+    book, drawn = ledger.Ledger(place), Drawer(run, recipe, place)
+    for step in range(1, 300):
+        drawn.add(book.add("step", step=step, loss=step / 100, seconds=0.1))
+        if step == 150:
+            while "will be rewritten later" not in capsys.readouterr().err:
+                time.sleep(0.01)
+            run.tensorboard.unlink()
+        if step % 50 == 0:
+            time.sleep(0.02)
+    book.close()
+    drawn.close()
+    assert shown(run, "train/loss") == told(run, "step", "loss")
