@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit.config import presets
@@ -21,7 +19,6 @@ if TYPE_CHECKING:
     from kit.store.paths import Run
     from kit.tracking.rows import StepRow
 
-_PROGRAM = ".venv/bin/tensorboard"  # as the Makefile installs it
 _INHERITED = (
     "queued",
     "cancelled",
@@ -57,7 +54,7 @@ def facts(project: Project, words: Sequence[str], *, verify: bool = False) -> di
         "export": str(run.export) if run.export.is_dir() else None,
         "beside": checkpoint_jobs.results(run),
         "beside_alive": _running_checkpoint_jobs(run),
-        "tensorboard": str(run.tensorboard) if run.tensorboard.is_dir() else None,
+        **_tensorboard(run),
         **_mlflow(run, project.recipe),
     }
 
@@ -67,6 +64,16 @@ def _first_step(run: Run) -> StepRow | None:
 
     rows = (row for attempt in ledger.attempts(run) for row in ledger.rows(attempt))
     return next((row for row in rows if row["kind"] == "step"), None)
+
+
+def _tensorboard(run: Run) -> dict[str, str | None]:
+    """The folder of event files, and the command that shows them; None if there is none."""
+    from kit.tracking import event_files
+
+    if not run.tensorboard.is_dir():
+        return {"tensorboard": None, "tensorboard_command": None}
+    command = shlex.join(event_files.command(run))
+    return {"tensorboard": str(run.tensorboard), "tensorboard_command": command}
 
 
 def _mlflow(run: Run, recipe: Recipe) -> dict[str, str | None]:
@@ -96,8 +103,7 @@ def show(facts: dict[str, Any], seconds: Mapping[str, float] | None = None) -> N
     if facts["export"]:
         console.print(f"the model:      {facts['export']}", markup=False)
     if facts["tensorboard"]:
-        command = shlex.join([_tensorboard(), "--logdir", facts["tensorboard"]])
-        console.print(f"TensorBoard:    {command}", markup=False)
+        console.print(f"TensorBoard:    {facts['tensorboard_command']}", markup=False)
     if facts["mlflow"]:
         for line in _mlflow_commands(facts["mlflow"], facts["mlflow_page"] or ""):
             console.print(f"MLflow:         {line}", markup=False)
@@ -122,11 +128,6 @@ def _training(facts: dict[str, Any]) -> Iterator[str]:
             f"(a unigram model: {scores['unigram_perplexity']:.1f}), "
             f"{scores['bits_per_byte']:.3f} bits per byte"
         )
-
-
-def _tensorboard() -> str:
-    """The path of tensorboard in the checkout's environment, or in the one the kit is installed in."""
-    return str(Path(sys.executable).with_name("tensorboard")) if presets.INSTALLED else _PROGRAM
 
 
 def _mlflow_commands(uri: str, page: str) -> list[str]:

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
     from kit.config.recipe import Recipe
 
+# Shown on the page HPARAMS; those that it finds itself it does not show for a single run.
+_METRICS = ("train/bits_per_byte", "train/validation_loss", "train/loss", "train/goodput")
+
 
 def text(tag: str, markdown: str) -> Any:
     """A Summary.Value of Markdown."""
@@ -40,24 +43,42 @@ def recipe_text(recipe: Recipe) -> Any:
 
 def hparams_start(recipe: Recipe, name: str, began: float) -> list[Any]:
     """The hyperparameters of a run that began at a Unix time, for the page HPARAMS."""
-    from tensorboard.plugins.hparams import summary_v2 as hparams
+    from tensorboard.plugins.hparams import api_pb2, metadata, summary_v2
 
-    started = hparams.hparams_pb(flat(recipe), trial_id=name, start_time_secs=began)
-    return list(started.value)
+    values = flat(recipe)
+    experiment = api_pb2.Experiment(time_created_secs=began)
+    for key, value in values.items():
+        info = experiment.hparam_infos.add(name=key, type=getattr(api_pb2, _type(value)))
+        if isinstance(value, bool):
+            info.domain_discrete.extend([False, True])
+    for tag in _METRICS:
+        experiment.metric_infos.add().name.tag = tag
+    started = summary_v2.hparams_pb(values, trial_id=name, start_time_secs=began)
+    return [_hparams(metadata.EXPERIMENT_TAG, experiment=experiment), *started.value]
 
 
 def hparams_end(ended: float) -> Any:
     """The end of a run that is done."""
-    from tensorboard.compat.proto.summary_pb2 import Summary
     from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 
     info = plugin_data_pb2.SessionEndInfo(status=api_pb2.STATUS_SUCCESS, end_time_secs=ended)
-    data = plugin_data_pb2.HParamsPluginData(session_end_info=info)
+    return _hparams(metadata.SESSION_END_INFO_TAG, session_end_info=info)
+
+
+def _hparams(tag: str, **message: Any) -> Any:
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.plugins.hparams import metadata, plugin_data_pb2
+
+    data = plugin_data_pb2.HParamsPluginData(**message)
     return Summary.Value(
-        tag=metadata.SESSION_END_INFO_TAG,
-        metadata=metadata.create_summary_metadata(data),
-        tensor=metadata.NULL_TENSOR,
+        tag=tag, metadata=metadata.create_summary_metadata(data), tensor=metadata.NULL_TENSOR
     )
+
+
+def _type(value: bool | float | str) -> str:
+    if isinstance(value, bool):
+        return "DATA_TYPE_BOOL"
+    return "DATA_TYPE_STRING" if isinstance(value, str) else "DATA_TYPE_FLOAT64"
 
 
 def flat(recipe: Recipe) -> dict[str, bool | int | float | str]:

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ import numpy as np
 from kit.cluster.snapshot import snapshot
 from kit.output.quantities import count, duration, loss, size
 from kit.store.paths import Workspace
+from kit.tracking import event_files
 from kit.watch import guard_state, planned
 from kit.watch.arrival import Planned, arrival
 from kit.watch.detectors import WatchedJob, found
@@ -114,6 +116,7 @@ def facts(
         "arrival": _arrival(project, seen, past, left, now, alive=alive),
         "disk": seen_now.disk and {"free": seen_now.disk.free, "needed": seen_now.disk.needed},
         "alerts": [{**alert.facts(), "since": since.get(alert.key)} for alert in found(seen_now)],
+        "tensorboard": _tensorboard(seen.run),
         "problems": [*files.problems],
     }
 
@@ -150,6 +153,11 @@ def _job(stage: Facts, seen: Snapshot) -> WatchedJob:
     return WatchedJob(
         state, stage.get("since"), stage.get("reason"), number if number.isdecimal() else None
     )
+
+
+def _tensorboard(run: Run) -> str | None:
+    """The command that shows the run in TensorBoard; None if it has no event files."""
+    return shlex.join(event_files.command(run)) if run.tensorboard.is_dir() else None
 
 
 def _tokens_made(project: Project) -> float | None:
@@ -230,6 +238,8 @@ def lines(shown: Facts) -> Iterator[str]:
             yield f"            as in the last week: {_interval(arrives['week'])}"
     if disk := shown["disk"]:
         yield f"disk        {size(disk['free'])} free, {size(disk['needed'])} still needed"
+    if shown["tensorboard"]:
+        yield f"TensorBoard {shown['tensorboard']}"
     for alert in shown["alerts"]:
         since = f" (since {_when(alert['since'])})" if alert["since"] else ""
         yield f"{alert['severity']:<11} {alert['text']}{since}"

@@ -242,6 +242,9 @@ def test_the_page_of_hyperparameters_has_those_of_the_run_and_its_end(
     assert begun.hparams["model.n_layer"].number_value == 2
     assert begun.hparams["training.decay"].string_value == "cosine"
     assert begun.start_time_secs == 1_000.0
+    page = metadata.parse_experiment_plugin_data(data[metadata.EXPERIMENT_TAG])
+    assert {info.name for info in page.hparam_infos} == {*begun.hparams}
+    assert "train/bits_per_byte" in [info.name.tag for info in page.metric_infos]
     ended = metadata.parse_session_end_info_plugin_data(data[metadata.SESSION_END_INFO_TAG])
     assert ended.status == api_pb2.STATUS_SUCCESS
 
