@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from kit.cluster.snapshot import snapshot
 from kit.store.files import write_json
+from kit.tracking.spent import before
 from kit.watch.goodput import BUCKETS, Goodput, Split, goodput
 from kit.watch.history import history
 from kit.watch.partition import SECOND, Layer, nanoseconds, partition
@@ -278,3 +279,49 @@ def test_each_moment_has_the_name_of_the_last_layer_over_it(
 
 def test_nanoseconds_are_exact_to_the_microsecond() -> None:
     assert abs(int(nanoseconds(T + 0.25)) - int(T) * SECOND - SECOND // 4) < 1000
+
+
+def test_tensorboard_is_given_the_same_goodput_if_ledgers_hold_the_whole_of_each_attempt(
+    written: Written,
+) -> None:
+    written.start(1, 30, started=20)
+    written.row(1, "attempt", 40, step=0)
+    written.row(1, "validation", 45, step=0, seconds=5.0)
+    end = written.steps(1, 45, range(1, 2), 25.0)  # 15 s longer than a usual one
+    end = written.steps(1, end, range(2, 8))
+    written.saved(4, 1)
+    written.decide(1, end, "crash (exit code 1)")
+    written.start(2, end + 20, 4, ranks=4)
+    written.row(2, "attempt", end + 30, step=4)
+    end = written.steps(2, end + 30, range(5, 10))
+    written.row(2, "rollback", end, step=10, to_step=8)
+    end = written.steps(2, end, range(9, 13))
+    written.saved(12, 2)
+    written.end(2, end + 3, 12)
+    written.decide(2, end + 3, "preemption")
+    written.start(3, end + 50, 12)
+    shown = before(written.run, written.run.attempt(3))
+    whole = spent(written, end + 50).whole
+    assert shown.kept_seconds == pytest.approx(whole.kept / SECOND)
+    assert shown.held_seconds == pytest.approx(whole.held / SECOND)
+    assert shown.goodput == pytest.approx(whole.share)
+    past = history(snapshot(written.run), alive=True)
+    assert shown.lost_steps == sum(int((~one.kept).sum()) for one in past.attempts) == 4
+
+
+def test_an_attempt_records_the_sums_so_that_the_next_reads_one_ledger(written: Written) -> None:
+    written.start(1, 0)
+    written.row(1, "attempt", 10, step=0, kept_seconds=0.0, held_seconds=0.0, lost_steps=0)
+    written.steps(1, 10, range(1, 11))
+    written.start(2, 120, 8)
+    second = before(written.run, written.run.attempt(2))
+    fields = {"kept_seconds": second.kept_seconds, "held_seconds": second.held_seconds}
+    written.row(2, "attempt", 130, step=8, lost_steps=second.lost_steps, **fields)
+    written.steps(2, 130, range(9, 15))
+    for number, from_step, kept in ((3, 12, 120.0), (4, 6, 60.0)):  # the second goes back further
+        written.start(number, 200 + number, from_step, ranks=1)
+        sums = before(written.run, written.run.attempt(number))
+        assert sums.kept_seconds == 2 * kept
+        assert sums.lost_steps == 10 + 6 - from_step
+    written.run.attempt(1).ledger.write_text("")  # is not read if the second has the sums
+    assert before(written.run, written.run.attempt(3)).kept_seconds == 240.0
