@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     )
 
 CURVE = ("step", "validation")
+_encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False)  # made once, not for each row
 _BLOCK = 1 << 18  # bytes read at a time, from the end
 # Keys that may differ between two runs of the same recipe: they depend on the machine's speed and clock.
 VOLATILE = frozenset(
@@ -113,7 +114,7 @@ class Ledger:
         """
         finite = {name: _finite(value) for name, value in fields.items()}
         row = {"kind": kind, "attempt": self._attempt, "time": time.time(), **finite}
-        line = json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        line = _encoder.encode(row).encode() + b"\n"
         try:
             self._write(line)
         except OSError as error:

@@ -37,6 +37,7 @@ class Journal:
         self._steps = 0  # of the whole run
         self._logged: float | None = None  # monotonic time of the last line on a step
         self._pace: deque[tuple[float, float]] = deque()  # seconds and tokens of the last steps
+        self._seconds = 0.0  # of those steps
 
     def add(self, row: Row) -> None:
         """Log a row, unless it is a step within a minute of the last one logged."""
@@ -48,8 +49,9 @@ class Journal:
 
     def _step(self, row: StepRow) -> str | None:
         self._pace.append((row["seconds"], row["seconds"] * row["tokens_per_second"]))
-        while sum(seconds for seconds, _ in self._pace) - self._pace[0][0] >= MINUTE:
-            self._pace.popleft()
+        self._seconds += row["seconds"]
+        while self._seconds - self._pace[0][0] >= MINUTE:
+            self._seconds -= self._pace.popleft()[0]
         now = time.monotonic()
         is_last = row["step"] >= self._steps
         if self._logged is not None and now < self._logged + MINUTE and not is_last:

@@ -59,7 +59,7 @@ def logging(_: Options) -> Iterator[Line]:
     with tempfile.TemporaryDirectory() as name:
         run = _prepare(Path(name), "tracking.mlflow=null")
         attempt = run.attempt(1)
-        write_json(attempt.start, {"job": "1.0", "node": "n", "from_step": 0, "amendments": 0,
+        write_json(attempt.start, {"job": "1.0", "node": "n", "from_step": 0, "amendments": 0, "ranks": 8,
                                    "time": time.time()})  # fmt: skip
         project = resolve.read_run(run.root)
         context = SimpleNamespace(
@@ -68,7 +68,7 @@ def logging(_: Options) -> Iterator[Line]:
         )  # fmt: skip
         batches = SimpleNamespace(stream=[], ranks=8, accumulation=8, global_batch=512, length=1024)
         recorder = LedgerRecorder(
-            cast("Context", context), records.start(attempt), cast("Batches", batches)
+            cast("Context", context), records.start(attempt), cast("Batches", batches), 0.25
         )
         training = project.recipe.training
         recorder.begin(Schedule(training, (Segment(0, 1_000_000),)), 1_500_000_000)
@@ -80,7 +80,8 @@ def logging(_: Options) -> Iterator[Line]:
                           "slowest_behind": 0.01, "memory_bytes": 2**34}  # fmt: skip
             progress = cast("Progress", SimpleNamespace(step=step, sample=step * 512))
             values = scalars({"kind": "step", "step": step, **figures, **usage,  # type: ignore[misc]
-                              "tokens_per_second": 43_690.0, "mfu": 0.4})  # fmt: skip
+                              "tokens": step * 512 * 1024, "tokens_per_second": 43_690.0,
+                              "mfu": 0.4})  # fmt: skip
 
             def log_ours() -> None:
                 recorder.step(progress, figures, {}, usage)  # noqa: B023  called at once
