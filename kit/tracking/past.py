@@ -22,7 +22,7 @@ _LISTED = 20  # the last ones: each attempt writes the whole table
 def table(run: Run, attempt: Attempt, state: str) -> str:
     """The attempts up to one, whose state is given: it is running, or how it ended."""
     attempts = [one for one in ledger.attempts(run) if one.number <= attempt.number]
-    decided = _decided(run)
+    decided = {job: row["reason"] for job, row in decisions(run).items()}
     head = "| attempt | began | from step | ranks | node | ended |\n| --- | --- | --- | --- | --- | --- |"
     rows = [
         _row(one, decided, state if one.number == attempt.number else None)
@@ -31,6 +31,11 @@ def table(run: Run, attempt: Attempt, state: str) -> str:
     hidden = len(attempts) - len(rows)
     note = [f"\n{hidden:,} earlier ones are in `attempts/` of the run directory."] if hidden else []
     return "\n".join([head, *rows, *note])
+
+
+def decisions(run: Run) -> dict[str, dict[str, Any]]:
+    """The last decision on each job of a run that has ended, by the token of its start."""
+    return {row["job"]: row for row in _lines(run)}
 
 
 def _row(attempt: Attempt, decided: dict[str, str], ended: str | None) -> str:
@@ -59,11 +64,6 @@ def _reason(attempt: Attempt, decision: str) -> str:
         note: dict[str, Any] = read_json(attempt.hang)
         return f"hang (rank {note['rank']}, {note['what']})"
     return "no record of its end"
-
-
-def _decided(run: Run) -> dict[str, str]:
-    """The reasons of the decisions on jobs that have ended, by the token of their start."""
-    return {row["job"]: row["reason"] for row in _lines(run)}
 
 
 def _lines(run: Run) -> Iterator[dict[str, Any]]:

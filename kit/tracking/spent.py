@@ -4,8 +4,8 @@
     account.add(row); account.spent(row["time"]).goodput
 
 The row that begins an attempt has the sums of all earlier ones, so that a start reads the ledger of the
-last attempt only. kit/watch/goodput.py splits all time, that in the queue included. Its goodput is the
-same but for the seconds from the last file of an attempt to the end of its job, which no ledger holds.
+last attempt only. kit/watch/goodput.py splits all time, that in the queue included; goodput is the same
+there, of the attempts that have ended.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kit.store import records
-from kit.tracking import columns, ledger
+from kit.tracking import columns, ledger, past
 
 if TYPE_CHECKING:
     from kit.store.paths import Attempt, Run
@@ -97,13 +97,14 @@ def before(run: Run, attempt: Attempt) -> Spent:
     """The sums of the attempts before one; the steps beyond its first are lost. Raises OSError."""
     bound = records.start(attempt)["from_step"]  # no step beyond it is kept
     read = [(bound, columns.NOTHING)]
+    ends = {job: float(row["time"]) for job, row in past.decisions(run).items()}
     spent = Spent()
     for earlier in reversed(ledger.attempts(run)):
         if earlier.number >= attempt.number:
             continue
         start, rows = records.start(earlier), columns.read(earlier)
         kept = columns.current([(start["from_step"], rows), *read])[0]
-        spent = spent.plus(_of(earlier, start, rows, kept))
+        spent = spent.plus(_of(earlier, start, rows, kept, ends.get(start["job"], 0.0)))
         back = [row["to_step"] for row in rows.events if row["kind"] == "rollback"]
         bound = min([bound, *back])
         recorded = next(filter(None, map(Spent.from_row, rows.events)), None)
@@ -119,15 +120,15 @@ def held_since(start: Start) -> float:
     return start.get("times", {}).get("started", start["time"])
 
 
-def _of(attempt: Attempt, start: Start, rows: LedgerColumns, kept: Mask) -> Spent:
-    """The time and the lost steps of one attempt until its last row, or its end."""
+def _of(attempt: Attempt, start: Start, rows: LedgerColumns, kept: Mask, decided: float) -> Spent:
+    """The time and the lost steps of one attempt until the decision on its job, or its last record."""
     seconds = rows.steps.seconds.copy()
     seconds[:1] = seconds[:2].min(
         initial=math.inf
     )  # the first one warms up: it counts as the second
     end = records.end(attempt)
-    times = [start["time"], *(row["time"] for row in rows.events), *rows.steps.time[-1:]]
-    held = max([*times, end["time"]] if end else times) - held_since(start)
+    times = [start["time"], decided, *(row["time"] for row in rows.events), *rows.steps.time[-1:]]
+    held = float(max([*times, end["time"]] if end else times)) - held_since(start)
     return Spent(
         float(seconds[kept].sum()) * start["ranks"],
         held * start["ranks"],

@@ -281,7 +281,7 @@ def test_nanoseconds_are_exact_to_the_microsecond() -> None:
     assert abs(int(nanoseconds(T + 0.25)) - int(T) * SECOND - SECOND // 4) < 1000
 
 
-def test_tensorboard_is_given_the_same_goodput_if_ledgers_hold_the_whole_of_each_attempt(
+def test_tensorboard_is_given_the_same_goodput_of_attempts_that_have_ended(
     written: Written,
 ) -> None:
     written.start(1, 30, started=20)
@@ -290,7 +290,7 @@ def test_tensorboard_is_given_the_same_goodput_if_ledgers_hold_the_whole_of_each
     end = written.steps(1, 45, range(1, 2), 25.0)  # 15 s longer than a usual one
     end = written.steps(1, end, range(2, 8))
     written.saved(4, 1)
-    written.decide(1, end, "crash (exit code 1)")
+    written.decide(1, end + 7, "crash (exit code 1)")
     written.start(2, end + 20, 4, ranks=4)
     written.row(2, "attempt", end + 30, step=4)
     end = written.steps(2, end + 30, range(5, 10))
@@ -298,7 +298,7 @@ def test_tensorboard_is_given_the_same_goodput_if_ledgers_hold_the_whole_of_each
     end = written.steps(2, end, range(9, 13))
     written.saved(12, 2)
     written.end(2, end + 3, 12)
-    written.decide(2, end + 3, "preemption")
+    written.decide(2, end + 5, "preemption")
     written.start(3, end + 50, 12)
     shown = before(written.run, written.run.attempt(3))
     whole = spent(written, end + 50).whole
