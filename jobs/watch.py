@@ -1,8 +1,9 @@
-"""Watch a run: state, goodput, arrival and alerts.
+"""Watch a run: state, goodput, arrival and alerts, and a report to keep.
 
 python -m jobs.watch demo --once
 python -m jobs.watch work/demo/runs/demo --json
 python -m jobs.watch guard work/demo/runs/demo
+python -m jobs.watch report demo
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from jobs.command import (
     verb,
 )
 from kit.errors import ConfigError, JobFailed
+from kit.output.quantities import size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -72,6 +74,34 @@ def show_verb(
         print_json(facts)
     else:
         print(*view.lines(facts), sep="\n")
+
+
+@verb(app, "report", "demo")
+def report_verb(
+    arguments: Arguments,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="The folder to write to. Default: report in the run directory."),
+    ] = None,
+) -> None:
+    """Write a page about the run: one file of HTML to keep or to send, and its charts as PNG.
+
+    A run in progress is reported as it stands.
+    """
+    import time
+
+    from kit.relay import status
+    from kit.watch import view
+    from kit.watch.report import content, write
+
+    project = arguments.load(refuse=False)
+    tell_differences(project)
+    files = view.read(project.run)
+    chain = status.facts(project, arguments.words, seen=files.seen)
+    page = write.write(
+        content.gather(project, chain, files, time.time()), out or project.run.report
+    )
+    print(f"{page}: {size(page.stat().st_size)}")
 
 
 Port = Annotated[int | None, typer.Option(help="A port. Default: the first free one.")]

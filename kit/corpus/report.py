@@ -104,19 +104,19 @@ def total(manifests: Sequence[Mapping[str, Any]]) -> Total:
         faults.update(shard["faults"])
         unsegmented.update(shard["kept_whole"])
     return {
-        "steps": {name: dict(step) for name, step in sorted(steps.items(), key=_order)},
+        "steps": {name: dict(step) for name, step in sorted(steps.items(), key=order)},
         "lines_dropped": dict(sorted(lines_dropped.items())),
         "faults": dict(sorted(faults.items())),
         "kept_whole": dict(sorted(unsegmented.items())),
     }
 
 
-def _order(entry: tuple[str, Any]) -> int:
-    """The position of a step in table and plot."""
-    order = ("read", "left out: empty", "normalised", "left out", "written")
+def order(entry: tuple[str, Any]) -> int:
+    """The position of a step, given with its name first, in table and plot."""
+    steps = ("read", "left out: empty", "normalised", "left out", "written")
     return next(
-        i for prefix in sorted(order, key=len, reverse=True) if entry[0].startswith(prefix)
-        for i in [order.index(prefix)]
+        i for prefix in sorted(steps, key=len, reverse=True) if entry[0].startswith(prefix)
+        for i in [steps.index(prefix)]
     )  # fmt: skip
 
 

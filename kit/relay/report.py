@@ -54,6 +54,7 @@ def facts(project: Project, words: Sequence[str], *, verify: bool = False) -> di
         "export": str(run.export) if run.export.is_dir() else None,
         "beside": checkpoint_jobs.results(run),
         "beside_alive": _running_checkpoint_jobs(run),
+        "report": str(run.report_page) if run.report_page.is_file() else None,
         **_tensorboard(run),
         **_mlflow(run, project.recipe),
     }
@@ -102,6 +103,8 @@ def show(facts: dict[str, Any], seconds: Mapping[str, float] | None = None) -> N
     console.print()
     if facts["export"]:
         console.print(f"the model:      {facts['export']}", markup=False)
+    if facts["report"]:
+        console.print(f"the report:     {facts['report']}", markup=False)
     if facts["tensorboard"]:
         console.print(f"TensorBoard:    {facts['tensorboard_command']}", markup=False)
     if facts["mlflow"]:

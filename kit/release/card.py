@@ -6,16 +6,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit.data import shards, tokens
+from kit.output.charts import png
+from kit.output.quantities import duration
 from kit.store import manifest
-from kit.store.files import read_json
+from kit.store.files import atomic, read_json
 from kit.store.paths import Workspace
-from kit.tracking import ledger
+from kit.tracking import curves, ledger
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from kit.config.recipe import Recipe
     from kit.release.source import ReleaseSource
     from kit.store.paths import Run
+    from kit.tracking.rows import CurveRow
 
+PICTURE = "loss.png"
 _CARD = """---
 language: ja
 license: {license}
@@ -48,7 +54,10 @@ its input. It takes raw text as well, though less surely.
 | precision | {precision} |
 | begun from | {origin} |
 | attempts | {attempts}, {interruptions} of them interrupted and continued |
+| time | {time} |
 | training loss | {first_loss:.3f} at step {first_step}, {last_loss:.3f} at step {last_step} |
+
+![Training and validation loss over the tokens seen]({picture})
 
 ## Scores on the held-out documents
 {scores}
@@ -74,7 +83,8 @@ def text(source: ReleaseSource, recipe: Recipe, scores: dict[str, Any] | None) -
     data, vocabulary = tokens.complete(recipe), tokens.tokenizer_info(recipe)
     tokenizer = manifest.read(Workspace(Path(recipe.workspace)).tokenizer, "jobs.tokenizer")
     facts = [manifest.read(unit.folder, "jobs.tokenize") for unit in data]
-    curve = [r for r in source.curve() if r["kind"] == "step" and r["loss"] is not None]
+    rows = source.curve()
+    curve = [r for r in rows if r["kind"] == "step" and r["loss"] is not None]
     attempts, step = source.attempts(), source.checkpoint.step
     began = next(
         row
@@ -89,6 +99,7 @@ def text(source: ReleaseSource, recipe: Recipe, scores: dict[str, Any] | None) -
     return _CARD.format(
         license=recipe.release.license,
         name=recipe.name,
+        picture=PICTURE,
         layers=recipe.model.n_layer,
         width=recipe.model.n_embd,
         heads=recipe.model.n_head,
@@ -109,6 +120,7 @@ def text(source: ReleaseSource, recipe: Recipe, scores: dict[str, Any] | None) -
         origin=_origin(source.run),
         attempts=attempts,
         interruptions=attempts - 1,
+        time=_time(began["time"], rows),
         first_loss=curve[0]["loss"],
         first_step=curve[0]["step"],
         last_loss=curve[-1]["loss"],
@@ -117,6 +129,20 @@ def text(source: ReleaseSource, recipe: Recipe, scores: dict[str, Any] | None) -
         dtype=recipe.release.dtype,
         standing=_unfinished(source),
     )
+
+
+def picture(source: ReleaseSource, recipe: Recipe, folder: Path) -> None:
+    """Draw the curve that the card shows into a folder."""
+    chart = curves.loss_chart(curves.columns(source.curve(), recipe))
+    with atomic(folder / PICTURE) as out:
+        png.save(chart, out)
+
+
+def _time(begin: float, curve: Sequence[CurveRow]) -> str:
+    """The time from the begin of the training to its last row, and the share of the steps in it."""
+    steps = sum(row["seconds"] for row in curve if row["kind"] == "step")
+    whole = max(curve[-1]["time"] - begin, steps)
+    return f"{duration(whole)} from begin to end, {steps / whole:.1%} of it in the steps above"
 
 
 def _unfinished(source: ReleaseSource) -> str:

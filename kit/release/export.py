@@ -1,8 +1,9 @@
 """The released model: a folder that transformers loads without any code of the kit.
 
-It holds weights as safetensors, tokenizer, generation defaults, a model card, and the training record: the
-resolved recipe and the ledger's curve. For a checkpoint taken during training, the card and
-`training.json` say so; its scores may be missing, and the folder is remade once there are scores.
+It holds weights as safetensors, tokenizer, generation defaults, a model card with a picture of the loss,
+and the training record: the resolved recipe and the ledger's curve. For a checkpoint taken during training,
+the card and `training.json` say so; its scores may be missing, and the folder is remade once there are
+scores.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from kit.release.source import ReleaseSource
     from kit.store.paths import Run
 
-VERSION = 4  # raise when the same weights come to give another folder
+VERSION = 5  # raise when the same weights come to give another folder
 
 
 def units(run: Run, recipe: Recipe) -> list[Unit]:
@@ -57,6 +58,7 @@ def units(run: Run, recipe: Recipe) -> list[Unit]:
         write_json(folder / huggingface.SETTINGS, settings)
         scores = read_json(scores_of / evaluate.SCORES) if scored else None
         write_text(folder / "README.md", card.text(source, recipe, scores))
+        card.picture(source, recipe, folder)
         write_json(folder / "recipe.json", relocation.for_release(recipe.model_dump(mode="json")))
         with atomic(folder / "ledger.jsonl", "w") as out:
             out.writelines(json.dumps(row) + "\n" for row in source.curve())

@@ -15,7 +15,7 @@ from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
 from kit.data import shards, tokenizer_file
 from kit.errors import InputError, StageError
-from kit.release import evaluate, export
+from kit.release import closing, evaluate, export
 from kit.release import source as sources
 from kit.store import manifest
 from kit.store.files import write_json
@@ -59,6 +59,8 @@ def work(run: Run, task: int, tasks: int) -> None:
     """Run a submitted task; it reads nothing but the run directory."""
     make_units("generate", units(run, read_resolved(run.recipe, Recipe)), task, tasks)
     sources.remove_links(run)
+    if run.job_at is None:  # the last stage of a run
+        closing.report(run)
 
 
 def preload() -> None:

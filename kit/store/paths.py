@@ -318,6 +318,16 @@ class Run(Results):
         return {path: numbers for path, numbers in folders.items() if numbers is not None}
 
     @property
+    def report(self) -> Path:
+        """The folder of the report: a page, and its charts as pictures."""
+        return self.root / "report"
+
+    @property
+    def report_page(self) -> Path:
+        """The page of the report."""
+        return self.report / "report.html"
+
+    @property
     def tensorboard(self) -> Path:
         """The folder of TensorBoard event files."""
         return self.root / "tensorboard"

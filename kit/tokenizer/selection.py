@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 RULE = "rule"  # instead of a candidate's name: return to the recipe's rule
 TABLE, PLOT = "report.md", "report.png"
 _LESS_IS_BETTER = ("bits_per_byte", "fertility")
-_COLUMNS = {  # of the table: a measure, its heading, its format
+COLUMNS = {  # of the table: a measure, its heading, its format
     "characters_per_token": ("characters per token", ".4f"),
     "fertility": ("tokens per word", ".4f"),
     "unknown_rate": ("unknown", ".3%"),
@@ -159,11 +159,11 @@ def report(recipe: Recipe) -> str:
     vocabularies = recipe.tokenizer.specs()
     measured = {v.name: figures(recipe, v.name) for v in vocabularies}
     lines = [
-        f"| candidate | {' | '.join(heading for heading, _ in _COLUMNS.values())} |",
-        f"| --- |{' ---: |' * len(_COLUMNS)}",
+        f"| candidate | {' | '.join(heading for heading, _ in COLUMNS.values())} |",
+        f"| --- |{' ---: |' * len(COLUMNS)}",
     ]
     for candidate, values in measured.items():
-        cells = (format(values[key], style) for key, (_, style) in _COLUMNS.items())
+        cells = (format(values[key], style) for key, (_, style) in COLUMNS.items())
         lines.append(f"| {candidate}{' *' * (candidate == name)} | {' | '.join(cells)} |")
     held_out = next(iter(measured.values()))
     lines += [

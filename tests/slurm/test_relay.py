@@ -138,6 +138,9 @@ def test_a_relay_on_slurm_ends_in_a_model(preempted: tuple[Run, dict[str, str]])
     assert scores["loss"] < scores["unigram_loss"]
     assert (run.export / "model.safetensors").is_file()
     assert read_json(run.samples / "samples.json")
+    page = run.report_page.read_text(encoding="utf-8")  # made by the job of the last stage
+    assert "The training is finished" in page
+    assert "preemption: 1." in page
 
 
 def test_a_killed_rank_costs_no_more_than_the_steps_since_the_last_checkpoint(

@@ -76,6 +76,8 @@ def test_the_places_of_a_run() -> None:
             "forkserver_log": "logs/forkserver.log",
             "attempts": "attempts",
             "checkpoints": "checkpoints",
+            "report": "report",
+            "report_page": "report/report.html",
             "tensorboard": "tensorboard",
             "mlflow_cursor": "mlflow-cursor.json",
             "beside": "at",

@@ -13,7 +13,7 @@ from kit.cluster import decisions, lock
 from kit.cluster.snapshot import Submitted, snapshot
 from kit.cluster.state import Element
 from kit.relay import job_status, stage_status
-from kit.store.files import write_json
+from kit.store.files import read_json, write_json
 from kit.store.units import Fault, Survey
 
 if TYPE_CHECKING:
@@ -209,6 +209,17 @@ def test_a_process_at_work_has_one_stage_and_a_queue(run: Run) -> None:
     assert (found["tokenizer"].state, found["tokenizer"].reason) == ("queued", "after preprocess")
     assert not run.supervisor.exists()
     assert stand(job_status.read(snapshot(run)))["preprocess"].state == "incomplete"
+
+
+def test_a_stage_of_a_process_at_work_is_over_once_the_next_has_begun(run: Run) -> None:
+    announced(run, "download", "preprocess", "tokenizer", begun="preprocess")
+    jobs = read_json(run.jobs)
+    jobs["local"][0]["begun"] = time.time() - 1
+    write_json(run.jobs, jobs)
+    with lock.hold(run):
+        found = stand(job_status.read(snapshot(run)))
+    states = [found[name].state for name in ("download", "preprocess", "tokenizer")]
+    assert states == ["done", "running", "queued"]
 
 
 def test_what_is_done_is_stale_behind_a_stage_that_is_not(run: Run) -> None:

@@ -1,0 +1,41 @@
+"""The end of a run: its report, made by a process of its own.
+
+The report shows what all parts of the kit have made, so its command stands above this room. Whatever
+becomes of that process, the stage is done: a problem is one line of the log.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kit.output import log
+
+if TYPE_CHECKING:
+    from kit.store.paths import Run
+
+_PATIENCE = 600  # seconds; 600,000 steps take about 15
+
+
+def report(run: Run) -> None:
+    """Write the report on a run into its directory; never raises because of it."""
+    command = [sys.executable, "-m", "jobs.watch", "report", str(run.root)]
+    home = str(Path(__file__).resolve().parents[2])  # the code of this job, and no other
+    path = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
+    environment = os.environ | {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=_PATIENCE, env=environment
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        log.warning(f"no report: {error}")
+        return
+    said = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()
+    last = said[-1] if said else f"exit code {done.returncode}"
+    if done.returncode == 0:
+        log.info(f"report: {last}")
+    else:
+        log.warning(f"no report: {last}; try again with jobs.watch report {run.root}")

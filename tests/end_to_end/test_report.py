@@ -1,0 +1,92 @@
+"""The report of a finished relay: made by itself, legible in a browser, shown by the model card."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kit.config.recipe import Recipe
+from kit.config.section import read_resolved
+from kit.release import card, closing
+from kit.release.source import source_of
+from kit.store.paths import Run
+from kit.watch.report.page import MOST
+from kit.watch.report.write import PICTURES
+from tests.relay import command, log_of
+from tests.speed import patience
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.end_to_end
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
+# Nothing but the page: no first run, no updates, no sandbox, which root has not.
+QUIET = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--enable-logging=stderr",
+)  # fmt: skip
+
+
+def test_a_finished_relay_has_its_report(preempted: Run) -> None:
+    page = preempted.report_page.read_text(encoding="utf-8")
+    assert len(page.encode()) < MOST
+    text = " ".join(re.sub("<[^>]+>", " ", page).split())
+    for part in (
+        "The training is finished: step 40 of 40",
+        "2 attempts. An attempt ended and the next one began: ▲ preemption: 1.",
+        "bits per byte",
+        "written: held-out",
+        "(chosen)",
+        "the release, step 40",
+        "All stages are done.",
+    ):
+        assert part in text
+    assert "Not shown" not in text
+    assert "yet" not in text.replace("no end yet", "")
+    found = {path.stem for path in preempted.report.glob("*.png")}
+    assert found == {*PICTURES} - {"late-loss"}  # 40 steps are too few for it
+    assert f"report: {preempted.report_page}" in log_of(preempted, "generate")
+
+
+def test_the_model_card_shows_the_curve(preempted: Run, tmp_path: Path) -> None:
+    text = (preempted.export / "README.md").read_text(encoding="utf-8")
+    assert f"]({card.PICTURE})" in text
+    assert re.search(r"\| time \| .* from begin to end, \d+\.\d% of it in the steps above \|", text)
+    shown = (preempted.export / card.PICTURE).read_bytes()
+    assert shown.startswith(b"\x89PNG")
+    card.picture(source_of(preempted), read_resolved(preempted.recipe, Recipe), tmp_path)
+    assert (tmp_path / card.PICTURE).read_bytes() == shown  # made again, the same bytes
+
+
+@pytest.mark.skipif(BROWSER is None, reason="needs chromium")
+def test_a_browser_has_nothing_to_complain_of(preempted: Run, tmp_path: Path) -> None:
+    assert BROWSER is not None
+    done = subprocess.run(
+        [BROWSER, *QUIET, f"--user-data-dir={tmp_path}", "--dump-dom", f"file://{preempted.report_page}"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=patience(120),
+    )  # fmt: skip
+    assert "<h1>demo</h1>" in done.stdout
+    assert "CONSOLE" not in done.stderr
+
+
+def test_a_run_of_somebody_else_is_reported_elsewhere(preempted: Run, tmp_path: Path) -> None:
+    before = preempted.report_page.read_bytes()
+    said = command("watch", "report", str(preempted.root), "--out", str(tmp_path / "out"))
+    assert str(tmp_path / "out" / "report.html") in said
+    assert preempted.report_page.read_bytes() == before
+
+
+def test_a_report_that_fails_is_one_warning(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    closing.report(Run(tmp_path / "none"))
+    (line,) = capfd.readouterr().err.splitlines() or capfd.readouterr().out.splitlines()
+    assert "no report: " in line
