@@ -263,5 +263,33 @@ def _say(line: str) -> None:
     print(line, flush=True)
 
 
+@verb(app, "sync", "work/demo/runs/demo --follow")
+def sync_verb(
+    arguments: Arguments,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on until training has ended for good.")
+    ] = False,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to",
+            metavar="URI",
+            help="Another server than the recipe's, or its address from here.",
+        ),
+    ] = None,
+) -> None:
+    """Publish a run to MLflow from here, for compute nodes without a network.
+
+    It sends whatever MLflow lacks. It may run beside the jobs, and more than once.
+    """
+    from kit.relay import mlflow_sync
+
+    project = arguments.load(refuse=False)
+    tracked = mlflow_sync.tracked(project, to)
+    lines = mlflow_sync.follow(tracked) if follow else [mlflow_sync.once(tracked)]
+    for line in lines:
+        print(line, flush=True)
+
+
 if __name__ == "__main__":
     main(app)

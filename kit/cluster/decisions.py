@@ -176,19 +176,35 @@ def record(run: Run, job: str, name: str, decision: Decision, nodes: Sequence[st
 def publish_end(run: Run, decision: Decision) -> None:
     """Set the final status in MLflow if training has ended for good, which no attempt can know."""
     over = not (decision.requeue or decision.reason in ("done", _BY_SLURM, _SUPERSEDED))
-    if not over or not run.attempts.is_dir():
-        return
-    if read_json(run.recipe).get("tracking", {}).get("mlflow") is None:
+    if not over or not _publishes(run):
         return
     from kit.config.recipe import Recipe
     from kit.config.section import read_resolved
-    from kit.tracking import mlflow
+    from kit.tracking.mlflow.publishing import publish
 
     recipe = read_resolved(run.recipe, Recipe)
 
     by_user = decision.reason == CANCELLED or decision.reason.startswith(STOPPED)
-    if problem := mlflow.publish(run, recipe, "KILLED" if by_user else "FAILED"):
+    if problem := publish(run, recipe, "KILLED" if by_user else "FAILED"):
         log.warning(f"mlflow: {problem}")
+
+
+def publish_wait(run: Run, decision: Decision) -> None:
+    """Tell MLflow that a run waits for its next attempt, in a process that the caller need not wait for.
+
+    The process beside the training could not if it was killed together with its rank.
+    """
+    if decision.requeue and _publishes(run):
+        from kit.tracking.mlflow.beside import Publishing
+
+        Publishing(run).close(0.0)
+
+
+def _publishes(run: Run) -> bool:
+    """Whether the jobs of a run publish its training to MLflow."""
+    tracking = read_json(run.recipe).get("tracking", {})
+    by_job = tracking.get("mlflow") is not None and tracking.get("mlflow_by", "job") == "job"
+    return by_job and run.attempts.is_dir()
 
 
 def read(run: Run) -> list[RequeueRecord]:

@@ -53,6 +53,8 @@ def main(run_root: str, name: str, exit_code: int) -> int:
         decisions.record(run, token, name, decision, queue.own_nodes())
     log.info(f"{name}: {decision.reason}{', requeued' if decision.requeue else ''}")
     if decision.requeue:
+        if name == "train":
+            decisions.publish_wait(run, decision)
         queue.requeue(job_id, decision.reason)
         if name == "train" and decision.reason.startswith((decisions.CRASH, decisions.HANG)):
             _exclude(run, queue, job_id, cluster().training.nodes)

@@ -76,7 +76,8 @@ def _of_recipe(recipe: Recipe) -> Iterator[IdleKey]:
     yield from _of_training(recipe)
     if recipe.tracking.mlflow is None:
         cause = "tracking.mlflow"
-        yield IdleKey("tracking.experiment", f"with {cause}=null: only MLflow uses it", (cause,))
+        for key in ("mlflow_by", "experiment"):
+            yield IdleKey(f"tracking.{key}", f"with {cause}=null: only MLflow uses it", (cause,))
     if recipe.alerts.command is None and recipe.alerts.heartbeat_url is None:
         needs = ("alerts.command", "alerts.heartbeat_url")
         yield IdleKey("alerts.timeout", "without alerts.command or alerts.heartbeat_url", needs)

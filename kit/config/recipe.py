@@ -110,6 +110,11 @@ class Tracking(Section):
         min_length=1,
         description="MLflow's tracking URI, with its scheme. workspace: sqlite in the workspace; null: off",
     )
+    mlflow_by: Literal["job", "sync"] = Field(
+        default="job",
+        description="who publishes to MLflow. job: the jobs, a process beside the training; sync: only "
+        "`watch sync`, if compute nodes have no network. Not with mlflow: null",
+    )
     experiment: str = Field(
         default="ekiden", description="name of the experiment in MLflow. Not with mlflow: null"
     )

@@ -79,11 +79,12 @@ def _tensorboard(run: Run) -> dict[str, str | None]:
 
 def _mlflow(run: Run, recipe: Recipe) -> dict[str, str | None]:
     """MLflow's address and the run's page there; None if nothing was published yet."""
-    from kit.tracking import mlflow
+    from kit.tracking.mlflow.address import tracking_uri
+    from kit.tracking.mlflow.cursor import page
 
     if not recipe.tracking.mlflow or not run.attempts.is_dir():
         return {"mlflow": None, "mlflow_page": None}
-    return {"mlflow": mlflow.tracking_uri(recipe), "mlflow_page": mlflow.page(run, recipe)}
+    return {"mlflow": tracking_uri(recipe), "mlflow_page": page(run, recipe)}
 
 
 def show(facts: dict[str, Any], seconds: Mapping[str, float] | None = None) -> None:

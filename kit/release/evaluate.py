@@ -18,13 +18,12 @@ from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
 from kit.data import shards, tokens
 from kit.errors import CheckpointError
-from kit.output import log
 from kit.output.progress import progress_bar
 from kit.release import source as sources
 from kit.store import manifest
 from kit.store.files import text_hash, write_json
 from kit.store.units import Unit, make_units
-from kit.tracking import mlflow
+from kit.tracking.mlflow.publishing import publish_results
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,10 +56,7 @@ def work(run: Run, task: int, tasks: int) -> None:
     recipe = read_resolved(run.recipe, Recipe)
     make_units("evaluate", units(run, recipe), task, tasks)
     sources.remove_links(run)
-    if run.job_at is not None:  # the training job publishes the ledger
-        return
-    if recipe.tracking.mlflow is not None and (problem := mlflow.publish(run, recipe, "FINISHED")):
-        log.warning(f"mlflow: {problem}; run jobs.evaluate again once it is reachable")
+    publish_results(run, recipe)
 
 
 def causes_of(recipe: Recipe, checkpoint: Checkpoint) -> dict[str, str]:

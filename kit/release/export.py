@@ -24,6 +24,7 @@ from kit.store.files import atomic, read_json, write_json, write_text
 from kit.store.paths import MANIFEST, Workspace
 from kit.store.units import Unit, make_units
 from kit.tokenizer import huggingface
+from kit.tracking.mlflow.publishing import publish_results
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,8 +72,10 @@ def units(run: Run, recipe: Recipe) -> list[Unit]:
 
 def work(run: Run, task: int, tasks: int) -> None:
     """Run a submitted task; it reads nothing but the run directory."""
-    make_units("export", units(run, read_resolved(run.recipe, Recipe)), task, tasks)
+    recipe = read_resolved(run.recipe, Recipe)
+    make_units("export", units(run, recipe), task, tasks)
     sources.remove_links(run)
+    publish_results(run, recipe)
 
 
 def set_generation(model: Any, release: Release) -> None:

@@ -22,6 +22,7 @@ from kit.store.files import write_json
 from kit.store.paths import Workspace
 from kit.store.units import Unit, make_units
 from kit.tokenizer import huggingface
+from kit.tracking.mlflow.publishing import publish_results
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -57,10 +58,12 @@ def units(run: Run, recipe: Recipe) -> list[Unit]:
 
 def work(run: Run, task: int, tasks: int) -> None:
     """Run a submitted task; it reads nothing but the run directory."""
-    make_units("generate", units(run, read_resolved(run.recipe, Recipe)), task, tasks)
+    recipe = read_resolved(run.recipe, Recipe)
+    make_units("generate", units(run, recipe), task, tasks)
     sources.remove_links(run)
     if run.job_at is None:  # the last stage of a run
         closing.report(run)
+    publish_results(run, recipe)
 
 
 def preload() -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from kit.config import amendments, presets
 from kit.errors import ConfigError
-from kit.run import begun
+from kit.run import begun, commit
 from kit.run.environment import installed_packages
 from kit.store.files import file_hash, read_json, sync_directory, text_hash, write_json, write_text
 
@@ -155,6 +155,7 @@ def _snapshot(run: Run) -> Path:
     fresh = run.root.resolve() / f".code-{uuid.uuid4().hex[:8]}"
     for package in _PACKAGES:
         shutil.copytree(_home() / package, fresh / package, ignore=ignored)
+    commit.record(fresh, _home(), _PACKAGES)
     content = _content(fresh)
     final = fresh.with_name(f"{run.code.name}-{content}")
     if final.is_dir() and _content(final) == content:

@@ -347,6 +347,11 @@ class Run(Results):
         return GuardFiles(states / "ekiden" / "guard" / name)
 
     @property
+    def mlflow_log(self) -> Path:
+        """The log of the process that publishes to MLflow."""
+        return self.submissions / "mlflow.log"
+
+    @property
     def beside(self) -> Path:
         """The folder of results for single checkpoints, made during training, and of their code."""
         return self.root / "at"

@@ -14,12 +14,11 @@ from kit.data import shards, tokenizer_file, tokens
 from kit.errors import InputError
 from kit.output import log
 from kit.store import manifest
-from kit.store.files import text_hash
 from kit.store.paths import Run, Workspace
 from kit.store.units import Unit, make_units, require
 from kit.tokenizer import bpe, count, counts, huggingface, merge, unigram
 from kit.tokenizer import measure as measures
-from kit.tracking import mlflow
+from kit.tracking.mlflow.candidates import candidate_identity, publish_candidate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -54,9 +53,13 @@ def work(run: Run, task: int, tasks: int) -> None:
     recipe = read_resolved(run.recipe, Recipe)
     candidates = units(run, recipe)
     make_units("candidates", candidates, task, tasks)
+    if recipe.tracking.mlflow_by == "sync":
+        return
     for unit in candidates[task::tasks]:
         if problem := publish(recipe, unit):
-            log.warning(f"mlflow: {problem}; run jobs.tokenizer again once it is available")
+            log.warning(
+                f"mlflow: {problem}; once it answers, publish with: ekiden watch sync {run.root}"
+            )
 
 
 def parameters(recipe: Recipe, vocabulary: TokenizerSpec) -> dict[str, Any]:
@@ -81,13 +84,10 @@ def publish(recipe: Recipe, unit: Unit) -> str | None:
     """Publish a candidate to MLflow; returns a problem in one line, or None."""
     if recipe.tracking.mlflow is None:
         return None
-    fingerprint = manifest.fingerprint(unit.folder, "jobs.tokenizer")
-    identity = f"{text_hash(f'{unit.folder.resolve()}:{fingerprint}'):016x}"
+    identity = candidate_identity(unit.folder)
     figures = manifest.read(unit.folder, "jobs.tokenizer")["measures"]
     section = parameters(recipe, recipe.tokenizer.spec(unit.name))
-    return mlflow.publish_candidate(
-        recipe, unit.name, identity, section, figures, unit.folder / PLOT
-    )
+    return publish_candidate(recipe, unit.name, identity, section, figures, unit.folder / PLOT)
 
 
 def _bpe_settings(recipe: Recipe, vocabulary: TokenizerSpec) -> dict[str, int]:

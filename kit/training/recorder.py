@@ -11,8 +11,9 @@ from kit.plan import schedule
 from kit.plan.flops import flops_per_token
 from kit.store import records
 from kit.store.files import read_json
-from kit.tracking import ledger, mlflow, spent
+from kit.tracking import ledger, spent
 from kit.tracking.drawer import Drawer
+from kit.tracking.mlflow.beside import Publishing
 from kit.training.gpu_readings import GpuReadings
 from kit.training.journal import Journal
 
@@ -35,10 +36,8 @@ if TYPE_CHECKING:
     from kit.training.samples import Sample
     from kit.training.saver import Saved
 
-_MLFLOW_STATUS = {
-    "done": "FINISHED", "interrupted": "SCHEDULED", "stopped": "KILLED", "failed": "FAILED",
-    "superseded": None,  # a newer attempt is running
-}  # fmt: skip
+# Seconds to publish the end to MLflow: an interruption has a short grace time.
+_TO_PUBLISH, _TO_PUBLISH_INTERRUPTED = 30.0, 3.0
 
 
 def recorder(
@@ -103,12 +102,10 @@ class LedgerRecorder(Recorder):
         self._journal = Journal()
         self._run, self._attempt = run, attempt
         self._rows = ledger.Ledger(attempt)
-        self._drawer: Drawer | None = None
-        if recipe.tracking.tensorboard:
-            self._drawer = Drawer(run, recipe, attempt)
-        self._publisher: mlflow.Publisher | None = None
-        if recipe.tracking.mlflow is not None:
-            self._publisher = mlflow.Publisher(run, recipe)
+        tracking = recipe.tracking
+        self._drawer = Drawer(run, recipe, attempt) if tracking.tensorboard else None
+        beside = tracking.mlflow is not None and tracking.mlflow_by == "job"
+        self._publishing = Publishing(run) if beside else None
 
     def begin(self, rates: schedule.Schedule, parameters: int) -> None:
         """See `Recorder`."""
@@ -216,18 +213,15 @@ class LedgerRecorder(Recorder):
             log.warning(f"{self._attempt.ledger}: {error.strerror}; its last rows are lost")
         if self._drawer:
             self._drawer.close()
-        status = _MLFLOW_STATUS[result["outcome"]]
-        if self._publisher and status is not None:
-            # An interruption has a short grace time.
-            self._publisher.close(status, patience=30.0 if status == "FINISHED" else 3.0)
+        if self._publishing:
+            done = result["outcome"] == "done"
+            self._publishing.close(_TO_PUBLISH if done else _TO_PUBLISH_INTERRUPTED)
 
     def _publish(self, row: Row) -> None:
         """Show a row in the ledger's views."""
         self._journal.add(row)
         if self._drawer:
             self._drawer.add(row)
-        if self._publisher:
-            self._publisher.add(row)
 
     def _amendments(self) -> list[amendments.Amendment]:
         """Amendments that this attempt is the first to apply."""

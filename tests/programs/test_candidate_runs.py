@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import os
 import shutil
-import socket
-import subprocess
-import sys
 import threading
-import time
-import urllib.error
-import urllib.request
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from kit.store.files import write_json
-from kit.tracking import mlflow
-from tests.speed import patience
+from kit.tracking.mlflow import client as door
+from kit.tracking.mlflow import runs
+from kit.tracking.mlflow.address import tracking_uri
+from kit.tracking.mlflow.candidates import publish_candidate
+from kit.tracking.mlflow.publishing import publish
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from kit.config.recipe import Recipe
@@ -36,7 +29,7 @@ METRICS = {"fertility": 1.25, "bits_per_byte": 2.5}
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """What `publish_candidate` sets of the environment ends with the test."""
-    for name in mlflow._PATIENCE:
+    for name in door.PATIENCE:
         monkeypatch.setenv(name, "x")
         monkeypatch.delenv(name)
 
@@ -45,7 +38,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow database with its tables, which take a second to make."""
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    mlflow._make_store(path)
+    door.make_store(path)
     return path
 
 
@@ -69,7 +62,7 @@ def shown(recipe: Recipe) -> tuple[Any, list[Any]]:
     """The experiment and its runs."""
     from mlflow.tracking import MlflowClient
 
-    client = MlflowClient(mlflow.tracking_uri(recipe))
+    client = MlflowClient(tracking_uri(recipe))
     experiment = client.get_experiment_by_name(recipe.tracking.experiment)
     return experiment, client.search_runs([experiment.experiment_id])
 
@@ -87,11 +80,11 @@ def test_a_candidate_is_a_finished_run_with_its_plot_in_the_workspace(
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
-    assert mlflow.publish_candidate(store, "bpe-8000", "0a1b", PARAMS, METRICS, plot) is None
+    assert publish_candidate(store, "bpe-8000", "0a1b", PARAMS, METRICS, plot) is None
     _, (found,) = shown(store)
     assert found.info.run_name == "bpe-8000"
     assert found.info.status == "FINISHED"
-    assert found.data.tags[mlflow.CANDIDATE_TAG] == "0a1b"
+    assert found.data.tags[runs.CANDIDATE_TAG] == "0a1b"
     assert found.data.params == {"algorithm": "bpe", "vocab_size": "8000", "spaces": "lossless"}
     assert found.data.metrics == METRICS
     (copy,) = plots(store)
@@ -103,13 +96,13 @@ def test_a_second_call_changes_only_what_differs(store: Recipe, plot: Path) -> N
     from mlflow.tracking import MlflowClient
 
     for _ in range(2):
-        assert mlflow.publish_candidate(store, "bpe", "0a1b", PARAMS, METRICS, plot) is None
+        assert publish_candidate(store, "bpe", "0a1b", PARAMS, METRICS, plot) is None
     (copy,) = plots(store)
     before, ended = copy.stat().st_ctime_ns, shown(store)[1][0].info.end_time
     changed = METRICS | {"fertility": 1.5}
-    assert mlflow.publish_candidate(store, "bpe", "0a1b", PARAMS, changed, plot) is None
+    assert publish_candidate(store, "bpe", "0a1b", PARAMS, changed, plot) is None
     _, (found,) = shown(store)
-    client = MlflowClient(mlflow.tracking_uri(store))
+    client = MlflowClient(tracking_uri(store))
     history = {
         key: [metric.value for metric in client.get_metric_history(found.info.run_id, key)]
         for key in METRICS
@@ -117,16 +110,16 @@ def test_a_second_call_changes_only_what_differs(store: Recipe, plot: Path) -> N
     assert history == {"fertility": [1.25, 1.5], "bits_per_byte": [2.5]}
     assert (copy.stat().st_ctime_ns, found.info.end_time) == (before, ended)
     plot.write_bytes(b"\x89PNG and something else")
-    assert mlflow.publish_candidate(store, "bpe", "0a1b", PARAMS, changed, plot) is None
+    assert publish_candidate(store, "bpe", "0a1b", PARAMS, changed, plot) is None
     assert [path.read_bytes() for path in plots(store)] == [plot.read_bytes()]
     assert len(shown(store)[1]) == 1
 
 
 def test_what_a_killed_task_left_out_is_added(store: Recipe, plot: Path) -> None:
-    client = mlflow._client(store)
-    place = mlflow._experiment(client, store)
-    client.create_run(place, tags={mlflow.CANDIDATE_TAG: "0a1b"})
-    assert mlflow.publish_candidate(store, "bpe", "0a1b", PARAMS, METRICS, plot) is None
+    client = door.connect(store)
+    place = runs._experiment(client, store)
+    client.create_run(place, tags={runs.CANDIDATE_TAG: "0a1b"})
+    assert publish_candidate(store, "bpe", "0a1b", PARAMS, METRICS, plot) is None
     _, (found,) = shown(store)
     assert (set(found.data.params), found.data.metrics) == (set(PARAMS), METRICS)
     assert (found.info.status, len(plots(store))) == ("FINISHED", 1)
@@ -136,9 +129,9 @@ def test_other_candidates_and_the_training_are_runs_of_the_same_experiment(
     store: Recipe, plot: Path, run: Run
 ) -> None:
     write_json(run.identity, {"id": "0a1b"})  # the id of a run is no candidate's
-    assert mlflow.publish(run, store, "RUNNING") is None
+    assert publish(run, store, "RUNNING") is None
     for name in ("0a1b", "2c3d"):
-        assert mlflow.publish_candidate(store, name, name, PARAMS, METRICS, plot) is None
+        assert publish_candidate(store, name, name, PARAMS, METRICS, plot) is None
     experiment, runs = shown(store)
     assert sorted(found.info.run_name for found in runs) == ["0a1b", "2c3d", "run"]
     assert len(plots(store)) == 2
@@ -152,7 +145,7 @@ def test_a_sqlite_file_with_a_uri_of_its_own_has_the_plots_beside_it(
     folder.mkdir()
     shutil.copy(empty_store, folder / "runs.db")
     recipe = workdir.recipe(f"tracking.mlflow=sqlite:///{folder / 'runs.db'}")
-    assert mlflow.publish_candidate(recipe, "bpe", "0a1b", PARAMS, METRICS, plot) is None
+    assert publish_candidate(recipe, "bpe", "0a1b", PARAMS, METRICS, plot) is None
     assert len(list(folder.rglob("measures.png"))) == 1
 
 
@@ -172,7 +165,7 @@ def test_tasks_that_publish_at_the_same_time_share_an_experiment(
     names, problems = ["bpe", "unigram"], []
 
     def task(name: str) -> None:
-        problems.append(mlflow.publish_candidate(store, name, name, PARAMS, METRICS, plot))
+        problems.append(publish_candidate(store, name, name, PARAMS, METRICS, plot))
 
     threads = [threading.Thread(target=task, args=(name,)) for name in names]
     for thread in threads:
@@ -185,7 +178,7 @@ def test_tasks_that_publish_at_the_same_time_share_an_experiment(
 
 def test_a_server_that_is_away_is_a_problem_in_one_line(workdir: Workdir, plot: Path) -> None:
     recipe = workdir.recipe("tracking.mlflow=http://127.0.0.1:9")
-    problem = mlflow.publish_candidate(recipe, "bpe", "0a1b", PARAMS, METRICS, plot)
+    problem = publish_candidate(recipe, "bpe", "0a1b", PARAMS, METRICS, plot)
     assert problem is not None
     assert problem.startswith("http://127.0.0.1:9: ")
     assert "\n" not in problem
@@ -195,7 +188,7 @@ def test_a_plot_that_is_gone_is_a_problem_and_the_run_is_not_finished(
     store: Recipe, tmp_path: Path
 ) -> None:
     gone = tmp_path / "gone.png"
-    problem = mlflow.publish_candidate(store, "bpe", "0a1b", PARAMS, METRICS, gone)
+    problem = publish_candidate(store, "bpe", "0a1b", PARAMS, METRICS, gone)
     assert problem is not None
     assert "gone.png" in problem
     assert shown(store)[1][0].info.status == "RUNNING"
@@ -203,70 +196,5 @@ def test_a_plot_that_is_gone_is_a_problem_and_the_run_is_not_finished(
 
 def test_nothing_is_published_where_mlflow_is_off(workdir: Workdir, plot: Path) -> None:
     recipe = workdir.recipe("tracking.mlflow=null")
-    assert mlflow.publish_candidate(recipe, "bpe", "0a1b", PARAMS, METRICS, plot) is None
+    assert publish_candidate(recipe, "bpe", "0a1b", PARAMS, METRICS, plot) is None
     assert not workdir.workspace.root.exists()
-
-
-@pytest.fixture
-def serve(tmp_path: Path) -> Any:
-    """Starts `mlflow server` on a sqlite file of a folder, as `make mlflow` does; returns its URL."""
-    if importlib.util.find_spec("mlflow.server.fastapi_app") is None:
-        pytest.skip("the extra `mlflow` is not installed")
-    servers = []
-
-    def start(folder: Path) -> str:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = str(free.getsockname()[1])
-        with (tmp_path / "server.log").open("w") as log:
-            servers.append(
-                subprocess.Popen(
-                    [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", port,
-                     "--backend-store-uri", "sqlite:///mlflow.db"],
-                    cwd=folder, stdout=log, stderr=log, start_new_session=True,
-                    env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-                )
-            )  # fmt: skip
-        url = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + patience(120)
-        while time.monotonic() < deadline:
-            try:
-                fetch(f"{url}/health")
-            except OSError:
-                time.sleep(0.1)
-            else:
-                return url
-        raise AssertionError((tmp_path / "server.log").read_text())
-
-    yield start
-    for server in servers:
-        os.killpg(server.pid, 15)
-        server.wait()
-
-
-def fetch(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=30) as answer:
-        body: bytes = answer.read()
-    return body
-
-
-@pytest.mark.end_to_end
-def test_a_server_shows_the_plots_of_the_workspace_and_takes_those_it_is_sent(
-    store: Recipe, plot: Path, serve: Callable[[Path], str], workdir: Workdir, capfd: Any
-) -> None:
-    from pathlib import Path
-
-    assert mlflow.publish_candidate(store, "bpe", "0a1b", PARAMS, METRICS, plot) is None
-    url = serve(Path(store.workspace))
-    remote = workdir.recipe(f"tracking.mlflow={url}", "tracking.experiment=sent")
-    for _ in range(2):
-        problem = mlflow.publish_candidate(remote, "bpe", "0a1b", PARAMS, METRICS, plot)
-        assert problem is None
-    for recipe in (store, remote):
-        _, (found,) = shown(recipe)
-        assert found.data.metrics == METRICS
-        run = found.info.run_id
-        listed = json.loads(fetch(f"{url}/ajax-api/2.0/mlflow/artifacts/list?run_id={run}"))
-        assert [file["path"] for file in listed["files"]] == ["measures.png"]
-        assert fetch(f"{url}/get-artifact?path=measures.png&run_uuid={run}") == plot.read_bytes()
-    assert capfd.readouterr().out == ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,18 @@ import pytest
 
 from kit.cluster import decisions
 from kit.store.files import read_json, write_json
-from kit.tracking import ledger, mlflow
+from kit.tracking import ledger
+from kit.tracking.mlflow import client as door
+from kit.tracking.mlflow import runs
+from kit.tracking.mlflow.address import tracking_uri
+from kit.tracking.mlflow.beside import Publishing
+from kit.tracking.mlflow.candidates import publish_candidate
+from kit.tracking.mlflow.cursor import page
+from kit.tracking.mlflow.publishing import publish
+from kit.tracking.mlflow.store import Store
 from tests.relay import wait_until
 from tests.speed import patience
-from tests.unit.test_ledger import attempt
+from tests.unit.test_ledger import attempt as curve_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,10 +34,31 @@ if TYPE_CHECKING:
     from tests.conftest import Workdir
 
 
+def attempt(run: Run, number: int, steps: range, validations: tuple[int, ...] = ()) -> None:
+    """An attempt that made these steps, one a second, and has not ended."""
+    curve_of(run, number, steps, validations=validations)
+    place = run.attempt(number)
+    start = read_json(place.start) | {"job": f"train-0.{number}", "node": "n1", "time": time.time()}
+    write_json(place.start, start)
+
+
+def end(run: Run, number: int, outcome: str, reason: str = "") -> None:
+    """The end of an attempt."""
+    last = max(row["step"] for row in ledger.canonical(run))
+    fields = {"outcome": outcome, "reason": reason, "step": last, "saved": last}
+    write_json(run.attempt(number).end, {"job": f"train-0.{number}", "time": time.time(), **fields})
+
+
+def beside(run: Run, recipe: Recipe) -> Publishing:
+    """The process that publishes a run, started as rank 0 starts it."""
+    write_json(run.recipe, recipe.model_dump(mode="json"))
+    return Publishing(run)
+
+
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """What `publish` sets of the environment ends with the test."""
-    for name in mlflow._PATIENCE:
+    for name in door.PATIENCE:
         monkeypatch.setenv(name, "x")
         monkeypatch.delenv(name)
 
@@ -62,7 +92,7 @@ def shown_by_mlflow(recipe: Recipe) -> tuple[Any, dict[str, list[tuple[int, floa
     """The one run of the experiment, and its metrics."""
     from mlflow.tracking import MlflowClient
 
-    client = MlflowClient(mlflow.tracking_uri(recipe))
+    client = MlflowClient(tracking_uri(recipe))
     experiment = client.get_experiment_by_name("ekiden")
     (found,) = client.search_runs([experiment.experiment_id])
     metrics = {
@@ -74,43 +104,68 @@ def shown_by_mlflow(recipe: Recipe) -> tuple[Any, dict[str, list[tuple[int, floa
 
 def test_mlflow_shows_each_step_once_under_one_identity(told: Run, store: Recipe) -> None:
     attempt(told, 1, range(1, 11), validations=(0, 5, 10))
-    assert mlflow.publish(told, store, "RUNNING") is None
+    assert publish(told, store, "RUNNING") is None
     attempt(told, 2, range(6, 13), validations=(10, 12))
     for _ in range(2):
-        assert mlflow.publish(told, store, "FINISHED") is None
+        assert publish(told, store, "FINISHED") is None
     found, metrics = shown_by_mlflow(store)
     assert [step for step, _ in metrics["train/loss"]] == list(range(1, 13))
     assert [step for step, _ in metrics["train/validation_loss"]] == [0, 5, 10, 12]
     assert found.info.status == "FINISHED"
-    assert found.data.tags[mlflow.TAG] == "0123abcd"
+    assert found.data.tags[runs.TAG] == "0123abcd"
     assert found.data.params["model.n_embd"] == "16"
 
 
 def test_mlflow_finds_its_run_again_without_the_cursor(told: Run, store: Recipe) -> None:
     attempt(told, 1, range(1, 8))
-    assert mlflow.publish(told, store, "RUNNING") is None
+    assert publish(told, store, "RUNNING") is None
     told.mlflow_cursor.unlink()
-    assert mlflow.publish(told, store, "SCHEDULED") is None
+    assert publish(told, store, "SCHEDULED") is None
     found, metrics = shown_by_mlflow(store)
     assert [step for step, _ in metrics["train/loss"]] == list(range(1, 8))
     assert found.info.status == "SCHEDULED"
+
+
+def test_without_the_cursor_mlflow_is_asked_for_its_last_step(told: Run, store: Recipe) -> None:
+    attempt(told, 1, range(1, 8), validations=(7,))
+    assert publish(told, store) is None
+    told.mlflow_cursor.unlink()
+    attempt(told, 2, range(5, 10), validations=(7, 9))  # makes steps again
+    assert publish(told, store) is None
+    _, metrics = shown_by_mlflow(store)
+    assert [step for step, _ in metrics["train/loss"]] == list(range(1, 10))
+    assert [step for step, _ in metrics["train/validation_loss"]] == [7, 9]
+
+
+def test_a_publisher_does_not_repeat_a_step_that_another_has_sent(told: Run, store: Recipe) -> None:
+    attempt(told, 1, range(1, 4))
+    one, other = Store(told, store), Store(told, store)
+    other.send_rows()
+    attempt(told, 2, range(4, 8))
+    one.refresh()
+    one.send_rows()
+    attempt(told, 3, range(6, 10))  # makes steps again, before the other knows of them
+    other.refresh()
+    other.send_rows()
+    _, metrics = shown_by_mlflow(store)
+    assert [step for step, _ in metrics["train/loss"]] == list(range(1, 10))
 
 
 def test_a_step_sent_by_a_killed_attempt_that_did_not_note_it_is_not_shown_twice(
     told: Run, store: Recipe
 ) -> None:
     attempt(told, 1, range(1, 6))
-    assert mlflow.publish(told, store, "RUNNING") is None
+    assert publish(told, store, "RUNNING") is None
     noted = read_json(told.mlflow_cursor)
     with told.attempt(1).ledger.open("a", encoding="utf-8") as out:
         for step in (6, 7):
             out.write(f'{{"kind": "step", "attempt": 1, "time": 5.0, "step": {step}, "loss": 1}}\n')
     sending = list(ledger.rows(told.attempt(1)))[-2:]
-    assert mlflow.publish(told, store, "RUNNING") is None
+    assert publish(told, store, "RUNNING") is None
     # Killed when the rows were sent, before that was noted.
     write_json(told.mlflow_cursor, noted | {"sending": sending})
     attempt(told, 2, range(6, 9))
-    assert mlflow.publish(told, store, "FINISHED") is None
+    assert publish(told, store, "FINISHED") is None
     _, metrics = shown_by_mlflow(store)
     times = Counter(step for step, _ in metrics["train/loss"])
     assert times == Counter(range(1, 9))
@@ -121,7 +176,7 @@ def test_a_server_that_cannot_be_reached_is_a_problem_and_no_exception(
 ) -> None:
     attempt(told, 1, range(1, 3))
     recipe = workdir.recipe("tracking.mlflow=http://127.0.0.1:9")
-    problem = mlflow.publish(told, recipe, "RUNNING")
+    problem = publish(told, recipe, "RUNNING")
     assert problem is not None
     assert problem.startswith("http://127.0.0.1:9: ")
     assert "\n" not in problem
@@ -132,9 +187,9 @@ def test_what_a_server_missed_is_sent_to_the_next(
 ) -> None:
     attempt(told, 1, range(1, 6))
     away = workdir.recipe("tracking.mlflow=http://127.0.0.1:9")
-    assert mlflow.publish(told, away, "RUNNING") is not None
+    assert publish(told, away, "RUNNING") is not None
     assert not told.mlflow_cursor.exists()
-    assert mlflow.publish(told, store, "FINISHED") is None
+    assert publish(told, store, "FINISHED") is None
     _, metrics = shown_by_mlflow(store)
     assert [step for step, _ in metrics["train/loss"]] == [1, 2, 3, 4, 5]
 
@@ -142,41 +197,62 @@ def test_what_a_server_missed_is_sent_to_the_next(
 def test_a_server_that_is_away_neither_ends_nor_holds_up_an_attempt_and_misses_nothing(
     told: Run, store: Recipe, workdir: Workdir
 ) -> None:
-    publisher = mlflow.Publisher(told, workdir.recipe("tracking.mlflow=http://127.0.0.1:9"))
+    publishing = beside(told, workdir.recipe("tracking.mlflow=http://127.0.0.1:9"))
     attempt(told, 1, range(1, 6))
-    for row in ledger.rows(told.attempt(1)):
-        publisher.add(row)
-    assert publisher.close("SCHEDULED", patience=patience(60))
-    assert mlflow.publish(told, store, "FINISHED") is None
+    assert not publishing.close(patience=0.0)  # and it may be left alone
+    wait_until(lambda: "will be sent later" in told.mlflow_log.read_text(), "warning")
+    publishing._process.kill()  # type: ignore[union-attr]
+    assert publish(told, store, "FINISHED") is None
     _, metrics = shown_by_mlflow(store)
     assert [step for step, _ in metrics["train/loss"]] == [1, 2, 3, 4, 5]
 
 
-def test_a_publisher_sends_what_is_left_when_it_is_closed(told: Run, store: Recipe) -> None:
-    publisher = mlflow.Publisher(told, store)
+OF_RANK = """
+import sys
+from pathlib import Path
+import kit.training.attempt, kit.training.loop
+from kit.store.paths import Run
+from kit.training.recorder import Publishing
+
+assert Publishing(Run(Path(sys.argv[1]))).close(float(sys.argv[2]))
+assert not [name for name in sys.modules if name.split(".")[0] == "mlflow"]
+"""
+
+
+def test_a_rank_publishes_without_importing_mlflow(told: Run, store: Recipe, root: Path) -> None:
     attempt(told, 1, range(1, 6))
-    assert publisher.close("FINISHED", patience=60.0)
+    end(told, 1, "done")
+    write_json(told.recipe, store.model_dump(mode="json"))
+    rank = [sys.executable, "-c", OF_RANK, str(told.root), str(patience(60))]
+    subprocess.run(rank, cwd=root, check=True)
     found, metrics = shown_by_mlflow(store)
     assert len(metrics["train/loss"]) == 5
     assert found.info.status == "FINISHED"
 
 
+def test_a_run_whose_rank_is_killed_waits_for_its_next_attempt(told: Run, store: Recipe) -> None:
+    publishing = beside(told, store)
+    attempt(told, 1, range(1, 6))
+    assert publishing.close(patience(60))  # as the kernel closes the pipe
+    assert shown_by_mlflow(store)[0].info.status == "SCHEDULED"
+
+
 def client_of(recipe: Recipe) -> Any:
     from mlflow.tracking import MlflowClient
 
-    return MlflowClient(mlflow.tracking_uri(recipe))
+    return MlflowClient(tracking_uri(recipe))
 
 
 def test_a_deleted_run_is_taken_out_of_the_trash_and_goes_on(
     told: Run, store: Recipe, capfd: pytest.CaptureFixture[str]
 ) -> None:
     attempt(told, 1, range(1, 4))
-    assert mlflow.publish(told, store, "FINISHED") is None
+    assert publish(told, store, "FINISHED") is None
     before, _ = shown_by_mlflow(store)
     client_of(store).delete_run(before.info.run_id)
     attempt(told, 2, range(4, 6))
     capfd.readouterr()
-    assert mlflow.publish(told, store, "FINISHED") is None
+    assert publish(told, store, "FINISHED") is None
     after, metrics = shown_by_mlflow(store)
     assert after.info.run_id == before.info.run_id
     assert [step for step, _ in metrics["train/loss"]] == [1, 2, 3, 4, 5]
@@ -187,12 +263,13 @@ def test_a_run_deleted_under_a_publishers_hands_has_all_rows_at_its_end(
     told: Run, store: Recipe
 ) -> None:
     attempt(told, 1, range(1, 4))
-    publisher = mlflow.Publisher(told, store)
+    publishing = beside(told, store)
     wait_until(told.mlflow_cursor.is_file, "first rows", seconds=60)
     wait_until(lambda: read_json(told.mlflow_cursor).get("status") == "RUNNING", "status")
     client_of(store).delete_run(read_json(told.mlflow_cursor)["run"])
-    publisher.add({"kind": "step", "attempt": 1, "time": 5.0, "step": 4, "loss": 1.0})
-    assert publisher.close("FINISHED", patience=patience(60))
+    attempt(told, 2, range(4, 5))
+    end(told, 2, "done")
+    assert publishing.close(patience(60))
     found, metrics = shown_by_mlflow(store)
     assert [step for step, _ in metrics["train/loss"]] == [1, 2, 3, 4]
     assert found.info.status == "FINISHED"
@@ -200,11 +277,11 @@ def test_a_run_deleted_under_a_publishers_hands_has_all_rows_at_its_end(
 
 def test_a_deleted_experiment_comes_back_with_its_runs(told: Run, store: Recipe) -> None:
     attempt(told, 1, range(1, 4))
-    assert mlflow.publish(told, store, "FINISHED") is None
+    assert publish(told, store, "FINISHED") is None
     before, _ = shown_by_mlflow(store)
     client_of(store).delete_experiment(before.info.experiment_id)
     attempt(told, 2, range(4, 6))
-    assert mlflow.publish(told, store, "FINISHED") is None
+    assert publish(told, store, "FINISHED") is None
     after, metrics = shown_by_mlflow(store)
     assert after.info.run_id == before.info.run_id
     assert [step for step, _ in metrics["train/loss"]] == [1, 2, 3, 4, 5]
@@ -219,12 +296,12 @@ def test_a_view_that_was_removed_is_made_anew_from_the_ledger(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     attempt(told, 1, range(1, 4), validations=(2,))
-    assert mlflow.publish(told, store, "FINISHED") is None
+    assert publish(told, store, "FINISHED") is None
     workdir.workspace.mlflow.unlink()
     if left is not None:  # as sqlite leaves it where a process still writes
         workdir.workspace.mlflow.write_bytes(left)
     capfd.readouterr()
-    assert mlflow.publish(told, store, "FINISHED") is None
+    assert publish(told, store, "FINISHED") is None
     found, metrics = shown_by_mlflow(store)
     assert [step for step, _ in metrics["train/loss"]] == [1, 2, 3]
     assert [step for step, _ in metrics["train/validation_loss"]] == [2]
@@ -236,7 +313,7 @@ def test_an_amended_parameter_is_a_tag_beside_its_first_value(told: Run, store: 
     def shown(steps: int) -> tuple[str, str | None]:
         training = store.training.model_copy(update={"steps": steps})
         amended = store.model_copy(update={"training": training})
-        assert mlflow.publish(told, amended, "RUNNING") is None
+        assert publish(told, amended, "RUNNING") is None
         told.mlflow_cursor.unlink()  # of the next attempt nothing is taken for told
         data = shown_by_mlflow(amended)[0].data
         return data.params["training.steps"], data.tags.get("amended.training.steps")
@@ -250,7 +327,7 @@ def test_a_training_that_was_cancelled_is_killed_and_one_that_gave_up_has_failed
     told: Run, store: Recipe
 ) -> None:
     attempt(told, 1, range(1, 4))
-    assert mlflow.publish(told, store, "SCHEDULED") is None
+    assert publish(told, store, "SCHEDULED") is None
     write_json(told.recipe, store.model_dump(mode="json"))
     statuses = []
     for again, reason in [
@@ -273,8 +350,8 @@ def test_a_workspace_of_any_name_has_its_database_and_its_plots_in_it(
     plot = workdir.folder / "measures.png"
     plot.write_bytes(b"PNG")
     attempt(told, 1, range(1, 4))
-    assert mlflow.publish(told, recipe, "FINISHED") is None
-    assert mlflow.publish_candidate(recipe, "bpe", "0a1b", {}, {"fertility": 1.0}, plot) is None
+    assert publish(told, recipe, "FINISHED") is None
+    assert publish_candidate(recipe, "bpe", "0a1b", {}, {"fertility": 1.0}, plot) is None
     assert [path.name for path in root.parent.iterdir()] == [root.name]
     assert sorted(path.name for path in root.iterdir()) == ["mlartifacts", "mlflow.db"]
     assert len(list(root.rglob("measures.png"))) == 1
@@ -286,13 +363,13 @@ def test_a_workspace_that_moved_is_the_same_view_with_its_plots(
     plot = workdir.folder / "measures.png"
     plot.write_bytes(b"PNG")
     attempt(told, 1, range(1, 4))
-    assert mlflow.publish(told, store, "FINISHED") is None
-    assert mlflow.publish_candidate(store, "bpe", "0a1b", {}, {"fertility": 1.0}, plot) is None
+    assert publish(told, store, "FINISHED") is None
+    assert publish_candidate(store, "bpe", "0a1b", {}, {"fertility": 1.0}, plot) is None
     noted = read_json(told.mlflow_cursor)
     now = workdir.workspace.root.rename(workdir.folder / "another place")
     moved = store.model_copy(update={"workspace": str(now)})
     attempt(told, 2, range(4, 6))
-    assert mlflow.publish(told, moved, "FINISHED") is None
+    assert publish(told, moved, "FINISHED") is None
     assert read_json(told.mlflow_cursor)["run"] == noted["run"]
     client = client_of(moved)
     runs = client.search_runs([noted["experiment"]])
@@ -302,11 +379,11 @@ def test_a_workspace_that_moved_is_the_same_view_with_its_plots(
 
 
 def test_the_address_opens_the_training_runs(told: Run, store: Recipe) -> None:
-    assert mlflow.page(told, store) is None
-    assert mlflow.publish(told, store, "RUNNING") is None
+    assert page(told, store) is None
+    assert publish(told, store, "RUNNING") is None
     experiment = client_of(store).get_experiment_by_name("ekiden")
     assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
-    assert mlflow.page(told, store) == (
+    assert page(told, store) == (
         f"/#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning"
     )
 
@@ -314,7 +391,7 @@ def test_the_address_opens_the_training_runs(told: Run, store: Recipe) -> None:
 MAKES_STORE = """
 import sys
 from pathlib import Path
-from kit.tracking import mlflow
+from kit.tracking.mlflow import client
 
 path = Path(sys.argv[1])
 seen = 0
@@ -328,7 +405,7 @@ def look(event, arguments):
         raise SystemExit("the tables are made in place")
 
 sys.addaudithook(look)
-mlflow._make_store(path)
+client.make_store(path)
 assert seen
 """
 
@@ -337,7 +414,7 @@ def test_mlflows_tables_are_made_before_the_store_has_its_name(tmp_path: Path, r
     store = tmp_path / "mlflow.db"
     subprocess.run([sys.executable, "-c", MAKES_STORE, str(store)], cwd=root, check=True)
     assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
-    mlflow._make_store(store)  # and are left alone from then on
+    door.make_store(store)  # and are left alone from then on
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient(tracking_uri=f"sqlite:///{store}")

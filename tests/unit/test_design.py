@@ -35,7 +35,7 @@ OF_KIT = [path for path in MODULES if path.is_relative_to(ROOT / "kit")]
 DOORS = {
     "submitit": "kit/cluster/launch.py",
     "deepspeed": "kit/training/engine.py",
-    "mlflow": "kit/tracking/mlflow.py",
+    "mlflow": "kit/tracking/mlflow/client.py",
     "neologdn": "kit/corpus/normalise/normaliser.py",
     "fugashi": "kit/corpus/segmenters/mecab.py",
     "xz": "kit/corpus/raw/seekable.py",

@@ -80,6 +80,7 @@ def test_the_places_of_a_run() -> None:
             "report_page": "report/report.html",
             "tensorboard": "tensorboard",
             "mlflow_cursor": "mlflow-cursor.json",
+            "mlflow_log": "logs/mlflow.log",
             "beside": "at",
             "moment": "training.json",
             "evaluation": "evaluation",

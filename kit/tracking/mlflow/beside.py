@@ -1,0 +1,52 @@
+"""Starts the process that publishes a run to MLflow, and ends it: the part of it that rank 0 imports."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from kit.output import log
+
+if TYPE_CHECKING:
+    from kit.store.paths import Run
+
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+_NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
+
+
+class Publishing:
+    """The process that publishes a run beside its training; see kit/tracking/mlflow/process.py."""
+
+    def __init__(self, run: Run) -> None:
+        """Start it. If it cannot be started, the run is published later."""
+        self._process: subprocess.Popen[bytes] | None = None
+        try:
+            run.mlflow_log.parent.mkdir(parents=True, exist_ok=True)
+            with run.mlflow_log.open("ab") as output:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", "kit.tracking.mlflow.process", str(run.root)],
+                    stdin=subprocess.PIPE,  # closed by the kernel if this rank is killed
+                    stdout=output,  # not the task's: Slurm waits until that is closed
+                    stderr=output,
+                    start_new_session=True,  # it survives this rank while it sends the end
+                    env=os.environ | _ONE_THREAD | _NO_GPU,
+                )
+        except OSError as error:
+            log.warning(f"mlflow: no process to publish ({error.strerror}); to be published later")
+
+    def close(self, patience: float) -> bool:
+        """Tell it that the attempt is over; returns whether it ended within `patience` seconds.
+
+        It goes on without this process, but Slurm ends it together with the job step.
+        """
+        if self._process is None:
+            return False
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(patience)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
