@@ -41,6 +41,8 @@ OTHERS = {
     "training.health.gradient_spike": "> 1",
     "training.health.window": "> 9",  # a median is taken from ten steps on
     "release.top_p": "> 0, <= 1",
+    "alerts.repeat": ">= 60",
+    "alerts.timeout": "> 0, <= 300",
     "cluster.network.gpus": ">= 0",
     "cluster.network.retries": ">= 0",
     "cluster.arrays.gpus": ">= 0",
