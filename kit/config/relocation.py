@@ -61,18 +61,21 @@ def without_paths(tree: Tree) -> Tree:
     return blank
 
 
-def for_release(tree: Tree) -> Tree:
-    """A recipe to publish: paths reduced to their last part, a local tracking URI to `workspace`.
+def without_secrets(tree: Tree) -> Tree:
+    """A recipe to show: URLs without credentials, and no section `alerts`: its addresses are secrets."""
+    shown: Tree = _without_credentials(
+        {key: section for key, section in tree.items() if key != "alerts"}
+    )
+    return shown
 
-    URLs lose their credentials. The section `alerts` is left out: its addresses are secrets.
-    """
-    tree = {key: section for key, section in tree.items() if key != "alerts"}
+
+def for_release(tree: Tree) -> Tree:
+    """A recipe to publish: without secrets; of paths the last part, of a local tracking URI `workspace`."""
+    tree = without_secrets(tree)
     tracking = dict(tree["tracking"])
     if (tracking["mlflow"] or "http").partition(":")[0] not in ("http", "https"):
         tracking["mlflow"] = "workspace"
-    shortened = _with_paths(tree, lambda path: Path(path).name) | {"tracking": tracking}
-    published: Tree = _without_credentials(shortened)
-    return published
+    return _with_paths(tree, lambda path: Path(path).name) | {"tracking": tracking}
 
 
 def pieces(manifest: Manifest, folder: Path, location: str, downloads: str | None) -> list[Piece]:

@@ -6,6 +6,8 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from kit.config import relocation
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -37,7 +39,7 @@ def fenced(plain: str, language: str = "") -> str:
 
 def recipe_text(recipe: Recipe) -> Any:
     """The resolved recipe."""
-    values = recipe.model_dump(mode="json")
+    values = relocation.without_secrets(recipe.model_dump(mode="json"))
     return text("recipe", fenced(json.dumps(values, indent=2, ensure_ascii=False), "json"))
 
 

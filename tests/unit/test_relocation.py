@@ -7,7 +7,8 @@ import os
 import shlex
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
@@ -23,9 +24,13 @@ from kit.relay.submit import ensure_inputs_free
 from kit.run import directory
 from kit.store.files import read_json, write_json
 from kit.store.paths import Run, Workspace
+from kit.tracking import summaries
+from kit.tracking.mlflow import params
+from kit.watch.report import of_record
 from tests.conftest import units_of
 
 if TYPE_CHECKING:
+    from kit.watch.report.content import Content
     from tests.conftest import Workdir
 
 
@@ -195,7 +200,9 @@ def test_a_released_recipe_holds_no_path(made: Run, workdir: Workdir) -> None:
     assert "dump.xml.bz2" in told
 
 
-def test_a_released_recipe_holds_no_password(workdir: Workdir) -> None:
+def test_no_password_is_released_or_shown_by_tensorboard_mlflow_and_the_report(
+    workdir: Workdir,
+) -> None:
     given = (
         "tracking.mlflow=http://ann:s3cr3t@host:5000",
         "corpus.sources.web.location=https://ann:s3cr3t@host/web.txt?token=s3cr3t",
@@ -203,7 +210,13 @@ def test_a_released_recipe_holds_no_password(workdir: Workdir) -> None:
         "alerts.command=curl --data-binary @- https://chat.example/hook/s3cr3t",
         "alerts.heartbeat_url=https://switch.example/s3cr3t",
     )
-    told = str(relocation.for_release(workdir.recipe(*given).model_dump(mode="json")))
-    assert "s3cr3t" not in told
-    assert "ann" not in told
-    assert "host:5000" in told
+    recipe = workdir.recipe(*given)
+    for told in (
+        str(relocation.for_release(recipe.model_dump(mode="json"))),
+        str(summaries.recipe_text(recipe)),
+        str(params.of_recipe(recipe).values),
+        str(of_record.recipe(cast("Content", SimpleNamespace(recipe=recipe)))),
+    ):
+        assert "s3cr3t" not in told
+        assert "ann:" not in told
+        assert "host:5000" in told

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from kit.config import relocation
 from kit.output import redaction
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class Params:
 
 def of_recipe(recipe: Any) -> Params:
     """The parameters of a recipe, a section with its sections; credentials in URLs are masked."""
-    return within_limits(flat(recipe.model_dump(mode="json")))
+    return within_limits(flat(relocation.without_secrets(recipe.model_dump(mode="json"))))
 
 
 def flat(tree: Any, key: str = "") -> dict[str, Any]:

@@ -11,9 +11,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kit.config import relocation
 from kit.data import index
 from kit.errors import StageError
-from kit.output import redaction
 from kit.store import manifest
 from kit.store.files import file_hash
 from kit.store.paths import MANIFEST, Workspace
@@ -63,8 +63,8 @@ def contents(run: Run, recipe: Recipe) -> dict[str, str]:
 
 
 def _recipe_text(recipe: Recipe) -> str:
-    text = json.dumps(recipe.model_dump(mode="json"), ensure_ascii=False, indent=1)
-    return redaction.without_credentials(text)
+    tree = relocation.without_secrets(recipe.model_dump(mode="json"))
+    return json.dumps(tree, ensure_ascii=False, indent=1)
 
 
 def _send_recipe(store: Store, run: Run, recipe: Recipe) -> None:  # noqa: ARG001

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from kit.config import amendments
+from kit.config import amendments, relocation
 from kit.output.quantities import count
 from kit.watch.report.markup import Markup, paragraph, preformatted, private, table, text
 from kit.watch.report.of_run import when
@@ -24,7 +24,7 @@ _PACKAGES = (
 
 def recipe(content: Content) -> Markup:
     """The resolved recipe as JSON, secrets masked."""
-    tree = content.recipe.model_dump(mode="json")
+    tree = relocation.without_secrets(content.recipe.model_dump(mode="json"))
     words = json.dumps(tree, ensure_ascii=False, indent=1, sort_keys=True)
     return preformatted("The resolved recipe", words, _RECIPE)
 
@@ -33,7 +33,7 @@ def amended(content: Content) -> Markup:
     """The changes made in the run."""
     rows = [
         (when(row["time"]), row["key"], private(row["old"], 120), private(row["new"], 120))
-        for row in amendments.read(content.run)[-_LISTED:]
+        for row in amendments.to_publish(amendments.read(content.run))[-_LISTED:]
     ]
     if not rows:
         return paragraph("None.")
