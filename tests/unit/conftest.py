@@ -29,8 +29,9 @@ _watch = _Watch()
 
 
 @pytest.fixture(autouse=True)
-def starts_no_program() -> Iterator[None]:
-    """Fails a test that starts one."""
+def starts_no_program(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fails a test that starts one; a run directory is laid out without git's commit."""
+    monkeypatch.setattr("kit.run.commit._git", lambda *_: "")
     _watch.started = []
     yield
     started, _watch.started = _watch.started, None
