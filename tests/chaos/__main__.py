@@ -39,12 +39,18 @@ def main() -> int:
     parser.add_argument("--slurm", action="store_true", help="on a real Slurm, started for it")
     parser.add_argument("--kinds", default="", metavar="REGEXP", help="only kinds with such names")
     parser.add_argument("--workspace", type=Path, help="a folder to keep; else a temporary one")
+    parser.add_argument("--mlflow", metavar="URI", help="publish there, and draw for TensorBoard")
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # not without clearing up
     if given.slurm and (reason := missing()):
         parser.error(reason)
     report = chaos(
-        given.interruptions, given.seed, given.workspace, slurm=given.slurm, kinds=given.kinds
+        given.interruptions,
+        given.seed,
+        given.workspace,
+        slurm=given.slurm,
+        kinds=given.kinds,
+        mlflow=given.mlflow,
     )
     print(json.dumps(report))
     good = report["ended"] and not report["surprises"]
@@ -53,13 +59,20 @@ def main() -> int:
 
 
 def chaos(
-    interruptions: int, seed: int, workspace: Path | None, *, slurm: bool, kinds: str
+    interruptions: int,
+    seed: int,
+    workspace: Path | None,
+    *,
+    slurm: bool,
+    kinds: str,
+    mlflow: str | None = None,
 ) -> dict[str, Any]:
     """Both runs, and the report."""
     began = time.monotonic()
     with ExitStack() as stack:
         root = workspace or Path(stack.enter_context(temporary()))
-        course = Course(root.resolve(), STEPS_EACH * (interruptions + 2))
+        watched = (f"tracking.mlflow={mlflow}", "tracking.tensorboard=true") if mlflow else ()
+        course = Course(root.resolve(), STEPS_EACH * (interruptions + 2), watched=watched)
         course.prepare()
         reference = course.reference()
         run = Workspace(course.workspace).run(NAME)

@@ -43,6 +43,7 @@ class Course:
     workspace: Path
     steps: int
     overrides: tuple[str, ...] = OVERRIDES
+    watched: tuple[str, ...] = ()  # of the interrupted run only
 
     def arguments(self, name: str, *more: str) -> list[str]:
         """The arguments of a command for the run of that name."""

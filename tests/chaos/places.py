@@ -53,7 +53,7 @@ class Local:
 
     def submit(self) -> None:
         """See Place."""
-        said = command("train", "submit", *self.course.arguments(NAME))
+        said = command("train", "submit", *self.course.arguments(NAME, *self.course.watched))
         if found := re.search(r"process (\d+) is running", said):
             try:
                 self.supervisor = Process(int(found[1]))
@@ -82,7 +82,13 @@ class OnSlurm:
     def submit(self) -> None:
         """See Place."""
         cluster = str(ROOT / "sbatch" / "slurm" / "cluster.yaml")
-        command("train", "submit", *self.course.arguments(NAME), "--cluster", cluster)
+        command(
+            "train",
+            "submit",
+            *self.course.arguments(NAME, *self.course.watched),
+            "--cluster",
+            cluster,
+        )
         jobs = read_json(self.course.run(NAME).jobs)
         self.job = jobs["slurm"].get("train", self.job)
 
