@@ -1,5 +1,6 @@
 """Watch a run: state, goodput, arrival and alerts, and a report to keep.
 
+python -m jobs.watch demo
 python -m jobs.watch demo --once
 python -m jobs.watch work/demo/runs/demo --json
 python -m jobs.watch guard work/demo/runs/demo
@@ -8,6 +9,8 @@ python -m jobs.watch report demo
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -48,32 +51,41 @@ def _verbs() -> None:
     """Make a group of them even while there is one."""
 
 
-@verb(app, "show", "demo --once")
+@verb(app, "show", "demo")
 def show_verb(
     arguments: Arguments,
-    once: Annotated[bool, typer.Option("--once", help="Look once, and print it as text.")] = False,
+    once: Annotated[
+        bool,
+        typer.Option(
+            "--once", help="Look once, and print it as text; so it is without a terminal."
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show the state of a run, where its time went, when it arrives, and its alerts.
 
-    Only files and the queue are read: a run is watched at any time, during training and after it.
+    On a terminal the view is live; press ? there for its keys. Only files and the queue are read: a run is
+    watched at any time, during training and after it.
     """
-    import time
+    from jobs.live import Looker, Reader
+    from kit.watch import text
 
-    from kit.relay import status
-    from kit.watch import view
-
-    if not (once or as_json):
-        raise ConfigError("there is no live view; give --once for the text, or --json")
-    project = arguments.load(refuse=False)
-    tell_differences(project)
-    files = view.read(project.run)
-    chain = status.facts(project, arguments.words, seen=files.seen)
-    facts = view.facts(project, chain, files, time.time())
+    looker = Looker(lambda: arguments.load(refuse=False), arguments.words)
+    tell_differences(looker.project)
     if as_json:
-        print_json(facts)
+        print_json(looker.look())
+    elif once or not _is_terminal():
+        print(*text.lines(looker.look()), sep="\n")
     else:
-        print(*view.lines(facts), sep="\n")
+        from kit.watch import terminal
+
+        with Reader(looker) as reader:
+            terminal.show(reader.current)
+
+
+def _is_terminal() -> bool:
+    """Whether keys can be read, and a screen drawn."""
+    return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
 @verb(app, "report", "demo")

@@ -36,20 +36,20 @@ def crashed(workspace: Workspace, recipe: Recipe) -> Run:
 class Written:
     """A run whose files are written with times given in seconds from its first submission."""
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        write_json(run.identity, {"id": "a", "name": "r", "time": T})
+    def __init__(self, run: Run, begin: float = T) -> None:
+        self.run, self._begin = run, begin
+        write_json(run.identity, {"id": "a", "name": "r", "time": begin})
 
     def start(
         self, number: int, at: float, from_step: int = 0, ranks: int = 2, **times: float
     ) -> None:
         start = {"job": f"17.{number - 1}", "ranks": ranks, "from_step": from_step,
-                 "time": T + at, "amendments": 0,
-                 "times": {name: T + time for name, time in times.items()}}  # fmt: skip
+                 "time": self._begin + at, "amendments": 0,
+                 "times": {name: self._begin + time for name, time in times.items()}}  # fmt: skip
         write_json(self.run.attempt(number).start, start)
 
     def row(self, number: int, kind: str, at: float, **fields: Any) -> None:
-        row = {"kind": kind, "attempt": number, "time": T + at, **fields}
+        row = {"kind": kind, "attempt": number, "time": self._begin + at, **fields}
         row = {**_DEFAULTS.get(kind, {}), **row}
         with self.run.attempt(number).ledger.open("a") as ledger:
             ledger.write(json.dumps(row) + "\n")
@@ -62,7 +62,7 @@ class Written:
         return at
 
     def decide(self, number: int, at: float, reason: str, *, requeued: bool = True) -> None:
-        row = {"time": T + at, "job": f"17.{number - 1}", "name": "train", "requeued": requeued,
+        row = {"time": self._begin + at, "job": f"17.{number - 1}", "name": "train", "requeued": requeued,
                "reason": reason, "progress": [1, 1]}  # fmt: skip
         with self.run.requeues.open("a") as lines:
             lines.write(json.dumps(row) + "\n")
@@ -70,12 +70,12 @@ class Written:
     def hang(self, number: int, at: float, seconds: float) -> None:
         path = self.run.attempt(number).hang
         write_json(path, {"job": f"17.{number - 1}", "rank": 1, "what": "s", "seconds": seconds})
-        os.utime(path, (T + at, T + at))
+        os.utime(path, (self._begin + at, self._begin + at))
 
     def end(self, number: int, at: float, step: int, outcome: str = "interrupted") -> None:
         result = {"outcome": outcome, "reason": "", "step": step, "saved": step}
         self.row(number, "end", at, **result)
-        end = {"job": f"17.{number - 1}", "time": T + at, **result}
+        end = {"job": f"17.{number - 1}", "time": self._begin + at, **result}
         write_json(self.run.attempt(number).end, end)
 
     def saved(self, step: int, attempt: int) -> None:

@@ -65,8 +65,8 @@ class Jobs:
     def _ask(self) -> bool:
         submission = job_status.read(snapshot(self.run, curve=False))
         self._on_slurm = bool(submission.seen.submitted.slurm)
-        if submission.silent:  # it may be there again soon
-            self._tell("Slurm", submission.silent)
+        if submission.queue.silent:  # it may be there again soon
+            self._tell("Slurm", submission.queue.silent)
             return True
         alive = False
         for name in self.names:

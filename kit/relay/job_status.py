@@ -13,9 +13,8 @@ import socket
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from kit.cluster import decisions, scheduler
-from kit.errors import ClusterError
-from kit.relay import local_process, logs
+from kit.cluster import decisions
+from kit.relay import local_process, logs, queue_answer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
     from kit.cluster.snapshot import Snapshot
     from kit.cluster.state import Element
+    from kit.relay.queue_answer import QueueAnswer
 
 State = Literal["queued", "running", "failed", "cancelled", "stopped", "interrupted", "unknown"]
 ALIVE = ("queued", "running")
@@ -39,6 +39,9 @@ class JobStatus:
     since: float | None = None  # Unix time
     job: str | None = None  # `job 17_1`, `process 123`
     log: Path | None = None
+    running: int = 0  # tasks
+    starts: float | None = None  # Unix time of Slurm's own estimate, for a queued job
+    ends: float | None = None  # Unix time of the time limit, for a running one
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,7 @@ class Submission:
     """Everything known about the jobs submitted last: from files, the queue, and this machine."""
 
     seen: Snapshot
-    queue: Mapping[str, Sequence[Element]]  # by id
-    silent: str | None  # why the queue did not answer
+    queue: QueueAnswer
     supervisor: local_process.LocalProcess | None
 
     @property
@@ -56,15 +58,9 @@ class Submission:
         return self.seen.submitted.time
 
 
-def read(seen: Snapshot) -> Submission:
-    """Ask the queue and this machine, once."""
-    queue: Mapping[str, Sequence[Element]] = {}
-    silent = None
-    try:
-        queue = scheduler.queue(seen.run)
-    except ClusterError as error:
-        silent = str(error)
-    return Submission(seen, queue, silent, local_process.find(seen.run))
+def read(seen: Snapshot, queue: QueueAnswer | None = None) -> Submission:
+    """Look at this machine, and ask the queue once unless its answer is given."""
+    return Submission(seen, queue or queue_answer.ask(seen), local_process.find(seen.run))
 
 
 def of_stage(submission: Submission, name: str, unfinished: Sequence[str]) -> JobStatus | None:
@@ -84,7 +80,9 @@ def is_alive(submission: Submission, name: str) -> bool:
     """Whether the job of a stage is known to be queued or running."""
     submitted, supervisor = submission.seen.submitted, submission.supervisor
     if name in submitted.slurm:
-        return any(element.alive for element in submission.queue.get(submitted.slurm[name], ()))
+        return any(
+            element.alive for element in submission.queue.elements.get(submitted.slurm[name], ())
+        )
     if name not in submitted.here or supervisor is None or not supervisor.alive:
         return False
     order = [*submitted.here]  # one job after the other
@@ -94,7 +92,7 @@ def is_alive(submission: Submission, name: str) -> bool:
 def has_begun(submission: Submission, name: str) -> bool:
     """Whether the job of a stage was submitted last, and has no reason to wait for another one."""
     submitted = submission.seen.submitted
-    elements = submission.queue.get(submitted.slurm.get(name, ""), ())
+    elements = submission.queue.elements.get(submitted.slurm.get(name, ""), ())
     if any(element.alive and "Dependency" in element.reason for element in elements):
         return False
     return name in submitted.slurm or submitted.here.get(name) is not None
@@ -106,11 +104,11 @@ def _first(names: Sequence[str], among: Mapping[str, object]) -> str | None:
 
 def _on_slurm(submission: Submission, name: str, before: str | None) -> JobStatus | None:
     job = submission.seen.submitted.slurm[name]
-    elements = submission.queue.get(job, ())
+    elements = submission.queue.elements.get(job, ())
     if alive := [element for element in elements if element.alive]:
         return _alive(submission, name, alive)
-    if submission.silent:
-        return JobStatus("unknown", submission.silent, job=f"job {job}")
+    if doubt := submission.queue.unknown(job):
+        return JobStatus("unknown", doubt, job=f"job {job}")
     if recorded := _recorded(submission, name, submission.time):
         return recorded
     after = f"{before}, before it, did not succeed" if before else None
@@ -143,13 +141,18 @@ def _alive(submission: Submission, name: str, alive: Sequence[Element]) -> JobSt
         if ended:
             remarks.append(f"a task has {ended.state}: {ended.reason}")
         return JobStatus(
-            "running", "; ".join(remarks) or None, task.started, f"job {task.job}", log
+            "running",
+            "; ".join(remarks) or None,
+            task.started,
+            f"job {task.job}",
+            log,
+            running=len(running),
+            ends=task.ended,
         )
-    reason = f"Slurm: {task.reason}"
+    reason, since = f"Slurm: {task.reason}", task.submitted
     if row and row["requeued"]:
-        reason = f"requeued after {row['reason']}; {reason}"
-        return JobStatus("queued", reason, row["time"], f"job {task.job}", log)
-    return JobStatus("queued", reason, task.submitted, f"job {task.job}", log)
+        reason, since = f"requeued after {row['reason']}; {reason}", row["time"]
+    return JobStatus("queued", reason, since, f"job {task.job}", log, starts=task.started)
 
 
 def _vanished(submission: Submission, name: str, job: str, after: str | None) -> JobStatus | None:
@@ -185,11 +188,11 @@ def _on_this_machine(submission: Submission, name: str, before: str | None) -> J
     if alive and _next_has_begun(submission, name):
         return _recorded(submission, name, submission.time)
     log = logs.newest(submission.seen.run.job_logs(name), since=started or 0.0)
-    if alive:
+    if is_alive(submission, name):
         return JobStatus("running", None, started, process, log)
     if recorded := _recorded(submission, name, submission.time):
         return replace(recorded, log=recorded.log or log)
-    if supervisor is None:
+    if supervisor is None or alive:
         return None
     if (node := submission.seen.submitted.node) not in (None, socket.gethostname()):
         return JobStatus("unknown", f"{process} runs on {node}; ask there", started, process)

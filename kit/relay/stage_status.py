@@ -43,6 +43,9 @@ class StageStatus:
     tail: Sequence[str] = ()  # the last lines of the log
     faults: Sequence[Fault] = ()  # stale and broken units, the first by name
     waits: str | None = None  # why its units are not known
+    running: int = 0  # tasks
+    starts: float | None = None  # Unix time at which Slurm expects a queued job to start
+    ends: float | None = None  # Unix time of the time limit of a running one
 
     @property
     def trouble(self) -> bool:
@@ -60,6 +63,9 @@ class StageStatus:
             "log": str(self.log) if self.log else None,
             "tail": list(self.tail),
             "faults": [asdict(fault) for fault in self.faults],
+            "tasks_running": self.running,
+            "starts": self.starts,
+            "ends": self.ends,
         }
         return {**self.counts, **({"waits": self.waits} if self.waits else {}), **rest}
 
@@ -116,6 +122,9 @@ def _by_job(name: str, survey: Survey, job: JobStatus) -> StageStatus:
         logs.last_lines(job.log) if job.log else (),
         survey.faults,
         survey.waits,
+        job.running,
+        job.starts,
+        job.ends,
     )
 
 

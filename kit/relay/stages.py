@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from kit.cluster.jobs import Job
     from kit.cluster.snapshot import Snapshot
     from kit.config.recipe import Recipe
+    from kit.relay.queue_answer import QueueAnswer
     from kit.relay.stage_status import StageStatus
     from kit.store.paths import Run
     from kit.store.units import Survey, Tally, Unit
@@ -167,9 +168,17 @@ def tally(run: Run, recipe: Recipe, name: str) -> Tally | None:
 
 
 def stage_statuses(
-    snapshot: Snapshot, recipe: Recipe, command: str | None = None, *, verify: bool = False
+    snapshot: Snapshot,
+    recipe: Recipe,
+    command: str | None = None,
+    *,
+    verify: bool = False,
+    queue: QueueAnswer | None = None,
 ) -> list[StageStatus]:
-    """The status of all stages, or with `command` up to its last; `verify` reads every byte of those."""
+    """The status of all stages, or with `command` up to its last; `verify` reads every byte of those.
+
+    `queue` is Slurm's answer, if the caller has one.
+    """
     from kit.relay import job_status, stage_status
 
     selected = stages_of(recipe, command)
@@ -178,7 +187,7 @@ def stage_statuses(
         stage.name: stage.survey(snapshot.run, recipe, verify=verify and stage in selected)
         for stage in stages[: stages.index(selected[-1]) + 1]
     }
-    return stage_status.of_chain(job_status.read(snapshot), surveys)
+    return stage_status.of_chain(job_status.read(snapshot, queue), surveys)
 
 
 def training(snapshot: Snapshot, recipe: Recipe) -> dict[str, Any]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from kit.cluster.snapshot import Snapshot
     from kit.config.run import Project
+    from kit.relay.queue_answer import QueueAnswer
     from kit.relay.stage_status import StageStatus
 
 Facts = dict[str, Any]
@@ -31,16 +32,17 @@ def facts(
     *,
     verify: bool = False,
     seen: Snapshot | None = None,
+    queue: QueueAnswer | None = None,
 ) -> dict[str, Facts]:
     """The status of each stage by name, as plain values; with `command`, of the stages that it runs.
 
     `words` are the arguments of this command, to build the command to type next. `seen` is a snapshot
-    of the run, if the caller has one.
+    of the run and `queue` Slurm's answer, if the caller has them.
     """
     recipe = project.recipe
     selected = {stage.name for stage in stages_of(recipe, command)}
     seen = seen or snapshot(project.run, curve=TRAIN.name in selected)
-    statuses = stage_statuses(seen, recipe, command, verify=verify)
+    statuses = stage_statuses(seen, recipe, command, verify=verify, queue=queue)
     first = next((stage for stage in statuses if stage.state != "done"), None)
     by_name: dict[str, Facts] = {}
     for stage in statuses:

@@ -1,15 +1,16 @@
-"""The state of a run for one look: everything that `watch` shows, as plain values and as text.
+"""The state of a run for one look: everything that `watch` shows, as plain values.
 
     files = read(run)
-    for line in lines(facts(project, chain, files, now)): ...
+    shown = facts(project, chain, files, now)
 
-`chain` is the state of each stage by name, as kit/relay/status.py gives it.
+`chain` is the state of each stage by name, as kit/relay/status.py gives it. kit/watch/text.py makes text
+of it.
 """
 
 from __future__ import annotations
 
+import math
 import shlex
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,19 +19,19 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from kit.cluster.snapshot import snapshot
-from kit.output.quantities import count, duration, loss, size
 from kit.store.paths import Workspace
 from kit.tracking import event_files
 from kit.watch import guard_state, planned
 from kit.watch.arrival import Planned, arrival
 from kit.watch.detectors import WatchedJob, found
-from kit.watch.goodput import BUCKETS, HOUR, UNKNOWN, goodput
+from kit.watch.goodput import HOUR, goodput
 from kit.watch.history import history
 from kit.watch.look import look
 from kit.watch.pace import WEEK, pace
+from kit.watch.trend import trend
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from kit.cluster.snapshot import Snapshot
     from kit.config.run import Project
@@ -43,15 +44,14 @@ Facts = dict[str, Any]
 Chain = Mapping[str, Facts]
 
 _TRAIN = "train"
-_LISTED = 5  # attempts that the text lists
 _RESTART = 1800.0  # seconds that an interruption costs on a cluster, as long as none has been seen
 _NEW, _MOST_NEW = 10, 900  # steps
 _ALIVE = ("queued", "running")
-_BASIS = {
-    "measured": "",
-    "rehearsed": "; from the step time of its rehearsal",
-    "computed": f"; computed, at an assumed MFU of {planned.MFU:.0%}",
-}
+_OF_STAGE = (
+    "state", "reason", "since", "unit", "job", "log", "done", "missing", "stale", "broken",
+    "tasks_running", "starts", "ends", "next",
+)  # fmt: skip
+_RECENT = 0.1  # of the steps: the second of two trends
 
 
 @dataclass(frozen=True)
@@ -69,10 +69,17 @@ def read(run: Run, earlier: Files | None = None) -> Files:
 
 
 def facts(
-    project: Project, chain: Chain, files: Files, now: float, *, last_step: int | None = None
+    project: Project,
+    chain: Chain,
+    files: Files,
+    now: float,
+    *,
+    queue: Facts | None = None,
+    last_step: int | None = None,
 ) -> Facts:
-    """Everything that `lines` prints, as plain values; times are Unix times, durations seconds.
+    """Everything that is shown, as plain values; times are Unix times, durations seconds.
 
+    `queue` is the time of Slurm's answer, and why there is no newer one; None without jobs on Slurm.
     Detectors of single bad steps look at those after `last_step`, the last one that an earlier look saw.
     """
     job = _job(chain[_TRAIN], files.seen)
@@ -98,13 +105,10 @@ def facts(
     return {
         "run": str(seen.run.root),
         "time": now,
-        "chain": {
-            name: {
-                key: one.get(key) for key in ("state", "reason", "since", "job", "done", "missing")
-            }
-            for name, one in chain.items()
-        },
+        "chain": {name: {key: one.get(key) for key in _OF_STAGE} for name, one in chain.items()},
+        "queue": queue,
         "training": _training(seen, stage),
+        "trend": _trends(seen),
         "goodput": {
             **spent.whole.facts(),
             "losses": [name for name, _ in spent.whole.losses()],
@@ -113,6 +117,7 @@ def facts(
         },
         "attempts": [_attempt(one) for one in past.attempts],
         "checkpoint": _checkpoint(seen_now.saved, now),
+        "limit": _limit(project, stage, past),
         "arrival": _arrival(project, seen, past, left, now, alive=alive),
         "disk": seen_now.disk and {"free": seen_now.disk.free, "needed": seen_now.disk.needed},
         "alerts": [{**alert.facts(), "since": since.get(alert.key)} for alert in found(seen_now)],
@@ -177,6 +182,25 @@ def _training(seen: Snapshot, stage: Facts) -> Facts:
     }
 
 
+def _trends(seen: Snapshot) -> Facts:
+    """The trend of the loss: of the whole run, and of its last steps."""
+    steps, validations = seen.steps, seen.validations
+    recent = slice(len(steps) - math.ceil(_RECENT * len(steps)), None)
+    return {
+        "whole": trend(steps.step, steps.loss, validations),
+        "recent": trend(steps.step[recent], steps.loss[recent], validations),
+    }
+
+
+def _limit(project: Project, stage: Facts, past: History) -> float | None:
+    """When the running attempt reaches its time limit: as Slurm says, else from its start."""
+    ends: float | None = stage.get("ends")
+    last = past.attempts[-1] if past.attempts else None
+    if stage["state"] != "running" or ends or last is None or last.decision:
+        return ends
+    return last.start + project.cluster.training.minutes * 60.0
+
+
 def _attempt(one: AttemptTimes) -> Facts:
     return {
         "number": one.number,
@@ -219,106 +243,3 @@ def _arrival(
     basis = before.basis if before else "measured"
     more = {"basis": basis, "left": left, "if_submitted_now": not alive}
     return {**forecast.facts(), **more, "week": week.facts()}
-
-
-def lines(shown: Facts) -> Iterator[str]:
-    """The state as text."""
-    now = shown["time"]
-    yield f"{shown['run']}, {_when(now)}"
-    for problem in shown["problems"]:
-        yield f"problem     {problem}"
-    yield from _chain_lines(shown["chain"])
-    yield from _training_lines(shown["training"], shown["checkpoint"], now)
-    yield from _goodput_lines(shown["goodput"])
-    yield from _attempt_lines(shown["attempts"])
-    if arrives := shown["arrival"]:
-        condition = ", if it is submitted now" if arrives["if_submitted_now"] else ""
-        yield f"arrival     {_interval(arrives)}{condition}{_BASIS[arrives['basis']]}"
-        if shown["attempts"] and now - shown["attempts"][0]["start"] > WEEK:
-            yield f"            as in the last week: {_interval(arrives['week'])}"
-    if disk := shown["disk"]:
-        yield f"disk        {size(disk['free'])} free, {size(disk['needed'])} still needed"
-    if shown["tensorboard"]:
-        yield f"TensorBoard {shown['tensorboard']}"
-    for alert in shown["alerts"]:
-        since = f" (since {_when(alert['since'])})" if alert["since"] else ""
-        yield f"{alert['severity']:<11} {alert['text']}{since}"
-        yield f"            {alert['command']}"
-    if not shown["alerts"]:
-        yield "alerts      none"
-
-
-def _chain_lines(chain: Chain) -> Iterator[str]:
-    by_state: dict[str, list[str]] = {}
-    for name, stage in chain.items():
-        by_state.setdefault(stage["state"], []).append(name)
-    yield "chain       " + "; ".join(f"{', '.join(names)}: {s}" for s, names in by_state.items())
-    for name, stage in chain.items():
-        if stage["state"] not in ("done", "not begun"):
-            if stage["reason"]:  # the first: others follow from it
-                yield f"            {name}: {stage['reason']}"
-            return
-
-
-def _training_lines(training: Facts, checkpoint: Facts | None, now: float) -> Iterator[str]:
-    if not training["step"]:
-        return
-    steps = f" of {training['steps']:,}" if training["steps"] else ""
-    parts = [f"step {training['step']:,}{steps}", f"loss {loss(training['loss'])}"]
-    if training["validation_step"] is not None:
-        held_out = loss(training["validation_loss"])
-        parts.append(f"validation {held_out} at step {training['validation_step']:,}")
-    if training["tokens_per_second"]:
-        parts.append(f"{training['tokens_per_second']:,.0f} tokens/s")
-    if training["mfu"]:
-        parts.append(f"MFU {training['mfu']:.1%}")
-    parts.append(f"{duration(now - training['last_step'])} ago")
-    yield f"run         {', '.join(parts)}"
-    if checkpoint:
-        yield f"checkpoint  step {checkpoint['step']:,}, {duration(checkpoint['age'])} ago"
-
-
-def _goodput_lines(spent: Facts) -> Iterator[str]:
-    whole = f"of {duration(spent['seconds'])}"
-    if spent["goodput"] is None:
-        yield f"goodput     no node was held yet; {whole.removeprefix('of ')} since the first submission"
-    else:
-        recent = ", ".join(
-            f"last {name} {spent[name]['goodput']:.1%}"
-            for name in ("hour", "day")
-            if spent[name]["goodput"] is not None and spent["seconds"] > HOUR
-        )
-        yield (
-            f"goodput     {spent['goodput']:.1%} of held node time, {spent['of_wall_clock']:.1%} "
-            f"{whole} since the first submission" + (f" ({recent})" if recent else "")
-        )
-    for name in spent["losses"]:
-        bucket = spent["buckets"][name]
-        why = f" ({max(spent['unknown'], key=spent['unknown'].get)})" if spent["unknown"] else ""
-        title = BUCKETS[name] + (why if name == UNKNOWN else "")
-        yield f"            {bucket['share']:6.1%}  {title}, {duration(bucket['seconds'])}"
-
-
-def _attempt_lines(attempts: Sequence[Facts]) -> Iterator[str]:
-    hidden = len(attempts) - _LISTED
-    for position, one in enumerate(attempts[-_LISTED:]):
-        end = (
-            f"{one['reason']} after {duration(one['end'] - one['start'])}"
-            if one["end"]
-            else "no end yet"
-        )
-        lost = f", {count(one['lost'], 'step')} lost" if one["lost"] else ""
-        title = "attempts" if position == 0 else ""
-        did = f"from step {one['from_step']:,}, {count(one['steps'], 'step')}{lost}"
-        yield f"{title:<11} {one['number']}: {did}; {end}"
-    if hidden > 0:
-        yield f"            and {count(hidden, 'earlier attempt')}"
-
-
-def _interval(arrives: Facts) -> str:
-    dates = " to ".join(_when(arrives[key]) for key in ("earliest", "latest"))
-    return f"{_when(arrives['date'])} (90%: {dates})"
-
-
-def _when(moment: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(moment))

@@ -43,7 +43,8 @@ KNOBS = {
     "EKIDEN_SLURM_CRED_EXPIRE": f"{patience(5):.0f}",
 }
 
-WAITING = "waiting.json"  # the status of the training while it waits after its preemption
+# The status of the training while it waits after its preemption, and what `watch` shows.
+WAITING, WATCHED = "waiting.json", "watched.json"
 
 Fields = dict[str, str]
 
@@ -193,6 +194,7 @@ def preempted(slurm: Slurm, workspace: Path) -> tuple[Run, dict[str, str]]:
     high = slurm.submit("sleep 600", "--partition=high", *WHOLE)
     slurm.wait(high, "RUNNING", timeout=PATIENCE)
     (workspace / WAITING).write_text(command("train", "status", str(run.root), "--json"))
+    (workspace / WATCHED).write_text(command("watch", str(run.root), "--json"))
     slurm.run("scancel", high)
     slurm.wait(jobs["generate"], "COMPLETED", timeout=PATIENCE)
     return run, jobs

@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
+from jobs.live import Looker, Reader
+from kit.relay import resolve
 from kit.store.files import read_json
 from kit.store.paths import Run, Workspace
 from kit.tracking import ledger
+from kit.watch.page import Page
 from tests.relay import (
     DEMO,
     FP32,
@@ -25,8 +28,9 @@ from tests.relay import (
     curve,
     final_files,
     wait_for_step,
+    wait_until,
 )
-from tests.slurm.conftest import WAITING
+from tests.slurm.conftest import WAITING, WATCHED
 from tests.slurm.trial import (
     ALONE,
     CLUSTER,
@@ -80,6 +84,45 @@ def test_while_it_waits_after_the_preemption_the_status_says_so(
     assert found["saved"] == found["step"] >= 20
     assert found["steps"] == 40
     assert found["next"] == f"squeue --start --jobs={jobs['train']}"
+
+
+def test_watch_shows_the_queue_as_slurm_has_it(
+    preempted: tuple[Run, dict[str, str]], workspace: Path
+) -> None:
+    _, jobs = preempted
+    found = json.loads((workspace / WATCHED).read_text())
+    train, after = found["chain"]["train"], found["chain"]["evaluate"]
+    assert (train["state"], train["job"]) == ("queued", f"job {jobs['train']}")
+    assert train["starts"] is None or train["starts"] > found["time"]  # by Slurm's backfill
+    assert (after["state"], after["reason"]) == ("queued", "Slurm: Dependency")
+    assert found["queue"]["silent"] is None
+    assert abs(found["time"] - found["queue"]["time"]) < PATIENCE
+    assert found["limit"] is None
+    assert [attempt["reason"] for attempt in found["attempts"]] == ["preemption"]
+
+
+def test_the_live_view_asks_slurm_once_for_all_jobs_however_often_it_looks(
+    preempted: tuple[Run, dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, _ = preempted
+    calls = tmp_path / "calls"
+    counting = tmp_path / "squeue"
+    counting.write_text(f'#!/bin/sh\necho >> {calls}\nexec {shutil.which("squeue")} "$@"\n')
+    counting.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    looks: list[dict[str, Any]] = []
+
+    def three() -> bool:
+        facts = reader.current(Page()).facts
+        if facts is not None and facts not in looks:
+            looks.append(facts)
+        return len(looks) > 2
+
+    with Reader(Looker(lambda: resolve.read_run(run.root), [str(run.root)])) as reader:
+        wait_until(three, "third look")
+    assert len(calls.read_text().splitlines()) == 1
+    assert {facts["queue"]["time"] for facts in looks} == {looks[0]["queue"]["time"]}
+    assert looks[-1]["chain"]["generate"]["state"] == "done"
 
 
 def test_every_job_of_the_chain_ran_once_but_training(

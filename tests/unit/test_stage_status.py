@@ -12,7 +12,8 @@ import pytest
 from kit.cluster import decisions, lock
 from kit.cluster.snapshot import Submitted, snapshot
 from kit.cluster.state import Element
-from kit.relay import job_status, stage_status
+from kit.relay import job_status, queue_answer, stage_status
+from kit.relay.queue_answer import QueueAnswer
 from kit.store.files import read_json, write_json
 from kit.store.units import Fault, Survey
 
@@ -37,7 +38,8 @@ def on_slurm(run: Run, *elements: Element, silent: str | None = None) -> job_sta
     for one in elements:
         queue.setdefault(one.job.split("_")[0], []).append(one)
     seen = replace(snapshot(run), submitted=Submitted(slurm=JOBS))
-    return job_status.Submission(seen, queue, silent, None)
+    jobs = frozenset() if silent else frozenset(JOBS.values())
+    return job_status.Submission(seen, QueueAnswer(queue, jobs, 1.0, silent), None)
 
 
 def stand(
@@ -58,13 +60,12 @@ def log(run: Run, name: str, file: str, *lines: str) -> str:
 
 
 def announced(run: Run, *names: str, begun: str | None = None, node: str | None = None) -> None:
-    """What a process of this machine was to do."""
+    """What a process of this machine was to do; it began all up to `begun`."""
     jobs: list[dict[str, Any]] = [
         {"name": name, "tasks": [0], "resources": "single"} for name in names
     ]
-    for job in jobs:
-        if job["name"] == begun:
-            job["begun"] = time.time()
+    for name in names[: names.index(begun) + 1] if begun else ():
+        next(job for job in jobs if job["name"] == name)["begun"] = time.time()
     here = {"node": node} if node else {}
     write_json(run.jobs, {"cluster": "local", "time": time.time() - 5, "local": jobs, **here})
 
@@ -150,6 +151,56 @@ def test_without_an_answer_of_slurms_a_state_is_unknown(run: Run) -> None:
     found = stand(on_slurm(run, silent="squeue: no answer in 60 s"))
     assert (found["download"].state, found["preprocess"].state) == ("done", "unknown")
     assert found["preprocess"].reason == "squeue: no answer in 60 s"
+
+
+def test_while_slurm_is_silent_its_last_answer_stands(run: Run) -> None:
+    alive = element("18_0", "RUNNING", ended=99.0)
+    known = on_slurm(run, alive)
+    silent = replace(known.queue, silent="squeue: no answer in 60 s")
+    found = stand(replace(known, queue=silent))
+    assert (found["preprocess"].state, found["preprocess"].ends) == ("running", 99.0)
+    assert found["tokenizer"].state == "cancelled"  # it was not in the queue when Slurm answered
+    assert silent.facts() == {"time": 1.0, "silent": "squeue: no answer in 60 s"}
+
+
+def test_what_was_submitted_after_slurms_answer_is_unknown_until_the_next(run: Run) -> None:
+    known = on_slurm(run)
+    newer = replace(known.seen, submitted=Submitted(slurm={**JOBS, "preprocess": "27"}))
+    found = stand(replace(known, seen=newer))
+    assert found["preprocess"].state == "unknown"
+    assert found["preprocess"].reason == "submitted after Slurm was last asked"
+
+
+def test_an_answer_outlives_a_slurm_that_cannot_be_asked(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_json(run.jobs, {"cluster": "c", "time": 1.0, "slurm": JOBS})
+    monkeypatch.setenv("PATH", "")
+    first = queue_answer.ask(snapshot(run))
+    assert first.time is None
+    assert "squeue: not on the PATH" in str(first.silent)
+    before = QueueAnswer({"17": [element("17", "RUNNING")]}, frozenset(JOBS.values()), 1.0)
+    after = queue_answer.ask(snapshot(run), before)
+    assert (after.elements, after.time, after.silent) == (before.elements, 1.0, first.silent)
+
+
+def test_a_run_without_jobs_on_slurm_asks_nothing(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert queue_answer.ask(snapshot(run)).facts() is None
+
+
+def test_a_queued_job_has_slurms_estimate_of_its_start_and_a_running_one_its_limit(
+    run: Run,
+) -> None:
+    tasks = [element(f"18_{number}", "RUNNING", started=2.0, ended=50.0) for number in range(3)]
+    later = element("19", "PENDING", "Priority", submitted=1.0, started=70.0)
+    found = stand(on_slurm(run, *tasks, element("18", "PENDING", "Resources"), later))
+    assert (found["preprocess"].running, found["preprocess"].ends) == (3, 50.0)
+    assert found["preprocess"].starts is None
+    assert (found["tokenizer"].starts, found["tokenizer"].ends) == (70.0, None)
+    assert found["tokenizer"].facts()["starts"] == 70.0
 
 
 @pytest.mark.parametrize(
@@ -243,3 +294,11 @@ def test_of_several_ranks_the_log_is_that_of_the_one_that_raised(run: Run) -> No
     decided(run, "train", "17.0", "crash, 4 times without a new checkpoint (exit code 1)")
     found = stage_status.of_chain(job_status.read(snapshot(run)), {"train": NONE})[0]
     assert str(found.log) == raised
+
+
+def test_a_stage_that_a_process_has_made_is_done_while_it_makes_the_next(run: Run) -> None:
+    announced(run, "download", "preprocess", "tokenizer", begun="preprocess")
+    with lock.hold(run):
+        found = stand(job_status.read(snapshot(run)))
+    assert [one.state for one in found.values()] == ["done", "running", "queued"]
+    assert found["tokenizer"].reason == "after preprocess"

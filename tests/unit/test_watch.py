@@ -20,6 +20,7 @@ from kit.watch import guard_state, view
 from kit.watch.detectors import Alert
 from kit.watch.goodput import BUCKETS
 from kit.watch.holding import Holding
+from kit.watch.text import lines
 from tests.written import T, Written
 
 if TYPE_CHECKING:
@@ -88,13 +89,15 @@ def test_the_state_of_a_running_run(project: Project, running: Written) -> None:
     assert facts["arrival"]["earliest"] > T + 1195 + 9000
     assert facts["arrival"]["if_submitted_now"] is False
     assert facts["alerts"] == facts["problems"] == []
-    text = "\n".join(view.lines(facts))
+    text = "\n".join(lines(facts))
     for part in (
-        "tokenize: done; train: running; evaluate: waiting",
-        "step 60 of 1,000, loss 1.000, validation 1.500 at step 37, 5 s ago",
+        "chain       done        tokenize\n            running     train\n",
+        "            waiting     evaluate: train, before it, is running",
+        "run         step 60 of 1,000, 6.0%\n            loss 1.000, 5 s ago; validation 1.500 at",
+        "attempt  1",
         "checkpoint  step 37, 11 min ago",
         "1: from step 0, 40 steps, 3 steps lost; preemption after 8 min",
-        "2: from step 37, 23 steps; no end yet",
+        "2: from step 37, 23 steps; running for 5 min",
         f"{BUCKETS['queue']}, 7 min",
         "alerts      none",
     ):
@@ -107,13 +110,13 @@ def test_if_the_queue_is_silent_the_files_tell_whether_it_runs(
     silent = {"state": "unknown", "reason": "squeue: no answer in 60 s"}
     facts = shown(project, 1195, **STATE, **silent)
     assert facts["goodput"]["buckets"]["unknown"]["seconds"] == 0
-    assert "train: squeue: no answer in 60 s" in "\n".join(view.lines(facts))
+    assert "train: squeue: no answer in 60 s" in "\n".join(lines(facts))
 
 
 def test_a_run_before_its_first_submission_is_shown_too(project: Project) -> None:
     facts = shown(project, 0, state="not begun", steps=None)
     assert (facts["goodput"]["seconds"], facts["arrival"], facts["attempts"]) == (0, None, [])
-    assert any("no node was held yet" in line for line in view.lines(facts))
+    assert any("no node was held yet" in line for line in lines(facts))
 
 
 def test_before_its_first_step_a_run_arrives_as_computed_and_as_rehearsed(
@@ -137,7 +140,7 @@ def test_before_its_first_step_a_run_arrives_as_computed_and_as_rehearsed(
     facts = shown(on_gpus, 0, **waiting)
     assert facts["arrival"]["basis"] == "rehearsed"
     assert facts["arrival"]["earliest"] > T + 1000 * 30 * 0.7
-    assert any("from the step time of its rehearsal" in line for line in view.lines(facts))
+    assert any("from the step time of its rehearsal" in line for line in lines(facts))
 
 
 def test_a_damaged_ledger_is_named_and_the_rest_is_shown(
@@ -157,7 +160,7 @@ def test_a_damaged_ledger_is_named_and_the_rest_is_shown(
         assert named in facts["problems"][0]
         free = {"problems": [], "disk": whole_run["disk"]}
         assert facts | free == whole_run
-        assert any(line.startswith("problem ") for line in view.lines(facts))
+        assert any(line.startswith("problem ") for line in lines(facts))
         ledger.write_text(whole)
 
 
@@ -180,7 +183,7 @@ def test_a_run_that_stopped_says_so_and_when_it_would_arrive(
     facts = shown(project, 1300, **{**STATE, "state": "failed", "reason": "crash, 4 times"})
     assert [alert["detector"] for alert in facts["alerts"]] == ["ended"]
     assert facts["arrival"]["if_submitted_now"] is True
-    text = "\n".join(view.lines(facts))
+    text = "\n".join(lines(facts))
     assert "if it is submitted now" in text
     assert f"ekiden train submit {project.run.root}" in text
     assert time.strftime("%Y-%m-%d", time.localtime(T)) in text
@@ -214,7 +217,7 @@ def test_an_alert_says_since_when_it_holds_if_a_guard_knows(
     facts = shown(project, 1300, **stopped)
     assert facts["alerts"][0]["since"] == T + 1200
     since = time.strftime("%Y-%m-%d %H:%M", time.localtime(T + 1200))
-    assert f"(since {since})" in "\n".join(view.lines(facts))
+    assert f"(since {since})" in "\n".join(lines(facts))
 
 
 def test_a_stage_that_failed_is_an_alert(project: Project, running: Written) -> None:
