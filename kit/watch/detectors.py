@@ -376,7 +376,7 @@ def mlflow_behind(view: View) -> Iterator[Alert]:
     """MLflow lacks the rows of more than an hour."""
     if view.mlflow_behind is not None and view.mlflow_behind > _BEHIND:
         text = f"MLflow lacks the last {duration(view.mlflow_behind)} of the ledger"
-        yield Alert("mlflow_behind", "warning", text, f"ekiden evaluate run {view.run}")
+        yield Alert("mlflow_behind", "warning", text, f"ekiden watch sync {view.run}")
 
 
 def stage_failed(view: View) -> Iterator[Alert]:
