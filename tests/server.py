@@ -36,6 +36,7 @@ class Server:
     shift: int = 0  # how far another range is sent than the one that was asked for
     total: bool = False  # tells the size of the whole in a Content-Range
     hold: threading.Event | None = None  # a body's second half waits for it
+    hold_seconds: float = 20  # but no longer
     asked: list[str | None] = field(default_factory=list)  # the Range of each request
     conditional: list[str | None] = field(default_factory=list)  # their If-Range
     names: list[str] = field(default_factory=list)
@@ -136,6 +137,6 @@ def send(request: BaseHTTPRequestHandler, state: Server, body: bytes, sent: byte
     request.wfile.write(sent[:half])
     request.wfile.flush()
     if state.hold:
-        state.hold.wait(20)
+        state.hold.wait(state.hold_seconds)
     with contextlib.suppress(OSError):  # a client that has gone
         request.wfile.write(sent[half:])

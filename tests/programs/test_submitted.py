@@ -30,6 +30,7 @@ def test_a_stage_is_followed_until_it_is_cancelled(workdir: Workdir) -> None:
     run = workdir.workspace.run("small")
     with serving() as server:
         server.body, server.hold = workdir.web.read_bytes(), threading.Event()
+        server.hold_seconds = patience(300)
         arguments = (str(workdir.recipe_file), f"corpus.sources.web.location={server.url()}")
         none = workdir.run("jobs.download", "logs", *arguments)
         assert none.returncode == 2
@@ -51,6 +52,7 @@ def test_a_stage_is_followed_until_it_is_cancelled(workdir: Workdir) -> None:
         assert "is running download, before train" in refused.stderr
         cancelled = workdir.run("jobs.pipeline", "cancel", *arguments)
         assert not lock.is_held(run)
+        server.hold.set()
     assert cancelled.returncode == 0
     assert "download: process " in cancelled.stdout
     assert "evaluate: process " in cancelled.stdout

@@ -274,7 +274,7 @@ def test_a_chain_that_its_user_cancelled_says_so(slurm: Slurm, tmp_path: Path) -
 def test_a_chain_cancelled_in_training_is_saved_and_leaves_nothing_in_the_queue(
     slurm: Slurm, preempted: tuple[Run, dict[str, str]], workspace: Path
 ) -> None:
-    name = ("name=cancelled", "training.steps=5000", "tracking.mlflow=null")
+    name = ("name=cancelled", "training.steps=5000", "tracking.mlflow=null", ALONE)
     run, jobs = submit(workspace, *name)
     wait_for_attempt(run, 1)
     where = (str(DEMO), f"workspace={workspace}", *name, FP32, "--cluster", CLUSTER)
@@ -297,7 +297,6 @@ def test_a_chain_cancelled_in_training_is_saved_and_leaves_nothing_in_the_queue(
     for stage in ("train", "evaluate"):
         assert stages[stage]["state"] == "cancelled"
         assert stages[stage]["reason"].startswith("by its user")
-    assert "nothing to cancel" in command("pipeline", "cancel", *where)
     followed = log.communicate(timeout=patience(PATIENCE))[0]
     assert log.returncode == 0
     assert f"step {end['saved']} is saved" in followed
