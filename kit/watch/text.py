@@ -62,7 +62,9 @@ def blocks(
         "ahead": [*_ahead(shown, now)],
     }
     if not shown["alerts"]:
-        found["alerts"], found["ahead"] = [], [*found["ahead"], _labelled("alerts", "none")]
+        found["ahead"].append(_labelled("alerts", "none"))
+    if shown["tensorboard"]:
+        found["ahead"].append(_labelled("TensorBoard", shown["tensorboard"]))
     return found
 
 
@@ -254,5 +256,3 @@ def _ahead(shown: Facts, now: float) -> Iterator[str]:
     if disk := shown["disk"]:
         free, needed = size(disk["free"]), size(disk["needed"])
         yield _labelled("disk", f"{free} free, {needed} still needed")
-    if shown["tensorboard"]:
-        yield _labelled("TensorBoard", shown["tensorboard"])
