@@ -185,8 +185,6 @@ def _on_this_machine(submission: Submission, name: str, before: str | None) -> J
         return JobStatus("queued", f"after {before}", submission.time, process) if alive else None
     if alive and started is None:
         return JobStatus("queued", "its process is starting", submission.time, process)
-    if alive and _next_has_begun(submission, name):
-        return _recorded(submission, name, submission.time)
     log = logs.newest(submission.seen.run.job_logs(name), since=started or 0.0)
     if is_alive(submission, name):
         return JobStatus("running", None, started, process, log)
@@ -198,13 +196,6 @@ def _on_this_machine(submission: Submission, name: str, before: str | None) -> J
         return JobStatus("unknown", f"{process} runs on {node}; ask there", started, process)
     reason = f"{process}, which was running it, was killed, or its machine went down"
     return JobStatus("interrupted", reason, started, process, log)
-
-
-def _next_has_begun(submission: Submission, name: str) -> bool:
-    """Whether a stage after this one has begun: on one machine they run one after the other."""
-    names = [*submission.seen.submitted.here]
-    later = names[names.index(name) + 1 :]
-    return any(submission.seen.submitted.here[one] is not None for one in later)
 
 
 def _recorded(submission: Submission, name: str, since: float) -> JobStatus | None:

@@ -156,7 +156,7 @@ def _remarks(name: str, stage: Facts, now: float) -> Iterator[str]:
         yield f"{stage['job']}, {duration(now - stage['since'])}"
     if stage["reason"]:
         yield stage["reason"]
-    if stage["starts"]:
+    if stage["starts"] and stage["starts"] > now:  # Slurm leaves an estimate that has passed
         yield f"Slurm expects its start at {when(stage['starts'])}"
 
 

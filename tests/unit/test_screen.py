@@ -127,6 +127,8 @@ def test_a_queued_job_has_its_reason_and_the_start_that_slurm_expects(
     text = " ".join(drawn(facts(project, **waiting)).split())
     assert "queued train: job 17, 5 min; Slurm: Priority; Slurm expects its start at 20" in text
     assert "time limit" not in text
+    passed = facts(project, **{**waiting, "starts": T + NOW - 3})
+    assert "expects" not in drawn(passed)
 
 
 def test_a_local_run_reaches_its_limit_after_the_minutes_of_its_cluster(
