@@ -192,12 +192,16 @@ def publish_end(run: Run, decision: Decision) -> None:
 def publish_wait(run: Run, decision: Decision) -> None:
     """Tell MLflow that a run waits for its next attempt, in a process that the caller need not wait for.
 
-    The process beside the training could not if it was killed together with its rank.
+    The process beside the training could not if it was killed together with its rank. The node is held
+    until that process ends, so it has no patience with MLflow.
     """
-    if decision.requeue and _publishes(run):
-        from kit.tracking.mlflow.beside import Publishing
+    if not (decision.requeue and _publishes(run)):
+        return
+    from kit.tracking.mlflow import cursor
+    from kit.tracking.mlflow.beside import Publishing
 
-        Publishing(run).close(0.0)
+    if cursor.status(run) not in (None, "SCHEDULED"):
+        Publishing(run, patience=0.0).close(0.0)
 
 
 def _publishes(run: Run) -> bool:

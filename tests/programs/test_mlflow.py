@@ -237,6 +237,20 @@ def test_a_run_whose_rank_is_killed_waits_for_its_next_attempt(told: Run, store:
     assert shown_by_mlflow(store)[0].info.status == "SCHEDULED"
 
 
+def test_a_run_that_is_killed_together_with_its_publisher_waits_too(
+    told: Run, store: Recipe
+) -> None:
+    attempt(told, 1, range(1, 6))
+    assert publish(told, store) is None
+    assert shown_by_mlflow(store)[0].info.status == "RUNNING"
+    write_json(told.recipe, store.model_dump(mode="json"))
+    decision = decisions.Decision(True, "crash (exit code 137)")
+    decisions.record(told, "train-0.1", "train", decision)
+    decisions.publish_wait(told, decision)
+    wait_until(lambda: read_json(told.mlflow_cursor)["status"] == "SCHEDULED", "status")
+    assert shown_by_mlflow(store)[0].info.status == "SCHEDULED"
+
+
 def client_of(recipe: Recipe) -> Any:
     from mlflow.tracking import MlflowClient
 

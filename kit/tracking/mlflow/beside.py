@@ -12,6 +12,7 @@ from kit.output import log
 if TYPE_CHECKING:
     from kit.store.paths import Run
 
+_PROGRAM = "kit.tracking.mlflow.process"
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 _NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
 
@@ -19,14 +20,17 @@ _NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
 class Publishing:
     """The process that publishes a run beside its training; see kit/tracking/mlflow/process.py."""
 
-    def __init__(self, run: Run) -> None:
-        """Start it. If it cannot be started, the run is published later."""
+    def __init__(self, run: Run, patience: float = 60.0) -> None:
+        """Start it. If it cannot be started, the run is published later.
+
+        Once its attempt is over, it tries for `patience` seconds to reach MLflow.
+        """
         self._process: subprocess.Popen[bytes] | None = None
         try:
             run.mlflow_log.parent.mkdir(parents=True, exist_ok=True)
             with run.mlflow_log.open("ab") as output:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", "kit.tracking.mlflow.process", str(run.root)],
+                    [sys.executable, "-m", _PROGRAM, str(run.root), str(patience)],
                     stdin=subprocess.PIPE,  # closed by the kernel if this rank is killed
                     stdout=output,  # not the task's: Slurm waits until that is closed
                     stderr=output,

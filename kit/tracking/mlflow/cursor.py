@@ -45,6 +45,14 @@ def read(run: Run, recipe: Recipe) -> Cursor:
     return cursor if is_own or uri == recipe.tracking.mlflow else {}
 
 
+def status(run: Run) -> str | None:
+    """The status that MLflow shows, as far as the cursor says."""
+    if not run.mlflow_cursor.is_file():
+        return None
+    cursor: Cursor = read_json(run.mlflow_cursor)
+    return cursor.get("status")
+
+
 def holds(cursor: Cursor, name: str, content: str) -> bool:
     """Whether MLflow has something with that content."""
     return cursor.get("noted", {}).get(name) == hash_of(content)

@@ -1,9 +1,10 @@
 """The process that publishes a run to MLflow beside its training.
 
-    python -m kit.tracking.mlflow.process RUN
+    python -m kit.tracking.mlflow.process RUN PATIENCE
 
 `beside` starts it, with a pipe as its standard input: once that is closed, the attempt is over, or its
-rank 0 is dead. It sends the rest and ends, after `PATIENCE` at the latest if MLflow does not answer.
+rank 0 is dead. It sends the rest and ends; PATIENCE are the seconds for which it tries, if MLflow does not
+answer.
 No failure here reaches the training.
 """
 
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
     from kit.tracking.mlflow.status import Status
 
-PATIENCE = 60.0  # seconds that it may outlive its attempt
 _PAUSE = 5.0  # seconds between batches
 _RETRY = 1.0  # seconds after an error once the attempt is over
 _NICE = 10
@@ -81,8 +81,11 @@ class Publisher:
         return problem
 
 
-def follow(run: Run, recipe: Recipe, is_over: Callable[[float], bool]) -> None:
-    """Publish a run until `is_over`, which waits up to the given seconds for the end of the attempt."""
+def follow(run: Run, recipe: Recipe, is_over: Callable[[float], bool], patience: float) -> None:
+    """Publish a run until `is_over`, which waits up to the given seconds for the end of the attempt.
+
+    After the end it goes on for up to `patience` seconds until MLflow has everything.
+    """
     while not _has_rows(run):  # MLflow is imported once there is something to send
         if is_over(_PAUSE):
             break
@@ -99,7 +102,7 @@ def follow(run: Run, recipe: Recipe, is_over: Callable[[float], bool]) -> None:
             log.warning(f"mlflow: {problem}; the rows will be sent later")
         warned = problem is not None
         if over:
-            deadline = deadline or time.monotonic() + PATIENCE
+            deadline = deadline or time.monotonic() + patience
             if problem is None or time.monotonic() > deadline:
                 return
             time.sleep(_RETRY)
@@ -107,7 +110,7 @@ def follow(run: Run, recipe: Recipe, is_over: Callable[[float], bool]) -> None:
             over = is_over(_PAUSE)
 
 
-def main(run_root: str) -> None:
+def main(run_root: str, patience: float) -> None:
     """Publish until standard input is closed."""
     os.nice(_NICE)
     # Slurm sends these to every process of a job; the end of rank 0 ends this one.
@@ -115,7 +118,7 @@ def main(run_root: str) -> None:
         signal.signal(number, signal.SIG_IGN)
     run = Run(Path(run_root))
     log.set_place("mlflow")
-    follow(run, read_resolved(run.recipe, Recipe), _input_ends)
+    follow(run, read_resolved(run.recipe, Recipe), _input_ends, patience)
 
 
 def _input_ends(seconds: float) -> bool:
@@ -129,4 +132,4 @@ def _has_rows(run: Run) -> bool:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], float(sys.argv[2]))
