@@ -77,6 +77,7 @@ def _server() -> socket.socket:
     """The connection to the server of this process, which ends with it."""
     ours, its = socket.socketpair()
     path = {"PYTHONSAFEPATH": "1", "PYTHONPATH": ""}  # what a command has on it, it is told
+    path["SUBMITIT_LOG_LEVEL"] = "WARNING"  # as a task has it; submitit reads it once
     subprocess.Popen(
         [sys.executable, __file__, str(its.fileno())],
         stdin=subprocess.DEVNULL,

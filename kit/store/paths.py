@@ -25,6 +25,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from kit.store.service_paths import GuardFiles, ServerFiles
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -136,28 +138,6 @@ class Workspace:
     def runs(self) -> list[Run]:
         """All runs of this workspace, by name."""
         return [Run(path) for path in sorted((self.root / "runs").glob("*"))]
-
-
-@dataclass(frozen=True)
-class ServerFiles:
-    """A server's files in the workspace: its databases are on a disk of its host."""
-
-    root: Path
-
-    @property
-    def record(self) -> Path:
-        """The host that runs the server; touched while it does."""
-        return self.root / "server.json"
-
-    @property
-    def database(self) -> Path:
-        """The backup of the runs."""
-        return self.root / "mlflow.db"
-
-    @property
-    def users(self) -> Path:
-        """The backup of users and their passwords, as hashes."""
-        return self.root / "users.db"
 
 
 @dataclass(frozen=True)
@@ -373,28 +353,6 @@ class Run(Results):
     def job_at(self) -> AtStep | None:
         """In the directory of a job on one checkpoint: the results that it makes; else None."""
         return AtStep(self.root.parents[1]) if self.moment.is_file() else None
-
-
-@dataclass(frozen=True)
-class GuardFiles:
-    """What the guards of a run share."""
-
-    root: Path
-
-    @property
-    def state(self) -> Path:
-        """The alerts that hold, and when each was last reported."""
-        return self.root / "guard.json"
-
-    @property
-    def heartbeat(self) -> Path:
-        """A file that is touched by each look that saw the run."""
-        return self.root / "guard.heartbeat"
-
-    @property
-    def lock(self) -> Path:
-        """Held by the guard that is delivering messages."""
-        return self.root / "guard.lock"
 
 
 @dataclass(frozen=True)

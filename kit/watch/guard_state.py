@@ -26,7 +26,8 @@ from kit.watch.holding import Holding
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from kit.store.paths import GuardFiles, Run
+    from kit.store.paths import Run
+    from kit.store.service_paths import GuardFiles
 
 T = TypeVar("T")
 

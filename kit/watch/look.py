@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kit.store.files import read_json
-from kit.watch.detectors import RECENT, AttemptSeen, Disk, View
+from kit.watch.observed import RECENT, AttemptSeen, Disk, View
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from kit.config.run import Project
     from kit.tracking.columns import Floats
     from kit.tracking.rows import CheckpointRow
-    from kit.watch.detectors import WatchedJob
     from kit.watch.history import AttemptTimes, History
+    from kit.watch.observed import WatchedJob
 
 _ATTEMPTS = 20  # the last ones, which a view holds
 _SAVES = 20

@@ -23,10 +23,11 @@ from kit.store.paths import Workspace
 from kit.tracking import event_files
 from kit.watch import guard_state, planned
 from kit.watch.arrival import Planned, arrival
-from kit.watch.detectors import WatchedJob, found
+from kit.watch.detectors import found
 from kit.watch.goodput import HOUR, goodput
 from kit.watch.history import history
 from kit.watch.look import look
+from kit.watch.observed import WatchedJob
 from kit.watch.pace import WEEK, pace
 from kit.watch.trend import trend
 

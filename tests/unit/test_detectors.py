@@ -10,16 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from kit.watch.detectors import (
-    DETECTORS,
-    RECENT,
-    AttemptSeen,
-    Disk,
-    View,
-    WatchedJob,
-    found,
-)
+from kit.watch.detectors import DETECTORS, found
 from kit.watch.holding import Holding
+from kit.watch.observed import RECENT, AttemptSeen, Disk, View, WatchedJob
 
 if TYPE_CHECKING:
     from kit.cluster.decisions import RequeueRecord

@@ -25,7 +25,7 @@ from kit.store.files import read_json, write_json
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kit.store.paths import ServerFiles
+    from kit.store.service_paths import ServerFiles
 
 RENEW = 30.0  # seconds
 _ALIVE = 300.0  # seconds for which a record counts: clocks aside, ten renewals
