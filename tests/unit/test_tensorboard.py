@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from typing import TYPE_CHECKING
 
@@ -12,10 +13,11 @@ from tensorboard.backend.event_processing.plugin_event_accumulator import (
     EventAccumulator as ServersAccumulator,
 )
 
+from kit.config import relocation
 from kit.relay import resolve
 from kit.store import records
 from kit.store.files import append_line, write_json
-from kit.tracking import ledger
+from kit.tracking import event_files, ledger
 from kit.tracking.drawer import Drawer
 from kit.tracking.tensorboard import EventFile
 from tests.conftest import ROOT
@@ -150,9 +152,8 @@ def test_a_run_says_its_recipe_once_and_each_attempt_how_the_ones_before_it_ende
     Attempt(run, recipe, 3, 3).steps(range(4, 6)).left(5, "done", "")
     ((step, said),) = texts(run, "recipe")
     assert step == 0
-    assert json.loads(said.removeprefix("```json\n").removesuffix("\n```")) == recipe.model_dump(
-        mode="json"
-    )
+    resolved = relocation.without_secrets(recipe.model_dump(mode="json"))
+    assert json.loads(said.removeprefix("```json\n").removesuffix("\n```")) == resolved
     tables = texts(run, "attempts")
     assert [step for step, _ in tables] == [0, 3, 3, 5]
     ends = [line.split(" | ")[-1].removesuffix(" |") for line in tables[-1][1].splitlines()[2:]]
@@ -212,3 +213,17 @@ def test_a_file_that_could_not_be_written_is_written_again_whole(
     book.close()
     drawn.close()
     assert shown(run, "train/loss") == told(run, "step", "loss")
+
+
+def test_the_command_has_a_port_that_is_free_now(run: Run) -> None:
+    def port() -> int:
+        *_, option, number = event_files.command(run)
+        assert option == "--port"
+        return int(number)
+
+    words = event_files.command(run)
+    assert words[words.index("--logdir") + 1] == str(run.tensorboard)
+    assert words[words.index("--samples_per_plugin") + 1] == "scalars=100000"
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", port()))
+        assert port() != taken.getsockname()[1]
