@@ -15,11 +15,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tests.relay import ROOT, wait_until
+from kit.relay import resolve
+from tests.drawn import Attempt
+from tests.relay import DEMO, ROOT, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from kit.store.paths import Run
 
 LIGHT = {"MLFLOW_WORKERS": "1"}  # a worker takes four seconds of a processor to start
 CREDENTIALS = {
@@ -88,3 +92,9 @@ def ask(said: str, path: str, body: Any = None, user: dict[str, str] | None = No
             return json.load(reply)
     except urllib.error.HTTPError as error:
         return error.code
+
+
+def draw(run: Run, steps: int) -> None:
+    """The ledger and the event file of an attempt."""
+    recipe = resolve.load(DEMO, [], "local").recipe
+    Attempt(run, recipe, 1, 0).steps(range(1, steps + 1)).killed()

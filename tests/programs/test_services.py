@@ -21,9 +21,8 @@ from kit.store.files import read_json
 from kit.store.paths import Workspace
 from kit.watch.services import server, tunnel
 from tests.relay import wait_until
-from tests.services import API, CREDENTIALS, Service, ask, serving
+from tests.services import API, CREDENTIALS, Service, ask, draw, serving
 from tests.speed import patience
-from tests.unit.test_ledger import attempt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,8 +34,8 @@ POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 def workspace(tmp_path: Path) -> Workspace:
     """Two runs of some steps."""
     made = Workspace(tmp_path / "work")
-    for name, steps in {"short": 3, "long": 1500}.items():
-        attempt(made.run(name), 1, range(1, steps + 1), events=True)
+    for name, steps in {"short": 3, "long": 1010}.items():
+        draw(made.run(name), steps)
     return made
 
 
@@ -78,7 +77,7 @@ def test_tensorboard_shows_all_runs_of_a_workspace_and_every_step(
         wait_until(is_read, "runs in TensorBoard")
         assert sorted(shown) == ["long", "short"]
         points = "/data/plugin/scalars/scalars?run=long&tag=train/loss"
-        wait_until(lambda: len(ask(service.said, points)) == 1500, "every step in TensorBoard")
+        wait_until(lambda: len(ask(service.said, points)) == 1010, "every step in TensorBoard")
         assert f"port {port_of(service)} of {socket.gethostname()}" in service.said
         assert service.end(signal.SIGTERM) == INTERRUPTED
     assert not is_open(port_of(service))

@@ -14,8 +14,7 @@ from kit.relay import resolve
 from kit.store.paths import Workspace
 from tests.programs.test_services import is_open, losses, make_run, needs
 from tests.relay import DEMO, ROOT, wait_until
-from tests.services import CREDENTIALS, LIGHT, ask, opened
-from tests.unit.test_ledger import attempt
+from tests.services import CREDENTIALS, LIGHT, ask, draw, opened
 from tests.written import crashed
 
 from .trial import PATIENCE
@@ -64,7 +63,7 @@ def test_tensorboard_is_a_job_that_requeues_itself_at_its_time_limit(
     slurm: Slurm, tmp_path: Path
 ) -> None:
     workspace = Workspace(tmp_path / "work")
-    attempt(workspace.run("demo"), 1, range(1, 4), events=True)
+    draw(workspace.run("demo"), 3)
     job = submit(slurm, "tensorboard.sbatch", str(workspace.root))
     address_of(slurm, job)
     wait_until(lambda: ask(slurm.output(job), "/data/runs") == ["demo"], "the run", PATIENCE)
@@ -83,7 +82,7 @@ def test_tensorboard_is_a_job_that_requeues_itself_at_its_time_limit(
 def test_mlflow_is_a_job_that_continues_from_its_backup(slurm: Slurm, tmp_path: Path) -> None:
     needs("flask_wtf")
     workspace = Workspace(tmp_path / "work")
-    attempt(workspace.run("demo"), 1, range(1, 4))
+    draw(workspace.run("demo"), 3)
     arguments = (str(workspace.root), "--auth", "--scratch", str(tmp_path / "node"))
     job = submit(slurm, "mlflow.sbatch", *arguments, **CREDENTIALS)
     address_of(slurm, job)

@@ -44,17 +44,18 @@ def free_port(given: int | None, usual: int, host: str = LOOPBACK) -> Iterator[i
     ConfigError.
     """
     for port in [given] if given else range(usual, usual + _PORTS):
-        with socket.socket() as held:
-            # Linux lets a server with this option bind the port of a socket that has it too.
-            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1 if given else 0)
+        # An abstract name, see unix(7): one for all users of this machine, gone with its process.
+        with socket.socket(socket.AF_UNIX) as held, socket.socket() as probe:
             try:
-                held.bind((host, port))
+                held.bind(f"\0ekiden-port-{port}")
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do
+                probe.bind((host, port))
             except OSError as error:
                 if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
                     where = f"--host {host}: no address of {socket.gethostname()}"
                     raise ConfigError(f"{where}; name one of its own, or leave it out") from None
                 continue
-            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.close()
             yield port
             return
     taken = str(given) if given else f"{usual} to {usual + _PORTS - 1}"
