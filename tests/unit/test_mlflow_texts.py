@@ -9,7 +9,7 @@ import pytest
 from kit.cluster import decisions
 from kit.store.files import write_json
 from kit.tracking import ledger
-from kit.tracking.mlflow import curve, params, status, tags
+from kit.tracking.mlflow import curve, params, results, status, tags
 from kit.tracking.mlflow.store import NO_POSITION
 
 if TYPE_CHECKING:
@@ -156,6 +156,15 @@ def test_tags_name_jobs_nodes_and_how_attempts_ended(run: Run, workdir: Workdir)
         "2: job 17.1 on n2, from step 0",
         "3: job 17.2 on n3, from step 0",
     ]
+
+
+def test_samples_of_the_training_are_one_text_without_a_prompt_twice(run: Run) -> None:
+    begin(run, 1, 10.0)
+    book = ledger.Ledger(run.attempt(1))
+    for step in (10, 20):
+        book.add("sample", step=step, prompt="駅伝は", text=f"駅伝は{step}")
+    book.close()
+    assert results._samples(run) == "step 10\n駅伝は10\n\nstep 20\n駅伝は20\n"
 
 
 def test_of_many_attempts_a_tag_names_the_last_and_how_many_it_leaves_out() -> None:

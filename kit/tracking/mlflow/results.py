@@ -128,7 +128,7 @@ def _samples(run: Run) -> str:
             for line in lines:  # most of a million lines need not be parsed
                 if line.startswith(b'{"kind": "sample"') and line.endswith(b"\n"):
                     row = json.loads(line)
-                    texts.append(f"step {row['step']}\n{row['prompt']}{row['text']}\n")
+                    texts.append(f"step {row['step']}\n{row['text']}\n")
     return "\n".join(texts)
 
 
