@@ -35,7 +35,10 @@ def test_every_key_of_a_recipe_is_a_parameter(workdir: Workdir) -> None:
     def leaves(tree: Any) -> int:
         return sum(map(leaves, tree.values())) if isinstance(tree, dict) and tree else 1
 
-    assert len(found.values) == leaves(recipe.model_dump(mode="json"))
+    published = {
+        key: tree for key, tree in recipe.model_dump(mode="json").items() if key != "alerts"
+    }
+    assert len(found.values) == leaves(published)  # the addresses of alerts are secrets
 
 
 def test_a_list_of_sections_is_numbered() -> None:
