@@ -94,7 +94,7 @@ def serving(folder: Path, store: str = "sqlite:///mlflow.db") -> Iterator[Mlflow
 @contextlib.contextmanager
 def postgres() -> Iterator[str]:
     """A PostgreSQL while the block runs, as a URI; skips the test if there is none, or no driver for it."""
-    pytest.importorskip("psycopg2")
+    pytest.importorskip("psycopg")
     programs = sorted(_POSTGRES.glob("*/bin"))
     if not programs or os.geteuid() != 0:
         pytest.skip("needs PostgreSQL, and root to start it as its own user")
@@ -109,7 +109,7 @@ def postgres() -> Iterator[str]:
     options = f"-p {port} -k {data} -c listen_addresses=127.0.0.1"
     program("pg_ctl", "-D", str(data), "-w", "-o", options, "-l", str(data / "log"), "start")
     try:
-        yield f"postgresql+psycopg2://postgres@127.0.0.1:{port}/postgres"
+        yield f"postgresql+psycopg://postgres@127.0.0.1:{port}/postgres"
     finally:
         program("pg_ctl", "-D", str(data), "-w", "-m", "immediate", "stop")
         shutil.rmtree(data)
