@@ -111,6 +111,8 @@ def _look_ahead(project: Project, stages: Sequence[Stage]) -> None:
     if TRAIN not in stages:
         return
     warn(project)
+    if line := submit_checks.shared_sqlite(project):
+        print(f"warning: {line}", file=sys.stderr, flush=True)
     if line := submit_checks.little_room(project):
         print(f"warning: {line}", file=sys.stderr, flush=True)
     if cluster.device == "cuda" and cluster.is_this_machine:

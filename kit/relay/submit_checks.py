@@ -15,6 +15,8 @@ from kit.cluster import scheduler
 from kit.data import shards, tokens
 from kit.errors import ConfigError, EkidenError, StageError
 from kit.run import directory
+from kit.store.mounts import mount_of
+from kit.tracking.mlflow import address
 from kit.training import batches, zero
 
 if TYPE_CHECKING:
@@ -58,6 +60,25 @@ def little_room(project: Project) -> str | None:
     return (
         f"{folder}: {free / 1e9:,.1f} GB free, and {keep} checkpoints need {needed / 1e9:,.1f} GB or "
         "more; free some space, or lower training.keep"
+    )
+
+
+def shared_sqlite(project: Project, mounts: str | None = None) -> str | None:
+    """A warning if MLflow's sqlite file lies where the locks that it needs do not reach other hosts.
+
+    `mounts` as in `mount_of`.
+    """
+    tracking = project.recipe.tracking
+    file = address.sqlite_file(project.recipe) if tracking.mlflow else None
+    if file is None or tracking.mlflow_by != "job" or project.cluster.is_this_machine:
+        return None
+    mount = mount_of(file, mounts)
+    if not mount.is_shared:
+        return None
+    return (
+        f"{file}: on {mount.kind}, where two hosts that write it at once destroy it; publish to a server "
+        "(tracking.mlflow=http://HOST:5000, see ekiden watch mlflow), or by one host: "
+        "tracking.mlflow_by=sync and ekiden watch sync"
     )
 
 

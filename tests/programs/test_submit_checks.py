@@ -153,6 +153,21 @@ def test_a_deepspeed_file_with_a_key_of_the_recipes_is_told(tmp_path: Path) -> N
     assert line.startswith("training.deepspeed: train_batch_size cannot be set there; allowed: ")
 
 
+def test_sqlite_on_a_file_system_of_several_hosts_is_warned_of(tmp_path: Path) -> None:
+    def warned(kind: str, *overrides: str, cluster: str = "mdx") -> str | None:
+        mounts = f"36 35 98:0 / / rw - {kind} /dev/root rw"
+        project = load(DEMO, [f"workspace={tmp_path}", *overrides], cluster)
+        return submit_checks.shared_sqlite(project, mounts)
+
+    line = warned("lustre")
+    assert line is not None
+    assert line.startswith(f"{tmp_path}/mlflow.db: on lustre, where two hosts")
+    assert warned("ext4") is None
+    assert warned("lustre", "tracking.mlflow_by=sync") is None
+    assert warned("lustre", "tracking.mlflow=http://localhost:5000") is None
+    assert warned("lustre", cluster="local") is None
+
+
 def test_checkpoints_that_no_disk_here_can_hold(tmp_path: Path) -> None:
     wide = ("model.n_layer=4000", "model.n_embd=65536", "training.keep=100")
     line = submit_checks.little_room(load(DEMO, [f"workspace={tmp_path / 'not' / 'yet'}", *wide]))
