@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from kit.store.files import write_json
-from kit.tracking import ledger, spent
+from kit.tracking import ledger, node_time
 from kit.tracking.tensorboard import EventFile
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Attempt:
         self._clock = itertools.count(1_000.0 * number + 10, 2.0)
         self._book = ledger.Ledger(self.place)
         self._events = EventFile(run, recipe, self.place)
-        before = spent.before(run, self.place)
+        before = node_time.before(run, self.place)
         self.add(
             "attempt",
             step=from_step,

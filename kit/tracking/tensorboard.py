@@ -15,8 +15,8 @@ import statistics
 from typing import TYPE_CHECKING, Any
 
 from kit.store import records
-from kit.tracking import event_files, past, summaries
-from kit.tracking.spent import Account, Spent
+from kit.tracking import attempt_table, event_files, summaries
+from kit.tracking.node_time import Account, NodeTime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -108,11 +108,11 @@ class EventFile:
     def _begin(self, attempt: Attempt) -> None:
         """Take the rows that follow for those of an attempt."""
         self._of = attempt
-        self._account = Account(Spent(), records.start(attempt))
+        self._account = Account(NodeTime(), records.start(attempt))
 
     def _count(self, row: Row) -> None:
         if row["kind"] == "attempt":
-            before = Spent.from_row(row) or Spent()
+            before = NodeTime.from_row(row) or NodeTime()
             self._account = Account(before, records.start(self._of))
         self._account.add(row)
 
@@ -121,14 +121,14 @@ class EventFile:
         if row["kind"] == "devices":
             values |= _of_gpus(row["gpus"])
         if row["kind"] == "validation":
-            spent = self._account.spent(row["time"])
-            if spent.goodput is not None:
-                values |= {"train/goodput": spent.goodput, "train/lost_steps": spent.lost_steps}
+            total = self._account.until(row["time"])
+            if total.goodput is not None:
+                values |= {"train/goodput": total.goodput, "train/lost_steps": total.lost_steps}
         return values
 
     def _texts(self, row: Row) -> Iterator[Any]:
         if row["kind"] == "attempt":
-            yield summaries.text("attempts", past.table(self._run, self._of, "running"))
+            yield summaries.text("attempts", attempt_table.table(self._run, self._of, "running"))
         elif row["kind"] == "amendment":
             change = f"{row['key']}: {row['old']} -> {row['new']}"
             yield summaries.text(f"amendments/{row['key']}", summaries.fenced(change))
@@ -138,7 +138,7 @@ class EventFile:
         elif row["kind"] == "end" and row["outcome"] != "interrupted":
             reason = f": {row['reason']}" if row["reason"] else ""
             ended = f"{row['outcome']} at step {row['step']:,}{reason}"
-            table = past.table(self._run, self._of, ended)
+            table = attempt_table.table(self._run, self._of, ended)
             yield summaries.text("attempts", table)
             if row["outcome"] == "done":
                 yield summaries.hparams_end(row["time"])

@@ -11,7 +11,7 @@ from kit.plan import schedule
 from kit.plan.flops import flops_per_token
 from kit.store import records
 from kit.store.files import read_json
-from kit.tracking import ledger, spent
+from kit.tracking import ledger, node_time
 from kit.tracking.drawer import Drawer
 from kit.tracking.mlflow.beside import Publishing
 from kit.training.gpu_readings import GpuReadings
@@ -110,7 +110,7 @@ class LedgerRecorder(Recorder):
     def begin(self, rates: schedule.Schedule, parameters: int) -> None:
         """See `Recorder`."""
         self._flops = flops_per_token(parameters, self._model)
-        before = spent.before(self._run, self._attempt)
+        before = node_time.before(self._run, self._attempt)
         fields: AttemptFields = {
             "step": self._start["from_step"],
             "steps": rates.end,

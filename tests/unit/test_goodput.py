@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kit.cluster.snapshot import snapshot
 from kit.store.files import write_json
-from kit.tracking.spent import before
+from kit.tracking.node_time import before
 from kit.watch.goodput import BUCKETS, Goodput, Split, goodput
 from kit.watch.history import history
 from kit.watch.partition import SECOND, Layer, nanoseconds, partition

@@ -1,7 +1,7 @@
 """Goodput as a run's own ledgers have it, for TensorBoard: only rank 0 writes there.
 
     account = Account(before(run, attempt), start)
-    account.add(row); account.spent(row["time"]).goodput
+    account.add(row); account.until(row["time"]).goodput
 
 The row that begins an attempt has the sums of all earlier ones, so that a start reads the ledger of the
 last attempt only. kit/watch/goodput.py splits all time, that in the queue included; goodput is the same
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kit.store import records
-from kit.tracking import columns, ledger, past
+from kit.tracking import attempt_table, columns, ledger
 
 if TYPE_CHECKING:
     from kit.store.paths import Attempt, Run
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Spent:
+class NodeTime:
     """Node time of a run up to a moment, each attempt weighted with its ranks."""
 
     kept_seconds: float = 0.0  # of steps that are kept
@@ -37,16 +37,16 @@ class Spent:
         """Kept over held; None if no node was held."""
         return self.kept_seconds / self.held_seconds if self.held_seconds > 0 else None
 
-    def plus(self, other: Spent) -> Spent:
+    def plus(self, other: NodeTime) -> NodeTime:
         """The sums of both."""
-        return Spent(
+        return NodeTime(
             self.kept_seconds + other.kept_seconds,
             self.held_seconds + other.held_seconds,
             self.lost_steps + other.lost_steps,
         )
 
     @classmethod
-    def from_row(cls, row: Row) -> Spent | None:
+    def from_row(cls, row: Row) -> NodeTime | None:
         """The fields in a row; None if it does not have them."""
         fields: dict[str, Any] = {**row}
         names = [*cls.__dataclass_fields__]
@@ -56,7 +56,7 @@ class Spent:
 class Account:
     """The account of a running attempt, row by row."""
 
-    def __init__(self, before: Spent, start: Start) -> None:
+    def __init__(self, before: NodeTime, start: Start) -> None:
         self._before, self._ranks, self._held_since = before, start["ranks"], held_since(start)
         self._steps: list[tuple[int, float]] = []  # kept ones of this attempt, with their seconds
         self._kept = 0.0  # seconds
@@ -74,9 +74,9 @@ class Account:
                 self._keep(step, min(first, row["seconds"]))
             self._keep(row["step"], row["seconds"])
 
-    def spent(self, now: float) -> Spent:
+    def until(self, now: float) -> NodeTime:
         """The sums at a moment of the attempt."""
-        return Spent(
+        return NodeTime(
             self._before.kept_seconds + self._kept * self._ranks,
             self._before.held_seconds + (now - self._held_since) * self._ranks,
             self._before.lost_steps + self._lost,
@@ -93,26 +93,26 @@ class Account:
             self._lost += 1
 
 
-def before(run: Run, attempt: Attempt) -> Spent:
+def before(run: Run, attempt: Attempt) -> NodeTime:
     """The sums of the attempts before one; the steps beyond its first are lost. Raises OSError."""
     bound = records.start(attempt)["from_step"]  # no step beyond it is kept
     read = [(bound, columns.NOTHING)]
-    ends = {job: float(row["time"]) for job, row in past.decisions(run).items()}
-    spent = Spent()
+    ends = {job: float(row["time"]) for job, row in attempt_table.decisions(run).items()}
+    total = NodeTime()
     for earlier in reversed(ledger.attempts(run)):
         if earlier.number >= attempt.number:
             continue
         start, rows = records.start(earlier), columns.read(earlier)
         kept = columns.current([(start["from_step"], rows), *read])[0]
-        spent = spent.plus(_of(earlier, start, rows, kept, ends.get(start["job"], 0.0)))
+        total = total.plus(_of(earlier, start, rows, kept, ends.get(start["job"], 0.0)))
         back = [row["to_step"] for row in rows.events if row["kind"] == "rollback"]
         bound = min([bound, *back])
-        recorded = next(filter(None, map(Spent.from_row, rows.events)), None)
+        recorded = next(filter(None, map(NodeTime.from_row, rows.events)), None)
         if recorded is not None and start["from_step"] <= bound:
-            return spent.plus(recorded)  # of the steps before that attempt all are kept
+            return total.plus(recorded)  # of the steps before that attempt all are kept
         bound = min(bound, start["from_step"])
         read.insert(0, (start["from_step"], rows))
-    return spent
+    return total
 
 
 def held_since(start: Start) -> float:
@@ -120,7 +120,9 @@ def held_since(start: Start) -> float:
     return start.get("times", {}).get("started", start["time"])
 
 
-def _of(attempt: Attempt, start: Start, rows: LedgerColumns, kept: Mask, decided: float) -> Spent:
+def _of(
+    attempt: Attempt, start: Start, rows: LedgerColumns, kept: Mask, decided: float
+) -> NodeTime:
     """The time and the lost steps of one attempt until the decision on its job, or its last record."""
     seconds = rows.steps.seconds.copy()
     seconds[:1] = seconds[:2].min(
@@ -129,7 +131,7 @@ def _of(attempt: Attempt, start: Start, rows: LedgerColumns, kept: Mask, decided
     end = records.end(attempt)
     times = [start["time"], decided, *(row["time"] for row in rows.events), *rows.steps.time[-1:]]
     held = float(max([*times, end["time"]] if end else times)) - held_since(start)
-    return Spent(
+    return NodeTime(
         float(seconds[kept].sum()) * start["ranks"],
         held * start["ranks"],
         len(kept) - int(kept.sum()),
