@@ -19,6 +19,7 @@ from kit.store.files import read_json
 from kit.store.paths import Run, Workspace
 from kit.tracking import ledger
 from kit.watch.page import Page
+from tests import warm
 from tests.relay import (
     DEMO,
     FP32,
@@ -170,7 +171,7 @@ def test_a_preemption_on_slurm_leaves_no_trace(
     preempted: tuple[Run, dict[str, str]], workspace: Path
 ) -> None:
     run, _ = preempted
-    command("train", "run", str(DEMO), f"workspace={workspace}", *SHORT, "name=uninterrupted")
+    warm.command("train", "run", str(DEMO), f"workspace={workspace}", *SHORT, "name=uninterrupted")
     uninterrupted = Workspace(workspace).run("uninterrupted")
     assert final_files(run) == final_files(uninterrupted)
     assert curve(run) == curve(uninterrupted)
