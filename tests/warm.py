@@ -50,7 +50,8 @@ def run(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
             "module": module,
             "arguments": arguments,
             "folder": str(ROOT),
-            "environment": dict(os.environ),
+            # Forks of the command have read it already when they are given a task's environment.
+            "environment": os.environ | {"SUBMITIT_LOG_LEVEL": "WARNING"},
         }
         code = _ask(json.dumps(request).encode(), out.fileno(), err.fileno())
         for stream in (out, err):
@@ -77,7 +78,6 @@ def _server() -> socket.socket:
     """The connection to the server of this process, which ends with it."""
     ours, its = socket.socketpair()
     path = {"PYTHONSAFEPATH": "1", "PYTHONPATH": ""}  # what a command has on it, it is told
-    path["SUBMITIT_LOG_LEVEL"] = "WARNING"  # as a task has it; submitit reads it once
     subprocess.Popen(
         [sys.executable, __file__, str(its.fileno())],
         stdin=subprocess.DEVNULL,

@@ -15,7 +15,9 @@ from kit.cluster import scheduler
 from kit.data import shards, tokens
 from kit.errors import ConfigError, EkidenError, StageError
 from kit.run import directory
+from kit.store import records
 from kit.store.mounts import mount_of
+from kit.tracking import ledger
 from kit.tracking.mlflow import address
 from kit.training import batches, zero
 
@@ -104,6 +106,7 @@ def _of_training(run: Run, recipe: Recipe, cluster: Cluster) -> Iterator[str]:
     training = recipe.training
     yield from _refused(lambda: batches.check_shares(training, cluster.training.ranks))
     yield from _refused(lambda: zero.check(training))
+    yield from _refused(lambda: [records.start(attempt) for attempt in ledger.attempts(run)])
     compiler = os.environ.get("CXX", "g++")  # as torch's Inductor chooses it for a CPU
     on_this_cpu = cluster.is_this_machine and cluster.device == "cpu"
     if training.compile and on_this_cpu and shutil.which(compiler) is None:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
 
+from kit.errors import CheckpointError
 from kit.store.files import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from kit.store.paths import Attempt
 
@@ -127,14 +129,26 @@ class End(Result):
 
 
 def start(attempt: Attempt) -> Start:
-    """Read an attempt's `start.json`. Raises FileNotFoundError before it is written."""
-    record: Start = read_json(attempt.start)
+    """Read an attempt's `start.json`.
+
+    Raises FileNotFoundError before it is written, CheckpointError if it is damaged.
+    """
+    record: Start = _read(attempt.start)
     return record
 
 
 def end(attempt: Attempt) -> End | None:
-    """Read an attempt's `end.json`; None while it is running, and after a crash."""
+    """Read an attempt's `end.json`; None while it is running, and after a crash. Raises CheckpointError."""
     if not attempt.end.is_file():
         return None
-    record: End = read_json(attempt.end)
+    record: End = _read(attempt.end)
     return record
+
+
+def _read(path: Path) -> Any:
+    try:
+        return read_json(path)
+    except ValueError as error:
+        raise CheckpointError(
+            f"{path}: damaged ({error}); restore it from a backup, or move the attempt's folder away"
+        ) from None

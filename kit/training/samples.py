@@ -131,7 +131,9 @@ def _draws(release: Release, step: int, prompts: int) -> Callable[[Tensor], Tens
     ]
 
     def draw(logits: Tensor) -> Tensor:
-        ordered, order = (logits / release.temperature).softmax(-1).sort(-1, descending=True)
+        chances = (logits / release.temperature).softmax(-1)
+        chances = chances.nan_to_num(1.0)  # a model that has diverged writes anything
+        ordered, order = chances.sort(-1, descending=True)
         before = ordered.cumsum(-1) - ordered
         ordered[before >= release.top_p] = 0.0  # the first always stays
         picked = [

@@ -166,7 +166,8 @@ def test_status_as_json_is_one_object(workdir: Workdir) -> None:
     after = json.loads(done(workdir, "jobs.download", "status", "--json"))
     assert after == {
         "stage": "download", "done": 2, "missing": 0, "stale": 0, "broken": 0, "state": "done",
-        **dict.fromkeys(("reason", "since", "unit", "job", "log", "next")), "tail": [], "faults": [],
+        **dict.fromkeys(("reason", "since", "unit", "job", "log", "next", "starts", "ends")),
+        "tail": [], "faults": [], "tasks_running": 0,
     }  # fmt: skip
     waiting = json.loads(done(workdir, "jobs.preprocess", "status", "--json"))
     assert waiting["done"] == 0
@@ -186,6 +187,7 @@ def test_status_of_the_relay_as_json_is_one_object(workdir: Workdir) -> None:
     of_training = ("saved", "loss", "tokens_per_second", "last_step")
     assert found["stages"]["train"] == {
         "done": 0, "missing": 1, "state": "not begun", "tail": [], "faults": [], "next": submit,
+        "tasks_running": 0, "starts": None, "ends": None,
         "attempts": 0, "step": 0, "steps": 10, **dict.fromkeys((*unknown, *of_training)),
     }  # fmt: skip
     assert found["tensorboard"] is None

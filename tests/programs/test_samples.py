@@ -77,6 +77,12 @@ def test_only_the_likeliest_tokens_are_drawn() -> None:
     assert set(drawn.tolist()) == {1}
 
 
+def test_a_model_that_has_diverged_writes_samples_too() -> None:
+    logits = torch.tensor([[float("nan")] * 4, [0.0, float("inf"), 1.0, 2.0]])
+    drawn = _draws(Release(temperature=1.0, top_p=0.7), 0, 2)(logits)
+    assert ((drawn >= 0) & (drawn < 4)).all()
+
+
 @pytest.mark.parametrize(("deepspeed", "precision"), STAGES[2:])  # whole weights, and parts of them
 def test_samples_leave_no_trace_in_the_training(
     workdir: Workdir, alone: None, tmp_path: Path, deepspeed: str, precision: str
