@@ -12,6 +12,8 @@ import pytest
 from kit.cluster import decisions
 from kit.cluster.decisions import Decision
 from kit.cluster.snapshot import Hang, LastEnd, Mistake, Submitted, snapshot
+from kit.errors import CheckpointError
+from kit.store import records
 from kit.store.files import write_json
 from kit.tracking import ledger
 
@@ -92,3 +94,15 @@ def test_a_snapshot_does_not_change(run: Run) -> None:
     assert not seen.attempts
     with pytest.raises(FrozenInstanceError):
         seen.recent = ()  # type: ignore[misc]
+
+
+def test_a_damaged_start_leaves_out_its_attempt_and_says_so(run: Run) -> None:
+    attempt(run, 1, 0, range(1, 3))
+    attempt(run, 2, 2, range(3, 5))
+    run.attempt(2).start.write_text("{")
+    seen = snapshot(run)
+    assert seen.steps.step.tolist() == [1, 2]
+    (damage,) = seen.damage
+    assert damage.startswith(f"{run.attempt(2).root}: JSONDecodeError")
+    with pytest.raises(CheckpointError, match=r"start\.json: damaged .*; restore it from a backup"):
+        records.start(run.attempt(2))
