@@ -19,7 +19,8 @@ _FIXED_AT_SUBMISSION = (
     "cluster.training.partition", "cluster.training.minutes", "cluster.training.nodes",
     "cluster.training.ranks_per_node", "cluster.training.gpus_per_node",
     "cluster.training.cpus_per_rank", "cluster.training.memory_gb",
-    "cluster.training.warning_seconds", "cluster.environment", "cluster.setup", "cluster.sbatch",
+    "cluster.training.warning_seconds", "cluster.training.sbatch", "cluster.environment",
+    "cluster.setup", "cluster.sbatch",
 )  # fmt: skip
 _OTHER_JOBS = ("cluster.arrays.", "cluster.single.")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pkgutil
+import re
 import shlex
 import sys
 import uuid
@@ -17,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import submitit
 
-from kit.cluster import entry
+from kit.cluster import entry, limits
 from kit.cluster.jobs import RESOURCES
+from kit.config.sbatch import flag
 from kit.errors import ClusterError
 from kit.store.paths import Run
 
@@ -40,6 +42,8 @@ _FORMER_PATHS = {
     "kit.corpus.dedup.fingerprint": "kit.corpus.fingerprint",
     "kit.corpus.dedup.deduplicate": "kit.corpus.deduplicate",
 }
+# sbatch's words for an array that is larger than MaxArraySize, or than a limit on jobs.
+_TOO_MANY = re.compile(r"array|submit|temporarily unable", re.IGNORECASE)
 SUPERVISOR = uuid.uuid4().hex[:8]  # makes tokens unique across starts and machines
 
 
@@ -69,10 +73,35 @@ def send(run: Run, cluster: Cluster, job: Job, after: list[str]) -> str:
         with executor.batch():
             submitted = [executor.submit(enter, *a) for a in arguments]
     except submitit.core.utils.FailedJobError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise ClusterError(f"cluster {cluster.name}: sbatch refuses {job.name}: {reason}") from None
+        raise ClusterError(_refusal(cluster, job, str(error))) from None
     identity: str = submitted[0].job_id.split("_")[0]
     return identity
+
+
+def _refusal(cluster: Cluster, job: Job, words: str) -> str:
+    """The last line of sbatch's words, with the key to lower if a smaller array would be accepted."""
+    reason = words.strip().splitlines()[-1]
+    remedy = limits.remedy(job) if _TOO_MANY.search(words) else None
+    more = f"; {remedy}" if remedy else ""
+    return f"cluster {cluster.name}: sbatch refuses {job.name}: {reason}{more}"
+
+
+class _Renderer(submitit.SlurmExecutor):  # type: ignore[misc]  # an Any
+    """submitit's executor, for its scripts only: they can be had without Slurm."""
+
+    @classmethod
+    def affinity(cls) -> int:
+        return 1
+
+
+def script(run: Run, cluster: Cluster, job: Job, after: list[str]) -> str:
+    """The script that `send` would submit; writes nothing."""
+    executor = _Renderer(folder=run.job_logs(job.name))
+    executor.update_parameters(**_parameters(run, cluster, job, after))
+    if (tasks := len(job.task_numbers)) > 1:
+        executor.parameters["map_count"] = tasks  # as submitit itself does for a batch
+    text: str = executor._make_submission_file_text(executor._submitit_command_str, "")
+    return text
 
 
 @dataclass(frozen=True)
@@ -149,24 +178,26 @@ def run_local(folder: Path) -> None:
 def job_environment(run: Run, cluster: Cluster) -> dict[str, str]:
     """Environment variables of every task, which import the run's own code and never the checkout.
 
-    The code is the present snapshot: a later amendment does not change it under a running task.
+    The code is the present snapshot: a later amendment does not change it under a running task. Folders
+    of the cluster file's PYTHONPATH come after it.
     """
+    more = cluster.environment.get("PYTHONPATH")
     return {
-        "PYTHONPATH": str(run.code.resolve()),
         "PYTHONSAFEPATH": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "OMP_NUM_THREADS": "1",
         "SUBMITIT_LOG_LEVEL": "WARNING",  # hides the lines on loading a pickle
         **cluster.environment,
+        "PYTHONPATH": os.pathsep.join([str(run.code.resolve()), *([more] if more else [])]),
     }
 
 
 def _parameters(run: Run, cluster: Cluster, job: Job, after: list[str]) -> dict[str, Any]:
     """submitit's parameters for a job."""
     variables = {RESOURCES: job.resources, **job_environment(run, cluster)}
-    if "PYTHONPATH" not in cluster.environment:
-        variables.pop("PYTHONPATH")
-    more: dict[str, Any] = {"requeue": True, "kill-on-invalid-dep": "yes", **cluster.sbatch}
+    variables.pop("PYTHONPATH")
+    given = {name: flag(value) for name, value in cluster.sbatch_of(job.resources).items()}
+    more = _without_none({"requeue": True, "kill-on-invalid-dep": "yes", **given})
     if after:
         more["dependency"] = f"afterok:{after[0]}"
     trap = [sys.executable, "-m", "kit.cluster.requeue", str(run.root), job.name]
@@ -179,7 +210,7 @@ def _parameters(run: Run, cluster: Cluster, job: Job, after: list[str]) -> dict[
     setup = [
         *cluster.setup,
         # The snapshot when the job starts, not when it was submitted.
-        f'export PYTHONPATH="$(readlink -f {shlex.quote(str(run.code))})"',
+        f'export PYTHONPATH="$(readlink -f {shlex.quote(str(run.code))})"{_behind(cluster)}',
         *(f"export {name}={shlex.quote(value)}" for name, value in variables.items()),
         *([_STARTED, _END_TIME] if job.resources == "training" else []),
         "trap : TERM  # the shell waits for srun, then decides: see kit/cluster/requeue.py",
@@ -214,6 +245,12 @@ def _parameters(run: Run, cluster: Cluster, job: Job, after: list[str]) -> dict[
         "signal_delay_s": training.warning_seconds,
     }
     return common | _without_none(sizes) | _srun(training.cpus_per_rank)
+
+
+def _behind(cluster: Cluster) -> str:
+    """The cluster file's PYTHONPATH, to append to that of the script."""
+    more = cluster.environment.get("PYTHONPATH")
+    return shlex.quote(f"{os.pathsep}{more}") if more else ""
 
 
 def _srun(cpus: int) -> dict[str, Any]:

@@ -41,11 +41,16 @@ def problems(cluster: Cluster, jobs: Sequence[Job]) -> Iterator[str]:
         if max_tasks is not None and job.resources != "training" and tasks > max_tasks:
             yield (
                 f"cluster {cluster.name}: {job.name} would be an array of {tasks} tasks, but Slurm accepts "
-                f"at most {max_tasks} (MaxArraySize); {_REMEDIES[job.name]}"
+                f"at most {max_tasks} (MaxArraySize); {remedy(job)}"
             )
-    if partitions and not _OVERRIDING_OPTIONS & {*cluster.sbatch}:
-        for key, resources in _resources(cluster, jobs).items():
-            yield from _partition_problems(key, resources, partitions)
+    limited = [j for j in jobs if not _OVERRIDING_OPTIONS & {*cluster.sbatch_of(j.resources)}]
+    for key, resources in _resources(cluster, limited).items() if partitions else ():
+        yield from _partition_problems(key, resources, partitions)
+
+
+def remedy(job: Job) -> str | None:
+    """What makes the array of a job smaller; None if it is no array."""
+    return _REMEDIES.get(job.name) if len(job.task_numbers) > 1 else None
 
 
 def _resources(

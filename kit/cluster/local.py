@@ -46,6 +46,11 @@ def submit(run: Run, cluster: Cluster, jobs: Sequence[Job], lay_out: Callable[[]
     return Sent({}, _start(run), run.supervisor_log)
 
 
+def scripts(run: Run, cluster: Cluster, jobs: Sequence[Job]) -> dict[str, str]:  # noqa: ARG001
+    """Nothing: the supervisor needs no scripts."""
+    return {}
+
+
 def prepare(run: Run, cluster: Cluster, jobs: Sequence[Job], lay_out: Callable[[], object]) -> None:
     """Write the supervisor's jobs into the run directory. Raises RunError while another one is running."""
     from kit.cluster import announced, launch

@@ -40,6 +40,9 @@ class Scheduler(Protocol):
         Raises ClusterError if a job is refused, RunError if another process works on the run.
         """
 
+    def scripts(self, run: Run, cluster: Cluster, jobs: Sequence[Job]) -> dict[str, str]:
+        """The scripts that `submit` would send, by job; empty if it sends none. Writes nothing."""
+
     def ensure_idle(self, run: Run) -> None:
         """Raise RunError while a job of this run is queued or running."""
 

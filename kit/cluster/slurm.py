@@ -59,6 +59,18 @@ def submit(run: Run, cluster: Cluster, jobs: Sequence[Job], lay_out: Callable[[]
         return Sent(_send(run, cluster, jobs))
 
 
+def scripts(run: Run, cluster: Cluster, jobs: Sequence[Job]) -> dict[str, str]:
+    """The scripts that `submit` would send, by job; JOB_ID_OF_name stands for the id of the job before."""
+    from kit.cluster import launch
+
+    names = [job.name for job in jobs]
+    before = [[], *([f"JOB_ID_OF_{name}"] for name in names)]
+    return {
+        job.name: launch.script(run, cluster, job, after)
+        for job, after in zip(jobs, before, strict=False)
+    }
+
+
 def _send(run: Run, cluster: Cluster, jobs: Sequence[Job]) -> dict[str, str]:
     from kit.cluster import launch
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from kit.config.devices import ACCELERATORS
 from kit.config.recipe import NAME
+from kit.config.sbatch import names_of_variables, options
 from kit.config.section import Section
+
+Options = Annotated[dict[str, str], BeforeValidator(options)]  # of sbatch, by name
+_ONE_LINE = r"^[^\x00-\x1f]*$"  # of text for a script of sbatch
 
 
 class TaskResources(Section):
@@ -18,7 +22,9 @@ class TaskResources(Section):
     """
 
     partition: str | None = Field(
-        default=None, description="Slurm's partition. null: the site's default"
+        default=None,
+        pattern=_ONE_LINE,
+        description="Slurm's partition. null: the site's default",
     )
     cpus: int = Field(
         default=1,
@@ -42,13 +48,19 @@ class TaskResources(Section):
         default=2, gt=0, description="maximum number of tasks of a job that run at once"
     )
     retries: int = Field(default=2, ge=0, description="number of retries of a failed task")
+    sbatch: Options = Field(
+        default={},
+        description="sbatch options of these jobs, which go before those of `cluster.sbatch`. Slurm only",
+    )
 
 
 class TrainingResources(Section):
     """Resources of the training job. Its world size is nodes x ranks_per_node."""
 
     partition: str | None = Field(
-        default=None, description="Slurm's partition. null: the site's default"
+        default=None,
+        pattern=_ONE_LINE,
+        description="Slurm's partition. null: the site's default",
     )
     nodes: int = Field(default=1, gt=0, description="nodes of the job")
     ranks_per_node: int = Field(
@@ -93,6 +105,10 @@ class TrainingResources(Section):
         description="model of a rank's GPU, used for MFU and for precision: auto. One of "
         f"{', '.join(ACCELERATORS)}. null: no MFU",
     )
+    sbatch: Options = Field(
+        default={},
+        description="sbatch options of these jobs, which go before those of `cluster.sbatch`. Slurm only",
+    )
 
     @field_validator("accelerator")
     @classmethod
@@ -133,15 +149,19 @@ class Cluster(Section):
         description="all other jobs: tokenizer, evaluate, export, generate. Slurm only, except gpus",
     )
     training: TrainingResources = Field(description="the training job: ranks, time limit, retries")
-    environment: dict[str, str] = Field(
-        default={}, description="environment variables set for every job, such as NCCL_DEBUG"
+    environment: Annotated[dict[str, str], AfterValidator(names_of_variables)] = Field(
+        default={},
+        description="environment variables set for every job, such as NCCL_DEBUG. Folders of PYTHONPATH "
+        "come after the run's own code",
     )
     setup: list[str] = Field(
         default=[],
         description="shell commands run before each job, such as module load. Slurm only",
     )
-    sbatch: dict[str, str] = Field(
-        default={}, description="further sbatch options, such as account. Slurm only"
+    sbatch: Options = Field(
+        default={},
+        description="further sbatch options of every job, such as account: mine; true is for an option "
+        "without a value, false leaves one out. Slurm only",
     )
     preempt_at_step: int | None = Field(
         default=None,
@@ -169,3 +189,10 @@ class Cluster(Section):
         return (
             self.single if kind == "single" else (kind == "network" and self.network) or self.arrays
         )
+
+    def sbatch_of(self, kind: Literal["network", "arrays", "single", "training"]) -> dict[str, str]:
+        """The sbatch options of a job of that kind: those of its section, then the general ones."""
+        own = (self.training if kind == "training" else self.resources_of(kind)).sbatch
+        named = {name.replace("_", "-") for name in own}
+        general = {k: v for k, v in self.sbatch.items() if k.replace("_", "-") not in named}
+        return general | own

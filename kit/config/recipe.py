@@ -201,4 +201,10 @@ class Recipe(Section):
             raise ValueError(
                 "a path with a colon cannot be in PYTHONPATH; choose a folder without a colon"
             )
+        if (
+            "\n" in workspace and info.context != RECORDED
+        ):  # it would end a line of sbatch's options
+            raise ValueError(
+                "a path with a line break cannot be in a job's script; rename the folder"
+            )
         return workspace

@@ -109,7 +109,8 @@ def test_on_the_command_line_steps_and_epochs_take_each_others_place(workdir: Wo
 SLURM_ONLY = (
     "arrays.partition=p", "arrays.gpus=1", "arrays.memory_gb=4", "arrays.minutes=5", "setup=[a]",
     "training.partition=p", "training.gpus_per_node=2", "training.cpus_per_rank=2",
-    "training.memory_gb=4", "sbatch.account=a", "single.parallel=3", "single.retries=1",
+    "training.memory_gb=4", "sbatch.account=a", "arrays.sbatch.qos=a", "training.sbatch.qos=a",
+    "single.parallel=3", "single.retries=1",
     "network.partition=p",
 )  # fmt: skip
 

@@ -1,0 +1,60 @@
+"""Options of sbatch and environment variables of a cluster file: text that becomes part of a script.
+
+    options({"mem": 0, "exclusive": True})    # {"mem": "0", "exclusive": "true"}
+
+Values are quoted where the script is written. A name cannot be quoted, and a line break ends an #SBATCH
+line even within quotes: both are refused here.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+_OPTION = re.compile(r"[a-z][a-z0-9_-]*")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_CONTROL = re.compile(r"[\x00-\x1f]")
+
+
+def options(given: Any) -> Any:
+    """Check sbatch options, and return their values as text. Raises ValueError.
+
+    Anything but a mapping is returned as it is, for pydantic to refuse.
+    """
+    if not isinstance(given, dict):
+        return given
+    return {_option(name): _value(name, value) for name, value in given.items()}
+
+
+def names_of_variables(given: dict[str, str]) -> dict[str, str]:
+    """Check the names of environment variables. Raises ValueError."""
+    for name in given:
+        if not _VARIABLE.fullmatch(name):
+            raise ValueError(
+                f"{name!r:.80} cannot be the name of a variable; use letters, digits and _"
+            )
+    return given
+
+
+def flag(value: str) -> str | bool | None:
+    """The value as submitit takes it: True for an option without a value, None to leave it out."""
+    return {"true": True, "false": None}.get(value, value)
+
+
+def _option(name: Any) -> str:
+    if not isinstance(name, str) or not _OPTION.fullmatch(name):
+        raise ValueError(
+            f"{name!r:.80} cannot be an option of sbatch; write its long name without --, such as mail-user"
+        )
+    return name
+
+
+def _value(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if not isinstance(value, str | int | float):
+        raise ValueError(f"{name}={value!r:.80}: write text, a number, or true or false")
+    text = str(value)
+    if _CONTROL.search(text):
+        raise ValueError(f"{name}={text!r:.80}: write it on one line")
+    return text

@@ -1,0 +1,90 @@
+"""Options of sbatch in a cluster file, for all jobs and for some; what may not come into a script."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from kit.cluster import launch
+from kit.cluster.jobs import Job
+from kit.config.load import load_cluster, load_recipe
+from kit.errors import ConfigError
+from kit.relay.stages import DOWNLOAD, TRAIN
+
+if TYPE_CHECKING:
+    from kit.config.cluster import Cluster
+    from kit.store.paths import Run
+    from tests.conftest import Workdir
+
+FAR = {"name": "far", "kind": "slurm", "training": {"ranks_per_node": 2}}
+
+
+def far(workdir: Workdir, *overrides: str, **more: Any) -> Cluster:
+    """A Slurm cluster from a file with these sections."""
+    path = workdir.write("far.yaml", FAR | more)
+    return load_cluster(str(path), workdir.recipe_file, list(overrides))
+
+
+def flags(run: Run, cluster: Cluster, job: Job) -> set[str]:
+    """The options in the script of a job."""
+    lines = launch.script(run, cluster, job, []).splitlines()
+    return {line.removeprefix("#SBATCH --") for line in lines if line.startswith("#SBATCH ")}
+
+
+def test_the_options_of_a_section_go_before_the_general_ones(run: Run, workdir: Workdir) -> None:
+    cluster = far(
+        workdir,
+        sbatch={"account": "012", "exclusive": True, "qos": "long", "mail_user": "all"},
+        arrays={"sbatch": {"exclusive": False, "nice": 5, "mail-user": "me"}},
+        training={"ranks_per_node": 2, "sbatch": {"gres": "gpu:a100:8", "mem": 0, "qos": "gpu"}},
+    )
+    recipe = workdir.recipe()
+    shared, training = (
+        flags(run, cluster, DOWNLOAD.job(recipe)),
+        flags(run, cluster, TRAIN.job(recipe)),
+    )
+    assert {"account=012", "nice=5", "mail-user=me", "qos=long"} <= shared
+    assert {"account=012", "exclusive", "gres=gpu:a100:8", "mem=0", "qos=gpu"} <= training
+    assert "mail-user=all" in training
+    assert not {"exclusive", "mail-user=all", "gres=gpu:a100:8", "mem=0"} & shared
+    assert "exclusive" in flags(run, cluster, Job("export", DOWNLOAD.job(recipe).work))
+
+
+def test_an_option_on_the_command_line_may_be_a_flag(run: Run, workdir: Workdir) -> None:
+    cluster = far(workdir, "cluster.training.sbatch.exclusive=true", "cluster.sbatch.mem=0")
+    assert {"exclusive", "mem=0"} <= flags(run, cluster, TRAIN.job(workdir.recipe()))
+
+
+@pytest.mark.parametrize(
+    ("more", "line"),
+    [
+        ({"sbatch": {"gres": ["a"]}}, r"sbatch: gres=\['a'\]: write text, a number, or true or false"),
+        ({"arrays": {"sbatch": {"qos": None}}}, "arrays.sbatch: qos=None: write text, a number, or"),
+        ({"sbatch": {"qos": "a\nid"}}, r"sbatch: qos='a\\nid': write it on one line"),
+        ({"sbatch": {"a b": "1"}}, "sbatch: 'a b' cannot be an option of sbatch; write its long name"),
+        ({"sbatch": {"--qos": "a"}}, "sbatch: '--qos' cannot be an option"),
+        ({"environment": {"A; id": "1"}}, "environment: 'A; id' cannot be the name of a variable"),
+        ({"arrays": {"partition": "a\nid"}}, r"arrays.partition='a\\nid': string should match pattern"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_quoted_is_refused_in_one_line(
+    workdir: Workdir, more: dict[str, Any], line: str
+) -> None:
+    with pytest.raises(ConfigError, match=line) as refused:
+        far(workdir, **more)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_workspace_with_a_line_break_is_refused(workdir: Workdir) -> None:
+    with pytest.raises(ConfigError, match="a path with a line break cannot be in a job's script"):
+        load_recipe(workdir.recipe_file, ["workspace=/a\nb"])
+
+
+def test_folders_of_a_cluster_come_behind_the_code_of_the_run(run: Run, workdir: Workdir) -> None:
+    cluster = far(workdir, environment={"PYTHONPATH": "/site/my packages"})
+    assert launch.job_environment(run, cluster)["PYTHONPATH"] == f"{run.code}:/site/my packages"
+    script = launch.script(run, cluster, TRAIN.job(workdir.recipe()), [])
+    assert [line for line in script.splitlines() if "PYTHONPATH=" in line] == [
+        f"export PYTHONPATH=\"$(readlink -f {run.code})\"':/site/my packages'"
+    ]
