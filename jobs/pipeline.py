@@ -16,7 +16,6 @@ from jobs import submitted
 from jobs.command import (
     Arguments,
     ClusterName,
-    DryRun,
     Json,
     OptionalRecipe,
     Overrides,
@@ -26,23 +25,23 @@ from jobs.command import (
     tell_differences,
     verb,
 )
-from jobs.stage import Showing  # noqa: TC001  a verb is made by its annotations
+from jobs.stage import Showing, Trying  # noqa: TC001  a verb is made by its annotations
 from jobs.submitted import Reading  # noqa: TC001
 from kit.relay.stages import stages_of
-from kit.relay.submit import run_here, show_dry_run, submit, to_do, warn
+from kit.relay.submit import run_here, submit, to_do, warn
 
 app = new_app("The whole relay: from raw text to a released model.")
 
 
 @verb(app, "run", "demo training.steps=20")
-def run_verb(arguments: Arguments, dry_run: DryRun = False) -> None:
+def run_verb(arguments: Arguments, trying: Trying) -> None:
     """Run all unfinished stages on this machine, in the foreground, and print a report."""
-    from kit.relay import report
+    from kit.relay import dry_run, report
 
     project = arguments.load()
     stages = stages_of(project.recipe)
-    if dry_run:
-        show_dry_run(project, stages)
+    if trying.dry_run:
+        trying.show(dry_run.planned(project, stages, submits=False))
         return
     unfinished = to_do(project, stages)
     seconds = run_here(project, unfinished) if unfinished else {}
@@ -50,10 +49,19 @@ def run_verb(arguments: Arguments, dry_run: DryRun = False) -> None:
 
 
 @verb(app, "submit", "gpt2-xl-ja --cluster mdx")
-def submit_verb(arguments: Arguments, dry_run: DryRun = False) -> None:
-    """Submit the whole chain to the cluster, and return immediately."""
+def submit_verb(arguments: Arguments, trying: Trying) -> None:
+    """Submit the whole chain to the cluster, and return immediately.
+
+    With --dry-run, print each sbatch script as it would be sent, in order, and write nothing.
+    """
     project = arguments.load()
-    (show_dry_run if dry_run else submit)(project, stages_of(project.recipe))
+    stages = stages_of(project.recipe)
+    if not trying.dry_run:
+        submit(project, stages)
+        return
+    from kit.relay import dry_run
+
+    trying.show(dry_run.planned(project, stages, submits=True))
 
 
 @verb(app, "status", "gpt2-xl-ja --json")

@@ -18,6 +18,7 @@ from kit.relay.submit import run_here, say
 
 if TYPE_CHECKING:
     from kit.config.run import Project
+    from kit.relay.dry_run import Planned
 
 Step = Annotated[
     int | None,
@@ -68,15 +69,30 @@ def _do_step(
     from kit.release import checkpoint_jobs
 
     if doing.dry_run:
-        state = checkpoint_jobs.state(name, project, step)
-        say(
-            f"{name}: 1 task on {project.cluster.name}, of the checkpoint of step {step}; 1 {state}"
-        )
+        doing.show(_planned(name, verb, project, step))
         return
     if doing.verify:
         checkpoint_jobs.invalidate_broken(name, project, step, say)
     act = checkpoint_jobs.run if verb == "run" else checkpoint_jobs.submit
     act(name, project, step, say)
+
+
+def _planned(
+    name: str, verb: Literal["run", "submit"], project: Project, step: int
+) -> list[Planned]:
+    """The job on a step's checkpoint as it would be run or submitted."""
+    from kit.cluster import scheduler
+    from kit.relay.dry_run import Planned
+    from kit.release import checkpoint_jobs
+
+    cluster, state = project.cluster, checkpoint_jobs.state(name, project, step)
+    tasks = 0 if state == "done" else 1
+    scripts: dict[str, str] = {}
+    if verb == "submit" and tasks:
+        run, job = checkpoint_jobs.submission(name, project, step)
+        scripts = scheduler.for_cluster(cluster).scripts(run, cluster, [job])
+    headline = f"{name}: 1 task on {cluster.name}, of the checkpoint of step {step}; 1 {state}"
+    return [Planned(name, tasks, [], headline, scripts.get(name))]
 
 
 def _show(name: str, arguments: Arguments, showing: Showing, step: Step = None) -> None:

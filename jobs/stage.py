@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from jobs.command import (
     Arguments,
@@ -20,23 +22,46 @@ from jobs.command import (
     verb,
 )
 from jobs.submitted import CANCEL, LOGS, cancel, show_logs
-from kit.relay.submit import invalidate_broken, run_here, show_dry_run, submit
+from kit.errors import ConfigError
+from kit.relay.submit import invalidate_broken, run_here, submit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import typer
+    from collections.abc import Callable, Sequence
 
     from kit.config.run import Project
+    from kit.relay.dry_run import Planned
 
 Act = Any  # run_here or submit
 
 
 @dataclass(frozen=True)
-class Doing:
-    """Options of `run` and `submit`."""
+class Trying:
+    """Options of a dry run."""
 
     dry_run: DryRun = False
+    as_json: Annotated[
+        bool, typer.Option("--json", help="With --dry-run: print the jobs as a JSON list.")
+    ] = False
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError if --json has no effect."""
+        if self.as_json and not self.dry_run:
+            raise ConfigError("--json: only a dry run prints JSON here; add --dry-run")
+
+    def show(self, jobs: Sequence[Planned]) -> None:
+        """Print the jobs."""
+        from kit.relay import dry_run
+
+        if self.as_json:
+            print_json([job.facts() for job in jobs])
+        else:
+            print(*dry_run.lines(jobs), sep="\n", end="\n" if jobs else "")
+
+
+@dataclass(frozen=True)
+class Doing(Trying):
+    """Options of `run` and `submit`."""
+
     verify: Verify = False
 
 
@@ -93,7 +118,9 @@ def do_resolved(name: str, act: Act, project: Project, doing: Doing) -> None:
 
     stages = stages_of(project.recipe, name)
     if doing.dry_run:
-        show_dry_run(project, stages)
+        from kit.relay import dry_run
+
+        doing.show(dry_run.planned(project, stages, submits=act is submit))
         return
     if doing.verify:
         invalidate_broken(project, stages)

@@ -7,6 +7,7 @@ python -m jobs.tokenizer run demo --pick bpe-3000-1500-lossless
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -35,7 +36,8 @@ def _do(name: str, act: Act, arguments: Arguments, doing: Doing, pick: Pick = No
     changed = pick if pick is not None and selection.is_new_pick(recipe, pick) else None
     if changed is None or doing.dry_run:
         if changed is not None:
-            say(f"tokenizer: would be rebuilt, for --pick {changed}")
+            line = f"tokenizer: would be rebuilt, for --pick {changed}"
+            print(line, file=sys.stderr if doing.as_json else sys.stdout, flush=True)
         do_resolved(name, act, project, doing)
         return
     # Before the change: an attempt that starts in between would find another tokenizer than its own.

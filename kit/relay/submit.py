@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit.errors import ConfigError, InputError, RunError, StageError
-from kit.output import log, quantities
+from kit.output import log
 from kit.output.interrupt import keeping
 from kit.relay.stages import DOWNLOAD, TRAIN, tally
 from kit.store.paths import MANIFEST
@@ -50,7 +50,7 @@ def run_here(
     ensure_idle(run)
     ensure_inputs_free(project, stages)
     _refuse_changed_sources(project, stages[0])
-    _look_ahead(project, stages)
+    look_ahead(project, stages)
     refuse_early(project, stages[0])
     if in_process:
         with lock.hold(run):
@@ -69,7 +69,7 @@ def run_here(
     from kit.cluster import local, supervisor
 
     prepare = functools.partial(directory.prepare, project)
-    local.prepare(run, cluster, _jobs(project, stages), prepare)
+    local.prepare(run, cluster, jobs_of(project, stages), prepare)
     return supervisor.supervise(run, say, functools.partial(tally, run, recipe))
 
 
@@ -90,9 +90,9 @@ def submit(
     if not unfinished:
         say("nothing to submit: everything is done")
         return
-    _look_ahead(project, unfinished)
+    look_ahead(project, unfinished)
     refuse_early(project, unfinished[0])
-    jobs = _jobs(project, unfinished)
+    jobs = jobs_of(project, unfinished)
     queue.check(project.cluster)
     prepare = functools.partial(directory.prepare, project)
     sent = queue.submit(run, project.cluster, jobs, prepare)
@@ -102,12 +102,12 @@ def submit(
         say(f"run directory: {run.root}")
 
 
-def _look_ahead(project: Project, stages: Sequence[Stage]) -> None:
+def look_ahead(project: Project, stages: Sequence[Stage]) -> None:
     """Check now for problems that jobs would meet later. Raises ConfigError."""
     from kit.relay import submit_checks
 
     cluster = project.cluster
-    submit_checks.check(project, _jobs(project, stages) if stages else [])
+    submit_checks.check(project, jobs_of(project, stages) if stages else [])
     if TRAIN not in stages:
         return
     warn(project)
@@ -227,28 +227,11 @@ def to_do(project: Project, stages: Sequence[Stage]) -> list[Stage]:
     return unfinished
 
 
-def _jobs(project: Project, stages: Sequence[Stage]) -> list[Job]:
+def jobs_of(project: Project, stages: Sequence[Stage]) -> list[Job]:
     """The stages as jobs: of the first one only the unfinished tasks, of the others all tasks."""
     run, recipe = project.run, project.recipe
     first, *others = stages
     return [first.rest(run, recipe), *(stage.job(recipe) for stage in others)]
-
-
-def show_dry_run(project: Project, stages: Sequence[Stage]) -> None:
-    """Print the effect that `run` or `submit` would have."""
-    cluster = project.cluster
-    unfinished = to_do(project, stages)
-    _look_ahead(project, unfinished)
-    jobs = _jobs(project, unfinished) if unfinished else []
-    for stage, job in zip(unfinished, jobs, strict=True):
-        size = (
-            quantities.count(cluster.training.ranks, "rank")
-            if job.resources == "training"
-            else quantities.count(len(job.task_numbers), "task")
-        )
-        survey = stage.survey(project.run, project.recipe)
-        counts: Mapping[str, Any] = survey.counts or {"waits": survey.waits}
-        print(f"{stage.name}: {size} on {cluster.name}; {describe(counts)}")
 
 
 def describe(counts: Mapping[str, Any]) -> str:

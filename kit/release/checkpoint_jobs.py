@@ -64,12 +64,17 @@ def submit(name: str, project: Project, step: int, say: Say) -> None:
     _refuse_other_tokens(project, step)
     queue = scheduler.for_cluster(project.cluster)
     queue.check(project.cluster)
-    title = f"{project.recipe.name}-{name}-{step}"
-    stage_job = Job(name, _STAGES[name].work, title=title)
+    _, stage_job = submission(name, project, step)
     lay_out = functools.partial(prepare, name, project, step, say)
     for line in queue.submit(job, project.cluster, [stage_job], lay_out).lines(name):
         say(line)
     say(f"directory of the job: {job.root}")
+
+
+def submission(name: str, project: Project, step: int) -> tuple[Run, Job]:
+    """The job as `submit` sends it, with the run directory it works in; writes nothing."""
+    title = f"{project.recipe.name}-{name}-{step}"
+    return project.run.at(step).job(name), Job(name, _STAGES[name].work, title=title)
 
 
 def prepare(name: str, project: Project, step: int, say: Say) -> None:

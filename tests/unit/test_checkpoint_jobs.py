@@ -8,7 +8,9 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
+from typer.testing import CliRunner
 
+from jobs import evaluate
 from kit.cluster import lock
 from kit.config.cluster import Cluster
 from kit.config.section import read_resolved
@@ -101,6 +103,21 @@ def test_a_checkpoint_made_again_after_a_rollback_is_taken_in_place_of_the_old_o
     assert checkpoint_jobs.state("evaluate", resolve.load(workdir.recipe_file), 5) == "stale"
     assert given(workdir, run) == job
     assert source.source_of(job).checkpoint.folder.name == fresh.name
+
+
+def test_a_dry_run_shows_the_script_of_a_job_on_a_checkpoint_and_writes_nothing(
+    workdir: Workdir, run: Run
+) -> None:
+    far = {"name": "far", "kind": "slurm", "training": {"ranks_per_node": 2}}
+    cluster = str(workdir.write("far.yaml", far))
+    before = {*workdir.folder.rglob("*")}
+    words = ["submit", str(run.root), "--step", "5", "--cluster", cluster, "--dry-run", "--json"]
+    done = CliRunner().invoke(evaluate.app, words, catch_exceptions=False)
+    (job,) = json.loads(done.stdout)
+    assert (job["name"], job["tasks"], job["depends_on"]) == ("evaluate", 1, [])
+    assert "#SBATCH --job-name=small-evaluate-5\n" in job["script"]
+    assert str(run.at(5).job("evaluate").root) in job["script"]
+    assert {*workdir.folder.rglob("*")} == before
 
 
 def test_the_code_of_all_jobs_is_one_copy_and_the_runs_own_is_not_touched(

@@ -1,0 +1,83 @@
+"""What `run` or `submit` would do, without doing it: jobs, their order, and the scripts for Slurm.
+
+jobs = dry_run.planned(project, stages, submits=True)
+facts = [job.facts() for job in jobs]
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kit.cluster import scheduler
+from kit.output import quantities
+from kit.relay import submit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from kit.cluster.jobs import Job
+    from kit.config.run import Project
+    from kit.relay.stages import Stage
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A job that would be run or submitted."""
+
+    name: str
+    tasks: int  # of the array; 0: nothing to do
+    depends_on: list[str]  # names of jobs that have to succeed first
+    headline: str
+    script: str | None = None  # as sbatch would get it; None without Slurm
+
+    def facts(self) -> dict[str, Any]:
+        """The job as JSON, for programs."""
+        facts = {"name": self.name, "tasks": self.tasks, "depends_on": self.depends_on}
+        return facts | {"script": self.script}
+
+
+def planned(project: Project, stages: Sequence[Stage], *, submits: bool) -> list[Planned]:
+    """The jobs of the unfinished stages, in order; with `submits`, as they would be sent.
+
+    Raises ConfigError as `submit` does, for problems that jobs would meet.
+    """
+    unfinished = submit.to_do(project, stages)
+    submit.look_ahead(project, unfinished)
+    if not unfinished:
+        return []
+    jobs = submit.jobs_of(project, unfinished)
+    queue = scheduler.for_cluster(project.cluster)
+    scripts = queue.scripts(project.run, project.cluster, jobs) if submits else {}
+    before = [[], *([job.name] for job in jobs)]
+    return [
+        Planned(
+            job.name,
+            len(job.task_numbers),
+            names,
+            _headline(project, stage, job),
+            scripts.get(job.name),
+        )
+        for stage, job, names in zip(unfinished, jobs, before, strict=False)
+    ]
+
+
+def lines(jobs: Sequence[Planned]) -> Iterator[str]:
+    """A line for each job, then each script under a line with its name."""
+    yield from (job.headline for job in jobs)
+    for job in jobs:
+        if job.script is not None:
+            after = f", after {job.depends_on[0]}" if job.depends_on else ""
+            yield f"\n==> {job.name}{after} <=="
+            yield job.script.removesuffix("\n")
+
+
+def _headline(project: Project, stage: Stage, job: Job) -> str:
+    size = (
+        quantities.count(project.cluster.training.ranks, "rank")
+        if job.resources == "training"
+        else quantities.count(len(job.task_numbers), "task")
+    )
+    survey = stage.survey(project.run, project.recipe)
+    counts: Mapping[str, Any] = survey.counts or {"waits": survey.waits}
+    return f"{stage.name}: {size} on {project.cluster.name}; {submit.describe(counts)}"

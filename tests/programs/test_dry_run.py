@@ -1,0 +1,144 @@
+"""A dry run shows the scripts that a submission sends, and writes nothing; none is a way into the shell."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from kit.store.files import read_json
+
+if TYPE_CHECKING:
+    from tests.conftest import Workdir
+
+NASTY = """a 'b' "c" $(touch hole) `touch hole` 駅伝;#\\"""
+# As much of Slurm as a submission talks to. sbatch keeps what it is sent, or refuses an array.
+PROGRAMS = {
+    "sbatch": """
+for script; do :; done
+if [ -n "$REFUSES" ] && grep -qF -e "$REFUSES" "$script"; then
+    echo "sbatch: error: Batch job submission failed: Invalid job array specification" >&2
+    exit 1
+fi
+mkdir -p "$SENT"
+number=$(ls "$SENT" | wc -l)
+cp "$script" "$SENT/$((number + 1)).sh"
+echo "Submitted batch job $((number + 1))"
+""",
+    "squeue": "exit 0",
+    "scancel": "exit 0",
+    "scontrol": "exit 1",
+    # Prints what it was given, and ends the script before its exit trap.
+    "srun": """printf '%s\\0' "$VALUE" "$PYTHONPATH" "$@"; kill -KILL $PPID""",
+}
+
+
+@dataclass(frozen=True)
+class Site:
+    """A cluster file and a recipe full of what a shell would act on, and the stand-ins for Slurm."""
+
+    workdir: Workdir
+    sent: Path
+
+    def run(self, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        where = ("--cluster", str(self.workdir.folder / "far.yaml"))
+        return self.workdir.run(module, "submit", str(self.workdir.recipe_file), *arguments, *where)
+
+    def planned(self, module: str, *arguments: str) -> list[dict[str, Any]]:
+        shown = self.run(module, *arguments, "--dry-run", "--json")
+        assert shown.returncode == 0, shown.stderr
+        jobs: list[dict[str, Any]] = json.loads(shown.stdout)
+        return jobs
+
+    @property
+    def workspace(self) -> str:
+        return str(self.workdir.folder / NASTY)
+
+
+@pytest.fixture
+def site(workdir: Workdir, monkeypatch: pytest.MonkeyPatch) -> Site:
+    programs = workdir.folder / "bin"
+    programs.mkdir()
+    for name, text in PROGRAMS.items():
+        (programs / name).write_text(f"#!/bin/bash\n{text}\n", encoding="utf-8")
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs), prepend=os.pathsep)
+    sent = workdir.folder / "sent"
+    monkeypatch.setenv("SENT", str(sent))
+    far = {"name": "far", "kind": "slurm", "training": {"ranks_per_node": 2, "partition": NASTY}}
+    variables = {"VALUE": NASTY, "PYTHONPATH": NASTY}
+    workdir.write("far.yaml", far | {"environment": variables, "sbatch": {"comment": NASTY}})
+    return Site(workdir, sent)
+
+
+def files_of(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_dry_run_prints_what_a_submission_sends_and_writes_nothing(site: Site) -> None:
+    before = files_of(site.workdir.folder)
+    given = (f"workspace={site.workspace}",)
+    planned = site.planned("jobs.pipeline", *given)
+    shown = site.run("jobs.pipeline", *given, "--dry-run").stdout
+    assert files_of(site.workdir.folder) == before
+    assert all(job["script"] in shown for job in planned)
+
+    done = site.run("jobs.pipeline", *given)
+    assert done.returncode == 0, done.stderr
+    ids = read_json(Path(site.workspace) / "runs/small/jobs.json")["slurm"]
+    names = sorted(ids, key=lambda name: int(ids[name]))
+    assert names == [job["name"] for job in planned]
+    assert [job["depends_on"] for job in planned] == [[], *([name] for name in names[:-1])]
+    for job in planned:
+        sent = (site.sent / f"{ids[job['name']]}.sh").read_text(encoding="utf-8")
+        expected = job["script"]
+        for name in job["depends_on"]:
+            expected = expected.replace(f"JOB_ID_OF_{name}\n", f"{ids[name]}\n")
+        assert sent == expected
+        array = f"#SBATCH --array=0-{job['tasks'] - 1}%"
+        assert (array in sent) == (job["tasks"] > 1)
+
+
+def test_nothing_of_a_recipe_or_a_cluster_is_run_by_the_shell(site: Site) -> None:
+    (job,) = site.planned("jobs.train", f"workspace={site.workspace}")
+    script = site.workdir.folder / "script.sh"
+    script.write_text(job["script"], encoding="utf-8")
+    ran = subprocess.run(
+        ["bash", script], cwd=site.workdir.folder, capture_output=True, text=True, check=False
+    )
+    value, path, *arguments = ran.stdout.split("\0")
+    logs = f"{site.workspace}/runs/small/logs/train"
+    assert value == NASTY
+    assert path.endswith(f":{NASTY}")
+    assert arguments[arguments.index("--output") + 1] == f"{logs}/%j_%t_log.out"
+    assert logs in arguments
+    assert not list(site.workdir.folder.rglob("hole"))
+
+
+def test_an_array_that_sbatch_refuses_is_told_with_the_key_to_lower(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REFUSES", "--array=0-2%")
+    refused = site.run("jobs.pipeline", "corpus.tasks=3")
+    assert refused.returncode == 2
+    assert refused.stderr.splitlines()[-1] == (
+        "error: cluster far: sbatch refuses preprocess: sbatch: error: Batch job submission failed: "
+        "Invalid job array specification; lower corpus.tasks"
+    )
+
+
+def test_json_is_for_a_dry_run(site: Site) -> None:
+    refused = site.run("jobs.pipeline", "--json")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr == "error: --json: only a dry run prints JSON here; add --dry-run\n"
+
+
+def test_a_dry_run_on_this_machine_has_no_scripts(workdir: Workdir) -> None:
+    given = ("submit", str(workdir.recipe_file), "--dry-run", "--json")
+    (job,) = json.loads(workdir.run("jobs.download", *given).stdout)
+    assert job == {"name": "download", "tasks": 2, "depends_on": [], "script": None}
