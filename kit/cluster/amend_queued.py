@@ -20,7 +20,7 @@ _FIXED_AT_SUBMISSION = (
     "cluster.training.ranks_per_node", "cluster.training.gpus_per_node",
     "cluster.training.cpus_per_rank", "cluster.training.memory_gb",
     "cluster.training.warning_seconds", "cluster.training.sbatch", "cluster.environment",
-    "cluster.setup", "cluster.sbatch",
+    "cluster.setup", "cluster.sbatch", "cluster.srun", "cluster.training.srun",
 )  # fmt: skip
 _OTHER_JOBS = ("cluster.arrays.", "cluster.single.")
 

@@ -232,7 +232,12 @@ def _parameters(run: Run, cluster: Cluster, job: Job, after: list[str]) -> dict[
             "mem": _megabytes(task.memory_gb),
         }
         parallel = {"array_parallelism": task.parallel, "ntasks_per_node": 1, "nodes": 1}
-        return common | parallel | _without_none(sizes) | _srun(task.cpus)
+        return (
+            common
+            | parallel
+            | _without_none(sizes)
+            | _srun(task.cpus, cluster.srun_of(job.resources))
+        )
     training = cluster.training
     sizes = {
         "partition": training.partition,
@@ -244,7 +249,11 @@ def _parameters(run: Run, cluster: Cluster, job: Job, after: list[str]) -> dict[
         "mem": _megabytes(training.memory_gb),
         "signal_delay_s": training.warning_seconds,
     }
-    return common | _without_none(sizes) | _srun(training.cpus_per_rank)
+    return (
+        common
+        | _without_none(sizes)
+        | _srun(training.cpus_per_rank, cluster.srun_of(job.resources))
+    )
 
 
 def _behind(cluster: Cluster) -> str:
@@ -253,9 +262,11 @@ def _behind(cluster: Cluster) -> str:
     return shlex.quote(f"{os.pathsep}{more}") if more else ""
 
 
-def _srun(cpus: int) -> dict[str, Any]:
+def _srun(cpus: int, options: Mapping[str, str]) -> dict[str, Any]:
     """Options of srun: a rank that fails ends the others; CPUs are not inherited from sbatch."""
-    return {"srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={cpus}"]}
+    given = _without_none({name: flag(value) for name, value in options.items()})
+    words = [f"--{name}" if value is True else f"--{name}={value}" for name, value in given.items()]
+    return {"srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={cpus}", *words]}
 
 
 def _megabytes(gigabytes: float | None) -> str | None:

@@ -8,10 +8,11 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator, mo
 
 from kit.config.devices import ACCELERATORS
 from kit.config.recipe import NAME
-from kit.config.sbatch import names_of_variables, options
+from kit.config.sbatch import merged, names_of_variables, options
 from kit.config.section import Section
 
-Options = Annotated[dict[str, str], BeforeValidator(options)]  # of sbatch, by name
+Options = Annotated[dict[str, str], BeforeValidator(options)]  # of sbatch or srun, by name
+Kind = Literal["network", "arrays", "single", "training"]  # the sections of jobs
 _ONE_LINE = r"^[^\x00-\x1f]*$"  # of text for a script of sbatch
 
 
@@ -51,6 +52,10 @@ class TaskResources(Section):
     sbatch: Options = Field(
         default={},
         description="sbatch options of these jobs, which go before those of `cluster.sbatch`. Slurm only",
+    )
+    srun: Options = Field(
+        default={},
+        description="srun options of these jobs, which go before those of `cluster.srun`. Slurm only",
     )
 
 
@@ -109,6 +114,10 @@ class TrainingResources(Section):
         default={},
         description="sbatch options of these jobs, which go before those of `cluster.sbatch`. Slurm only",
     )
+    srun: Options = Field(
+        default={},
+        description="srun options of these jobs, which go before those of `cluster.srun`. Slurm only",
+    )
 
     @field_validator("accelerator")
     @classmethod
@@ -163,6 +172,10 @@ class Cluster(Section):
         description="further sbatch options of every job, such as account: mine; true is for an option "
         "without a value, false leaves one out. Slurm only",
     )
+    srun: Options = Field(
+        default={},
+        description="further options of srun, which starts the tasks, such as container-image. Slurm only",
+    )
     preempt_at_step: int | None = Field(
         default=None,
         gt=0,
@@ -190,9 +203,13 @@ class Cluster(Section):
             self.single if kind == "single" else (kind == "network" and self.network) or self.arrays
         )
 
-    def sbatch_of(self, kind: Literal["network", "arrays", "single", "training"]) -> dict[str, str]:
-        """The sbatch options of a job of that kind: those of its section, then the general ones."""
-        own = (self.training if kind == "training" else self.resources_of(kind)).sbatch
-        named = {name.replace("_", "-") for name in own}
-        general = {k: v for k, v in self.sbatch.items() if k.replace("_", "-") not in named}
-        return general | own
+    def sbatch_of(self, kind: Kind) -> dict[str, str]:
+        """The sbatch options of a job of that kind: the general ones, then those of its section."""
+        return merged(self.sbatch, self._section_of(kind).sbatch)
+
+    def srun_of(self, kind: Kind) -> dict[str, str]:
+        """The srun options of a job of that kind, in the same way."""
+        return merged(self.srun, self._section_of(kind).srun)
+
+    def _section_of(self, kind: Kind) -> TaskResources | TrainingResources:
+        return self.training if kind == "training" else self.resources_of(kind)

@@ -101,7 +101,7 @@ def _of_cluster(cluster: Cluster) -> Iterator[IdleKey]:
 _FOR_SLURM = (
     "arrays.partition", "arrays.gpus", "arrays.memory_gb", "arrays.minutes",
     "training.partition", "training.gpus_per_node", "training.cpus_per_rank", "training.memory_gb",
-    "setup", "sbatch", "arrays.sbatch", "training.sbatch",
+    "setup", "sbatch", "arrays.sbatch", "training.sbatch", "srun", "arrays.srun", "training.srun",
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Options of sbatch and environment variables of a cluster file: text that becomes part of a script.
+"""Options of sbatch and srun and environment variables of a cluster file: text that goes into a script.
 
     options({"mem": 0, "exclusive": True})    # {"mem": "0", "exclusive": "true"}
 
@@ -17,7 +17,7 @@ _CONTROL = re.compile(r"[\x00-\x1f]")
 
 
 def options(given: Any) -> Any:
-    """Check sbatch options, and return their values as text. Raises ValueError.
+    """Check options of sbatch or srun, and return their values as text. Raises ValueError.
 
     Anything but a mapping is returned as it is, for pydantic to refuse.
     """
@@ -36,6 +36,12 @@ def names_of_variables(given: dict[str, str]) -> dict[str, str]:
     return given
 
 
+def merged(general: dict[str, str], own: dict[str, str]) -> dict[str, str]:
+    """The general options without those that a section has itself, then the section's."""
+    named = {name.replace("_", "-") for name in own}
+    return {k: v for k, v in general.items() if k.replace("_", "-") not in named} | own
+
+
 def flag(value: str) -> str | bool | None:
     """The value as submitit takes it: True for an option without a value, None to leave it out."""
     return {"true": True, "false": None}.get(value, value)
@@ -44,7 +50,7 @@ def flag(value: str) -> str | bool | None:
 def _option(name: Any) -> str:
     if not isinstance(name, str) or not _OPTION.fullmatch(name):
         raise ValueError(
-            f"{name!r:.80} cannot be an option of sbatch; write its long name without --, such as mail-user"
+            f"{name!r:.80} cannot be an option; write its long name without --, such as mail-user"
         )
     return name
 

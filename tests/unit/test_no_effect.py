@@ -110,6 +110,7 @@ SLURM_ONLY = (
     "arrays.partition=p", "arrays.gpus=1", "arrays.memory_gb=4", "arrays.minutes=5", "setup=[a]",
     "training.partition=p", "training.gpus_per_node=2", "training.cpus_per_rank=2",
     "training.memory_gb=4", "sbatch.account=a", "arrays.sbatch.qos=a", "training.sbatch.qos=a",
+    "srun.mpi=a", "arrays.srun.mpi=a", "training.srun.mpi=a",
     "single.parallel=3", "single.retries=1",
     "network.partition=p",
 )  # fmt: skip

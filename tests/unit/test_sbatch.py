@@ -47,8 +47,22 @@ def test_the_options_of_a_section_go_before_the_general_ones(run: Run, workdir: 
     assert {"account=012", "nice=5", "mail-user=me", "qos=long"} <= shared
     assert {"account=012", "exclusive", "gres=gpu:a100:8", "mem=0", "qos=gpu"} <= training
     assert "mail-user=all" in training
-    assert not {"exclusive", "mail-user=all", "gres=gpu:a100:8", "mem=0"} & shared
+    assert not {"mail-user=all", "gres=gpu:a100:8", "mem=0"} & shared
+    assert not [option for option in shared if option.startswith("exclusive")]
     assert "exclusive" in flags(run, cluster, Job("export", DOWNLOAD.job(recipe).work))
+
+
+def test_options_of_srun_come_behind_those_of_the_kit(run: Run, workdir: Workdir) -> None:
+    cluster = far(
+        workdir,
+        srun={"container-image": "/my images/a.sqsh", "overlap": True, "mpi": "none"},
+        training={"ranks_per_node": 2, "srun": {"overlap": False, "cpu-bind": "cores"}},
+    )
+    training = launch.script(run, cluster, TRAIN.job(workdir.recipe()), [])
+    shared = launch.script(run, cluster, DOWNLOAD.job(workdir.recipe()), [])
+    image = "'--container-image=/my images/a.sqsh'"
+    assert f" --cpus-per-task=1 {image} --mpi=none --cpu-bind=cores " in training
+    assert f" --cpus-per-task=1 {image} --mpi=none --overlap " in shared
 
 
 def test_an_option_on_the_command_line_may_be_a_flag(run: Run, workdir: Workdir) -> None:
@@ -62,7 +76,7 @@ def test_an_option_on_the_command_line_may_be_a_flag(run: Run, workdir: Workdir)
         ({"sbatch": {"gres": ["a"]}}, r"sbatch: gres=\['a'\]: write text, a number, or true or false"),
         ({"arrays": {"sbatch": {"qos": None}}}, "arrays.sbatch: qos=None: write text, a number, or"),
         ({"sbatch": {"qos": "a\nid"}}, r"sbatch: qos='a\\nid': write it on one line"),
-        ({"sbatch": {"a b": "1"}}, "sbatch: 'a b' cannot be an option of sbatch; write its long name"),
+        ({"sbatch": {"a b": "1"}}, "sbatch: 'a b' cannot be an option; write its long name without --"),
         ({"sbatch": {"--qos": "a"}}, "sbatch: '--qos' cannot be an option"),
         ({"environment": {"A; id": "1"}}, "environment: 'A; id' cannot be the name of a variable"),
         ({"arrays": {"partition": "a\nid"}}, r"arrays.partition='a\\nid': string should match pattern"),
