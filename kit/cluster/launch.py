@@ -43,7 +43,8 @@ _FORMER_PATHS = {
     "kit.corpus.dedup.deduplicate": "kit.corpus.deduplicate",
 }
 # sbatch's words for an array that is larger than MaxArraySize, or than a limit on jobs.
-_TOO_MANY = re.compile(r"array|submit|temporarily unable", re.IGNORECASE)
+_TOO_MANY = re.compile(r"job array|MaxSubmit|temporarily un")
+_LIMIT = re.compile(r"^sbatch: error: (\w+Limit)$", re.MULTILINE)  # of a QOS or an account
 SUPERVISOR = uuid.uuid4().hex[:8]  # makes tokens unique across starts and machines
 
 
@@ -79,10 +80,11 @@ def send(run: Run, cluster: Cluster, job: Job, after: list[str]) -> str:
 
 
 def _refusal(cluster: Cluster, job: Job, words: str) -> str:
-    """The last line of sbatch's words, with the key to lower if a smaller array would be accepted."""
+    """The last line of sbatch's words, its name of the limit, and the key to lower for a smaller array."""
     reason = words.strip().splitlines()[-1]
-    remedy = limits.remedy(job) if _TOO_MANY.search(words) else None
-    more = f"; {remedy}" if remedy else ""
+    limit, remedy = _LIMIT.search(words), limits.remedy(job)
+    more = f" ({limit[1]})" if limit else ""
+    more += f"; {remedy}" if remedy and _TOO_MANY.search(words) else ""
     return f"cluster {cluster.name}: sbatch refuses {job.name}: {reason}{more}"
 
 

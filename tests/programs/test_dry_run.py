@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from typer.testing import CliRunner
 
+from jobs import pipeline
+from kit.errors import ClusterError, ConfigError
 from kit.store.files import read_json
 
 if TYPE_CHECKING:
@@ -22,7 +25,7 @@ PROGRAMS = {
     "sbatch": """
 for script; do :; done
 if [ -n "$REFUSES" ] && grep -qF -e "$REFUSES" "$script"; then
-    echo "sbatch: error: Batch job submission failed: Invalid job array specification" >&2
+    echo "$WORDS" >&2
     exit 1
 fi
 mkdir -p "$SENT"
@@ -120,22 +123,42 @@ def test_nothing_of_a_recipe_or_a_cluster_is_run_by_the_shell(site: Site) -> Non
     assert not list(site.workdir.folder.rglob("hole"))
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            ["Invalid job array specification"],
+            "Invalid job array specification; lower corpus.tasks",
+        ),
+        (
+            [
+                "QOSMaxSubmitJobPerUserLimit",
+                "Job violates accounting/QOS policy (job submit limit)",
+            ],
+            "Job violates accounting/QOS policy (job submit limit) (QOSMaxSubmitJobPerUserLimit); lower "
+            "corpus.tasks",
+        ),
+        (["Invalid qos specification"], "Invalid qos specification"),
+    ],
+    ids=["MaxArraySize", "MaxSubmitJobs", "no limit"],
+)
 def test_an_array_that_sbatch_refuses_is_told_with_the_key_to_lower(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    site: Site, monkeypatch: pytest.MonkeyPatch, words: list[str], told: str
 ) -> None:
     monkeypatch.setenv("REFUSES", "--array=0-2%")
-    refused = site.run("jobs.pipeline", "corpus.tasks=3")
-    assert refused.returncode == 2
-    assert refused.stderr.splitlines()[-1] == (
-        "error: cluster far: sbatch refuses preprocess: sbatch: error: Batch job submission failed: "
-        "Invalid job array specification; lower corpus.tasks"
-    )
+    monkeypatch.setenv("WORDS", "\n".join(f"sbatch: error: {line}" for line in words))
+    where = ("--cluster", str(site.workdir.folder / "far.yaml"))
+    given = ["submit", str(site.workdir.recipe_file), "corpus.tasks=3", *where]
+    with pytest.raises(ClusterError) as refused:
+        CliRunner().invoke(pipeline.app, given, catch_exceptions=False)
+    assert str(refused.value) == (f"cluster far: sbatch refuses preprocess: sbatch: error: {told}")
 
 
-def test_json_is_for_a_dry_run(site: Site) -> None:
-    refused = site.run("jobs.pipeline", "--json")
-    assert (refused.returncode, refused.stdout) == (2, "")
-    assert refused.stderr == "error: --json: only a dry run prints JSON here; add --dry-run\n"
+def test_json_is_for_a_dry_run(workdir: Workdir) -> None:
+    given = ["submit", str(workdir.recipe_file), "--json"]
+    with pytest.raises(ConfigError, match="--json: only a dry run prints JSON here; add --dry-run"):
+        CliRunner().invoke(pipeline.app, given, catch_exceptions=False)
+    assert not workdir.workspace.root.exists()
 
 
 def test_a_dry_run_on_this_machine_has_no_scripts(workdir: Workdir) -> None:
