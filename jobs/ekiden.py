@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 # In the order of --help: the most used first, then the stages.
-JOBS = ("pipeline", "watch", "list", "presets", "download", "preprocess", "tokenizer", "tokenize", "train",
-        "evaluate", "export", "generate")  # fmt: skip
+JOBS = ("pipeline", "plan", "watch", "list", "presets", "download", "preprocess", "tokenizer", "tokenize",
+        "train", "evaluate", "export", "generate")  # fmt: skip
 TEXT = "From raw text to a released language model on a Slurm cluster, whatever happens on the way."
 
 

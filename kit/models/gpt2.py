@@ -10,6 +10,8 @@ import torch.nn.functional as F  # noqa: N812  torch's own name for it
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from kit.plan.shape import padded_vocab_size
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -36,11 +38,6 @@ def configuration(model: Model, vocabulary: TokenizerInfo) -> Any:
         attn_implementation=model.attention,
         use_cache=False,
     )
-
-
-def padded_vocab_size(vocab_size: int, multiple: int | None) -> int:
-    """The rows of the embedding, rounded up to a multiple (NVIDIA recommends 64 for its matrix units)."""
-    return vocab_size if multiple is None else -(-vocab_size // multiple) * multiple
 
 
 def release_weights(weights: dict[str, Tensor], vocab_size: int) -> dict[str, Tensor]:

@@ -7,6 +7,11 @@ import math
 _A_DAY = 86_400.0
 
 
+def young(cost: float, between: float) -> float:
+    """Seconds between two checkpoints, from the cost of one and the time between interruptions."""
+    return math.sqrt(2.0 * cost * between)
+
+
 def checkpoint_interval(
     blocked: float, writing: float, trained: float, interruptions: int
 ) -> float:
@@ -17,4 +22,4 @@ def checkpoint_interval(
     of the time is spent on writing: `writing` is the seconds from the start of a save to its commit.
     """
     between = (_A_DAY + trained) / (1 + interruptions)
-    return max(math.sqrt(2.0 * blocked * between), 10.0 * writing)
+    return max(young(blocked, between), 10.0 * writing)

@@ -16,16 +16,18 @@
   fitted from 1e17 FLOP upward: below it, the learning rate is that for 1e17.
 - Warm-up: 2,000 steps (the same paper), at most a tenth of all steps. Cosine decay to a tenth of the peak
   (Brown et al., appendix B; Hoffmann et al.).
-- Micro-batch: the largest power of two whose activations fit in memory beside the states of ZeRO-2
-  (computed), at most 16.
+- Micro-batch: the largest power of two that fits in memory by kit/plan/memory.py, at most 16.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
+
+from kit.plan import memory
+from kit.plan.memory import Setup
 
 MIN_SIZE, MAX_SIZE = 10e6, 3e9  # parameters that can be requested
 TOLERANCE = 0.05  # maximum deviation of the parameters from the requested size, as a share of it
@@ -41,12 +43,6 @@ _FITTED_FROM = 1e17  # FLOP
 _GPT3_RATES = {125e6: 6e-4, 350e6: 3e-4, 760e6: 2.5e-4, 1.3e9: 2e-4, 2.7e9: 1.6e-4}  # table 2.1
 _WARMUP, _WARMUP_SHARE = 2000, 0.1
 _MAX_MICRO_BATCH = 16
-# Bytes per parameter under ZeRO-2, on every rank and divided among the ranks: bf16 weights; fp32 weights,
-# two moments, gradients in fp32 and bf16. For 1.56 B on 8 ranks 6.2 GiB. With CPU offload: the weights.
-_REPLICATED, _SHARDED = 2.0, 18.0
-# Bytes per token, width and layer: SDPA and gelu_pytorch_tanh in bf16, without and with checkpointing.
-_ACTIVATIONS, _CHECKPOINTED = 34.0, 2.0
-_BUFFERS = 3e9  # buckets, a chunk of logits, CUDA's context
 _CPU_ACTIVATIONS = 2e9  # bytes for the activations of a rank on a CPU, in fp32
 
 
@@ -234,26 +230,43 @@ def _width_per_layer(size: float, published: list[Shape]) -> float:
 
 def _fit(shape: Shape, machine: Machine) -> _Fit:
     """The micro-batch of a rank, and the measures needed to fit it in memory."""
-    block = _ACTIVATIONS * shape.n_positions * shape.n_embd * shape.n_layer
+    setup = Setup(
+        parameters=shape.parameters,
+        layers=shape.n_layer,
+        width=shape.n_embd,
+        heads=shape.n_head,
+        length=shape.n_positions,
+        rows=shape.vocab_size,
+        ranks=machine.ranks,
+        chunk=shape.n_positions,
+    )
     if machine.memory is None:
-        micro = _power_of_two(_CPU_ACTIVATIONS / (2 * block))
-        return _Fit(micro, f"{2 * micro * block / 1e9:.2g} GB of activations on a CPU (computed)")
-    memory = f"{machine.memory / 1e9:.0f} GB"
-    states = shape.parameters * (_REPLICATED + _SHARDED / machine.ranks)
-    offload = states + _BUFFERS + block > machine.memory
-    if offload:
-        states = shape.parameters * _REPLICATED
-    free = machine.memory - states - _BUFFERS
-    checkpointing = free < block
-    if checkpointing:
-        block *= _CHECKPOINTED / _ACTIVATIONS
-    micro = _power_of_two(free / block)
-    measures = ", with the optimizer on the CPU" if offload else ""
-    measures += ", with activation checkpointing" if checkpointing else ""
-    used = states + _BUFFERS + micro * block
+        block = shape.n_layer * memory.layer_bytes(replace(setup, item=4, gpu=False))
+        micro = _power_of_two(_CPU_ACTIVATIONS / block)
+        return _Fit(micro, f"{micro * block / 1e9:.2g} GB of activations on a CPU (computed)")
+    tries = _lighter(setup)
+    setup = next((one for one in tries if memory.total(one) <= machine.memory), tries[-1])
+    micro = _largest(setup, machine.memory)
+    used = memory.total(replace(setup, micro_batch=micro))
+    measures = ", with the optimizer on the CPU" if setup.offload else ""
+    measures += ", with activation checkpointing" if setup.checkpointing else ""
     relation = "of the" if used <= machine.memory else "exceed the"
-    why = f"{used / 1e9:.0f} GB {relation} {memory} of a GPU (computed){measures}"
-    return _Fit(micro, why, checkpointing, offload)
+    why = f"{used / 1e9:.0f} GB {relation} {machine.memory / 1e9:.0f} GB of a GPU (computed){measures}"
+    return _Fit(micro, why, setup.checkpointing, setup.offload)
+
+
+def _lighter(setup: Setup) -> list[Setup]:
+    """The setup, and the ones to try in turn if a single block of it does not fit."""
+    offloaded = replace(setup, offload=True)
+    return [setup, offloaded, replace(offloaded, checkpointing=True)]
+
+
+def _largest(setup: Setup, limit: float) -> int:
+    """The largest power of two that fits in `limit` bytes, from 1 to the largest micro-batch."""
+    micro = _MAX_MICRO_BATCH
+    while micro > 1 and memory.total(replace(setup, micro_batch=micro)) > limit:
+        micro //= 2
+    return micro
 
 
 def _power_of_two(number: float) -> int:

@@ -23,8 +23,10 @@ from kit.errors import ClusterError, JobFailed, RunError, StageError
 from kit.output import log
 from kit.output.interrupt import keeping
 from kit.output.quantities import count, duration, size
+from kit.plan.disk import checkpoints_kept
 from kit.plan.flops import flops_per_token
 from kit.plan.interval import checkpoint_interval
+from kit.plan.shape import vocab_size
 from kit.relay import synthetic
 from kit.relay.stages import TRAIN
 from kit.relay.submit import run_here, submit
@@ -127,7 +129,7 @@ def report(
     unknown: list[str] = []
     if with_synthetic:
         unknown = _unknown(recipe)
-        measured |= {"training_tokens": None, "vocabulary": synthetic.vocab_size(recipe)}
+        measured |= {"training_tokens": None, "vocabulary": vocab_size(recipe)}
         if "validation" in unknown:
             measured["validation_seconds"] = None
     return {
@@ -203,7 +205,7 @@ def whole(run: Run, measured: dict[str, Any], recipe: Recipe, cluster: Cluster) 
     useful = limit - measured["start_seconds"] - measured["save_seconds"]
     attempts = math.ceil((train + saving + validating) / useful) if useful > 0 else None
     starting = (attempts or 1) * measured["start_seconds"]
-    kept = training.keep + (steps // training.keep_every if training.keep_every else 0)
+    kept = checkpoints_kept(training, steps)
     return {
         "steps": steps,
         "tokens": steps * training.global_batch * recipe.model.n_positions,

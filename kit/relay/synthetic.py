@@ -18,6 +18,7 @@ import numpy as np
 from kit.config.recipe import Recipe, Source
 from kit.data import shards, tokens
 from kit.errors import RunError
+from kit.plan.shape import vocab_size
 from kit.store import manifest
 from kit.store.files import write_json
 from kit.store.paths import Workspace
@@ -47,11 +48,6 @@ def synthetic_recipe(recipe: Recipe) -> Recipe:
         }
     )
     return recipe.model_copy(update={"workspace": str(root), "corpus": corpus})
-
-
-def vocab_size(recipe: Recipe) -> int:
-    """The vocabulary size of the recipe's tokenizer; of several candidates, the largest."""
-    return max(spec.vocab_size for spec in recipe.tokenizer.specs())
 
 
 def make(recipe: Recipe, steps: int, ranks: int) -> None:

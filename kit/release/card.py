@@ -154,7 +154,7 @@ def _unfinished(source: ReleaseSource) -> str:
 
 def _padding(recipe: Recipe, entries: int) -> int:
     """The number of rows that pad the embedding; they are not released."""
-    from kit.models.gpt2 import padded_vocab_size
+    from kit.plan.shape import padded_vocab_size
 
     return padded_vocab_size(entries, recipe.model.pad_vocab_to) - entries
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from kit.models import gpt2
+from kit.plan.memory import checkpoint_bytes
 from kit.training import noise, zero
 from kit.training.host_copy import HostCopy
 
@@ -163,9 +164,9 @@ class Engine:
         )
 
     def state_bytes(self) -> int:
-        """Approximate size of a checkpoint: the weights, and three fp32 values of AdamW for each."""
+        """Approximate size of a checkpoint."""
         itemsize: int = self._engine.get_data_types()[0].itemsize
-        return self.parameters() * (12 + itemsize)
+        return checkpoint_bytes(self.parameters(), itemsize)
 
     def capture(self, step: int) -> dict[str, Any]:
         """Copy this rank's part of the state after `step` full steps to host memory, by file name.

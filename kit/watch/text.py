@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from kit.output.quantities import count, duration, loss, size
-from kit.watch import planned
+from kit.plan.rate import MFU
 from kit.watch.goodput import BUCKETS, HOUR, UNKNOWN
 from kit.watch.pace import WEEK
 from kit.watch.plot import plot
@@ -32,7 +32,7 @@ _SOON = 2 * 86_400.0  # seconds to an arrival that is given to the minute
 _BASIS = {
     "measured": "",
     "rehearsed": "; from the step time of its rehearsal",
-    "computed": f"; computed, at an assumed MFU of {planned.MFU:.0%}",
+    "computed": f"; computed, at an assumed MFU of {MFU:.0%}",
 }
 _PLOT = (80, 12)  # columns and lines
 

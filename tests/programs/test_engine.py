@@ -10,7 +10,8 @@ import torch
 
 from kit.data.tokens import TokenizerInfo
 from kit.errors import ConfigError
-from kit.models.gpt2 import LanguageModel, padded_vocab_size, release_weights
+from kit.models.gpt2 import LanguageModel, release_weights
+from kit.plan.shape import padded_vocab_size
 from kit.training.device import Device
 from kit.training.engine import Engine, configuration, weights
 from kit.training.host_copy import write

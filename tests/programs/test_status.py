@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tests.conftest import Workdir
 
 JOBS = sorted(ekiden.JOBS)
-LISTS = ("list", "presets", "watch")  # of one verb, which makes nothing
+LISTS = ("list", "plan", "presets", "watch")  # of one verb, which makes nothing
 OTHER_KEYS = ("state", "reason", "since", "unit", "job", "log", "tail", "faults", "next")
 
 

@@ -1,0 +1,218 @@
+"""The peak memory of a rank in training, part by part, computed before there is a run.
+
+    parts = memory.parts(setup)                  # weights, gradients, optimizer, buckets, activations ...
+    memory.total(setup)                          # bytes
+    memory.largest(setup, 40e9, per_rank=64)     # the largest micro-batch that fits
+
+- Weights, gradients and optimizer: the partitions of ZeRO (Rajbhandari et al. 2020, arXiv 1910.02054,
+  section 5), with DeepSpeed 0.19.8's number formats: it keeps fp32 weights and both of AdamW's moments, and
+  gradients in `gradient_dtype`, which are whole on every rank below stage 2.
+- Activations of a layer: s b h (34 + 5 a s / h) bytes for 16-bit numbers with dropout (Korthikanti et al.
+  2022, arXiv 2205.05198, section 4.1). Without dropout the 34 are 32; PyTorch's fused attention keeps no
+  scores, but a logarithm per head and token; the unfused `gelu_new` keeps three more tensors of width 4 h.
+- Logits: log-probabilities and two gradients, all in fp32, of the tokens of a chunk.
+
+Bytes are decimal. The constants below are assumed or measured, not derived.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+FRAGMENTATION = (
+    0.05  # assumed: memory that the allocator holds but cannot use, as a share of the tensors
+)
+CONTEXT = 1.5e9  # assumed: CUDA's context and NCCL's buffers on a GPU
+ALLOWANCES = ("fragmentation", "context")  # parts that are no tensors
+# Measured: a rank on a CPU with a tiny model, of torch 2.13 and DeepSpeed 0.19.8 on x86-64.
+PROCESS = 0.39e9
+_FP32 = 4
+_MOMENTS = 2  # of AdamW
+_LOGITS = (
+    12  # bytes per logit: log-probabilities, and the gradients of loss and of log-softmax, in fp32
+)
+_PREFETCH = 50_000_000  # parameters that ZeRO-3 gathers in advance: DeepSpeed's default
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Everything that the memory of a rank depends on."""
+
+    parameters: int
+    layers: int
+    width: int
+    heads: int
+    length: int  # tokens of a block
+    rows: int  # of the embedding
+    ranks: int = 1
+    micro_batch: int = 1
+    item: int = 2  # bytes of a number in forward and backward pass
+    gradient_item: int = 4  # bytes of an accumulated gradient
+    stage: int = 2  # of ZeRO
+    offload: bool = False  # of the optimizer, to host memory
+    bucket: int = 200_000_000  # numbers in a bucket of gradients
+    overlap: bool = True  # of communication and backward pass: two buckets
+    fused_attention: bool = True
+    fused_activation: bool = True
+    dropout: bool = False
+    checkpointing: bool = False
+    chunk: int | None = None  # tokens whose logits are computed at a time
+    gpu: bool = True
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of a micro-batch."""
+        return self.micro_batch * self.length
+
+
+class Part(NamedTuple):
+    """A part of the memory of a rank, and how it is computed."""
+
+    name: str
+    bytes: float
+    source: str
+
+
+def parts(setup: Setup) -> list[Part]:
+    """All parts, at the peak: the begin of the backward pass."""
+    tensors = [*_states(setup), _buckets(setup), *_activations(setup), _logits(setup)]
+    if not setup.gpu:
+        return [*tensors, *_of_a_process(setup)]
+    held = sum(part.bytes for part in tensors)
+    return [
+        *tensors,
+        Part("fragmentation", FRAGMENTATION * held, f"{FRAGMENTATION:.0%} of the above, assumed"),
+        Part("context", CONTEXT, "CUDA and NCCL, assumed"),
+    ]
+
+
+def total(setup: Setup) -> float:
+    """The memory of a rank at its peak, in bytes."""
+    return sum(part.bytes for part in parts(setup))
+
+
+def largest(setup: Setup, memory: float, per_rank: int) -> int | None:
+    """The largest micro-batch that fits in `memory` bytes and divides a rank's blocks of a step.
+
+    None if not even one block fits.
+    """
+    fitting = [
+        size
+        for size in range(1, per_rank + 1)
+        if per_rank % size == 0 and total(replace(setup, micro_batch=size)) <= memory
+    ]
+    return max(fitting, default=None)
+
+
+def host_bytes(setup: Setup) -> float:
+    """Host memory that a rank needs for an offloaded optimizer: fp32 weights, gradients and moments."""
+    return setup.parameters * (2 + _MOMENTS) * _FP32 / setup.ranks if setup.offload else 0.0
+
+
+def checkpoint_bytes(parameters: int, item: int) -> int:
+    """The size of a checkpoint: the weights, and three fp32 values of AdamW for each."""
+    return parameters * ((1 + _MOMENTS) * _FP32 + item)
+
+
+def captured_bytes(parameters: int, item: int, ranks: int) -> float:
+    """The part of a checkpoint that rank 0 copies to host memory and writes, under ZeRO-1 and 2."""
+    weights = parameters * item
+    return weights + (checkpoint_bytes(parameters, item) - weights) / ranks
+
+
+def layer_bytes(setup: Setup) -> float:
+    """Activations of one layer that its backward pass needs, for a micro-batch."""
+    item, width = setup.item, setup.width
+    # Inputs of both norms, of the projections to queries, keys and values, and of the first matrix of the
+    # MLP; queries, keys, values and their result; twice four widths around the activation function.
+    numbers = 16 * width + (0 if setup.fused_activation else 12 * width)
+    mask = 1 if setup.gpu else item  # bytes: on a CPU PyTorch keeps a factor, not a bit
+    masks = 2 * width * mask if setup.dropout else 0  # after attention and MLP
+    statistics = 2 * 2 * _FP32  # mean and deviation of two norms
+    # PyTorch has no fused attention with dropout on a CPU.
+    if setup.fused_attention and (setup.gpu or not setup.dropout):
+        attention = float(_FP32 * setup.heads)
+    else:  # the scores after softmax; with dropout also after it, and its mask
+        scores = item + (item + mask if setup.dropout else 0)
+        attention = float(scores * setup.heads * setup.length)
+    return setup.tokens * (item * numbers + masks + statistics + attention)
+
+
+def _of_a_process(setup: Setup) -> list[Part]:
+    """The rest of a process on a CPU."""
+    copy = captured_bytes(setup.parameters, setup.item, setup.ranks)
+    return [
+        Part("copy for a save", copy, "rank 0's: the weights and its part of the optimizer"),
+        Part("process", PROCESS, "Python, PyTorch and DeepSpeed, as measured"),
+    ]
+
+
+def _states(setup: Setup) -> list[Part]:
+    stage, ranks, number = setup.stage, setup.ranks, setup.parameters
+    sharded = f" / {ranks} ranks (ZeRO-{stage})"
+    weights = number * setup.item / (ranks if stage == 3 else 1)
+    gradients = number * setup.gradient_item / (ranks if stage >= 2 else 1)
+    copies = _MOMENTS + (0 if stage == 0 and setup.item == _FP32 else 1)
+    optimizer = number * copies * _FP32 / (ranks if stage else 1)
+    of_gradients = f"{setup.gradient_item} bytes per parameter{sharded if stage >= 2 else ''}"
+    of_optimizer = f"{copies * _FP32} bytes per parameter{sharded if stage else ''}: "
+    of_optimizer += "AdamW" + (", fp32 weights" if copies > _MOMENTS else "")
+    if setup.offload:
+        optimizer, of_optimizer = 0.0, "in host memory (offload)"
+        if stage >= 2:
+            gradients, of_gradients = 0.0, "in host memory (offload)"
+    per_weight = f"{setup.item} bytes per parameter{sharded if stage == 3 else ''}"
+    return [
+        Part("weights", weights, per_weight),
+        Part("gradients", gradients, of_gradients),
+        Part("optimizer", optimizer, of_optimizer),
+    ]
+
+
+def _buckets(setup: Setup) -> Part:
+    """Gradients on their way to their rank: a bucket or two, and the copy that is reduced."""
+    if setup.stage == 0:
+        return Part("buckets", 0.0, "none without ZeRO")
+    copies = (2 if setup.overlap else 1) + 1
+    # A CPU's pages count once they are written: no more than there are gradients.
+    size = setup.bucket if setup.gpu else min(setup.bucket, setup.parameters)
+    numbers = copies * size
+    source = f"{copies} x {size:,} numbers: reduce_bucket_size (DeepSpeed)"
+    if setup.stage == 3:
+        numbers += min(setup.parameters, _PREFETCH + setup.rows * setup.width)
+        source += ", and gathered weights"
+    return Part("buckets", numbers * setup.item, source)
+
+
+def _activations(setup: Setup) -> list[Part]:
+    """Activations of all layers, of the embedding and of the last norm."""
+    layer, inputs = layer_bytes(setup), setup.tokens * setup.width * setup.item
+    masks = setup.tokens * setup.width if setup.dropout else 0
+    around = Part(
+        "around them", 2 * inputs + masks, "input and result of the last norm, embedding's dropout"
+    )
+    # Not at the same moment as the logits, but their blocks have other sizes, and are seldom used again.
+    backward = Part(
+        "backward pass", layer, "gradients in one layer: assumed as large as its activations"
+    )
+    if setup.checkpointing:
+        kept = setup.layers * inputs + layer
+        source = (
+            f"inputs of {setup.layers} layers of {inputs / 1e6:,.1f} MB, and one layer recomputed"
+        )
+    else:
+        kept, source = setup.layers * layer, f"{setup.layers} layers of {layer / 1e6:,.1f} MB"
+    return [Part("activations", kept, f"{source} (Korthikanti et al. 2022)"), around, backward]
+
+
+def _logits(setup: Setup) -> Part:
+    """The logits of a chunk with their gradients, and the gradient of the embedding, twice."""
+    tokens = min(setup.chunk or setup.tokens, setup.tokens)
+    embedding = 2 * setup.rows * setup.width * setup.item
+    source = f"{tokens:,} tokens x {setup.rows:,} entries x {_LOGITS} bytes"
+    if setup.chunk is None:
+        source += " (loss_chunk lowers it)"
+    return Part(
+        "logits", tokens * setup.rows * _LOGITS + embedding, f"{source}; embedding's gradient"
+    )

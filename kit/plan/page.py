@@ -1,0 +1,101 @@
+"""The plan as a page of text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kit.output.quantities import count, duration, size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_NAME, _VALUE = 22, 16  # widths
+
+
+def lines(facts: dict[str, Any]) -> list[str]:
+    """The lines of `report.facts`: a name, a value and its source each."""
+    ranks, nodes = count(facts["ranks"], "rank"), count(facts["nodes"], "node")
+    return [
+        f"{facts['recipe']} on {facts['cluster']}: {ranks} on {nodes}, "
+        f"{facts['accelerator'] or 'no accelerator named'}. Computed, but for figures called rehearsed.",
+        *_section("parameters", _parameters(facts["parameters"])),
+        *_section("memory of a rank", _memory(facts["memory"])),
+        *_section("time", _time(facts["time"])),
+        *_section("checkpoints", _checkpoints(facts["checkpoints"])),
+        *_section("disk", _disk(facts["disk"])),
+        *_section("interruptions", _interruptions(facts["interruptions"])),
+    ]
+
+
+def _section(title: str, rows: Iterator[str]) -> Iterator[str]:
+    yield ""
+    yield title
+    yield from rows
+
+
+def _row(name: str, fact: dict[str, Any], shown: Callable[[Any], str]) -> str:
+    value = "-" if fact["value"] is None else shown(fact["value"])
+    return f"  {name:{_NAME}}{value:>{_VALUE}}  {fact['source']}"
+
+
+def _whole(number: float) -> str:
+    return f"{number:,.0f}"
+
+
+def _parameters(parameters: dict[str, Any]) -> Iterator[str]:
+    for name, part in parameters["parts"].items():
+        yield _row(name, part, _whole)
+    yield _row("total", parameters["total"], _whole)
+
+
+def _memory(memory: dict[str, Any]) -> Iterator[str]:
+    for name, part in memory["parts"].items():
+        yield _row(name, part, size)
+    yield _row("total", memory["total"], size)
+    verdict = {None: "", True: "; it fits", False: "; it does NOT fit"}[memory["fits"]]
+    limit = memory["limit"]
+    yield _row("of a GPU", {**limit, "source": limit["source"] + verdict}, size)
+    largest = memory["largest_micro_batch"]
+    for how, name in (("plain", "largest micro-batch"), ("checkpointing", "with checkpointing")):
+        yield _row(name, {**largest, "value": largest["value"][how]}, str)
+    if memory["host_bytes"]["value"]:
+        yield _row("host memory", memory["host_bytes"], size)
+    yield _row("rehearsed", memory["rehearsed"], size)
+    if memory["rehearsed"]["value"]:
+        yield _row("to compare with it", memory["tensors"], size)
+
+
+def _time(time: dict[str, Any]) -> Iterator[str]:
+    yield _row("tokens a step", time["tokens_a_step"], _whole)
+    yield _row("steps", time["steps"], _whole)
+    yield _row("tokens", time["tokens"], _whole)
+    yield _row("work of a token", time["flops_per_token"], lambda flop: f"{flop / 1e9:.4g} GFLOP")
+    yield _row("a step", time["seconds_a_step"], lambda seconds: f"{seconds:.3g} s")
+    if time["computed_seconds"]["value"] is not None:
+        yield _row("  computed", time["computed_seconds"], lambda seconds: f"{seconds:.3g} s")
+    yield _row("tokens per second", time["tokens_per_second"], _whole)
+    yield _row("days", time["days"], lambda days: f"{days:.1f}" if days >= 1 else f"{days:.2g}")
+
+
+def _checkpoints(checkpoints: dict[str, Any]) -> Iterator[str]:
+    yield _row("size", checkpoints["bytes"], size)
+    yield _row("blocks training for", checkpoints["blocked_seconds"], duration)
+    yield _row("is written in", checkpoints["writing_seconds"], duration)
+    every = checkpoints["every_steps"]
+    if every["value"] is not None:
+        yield _row("one every", every, lambda steps: f"{steps:,} steps")
+    yield _row("by time, one every", checkpoints["interval_seconds"], duration)
+    for name, fact in checkpoints["by_failures"].items():
+        yield _row(f"  {name} failures", fact, duration)
+
+
+def _disk(disk: dict[str, Any]) -> Iterator[str]:
+    for name, fact in disk.items():
+        yield _row(name, fact, size)
+
+
+def _interruptions(interruptions: dict[str, Any]) -> Iterator[str]:
+    for name, fact in interruptions["failures"].items():
+        yield _row(f"failures, {name}", fact, lambda number: f"{number:.2g}")
+    yield _row("time limits", interruptions["time_limits"], _whole)
+    yield _row("preemptions", interruptions["preemptions"], _whole)

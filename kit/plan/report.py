@@ -1,0 +1,253 @@
+"""The needs of a run before it begins, as plain values: parameters, memory, time, disk, interruptions.
+
+    known = Known(rehearsed=None, training_tokens=None)
+    report.facts(recipe, cluster, known)         # the JSON of `jobs.plan --json`
+
+Every figure is beside its source: computed, assumed, counted in the workspace, or rehearsed. A figure that
+cannot be known yet is null, with the reason as its source.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from kit.config.devices import ACCELERATORS
+from kit.plan import interval, memory, rate, shape
+from kit.plan.disk import checkpoints_kept
+from kit.plan.flops import flops_per_token
+
+if TYPE_CHECKING:
+    from kit.config.cluster import Cluster
+    from kit.config.recipe import Recipe
+    from kit.plan.memory import Setup
+
+DAY = 86_400.0
+# Failures per 1,000 node-days of 8-GPU nodes (Meta, arXiv 2410.21680): the rate of RSC-1, A100; and, as the
+# cautious one, that of its measured time to failure of 7.9 h at 1,024 GPUs, from all causes (derived).
+FAILURES = {"usual": 6.5, "cautious": 23.7}
+_META = {
+    "usual": "6.5 per 1,000 node-days: Meta's RSC-1 (arXiv 2410.21680)",
+    "cautious": "23.7 per 1,000 node-days: Meta at 1,024 GPUs, all causes",
+}
+# Assumed, bytes per second of a rank: to pinned host memory over PCIe (10 to 25 GB/s), and to a parallel
+# file system (0.5 to 1 GB/s a stream).
+_COPY, _WRITE = 10e9, 0.5e9
+_SIZE = "weights, and three fp32 values of AdamW per parameter"
+
+
+@dataclass(frozen=True)
+class Known:
+    """Measurements and counts that exist already."""
+
+    rehearsed: dict[str, Any] | None = None  # `measure` of kit/relay/rehearsal.py
+    not_rehearsed: str = "not rehearsed on this cluster"  # why it is None
+    training_tokens: int | None = None
+    on_disk: dict[str, int] | None = None  # bytes of stages that have files, by name
+
+
+def facts(
+    recipe: Recipe, cluster: Cluster, known: Known, mfu: float | None = None
+) -> dict[str, Any]:
+    """The whole plan; `mfu` overrides a rehearsed rate and the assumed one."""
+    time = _time(recipe, cluster, known, mfu)
+    return {
+        "recipe": recipe.name,
+        "cluster": cluster.name,
+        "ranks": cluster.training.ranks,
+        "nodes": cluster.training.nodes,
+        "accelerator": cluster.training.accelerator,
+        "parameters": _parameters(recipe),
+        "memory": _memory(recipe, cluster, known),
+        "time": time,
+        "checkpoints": _checkpoints(recipe, cluster, known),
+        "disk": _disk(recipe, known, time["steps"]["value"]),
+        "interruptions": _interruptions(cluster, time["days"]["value"]),
+    }
+
+
+def figure(value: Any, source: str) -> dict[str, Any]:
+    """A value, and where it is from."""
+    return {"value": value, "source": source}
+
+
+def _parameters(recipe: Recipe) -> dict[str, Any]:
+    model, of = recipe.model, shape.of(recipe)
+    rows, width = of.vocab_size, of.n_embd
+    embeddings = {
+        "tokens": figure(rows * width, f"{rows:,} rows x {width:,}; tied to the output"),
+        "positions": figure(model.n_positions * width, f"{model.n_positions:,} x {width:,}"),
+    }
+    rest = of.parameters - sum(one["value"] for one in embeddings.values()) - 2 * width
+    layer = f"{model.n_layer} x (12 x {width:,}² + 13 x {width:,})"
+    return {
+        "total": figure(of.parameters, "the sum"),
+        "parts": embeddings
+        | {"layers": figure(rest, layer), "last norm": figure(2 * width, f"2 x {width:,}")},
+    }
+
+
+def _memory(recipe: Recipe, cluster: Cluster, known: Known) -> dict[str, Any]:
+    setup = shape.setup(recipe, cluster)
+    name = cluster.training.accelerator
+    limit = ACCELERATORS[name].memory if name and setup.gpu else None
+    total, measured = memory.total(setup), (known.rehearsed or {}).get("memory_bytes")
+    return {
+        "parts": {part.name: figure(part.bytes, part.source) for part in memory.parts(setup)},
+        "total": figure(total, f"the sum, at micro-batch {setup.micro_batch}"),
+        "limit": figure(limit, f"an {name}, of the smallest kind" if limit else _no_limit(setup)),
+        "fits": None if limit is None else total <= limit,
+        "largest_micro_batch": _largest(recipe, setup, limit),
+        "host_bytes": figure(
+            memory.host_bytes(setup) * cluster.training.ranks_per_node,
+            "16 bytes per parameter on a node: the offloaded optimizer"
+            if setup.offload
+            else "the optimizer is not offloaded",
+        ),
+        # In a rehearsal a GPU counts tensors, and neither fragmentation nor context; a CPU the process.
+        "rehearsed": figure(measured, "the peak of tensors" if setup.gpu else "the whole process")
+        if measured
+        else figure(None, known.not_rehearsed),
+        "tensors": figure(
+            sum(part.bytes for part in memory.parts(setup) if part.name not in memory.ALLOWANCES),
+            "the sum without fragmentation and context" if setup.gpu else "the sum",
+        ),
+    }
+
+
+def _no_limit(setup: Setup) -> str:
+    if not setup.gpu:
+        return "a CPU"
+    return "unknown: cluster.training.accelerator names no device"
+
+
+def _largest(recipe: Recipe, setup: Setup, limit: float | None) -> dict[str, Any]:
+    """The largest micro-batch as the recipe is, and with the other choice of activation checkpointing."""
+    blocks = recipe.training.global_batch // setup.ranks
+    other = replace(setup, checkpointing=not setup.checkpointing)
+    found = {
+        "checkpointing" if one.checkpointing else "plain": None
+        if limit is None
+        else memory.largest(one, limit, blocks)
+        for one in (setup, other)
+    }
+    return figure(found, f"divides the {blocks} blocks of a rank's step, and fits (computed)")
+
+
+def _time(recipe: Recipe, cluster: Cluster, known: Known, mfu: float | None) -> dict[str, Any]:
+    steps = _steps(recipe, known)
+    seconds = _seconds(recipe, cluster, known, mfu)
+    tokens = rate.tokens_a_step(recipe)
+    per_second = tokens / seconds["value"] if seconds["value"] else None
+    days = (
+        steps["value"] * seconds["value"] / DAY
+        if steps["value"] is not None and seconds["value"]
+        else None
+    )
+    work = flops_per_token(shape.of(recipe).parameters, recipe.model)
+    reason = "steps or their time unknown" if days is None else "steps x seconds a step"
+    return {
+        "tokens_a_step": figure(tokens, "training.global_batch x model.n_positions"),
+        "flops_per_token": figure(work, "6 N + 12 x layers x width x length (PaLM, appendix B)"),
+        "steps": steps,
+        "tokens": figure(steps["value"] and steps["value"] * tokens, "steps x tokens a step"),
+        "seconds_a_step": seconds,
+        "computed_seconds": _computed(recipe, cluster, mfu)
+        if seconds["source"] == "rehearsed"
+        else figure(None, "is the time of a step already"),
+        "tokens_per_second": figure(per_second, "tokens a step / seconds a step"),
+        "days": figure(days, f"{reason}; no starts, saves, validations, queue"),
+    }
+
+
+def _steps(recipe: Recipe, known: Known) -> dict[str, Any]:
+    training = recipe.training
+    if training.steps is not None:
+        return figure(training.steps, "training.steps")
+    if known.training_tokens is None:
+        why = "unknown: training.epochs, of tokens that do not exist yet"
+        return figure(None, why)
+    blocks = max(0, (known.training_tokens - 1) // recipe.model.n_positions)
+    return figure(
+        training.steps_over(blocks),
+        f"training.epochs={training.epochs:g} x {known.training_tokens:,} tokens of the workspace",
+    )
+
+
+def _seconds(recipe: Recipe, cluster: Cluster, known: Known, mfu: float | None) -> dict[str, Any]:
+    if known.rehearsed is not None and mfu is None:
+        return figure(known.rehearsed["seconds_a_step"], "rehearsed")
+    return _computed(recipe, cluster, mfu)
+
+
+def _computed(recipe: Recipe, cluster: Cluster, mfu: float | None) -> dict[str, Any]:
+    seconds = rate.seconds_a_step(recipe, cluster, mfu or rate.MFU)
+    if seconds is None:
+        return figure(None, "unknown: rehearse it, or name cluster.training.accelerator")
+    how = f"an MFU of {mfu or rate.MFU:.1%}, {'given' if mfu else 'assumed'}"
+    return figure(seconds, f"computed: {how}, of {cluster.training.accelerator}'s peak")
+
+
+def _checkpoints(recipe: Recipe, cluster: Cluster, known: Known) -> dict[str, Any]:
+    """Size, cost and interval of checkpoints."""
+    of, ranks = shape.of(recipe), cluster.training.ranks
+    precision = recipe.training.precision
+    size = figure(memory.checkpoint_bytes(of.parameters, shape.ITEM[precision]), _SIZE)
+    largest = memory.captured_bytes(of.parameters, shape.ITEM[precision], ranks)
+    blocked = figure(largest / _COPY, f"rank 0's {largest / 1e9:.3g} GB at 10 GB/s, assumed")
+    writing = figure(largest / _WRITE, f"rank 0's {largest / 1e9:.3g} GB at 0.5 GB/s, assumed")
+    if (measured := known.rehearsed) is not None:
+        size = figure(measured["checkpoint_bytes"], "rehearsed")
+        blocked = figure(measured["save_blocked_seconds"], "rehearsed")
+        writing = figure(measured["save_seconds"], "rehearsed")
+    every = recipe.training.checkpoint_every
+    first = interval.checkpoint_interval(blocked["value"], writing["value"], 0.0, 0)
+    return {
+        "bytes": size,
+        "blocked_seconds": blocked,
+        "writing_seconds": writing,
+        "interval_seconds": figure(
+            first,
+            "Young and Daly at one interruption a day; 10 x the writing at least",
+        ),
+        "every_steps": figure(every, "training.checkpoint_every; null: by that interval"),
+        "by_failures": {
+            name: figure(
+                interval.young(blocked["value"], 1000 * DAY / (failures * cluster.training.nodes)),
+                f"Young at {failures} failures per 1,000 node-days and no other",
+            )
+            for name, failures in FAILURES.items()
+        },
+    }
+
+
+def _disk(recipe: Recipe, known: Known, steps: int | None) -> dict[str, Any]:
+    """Bytes by stage."""
+    precision, training = recipe.training.precision, recipe.training
+    each = memory.checkpoint_bytes(shape.of(recipe).parameters, shape.ITEM[precision])
+    if known.rehearsed is not None:
+        each = known.rehearsed["checkpoint_bytes"]
+    kept = checkpoints_kept(training, steps or 0)
+    source = f"{kept} of {each / 1e9:.3g} GB, and one being written"
+    if steps is None and training.keep_every:
+        source += f"; one more for every {training.keep_every:,} steps"
+    stages = {name: figure(size, "on disk now") for name, size in (known.on_disk or {}).items()}
+    for name in ("raw", "shards", "tokens"):
+        stages.setdefault(name, figure(None, "unknown: not made yet"))
+    return stages | {"checkpoints": figure((kept + 1) * each, source)}
+
+
+def _interruptions(cluster: Cluster, days: float | None) -> dict[str, Any]:
+    """Failures and time limits to be expected over the run."""
+    nodes, minutes = cluster.training.nodes, cluster.training.minutes
+    failures = {
+        name: figure(days and rate * nodes * days / 1000, _META[name])
+        for name, rate in FAILURES.items()
+    }
+    limits = None if days is None else max(0, math.ceil(days * 1440 / minutes) - 1)
+    return {
+        "failures": failures,
+        "time_limits": figure(limits, f"cluster.training.minutes={minutes:,}"),
+        "preemptions": figure(None, "unknown: your site's; count them in a run with `watch`"),
+    }

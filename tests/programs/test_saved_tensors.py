@@ -1,0 +1,69 @@
+"""The plan's activations against those that the model really keeps, counted by PyTorch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from kit.data.tokens import TokenizerInfo
+from kit.models.gpt2 import LanguageModel
+from kit.plan import memory, shape
+from kit.relay import resolve
+
+if TYPE_CHECKING:
+    from kit.plan.memory import Setup
+    from tests.conftest import Workdir
+
+OVERRIDES = (
+    "model.n_embd=64", "model.n_head=4", "model.n_positions=64", "training.labels=lookahead",
+    "training.micro_batch=2", "training.global_batch=4",
+)  # fmt: skip
+
+
+def kept(workdir: Workdir, layers: int, *overrides: str) -> tuple[int, Setup]:
+    """Bytes that a forward pass saves for the backward pass, without weights; and its setup."""
+    given = [*OVERRIDES, f"model.n_layer={layers}", *overrides]
+    project = resolve.load(workdir.recipe_file, given, "local")
+    setup = shape.setup(project.recipe, project.cluster)
+    model = LanguageModel(project.recipe, TokenizerInfo(setup.rows, 1, 2))
+    weights = {one.untyped_storage().data_ptr() for one in model.parameters()}
+    saved: dict[int, torch.UntypedStorage] = {}  # held, so that no address is used twice
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            saved[storage.data_ptr()] = storage
+        return tensor
+
+    blocks = torch.randint(0, setup.rows, (setup.micro_batch, setup.length + 1))
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        model(blocks)
+    return sum(storage.nbytes() for storage in saved.values()), setup
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("activation", ["gelu_pytorch_tanh", "gelu_new", "gelu"])
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_a_layer_keeps_the_bytes_that_the_plan_says(
+    workdir: Workdir, attention: str, activation: str, dropout: float
+) -> None:
+    model = (
+        f"model.attention={attention}", f"model.activation={activation}", f"model.dropout={dropout}",
+    )  # fmt: skip
+    less, _ = kept(workdir, 1, *model)
+    more, setup = kept(workdir, 2, *model)
+    assert more - less == pytest.approx(memory.layer_bytes(setup), rel=0.005)
+
+
+def test_with_checkpointing_a_layer_keeps_its_input(workdir: Workdir) -> None:
+    checkpointing = "model.activation_checkpointing=true"
+    less, _ = kept(workdir, 1, checkpointing)
+    more, setup = kept(workdir, 2, checkpointing)
+    parts = [
+        {part.name: part.bytes for part in memory.parts(replace(setup, layers=layers))}
+        for layers in (1, 2)
+    ]
+    assert more - less == parts[1]["activations"] - parts[0]["activations"]

@@ -1,0 +1,134 @@
+"""The memory of a rank, against figures worked out by hand from the papers, and what must always hold."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kit.plan import memory
+from kit.plan.memory import Setup
+
+XL = Setup(
+    parameters=1_557_200_000,
+    layers=48,
+    width=1600,
+    heads=20,
+    length=1024,
+    rows=50_000,
+    ranks=8,
+    micro_batch=3,
+    chunk=1024,
+)
+SETUPS = st.builds(
+    replace,
+    st.just(XL),
+    ranks=st.sampled_from([1, 2, 3, 8, 64]),
+    micro_batch=st.integers(1, 16),
+    stage=st.integers(0, 3),
+    offload=st.booleans(),
+    item=st.sampled_from([2, 4]),
+    gradient_item=st.sampled_from([2, 4]),
+    fused_attention=st.booleans(),
+    fused_activation=st.booleans(),
+    dropout=st.booleans(),
+    checkpointing=st.booleans(),
+    chunk=st.sampled_from([None, 256, 1024, 4096]),
+    gpu=st.booleans(),
+)
+
+
+def bytes_of(setup: Setup) -> dict[str, float]:
+    return {part.name: part.bytes for part in memory.parts(setup)}
+
+
+def test_the_states_of_gpt2_xl_are_those_of_the_zero_paper() -> None:
+    # Mixed precision with Adam, psi parameters on n ranks (section 5): (2 + 2 + 12) psi without ZeRO;
+    # 2 psi + (2 + 12) psi / n with gradients and optimizer partitioned; 16 psi / n with weights as well.
+    psi = 1_557_200_000
+    for stage, expected in ((0, 16 * psi), (1, 4 * psi + 12 * psi / 8), (2, 2 * psi + 14 * psi / 8),
+                            (3, 16 * psi / 8)):  # fmt: skip
+        states = bytes_of(replace(XL, stage=stage, gradient_item=2))
+        assert sum(states[name] for name in ("weights", "gradients", "optimizer")) == expected
+
+
+def test_the_paper_on_activations_is_met_with_its_eager_attention_and_dropout() -> None:
+    # s b h (34 + 5 a s / h) with a = 20, s = 1,024, h = 1,600: 1,024 x 3 x 1,600 x (34 + 64).
+    layer = memory.layer_bytes(replace(XL, fused_attention=False, dropout=True))
+    assert layer == pytest.approx(1024 * 3 * 1600 * 98, rel=0.001)
+
+
+def test_a_layer_of_fused_kernels_keeps_sixteen_numbers_per_token_and_width() -> None:
+    # Measured with PyTorch's hooks on saved tensors: 16.05 x tokens x width x 2 bytes.
+    layer = memory.layer_bytes(replace(XL, micro_batch=8))
+    assert layer == pytest.approx(16.05 * 8 * 1024 * 1600 * 2, rel=0.002)
+
+
+def test_the_layer_of_the_article_keeps_sixty_one() -> None:
+    # Measured likewise: eager attention, gelu_new, dropout.
+    article = replace(XL, fused_attention=False, fused_activation=False, dropout=True)
+    assert memory.layer_bytes(article) == pytest.approx(61 * 3 * 1024 * 1600 * 2, rel=0.002)
+
+
+def test_the_logits_of_eight_blocks_at_once_take_five_gigabytes() -> None:
+    whole = bytes_of(replace(XL, micro_batch=8, chunk=None))["logits"]
+    embedding = 2 * 50_000 * 1600 * 2
+    assert whole == 8 * 1024 * 50_000 * 12 + embedding
+    assert bytes_of(replace(XL, micro_batch=8))["logits"] == 1024 * 50_000 * 12 + embedding
+
+
+def test_an_offloaded_optimizer_is_in_host_memory() -> None:
+    offloaded = replace(XL, offload=True)
+    parts = bytes_of(offloaded)
+    assert parts["optimizer"] == parts["gradients"] == 0
+    assert memory.host_bytes(offloaded) == 16 * 1_557_200_000 / 8
+    assert memory.host_bytes(XL) == 0
+
+
+def test_a_checkpoint_of_gpt2_xl_takes_22_gigabytes() -> None:
+    assert memory.checkpoint_bytes(XL.parameters, 2) == 14 * 1_557_200_000
+
+
+def test_on_an_a100_eight_blocks_fit_and_sixteen_do_not() -> None:
+    assert memory.largest(XL, 40e9, 64) == 8
+    assert memory.largest(XL, 40e9, 66) == 6  # it divides a rank's blocks of a step
+    assert memory.largest(XL, 1e9, 64) is None
+    assert (memory.largest(replace(XL, checkpointing=True), 40e9, 64) or 0) > 8
+
+
+@given(SETUPS)
+def test_more_ranks_never_need_more_memory(setup: Setup) -> None:
+    assert memory.total(replace(setup, ranks=2 * setup.ranks)) <= memory.total(setup)
+
+
+@given(SETUPS)
+def test_checkpointing_keeps_fewer_activations(setup: Setup) -> None:
+    kept = [bytes_of(replace(setup, checkpointing=on))["activations"] for on in (True, False)]
+    assert kept[0] < kept[1]
+
+
+@given(SETUPS, st.integers(0, 2))
+def test_a_higher_stage_of_zero_never_needs_more_for_its_states(setup: Setup, stage: int) -> None:
+    def states(stage: int) -> float:
+        parts = bytes_of(replace(setup, stage=stage, item=2))
+        return sum(parts[name] for name in ("weights", "gradients", "optimizer"))
+
+    assert states(stage + 1) <= states(stage)
+
+
+@given(SETUPS)
+def test_a_larger_micro_batch_needs_more_memory(setup: Setup) -> None:
+    larger = replace(setup, micro_batch=setup.micro_batch + 1)
+    assert memory.total(larger) > memory.total(setup)
+
+
+@given(SETUPS, st.integers(1, 64))
+def test_the_largest_micro_batch_fits_and_divides(setup: Setup, blocks: int) -> None:
+    found = memory.largest(setup, 40e9, blocks)
+    if found is not None:
+        assert blocks % found == 0
+        assert memory.total(replace(setup, micro_batch=found)) <= 40e9
+    else:
+        assert memory.total(replace(setup, micro_batch=1)) > 40e9

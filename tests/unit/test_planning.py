@@ -1,0 +1,128 @@
+"""The plan of a run: each figure with its source, before and after a rehearsal."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from typer.testing import CliRunner
+
+from jobs import plan
+from kit.plan import page
+from kit.relay import planning, resolve
+from kit.store.files import write_json
+from kit.tracking import ledger
+from tests.conftest import ROOT
+
+if TYPE_CHECKING:
+    from kit.config.run import Project
+    from tests.conftest import Workdir
+
+STEPS = 277_433  # ten epochs of 15 billion tokens, 540,672 a step
+
+
+def facts(recipe: str, *overrides: str, mfu: float | None = None) -> dict[str, Any]:
+    return planning.facts(
+        resolve.load(ROOT / "configs" / f"{recipe}.yaml", [*overrides], "mdx"), mfu
+    )
+
+
+def test_the_article_takes_its_seventy_days_at_ten_percent() -> None:
+    found = facts("gpt2-xl-ja-article", f"training.steps={STEPS}", mfu=0.102)
+    # 6 x 1,557,200,000 + 12 x 48 x 1,600 x 1,024 FLOP a token
+    assert found["time"]["flops_per_token"]["value"] == 10_286_918_400
+    # 150e9 x 10.287e9 / (8 x 312e12 x 0.102) seconds are 70.2 days.
+    assert found["time"]["days"]["value"] == pytest.approx(70.2, abs=0.1)
+    assert found["parameters"]["total"]["value"] == 1_557_200_000
+    assert found["memory"]["fits"]
+    # 6.5 failures in 1,000 node-days; limits of three days.
+    assert found["interruptions"]["failures"]["usual"]["value"] == pytest.approx(0.456, abs=0.001)
+    assert found["interruptions"]["time_limits"]["value"] == 23
+
+
+def test_the_recipe_of_today_has_a_micro_batch_of_eight() -> None:
+    memory = facts("gpt2-xl-ja")["memory"]
+    assert memory["largest_micro_batch"]["value"]["plain"] == 8
+    assert 31e9 < memory["total"]["value"] < 33e9
+    assert not facts("gpt2-xl-ja", "training.micro_batch=16")["memory"]["fits"]
+
+
+def test_the_parts_are_the_whole() -> None:
+    for recipe in ("gpt2-xl-ja", "gpt2-xl-ja-article", "demo"):
+        found = facts(recipe)
+        for whole in (found["parameters"], found["memory"]):
+            parts = sum(part["value"] for part in whole["parts"].values())
+            assert parts == pytest.approx(whole["total"]["value"])
+
+
+def test_what_is_not_known_yet_is_null_with_a_reason() -> None:
+    found = facts("gpt2-xl-ja")
+    for section, key in (("time", "steps"), ("time", "days"), ("disk", "tokens")):
+        assert found[section][key]["value"] is None
+        assert "unknown" in found[section][key]["source"]
+    assert found["interruptions"]["failures"]["usual"]["value"] is None
+
+
+def test_every_figure_of_the_page_has_a_source() -> None:
+    lines = page.lines(facts("gpt2-xl-ja-article"))
+    rows = [line for line in lines if line.startswith("  ")]
+    assert len(rows) > 35
+    assert all(len(row.split("  ", 2)[2].strip()) > 10 for row in rows)
+
+
+def rehearsed(workdir: Workdir, *overrides: str) -> Project:
+    """A recipe with a finished rehearsal of it on its cluster."""
+    given = ["training.micro_batch=2", "training.global_batch=8"]
+    project = resolve.load(workdir.recipe_file, [*given, *overrides], "local")
+    measured = resolve.load(workdir.recipe_file, given, "local")
+    run = workdir.workspace.run("small-rehearsal")
+    write_json(run.recipe, measured.recipe.model_dump(mode="json"))
+    write_json(run.cluster, project.cluster.model_dump(mode="json"))
+    rows: list[dict[str, Any]] = [
+        {"kind": "attempt", "ranks": 2, "parameters": 1000, "training_tokens": 10**6}
+    ]
+    for step in range(1, 9):
+        usage = {"seconds": 2.0, "memory_bytes": 5 * 10**8}
+        rows.append({"kind": "step", "step": step, "time": 1000.0 + 2 * step, **usage})
+    rows.append({"kind": "checkpoint", "blocked": 0.5, "seconds": 3.0, "bytes": 10**7})
+    attempt = run.attempt(1)
+    write_json(attempt.start, {"from_step": 0, "time": 990.0})
+    attempt.ledger.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    assert ledger.attempts(run)
+    return project
+
+
+def test_a_rehearsal_is_beside_the_plan(workdir: Workdir) -> None:
+    found = planning.facts(rehearsed(workdir, "training.steps=43200"))
+    assert found["time"]["seconds_a_step"] == {"value": 2.0, "source": "rehearsed"}
+    assert found["time"]["days"]["value"] == 1.0
+    assert found["memory"]["rehearsed"]["value"] == 5 * 10**8
+    assert found["checkpoints"]["blocked_seconds"] == {"value": 0.5, "source": "rehearsed"}
+    assert found["disk"]["checkpoints"]["value"] == 3 * 10**7
+    assert any("to compare with it" in line for line in page.lines(found))
+
+
+def test_a_given_mfu_overrides_a_rehearsed_rate(workdir: Workdir) -> None:
+    project = rehearsed(workdir, "cluster.training.accelerator=a100")
+    assert planning.facts(project)["time"]["seconds_a_step"]["source"] == "rehearsed"
+    given = planning.facts(project, 0.5)["time"]["seconds_a_step"]
+    assert "50.0%, given" in given["source"]
+
+
+def test_a_rehearsal_of_other_settings_is_not_taken_for_this_one(workdir: Workdir) -> None:
+    found = planning.facts(rehearsed(workdir, "training.micro_batch=1"))["memory"]["rehearsed"]
+    assert found == {
+        "value": None,
+        "source": "the last rehearsal had another training.micro_batch",
+    }
+
+
+def test_the_command_makes_nothing(workdir: Workdir) -> None:
+    before = set(workdir.folder.rglob("*"))
+    text = CliRunner().invoke(plan.app, [str(workdir.recipe_file)])
+    assert text.exit_code == 0, text.output
+    assert "memory of a rank" in text.stdout
+    values = CliRunner().invoke(plan.app, [str(workdir.recipe_file), "--json"])
+    assert json.loads(values.stdout)["recipe"] == "small"
+    assert set(workdir.folder.rglob("*")) == before
