@@ -54,7 +54,7 @@ def _memory(memory: dict[str, Any]) -> Iterator[str]:
     yield _row("total", memory["total"], size)
     verdict = {None: "", True: "; it fits", False: "; it does NOT fit"}[memory["fits"]]
     limit = memory["limit"]
-    yield _row("of a GPU", {**limit, "source": limit["source"] + verdict}, size)
+    yield _row("device", {**limit, "source": limit["source"] + verdict}, size)
     largest = memory["largest_micro_batch"]
     for how, name in (("plain", "largest micro-batch"), ("checkpointing", "with checkpointing")):
         yield _row(name, {**largest, "value": largest["value"][how]}, str)
@@ -81,6 +81,8 @@ def _checkpoints(checkpoints: dict[str, Any]) -> Iterator[str]:
     yield _row("size", checkpoints["bytes"], size)
     yield _row("blocks training for", checkpoints["blocked_seconds"], duration)
     yield _row("is written in", checkpoints["writing_seconds"], duration)
+    yield _row("is loaded in", checkpoints["loading_seconds"], duration)
+    yield _row("a start takes", checkpoints["start_seconds"], duration)
     every = checkpoints["every_steps"]
     if every["value"] is not None:
         yield _row("one every", every, lambda steps: f"{steps:,} steps")

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from kit.config.devices import ACCELERATORS
+from kit.output.quantities import size as size_of
 from kit.plan import interval, memory, rate, shape
 from kit.plan.disk import checkpoints_kept
 from kit.plan.flops import flops_per_token
@@ -96,7 +97,7 @@ def _memory(recipe: Recipe, cluster: Cluster, known: Known) -> dict[str, Any]:
     return {
         "parts": {part.name: figure(part.bytes, part.source) for part in memory.parts(setup)},
         "total": figure(total, f"the sum, at micro-batch {setup.micro_batch}"),
-        "limit": figure(limit, f"an {name}, of the smallest kind" if limit else _no_limit(setup)),
+        "limit": figure(limit, f"{name}, the smallest of that name" if limit else _no_limit(setup)),
         "fits": None if limit is None else total <= limit,
         "largest_micro_batch": _largest(recipe, setup, limit),
         "host_bytes": figure(
@@ -118,7 +119,7 @@ def _memory(recipe: Recipe, cluster: Cluster, known: Known) -> dict[str, Any]:
 
 def _no_limit(setup: Setup) -> str:
     if not setup.gpu:
-        return "a CPU"
+        return "unknown: a CPU's memory is that of its node"
     return "unknown: cluster.training.accelerator names no device"
 
 
@@ -132,6 +133,8 @@ def _largest(recipe: Recipe, setup: Setup, limit: float | None) -> dict[str, Any
         else memory.largest(one, limit, blocks)
         for one in (setup, other)
     }
+    if limit is None:
+        return figure(found, "unknown: so is the memory of a rank's device")
     return figure(found, f"divides the {blocks} blocks of a rank's step, and fits (computed)")
 
 
@@ -195,8 +198,8 @@ def _checkpoints(recipe: Recipe, cluster: Cluster, known: Known) -> dict[str, An
     precision = recipe.training.precision
     size = figure(memory.checkpoint_bytes(of.parameters, shape.ITEM[precision]), _SIZE)
     largest = memory.captured_bytes(of.parameters, shape.ITEM[precision], ranks)
-    blocked = figure(largest / _COPY, f"rank 0's {largest / 1e9:.3g} GB at 10 GB/s, assumed")
-    writing = figure(largest / _WRITE, f"rank 0's {largest / 1e9:.3g} GB at 0.5 GB/s, assumed")
+    blocked = figure(largest / _COPY, f"rank 0's {size_of(largest)} at 10 GB/s, assumed")
+    writing = figure(largest / _WRITE, f"rank 0's {size_of(largest)} at 0.5 GB/s, assumed")
     if (measured := known.rehearsed) is not None:
         size = figure(measured["checkpoint_bytes"], "rehearsed")
         blocked = figure(measured["save_blocked_seconds"], "rehearsed")
@@ -207,6 +210,13 @@ def _checkpoints(recipe: Recipe, cluster: Cluster, known: Known) -> dict[str, An
         "bytes": size,
         "blocked_seconds": blocked,
         "writing_seconds": writing,
+        "loading_seconds": figure(
+            largest / _WRITE, f"a rank's {size_of(largest)} at 0.5 GB/s, assumed"
+        ),
+        "start_seconds": figure(
+            (measured or {}).get("start_seconds"),
+            "rehearsed, without loading" if measured else "unknown: not rehearsed",
+        ),
         "interval_seconds": figure(
             first,
             "Young and Daly at one interruption a day; 10 x the writing at least",
@@ -229,7 +239,7 @@ def _disk(recipe: Recipe, known: Known, steps: int | None) -> dict[str, Any]:
     if known.rehearsed is not None:
         each = known.rehearsed["checkpoint_bytes"]
     kept = checkpoints_kept(training, steps or 0)
-    source = f"{kept} of {each / 1e9:.3g} GB, and one being written"
+    source = f"{kept} of {size_of(each)}, and one being written"
     if steps is None and training.keep_every:
         source += f"; one more for every {training.keep_every:,} steps"
     stages = {name: figure(size, "on disk now") for name, size in (known.on_disk or {}).items()}

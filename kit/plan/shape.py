@@ -40,6 +40,7 @@ def setup(recipe: Recipe, cluster: Cluster) -> Setup:
     zero = training.deepspeed.get("zero_optimization", {})
     stage = zero.get("stage", 0)
     offload = zero.get("offload_optimizer") or {}
+    gpu = cluster.device == "cuda"
     return Setup(
         parameters=shape.parameters,
         layers=model.n_layer,
@@ -52,7 +53,8 @@ def setup(recipe: Recipe, cluster: Cluster) -> Setup:
         item=ITEM[training.precision],
         gradient_item=ITEM[training.gradient_dtype],
         stage=stage,
-        offload=offload.get("device", "none") != "none" or bool(zero.get("cpu_offload")),
+        # On a CPU it moves nothing: the optimizer is in the same memory.
+        offload=gpu and (offload.get("device", "none") != "none" or bool(zero.get("cpu_offload"))),
         bucket=int(zero.get("reduce_bucket_size", _BUCKET)),
         overlap=bool(zero.get("overlap_comm", stage == 3)),
         fused_attention=model.attention == "sdpa",
@@ -60,5 +62,5 @@ def setup(recipe: Recipe, cluster: Cluster) -> Setup:
         dropout=model.dropout > 0,
         checkpointing=model.activation_checkpointing,
         chunk=training.loss_chunk,
-        gpu=cluster.device == "cuda",
+        gpu=gpu,
     )

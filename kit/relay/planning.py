@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
 from kit.data import index, shards, tokens
-from kit.errors import EkidenError, JobFailed
+from kit.errors import ConfigError, EkidenError, JobFailed
 from kit.plan import report
 from kit.plan.report import Known
 from kit.relay import rehearsal
 from kit.run import rehearsals
 from kit.store.paths import Workspace
+from kit.training import zero
 
 if TYPE_CHECKING:
     from kit.config.run import Project
@@ -31,8 +32,16 @@ _DECISIVE = (
 
 
 def facts(project: Project, mfu: float | None = None) -> dict[str, Any]:
-    """The plan as plain values; `mfu` overrides a rehearsed rate."""
+    """The plan as plain values; `mfu` overrides a rehearsed rate.
+
+    Raises ConfigError if the DeepSpeed file does not fit the recipe, or if `mfu` would have no effect.
+    """
+    if mfu is not None and project.cluster.training.accelerator is None:
+        raise ConfigError(
+            f"--mfu {mfu:g}: a share of an unknown peak; name the GPU by cluster.training.accelerator"
+        )
     recipe = project.recipe
+    zero.check(recipe.training)
     rehearsed, reason = _rehearsed(project)
     known = Known(rehearsed, reason, _training_tokens(recipe), _on_disk(recipe))
     return report.facts(recipe, project.cluster, known, mfu)

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from jobs import plan
+from kit.errors import ConfigError
 from kit.plan import page
 from kit.relay import planning, resolve
 from kit.store.files import write_json
@@ -116,6 +117,21 @@ def test_a_rehearsal_of_other_settings_is_not_taken_for_this_one(workdir: Workdi
         "value": None,
         "source": "the last rehearsal had another training.micro_batch",
     }
+
+
+def test_an_mfu_of_no_gpu_is_refused(workdir: Workdir) -> None:
+    with pytest.raises(ConfigError, match=r"cluster\.training\.accelerator"):
+        planning.facts(resolve.load(workdir.recipe_file, [], "local"), 0.3)
+
+
+def test_on_a_cpu_nothing_is_offloaded(workdir: Workdir) -> None:
+    overrides = ("training.deepspeed=zero2-offload", "training.deepspeed=zero2")
+    parts = [
+        planning.facts(resolve.load(workdir.recipe_file, [one], "local"))["memory"]["parts"]
+        for one in overrides
+    ]
+    assert parts[0] == parts[1]
+    assert parts[0]["optimizer"]["value"] > 0
 
 
 def test_the_command_makes_nothing(workdir: Workdir) -> None:
