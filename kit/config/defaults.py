@@ -58,6 +58,28 @@ def without_defaults(kind: type[BaseModel], tree: Mapping[str, Any]) -> dict[str
     return rest
 
 
+def as_recorded(section: BaseModel, recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """A section as JSON for the version that wrote `recorded`, which may refuse the keys of a later one.
+
+    A key that it did not write is left out while it has its default.
+    """
+    full = section.model_dump(mode="json")
+    return _known(full, without_defaults(type(section), full), recorded)
+
+
+def _known(
+    full: Mapping[str, Any], own: Mapping[str, Any], recorded: Mapping[str, Any]
+) -> dict[str, Any]:
+    tree = {}
+    for key, value in full.items():
+        before = recorded.get(key)
+        if isinstance(value, dict) and isinstance(before, dict):
+            tree[key] = _known(value, own.get(key, {}), before)
+        elif key in recorded or key in own:
+            tree[key] = value
+    return tree
+
+
 class _Field(NamedTuple):
     annotation: Any
     required: bool

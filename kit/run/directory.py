@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kit.config import amendments, presets
+from kit.config.defaults import as_recorded
 from kit.errors import ConfigError
 from kit.run import begun, commit
 from kit.run.environment import installed_packages
@@ -24,7 +25,10 @@ from kit.store.files import file_hash, read_json, sync_directory, text_hash, wri
 
 if TYPE_CHECKING:
     from kit.config.amendments import Amendment
+    from kit.config.cluster import Cluster
+    from kit.config.recipe import Recipe
     from kit.config.run import Project
+    from kit.config.section import Section
     from kit.run.proposal import Proposal
     from kit.store.paths import Run
 
@@ -48,7 +52,7 @@ def lay_out(project: Project) -> None:
     run = project.run
     run.root.mkdir(parents=True, exist_ok=True)
     identify(run, project.recipe.name)
-    _write_resolved(project)
+    _write_resolved(run, project.recipe, project.cluster, same_code=run.attempts.is_dir())
     if not run.attempts.is_dir():
         write_text(run.environment, _lines(installed_packages()))
         before = run.code.resolve()
@@ -65,14 +69,19 @@ def lay_out_beside(job: Project, shelf: Run) -> None:
 
     The job runs the current code and packages, which need not be those of the training.
     """
-    _write_resolved(job)
+    _write_resolved(job.run, job.recipe, job.cluster, same_code=False)
     write_text(job.run.environment, _lines(installed_packages()))
     _point_to(job.run, _snapshot(shelf))
 
 
-def _write_resolved(project: Project) -> None:
-    write_json(project.run.recipe, project.recipe.model_dump(mode="json"))
-    write_json(project.run.cluster, project.cluster.model_dump(mode="json"))
+def _write_resolved(run: Run, recipe: Recipe, cluster: Cluster, *, same_code: bool) -> None:
+    """Write both; with `same_code`, in the form of the run's code, which may be an earlier version."""
+    sections: tuple[tuple[Path, Section], ...] = ((run.recipe, recipe), (run.cluster, cluster))
+    for path, section in sections:
+        if same_code and path.is_file():
+            write_json(path, as_recorded(section, read_json(path)))
+        else:
+            write_json(path, section.model_dump(mode="json"))
 
 
 def identify(run: Run, name: str, *, rehearsal_of: str | None = None) -> None:
@@ -114,8 +123,7 @@ def amend(run: Run, amendment: Proposal, *, code: bool = False) -> list[Amendmen
             rows.append({"time": now, "key": amendments.ENVIRONMENT, "old": removed, "new": added})
     if rows:
         amendments.record(run, rows)
-    write_json(run.cluster, amendment.cluster.model_dump(mode="json"))
-    write_json(run.recipe, amendment.recipe.model_dump(mode="json"))
+    _write_resolved(run, amendment.recipe, amendment.cluster, same_code=not code)
     if fresh is not None:
         write_text(run.environment, _lines(packages))
         _point_to(run, fresh)

@@ -115,6 +115,16 @@ def test_a_run_of_an_older_version_is_submitted_again(workdir: Workdir) -> None:
     write_json(run.recipe, older)
     write_json(run.attempt(1).start, {"from_step": 0})
     cluster = load_cluster("local", workdir.recipe_file, [])
+    of_machine = cluster.model_dump(mode="json")
+    del of_machine["arrays"]["sbatch"]
+    write_json(run.cluster, of_machine)
     assert directory.prepare(Project.of(now, cluster)).root == run.root
+    # Its code, of that version, may refuse what it does not know.
+    assert (read_json(run.recipe), read_json(run.cluster)) == (older, of_machine)
+    changed = cluster.model_copy(
+        update={"arrays": cluster.arrays.model_copy(update={"sbatch": {"qos": "a"}})}
+    )
+    directory.prepare(Project.of(now, changed))
+    assert read_json(run.cluster)["arrays"]["sbatch"] == {"qos": "a"}
     with pytest.raises(RunError, match=r"corpus\.filters\.duplicates: False -> True"):
         directory.prepare(Project.of(workdir.recipe("corpus.filters.duplicates=true"), cluster))
