@@ -126,6 +126,11 @@ def _on_slurm(submission: Submission, name: str, before: str | None) -> JobStatu
     )
 
 
+def _reason(task: Element) -> str:
+    """Why a task waits, in Slurm's word; for a moment after a submission it has none."""
+    return "not scheduled yet" if task.reason == "None" else task.reason
+
+
 def _alive(submission: Submission, name: str, alive: Sequence[Element]) -> JobStatus:
     """The status of a job that is queued or running."""
     pending = [element for element in alive if element.state == "PENDING"]
@@ -137,7 +142,7 @@ def _alive(submission: Submission, name: str, alive: Sequence[Element]) -> JobSt
     if running:
         remarks = [task.state.lower()] if task.state != "RUNNING" else []
         if pending:
-            remarks.append(f"other tasks are pending: Slurm: {pending[0].reason}")
+            remarks.append(f"other tasks are pending: Slurm: {_reason(pending[0])}")
         if ended:
             remarks.append(f"a task has {ended.state}: {ended.reason}")
         return JobStatus(
@@ -149,7 +154,7 @@ def _alive(submission: Submission, name: str, alive: Sequence[Element]) -> JobSt
             running=len(running),
             ends=task.ended,
         )
-    reason, since = f"Slurm: {task.reason}", task.submitted
+    reason, since = f"Slurm: {_reason(task)}", task.submitted
     if row and row["requeued"]:
         reason, since = f"requeued after {row['reason']}; {reason}", row["time"]
     return JobStatus("queued", reason, since, f"job {task.job}", log, starts=task.started)

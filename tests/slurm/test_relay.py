@@ -263,9 +263,11 @@ def test_a_mistake_in_a_job_ends_the_chain_and_is_not_retried(slurm: Slurm, tmp_
 
 def test_a_chain_that_its_user_cancelled_says_so(slurm: Slurm, tmp_path: Path) -> None:
     _, jobs = submit(tmp_path, "cluster.sbatch.begin=now+3600")
+    wait_until(  # for a moment Slurm has no reason yet
+        lambda: stages_of(tmp_path)["download"]["reason"] == "Slurm: BeginTime", "Slurm's reason"
+    )
     stages = stages_of(tmp_path)
     assert stages["download"]["state"] == "queued"
-    assert stages["download"]["reason"] == "Slurm: BeginTime"
     assert stages["train"]["reason"] == "Slurm: Dependency"
     slurm.run("scancel", *jobs.values())
     stages = stages_of(tmp_path)

@@ -90,6 +90,11 @@ def test_a_task_that_failed_for_good_names_its_unit_its_log_and_the_last_lines(r
     )
 
 
+def test_a_job_that_slurm_has_not_looked_at_yet_says_so(run: Run) -> None:
+    found = stand(on_slurm(run, element("17", "PENDING", "None", submitted=1.0)))["download"]
+    assert (found.state, found.reason) == ("queued", "Slurm: not scheduled yet")
+
+
 def test_a_mistake_is_the_reason_in_its_own_words(run: Run) -> None:
     write_json(run.mistake("preprocess"), {"job": "18_0.0", "message": "web.txt: not UTF-8"})
     log(run, "preprocess", "18_0_0", "preprocess: web.txt: not UTF-8")
