@@ -424,6 +424,7 @@ assert seen
 """
 
 
+@pytest.mark.long  # ten seconds of a processor
 def test_mlflows_tables_are_made_before_the_store_has_its_name(tmp_path: Path, root: Path) -> None:
     store = tmp_path / "mlflow.db"
     subprocess.run([sys.executable, "-c", MAKES_STORE, str(store)], cwd=root, check=True)

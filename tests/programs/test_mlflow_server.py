@@ -264,6 +264,7 @@ def test_the_export_is_a_logged_model_and_a_version_in_the_registry_without_its_
     assert files == {"recipe.json", "samples"}
 
 
+@pytest.mark.long  # another server: fifteen seconds of a processor
 def test_a_server_shows_the_plots_of_the_workspace_and_takes_those_it_is_sent(
     server: MlflowServer, workdir: Workdir, plot: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

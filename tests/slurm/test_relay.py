@@ -203,7 +203,8 @@ def test_a_killed_rank_costs_no_more_than_the_steps_since_the_last_checkpoint(
     assert steps == list(range(1, 31))
 
 
-@pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.long), 1])
+@pytest.mark.long  # a killed step, above, and tests/chaos are of the same kind
+@pytest.mark.parametrize("rank", [0, 1])
 def test_one_dead_rank_ends_the_others_and_the_run_goes_on(
     slurm: Slurm, preempted: tuple[Run, dict[str, str]], workspace: Path, rank: int
 ) -> None:
