@@ -31,11 +31,11 @@ def report(run: Run) -> None:
             command, capture_output=True, text=True, check=False, timeout=_PATIENCE, env=environment
         )
     except (OSError, subprocess.SubprocessError) as error:
-        log.warning(f"no report: {error}")
+        log.warning(f"generate: no report: {error}")
         return
     said = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()
     last = said[-1] if said else f"exit code {done.returncode}"
     if done.returncode == 0:
-        log.info(f"report: {last}")
+        log.info(f"generate: report: {last}")
     else:
-        log.warning(f"no report: {last}; try again with jobs.watch report {run.root}")
+        log.warning(f"generate: no report: {last}; try again with jobs.watch report {run.root}")

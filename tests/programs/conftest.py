@@ -1,14 +1,21 @@
-"""What the tests of DeepSpeed share."""
+"""What the tests of programs share, those of DeepSpeed above all."""
 
 from __future__ import annotations
 
 import gc
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+@pytest.fixture(autouse=True)
+def _ctrl_c() -> None:
+    """Of the commands too, where pytest runs in the background of a shell, without it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

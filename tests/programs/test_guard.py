@@ -37,12 +37,6 @@ FAULTS = {"ended", "mlflow_behind"}
 
 
 @pytest.fixture(autouse=True)
-def _ctrl_c() -> None:
-    """Of the commands too, where pytest runs in the background of a shell, without it."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-@pytest.fixture(autouse=True)
 def states(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "states"))
     return tmp_path / "states"

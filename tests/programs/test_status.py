@@ -36,12 +36,6 @@ LISTS = ("list", "plan", "presets", "watch")  # of one verb, which makes nothing
 OTHER_KEYS = ("state", "reason", "since", "unit", "job", "log", "tail", "faults", "next")
 
 
-@pytest.fixture(autouse=True)
-def _ctrl_c() -> None:
-    """Of the commands too, where pytest runs in the background of a shell, without it."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 def ask(module: str, *arguments: str) -> Result:
     """A command line in this process, for what starts no other one."""
     app = importlib.import_module(f"jobs.{module}").app
