@@ -128,7 +128,9 @@ def look(_: Options) -> Iterator[Line]:
 def step(_: Options) -> Iterator[Line]:
     """Train with TensorBoard and MLflow, and with the ledger alone, by turns of five seconds."""
     turns, steps = 10, 24
-    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+    # What publishes to MLflow outlives the ranks by a moment.
+    folder_of_runs = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+    with folder_of_runs as name, ExitStack() as stack:
         folder = Path(name)
         runs.prepare_corpus(folder)
         settings = (*STEADY, *MODEL, *BATCH)
