@@ -12,6 +12,7 @@ from kit.errors import ConfigError, JobFailed
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from kit.cluster.snapshot import Snapshot
     from kit.watch.sight import Sight
 
 _PAUSE = 60.0  # seconds between two looks of a guard, at least: each calls squeue
@@ -67,18 +68,19 @@ def _eyes(arguments: Arguments) -> Callable[[int | None], Sight]:
     """A function that looks at the run as it is now, with its amendments."""
     import time
 
+    from kit.cluster.snapshot import snapshot
     from kit.relay import status
     from kit.watch import sight, view
 
-    files: view.Files | None = None
+    seen: Snapshot | None = None  # at the last look
 
     def see(last_step: int | None) -> Sight:
-        nonlocal files
+        nonlocal seen
         project = arguments.load(refuse=False)
-        files = view.read(project.run, files)
-        chain = status.facts(project, arguments.words, seen=files.seen)
-        facts = view.facts(project, chain, files, time.time(), last_step=last_step)
-        newest = files.seen.attempts[-1].damage if files.seen.attempts else None
+        seen = snapshot(project.run, seen)
+        chain = status.facts(project, arguments.words, seen=seen)
+        facts = view.facts(project, chain, seen, time.time(), last_step=last_step)
+        newest = seen.attempts[-1].damage if seen.attempts else None
         return sight.sight(project.recipe.alerts, facts, newest)
 
     return see

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Self
 
+    from kit.cluster.snapshot import Snapshot
     from kit.config.run import Project
     from kit.watch.page import Page
     from kit.watch.view import Facts
@@ -52,7 +53,7 @@ class Looker:
         self._load, self._words = load, words
         self.project = load()
         self._amended = self._amendments()
-        self._files: view.Files | None = None  # of the last look
+        self._seen: Snapshot | None = None  # at the last look
         self._chain: dict[str, Facts] = {}
         self._answer: QueueAnswer | None = None  # that the chain was made from
         self._stale_at = 0.0  # monotonic time from which the chain is made again
@@ -61,17 +62,17 @@ class Looker:
         """Everything that `watch` shows; without an answer of Slurm, Slurm is asked."""
         if (amended := self._amendments()) != self._amended:
             self.project, self._amended = self._load(), amended
-        files = self._files = view.read(self.project.run, self._files)
-        answer = answer or queue_answer.ask(files.seen)
+        seen = self._seen = snapshot(self.project.run, self._seen)
+        answer = answer or queue_answer.ask(seen)
         if answer is not self._answer or time.monotonic() >= self._stale_at:
-            self._survey(files, answer)
-        self._chain[TRAIN.name] |= training(files.seen, self.project.recipe)
-        return view.facts(self.project, self._chain, files, time.time(), queue=answer.facts())
+            self._survey(seen, answer)
+        self._chain[TRAIN.name] |= training(seen, self.project.recipe)
+        return view.facts(self.project, self._chain, seen, time.time(), queue=answer.facts())
 
-    def _survey(self, files: view.Files, answer: QueueAnswer) -> None:
+    def _survey(self, seen: Snapshot, answer: QueueAnswer) -> None:
         """Look at the files of all stages: thousands of them on a large corpus."""
         began = time.monotonic()
-        self._chain = status.facts(self.project, self._words, seen=files.seen, queue=answer)
+        self._chain = status.facts(self.project, self._words, seen=seen, queue=answer)
         took = time.monotonic() - began
         self._answer = answer
         self._stale_at = began + took + min(_STAGES_EVERY, _STAGES_SHARE * took)

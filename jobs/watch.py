@@ -87,17 +87,15 @@ def report_verb(
     """
     import time
 
+    from kit.cluster.snapshot import snapshot
     from kit.relay import status
-    from kit.watch import view
     from kit.watch.report import content, write
 
     project = arguments.load(refuse=False)
     tell_differences(project)
-    files = view.read(project.run)
-    chain = status.facts(project, arguments.words, seen=files.seen)
-    page = write.write(
-        content.gather(project, chain, files, time.time()), out or project.run.report
-    )
+    seen = snapshot(project.run)
+    chain = status.facts(project, arguments.words, seen=seen)
+    page = write.write(content.gather(project, chain, seen, time.time()), out or project.run.report)
     print(f"{page}: {size(page.stat().st_size)}")
 
 

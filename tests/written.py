@@ -80,3 +80,19 @@ class Written:
 
     def saved(self, step: int, attempt: int) -> None:
         self.run.checkpoint(step, attempt).mkdir(parents=True)
+
+
+def two_attempts(run: Run, reason: str) -> Written:
+    """Two attempts: the first ended after 40 steps, of which 3 are lost; the second is at step 60."""
+    written = Written(run)
+    written.start(1, 100)
+    written.row(1, "attempt", 150, step=0)
+    written.steps(1, 150, range(1, 41))
+    written.row(1, "checkpoint", 530, step=37, seconds=5.0, blocked=1.0, bytes=1000)
+    written.saved(37, 1)
+    written.decide(1, 560, reason)
+    written.start(2, 900, 37)
+    written.row(2, "attempt", 950, step=37)
+    written.row(2, "validation", 960, step=37, seconds=10.0, validation_loss=1.5)
+    written.steps(2, 960, range(38, 61))
+    return written

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from kit.store.paths import Attempt, Run
+    from kit.store.attempt_paths import Attempt
+    from kit.store.paths import Run
     from kit.store.records import Start
     from kit.tracking.columns import LedgerColumns, Mask, StepColumns
     from kit.tracking.rows import StepRow, ValidationRow

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kit.output.progress import ProgressCallback
-    from kit.store.paths import Attempt, Run
+    from kit.store.attempt_paths import Attempt
+    from kit.store.paths import Run
     from kit.store.units import Tally
     from kit.tracking.rows import StepRow
 

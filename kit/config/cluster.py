@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
@@ -14,6 +14,14 @@ from kit.config.section import Section
 Options = Annotated[dict[str, str], BeforeValidator(options)]  # of sbatch or srun, by name
 Kind = Literal["network", "arrays", "single", "training"]  # the sections of jobs
 _ONE_LINE = r"^[^\x00-\x1f]*$"  # of text for a script of sbatch
+
+
+def _options(program: str) -> Any:
+    return Field(
+        default={},
+        description=f"{program} options of these jobs, which go before those of `cluster.{program}`. Slurm "
+        "only",
+    )
 
 
 class TaskResources(Section):
@@ -49,14 +57,8 @@ class TaskResources(Section):
         default=2, gt=0, description="maximum number of tasks of a job that run at once"
     )
     retries: int = Field(default=2, ge=0, description="number of retries of a failed task")
-    sbatch: Options = Field(
-        default={},
-        description="sbatch options of these jobs, which go before those of `cluster.sbatch`. Slurm only",
-    )
-    srun: Options = Field(
-        default={},
-        description="srun options of these jobs, which go before those of `cluster.srun`. Slurm only",
-    )
+    sbatch: Options = _options("sbatch")
+    srun: Options = _options("srun")
 
 
 class TrainingResources(Section):
@@ -110,14 +112,8 @@ class TrainingResources(Section):
         description="model of a rank's GPU, used for MFU and for precision: auto. One of "
         f"{', '.join(ACCELERATORS)}. null: no MFU",
     )
-    sbatch: Options = Field(
-        default={},
-        description="sbatch options of these jobs, which go before those of `cluster.sbatch`. Slurm only",
-    )
-    srun: Options = Field(
-        default={},
-        description="srun options of these jobs, which go before those of `cluster.srun`. Slurm only",
-    )
+    sbatch: Options = _options("sbatch")
+    srun: Options = _options("srun")
 
     @field_validator("accelerator")
     @classmethod

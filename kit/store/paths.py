@@ -25,6 +25,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from kit.store.attempt_paths import Attempt
 from kit.store.service_paths import GuardFiles, ServerFiles
 
 if TYPE_CHECKING:
@@ -382,35 +383,3 @@ def checkpoint_numbers(folder: Path) -> tuple[int, int] | None:
     """Step and attempt in the name of a checkpoint's folder; None for any other name."""
     match = re.fullmatch(r"step-(\d{8})\.attempt-(\d{4})", folder.name)
     return (int(match[1]), int(match[2])) if match else None
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """The directory of one attempt of the training job."""
-
-    root: Path
-
-    @property
-    def number(self) -> int:
-        """The number of the attempt, from 1."""
-        return int(self.root.name)
-
-    @property
-    def start(self) -> Path:
-        """Job, host, port and first step of the attempt."""
-        return self.root / "start.json"
-
-    @property
-    def ledger(self) -> Path:
-        """The rows of the attempt, one JSON object per line."""
-        return self.root / "ledger.jsonl"
-
-    @property
-    def hang(self) -> Path:
-        """The step that hung, if the attempt ended itself because of a hang."""
-        return self.root / "hang.json"
-
-    @property
-    def end(self) -> Path:
-        """The outcome of the attempt; absent after a crash."""
-        return self.root / "end.json"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from kit.store.paths import Attempt
+    from kit.store.attempt_paths import Attempt
 
 Kind = Literal["wikipedia", "plaintext", "jsonl"]
 Outcome = Literal["done", "interrupted", "stopped", "superseded", "failed"]

@@ -14,7 +14,8 @@ from kit.tracking import ledger
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kit.store.paths import Attempt, Run
+    from kit.store.attempt_paths import Attempt
+    from kit.store.paths import Run
 
 _LISTED = 20  # the last ones: each attempt writes the whole table
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from kit.store.paths import Attempt
+    from kit.store.attempt_paths import Attempt
     from kit.tracking.rows import Row, StepRow
 
     Floats = NDArray[np.float64]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from kit.config.recipe import Recipe
     from kit.output.charts.chart import Axis, Floats, Mark
-    from kit.store.paths import Attempt
+    from kit.store.attempt_paths import Attempt
     from kit.tracking.rows import CurveRow, ValidationRow
 
 _STEP = b'{"kind": "step"'  # as the ledger writes it

@@ -18,7 +18,8 @@ from kit.tracking.tensorboard import EventFile
 
 if TYPE_CHECKING:
     from kit.config.recipe import Recipe
-    from kit.store.paths import Attempt, Run
+    from kit.store.attempt_paths import Attempt
+    from kit.store.paths import Run
     from kit.tracking.rows import Row
 
 _EVERY = 1.0  # seconds

@@ -16,10 +16,12 @@ from kit.tracking import ledger
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from kit.store.paths import Attempt, Run
+    from kit.store.attempt_paths import Attempt
+    from kit.store.paths import Run
     from kit.tracking.rows import Row
 
-_PORT = 6006  # TensorBoard's own default
+PORT = 6006  # TensorBoard's own default
+SAMPLES = "scalars=100000"  # of a curve: of the default 1,000 a spike of one step is seldom one
 _PROGRAM = ".venv/bin/tensorboard"  # as the Makefile installs it
 
 
@@ -37,7 +39,7 @@ def command(run: Run) -> list[str]:
     return [
         str(Path(sys.executable).with_name("tensorboard")) if presets.INSTALLED else _PROGRAM,
         *("--logdir", str(run.tensorboard)),
-        *("--samples_per_plugin", "scalars=100000"),  # by default a spike of one step may be hidden
+        *("--samples_per_plugin", SAMPLES),
         *("--port", str(_free_port())),
     ]
 
@@ -89,11 +91,11 @@ def _last_drawn(path: Path) -> float | None:
 
 def _free_port() -> int:
     """TensorBoard's default port if it is free on this machine, or else another one."""
-    for port in (_PORT, 0):
+    for port in (PORT, 0):
         with socket.socket() as one:
             try:
                 one.bind(("127.0.0.1", port))
             except OSError:
                 continue
             return int(one.getsockname()[1])
-    return _PORT
+    return PORT

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from pandas import DataFrame
 
-    from kit.store.paths import Attempt, Run
+    from kit.store.attempt_paths import Attempt
+    from kit.store.paths import Run
     from kit.store.records import Result
     from kit.tracking.rows import (
         AmendmentFields,

@@ -18,7 +18,8 @@ from kit.store import records
 from kit.tracking import attempt_table, columns, ledger
 
 if TYPE_CHECKING:
-    from kit.store.paths import Attempt, Run
+    from kit.store.attempt_paths import Attempt
+    from kit.store.paths import Run
     from kit.store.records import Start
     from kit.tracking.columns import LedgerColumns, Mask
     from kit.tracking.rows import Row

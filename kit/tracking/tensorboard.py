@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from kit.config.recipe import Recipe
-    from kit.store.paths import Attempt, Run
+    from kit.store.attempt_paths import Attempt
+    from kit.store.paths import Run
     from kit.tracking.event_files import Lack
     from kit.tracking.rows import GpuReading, Row
 

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
     from torch._C._distributed_c10d import Store
 
-    from kit.store.paths import Attempt, Run
+    from kit.store.attempt_paths import Attempt
+    from kit.store.paths import Run
     from kit.store.units import Unit
 
 _PATIENCE = 300  # seconds a rank waits for rank 0, which verifies a checkpoint first

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kit.config.recipe import Training
-    from kit.store.paths import Attempt, Run
+    from kit.store.attempt_paths import Attempt
+    from kit.store.paths import Run
     from kit.store.records import Output
 
 RECORD = "checkpoint.json"

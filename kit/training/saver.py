@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kit.config.recipe import Training
-    from kit.store.paths import Attempt, Run
+    from kit.store.attempt_paths import Attempt
+    from kit.store.paths import Run
     from kit.store.records import Output
     from kit.training.checkpoint import LoopRecord
 

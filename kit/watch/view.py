@@ -1,7 +1,6 @@
 """The state of a run for one look: everything that `watch` shows, as plain values.
 
-    files = read(run)
-    shown = facts(project, chain, files, now)
+    shown = facts(project, chain, snapshot(run), now)
 
 `chain` is the state of each stage by name, as kit/relay/status.py gives it. kit/watch/text.py makes text
 of it.
@@ -12,13 +11,12 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from kit.cluster.snapshot import snapshot
 from kit.store.paths import Workspace
 from kit.tracking import event_files
 from kit.watch import guard_state, planned
@@ -55,24 +53,10 @@ _OF_STAGE = (
 _RECENT = 0.1  # of the steps: the second of two trends
 
 
-@dataclass(frozen=True)
-class Files:
-    """The files of a run, and the problems of reading them."""
-
-    seen: Snapshot
-    problems: Sequence[str] = ()
-
-
-def read(run: Run, earlier: Files | None = None) -> Files:
-    """Read the files of a run, and say what could not be read; an earlier look saves most of the time."""
-    seen = snapshot(run, earlier.seen if earlier else None)
-    return Files(seen, seen.damage)
-
-
 def facts(
     project: Project,
     chain: Chain,
-    files: Files,
+    seen: Snapshot,
     now: float,
     *,
     queue: Facts | None = None,
@@ -83,10 +67,9 @@ def facts(
     `queue` is the time of Slurm's answer, and why there is no newer one; None without jobs on Slurm.
     Detectors of single bad steps look at those after `last_step`, the last one that an earlier look saw.
     """
-    job = _job(chain[_TRAIN], files.seen)
+    job = _job(chain[_TRAIN], seen)
     alive = job.state in _ALIVE
-    past = history(files.seen, alive=alive)
-    seen = files.seen
+    past = history(seen, alive=alive)
     stage = chain[_TRAIN]
     steps = stage.get("steps")
     done = int(stage.get("step") or 0)
@@ -123,7 +106,7 @@ def facts(
         "disk": seen_now.disk and {"free": seen_now.disk.free, "needed": seen_now.disk.needed},
         "alerts": [{**alert.facts(), "since": since.get(alert.key)} for alert in found(seen_now)],
         "tensorboard": _tensorboard(seen.run),
-        "problems": [*files.problems],
+        "problems": seen.damage,
     }
 
 

@@ -10,7 +10,8 @@ from kit.store.files import read_json
 from .course import VALIDATE_EVERY
 
 if TYPE_CHECKING:
-    from kit.store.paths import Attempt, Run
+    from kit.store.attempt_paths import Attempt
+    from kit.store.paths import Run
 
 PHASES = ("start-up", "step", "save", "validation")
 

@@ -17,7 +17,8 @@ from kit.tracking import ledger
 from tests.disk import fill, small_disk
 
 if TYPE_CHECKING:
-    from kit.store.paths import Attempt, Run
+    from kit.store.attempt_paths import Attempt
+    from kit.store.paths import Run
 
 
 KILLED_IN_THE_MIDDLE = """

@@ -17,7 +17,8 @@ from tests.unit.test_log import on_terminal, unit
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from kit.store.paths import Attempt, Run
+    from kit.store.attempt_paths import Attempt
+    from kit.store.paths import Run
 
 
 def row_of(number: int, loss: float | None = 3.2141, seconds: float = 2.0) -> dict[str, Any]:

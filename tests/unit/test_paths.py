@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from kit.store.paths import Attempt, Run, Workspace, checkpoint_numbers
+from kit.store.paths import Run, Workspace, checkpoint_numbers
+
+if TYPE_CHECKING:
+    from kit.store.attempt_paths import Attempt
 
 ROOT = Path("/work/demo")
 RUN = "runs/small"

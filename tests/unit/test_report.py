@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from kit.cluster.snapshot import snapshot
 from kit.config.cluster import Cluster
 from kit.config.recipe import Recipe
 from kit.config.run import Project
@@ -20,13 +21,12 @@ from kit.output.charts.chart import COLOURS
 from kit.store.files import write_json
 from kit.tracking import ledger
 from kit.tracking.curves import Columns, columns
-from kit.watch import view
 from kit.watch.goodput import BUCKETS
 from kit.watch.report import charts, of_run, write
 from kit.watch.report.content import Content, gather
 from kit.watch.report.markup import private, table, text
 from kit.watch.report.page import MOST, page
-from tests.written import T, Written
+from tests.written import T, Written, two_attempts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,18 +84,7 @@ def project(run: Run, tmp_path: Path) -> Project:
 @pytest.fixture
 def running(run: Run) -> Written:
     """Two attempts: the first crashed after 40 steps, 3 of them lost; the second is at step 60."""
-    written = Written(run)
-    written.start(1, 100)
-    written.row(1, "attempt", 150, step=0)
-    written.steps(1, 150, range(1, 41))
-    written.row(1, "checkpoint", 530, step=37, seconds=5.0, blocked=1.0, bytes=1000)
-    written.saved(37, 1)
-    written.decide(1, 560, "crash (exit code 1)")
-    written.start(2, 900, 37)
-    written.row(2, "attempt", 950, step=37)
-    written.row(2, "validation", 960, step=37, seconds=10.0, validation_loss=1.5)
-    written.steps(2, 960, range(38, 61))
-    return written
+    return two_attempts(run, "crash (exit code 1)")
 
 
 def gathered(project: Project, now: float = 1195, **train: Any) -> Content:
@@ -103,7 +92,7 @@ def gathered(project: Project, now: float = 1195, **train: Any) -> Content:
     state = {"state": "running", "steps": 1000, "step": 60, "attempts": 2, "loss": 1.0,
              "tokens_per_second": None, "last_step": T + 1190}  # fmt: skip
     chain = {"train": none | state | train, "evaluate": none | {"reason": BAD}}
-    return gather(project, chain, view.read(project.run), T + now)
+    return gather(project, chain, snapshot(project.run), T + now)
 
 
 def shown(content: Content) -> Strict:

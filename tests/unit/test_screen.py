@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from kit.cluster.snapshot import snapshot
 from kit.watch import view
 from kit.watch.keys import keys_of
 from kit.watch.page import Page, turned
@@ -33,7 +34,7 @@ def shown(project: Project, running: Written) -> dict[str, Any]:  # noqa: F811
 def facts(project: Project, **train: Any) -> dict[str, Any]:  # noqa: F811
     queue = {"time": T + NOW - 40, "silent": None}
     state = {**STATE, "since": T + 900, "ends": T + 900 + 86_400, **train}
-    return view.facts(project, chain(**state), view.read(project.run), T + NOW, queue=queue)
+    return view.facts(project, chain(**state), snapshot(project.run), T + NOW, queue=queue)
 
 
 def drawn(
@@ -212,7 +213,7 @@ def test_figures_that_are_old_say_so(shown: dict[str, Any]) -> None:
 
 def test_a_run_without_a_step_has_no_plot(project: Project) -> None:  # noqa: F811
     none = {"state": "not begun", "steps": None, "step": 0, "attempts": 0}
-    found = view.facts(project, chain(**none), view.read(project.run), T)
+    found = view.facts(project, chain(**none), snapshot(project.run), T)
     for width in (80, 200):
         text = drawn(found, width, 30)
         assert "no step yet" in text

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from kit.cluster.snapshot import snapshot
 from kit.config.cluster import Cluster
 from kit.config.recipe import Recipe
 from kit.config.run import Project
@@ -21,7 +22,7 @@ from kit.watch.detectors import Alert
 from kit.watch.goodput import BUCKETS
 from kit.watch.holding import Holding
 from kit.watch.text import lines
-from tests.written import T, Written
+from tests.written import T, Written, two_attempts
 
 if TYPE_CHECKING:
     from kit.store.paths import Run
@@ -55,17 +56,7 @@ def chain(**train: Any) -> dict[str, dict[str, Any]]:
 @pytest.fixture
 def running(run: Run) -> Written:
     """Two attempts: the first preempted after 40 steps, 3 of them lost; the second is at step 60."""
-    written = Written(run)
-    written.start(1, 100)
-    written.row(1, "attempt", 150, step=0)
-    written.steps(1, 150, range(1, 41))
-    written.row(1, "checkpoint", 530, step=37, seconds=5.0, blocked=1.0, bytes=1000)
-    written.saved(37, 1)
-    written.decide(1, 560, "preemption")
-    written.start(2, 900, 37)
-    written.row(2, "attempt", 950, step=37)
-    written.row(2, "validation", 960, step=37, seconds=10.0, validation_loss=1.5)
-    written.steps(2, 960, range(38, 61))
+    written = two_attempts(run, "preemption")
     os.utime(run.attempt(2).ledger, (T + 1190, T + 1190))
     return written
 
@@ -74,7 +65,7 @@ STATE = {"step": 60, "loss": 1.0, "last_step": T + 1190, "attempts": 2, "job": "
 
 
 def shown(project: Project, now: float, **train: Any) -> dict[str, Any]:
-    facts = view.facts(project, chain(**train), view.read(project.run), T + now)
+    facts = view.facts(project, chain(**train), snapshot(project.run), T + now)
     assert json.loads(json.dumps(facts)) == facts
     return facts
 
@@ -223,7 +214,7 @@ def test_an_alert_says_since_when_it_holds_if_a_guard_knows(
 def test_a_stage_that_failed_is_an_alert(project: Project, running: Written) -> None:
     stages = chain(**STATE)
     stages["evaluate"] |= {"state": "failed", "reason": "exit code 1"}
-    facts = view.facts(project, stages, view.read(project.run), T + 1195)
+    facts = view.facts(project, stages, snapshot(project.run), T + 1195)
     assert [(one["detector"], one["text"]) for one in facts["alerts"]] == [
         ("stage_failed", "evaluate failed: exit code 1")
     ]
@@ -236,8 +227,8 @@ def test_a_bad_step_between_two_looks_is_seen(project: Project, running: Written
     at = running.steps(2, at + 10, range(71, 91))
     os.utime(project.run.attempt(2).ledger, (T + at, T + at))
     for last_step, detectors in ((None, []), (60, ["loss_not_finite"]), (80, [])):
-        files = view.read(project.run)
-        facts = view.facts(project, chain(**STATE), files, T + at + 1, last_step=last_step)
+        seen = snapshot(project.run)
+        facts = view.facts(project, chain(**STATE), seen, T + at + 1, last_step=last_step)
         found = [one["detector"] for one in facts["alerts"]]
         assert [name for name in found if name == "loss_not_finite"] == detectors
 

@@ -18,7 +18,8 @@ from kit.tracking import ledger
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kit.store.paths import Attempt, Run
+    from kit.store.attempt_paths import Attempt
+    from kit.store.paths import Run
     from kit.store.records import Result
 
 Status = Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]

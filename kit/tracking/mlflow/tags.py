@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from kit.config.recipe import Recipe
-    from kit.store.paths import Attempt, Run
+    from kit.store.attempt_paths import Attempt
+    from kit.store.paths import Run
 
 _MAX = 5000  # characters of a tag: the limit of MLflow before 3.0
 _KEY = "ekiden."

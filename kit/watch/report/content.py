@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from kit.store.paths import Run
     from kit.tracking.curves import Columns
     from kit.watch.history import AttemptTimes
-    from kit.watch.view import Facts, Files
+    from kit.watch.view import Facts
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,9 @@ class Content:
         return str(self.facts["chain"]["train"]["state"])
 
 
-def gather(project: Project, chain: Mapping[str, Any], files: Files, now: float) -> Content:
+def gather(project: Project, chain: Mapping[str, Any], seen: Snapshot, now: float) -> Content:
     """Read the run once; `chain` is the state of each stage, as kit/relay/status.py gives it."""
-    facts, seen = view.facts(project, chain, files, now), files.seen
+    facts = view.facts(project, chain, seen, now)
     past = history(seen, alive=facts["chain"]["train"]["state"] in ("running", "queued"))
     starts = {one.number: one.start for one in seen.begun if one.start is not None}
     return Content(

@@ -11,14 +11,13 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kit.tracking import event_files
 from kit.watch.services import server, tunnel
 from kit.watch.services.tunnel import LOOPBACK
 
 if TYPE_CHECKING:
     from kit.store.paths import Run, Workspace
 
-_PORT = 6006  # TensorBoard's own default
-_POINTS = "scalars=100000"  # of a curve: of the default 1,000 a spike of one step is seldom one
 _RELOAD = 30  # seconds
 
 
@@ -30,7 +29,7 @@ def serve(
     Raises ConfigError if the port is taken, JobFailed if TensorBoard ends.
     """
     with (
-        server.free_port(port, _PORT) as free,
+        server.free_port(port, event_files.PORT) as free,
         tempfile.TemporaryDirectory(prefix="ekiden-tensorboard-") as links,
     ):
         folder = run.tensorboard if run else Path(links)
@@ -52,7 +51,7 @@ def command(folder: Path, port: int) -> list[str]:
         "--logdir": str(folder),
         "--host": LOOPBACK,
         "--port": str(port),
-        "--samples_per_plugin": _POINTS,
+        "--samples_per_plugin": event_files.SAMPLES,
         "--reload_interval": str(_RELOAD),
     }
     words = [word for option in options.items() for word in option]
