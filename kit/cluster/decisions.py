@@ -74,7 +74,7 @@ def decide_training(
         return Decision(False, _SUPERSEDED)
     if own is not None and outcome in ("stopped", "failed"):
         return Decision(False, f"{outcome}: {own['reason']}")
-    if own is not None and own["reason"] == "cancelled by its user":
+    if own is not None and own["reason"] == records.BY_USER:
         return Decision(False, CANCELLED)
     if ended := _ended_by_slurm(job, slurm):
         return ended

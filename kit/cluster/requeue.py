@@ -53,11 +53,11 @@ def main(run_root: str, name: str, exit_code: int) -> int:
         decisions.record(run, token, name, decision, queue.own_nodes())
     log.info(f"{name}: {decision.reason}{', requeued' if decision.requeue else ''}")
     if decision.requeue:
-        if name == "train":
-            decisions.publish_wait(run, decision)
         queue.requeue(job_id, decision.reason)
         if name == "train" and decision.reason.startswith((decisions.CRASH, decisions.HANG)):
             _exclude(run, queue, job_id, cluster().training.nodes)
+        if name == "train":  # last: nothing of MLflow may keep a run from its requeue
+            decisions.publish_wait(run, decision)
         # The requeue ends this shell: if it left before, the job would count as failed.
         signal.sigtimedwait({signal.SIGTERM}, _REQUEUE_TAKES)
     elif name == "train":

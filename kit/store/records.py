@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kit.store.attempt_paths import Attempt
 
 Kind = Literal["wikipedia", "plaintext", "jsonl"]
+BY_USER = "cancelled by its user"  # reason in `end.json` after `cancel` or Ctrl-C
 Outcome = Literal["done", "interrupted", "stopped", "superseded", "failed"]
 
 

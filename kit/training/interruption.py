@@ -14,6 +14,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from kit.output import log
+from kit.store.records import BY_USER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,7 +51,7 @@ _TEXTS = (
     "",
     "time limit",
     "SIGTERM",
-    "cancelled by its user",
+    BY_USER,
     "STOP file",
     "a newer attempt of the run has begun",
 )
