@@ -583,7 +583,10 @@ def test_all_that_an_empty_recipe_needs_is_told_at_once(workdir: Workdir) -> Non
     ]
 
 
-def test_a_recipe_needs_a_name_a_workspace_texts_a_shape_and_an_end(workdir: Workdir) -> None:
+def test_a_recipe_needs_a_name_a_workspace_texts_a_shape_and_an_end(
+    workdir: Workdir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workdir.folder)  # the checkout has a folder `work` after the demo
     tree = yaml.safe_load(workdir.recipe_file.read_text(encoding="utf-8"))
     short = {
         "name": "short",
