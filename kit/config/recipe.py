@@ -139,7 +139,9 @@ class Release(Section):
     """The released model, and the samples it generates."""
 
     dtype: Literal["bfloat16", "float32"] = Field(
-        default="bfloat16", description="number format of the released weights"
+        default="bfloat16",
+        description="number format of the released weights, which are the optimizer's in fp32, or their "
+        "rounding",
     )
     license: str = Field(
         default="other", description="license in the model card, as a Hugging Face identifier"

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from kit.config.recipe import Model, Recipe, Training
     from kit.data.tokens import TokenizerInfo
 
+_SDPA = "ekiden_sdpa"
+
 
 def configuration(model: Model, vocabulary: TokenizerInfo) -> Any:
     """The transformers.GPT2Config of a released model."""
@@ -59,6 +61,8 @@ class LanguageModel(nn.Module):
         self._vocab_size = vocabulary.size
         rows = padded_vocab_size(self._vocab_size, recipe.model.pad_vocab_to)
         config = configuration(recipe.model, replace(vocabulary, size=rows))
+        if recipe.model.attention == "sdpa":
+            config._attn_implementation = _causal_sdpa()
         self.gpt2 = GPT2LMHeadModel(config)
         if recipe.model.activation_checkpointing:
             self.gpt2.gradient_checkpointing_enable()
@@ -108,6 +112,19 @@ class LanguageModel(nn.Module):
             # Padding rows have no part in the loss: they are never trained.
             logits = logits[:, : self._vocab_size]
         return logits.float()
+
+
+def _causal_sdpa() -> str:
+    """The name of transformers' SDPA attention without its mask, for blocks that have no padding.
+
+    Under torch.compile transformers hands SDPA a boolean mask in place of is_causal, which no flash kernel
+    takes (5.23, masking_utils.py). It builds none for an attention that it does not know.
+    """
+    from transformers import AttentionInterface
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    AttentionInterface.register(_SDPA, sdpa_attention_forward)
+    return _SDPA
 
 
 def parameter_groups(model: nn.Module, training: Training) -> list[dict[str, Any]]:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from kit.store.paths import Run
     from kit.training.checkpoint import Checkpoint
 
-VERSION = 2  # raise when the same weights come to get other scores
+VERSION = 3  # raise when the same weights come to get other scores
 SCORES = "scores.json"
 
 
@@ -131,6 +131,7 @@ def total_loss(
 def load_model(recipe: Recipe, source: ReleaseSource) -> Any:
     """Load a checkpoint as a transformers.GPT2LMHeadModel on the CPU, in the dtype of the release.
 
+    The weights are the fp32 masters or their rounding: see kit/training/weights.py.
     Raises CheckpointError if its files are damaged.
     """
     import torch
@@ -138,20 +139,21 @@ def load_model(recipe: Recipe, source: ReleaseSource) -> Any:
     from transformers.utils import logging
 
     from kit.models import gpt2
-    from kit.training import engine
+    from kit.training import weights
 
     logging.disable_progress_bar()
     sources.require_files(source)
     tokenizer = tokens.tokenizer_info(recipe)
     model = GPT2LMHeadModel(gpt2.configuration(recipe.model, tokenizer))
-    weights = engine.weights(source.checkpoint.state)
+    dtype = getattr(torch, recipe.release.dtype)
+    trained = weights.read(source.checkpoint.state, dtype)
     missing, unknown = model.load_state_dict(
-        gpt2.release_weights(weights, tokenizer.size), strict=False
+        gpt2.release_weights(trained, tokenizer.size), strict=False
     )
     assert not unknown, unknown
     assert set(missing) <= {"lm_head.weight"}, missing  # tied; ZeRO-3 keeps one of the two
     model.tie_weights()
-    return model.to(getattr(torch, recipe.release.dtype)).eval()
+    return model.to(dtype).eval()
 
 
 def unigram_loss(train: tokens.TokenStream, held_out: tokens.TokenStream, vocab_size: int) -> float:

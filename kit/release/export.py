@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from kit.release.source import ReleaseSource
     from kit.store.paths import Run
 
-VERSION = 5  # raise when the same weights come to give another folder
+VERSION = 6  # raise when the same weights come to give another folder
 
 
 def units(run: Run, recipe: Recipe) -> list[Unit]:

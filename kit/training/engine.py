@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 # AdamW's, per parameter group; the learning rate is set before each update.
 _HYPERPARAMETERS = ("betas", "eps", "weight_decay")
 _ACCELERATOR = "DS_ACCELERATOR"
-_WHOLE_MODEL = "mp_rank_00_model_states.pt"
 # Dynamic loss scaling of fp16: starts at 2^16, halved at the second overflow in a row, doubled after a
 # thousand steps without one. DeepSpeed's defaults, also used in HF's examples.
 _MIN_SCALE = 1
@@ -53,7 +52,7 @@ class Engine:
         universal: bool = False,
     ) -> None:
         """`universal`: `load` will read the output of `convert`."""
-        deepspeed = _import_deepspeed(device.kind)
+        deepspeed = import_deepspeed(device.kind)
         self.device = device.prepare(deterministic=recipe.training.deterministic)
         deepspeed.init_distributed(dist_backend=device.backend, auto_mpi_discovery=False)
         torch.manual_seed(recipe.training.seed)  # the same weights on every rank
@@ -188,7 +187,7 @@ class Engine:
         assert path is not None, folder
         self._restore_hyperparameters()
         if self._engine.load_universal_checkpoint():
-            self._separate_step_counters()
+            _own_step_counters(self._optimizer)
         self._set_counters(step)  # the accumulation depends on the world size
 
     def _restore_hyperparameters(self) -> None:
@@ -202,15 +201,6 @@ class Engine:
             group.update(own)
         if hasattr(optimizer, "clip_grad"):  # ZeRO's, and bf16's without ZeRO
             optimizer.clip_grad = self._clip
-
-    def _separate_step_counters(self) -> None:
-        """Give each group its own step counter.
-
-        From a universal checkpoint ZeRO-3 (DeepSpeed 0.19.8) gives all of them one tensor, which each
-        group's update would advance: AdamW's bias correction would use a wrong step.
-        """
-        for state in self._optimizer.state.values():
-            state["step"] = state["step"].clone()
 
     def _set_counters(self, step: int) -> None:
         """Set DeepSpeed's counters, which are part of a checkpoint, to `step` full steps."""
@@ -247,6 +237,8 @@ def configuration(recipe: Recipe, accumulation: int) -> dict[str, Any]:
         "fp16": {"enabled": training.precision == "fp16", **_LOSS_SCALE},
         "data_types": {"grad_accum_dtype": training.gradient_dtype},
         "zero_allow_untested_optimizer": True,
+        # It waits for the GPU twice a micro-batch; the ledger has the rates.
+        "timers": {"throughput": {"enabled": False}},
         **training.deepspeed,
     }
 
@@ -276,18 +268,26 @@ def preload(kind: str = "cpu") -> None:
     """Import the modules of an engine on that kind of device, with those of AdamW's first step."""
     for name in ("transformers.models.gpt2.modeling_gpt2", "torch._dynamo"):
         importlib.import_module(name)
-    _import_deepspeed(kind)
+    import_deepspeed(kind)
 
 
-def weights(state: Path) -> dict[str, Tensor]:
-    """The model's weights in a checkpoint's `state`, by name, on the CPU; gathered under ZeRO-3."""
-    if (state / _WHOLE_MODEL).is_file():
-        states = torch.load(state / _WHOLE_MODEL, map_location="cpu", weights_only=False)
-        return dict(states["module"])
-    _import_deepspeed("cpu")
+def gathered(state: Path) -> dict[str, Tensor]:
+    """The fp32 weights in a checkpoint of ZeRO-3, by name, on the CPU."""
+    import_deepspeed("cpu")
     from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
 
     return dict(get_fp32_state_dict_from_zero_checkpoint(str(state.parent), tag=state.name))
+
+
+def _own_step_counters(optimizer: torch.optim.Optimizer) -> None:
+    """Give each parameter a step counter of its own, on its device: DeepSpeed 0.19.8 does not.
+
+    From a universal checkpoint it takes them as they are in the file, on the CPU, and fused AdamW on a GPU
+    refuses such counters. ZeRO-3 gives one tensor to all groups, and each group's update would advance it:
+    AdamW's bias correction would use a wrong step.
+    """
+    for parameter, state in optimizer.state.items():
+        state["step"] = state["step"].clone().to(parameter.device)
 
 
 class _GuardedAdamW(torch.optim.AdamW):
@@ -338,7 +338,7 @@ def _universal(enabled: bool) -> dict[str, Any]:
     return {"checkpoint": {"load_universal": True}} if enabled else {}
 
 
-def _import_deepspeed(kind: str) -> Any:
+def import_deepspeed(kind: str) -> Any:
     """Import DeepSpeed for one kind of device, without the parts that are not needed here.
 
     It would otherwise use the GPU of any machine that has one, and on a CPU compile an extension that

@@ -25,7 +25,7 @@ def alone() -> Iterator[None]:
 
     from kit.training import engine
 
-    engine._import_deepspeed("cpu")
+    engine.import_deepspeed("cpu")
     gc.freeze()  # its optimizer for bf16 collects garbage six times, among all that was imported
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}.items():

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from transformers import GPT2LMHeadModel
 
 from kit.data.tokens import TokenizerInfo
 from kit.errors import ConfigError
 from kit.models.gpt2 import LanguageModel, release_weights
+from kit.models.gpt2 import configuration as gpt2_configuration
 from kit.plan.shape import padded_vocab_size
+from kit.training import weights
 from kit.training.device import Device
-from kit.training.engine import Engine, configuration, weights
+from kit.training.engine import Engine, _own_step_counters, configuration
 from kit.training.host_copy import write
 
 if TYPE_CHECKING:
@@ -145,7 +148,7 @@ def third_step(one: Engine, loaded: Path) -> dict[str, torch.Tensor]:
     step(one, 4)
     folder = loaded.with_name(f"after-{loaded.name}")
     state(one, 3, folder)
-    return weights(folder)
+    return weights.read(folder, torch.float32)
 
 
 def universal(made: Path, folder: Path) -> None:
@@ -235,17 +238,6 @@ def weights_of(one: Engine) -> list[list[float]]:
     return [value.detach().flatten().tolist() for value in one._engine.module.parameters()]
 
 
-def test_the_weights_of_a_checkpoint_are_the_models(
-    workdir: Workdir, alone: None, tmp_path: Path
-) -> None:
-    one = engine(workdir)
-    step(one, 0)
-    state(one, 1, tmp_path / "state")
-    held = weights(tmp_path / "state")
-    for name, value in one._engine.module.named_parameters():
-        assert torch.equal(held[name], value), name
-
-
 def test_rows_that_fill_up_the_vocabulary_are_never_trained_and_cut_off(workdir: Workdir) -> None:
     recipe = workdir.recipe(*SMALL, "model.pad_vocab_to=64", "training.weight_decay=0")
     assert padded_vocab_size(50, 64) == 64
@@ -270,6 +262,45 @@ def test_a_model_that_is_to_be_compiled_is(workdir: Workdir, alone: None) -> Non
     for wanted in ("true", "false"):  # it is compiled at its first step, which needs a compiler
         made = engine(workdir, f"training.compile={wanted}")._engine.module.gpt2.transformer
         assert (made._compiled_call_impl is not None) == (wanted == "true")
+
+
+def test_attention_is_causal_without_a_mask_for_the_compiler_too(workdir: Workdir) -> None:
+    recipe = workdir.recipe(*SMALL)
+    model = LanguageModel(recipe, VOCABULARY)
+    calls: list[tuple[Any, bool]] = []
+
+    def look(graph: torch.fx.GraphModule, _: list[torch.Tensor]) -> Any:
+        nodes = [n for n in graph.graph.nodes if "scaled_dot_product" in str(n.target)]
+        calls.extend((node.kwargs["attn_mask"], node.kwargs["is_causal"]) for node in nodes)
+        return graph.forward
+
+    compiled = torch.compile(model.gpt2.transformer, backend=look)
+    with torch.no_grad():
+        found = compiled(blocks()[:, :8]).last_hidden_state
+    assert calls == [(None, True)] * recipe.model.n_layer
+    stock = GPT2LMHeadModel(gpt2_configuration(recipe.model, VOCABULARY)).eval()
+    stock.load_state_dict(model.gpt2.state_dict())
+    assert stock.config._attn_implementation == "sdpa"  # what a release says
+    assert torch.allclose(found, stock.transformer(blocks()[:, :8]).last_hidden_state, atol=1e-6)
+
+
+def test_step_counters_of_a_universal_checkpoint_are_on_the_devices_of_their_parameters() -> None:
+    parameters = [torch.nn.Parameter(torch.zeros(2, device=where)) for where in ("meta", "cpu")]
+    optimizer = torch.optim.AdamW(parameters)
+    shared = torch.tensor(7.0)
+    for parameter in parameters:
+        optimizer.state[parameter]["step"] = shared
+    _own_step_counters(optimizer)
+    meta, cpu = (optimizer.state[parameter]["step"] for parameter in parameters)
+    assert (meta.device.type, cpu.device.type) == ("meta", "cpu")
+    assert cpu is not shared
+    assert cpu == shared
+
+
+def test_nothing_of_deepspeed_waits_for_the_gpu_to_time_a_micro_batch(
+    workdir: Workdir, alone: None
+) -> None:
+    assert not engine(workdir)._engine.tput_timer.config.enabled
 
 
 def test_what_deepspeed_cannot_do_is_refused_before_it_is_asked(workdir: Workdir) -> None:

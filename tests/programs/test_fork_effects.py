@@ -8,6 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 import torch.distributed as dist
 
 from kit.config import amendments
@@ -17,12 +18,11 @@ from kit.config.section import read_resolved
 from kit.relay import fork, resolve
 from kit.run import directory
 from kit.tracking import ledger
-from kit.training import checkpoint
+from kit.training import checkpoint, weights
 from kit.training.attempt import RankInfo, claim
 from kit.training.collectives import Collectives
 from kit.training.context import Context
 from kit.training.device import Device
-from kit.training.engine import weights
 from kit.training.health import Watchdog
 from kit.training.interruption import SIGNALS, Interruption
 from kit.training.loop import Loop
@@ -191,7 +191,8 @@ def seen(run: Run) -> Seen:
         health=[row for row in rows if row["kind"] == "health"],
         checkpoints=sorted(path.name for path in run.checkpoints.iterdir()),
         weights={
-            name: value.float().numpy().tobytes() for name, value in weights(newest.state).items()
+            name: value.float().numpy().tobytes()
+            for name, value in weights.read(newest.state, torch.float32).items()
         },
         outcome=outcome,
         logits=logits,

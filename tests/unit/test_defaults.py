@@ -128,7 +128,7 @@ VERSIONS = {
     "download": (download.VERSION, 1),
     "preprocess": (shards.VERSION, 4),
     "tokenizer": (tokens.TOKENIZER_VERSION, 3),
-    "export": (export.VERSION, 5),
+    "export": (export.VERSION, 6),
     "generate": (generate.VERSION, 2),
 }
 DEFAULTS = {
