@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from kit.store.paths import Run
     from kit.store.units import Unit
 
-_PATIENCE = 300  # seconds a rank waits for rank 0, which verifies a checkpoint first
 _POLL = 0.1
 
 
@@ -97,11 +96,14 @@ def work(run: Run, task: int, tasks: int) -> None:  # noqa: ARG001  one task of 
 
     device = Device(cluster.device, info.local_rank)
     device.check(recipe.training.precision)
-    attempt, store = claim(run, info, amended) if info.rank == 0 else join(run, info)
+    rules = recipe.training.health
+    if info.rank == 0:
+        attempt, store = claim(run, info, amended)
+    else:
+        attempt, store = join(run, info, rules.start_seconds)
     log.set_place(f"attempt {attempt.number} rank {info.rank}", quiet=info.rank > 0)
     if records.start(attempt)["amendments"] != amended:
         raise JobFailed("the run was amended while its ranks were starting; they start again")
-    rules = recipe.training.health
     watchdog = Watchdog(attempt.hang, info.job, info.rank, rules.hang_seconds, rules.start_seconds)
     collectives = Collectives.join(device.backend, store, info.rank, info.world_size, interruption)
     with importing():
@@ -209,11 +211,14 @@ def _next(run: Run) -> Attempt:
     return run.attempt(max((a.number for a in run.claimed_attempts()), default=0) + 1)
 
 
-def join(run: Run, info: RankInfo) -> tuple[Attempt, Store]:
-    """Any other rank: wait for the attempt that rank 0 of this job begins. Raises JobFailed after 300 s."""
+def join(run: Run, info: RankInfo, seconds: float) -> tuple[Attempt, Store]:
+    """Any other rank: wait for the attempt of this job. Raises JobFailed after `seconds`.
+
+    Rank 0 verifies a checkpoint before it begins one: 22 GB at GPT-2 XL, at the rate of the file system.
+    """
     from torch._C._distributed_c10d import TCPStore
 
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         for attempt in reversed(ledger.attempts(run)):
             start = records.start(attempt)
@@ -222,5 +227,6 @@ def join(run: Run, info: RankInfo) -> tuple[Attempt, Store]:
                 return attempt, store
         time.sleep(_POLL)
     raise JobFailed(
-        f"rank {info.rank}: rank 0 of job {info.job} started no attempt within {_PATIENCE} s"
+        f"rank {info.rank}: rank 0 of job {info.job} started no attempt within {seconds:.0f} s "
+        "(training.health.start_seconds)"
     )

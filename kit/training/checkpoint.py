@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from kit.tracking import ledger
 from kit.training.progress import ProgressRecord
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from kit.config.recipe import Training
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from kit.store.paths import Run
     from kit.store.records import Output
 
+_READERS = 8  # threads that hash files: xxhash and reads release the interpreter's lock
 RECORD = "checkpoint.json"
 STATE = "state"
 
@@ -89,8 +92,15 @@ class Checkpoint:
                 return f"{name} is missing"
             if path.stat().st_size != record["size"]:
                 return f"{name} has {path.stat().st_size} of {record['size']} bytes"
-            if read and file_hash(path) != record["xxh3"]:
-                return f"{name} has changed since it was written"
+        return self._changed(files) if read else None
+
+    def _changed(self, files: Mapping[str, Output]) -> str | None:
+        """The first file with another hash; all are read at once, since a file system has many disks."""
+        with ThreadPoolExecutor(_READERS) as readers:
+            hashes = readers.map(lambda name: file_hash(self.state / name), files)
+            for (name, record), found in zip(files.items(), hashes, strict=True):
+                if found != record["xxh3"]:
+                    return f"{name} has changed since it was written"
         return None
 
 

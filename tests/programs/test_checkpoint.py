@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from torch._C._distributed_c10d import TCPStore
 
 from kit.config.recipe import Training
-from kit.errors import CheckpointError
+from kit.errors import CheckpointError, JobFailed
 from kit.store.files import write_json
 from kit.store.paths import Run
 from kit.training import checkpoint
+from kit.training.attempt import RankInfo, join
 from kit.training.saver import Saved, Saver
 from tests.disk import small_disk
 
@@ -239,6 +241,22 @@ def test_a_broken_checkpoint_is_put_aside_and_the_one_before_is_chosen(
     assert chosen(run) == (1, 50)
     save(run, 1, 100)
     assert chosen(run) == (1, 100)
+
+
+def test_a_rank_waits_for_a_slow_verification_as_long_as_a_start_may_take(run: Run) -> None:
+    began = time.monotonic()
+    with pytest.raises(JobFailed, match=r"within 0 s \(training\.health\.start_seconds\)"):
+        join(run, RankInfo("17.0", 1, 2, 1, 1), 0.3)
+    assert time.monotonic() - began >= 0.3
+    first = run.attempt(1)
+    first.root.mkdir(parents=True)
+    store = TCPStore("127.0.0.1", 0, 2, is_master=True, wait_for_workers=False)
+    place = {"job": "17.0", "host": "127.0.0.1", "port": store.port}
+    begins = threading.Timer(0.5, write_json, (first.start, place))
+    begins.start()
+    attempt, _ = join(run, RankInfo("17.0", 1, 2, 1, 1), 600)
+    begins.join()
+    assert attempt == first
 
 
 def test_where_every_checkpoint_is_broken_nothing_begins_anew_unasked(run: Run) -> None:
