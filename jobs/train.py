@@ -121,13 +121,16 @@ def rehearse_verb(
     synthetic: Annotated[
         bool, typer.Option("--synthetic", help="Use random tokens; needs no corpus yet.")
     ] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Write a trace of some steps, and their time by part.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Run a few steps of the real recipe, and estimate the whole run from them."""
     from kit.relay import rehearsal
 
     project = arguments.load(refuse=False)
-    figures = rehearsal.rehearse(project, steps, with_synthetic=synthetic)
+    figures = rehearsal.rehearse(project, steps, with_synthetic=synthetic, profile=profile)
     (print_json if as_json else rehearsal.show)(figures)
 
 

@@ -31,6 +31,7 @@ from kit.relay import synthetic
 from kit.relay.stages import TRAIN
 from kit.relay.submit import run_here, submit
 from kit.store import records
+from kit.store.files import read_json, write_text
 from kit.store.paths import Workspace
 from kit.tracking import ledger
 
@@ -45,8 +46,12 @@ _PAUSE = 30.0  # seconds between two lines of progress
 _TRIES = 60  # failed calls in a row before giving up
 
 
-def rehearse(project: Project, steps: int, *, with_synthetic: bool = False) -> dict[str, Any]:
+def rehearse(
+    project: Project, steps: int, *, with_synthetic: bool = False, profile: bool = False
+) -> dict[str, Any]:
     """Run `steps` steps and wait for them; returns `report`. Progress goes to stderr.
+
+    With `profile`, rank 0 writes a trace of some of them (kit/training/profiler.py).
 
     Raises RunError if the directory is not a rehearsal or one is running, StageError if there are no
     tokens yet and none synthetic, JobFailed if it does not finish.
@@ -86,6 +91,8 @@ def rehearse(project: Project, steps: int, *, with_synthetic: bool = False) -> d
     replace(run)
     run.root.mkdir(parents=True, exist_ok=True)
     directory.identify(run, rehearsed.name, rehearsal_of=recipe.name)
+    if profile:
+        write_text(run.profile, str(_WARM_UP))
     try:
         if cluster.is_this_machine:
             run_here(rehearsal, [TRAIN], log.info)
@@ -137,8 +144,18 @@ def report(
         "synthetic": with_synthetic,
         "measured": measured,
         "whole": None if "steps" in unknown else whole(run, measured, recipe, cluster),
+        "profile": profile_of(run),
         "unknown": unknown,
     }
+
+
+def profile_of(run: Run) -> dict[str, Any] | None:
+    """The newest profile of a run: the path of the trace, and seconds by part; None if it has none."""
+    tables = [path for attempt in ledger.attempts(run) for path in attempt.profiles]
+    if not tables:
+        return None
+    profile: dict[str, Any] = read_json(tables[-1])
+    return profile | {"trace": str(tables[-1].with_name(profile["trace"]))}
 
 
 def measure(run: Run, recipe: Recipe, cluster: Cluster) -> dict[str, Any]:
@@ -229,6 +246,7 @@ def whole(run: Run, measured: dict[str, Any], recipe: Recipe, cluster: Cluster) 
 def show(report: dict[str, Any]) -> None:
     """Print a report."""
     lines = _measured(report) | (_whole(report) if report["whole"] else _no_whole(report))
+    lines |= _profile(report["profile"]) if report["profile"] else {}
     for name, text in lines.items():
         print(f"{name:<15} {text}")
 
@@ -256,6 +274,25 @@ def _measured(report: dict[str, Any]) -> dict[str, str]:
         if validation is None
         else duration(validation),
         "a start": duration(measured["start_seconds"]),
+    }
+
+
+def _profile(profile: dict[str, Any]) -> dict[str, str]:
+    """The lines about a profile."""
+    step, *parts = profile["parts"]
+    rest = step["seconds"] - sum(one["seconds"] for one in parts)
+    on_device = any(one["device_seconds"] for one in parts)
+
+    def line(one: dict[str, Any]) -> str:
+        device = f", GPU {1000 * one['device_seconds']:.1f} ms" if on_device else ""
+        share = one["seconds"] / step["seconds"]
+        return f"{1000 * one['seconds']:.1f} ms ({share:.1%}), {one['calls']} a step{device}"
+
+    return {
+        "profile": f"{profile['trace']} (open it in https://ui.perfetto.dev)",
+        "a step of it": f"{1000 * step['seconds']:.1f} ms, of rank 0",
+        **{f"  {one['name']}": line(one) for one in parts},
+        "  the rest": f"{1000 * rest:.1f} ms ({rest / step['seconds']:.1%})",
     }
 
 

@@ -36,6 +36,11 @@ class Attempt:
         return self.root / "hang.json"
 
     @property
+    def profiles(self) -> list[Path]:
+        """The tables of the profiles of steps, in order; each names the trace beside it."""
+        return sorted(self.root.glob("profile-*.json"))
+
+    @property
     def end(self) -> Path:
         """The outcome of the attempt; absent after a crash."""
         return self.root / "end.json"

@@ -230,6 +230,11 @@ class Run(Results):
         return self.root / "SAVE"
 
     @property
+    def profile(self) -> Path:
+        """Create this file to profile the next steps; it is removed when the request is accepted."""
+        return self.root / "PROFILE"
+
+    @property
     def amendments(self) -> Path:
         """Changes made during the run: one JSON object per line."""
         return self.root / "amendments.jsonl"

@@ -113,6 +113,24 @@ class Start(TypedDict):
     time: float
 
 
+class ProfilePart(TypedDict):
+    """A part of a profiled step; times are means over its steps."""
+
+    name: str
+    calls: int  # a step
+    seconds: float  # of the host
+    device_seconds: float  # of the GPU, for the work that the host started there
+
+
+class Profile(TypedDict):
+    """The table of a profile of rank 0."""
+
+    step: int  # the first
+    steps: int
+    trace: str  # name of the file beside it
+    parts: list[ProfilePart]  # the whole step first; what no part covers is in it alone
+
+
 class Result(TypedDict):
     """The outcome of a training loop."""
 

@@ -16,6 +16,7 @@ from kit.models import gpt2
 from kit.plan.memory import checkpoint_bytes
 from kit.training import noise, zero
 from kit.training.host_copy import HostCopy
+from kit.training.profiler import part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -99,9 +100,10 @@ class Engine:
             self._engine.train()
         torch.manual_seed(seed)
         blocks = blocks.to(self.device)
-        with self.forward:
+        with part("forward"), self.forward:
             loss: Tensor = self._engine(blocks)
-        self._engine.backward(loss)
+        with part("backward"):
+            self._engine.backward(loss)
         if not last:
             self._engine.step()  # counts the micro-batch; gradients accumulate
         return loss.detach().float()
@@ -113,7 +115,8 @@ class Engine:
         """
         scale = self.loss_scale
         self._optimizer.accept = lambda: accept(self._norm())
-        self._engine.step()
+        with part("update"):
+            self._engine.step()
         self._optimizer.accept = None
         norm = self._norm()
         self._overflowed = scale is not None and scale > _MIN_SCALE and not math.isfinite(norm)

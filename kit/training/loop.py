@@ -26,6 +26,7 @@ from kit.training.batches import training_batches, validation_blocks
 from kit.training.checkpointer import Checkpointer
 from kit.training.ending import Ending, Leave
 from kit.training.interruption import Reason, StopMonitor
+from kit.training.profiler import WHOLE, StepProfiler, part
 from kit.training.recorder import recorder
 from kit.training.resume import resume
 from kit.training.samples import Samples
@@ -74,6 +75,7 @@ class Loop:
         )
         self._bad_steps = BadSteps(context, origin, self._recorder, self._checkpointer)
         self._meter = UsageMeter(context.device, collectives, self._engine.forward)
+        self._profiler = StepProfiler(run, attempt, context.device, collectives.rank)
         self._last_step = 0.0  # seconds
 
     def run(self) -> Result:
@@ -82,7 +84,10 @@ class Loop:
         try:
             self._between_steps()
             while self._progress.step < self._schedule.end:
-                self._step()
+                self._profiler.step_begins(self._progress.step + 1)
+                with part(WHOLE):
+                    self._step()
+                self._profiler.step_ended(self._progress.step)
                 self._between_steps()
         except Leave as leave:
             ending = leave.ending
@@ -127,21 +132,27 @@ class Loop:
             flags["skipped"] = True
         if overflowed:
             flags["overflow"] = True
-        self._recorder.step(progress, figures, flags, self._meter.of_step(self._last_step))
+        with part("agreement"):
+            usage = self._meter.of_step(self._last_step)
+        with part("ledger"):
+            self._recorder.step(progress, figures, flags, usage)
 
     def _forward_and_backward(self) -> float:
         """Run the micro-batches of a step; returns its loss, the mean over all ranks."""
         batches, sample = self._batches, self._progress.sample
         total = torch.zeros((), dtype=torch.float32, device=self._engine.device)
         for micro in range(batches.accumulation):
-            self._leave_if_interrupted()
+            with part("agreement"):
+                self._leave_if_interrupted()
             first = batches.first_sample(sample, micro)
             seed = text_hash(f"dropout.{batches.seed}.{first}") >> 1
-            with self._meter.waiting_for_data():
+            with part("data"), self._meter.waiting_for_data():
                 blocks = torch.from_numpy(batches.read(sample, micro))
             last = micro == batches.accumulation - 1
             total += self._engine.micro_batch(blocks, seed, last=last)  # no wait for a GPU
-        return self._collectives.sum(total.cpu()) / (batches.accumulation * batches.ranks)
+        with part("agreement"):  # the first to wait for a GPU
+            loss = self._collectives.sum(total.cpu())
+        return loss / (batches.accumulation * batches.ranks)
 
     def _validate_if_due(self) -> None:
         """Validate at the recipe's interval, and after the last step."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from kit.store.paths import Run, Workspace
 from kit.store.units import make_units
 from kit.tokenizer import encode, selection
 from kit.tracking import ledger
+from kit.training.profiler import PARTS
 from tests.conftest import units_of
 from tests.relay import DEMO, TINY, curve, final_files, log_of
 from tests.warm import command
@@ -184,7 +186,7 @@ def test_a_stage_that_fails_is_tried_again_and_a_moved_relay_goes_on_from_it_to_
 def test_a_rehearsal_says_what_the_whole_run_would_take(
     parent: Run, arguments: tuple[str, ...]
 ) -> None:
-    said = command("train", "rehearse", *arguments, "--steps", "12", "--json")
+    said = command("train", "rehearse", *arguments, "--steps", "12", "--profile", "--json")
     found = json.loads(said[said.index("{") : said.rindex("}") + 1])
     rehearsal = Run(Path(found["rehearsal"]))
     assert rehearsal.root.name == "demo-rehearsal"
@@ -196,6 +198,22 @@ def test_a_rehearsal_says_what_the_whole_run_would_take(
         assert measured[key] > 0, key
     assert whole["attempts"] == 1
     assert whole["disk_bytes"] == 3 * measured["checkpoint_bytes"]
+    check_profile(found["profile"])
+
+
+def check_profile(profile: dict[str, Any]) -> None:
+    """Hold the table against the trace that it is made from."""
+    step, *parts = profile["parts"]
+    assert (profile["step"], profile["steps"], step["name"]) == (6, 3, "step")
+    assert [part["name"] for part in parts] == [*PARTS]
+    assert 0 < sum(part["seconds"] for part in parts) <= step["seconds"]
+    with gzip.open(profile["trace"]) as trace:
+        events = json.load(trace)["traceEvents"]
+    for part in (step, *parts):
+        spans = [event for event in events if event["name"] == part["name"] and "dur" in event]
+        assert len(spans) == 3 * part["calls"], part
+        seconds = sum(event["dur"] for event in spans) / 1e6
+        assert seconds / 3 == pytest.approx(part["seconds"], rel=0.1, abs=1e-4)
 
 
 def test_a_rehearsal_without_tokens_says_so_and_what_cannot_be_said(
