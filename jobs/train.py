@@ -15,7 +15,7 @@ import typer
 
 from jobs.command import Arguments, Json, main, print_json, verb
 from jobs.stage import stage_app
-from kit.errors import ConfigError
+from kit.errors import FAILED, ConfigError
 from kit.relay.resolve import read_run
 
 RunDirectory = Annotated[
@@ -132,6 +132,25 @@ def rehearse_verb(
     project = arguments.load(refuse=False)
     figures = rehearsal.rehearse(project, steps, with_synthetic=synthetic, profile=profile)
     (print_json if as_json else rehearsal.show)(figures)
+
+
+@verb(app, "acceptance", "gpt2-xl-ja --cluster local-gpu")
+def acceptance_verb(
+    arguments: Arguments,
+    steps: Annotated[int, typer.Option("--steps", min=20, help="Steps to measure.")] = 100,
+    as_json: Json = False,
+) -> None:
+    """Show in some minutes whether this machine can train the recipe, and write a report.
+
+    On random tokens: the largest micro-batch, rate and memory beside the plan, a profile, saves, and a run
+    that is interrupted by each signal, compared with one that is not.
+    """
+    from kit.relay.acceptance import accept
+
+    report = accept.begin(arguments.load(refuse=False), steps)
+    (print_json if as_json else accept.show)(report)
+    if not report["passed"]:
+        raise typer.Exit(FAILED)
 
 
 if __name__ == "__main__":

@@ -23,9 +23,10 @@ from kit.cluster.state import JobState
 from kit.config.cluster import Cluster
 from kit.config.section import read_resolved
 from kit.errors import DONE, ClusterError, EkidenError, Interrupted, JobFailed
+from kit.store.files import read_json, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from types import FrameType
 
     from kit.cluster.announced import LocalJob
@@ -146,20 +147,19 @@ def _train(
 ) -> None:
     """Run the training job, attempt after attempt."""
     name = job["name"]
-    drill = cluster.preempt_at_step
-    if any(row["reason"] == "preemption" for row in decisions.read(run)):
-        drill = None  # done already
+    drills = _drills(run, cluster)
     for restarts in itertools.count():
         ends = time.time() + cluster.training.minutes * 60
         limit = {"EKIDEN_END_TIME": str(int(ends)), "EKIDEN_STARTED": str(time.time())}
         ranks = cluster.training.ranks
         task = starter.start(job["module"], f"{name}-0", restarts, ranks, limit)
+        drill = drills[0] if drills else None
         watch = _Watch(run, task, ends, ends - cluster.training.warning_seconds, drill)
         try:
             slurm = watch.wait(stop, say)
         finally:
             task.signal(signal.SIGKILL)  # no process outlives its attempt
-        drill = None if slurm.preempted else drill
+        drills = drills[1:] if watch.drilled else drills
         code = task.code()
         assert code is not None
         decision = decisions.decide_training(run, lambda: cluster, task.token, code, slurm)
@@ -176,6 +176,34 @@ def _train(
             raise _verdict(run, name, decision.reason)
 
 
+@dataclass(frozen=True)
+class Drill:
+    """An interruption on purpose: the signal that comes once the step is in the ledger."""
+
+    step: int
+    signal: (
+        signal.Signals
+    )  # SIGTERM: a preemption; SIGUSR2: a time limit; SIGKILL: a rank that dies
+
+
+def plan_drills(run: Run, drills: Sequence[Drill]) -> None:
+    """Let the supervisor interrupt a run that has not begun, once by each drill, in order."""
+    run.root.mkdir(parents=True, exist_ok=True)
+    rows = [{"step": drill.step, "signal": drill.signal.name} for drill in drills]
+    write_json(run.drills, rows)
+
+
+def _drills(run: Run, cluster: Cluster) -> list[Drill]:
+    """The drills that are left, as planned or by the cluster file."""
+    if run.drills.is_file():
+        rows = read_json(run.drills)
+        return [Drill(row["step"], signal.Signals[row["signal"]]) for row in rows]
+    done = any(row["reason"] == "preemption" for row in decisions.read(run))
+    if cluster.preempt_at_step is None or done:
+        return []
+    return [Drill(cluster.preempt_at_step, signal.SIGTERM)]
+
+
 @dataclass
 class _Watch:
     """One attempt of the training job, watched as slurmctld would."""
@@ -184,7 +212,8 @@ class _Watch:
     task: Processes
     ends: float  # Unix time of the time limit
     warns: float  # Unix time of its warning
-    drill: int | None  # the step at which to preempt
+    drill: Drill | None
+    drilled: bool = False
     _terminated_at: float | None = None  # when TERM was sent; KILL follows after the grace time
     _warned: bool = False
     _failed_at: float | None = None
@@ -198,10 +227,8 @@ class _Watch:
                 time.sleep(_POLL)
                 row = view.last_step(self.run)
                 training.look(row)
-                if self.drill is not None and row is not None and row["step"] >= self.drill:
-                    say(f"train: preempted at step {row['step']:,}")
-                    self.drill, self._preempted = None, True
-                    self._terminate()
+                if self.drill is not None and row is not None and row["step"] >= self.drill.step:
+                    self._interrupt(self.drill.signal, row["step"], say)
                 if stop.asked:
                     self._terminate(user_signal(self.run))
                 self._enforce_limit()
@@ -209,6 +236,20 @@ class _Watch:
         if self._killed_at_limit:
             return JobState("COMPLETING", reason="TimeLimit")
         return JobState("RUNNING", preempted=self._preempted)
+
+    def _interrupt(self, number: signal.Signals, step: int, say: Callable[[str], None]) -> None:
+        """Carry out the drill."""
+        self.drill, self.drilled = None, True
+        if number == signal.SIGTERM:
+            say(f"train: preempted at step {step:,}")
+            self._preempted = True
+            self._terminate()
+            return
+        say(f"train: {number.name} at step {step:,}, as a drill")
+        if number == signal.SIGKILL:
+            self.task.processes[-1].send_signal(number)
+        else:
+            self.task.signal(number)
 
     def _terminate(self, number: int = signal.SIGTERM) -> None:
         """Send a signal, once: the ranks save and leave."""

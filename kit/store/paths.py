@@ -38,6 +38,7 @@ MANIFEST = "manifest.json"
 class Workspace:
     """The files shared by all runs on one corpus."""
 
+    ACCEPTANCE: ClassVar = "-acceptance"  # after the name of a run: its acceptance
     REHEARSAL: ClassVar = "-rehearsal"  # after the name of a run: its rehearsal
 
     root: Path
@@ -126,6 +127,10 @@ class Workspace:
     def synthetic(self, name: str) -> Workspace:
         """The workspace of random tokens for the rehearsal of a recipe."""
         return Workspace(self.root / "synthetic" / name)
+
+    def acceptance(self, name: str) -> Path:
+        """The folder of the report on whether a cluster can train a recipe."""
+        return self.root / "acceptance" / name
 
     @property
     def synthetic_mark(self) -> Path:
@@ -233,6 +238,11 @@ class Run(Results):
     def profile(self) -> Path:
         """Create this file to profile the next steps; it is removed when the request is accepted."""
         return self.root / "PROFILE"
+
+    @property
+    def drills(self) -> Path:
+        """Interruptions on purpose that the supervisor of this machine carries out."""
+        return self.root / "drills.json"
 
     @property
     def amendments(self) -> Path:

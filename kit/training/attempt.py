@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from kit.store.units import Unit
 
 _POLL = 0.1
+DOES_NOT_FIT = "does not fit into the memory of rank"
 
 
 @dataclass(frozen=True)
@@ -128,21 +129,30 @@ def work(run: Run, task: int, tasks: int) -> None:  # noqa: ARG001  one task of 
 
 @contextlib.contextmanager
 def _out_of_memory_explained(recipe: Recipe, attempt: Attempt, info: RankInfo) -> Iterator[None]:
-    """Raise ConfigError if GPU memory runs out before the run's first step: a retry would fail too."""
-    import torch
-
+    """Raise ConfigError if memory runs out before the run's first step: a retry would fail too."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        reason = _out_of_memory(error)
         resumed = records.start(attempt)["from_step"] > 0
-        if resumed or any(row["kind"] == "step" for row in ledger.rows(attempt)):
+        stepped = resumed or any(row["kind"] == "step" for row in ledger.rows(attempt))
+        if reason is None or stepped:
             raise
-        reason = str(error).split(". ", 1)[0]
         raise ConfigError(
-            f"training.micro_batch={recipe.training.micro_batch}: does not fit into the memory of rank "
-            f"{info.rank}'s GPU ({reason}); lower it, set training.loss_chunk or "
-            "model.activation_checkpointing=true, or use more ranks"
+            f"training.micro_batch={recipe.training.micro_batch}: {DOES_NOT_FIT} {info.rank} "
+            f"({reason}); lower it, set training.loss_chunk or model.activation_checkpointing=true, or use "
+            "more ranks"
         ) from error
+
+
+def _out_of_memory(error: RuntimeError) -> str | None:
+    """What torch says of memory that ran out, of a GPU or of the machine; None for another error."""
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError):
+        return str(error).split(". ", 1)[0]
+    _, _, rest = str(error).partition("DefaultCPUAllocator: ")
+    return rest.splitlines()[0].split(". ", 1)[0] if "can't allocate memory" in rest else None
 
 
 def claim(run: Run, info: RankInfo, amended: int) -> tuple[Attempt, Store]:

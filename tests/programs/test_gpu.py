@@ -180,10 +180,22 @@ def test_memory_that_ends_before_the_first_step_is_the_users_mistake_and_later_a
     place = RankInfo("job.0", 3, 8, 3, 1)
     short = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has ...")
     with (
-        pytest.raises(ConfigError, match=r"micro_batch=2: .* rank 3's GPU \(CUDA out of memory\)"),
+        pytest.raises(ConfigError, match=r"micro_batch=2: .* of rank 3 \(CUDA out of memory\)"),
         _out_of_memory_explained(recipe, attempt, place),
     ):
         raise short
+    with (
+        pytest.raises(
+            ConfigError, match=r"rank 3 \(can't allocate memory: you tried to allocate 4"
+        ),
+        _out_of_memory_explained(recipe, attempt, place),
+    ):
+        torch.empty(10**15)  # a CPU has a limit too
+    with (
+        pytest.raises(RuntimeError, match="size of tensor"),
+        _out_of_memory_explained(recipe, attempt, place),
+    ):
+        torch.zeros(2) + torch.zeros(3)
     append_line(attempt.ledger, json.dumps({"kind": "step", "step": 1}))
     with pytest.raises(torch.OutOfMemoryError), _out_of_memory_explained(recipe, attempt, place):
         raise short
