@@ -9,6 +9,7 @@
     ├── CheckpointError         2
     ├── TrainingStopped         2
     ├── ClusterError            2
+    │   └── QueueLimit          2
     ├── JobFailed               1  a retry may succeed
     └── Interrupted            75  saved: submit or run it again to resume
 
@@ -58,6 +59,15 @@ class TrainingStopped(EkidenError):  # noqa: N818  the field's word
 
 class ClusterError(EkidenError):
     """A cluster that cannot be reached, or refuses a request."""
+
+
+class QueueLimit(ClusterError):  # noqa: N818  the field's word
+    """A limit on the number of jobs in the queue, which leaves too little room."""
+
+    def __init__(self, message: str, *, limit: str, job: str = "") -> None:
+        """`limit` is its name; `job` the stage that was refused."""
+        super().__init__(message)
+        self.limit, self.job = limit, job
 
 
 class JobFailed(EkidenError):  # noqa: N818  the field's word

@@ -33,7 +33,15 @@ Resources = Literal["network", "arrays", "single"]
 
 CRASH, HANG, FAILURE, STOPPED, CANCELLED = "crash", "hang", "failed", "stopped", "cancelled"
 _BY_SLURM, _SUPERSEDED = "requeued by Slurm", "superseded by a newer attempt"
-_RESUMABLE = ("download", "preprocess", "tokenize")
+_RESUMABLE = (
+    "download",
+    "fingerprint",
+    "deduplicate",
+    "preprocess",
+    "count",
+    "candidates",
+    "tokenize",
+)
 _LIMIT_NEAR = 120  # seconds: SIGTERM comes at the limit, USR2 as a warning up to 90 s before
 
 

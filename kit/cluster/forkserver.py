@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kit.cluster import entry, launch
+from kit.cluster import entry, launch, local_task, task
 from kit.errors import Interrupted, JobFailed
 from kit.output import log
 from kit.run.environment import importing
@@ -82,9 +82,9 @@ class ForkServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._replies = -1
 
-    def fork(self, task: launch.LocalTask, module: str, title: str) -> Forked:
+    def fork(self, one: local_task.LocalTask, module: str, title: str) -> Forked:
         """Start a task. Raises Interrupted if it is stopped first, JobFailed if the server dies."""
-        request = _Request(module, str(task.folder), str(task.log), task.environment, title)
+        request = _Request(module, str(one.folder), str(one.log), one.environment, title)
         line = f"{json.dumps(asdict(request))}\n".encode()
         code = (str(self._run.code.resolve()), self._run.environment.read_text(encoding="utf-8"))
         if self._process is None or self._process.poll() is not None or code != self._code:
@@ -109,7 +109,15 @@ class ForkServer:
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)  # the forks become our children
         self._replies, replies = os.pipe()
         module, run, log = "kit.cluster.forkserver", self._run.root, self._run.forkserver_log
-        command = [sys.executable, "-u", "-m", module, str(replies), str(run), launch.SUPERVISOR]
+        command = [
+            sys.executable,
+            "-u",
+            "-m",
+            module,
+            str(replies),
+            str(run),
+            local_task.SUPERVISOR,
+        ]
         mine = {"EKIDEN_SUPERVISOR": str(os.getpid())}
         with log.open("ab") as stream:
             process = subprocess.Popen(
@@ -157,7 +165,10 @@ def main(replies: int) -> None:
         os.write(replies, str(os.getpid()).encode())
         os.close(replies)
         _become(request)
-        launch.run_local(Path(request.folder))
+        if words := os.environ.get(task.WORDS):
+            task.main(words.split("\n"))
+        else:  # of a supervisor that began with an earlier version
+            launch.run_pickled(Path(request.folder))
         return
 
 

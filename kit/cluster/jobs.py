@@ -29,13 +29,15 @@ class Job:
     work: Work
     tasks: int = 1
     resources: Literal["network", "arrays", "single", "training"] = "single"
-    needed: tuple[int, ...] | None = None  # the tasks to submit; None: all
+    missing: tuple[int, ...] | None = None  # positions of the units to make; None: all
     title: str | None = None  # in the queue; None: the names of run and job
 
     @property
     def task_numbers(self) -> Sequence[int]:
-        """The numbers of the tasks to submit."""
-        return range(self.tasks) if self.needed is None else self.needed
+        """The numbers of the tasks to submit: those with units to make."""
+        if self.missing is None:
+            return range(self.tasks)
+        return sorted({unit % self.tasks for unit in self.missing})
 
 
 @dataclass(frozen=True)
@@ -64,12 +66,13 @@ class Sent:
     jobs: Mapping[str, str]  # ids by name
     process: int | None = None
     log: Path | None = None  # of the process
+    notes: Sequence[str] = ()  # on jobs that differ from what was asked for
 
     def lines(self, title: str) -> list[str]:
         """Lines to print; `title` names the work of a single process."""
         if self.process is not None:
             return [f"{title}: process {self.process} is running; see {self.log}"]
-        return [f"{name}: job {job}" for name, job in self.jobs.items()]
+        return [*self.notes, *(f"{name}: job {job}" for name, job in self.jobs.items())]
 
 
 def clear_previous_outcome(run: Run, jobs: Sequence[Job]) -> None:

@@ -1,7 +1,8 @@
-"""Submission of jobs to Slurm, and of local tasks in the same form: the only door to submitit.
+"""Submission of jobs to Slurm: the only door to submitit, which writes the scripts and calls sbatch.
 
-submitit starts one process for each rank and passes its rank. It pickles a reference to `enter` and
-the path of the run directory; signals, checkpoints and requeues are handled by the kit.
+srun starts one process for each rank, with the path of the run directory and the name of the stage
+(kit/cluster/task.py); signals, checkpoints and requeues are handled by the kit. Only a run that keeps code
+of an earlier version gets its tasks as pickles, since that code knows nothing else.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import pkgutil
 import re
 import shlex
 import sys
-import uuid
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,13 +20,15 @@ from typing import TYPE_CHECKING, Any
 import submitit
 
 from kit.cluster import entry, limits
+from kit.cluster import task as program
 from kit.cluster.jobs import RESOURCES
 from kit.config.sbatch import flag
-from kit.errors import ClusterError
+from kit.errors import ClusterError, QueueLimit
+from kit.store.files import write_json
 from kit.store.paths import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from kit.cluster.jobs import Job, Work
     from kit.config.cluster import Cluster
@@ -43,13 +46,98 @@ _FORMER_PATHS = {
     "kit.corpus.dedup.deduplicate": "kit.corpus.deduplicate",
 }
 # sbatch's words for an array that is larger than MaxArraySize, or than a limit on jobs.
-_TOO_MANY = re.compile(r"job array|MaxSubmit|temporarily un")
+_TOO_MANY = re.compile(r"job array|(Max|Grp)Submit|temporarily un")
 _LIMIT = re.compile(r"^sbatch: error: (\w+Limit)$", re.MULTILINE)  # of a QOS or an account
-SUPERVISOR = uuid.uuid4().hex[:8]  # makes tokens unique across starts and machines
+
+
+def send(run: Run, cluster: Cluster, job: Job, after: list[str]) -> str:
+    """Submit one job to Slurm, to start after the jobs `after`; returns its id. Raises ClusterError."""
+    folder = run.job_logs(job.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    executor = _set_up(submitit.SlurmExecutor(folder), run, cluster, job, after)
+    try:
+        with _nothing_left_of_a_refusal(folder):
+            identity = _submit(executor, run, job)
+    except submitit.core.utils.FailedJobError as error:
+        raise _refusal(cluster, job, str(error)) from None
+    write_json(run.submitted_tasks(job.name, identity), {"elements": len(job.task_numbers)})
+    return identity
+
+
+def _submit(executor: submitit.SlurmExecutor, run: Run, job: Job) -> str:
+    """Call sbatch; returns the id of the job."""
+    if program.known_to(run):
+        return str(executor._submit_command(_command(run, job)).job_id)
+    executor.parameters.pop("map_count", None)  # it sets that itself
+    with executor.batch():
+        submitted = [executor.submit(enter, *arguments) for arguments in _pickled(run, job)]
+    return str(submitted[0].job_id).split("_", maxsplit=1)[0]
+
+
+@contextmanager
+def _nothing_left_of_a_refusal(folder: Path) -> Iterator[None]:
+    """Remove what submitit wrote for a job that sbatch then refused."""
+    before = {*folder.iterdir()}
+    try:
+        yield
+    except BaseException:
+        for path in {*folder.glob("*.pkl"), *folder.glob(".submission_file_*")} - before:
+            path.unlink()
+        raise
+
+
+def _refusal(cluster: Cluster, job: Job, words: str) -> ClusterError:
+    """The last line of sbatch's words, its name of the limit, and the key to lower for a smaller array."""
+    reason = words.strip().splitlines()[-1]
+    limit, remedy = _LIMIT.search(words), limits.remedy(job)
+    message = f"cluster {cluster.name}: sbatch refuses {job.name}: {reason}"
+    message += f" ({limit[1]})" if limit else ""
+    if not _TOO_MANY.search(words):
+        return ClusterError(message)
+    remedies = [remedy] if remedy else []
+    message += f"; {', or '.join([*remedies, 'submit the chain in parts, as with --until'])}"
+    return QueueLimit(message, limit=limit[1] if limit else "a limit of sbatch", job=job.name)
+
+
+class _Renderer(submitit.SlurmExecutor):  # type: ignore[misc]  # an Any
+    """submitit's executor, for its scripts only: they can be had without Slurm."""
+
+    @classmethod
+    def affinity(cls) -> int:
+        return 1
+
+
+def script(run: Run, cluster: Cluster, job: Job, after: list[str]) -> str:
+    """The script that `send` would submit; writes nothing."""
+    executor = _set_up(_Renderer(run.job_logs(job.name)), run, cluster, job, after)
+    known = program.known_to(run)
+    command = _command(run, job) if known else executor._submitit_command_str
+    text: str = executor._make_submission_file_text(command, "")
+    return text
+
+
+def _set_up(
+    executor: submitit.SlurmExecutor, run: Run, cluster: Cluster, job: Job, after: list[str]
+) -> submitit.SlurmExecutor:
+    """Give an executor the options of a job; returns it."""
+    executor.update_parameters(**_parameters(run, cluster, job, after))
+    if (elements := len(job.task_numbers)) > 1:
+        executor.parameters["map_count"] = elements  # makes it an array
+    return executor
+
+
+def _command(run: Run, job: Job) -> str:
+    """The command of every rank, as words of a shell."""
+    words = program.Work.of(job).words(run, job.name)
+    return shlex.join([sys.executable, "-u", "-m", program.MODULE, *words])
+
+
+# A run that keeps code of an earlier version unpickles its tasks; jobs of that version may still be queued
+# when its code is amended, and then call `enter` here.
 
 
 def enter(work: Work, run_root: str, name: str, task: int, tasks: int) -> None:
-    """Called by submitit in every process of a job; older code that a run keeps has the same name."""
+    """Called by submitit in every process of a job whose tasks are pickles."""
     environment = submitit.JobEnvironment()
     # An earlier start may have left a result, or half of one: submitit would fail on it.
     result = environment.paths.result_pickle
@@ -64,46 +152,28 @@ def enter(work: Work, run_root: str, name: str, task: int, tasks: int) -> None:
     entry.perform(work, Run(Path(run_root)), name, task, tasks, ranks)
 
 
-def send(run: Run, cluster: Cluster, job: Job, after: list[str]) -> str:
-    """Submit one job to Slurm, to start after the jobs `after`; returns its id. Raises ClusterError."""
-    executor = submitit.SlurmExecutor(folder=run.job_logs(job.name))
-    executor.update_parameters(**_parameters(run, cluster, job, after))
+def pickle_tasks(run: Run, job: Job) -> None:
+    """Pickle the tasks of a job on this machine as submitit does, for `run_pickled`."""
+    folder = run.job_logs(job.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, arguments in zip(job.task_numbers, _pickled(run, job), strict=True):
+        delayed = submitit.core.utils.DelayedSubmission(enter, *arguments)
+        delayed.set_timeout(timeout_min=0, max_num_timeout=0)
+        paths = submitit.core.utils.JobPaths(folder, f"{job.name}-{number}")
+        delayed.dump(paths.submitted_pickle)
+
+
+def run_pickled(folder: Path) -> None:
+    """Run a pickled task in this process, which has its environment already."""
+    from submitit.core.submission import process_job
+
+    process_job(folder)
+
+
+def _pickled(run: Run, job: Job) -> list[tuple[Work | _Named, str, str, int, int]]:
+    """The arguments of `enter` for each task."""
     work = _in_code_of(run, job.work)
-    arguments = [(work, str(run.root), job.name, i, job.tasks) for i in job.task_numbers]
-    try:
-        with executor.batch():
-            submitted = [executor.submit(enter, *a) for a in arguments]
-    except submitit.core.utils.FailedJobError as error:
-        raise ClusterError(_refusal(cluster, job, str(error))) from None
-    identity: str = submitted[0].job_id.split("_")[0]
-    return identity
-
-
-def _refusal(cluster: Cluster, job: Job, words: str) -> str:
-    """The last line of sbatch's words, its name of the limit, and the key to lower for a smaller array."""
-    reason = words.strip().splitlines()[-1]
-    limit, remedy = _LIMIT.search(words), limits.remedy(job)
-    more = f" ({limit[1]})" if limit else ""
-    more += f"; {remedy}" if remedy and _TOO_MANY.search(words) else ""
-    return f"cluster {cluster.name}: sbatch refuses {job.name}: {reason}{more}"
-
-
-class _Renderer(submitit.SlurmExecutor):  # type: ignore[misc]  # an Any
-    """submitit's executor, for its scripts only: they can be had without Slurm."""
-
-    @classmethod
-    def affinity(cls) -> int:
-        return 1
-
-
-def script(run: Run, cluster: Cluster, job: Job, after: list[str]) -> str:
-    """The script that `send` would submit; writes nothing."""
-    executor = _Renderer(folder=run.job_logs(job.name))
-    executor.update_parameters(**_parameters(run, cluster, job, after))
-    if (tasks := len(job.task_numbers)) > 1:
-        executor.parameters["map_count"] = tasks  # as submitit itself does for a batch
-    text: str = executor._make_submission_file_text(executor._submitit_command_str, "")
-    return text
+    return [(work, str(run.root), job.name, number, job.tasks) for number in job.task_numbers]
 
 
 @dataclass(frozen=True)
@@ -122,59 +192,6 @@ def _in_code_of(run: Run, work: Work) -> Work | _Named:
     if former is None or not (run.code / f"{former.replace('.', '/')}.py").is_file():
         return work
     return _Named(f"{former}:{work.__qualname__}")
-
-
-def write_local(folder: Path, job_id: str, job: Job, run: Run, task: int) -> None:
-    """Pickle one task as submitit does, for a `LocalTask` to run."""
-    delayed = submitit.core.utils.DelayedSubmission(
-        enter, _in_code_of(run, job.work), str(run.root), job.name, task, job.tasks
-    )
-    delayed.set_timeout(timeout_min=0, max_num_timeout=0)
-    folder.mkdir(parents=True, exist_ok=True)
-    delayed.dump(submitit.core.utils.JobPaths(folder, job_id).submitted_pickle)
-
-
-@dataclass(frozen=True)
-class LocalTask:
-    """One rank of a local job: the folder of its pickled task, its log and environment."""
-
-    folder: Path
-    log: Path
-    token: str  # see `jobs.token`
-    environment: dict[str, str]
-
-    @property
-    def command(self) -> list[str]:
-        """The command that runs it in a process of its own."""
-        return [sys.executable, "-u", "-m", "submitit.core._submit", str(self.folder)]
-
-
-def local_task(
-    run: Run, job_id: str, rank: int, ranks: int, restarts: int, more: Mapping[str, str] = {}
-) -> LocalTask:
-    """One rank of the job `job_id`, NAME-TASK; `more` are additional environment variables."""
-    folder = run.job_logs(job_id.rsplit("-", 1)[0])
-    token = f"{job_id}-{SUPERVISOR}.{restarts}"
-    environment = {
-        "SUBMITIT_EXECUTOR": "local",
-        "SUBMITIT_LOCAL_JOB_ID": job_id,
-        "SUBMITIT_LOCAL_NTASKS": str(ranks),
-        "SUBMITIT_LOCAL_JOB_NUM_NODES": "1",
-        "SUBMITIT_LOCAL_NODEID": "0",
-        "SUBMITIT_LOCAL_GLOBALID": str(rank),
-        "SUBMITIT_LOCAL_LOCALID": str(rank),
-        "EKIDEN_LOCAL_JOB": token,
-        "EKIDEN_SUPERVISOR": str(os.getpid()),
-        **more,
-    }
-    return LocalTask(folder, folder / f"{job_id}_{rank}_log.out", token, environment)
-
-
-def run_local(folder: Path) -> None:
-    """Run a `LocalTask` in this process, which has its environment already."""
-    from submitit.core.submission import process_job
-
-    process_job(folder)
 
 
 def job_environment(run: Run, cluster: Cluster) -> dict[str, str]:

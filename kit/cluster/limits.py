@@ -1,4 +1,4 @@
-"""Limits of a Slurm cluster that jobs must keep: array size, partitions, time limits."""
+"""Limits of a Slurm cluster that jobs must keep: partitions, nodes, time limits."""
 
 from __future__ import annotations
 
@@ -33,16 +33,9 @@ def problems(cluster: Cluster, jobs: Sequence[Job]) -> Iterator[str]:
     if any(job.resources == "training" for job in jobs):
         yield from _warning_problems(cluster)
     try:
-        max_tasks, partitions = state.max_array_size(), state.partitions()
+        partitions = state.partitions()
     except ClusterError:  # reported elsewhere, if Slurm is needed
         return
-    for job in jobs:
-        tasks = len(job.task_numbers)
-        if max_tasks is not None and job.resources != "training" and tasks > max_tasks:
-            yield (
-                f"cluster {cluster.name}: {job.name} would be an array of {tasks} tasks, but Slurm accepts "
-                f"at most {max_tasks} (MaxArraySize); {remedy(job)}"
-            )
     limited = [j for j in jobs if not _OVERRIDING_OPTIONS & {*cluster.sbatch_of(j.resources)}]
     for key, resources in _resources(cluster, limited).items() if partitions else ():
         yield from _partition_problems(key, resources, partitions)

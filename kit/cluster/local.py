@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kit.cluster import lock
+from kit.cluster.arrays import Fit
 from kit.cluster.jobs import Alive, Sent, clear_previous_outcome
 from kit.cluster.state import JobState
 from kit.errors import DONE, EkidenError
@@ -40,6 +41,11 @@ def problems(cluster: Cluster, jobs: Sequence[Job]) -> Iterator[str]:  # noqa: A
     return iter(())
 
 
+def fitted(cluster: Cluster, jobs: Sequence[Job]) -> Fit:  # noqa: ARG001
+    """The same jobs: only the cluster file has limits."""
+    return Fit(jobs, {})
+
+
 def submit(run: Run, cluster: Cluster, jobs: Sequence[Job], lay_out: Callable[[], object]) -> Sent:
     """Start a supervisor in the background that runs the jobs one after the other."""
     prepare(run, cluster, jobs, lay_out)
@@ -53,14 +59,13 @@ def scripts(run: Run, cluster: Cluster, jobs: Sequence[Job]) -> dict[str, str]: 
 
 def prepare(run: Run, cluster: Cluster, jobs: Sequence[Job], lay_out: Callable[[], object]) -> None:
     """Write the supervisor's jobs into the run directory. Raises RunError while another one is running."""
-    from kit.cluster import announced, launch
+    from kit.cluster import announced, local_task
 
     with lock.hold(run):
         lay_out()
         clear_previous_outcome(run, jobs)
         for job in jobs:
-            for task in job.task_numbers:
-                launch.write_local(run.job_logs(job.name), f"{job.name}-{task}", job, run, task)
+            local_task.announce(run, job)
         announced.announce(run, cluster, jobs)
 
 

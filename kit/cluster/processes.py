@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from kit.cluster import launch
+from kit.cluster import launch, local_task
 from kit.cluster.forkserver import ForkServer
 from kit.errors import DONE, INTERRUPTED
 
@@ -82,7 +82,7 @@ class Starter:
         """Start every rank of a task of `module`; `more` are additional environment variables."""
         processes: list[Process] = []
         tasks = [
-            launch.local_task(self._run, job_id, rank, ranks, restarts, more)
+            local_task.of_job(self._run, job_id, rank, ranks, restarts, more)
             for rank in range(ranks)
         ]
         log = tasks[0].log
@@ -99,7 +99,7 @@ class Starter:
         if self._server:
             self._server.close()
 
-    def _begin(self, task: launch.LocalTask) -> Process:
+    def _begin(self, task: local_task.LocalTask) -> Process:
         with task.log.open("ab") as log:
             return subprocess.Popen(
                 task.command,

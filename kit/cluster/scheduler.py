@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, get_args
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from kit.cluster.arrays import Fit
     from kit.cluster.jobs import Alive, Ended, Job, Sent
     from kit.cluster.state import Element, JobState
     from kit.config.cluster import Cluster
@@ -32,6 +33,9 @@ class Scheduler(Protocol):
     def problems(self, cluster: Cluster, jobs: Sequence[Job]) -> Iterator[str]:
         """Yield a line for each limit of the scheduler that the jobs exceed."""
 
+    def fitted(self, cluster: Cluster, jobs: Sequence[Job]) -> Fit:
+        """The jobs as `submit` would send them, within the scheduler's limits. Raises QueueLimit."""
+
     def submit(
         self, run: Run, cluster: Cluster, jobs: Sequence[Job], lay_out: Callable[[], object]
     ) -> Sent:
@@ -41,7 +45,7 @@ class Scheduler(Protocol):
         """
 
     def scripts(self, run: Run, cluster: Cluster, jobs: Sequence[Job]) -> dict[str, str]:
-        """The scripts that `submit` would send, by job; empty if it sends none. Writes nothing."""
+        """The scripts of fitted jobs, by job; empty if `submit` sends none. Writes nothing."""
 
     def ensure_idle(self, run: Run) -> None:
         """Raise RunError while a job of this run is queued or running."""

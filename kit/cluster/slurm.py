@@ -6,16 +6,17 @@ submitit, which is slow, import it themselves.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from kit.cluster import lock, nodes
+from kit.cluster import arrays, lock, nodes
 from kit.cluster import state as ask
 from kit.cluster.jobs import Alive, Sent, clear_previous_outcome
-from kit.errors import ClusterError, RunError
+from kit.errors import ClusterError, QueueLimit, RunError
 from kit.output import log
 from kit.output.interrupt import keeping
 from kit.store.files import read_json, write_json
@@ -23,6 +24,7 @@ from kit.store.files import read_json, write_json
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from kit.cluster.arrays import Fit, Limit
     from kit.cluster.jobs import Ended, Job
     from kit.config.cluster import Cluster
     from kit.store.paths import Run
@@ -51,12 +53,25 @@ def problems(cluster: Cluster, jobs: Sequence[Job]) -> Iterator[str]:
 def submit(run: Run, cluster: Cluster, jobs: Sequence[Job], lay_out: Callable[[], object]) -> Sent:
     """Submit jobs to Slurm, each to start after the one before.
 
-    Raises ClusterError if Slurm does not answer or refuses; then, and after a signal, the jobs already
-    submitted are cancelled.
+    An array larger than a limit allows gets fewer tasks (kit/cluster/arrays.py). Raises ClusterError if
+    Slurm does not answer or refuses; then, and after a signal, the jobs already submitted are cancelled.
     """
     with lock.hold(run), keeping("the jobs already submitted are cancelled"):
+        limits = _limits(cluster, jobs)
+        arrays.within(jobs, limits)  # refused before anything is written
         lay_out()
-        return Sent(_send(run, cluster, jobs))
+        return _send_what_fits(run, cluster, jobs, limits)
+
+
+def fitted(cluster: Cluster, jobs: Sequence[Job]) -> Fit:
+    """The jobs as Slurm's limits allow them, as far as it tells them. Raises QueueLimit."""
+    return arrays.within(jobs, _limits(cluster, jobs))
+
+
+def _limits(cluster: Cluster, jobs: Sequence[Job]) -> list[Limit]:
+    from kit.cluster import known_limits
+
+    return known_limits.of(cluster, jobs)
 
 
 def scripts(run: Run, cluster: Cluster, jobs: Sequence[Job]) -> dict[str, str]:
@@ -71,9 +86,27 @@ def scripts(run: Run, cluster: Cluster, jobs: Sequence[Job]) -> dict[str, str]:
     }
 
 
+def _send_what_fits(
+    run: Run, cluster: Cluster, jobs: Sequence[Job], limits: Sequence[Limit]
+) -> Sent:
+    """Submit the chain; if sbatch refuses an array for a limit, again with less in all."""
+    found: list[Limit] = []
+    while True:
+        fit = arrays.within(jobs, [*limits, *found])
+        try:
+            return Sent(_send(run, cluster, fit.jobs), notes=fit.lines)
+        except QueueLimit as refused:
+            smaller = arrays.after_refusal(fit.jobs, refused, len(found) + 1)
+            if smaller is None:
+                raise
+            found.append(smaller)
+
+
 def _send(run: Run, cluster: Cluster, jobs: Sequence[Job]) -> dict[str, str]:
+    """Submit each job once; if one is refused, none stays in the queue or on record."""
     from kit.cluster import launch
 
+    before = read_json(run.jobs) if run.jobs.is_file() else None
     clear_previous_outcome(run, jobs)
     began = time.time()  # the first may have ended when the last is sent
     ids: dict[str, str] = {}
@@ -82,12 +115,44 @@ def _send(run: Run, cluster: Cluster, jobs: Sequence[Job]) -> dict[str, str]:
             with _signals_blocked():  # until the id of a job that sbatch has accepted is recorded
                 ids[job.name] = launch.send(run, cluster, job, [*ids.values()][-1:])
                 # Immediately: if this process dies now, a second submission is still refused.
-                submission = {"cluster": cluster.name, "time": began, "slurm": ids}
-                write_json(run.jobs, submission)
-    except BaseException:
-        cancel([*ids.values()])
+                _record(run, cluster, began, ids)
+    except BaseException as error:
+        _take_back(run, cluster, ids, error, before)
         raise
     return ids
+
+
+def _record(run: Run, cluster: Cluster, began: float, ids: Mapping[str, str]) -> None:
+    write_json(run.jobs, {"cluster": cluster.name, "time": began, "slurm": ids})
+
+
+def _take_back(
+    run: Run, cluster: Cluster, ids: Mapping[str, str], error: BaseException, before: Any
+) -> None:
+    """Cancel what was submitted; a job that cannot be cancelled stays on record and is named.
+
+    Raises ClusterError with the first error and that job.
+    """
+    left = ids
+    try:
+        cancel([*ids.values()])
+        left = {}
+    except ClusterError as problem:
+        with contextlib.suppress(ClusterError):  # it may have cancelled some
+            alive = ask.live([*ids.values()])
+            left = {name: job for name, job in ids.items() if job in alive}
+        why = str(problem)
+    if left:
+        _record(run, cluster, time.time(), left)
+        jobs = " ".join(left.values())
+        raise ClusterError(
+            f"{error or 'interrupted'}; submitted before, and not cancelled ({why}): once Slurm "
+            f"answers, type: scancel {jobs}"
+        ) from error
+    if before is None:
+        run.jobs.unlink(missing_ok=True)
+    else:
+        write_json(run.jobs, before)
 
 
 @contextmanager
@@ -137,9 +202,9 @@ def queue(run: Run) -> Mapping[str, Sequence[ask.Element]]:
 
 
 def cancel(jobs: Sequence[str]) -> None:
-    """Run `scancel` on each job."""
-    for job in jobs:
-        ask.slurm("scancel", job)
+    """Run `scancel` on all the jobs at once. Raises ClusterError if one is not cancelled."""
+    if jobs:
+        ask.slurm("scancel", *jobs)
 
 
 def end(

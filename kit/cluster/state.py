@@ -135,16 +135,6 @@ def fields(job_id: str) -> dict[str, str]:
     return dict(re.findall(r"(\S+?)=(\S*)", slurm("scontrol", "show", "job", "-o", job_id)))
 
 
-def max_array_size() -> int | None:
-    """The maximum size of an array in Slurm's configuration; None if it is not given there.
-
-    Raises ClusterError without Slurm.
-    """
-    limit = configuration().get("MaxArraySize", "")
-    # 0 forbids arrays; a single task needs none.
-    return max(1, int(limit)) if limit.isdecimal() else None
-
-
 def configuration() -> dict[str, str]:
     """The settings that `scontrol show config` prints, by key. Raises ClusterError without Slurm."""
     output = slurm("scontrol", "show", "config")

@@ -30,11 +30,12 @@ class Planned:
     depends_on: list[str]  # names of jobs that have to succeed first
     headline: str
     script: str | None = None  # as sbatch would get it; None without Slurm
+    note: str | None = None  # why it has fewer tasks than the recipe gives it
 
     def facts(self) -> dict[str, Any]:
         """The job as JSON, for programs."""
         facts = {"name": self.name, "tasks": self.tasks, "depends_on": self.depends_on}
-        return facts | {"script": self.script}
+        return facts | {"note": self.note, "script": self.script}
 
 
 def planned(project: Project, stages: Sequence[Stage], *, submits: bool) -> list[Planned]:
@@ -47,8 +48,13 @@ def planned(project: Project, stages: Sequence[Stage], *, submits: bool) -> list
     if not unfinished:
         return []
     jobs = submit.jobs_of(project, unfinished)
-    queue = scheduler.for_cluster(project.cluster)
-    scripts = queue.scripts(project.run, project.cluster, jobs) if submits else {}
+    scripts: dict[str, str] = {}
+    notes: Mapping[str, str] = {}
+    if submits:
+        queue = scheduler.for_cluster(project.cluster)
+        fit = queue.fitted(project.cluster, jobs)
+        jobs, notes = [*fit.jobs], fit.notes
+        scripts = queue.scripts(project.run, project.cluster, jobs)
     before = [[], *([job.name] for job in jobs)]
     return [
         Planned(
@@ -57,6 +63,7 @@ def planned(project: Project, stages: Sequence[Stage], *, submits: bool) -> list
             names,
             _headline(project, stage, job),
             scripts.get(job.name),
+            notes.get(job.name),
         )
         for stage, job, names in zip(unfinished, jobs, before, strict=False)
     ]
@@ -64,7 +71,10 @@ def planned(project: Project, stages: Sequence[Stage], *, submits: bool) -> list
 
 def lines(jobs: Sequence[Planned]) -> Iterator[str]:
     """A line for each job, then each script under a line with its name."""
-    yield from (job.headline for job in jobs)
+    for job in jobs:
+        yield job.headline
+        if job.note is not None:
+            yield job.note
     for job in jobs:
         if job.script is not None:
             after = f", after {job.depends_on[0]}" if job.depends_on else ""

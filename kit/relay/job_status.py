@@ -1,7 +1,7 @@
 """The status of the jobs submitted last, from Slurm's queue and from the files that they left.
 
 Only squeue is asked, never the accounting, and squeue forgets a job five minutes after its end. The rest
-comes from the run directory: the files that kit/cluster/snapshot.py reads, logs, and submitit's results.
+comes from the run directory: the files that kit/cluster/snapshot.py reads, logs, and marks of success.
 
     submission = job_status.read(snapshot(run))
     job_status.of_stage(submission, "preprocess", unfinished=["download"])
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from kit.cluster import decisions
 from kit.relay import local_process, logs, queue_answer
+from kit.store.files import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from kit.cluster.snapshot import Snapshot
     from kit.cluster.state import Element
     from kit.relay.queue_answer import QueueAnswer
+    from kit.store.paths import Run
 
 State = Literal["queued", "running", "failed", "cancelled", "stopped", "interrupted", "unknown"]
 ALIVE = ("queued", "running")
@@ -162,12 +164,8 @@ def _alive(submission: Submission, name: str, alive: Sequence[Element]) -> JobSt
 
 def _vanished(submission: Submission, name: str, job: str, after: str | None) -> JobStatus | None:
     """The status of a job that Slurm forgot and that recorded no end; None if all tasks succeeded."""
-
     folder = submission.seen.run.job_logs(name)
-    tasks = {
-        path.name.removesuffix("_submitted.pkl") for path in folder.glob(f"{job}_*submitted.pkl")
-    }
-    if tasks and all(any(folder.glob(f"{task}_*_result.pkl")) for task in tasks):
+    if _all_succeeded(submission.seen.run, name, job):
         return None
     log = logs.newest(folder, job)
     if log is None:
@@ -180,6 +178,20 @@ def _vanished(submission: Submission, name: str, job: str, after: str | None) ->
         f"job {job}",
         log,
     )
+
+
+def _all_succeeded(run: Run, name: str, job: str) -> bool:
+    """Whether each task of a job on Slurm left the mark of its success."""
+    folder, record = run.job_logs(name), run.submitted_tasks(name, job)
+    if record.is_file():
+        count = read_json(record)["elements"]
+        tasks = [f"{job}_{index}" for index in range(count)] if count > 1 else [job]
+        return all(run.task_done(name, task).is_file() for task in tasks)
+    # submitted by an earlier version
+    old = {
+        path.name.removesuffix("_submitted.pkl") for path in folder.glob(f"{job}_*submitted.pkl")
+    }
+    return bool(old) and all(any(folder.glob(f"{task}_*_result.pkl")) for task in old)
 
 
 def _on_this_machine(submission: Submission, name: str, before: str | None) -> JobStatus | None:

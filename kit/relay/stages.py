@@ -53,9 +53,9 @@ class Stage:
         job = self.job(recipe)
         if job.tasks == 1:
             return job
-        states = [unit.state() for unit in self.units(run, recipe)]
-        needed = {i % job.tasks for i, state in enumerate(states) if state != "done"}
-        return replace(job, needed=tuple(sorted(needed)) or None)
+        units = enumerate(self.units(run, recipe))
+        missing = tuple(number for number, unit in units if unit.state() != "done")
+        return replace(job, missing=missing or None)
 
     def units(self, run: Run, recipe: Recipe) -> list[Unit]:
         """The units of the stage.

@@ -204,7 +204,7 @@ class Run(Results):
 
     @property
     def submissions(self) -> Path:
-        """submitit's pickles and scripts, and the logs of all tasks."""
+        """The scripts of jobs, and the logs of all tasks."""
         return self.root / "logs"
 
     def job_logs(self, job: str) -> Path:
@@ -214,6 +214,18 @@ class Run(Results):
     def job_times(self, job: str, token: str) -> Path:
         """When a start of a job was submitted and started, as Slurm has it."""
         return self.job_logs(job) / f"times-{token}.json"
+
+    def submitted_tasks(self, job: str, job_id: str) -> Path:
+        """The tasks of one submission of a job to Slurm."""
+        return self.job_logs(job) / f"{job_id}_tasks.json"
+
+    def task_done(self, job: str, task: str) -> Path:
+        """Exists once a task on Slurm, ID or ARRAY_INDEX, has succeeded."""
+        return self.job_logs(job) / f"{task}_done"
+
+    def local_work(self, job: str) -> Path:
+        """The work of the tasks of a job on this machine."""
+        return self.job_logs(job) / "work.json"
 
     def mistake(self, job: str) -> Path:
         """The user's mistake that ended a job; such a job is not retried."""

@@ -12,7 +12,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from kit.cluster import launch
+from kit.cluster import launch, local_task
 from kit.config.cluster import Cluster
 from kit.config.section import read_resolved
 from kit.relay import resolve
@@ -43,7 +43,7 @@ def make(folder: Path, name: str, *overrides: str) -> Run:
     )
     assert project.cluster.training.ranks == RANKS
     run = directory.prepare(project)
-    launch.write_local(run.job_logs("train"), "train-0", TRAIN.job(project.recipe), run, 0)
+    local_task.announce(run, TRAIN.job(project.recipe))
     return run
 
 
@@ -54,7 +54,7 @@ def attempt(run: Run) -> Iterator[harness.Program]:
     number = max((a.number for a in run.claimed_attempts()), default=0) + 1
     commands = []
     for rank in range(RANKS):
-        place = launch.local_task(run, "train-0", rank, RANKS, number)
+        place = local_task.of_job(run, "train-0", rank, RANKS, number)
         commands.append((place.command, launch.job_environment(run, cluster) | place.environment))
 
     ledger = run.attempt(number).ledger

@@ -119,7 +119,7 @@ def test_nothing_of_a_recipe_or_a_cluster_is_run_by_the_shell(site: Site) -> Non
     assert value == NASTY
     assert path.endswith(f":{NASTY}")
     assert arguments[arguments.index("--output") + 1] == f"{logs}/%j_%t_log.out"
-    assert logs in arguments
+    assert f"{site.workspace}/runs/small" in arguments
     assert not list(site.workdir.folder.rglob("hole"))
 
 
@@ -128,7 +128,8 @@ def test_nothing_of_a_recipe_or_a_cluster_is_run_by_the_shell(site: Site) -> Non
     [
         (
             ["Invalid job array specification"],
-            "Invalid job array specification; lower corpus.tasks",
+            "Invalid job array specification; lower corpus.tasks, or submit the chain in parts, as with "
+            "--until",
         ),
         (
             [
@@ -136,7 +137,7 @@ def test_nothing_of_a_recipe_or_a_cluster_is_run_by_the_shell(site: Site) -> Non
                 "Job violates accounting/QOS policy (job submit limit)",
             ],
             "Job violates accounting/QOS policy (job submit limit) (QOSMaxSubmitJobPerUserLimit); lower "
-            "corpus.tasks",
+            "corpus.tasks, or submit the chain in parts, as with --until",
         ),
         (["Invalid qos specification"], "Invalid qos specification"),
     ],
@@ -152,6 +153,10 @@ def test_an_array_that_sbatch_refuses_is_told_with_the_key_to_lower(
     with pytest.raises(ClusterError) as refused:
         CliRunner().invoke(pipeline.app, given, catch_exceptions=False)
     assert str(refused.value) == (f"cluster far: sbatch refuses preprocess: sbatch: error: {told}")
+    run = site.workdir.workspace.run("small")
+    assert not run.jobs.exists()
+    written = [path for path in run.job_logs("preprocess").iterdir() if path.is_file()]
+    assert written == []
 
 
 def test_json_is_for_a_dry_run(workdir: Workdir) -> None:
@@ -164,4 +169,4 @@ def test_json_is_for_a_dry_run(workdir: Workdir) -> None:
 def test_a_dry_run_on_this_machine_has_no_scripts(workdir: Workdir) -> None:
     given = ("submit", str(workdir.recipe_file), "--dry-run", "--json")
     (job,) = json.loads(workdir.run("jobs.download", *given).stdout)
-    assert job == {"name": "download", "tasks": 2, "depends_on": [], "script": None}
+    assert job == {"name": "download", "tasks": 2, "depends_on": [], "note": None, "script": None}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kit.cluster import launch
+from kit.cluster import local_task
 from kit.cluster.jobs import Job
 from kit.cluster.processes import Processes, Starter
 from kit.errors import DONE, Interrupted
@@ -39,8 +39,7 @@ class Supervisor:
         )
         self.stopped = False
         self.starter = Starter(self.run, self.cluster, lambda: self.stopped)
-        for task in JOB.task_numbers:
-            launch.write_local(self.run.job_logs("probe"), f"probe-{task}", JOB, self.run, task)
+        local_task.announce(self.run, JOB)
 
     def start(self, task: int, restarts: int = 0, ranks: int = 1) -> Processes:
         return self.starter.start(forked.__name__, f"probe-{task}", restarts, ranks)

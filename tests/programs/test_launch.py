@@ -8,7 +8,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from kit.cluster import launch, local
+from kit.cluster import local, local_task
 from kit.cluster.jobs import Job
 from kit.corpus.dedup import fingerprint
 from kit.store.files import write_text
@@ -67,10 +67,13 @@ def test_a_run_with_the_code_of_an_earlier_version_is_given_the_names_of_that(
         "kit/corpus/fingerprint": "def work(run, task, tasks): ...",
     }.items():
         write_text(run.code / f"{module}.py", f"{text}\n")
-    launch.write_local(tmp_path, "1", Job("fingerprint", fingerprint.work, 2), run, 1)
+    run.attempts.mkdir()  # from then on a run keeps its code
+    local_task.announce(run, Job("fingerprint", fingerprint.work, 2))
+    started = local_task.of_job(run, "fingerprint-1", 0, 1, 0)
+    assert started.command[2:4] == ["-m", "submitit.core._submit"]
     unpickle = "import pickle, sys; pickle.load(open(sys.argv[1], 'rb')).result()"
     task = subprocess.run(
-        [sys.executable, "-c", unpickle, tmp_path / "1_submitted.pkl"],
+        [sys.executable, "-c", unpickle, started.folder / "fingerprint-1_submitted.pkl"],
         env=os.environ | {"PYTHONPATH": str(run.code), "PYTHONSAFEPATH": "1"},
         capture_output=True,
         text=True,

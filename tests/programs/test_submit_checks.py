@@ -84,24 +84,24 @@ def test_what_slurm_has_no_place_for_is_told_with_the_key_to_change(
     training = {"partition": "gpu", "ranks_per_node": 2, "nodes": 2, "minutes": 1590}
     cluster = {"name": "far", "kind": "slurm", "training": training}
     path = workdir.write("far.yaml", cluster)
-    given = ("--cluster", str(path), "corpus.tasks=11", "training.global_batch=24")
+    tasks = ("corpus.tasks=12", "tokenizer.tasks=11")
+    given = ("--cluster", str(path), *tasks, "training.global_batch=24")
     kept = workdir.run("jobs.pipeline", "submit", "--dry-run", str(workdir.recipe_file), *given)
     assert (kept.returncode, kept.stderr) == (0, "")
+    line = "preprocess: 11 tasks instead of 12, each with the units of up to 2: MaxArraySize=11"
+    assert line in kept.stdout.splitlines()
+    assert "#SBATCH --array=0-11%" not in kept.stdout
     given = (
-        *given, "corpus.tasks=12", "tokenizer.tasks=11", "tokens.tasks=13", "cluster.training.nodes=3",
+        *given, "cluster.training.nodes=3",
         "cluster.training.minutes=1591", "cluster.single.partition=gpuu",
         "cluster.training.warning_seconds=95460",
     )  # fmt: skip
     found = workdir.run("jobs.pipeline", "submit", "--dry-run", str(workdir.recipe_file), *given)
     assert found.returncode == 2
     assert found.stderr.splitlines() == [
-        "error: 6 mistakes",
+        "error: 4 mistakes",
         "  cluster.training.warning_seconds=95460: the time limit is cluster.training.minutes=1591, so "
         "each attempt would end as it begins; lower the first or raise the second",
-        "  cluster far: preprocess would be an array of 12 tasks, but Slurm accepts at most 11 "
-        "(MaxArraySize); lower corpus.tasks",
-        "  cluster far: tokenize would be an array of 13 tasks, but Slurm accepts at most 11 "
-        "(MaxArraySize); lower tokens.tasks",
         "  cluster.single.partition=gpuu: Slurm has no such partition; available: cpu, gpu",
         "  cluster.training.minutes=1591: partition gpu has a limit of 1590 minutes (MaxTime), so the job "
         "would never start; lower it",

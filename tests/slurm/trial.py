@@ -32,7 +32,7 @@ def processes_of(job: str, restarts: int = 0) -> dict[int, int]:
         lines = _text(path / "environ").split("\0")
         variables = dict(line.split("=", 1) for line in lines if "=" in line)
         start = (variables.get("SLURM_JOB_ID"), variables.get("SLURM_RESTART_COUNT", "0"))
-        is_rank = "submitit.core._submit" in program and program[0] != "srun"
+        is_rank = "kit.cluster.task" in program and program[0] != "srun"
         if is_rank and start == (job, str(restarts)):
             found[int(variables["SLURM_PROCID"])] = int(path.name)
     return found

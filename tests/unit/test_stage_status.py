@@ -135,13 +135,13 @@ def test_a_chain_that_slurm_has_forgotten_was_cancelled_before_it_began(run: Run
 def test_a_job_that_ended_well_says_nothing_of_what_became_stale_since(run: Run) -> None:
     for task in ("18_0", "18_1"):
         log(run, "preprocess", f"{task}_0", "done")
-        for name in (f"{task}_submitted.pkl", f"{task}_0_result.pkl"):
-            (run.job_logs("preprocess") / name).touch()
+        run.task_done("preprocess", task).touch()
+    write_json(run.submitted_tasks("preprocess", "18"), {"elements": 2})
     stale = Survey(
         {"done": 0, "missing": 0, "stale": 2}, [Fault("a", "stale", "held_out: 0.1 -> 0.2")]
     )
     assert stand(on_slurm(run), preprocess=stale)["preprocess"].state == "stale"
-    (run.job_logs("preprocess") / "18_1_0_result.pkl").unlink()
+    run.task_done("preprocess", "18_1").unlink()
     ended = stand(on_slurm(run))["preprocess"]
     assert (ended.state, ended.job) == ("failed", "job 18")
     assert "without recording a reason" in str(ended.reason)
