@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pkgutil
 import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -16,6 +17,17 @@ if TYPE_CHECKING:
     from kit.store.paths import Run
 
     Work = Callable[[Run, int, int], None]
+
+
+class WorkOf:
+    """The function `work` of a module, which is imported when it is called."""
+
+    def __init__(self, module: str) -> None:
+        self.__module__, self.__qualname__ = module, "work"
+
+    def __call__(self, run: Run, task: int, tasks: int) -> None:
+        """Import the module, and do the work of a task."""
+        pkgutil.resolve_name(f"{self.__module__}:{self.__qualname__}")(run, task, tasks)
 
 
 RESOURCES = "EKIDEN_RESOURCES"  # names a Slurm job's section of the cluster file, for the exit trap

@@ -15,10 +15,8 @@ from kit.config import relocation
 from kit.config.defaults import NonDefaults
 from kit.config.recipe import Recipe, Source, is_url
 from kit.config.section import read_resolved
-from kit.corpus import wikipedia
 from kit.corpus.raw import checksums, pieces, sources
 from kit.corpus.raw.checksums import Sum
-from kit.corpus.raw.fetch import NotFound, download_path, fetch
 from kit.errors import InputError, StageError
 from kit.output import log
 from kit.store import manifest
@@ -187,6 +185,8 @@ def _local_index(name: str, index: str) -> sources.Local:
 def _make(
     recipe: Recipe, name: str, files: Sequence[sources.Local], folder: Path
 ) -> Mapping[str, Any]:
+    from kit.corpus.raw.fetch import download_path, fetch
+
     source = recipe.corpus.sources[name]
     downloads = Path(recipe.corpus.downloads) if recipe.corpus.downloads else folder
     paths = [file.path for file in files]
@@ -216,6 +216,8 @@ def _pinned(name: str, source: Source) -> dict[str, Sum]:
 
 def _published(url: str, remote: sources.Remote, downloads: Path) -> dict[str, Sum]:
     """The checksum published beside a named dump, if there is one."""
+    from kit.corpus.raw.fetch import NotFound, download_path, fetch
+
     if not remote.sums:
         return {}
     name = url.rsplit("/", 1)[1]
@@ -234,6 +236,8 @@ def _published(url: str, remote: sources.Remote, downloads: Path) -> dict[str, S
 
 def _index(source: Source, remote: sources.Remote | None, downloads: Path) -> Path | None:
     """The index of a dump, fetched if necessary; None if the recipe names none and none is published."""
+    from kit.corpus.raw.fetch import NotFound, download_path, fetch
+
     if source.kind != "wikipedia":
         return None
     if source.index and not is_url(source.index):
@@ -261,6 +265,8 @@ def _cut(
 ) -> list[tuple[Range, RangeFacts]]:
     """The pieces of one file, each with the facts its reader needs."""
     if source.kind == "wikipedia":
+        from kit.corpus import wikipedia
+
         header_end, ranges = wikipedia.stream_ranges(path, unit_bytes, index)
         facts: RangeFacts = {"header_end": header_end, "title": source.title}
         return [(piece, facts) for piece in pieces.ranges(path, ranges)]

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from kit.config.defaults import NonDefaults
 from kit.data import shards
 from kit.errors import InputError, StageError
@@ -25,6 +23,8 @@ from kit.store.paths import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+
+    import numpy as np
 
     from kit.config.recipe import Recipe, Training
     from kit.store.records import Causes
@@ -154,6 +154,8 @@ def token_file(folder: Path, part: str) -> Path:
 
 def dtype_for(vocab_size: int) -> np.dtype[np.unsignedinteger]:
     """The data type of a token on disk."""
+    import numpy as np
+
     return np.dtype("<u2") if vocab_size <= 65_535 else np.dtype("<u4")
 
 
@@ -167,6 +169,8 @@ def write(path: Path, documents: Iterable[bytes], dtype: np.dtype[np.unsignedint
 
     Returns the number of tokens.
     """
+    import numpy as np
+
     starts, size = array("Q"), 0
     with atomic(path) as stream:
         for packed in documents:
@@ -198,6 +202,8 @@ class TokenStream:
 
     def slice(self, start: int, stop: int) -> np.ndarray:
         """Tokens [start, stop) as int64, shape [stop - start], or less at the end of the stream."""
+        import numpy as np
+
         tokens = np.empty(max(0, min(stop, len(self)) - start), np.int64)
         file = bisect.bisect_right(self.starts, start) - 1
         done = 0
@@ -214,6 +220,8 @@ class TokenStream:
 
         Raises InputError if the offsets do not fit the file.
         """
+        import numpy as np
+
         assert 0 <= position < len(self)
         file = bisect.bisect_right(self.starts, position) - 1
         path = self.paths[file]
@@ -240,6 +248,8 @@ def open_part(units: Iterable[TokenUnit], part: str, recipe: Recipe) -> TokenStr
 
 def open_stream(paths: Iterable[Path], dtype: np.dtype[np.unsignedinteger]) -> TokenStream:
     """Map token files into memory. Raises InputError for a file that ends in half a token."""
+    import numpy as np
+
     files: dict[Path, np.ndarray] = {}
     for path in paths:
         size = path.stat().st_size

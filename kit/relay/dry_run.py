@@ -61,7 +61,7 @@ def planned(project: Project, stages: Sequence[Stage], *, submits: bool) -> list
             job.name,
             len(job.task_numbers),
             names,
-            _headline(project, stage, job),
+            _headline(project, stage, job, names),
             scripts.get(job.name),
             notes.get(job.name),
         )
@@ -82,12 +82,16 @@ def lines(jobs: Sequence[Planned]) -> Iterator[str]:
             yield job.script.removesuffix("\n")
 
 
-def _headline(project: Project, stage: Stage, job: Job) -> str:
+def _headline(project: Project, stage: Stage, job: Job, after: Sequence[str]) -> str:
+    """The size of a job; of the first one also its units, as those of the others may not be known."""
     size = (
         quantities.count(project.cluster.training.ranks, "rank")
         if job.resources == "training"
         else quantities.count(len(job.task_numbers), "task")
     )
+    line = f"{stage.name}: {size} on {project.cluster.name}"
+    if after:
+        return f"{line}, after {after[0]}"
     survey = stage.survey(project.run, project.recipe)
     counts: Mapping[str, Any] = survey.counts or {"waits": survey.waits}
-    return f"{stage.name}: {size} on {project.cluster.name}; {submit.describe(counts)}"
+    return f"{line}; {submit.describe(counts)}"

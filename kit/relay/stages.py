@@ -42,11 +42,10 @@ class Stage:
 
     def job(self, recipe: Recipe) -> Job:
         """The stage as a job with all its tasks; their number comes from the recipe."""
-        from kit.cluster.jobs import Job
+        from kit.cluster.jobs import Job, WorkOf
 
-        work = importlib.import_module(self.module).work
         tasks = 1 if self.tasks is None else self.tasks(recipe)
-        return Job(self.name, work, tasks, self.resources)
+        return Job(self.name, WorkOf(self.module), tasks, self.resources)
 
     def rest(self, run: Run, recipe: Recipe) -> Job:
         """The same job without tasks whose units are done; valid if no stage before it will run."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from kit.data import tokens
 from kit.errors import ConfigError, InputError
 from kit.output.quantities import count
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from kit.config.recipe import Recipe, Training
     from kit.data.tokens import TokenStream
 
@@ -44,6 +44,8 @@ class Batches:
 
     def read(self, sample: int, micro: int) -> np.ndarray:
         """A micro-batch of blocks, each with the token after it: int64, shape [micro_batch, length + 1]."""
+        import numpy as np
+
         first = self.first_sample(sample, micro)
         return np.stack(
             [

@@ -17,7 +17,6 @@ from typing import IO, TYPE_CHECKING, Protocol, cast
 
 import zstandard
 
-from kit.corpus.raw import seekable
 from kit.corpus.raw.compression import Unpacked, is_packed
 from kit.errors import InputError
 from kit.output.progress import progress_bar
@@ -50,6 +49,8 @@ def cut(kind: str, path: Path, folder: Path, unit_bytes: int, first_part: int) -
         cuts = _plain_cuts(path, unit_bytes, _BOUNDARY[kind])
         return ranges(path, list(itertools.pairwise(cuts)))
     if path.suffix.lower() == ".xz":
+        from kit.corpus.raw import seekable
+
         starts, size = seekable.blocks(path)
         at_blocks = _block_cuts(starts, size, unit_bytes)
         if at_blocks is not None:
