@@ -7,12 +7,14 @@ of an earlier version gets its tasks as pickles, since that code knows nothing e
 
 from __future__ import annotations
 
+import functools
+import io
 import os
 import pkgutil
 import re
 import shlex
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +30,7 @@ from kit.store.files import write_json
 from kit.store.paths import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from kit.cluster.jobs import Job, Work
     from kit.config.cluster import Cluster
@@ -54,20 +56,35 @@ def send(run: Run, cluster: Cluster, job: Job, after: list[str]) -> str:
     """Submit one job to Slurm, to start after the jobs `after`; returns its id. Raises ClusterError."""
     folder = run.job_logs(job.name)
     folder.mkdir(parents=True, exist_ok=True)
-    executor = _set_up(submitit.SlurmExecutor(folder), run, cluster, job, after)
+    executor = _set_up(submitit.SlurmExecutor, run, cluster, job, after)
     try:
-        with _nothing_left_of_a_refusal(folder):
-            identity = _submit(executor, run, job)
+        # submitit prints what sbatch says of a refusal, of which the error has the important part.
+        with _nothing_left_of_a_refusal(folder), redirect_stderr(io.StringIO()):
+            identity = _submit(executor, run, cluster, job)
     except submitit.core.utils.FailedJobError as error:
-        raise _refusal(cluster, job, str(error)) from None
+        refusal = _refusal(cluster, job, str(error))
+        if not isinstance(refusal, QueueLimit):  # a site's own words may take several lines
+            print(error, file=sys.stderr)
+        raise refusal from None
     write_json(run.submitted_tasks(job.name, identity), {"elements": len(job.task_numbers)})
     return identity
 
 
-def _submit(executor: submitit.SlurmExecutor, run: Run, job: Job) -> str:
+def forget(run: Run, name: str, job_id: str) -> None:
+    """Remove the files of a job that was cancelled before it could start."""
+    folder = run.job_logs(name)
+    paths = submitit.core.utils.JobPaths(folder, job_id)
+    for path in (*folder.glob(".submission_file_*"), *folder.glob(f"{job_id}_*_submitted.pkl")):
+        if not path.is_symlink() or path.resolve() == paths.submission_file.resolve():
+            path.unlink()
+    for path in (paths.submission_file, paths.submitted_pickle, run.submitted_tasks(name, job_id)):
+        path.unlink(missing_ok=True)
+
+
+def _submit(executor: submitit.SlurmExecutor, run: Run, cluster: Cluster, job: Job) -> str:
     """Call sbatch; returns the id of the job."""
     if program.known_to(run):
-        return str(executor._submit_command(_command(run, job)).job_id)
+        return str(executor._submit_command(_command(run, cluster, job)).job_id)
     executor.parameters.pop("map_count", None)  # it sets that itself
     with executor.batch():
         submitted = [executor.submit(enter, *arguments) for arguments in _pickled(run, job)]
@@ -76,7 +93,7 @@ def _submit(executor: submitit.SlurmExecutor, run: Run, job: Job) -> str:
 
 @contextmanager
 def _nothing_left_of_a_refusal(folder: Path) -> Iterator[None]:
-    """Remove what submitit wrote for a job that sbatch then refused."""
+    """Remove the files that submitit wrote for a job, if sbatch refuses it."""
     before = {*folder.iterdir()}
     try:
         yield
@@ -109,27 +126,39 @@ class _Renderer(submitit.SlurmExecutor):  # type: ignore[misc]  # an Any
 
 def script(run: Run, cluster: Cluster, job: Job, after: list[str]) -> str:
     """The script that `send` would submit; writes nothing."""
-    executor = _set_up(_Renderer(run.job_logs(job.name)), run, cluster, job, after)
+    executor = _set_up(_Renderer, run, cluster, job, after)
     known = program.known_to(run)
-    command = _command(run, job) if known else executor._submitit_command_str
+    command = _command(run, cluster, job) if known else executor._submitit_command_str
     text: str = executor._make_submission_file_text(command, "")
     return text
 
 
 def _set_up(
-    executor: submitit.SlurmExecutor, run: Run, cluster: Cluster, job: Job, after: list[str]
+    kind: type[submitit.SlurmExecutor], run: Run, cluster: Cluster, job: Job, after: list[str]
 ) -> submitit.SlurmExecutor:
-    """Give an executor the options of a job; returns it."""
+    """An executor with the options of a job."""
+    executor = kind(run.job_logs(job.name), python=shlex.join(task_python(cluster)))
     executor.update_parameters(**_parameters(run, cluster, job, after))
     if (elements := len(job.task_numbers)) > 1:
         executor.parameters["map_count"] = elements  # makes it an array
     return executor
 
 
-def _command(run: Run, job: Job) -> str:
+def _command(run: Run, cluster: Cluster, job: Job) -> str:
     """The command of every rank, as words of a shell."""
     words = program.Work.of(job).words(run, job.name)
-    return shlex.join([sys.executable, "-u", "-m", program.MODULE, *words])
+    return shlex.join([*task_python(cluster), "-u", "-m", program.MODULE, *words])
+
+
+def task_python(cluster: Cluster) -> list[str]:
+    """The words that start Python in a rank: inside the container, if there is one."""
+    container = cluster.container
+    return [shell_python(cluster)] if container is None else [*container.command, container.python]
+
+
+def shell_python(cluster: Cluster) -> str:
+    """Python of the batch shell, which is never in a container."""
+    return cluster.python or sys.executable
 
 
 # A run that keeps code of an earlier version unpickles its tasks; jobs of that version may still be queued
@@ -170,7 +199,7 @@ def run_pickled(folder: Path) -> None:
     process_job(folder)
 
 
-def _pickled(run: Run, job: Job) -> list[tuple[Work | _Named, str, str, int, int]]:
+def _pickled(run: Run, job: Job) -> list[tuple[_Named, str, str, int, int]]:
     """The arguments of `enter` for each task."""
     work = _in_code_of(run, job.work)
     return [(work, str(run.root), job.name, number, job.tasks) for number in job.task_numbers]
@@ -186,12 +215,13 @@ class _Named:
         return pkgutil.resolve_name, (self.name,)
 
 
-def _in_code_of(run: Run, work: Work) -> Work | _Named:
+def _in_code_of(run: Run, work: Work) -> _Named:
     """The function under its path in the run's code, which may be an earlier version."""
-    former = _FORMER_PATHS.get(work.__module__)
-    if former is None or not (run.code / f"{former.replace('.', '/')}.py").is_file():
-        return work
-    return _Named(f"{former}:{work.__qualname__}")
+    module = work.__module__
+    former = _FORMER_PATHS.get(module)
+    if former is not None and (run.code / f"{former.replace('.', '/')}.py").is_file():
+        module = former
+    return _Named(f"{module}:{work.__qualname__}")
 
 
 def job_environment(run: Run, cluster: Cluster) -> dict[str, str]:
@@ -213,13 +243,14 @@ def job_environment(run: Run, cluster: Cluster) -> dict[str, str]:
 
 def _parameters(run: Run, cluster: Cluster, job: Job, after: list[str]) -> dict[str, Any]:
     """submitit's parameters for a job."""
+    without = functools.partial(cluster.replaced, job.resources)
     variables = {RESOURCES: job.resources, **job_environment(run, cluster)}
     variables.pop("PYTHONPATH")
     given = {name: flag(value) for name, value in cluster.sbatch_of(job.resources).items()}
     more = _without_none({"requeue": True, "kill-on-invalid-dep": "yes", **given})
     if after:
         more["dependency"] = f"afterok:{after[0]}"
-    trap = [sys.executable, "-m", "kit.cluster.requeue", str(run.root), job.name]
+    trap = [shell_python(cluster), "-m", "kit.cluster.requeue", str(run.root), job.name]
     if job.resources == "single":
         # The tokenizer's training uses all CPUs of its node.
         variables.pop("TOKENIZERS_PARALLELISM", None)
@@ -247,32 +278,23 @@ def _parameters(run: Run, cluster: Cluster, job: Job, after: list[str]) -> dict[
             "partition": task.partition,
             "time": task.minutes,
             "cpus_per_task": task.cpus,
-            "gpus_per_node": task.gpus or None,
-            "mem": _megabytes(task.memory_gb),
+            "gpus_per_node": None if without("gpus") else task.gpus or None,
+            "mem": None if without("memory_gb") else _megabytes(task.memory_gb),
         }
         parallel = {"array_parallelism": task.parallel, "ntasks_per_node": 1, "nodes": 1}
-        return (
-            common
-            | parallel
-            | _without_none(sizes)
-            | _srun(task.cpus, cluster.srun_of(job.resources))
-        )
+        return common | parallel | _without_none(sizes) | _srun(task.cpus, cluster, job)
     training = cluster.training
     sizes = {
         "partition": training.partition,
         "time": training.minutes,
         "nodes": training.nodes,
         "ntasks_per_node": training.ranks_per_node,
-        "gpus_per_node": training.gpus_per_node or None,
+        "gpus_per_node": None if without("gpus") else training.gpus_per_node or None,
         "cpus_per_task": training.cpus_per_rank,
-        "mem": _megabytes(training.memory_gb),
+        "mem": None if without("memory_gb") else _megabytes(training.memory_gb),
         "signal_delay_s": training.warning_seconds,
     }
-    return (
-        common
-        | _without_none(sizes)
-        | _srun(training.cpus_per_rank, cluster.srun_of(job.resources))
-    )
+    return common | _without_none(sizes) | _srun(training.cpus_per_rank, cluster, job)
 
 
 def _behind(cluster: Cluster) -> str:
@@ -281,8 +303,10 @@ def _behind(cluster: Cluster) -> str:
     return shlex.quote(f"{os.pathsep}{more}") if more else ""
 
 
-def _srun(cpus: int, options: Mapping[str, str]) -> dict[str, Any]:
+def _srun(cpus: int, cluster: Cluster, job: Job) -> dict[str, Any]:
     """Options of srun: a rank that fails ends the others; CPUs are not inherited from sbatch."""
+    options = cluster.container.srun if cluster.container else {}
+    options |= cluster.srun_of(job.resources)
     given = _without_none({name: flag(value) for name, value in options.items()})
     words = [f"--{name}" if value is True else f"--{name}={value}" for name, value in given.items()]
     return {"srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={cpus}", *words]}

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
+from kit.config.container import Container, Words  # noqa: TC001  pydantic reads annotations
 from kit.config.devices import ACCELERATORS
 from kit.config.recipe import NAME
-from kit.config.sbatch import merged, names_of_variables, options
-from kit.config.section import Section
+from kit.config.sbatch import merged, names_of_variables, options, refuse_own, replacing
+from kit.config.section import RECORDED, Section
 
 Options = Annotated[dict[str, str], BeforeValidator(options)]  # of sbatch or srun, by name
 Kind = Literal["network", "arrays", "single", "training"]  # the sections of jobs
@@ -170,7 +178,16 @@ class Cluster(Section):
     )
     srun: Options = Field(
         default={},
-        description="further options of srun, which starts the tasks, such as container-image. Slurm only",
+        description="further options of srun, which starts the tasks, such as mpi: pmix. Slurm only",
+    )
+    python: Words | None = Field(
+        default=None,
+        description="Python of all jobs on the nodes, outside a container. null: the one that submits. "
+        "Slurm only",
+    )
+    container: Container | None = Field(
+        default=None,
+        description="container in which the tasks run. null: none. Slurm only",
     )
     preempt_at_step: int | None = Field(
         default=None,
@@ -188,6 +205,20 @@ class Cluster(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _options_of_the_user(self, info: ValidationInfo) -> Cluster:
+        if info.context != RECORDED:  # an earlier version accepted some
+            for kind in get_args(Kind):
+                refuse_own(self.sbatch_of(kind))
+        return self
+
+    @model_validator(mode="after")
+    def _one_container(self) -> Cluster:
+        if self.container is not None:
+            for kind in get_args(Kind):
+                self.container.refuse_beside(self.srun_of(kind))
+        return self
+
     @property
     def is_this_machine(self) -> bool:
         """Whether jobs run on the machine they are submitted from, with their output on its terminal."""
@@ -203,8 +234,14 @@ class Cluster(Section):
         """The sbatch options of a job of that kind: the general ones, then those of its section."""
         return merged(self.sbatch, self._section_of(kind).sbatch)
 
+    def replaced(
+        self, kind: Kind, key: Literal["partition", "minutes", "memory_gb", "gpus"]
+    ) -> str | None:
+        """The sbatch option that replaces a key of the section; `gpus` is gpus_per_node in `training`."""
+        return replacing(self.sbatch_of(kind), key)
+
     def srun_of(self, kind: Kind) -> dict[str, str]:
-        """The srun options of a job of that kind, in the same way."""
+        """The srun options of a job of that kind, in the same way, without those of the container."""
         return merged(self.srun, self._section_of(kind).srun)
 
     def _section_of(self, kind: Kind) -> TaskResources | TrainingResources:

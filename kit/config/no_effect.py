@@ -9,9 +9,9 @@ idle: to try `training.decay=constant` you need not remove `minimum_learning_rat
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
-from kit.config.cluster import Cluster, TaskResources
+from kit.config.cluster import Cluster, Kind, TaskResources
 from kit.config.recipe import Normalise, Recipe, is_remote
 from kit.config.tokenizer import TokenizerSpec
 from kit.errors import ConfigError
@@ -88,6 +88,7 @@ def _of_cluster(cluster: Cluster) -> Iterator[IdleKey]:
     if cluster.kind == "slurm":
         reason = "with kind: slurm: it is a drill for kind: local"
         yield IdleKey("preempt_at_step", reason, ("kind",))
+        yield from _replaced(cluster)
         return
     for key in _FOR_SLURM:
         yield IdleKey(key, "with kind: local: it is a request to Slurm", ("kind",))
@@ -98,10 +99,26 @@ def _of_cluster(cluster: Cluster) -> Iterator[IdleKey]:
         yield IdleKey(key, "with kind: local: arrays covers all tasks there", ("kind",), remedy)
 
 
+def _replaced(cluster: Cluster) -> Iterator[IdleKey]:
+    """The keys of a section that an option of sbatch replaces."""
+    for kind in get_args(Kind):
+        if kind == "network" and cluster.network is None:
+            continue
+        keys: tuple[Any, ...] = ("partition", "minutes", "memory_gb", "gpus")
+        for key in keys:
+            if option := cluster.replaced(kind, key):
+                name = "gpus_per_node" if (kind, key) == ("training", "gpus") else key
+                causes = (f"sbatch.{option}", f"{kind}.sbatch.{option}")
+                yield IdleKey(
+                    f"{kind}.{name}", f"beside sbatch.{option}, which replaces it", causes
+                )
+
+
 _FOR_SLURM = (
     "arrays.partition", "arrays.gpus", "arrays.memory_gb", "arrays.minutes",
     "training.partition", "training.gpus_per_node", "training.cpus_per_rank", "training.memory_gb",
     "setup", "sbatch", "arrays.sbatch", "training.sbatch", "srun", "arrays.srun", "training.srun",
+    "python", "container",
 )  # fmt: skip
 
 

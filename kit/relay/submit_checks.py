@@ -38,7 +38,7 @@ def check(project: Project, jobs: Sequence[Job]) -> None:
     recipe, cluster = project.recipe, project.cluster
     problems = [
         *scheduler.for_cluster(cluster).problems(cluster, jobs),
-        *_of_corpus(recipe, jobs),
+        *(_of_corpus(recipe, jobs) if cluster.container is None else ()),  # it has its own packages
         *_of_prompts(recipe, jobs),
     ]
     if any(job.resources == "training" for job in jobs):

@@ -20,8 +20,8 @@ from kit.config import amendments, presets
 from kit.config.defaults import as_recorded
 from kit.errors import ConfigError
 from kit.run import begun, commit
-from kit.run.environment import installed_packages
-from kit.store.files import file_hash, read_json, sync_directory, text_hash, write_json, write_text
+from kit.run.environment import installed_packages, record_packages
+from kit.store.files import file_hash, read_json, sync_directory, text_hash, write_json
 
 if TYPE_CHECKING:
     from kit.config.amendments import Amendment
@@ -54,7 +54,7 @@ def lay_out(project: Project) -> None:
     identify(run, project.recipe.name)
     _write_resolved(run, project.recipe, project.cluster, same_code=run.attempts.is_dir())
     if not run.attempts.is_dir():
-        write_text(run.environment, _lines(installed_packages()))
+        record_packages(run, in_container=project.cluster.container is not None)
         before = run.code.resolve()
         if before == _home():
             return  # a job of the run itself
@@ -70,7 +70,7 @@ def lay_out_beside(job: Project, shelf: Run) -> None:
     The job runs the current code and packages, which need not be those of the training.
     """
     _write_resolved(job.run, job.recipe, job.cluster, same_code=False)
-    write_text(job.run.environment, _lines(installed_packages()))
+    record_packages(job.run, in_container=job.cluster.container is not None)
     _point_to(job.run, _snapshot(shelf))
 
 
@@ -108,13 +108,15 @@ def amend(run: Run, amendment: Proposal, *, code: bool = False) -> list[Amendmen
     rows = list(amendment.rows)
     if not code:
         _refuse_code_that_jumps(run, rows)
-    fresh, packages = None, [""]
+    fresh, in_container = None, amendment.cluster.container is not None
     if code:
         now, before = time.time(), run.code.resolve()
-        fresh, packages = _snapshot(run), installed_packages()
+        fresh = _snapshot(run)
         if (old := _content(before)) != (new := _content(fresh)):
             rows.append({"time": now, "key": amendments.CODE, "old": old, "new": new})
-        previous = run.environment.read_text(encoding="utf-8").split()
+        recorded = run.environment.is_file()
+        previous = run.environment.read_text(encoding="utf-8").split() if recorded else []
+        packages = previous if in_container else installed_packages()
         if previous != packages:
             removed, added = (
                 sorted({*previous} - {*packages}),
@@ -125,7 +127,7 @@ def amend(run: Run, amendment: Proposal, *, code: bool = False) -> list[Amendmen
         amendments.record(run, rows)
     _write_resolved(run, amendment.recipe, amendment.cluster, same_code=not code)
     if fresh is not None:
-        write_text(run.environment, _lines(packages))
+        record_packages(run, in_container=in_container)
         _point_to(run, fresh)
     return rows
 
@@ -140,10 +142,6 @@ def _refuse_code_that_jumps(run: Run, rows: list[Amendment]) -> None:
                 f"{row['key']}: with the code in {run.root} the learning rate would jump; add --code to "
                 "use the code of this checkout, or `--schedule anew` to let it jump"
             )
-
-
-def _lines(texts: list[str]) -> str:
-    return "".join(f"{text}\n" for text in texts)
 
 
 def _home() -> Path:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib.metadata
+import uuid
 from typing import TYPE_CHECKING
 
 from kit.errors import ClusterError
+from kit.store.files import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,16 +25,42 @@ def installed_packages() -> list[str]:
     return sorted(f"{name}=={version}" for name, version in pairs if name != "ekiden")
 
 
+def record_packages(run: Run, *, in_container: bool) -> None:
+    """Record the packages of this environment; those of a container are recorded by its first task."""
+    if in_container:
+        run.environment.unlink(missing_ok=True)
+    else:
+        write_text(run.environment, lines(installed_packages()))
+
+
 def check_environment(run: Run) -> None:
-    """Raises ClusterError if this node's packages differ from those at submission."""
-    submitted = set(run.environment.read_text(encoding="utf-8").split())
-    here = set(installed_packages())
-    if submitted != here:
-        examples = sorted(submitted ^ here)[:3]
+    """Raises ClusterError if this node's packages differ from those on record.
+
+    Those are the packages at submission, or the ones in the container of the first task.
+    """
+    here = installed_packages()
+    if not run.environment.is_file():
+        _record_first(run, here)
+    recorded = set(run.environment.read_text(encoding="utf-8").split())
+    if differing := recorded ^ set(here):
         raise ClusterError(
-            f"{run.environment}: this node's packages differ ({', '.join(examples)}); "
+            f"{run.environment}: this node's packages differ ({', '.join(sorted(differing)[:3])}); "
             "install the same packages on every node"
         )
+
+
+def lines(packages: list[str]) -> str:
+    """The text of such a record."""
+    return "".join(f"{package}\n" for package in packages)
+
+
+def _record_first(run: Run, packages: list[str]) -> None:
+    """Record packages unless another task has done so."""
+    own = run.environment.with_name(f".environment-{uuid.uuid4().hex[:8]}")
+    write_text(own, lines(packages))
+    with contextlib.suppress(FileExistsError):
+        run.environment.hardlink_to(own)
+    own.unlink()
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tests.conftest import Workdir
 
 NASTY = """a 'b' "c" $(touch hole) `touch hole` 駅伝;#\\"""
+STAGES = 11
 # As much of Slurm as a submission talks to. sbatch keeps what it is sent, or refuses an array.
 PROGRAMS = {
     "sbatch": """
@@ -75,7 +76,10 @@ def site(workdir: Workdir, monkeypatch: pytest.MonkeyPatch) -> Site:
     monkeypatch.setenv("SENT", str(sent))
     far = {"name": "far", "kind": "slurm", "training": {"ranks_per_node": 2, "partition": NASTY}}
     variables = {"VALUE": NASTY, "PYTHONPATH": NASTY}
-    workdir.write("far.yaml", far | {"environment": variables, "sbatch": {"comment": NASTY}})
+    options = {"sbatch": {"comment": NASTY}, "srun": {"comment": NASTY}}
+    workdir.write(
+        "far.yaml", far | {"environment": variables, "arrays": {"partition": NASTY}} | options
+    )
     return Site(workdir, sent)
 
 
@@ -108,18 +112,43 @@ def test_a_dry_run_prints_what_a_submission_sends_and_writes_nothing(site: Site)
 
 
 def test_nothing_of_a_recipe_or_a_cluster_is_run_by_the_shell(site: Site) -> None:
-    (job,) = site.planned("jobs.train", f"workspace={site.workspace}")
+    """Each script of the chain, run by bash with a stand-in for srun that prints its words."""
+    inside = f"cluster.container={{command: [{json.dumps(NASTY)}], python: {json.dumps(NASTY)}}}"
+    jobs = site.planned("jobs.pipeline", f"workspace={site.workspace}", inside)
+    assert len(jobs) == STAGES
+    for job in jobs:
+        script = site.workdir.folder / "script.sh"
+        script.write_text(job["script"], encoding="utf-8")
+        ran = subprocess.run(
+            ["bash", script], cwd=site.workdir.folder, capture_output=True, text=True, check=False
+        )
+        value, path, *arguments = ran.stdout.split("\0")
+        assert value == NASTY
+        assert path.endswith(f":{NASTY}")
+        index = "%A_%a" if job["tasks"] > 1 else "%j"
+        logs = f"{site.workspace}/runs/small/logs/{job['name']}/{index}_%t_log.out"
+        assert arguments[arguments.index("--output") + 1] == logs
+        assert f"--comment={NASTY}" in arguments
+        at = arguments.index(NASTY)
+        assert arguments[at : at + 5] == [NASTY, NASTY, "-u", "-m", "kit.cluster.task"]
+        assert arguments[at + 5 : at + 7] == [f"{site.workspace}/runs/small", job["name"]]
+    assert not list(site.workdir.folder.rglob("hole"))
+
+
+def test_the_trap_gets_every_word_whole(site: Site) -> None:
+    """The script runs to its end: the Python of the trap prints its words, and nothing is executed."""
+    python = site.workdir.folder / "a 'b' $(touch hole)"
+    python.write_text("#!/bin/bash\nprintf '%s\\0' \"$@\" > trapped\n", encoding="utf-8")
+    python.chmod(0o755)
+    (site.workdir.folder / "bin" / "srun").write_text("#!/bin/bash\nexit 7\n", encoding="utf-8")
+    given = (f"workspace={site.workspace}", f"cluster.python={json.dumps(str(python))}")
+    (job,) = site.planned("jobs.train", *given)
     script = site.workdir.folder / "script.sh"
     script.write_text(job["script"], encoding="utf-8")
-    ran = subprocess.run(
-        ["bash", script], cwd=site.workdir.folder, capture_output=True, text=True, check=False
-    )
-    value, path, *arguments = ran.stdout.split("\0")
-    logs = f"{site.workspace}/runs/small/logs/train"
-    assert value == NASTY
-    assert path.endswith(f":{NASTY}")
-    assert arguments[arguments.index("--output") + 1] == f"{logs}/%j_%t_log.out"
-    assert f"{site.workspace}/runs/small" in arguments
+    ran = subprocess.run(["bash", script], cwd=site.workdir.folder, check=False)
+    trapped = (site.workdir.folder / "trapped").read_text(encoding="utf-8")
+    words = ["-m", "kit.cluster.requeue", f"{site.workspace}/runs/small", "train", "7"]
+    assert (trapped.split("\0")[:-1], ran.returncode) == (words, 0)
     assert not list(site.workdir.folder.rglob("hole"))
 
 

@@ -40,11 +40,14 @@ def blocks(name: str, language: str) -> list[str]:
 
 
 def test_the_cluster_file_of_the_page_on_slurm_is_valid() -> None:
-    (written,) = blocks("slurm.md", "yaml")
-    cluster = Cluster.model_validate(yaml.safe_load(written))
+    written, *containers = map(yaml.safe_load, blocks("slurm.md", "yaml"))
+    cluster = Cluster.model_validate(written)
     assert cluster.training.ranks == 8
     unset = {*Cluster.model_fields} - cluster.model_fields_set
-    assert unset == {"preempt_at_step"}  # of the supervisor on one machine
+    assert unset == {"python", "container", "preempt_at_step"}  # the last is the supervisor's
+    assert len(containers) == 2
+    for container in containers:
+        assert Cluster.model_validate(written | container).container is not None
 
 
 def test_the_page_on_the_workspace_names_every_path() -> None:

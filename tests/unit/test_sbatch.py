@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,7 +11,7 @@ from kit.cluster import launch
 from kit.cluster.jobs import Job
 from kit.config.load import load_cluster, load_recipe
 from kit.errors import ConfigError
-from kit.relay.stages import DOWNLOAD, TRAIN
+from kit.relay.stages import DOWNLOAD, STAGES, TRAIN
 
 if TYPE_CHECKING:
     from kit.config.cluster import Cluster
@@ -70,9 +71,82 @@ def test_an_option_on_the_command_line_may_be_a_flag(run: Run, workdir: Workdir)
     assert {"exclusive", "mem=0"} <= flags(run, cluster, TRAIN.job(workdir.recipe()))
 
 
+# What sites ask for; each is rendered as written, for the section that has it.
+OF_SITES = {
+    "account": "proj-12", "qos": "long", "constraint": "[rack1|rack2]&ib", "reservation": "maint",
+    "exclude": "n[1-3],n9", "mail-user": "a@b.c", "mail-type": "END,FAIL", "gres": "gpu:a100:2,tmpdisk:10",
+    "exclusive": "user", "mem": 0, "licenses": "matlab:2,lustre", "comment": "a 'b' $(c)", "nice": -5,
+    "clusters": "a,b", "switches": "1@10:00", "core-spec": 2, "use-min-nodes": True,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("section", ["network", "arrays", "single", "training"])
+def test_every_option_of_a_section_reaches_the_jobs_of_that_section_alone(
+    run: Run, workdir: Workdir, section: str
+) -> None:
+    sizes = {"training": {"ranks_per_node": 2}, "network": {}, "arrays": {}, "single": {}}
+    sizes[section]["sbatch"] = OF_SITES
+    cluster = far(workdir, **sizes)
+    expected = {
+        f"{name}={shlex.quote(str(value))}" if value is not True else name
+        for name, value in OF_SITES.items()
+    }
+    for stage in STAGES:
+        given = flags(run, cluster, stage.job(workdir.recipe()))
+        if stage.resources == section:
+            assert expected <= given
+        else:
+            assert not expected & given
+
+
+@pytest.mark.parametrize(
+    ("key", "option", "kept"),
+    [
+        ("memory_gb", {"mem-per-cpu": "2G"}, {"mem-per-cpu=2G"}),
+        ("memory_gb", {"mem": 0}, {"mem=0"}),
+        ("gpus_per_node", {"gres": "gpu:a100:2"}, {"gres=gpu:a100:2"}),
+        ("gpus_per_node", {"gpus_per_node": "a100:2"}, {"gpus-per-node=a100:2"}),
+        ("partition", {"partition": "b"}, {"partition=b"}),
+        ("minutes", {"time": "1-0"}, {"time=1-0"}),
+    ],
+)
+def test_an_option_replaces_the_key_for_the_same_which_slurm_would_refuse_beside_it(
+    run: Run, workdir: Workdir, key: str, option: dict[str, Any], kept: set[str]
+) -> None:
+    sizes = {
+        "ranks_per_node": 2,
+        "memory_gb": 8,
+        "gpus_per_node": 2,
+        "partition": "a",
+        "minutes": 9,
+    }
+    (name, value), *_ = option.items()
+    cluster = far(workdir, f"cluster.training.sbatch.{name}={value}", training=sizes)
+    given = flags(run, cluster, TRAIN.job(workdir.recipe()))
+    names = {"memory_gb": "mem", "gpus_per_node": "gpus-per-node", "minutes": "time"}
+    assert {one for one in given if one.split("=")[0] == names.get(key, key)} <= kept
+    assert kept <= given
+    # In one file with the key, the key is refused.
+    with pytest.raises(ConfigError) as refused:
+        far(workdir, training={**sizes, "sbatch": option})
+    replaced = (
+        f"training.{key}={sizes[key]!r} has no effect beside sbatch.{name}, which replaces it"
+    )
+    assert replaced in str(refused.value)
+
+
+def test_a_gres_that_is_no_gpu_stays_beside_the_gpus(run: Run, workdir: Workdir) -> None:
+    sizes = {"ranks_per_node": 2, "gpus_per_node": 2, "sbatch": {"gres": "tmpdisk:10"}}
+    given = flags(run, far(workdir, training=sizes), TRAIN.job(workdir.recipe()))
+    assert {"gres=tmpdisk:10", "gpus-per-node=2"} <= given
+
+
 @pytest.mark.parametrize(
     ("more", "line"),
     [
+        ({"sbatch": {"nodes": 2}}, "sbatch.nodes: ekiden sets this option itself; set training.nodes"),
+        ({"arrays": {"sbatch": {"cpus_per_task": 2}}}, "sbatch.cpus_per_task: ekiden sets this option"),
+        ({"single": {"sbatch": {"output": "a"}}}, "logs are in the run directory"),
         ({"sbatch": {"gres": ["a"]}}, r"sbatch: gres=\['a'\]: write text, a number, or true or false"),
         ({"arrays": {"sbatch": {"qos": None}}}, "arrays.sbatch: qos=None: write text, a number, or"),
         ({"sbatch": {"qos": "a\nid"}}, r"sbatch: qos='a\\nid': write it on one line"),
