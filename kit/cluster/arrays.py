@@ -81,7 +81,7 @@ def within(jobs: Sequence[Job], limits: Sequence[Limit]) -> Fit:
 def after_refusal(jobs: Sequence[Job], refused: QueueLimit, tried: int) -> Limit | None:
     """The room to try next after sbatch refused one of the jobs; None to give up.
 
-    What it accepted before that job fits for certain; if that is too little, a quarter of what it did not.
+    All that it accepted before fits for certain; if that is too little, try a quarter of the whole.
     """
     names = [job.name for job in jobs]
     at = names.index(refused.job)

@@ -33,7 +33,7 @@ class LocalTask:
 
 
 def announce(run: Run, job: Job) -> None:
-    """Write what the tasks of a job need to know, for `of_job`."""
+    """Record the work of a job's tasks, for `of_job`."""
     if not program.known_to(run):
         from kit.cluster import launch
 

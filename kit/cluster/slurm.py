@@ -129,10 +129,12 @@ def _record(run: Run, cluster: Cluster, began: float, ids: Mapping[str, str]) ->
 def _take_back(
     run: Run, cluster: Cluster, ids: Mapping[str, str], error: BaseException, before: Any
 ) -> None:
-    """Cancel what was submitted; a job that cannot be cancelled stays on record and is named.
+    """Cancel submitted jobs; one that cannot be cancelled stays on record and is named.
 
     Raises ClusterError with the first error and that job.
     """
+    from kit.cluster import launch
+
     left = ids
     try:
         cancel([*ids.values()])
@@ -149,6 +151,8 @@ def _take_back(
             f"{error or 'interrupted'}; submitted before, and not cancelled ({why}): once Slurm "
             f"answers, type: scancel {jobs}"
         ) from error
+    for name, job in ids.items():
+        launch.forget(run, name, job)
     if before is None:
         run.jobs.unlink(missing_ok=True)
     else:
