@@ -25,7 +25,7 @@ from kit.cluster import entry, limits
 from kit.cluster import task as program
 from kit.cluster.jobs import RESOURCES
 from kit.config.sbatch import flag
-from kit.errors import ClusterError, QueueLimit
+from kit.errors import ClusterError, ConfigError, QueueLimit
 from kit.store.files import write_json
 from kit.store.paths import Run
 
@@ -136,7 +136,11 @@ def script(run: Run, cluster: Cluster, job: Job, after: list[str]) -> str:
 def _set_up(
     kind: type[submitit.SlurmExecutor], run: Run, cluster: Cluster, job: Job, after: list[str]
 ) -> submitit.SlurmExecutor:
-    """An executor with the options of a job."""
+    """An executor with the options of a job. Raises ConfigError for a path that Slurm would not keep."""
+    if "%" in str(run.root):
+        raise ConfigError(
+            f"{run.root}: Slurm takes % in the path of a log for a pattern; give a workspace= without it"
+        )
     executor = kind(run.job_logs(job.name), python=shlex.join(task_python(cluster)))
     executor.update_parameters(**_parameters(run, cluster, job, after))
     if (elements := len(job.task_numbers)) > 1:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import statistics
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -194,6 +193,8 @@ def training(snapshot: Snapshot, recipe: Recipe) -> dict[str, Any]:
 
     Also the median tokens per second of the last `_RATE_OVER` steps, and the Unix time of the last step.
     """
+    import statistics
+
     from kit.data import tokens
 
     last = snapshot.recent[-1] if snapshot.recent else None

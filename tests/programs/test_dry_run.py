@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,6 +110,21 @@ def test_a_dry_run_prints_what_a_submission_sends_and_writes_nothing(site: Site)
         assert sent == expected
         array = f"#SBATCH --array=0-{job['tasks'] - 1}%"
         assert (array in sent) == (job["tasks"] > 1)
+
+
+def test_a_dry_run_imports_nothing_that_takes_long(site: Site) -> None:
+    where = ("--cluster", str(site.workdir.folder / "far.yaml"), "--dry-run")
+    words = ["pipeline", "submit", str(site.workdir.recipe_file), *where]
+    program = (
+        f"import sys, atexit; sys.argv = {words!r}; from jobs import command, pipeline; "
+        "atexit.register(lambda: print(*sys.modules, file=sys.stderr)); command.main(pipeline.app)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    imported = {*ran.stderr.split()}
+    assert "kit.cluster.launch" in imported
+    assert not {"numpy", "torch", "xz", "http.client", "kit.tokenizer.encode"} & imported
 
 
 def test_nothing_of_a_recipe_or_a_cluster_is_run_by_the_shell(site: Site) -> None:

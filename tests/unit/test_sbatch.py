@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +13,7 @@ from kit.cluster.jobs import Job
 from kit.config.load import load_cluster, load_recipe
 from kit.errors import ConfigError
 from kit.relay.stages import DOWNLOAD, STAGES, TRAIN
+from kit.store.paths import Workspace
 
 if TYPE_CHECKING:
     from kit.config.cluster import Cluster
@@ -167,6 +169,12 @@ def test_what_cannot_be_quoted_is_refused_in_one_line(
 def test_a_workspace_with_a_line_break_is_refused(workdir: Workdir) -> None:
     with pytest.raises(ConfigError, match="a path with a line break cannot be in a job's script"):
         load_recipe(workdir.recipe_file, ["workspace=/a\nb"])
+
+
+def test_a_workspace_with_a_pattern_of_slurms_is_refused(workdir: Workdir) -> None:
+    run = Workspace(Path("/a/50%x")).run("small")
+    with pytest.raises(ConfigError, match="Slurm takes % in the path of a log for a pattern"):
+        launch.script(run, far(workdir), DOWNLOAD.job(workdir.recipe()), [])
 
 
 def test_folders_of_a_cluster_come_behind_the_code_of_the_run(run: Run, workdir: Workdir) -> None:
