@@ -17,7 +17,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict
 
-from kit.errors import DONE
+from kit.cluster import time_limits
+from kit.errors import DONE as SUCCESS
 from kit.output import log, quantities
 from kit.store import records
 from kit.store.files import append_line, read_json
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 Resources = Literal["network", "arrays", "single"]
 
 CRASH, HANG, FAILURE, STOPPED, CANCELLED = "crash", "hang", "failed", "stopped", "cancelled"
-_BY_SLURM, _SUPERSEDED = "requeued by Slurm", "superseded by a newer attempt"
+PREEMPTION, DONE = "preemption", "done"
+BY_SLURM, _SUPERSEDED = "requeued by Slurm", "superseded by a newer attempt"
 _RESUMABLE = (
     "download",
     "fingerprint",
@@ -55,6 +57,7 @@ class RequeueRecord(TypedDict):
     reason: str
     progress: list[int]  # attempt and step of the newest checkpoint
     nodes: NotRequired[list[str]]
+    successor: NotRequired[str]  # id of the job that was submitted, where Slurm refused to requeue
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ def decide_training(
     own = _end(run, job)
     outcome = own["outcome"] if own is not None else None
     if outcome == "done":
-        return Decision(False, "done")
+        return Decision(False, DONE)
     if outcome == "superseded":
         return Decision(False, _SUPERSEDED)
     if own is not None and outcome in ("stopped", "failed"):
@@ -85,13 +88,15 @@ def decide_training(
     if own is not None and own["reason"] == records.BY_USER:
         return Decision(False, CANCELLED)
     if ended := _ended_by_slurm(job, slurm):
-        return ended
+        return _at_limit(run, cluster, job) if ended.reason == time_limits.REASON else ended
     if slurm.preempted:
-        return Decision(True, "preemption")
+        return Decision(True, PREEMPTION)
     hang = _hang(run, job) if own is None else None
     near = slurm.seconds_left is not None and slurm.seconds_left < _LIMIT_NEAR
-    if (near and hang is None) or (own is not None and own["reason"] == "time limit"):
-        return Decision(True, "time limit")
+    if (near and hang is None) or (own is not None and own["reason"] == time_limits.REASON):
+        return _at_limit(run, cluster, job)
+    if own is not None and own["reason"] == records.WARNED:
+        return Decision(True, own["reason"])
     if own is not None:
         return Decision(False, CANCELLED)
     failures = _failures_without_progress(run, job)
@@ -113,35 +118,73 @@ def decide_task(
     resources: Resources = "arrays",
 ) -> Decision:
     """Decide on a task of an array job; `resources` is the cluster's section with its retries."""
-    if exit_code == DONE:
-        return Decision(False, "done")
+    if exit_code == SUCCESS:
+        return Decision(False, DONE)
     if failure := mistake(run, name):
         return Decision(False, failure)
     ended = _ended_by_slurm(job, slurm)
     # A task of many units makes progress by the time limit; a job of one would restart forever.
-    if ended is not None and (not ended.requeue or name in _RESUMABLE):
+    at_limit = ended is not None and ended.reason == time_limits.REASON
+    if at_limit and name in _RESUMABLE:
+        return _task_at_limit(run, cluster, name, job, resources)
+    if ended is not None and not at_limit:
         return ended
     if slurm.preempted:
-        return Decision(True, "preemption")
+        return Decision(True, PREEMPTION)
+    jobs = _predecessors(run, job)
     failures = 1 + sum(
-        row["reason"].startswith(FAILURE) and _job(row["job"]) == _job(job) for row in read(run)
+        row["reason"].startswith(FAILURE) and _job(row["job"]) in jobs for row in read(run)
     )
+    why = f"exit code {exit_code}" + (f", {time_limits.REASON}" if at_limit else "")
     if failures > cluster().resources_of(resources).retries:
-        return Decision(
-            False, f"{FAILURE} {quantities.count(failures, 'time')} (exit code {exit_code})"
-        )
-    return Decision(True, f"{FAILURE} (exit code {exit_code})")
+        more = f"; {_raise_limit(cluster(), resources)}" if at_limit else ""
+        return Decision(False, f"{FAILURE} {quantities.count(failures, 'time')} ({why}){more}")
+    return Decision(True, f"{FAILURE} ({why})")
+
+
+def _at_limit(run: Run, cluster: Callable[[], Cluster], job: str) -> Decision:
+    """The decision on the training job after a time limit."""
+    times = time_limits.fruitless(read(run), _progress(run), _predecessors(run, job))
+    if times < time_limits.STARTS:
+        return Decision(True, time_limits.REASON)
+    return Decision(False, time_limits.remedy(cluster().training, times))
+
+
+def _task_at_limit(
+    run: Run, cluster: Callable[[], Cluster], name: str, job: str, resources: Resources
+) -> Decision:
+    """The decision on a task of many units after a time limit: it must get on."""
+    if time_limits.finished_a_unit(run, name, job):
+        return Decision(True, time_limits.REASON)
+    jobs, times = _predecessors(run, job), 1
+    for row in read(run):
+        if row["name"] == name and _job(row["job"]) in jobs:
+            times = times + 1 if row["reason"] == time_limits.NO_UNIT else 1
+    if times < time_limits.STARTS:
+        return Decision(True, time_limits.NO_UNIT)
+    return Decision(
+        False, f"{time_limits.NO_UNIT}, {times} times; {_raise_limit(cluster(), resources)}"
+    )
+
+
+def _raise_limit(cluster: Cluster, resources: Resources) -> str:
+    """The key with the time limit of a task, and a value to try."""
+    minutes = cluster.resources_of(resources).minutes
+    section = "arrays" if resources == "network" and cluster.network is None else resources
+    return f"raise cluster.{section}.minutes={minutes} to {2 * minutes} or more"
 
 
 def _ended_by_slurm(job: str, slurm: JobState) -> Decision | None:
     """The decision if the job did not leave on its own, else None."""
     # Before the job's state: that may be of a newer start, running on another node.
-    if slurm.restarts > _restarts(job):
-        return Decision(False, _BY_SLURM)
+    if slurm.restarts > restarts(job):
+        return Decision(False, BY_SLURM)
     if slurm.state == "RUNNING":
         return None
+    if slurm.preempted:  # Slurm ended it after the grace time, or at once
+        return Decision(True, PREEMPTION)
     if slurm.reason == "TimeLimit":
-        return Decision(True, "time limit")
+        return Decision(True, time_limits.REASON)
     return Decision(False, CANCELLED)
 
 
@@ -150,8 +193,22 @@ def _job(token: str) -> str:
     return token.rsplit(".", 1)[0]
 
 
-def _restarts(job: str) -> int:
-    """The number of requeues before this start, by its token."""
+def _predecessors(run: Run, job: str) -> set[str]:
+    """The id of a job, and those of the jobs that it is a successor of."""
+    jobs = {_job(job)}
+    for row in reversed(read(run)):
+        if row.get("successor") in jobs:
+            jobs.add(_job(row["job"]))
+    return jobs
+
+
+def restart(run: Run, job: str) -> RequeueRecord | None:
+    """The record of a start that has been requeued, or has a successor; None if it has neither."""
+    return next((row for row in reversed(read(run)) if row["job"] == job and row["requeued"]), None)
+
+
+def restarts(job: str) -> int:
+    """The number of requeues before a start, by its token."""
     return int(job.rsplit(".", 1)[1])
 
 
@@ -164,8 +221,15 @@ def mistake(run: Run, name: str, job: str | None = None) -> str | None:
     return error["message"] if job in (None, error["job"]) else None
 
 
-def record(run: Run, job: str, name: str, decision: Decision, nodes: Sequence[str] = ()) -> None:
-    """Append a decision to the run's record; `nodes` are those of the job."""
+def record(
+    run: Run,
+    job: str,
+    name: str,
+    decision: Decision,
+    nodes: Sequence[str] = (),
+    successor: str | None = None,
+) -> None:
+    """Append a decision to the run's record; `nodes` are those of the job, `successor` a job's id."""
     row: RequeueRecord = {
         "time": time.time(),
         "job": job,
@@ -175,6 +239,8 @@ def record(run: Run, job: str, name: str, decision: Decision, nodes: Sequence[st
         "progress": _progress(run),
         "nodes": list(nodes),
     }
+    if successor is not None:
+        row["successor"] = successor
     try:
         append_line(run.requeues, json.dumps(row, ensure_ascii=False))
     except OSError as error:  # a full disk may have ended the job, which is requeued all the same
@@ -183,7 +249,7 @@ def record(run: Run, job: str, name: str, decision: Decision, nodes: Sequence[st
 
 def publish_end(run: Run, decision: Decision) -> None:
     """Set the final status in MLflow if training has ended for good, which no attempt can know."""
-    over = not (decision.requeue or decision.reason in ("done", _BY_SLURM, _SUPERSEDED))
+    over = not (decision.requeue or decision.reason in (DONE, BY_SLURM, _SUPERSEDED))
     if not over or not _publishes(run):
         return
     from kit.config.recipe import Recipe
@@ -233,7 +299,12 @@ def read(run: Run) -> list[RequeueRecord]:
 
 def is_of_last_start(row: RequeueRecord) -> bool:
     """Whether a decision concerns the last start of its job, not one replaced by a newer start."""
-    return row["reason"] not in (_BY_SLURM, _SUPERSEDED)
+    return concerns_last_start(row["reason"])
+
+
+def concerns_last_start(reason: str) -> bool:
+    """The same, by the reason of a decision."""
+    return reason not in (BY_SLURM, _SUPERSEDED)
 
 
 def verdict(decisions: Sequence[RequeueRecord], since: float) -> str | None:
@@ -243,9 +314,15 @@ def verdict(decisions: Sequence[RequeueRecord], since: float) -> str | None:
         for row in decisions
         if row["name"] == "train" and row["time"] > since and is_of_last_start(row)
     ]
-    if not rows or rows[-1]["requeued"] or rows[-1]["reason"] == "done":
+    if not rows or rows[-1]["requeued"] or rows[-1]["reason"] == DONE:
         return None
     return rows[-1]["reason"].removeprefix(f"{STOPPED}: ")
+
+
+def end_reason(run: Run, job: str) -> str | None:
+    """The reason for which the attempt with that token left; None after a crash."""
+    end = _end(run, job)
+    return end["reason"] if end is not None else None
 
 
 def _end(run: Run, job: str) -> records.End | None:
@@ -276,12 +353,13 @@ def _progress(run: Run) -> list[int]:
 def _failures_without_progress(run: Run, job: str) -> int:
     """The number of failures since the newest checkpoint, including the present one."""
     progress = _progress(run)
+    jobs = _predecessors(run, job)
     failures = [
         row
         for row in read(run)
         if row["name"] == "train"
         and row["reason"].startswith((CRASH, HANG))
-        and _job(row["job"]) == _job(job)
+        and _job(row["job"]) in jobs
         and row["progress"] >= progress
     ]
     return 1 + len(failures)

@@ -24,6 +24,7 @@ import submitit
 from kit.cluster import entry, limits
 from kit.cluster import task as program
 from kit.cluster.jobs import RESOURCES
+from kit.cluster.unasked import TERMINATED
 from kit.config.sbatch import flag
 from kit.errors import ClusterError, ConfigError, QueueLimit
 from kit.store.files import write_json
@@ -42,6 +43,14 @@ _END_TIME = (
     "squeue --noheader --jobs=$SLURM_JOB_ID --format=%e)}"
 )
 _STARTED = "export EKIDEN_STARTED=$(date +%s)"
+# srun in the background: the shell would not hear SIGTERM before it has ended. A signal ends `wait` early.
+_HEARING_SRUN = (
+    "srun() {",
+    '  command srun "$@" & step=$!',
+    "  while wait $step; code=$?; ((code > 128)) && kill -0 $step 2>/dev/null; do :; done",
+    "  return $code",
+    "}",
+)
 # Modules of entry functions that had another path in earlier versions: a run that has begun keeps its code.
 _FORMER_PATHS = {
     "kit.corpus.dedup.fingerprint": "kit.corpus.fingerprint",
@@ -254,21 +263,16 @@ def _parameters(run: Run, cluster: Cluster, job: Job, after: list[str]) -> dict[
     more = _without_none({"requeue": True, "kill-on-invalid-dep": "yes", **given})
     if after:
         more["dependency"] = f"afterok:{after[0]}"
-    trap = [shell_python(cluster), "-m", "kit.cluster.requeue", str(run.root), job.name]
     if job.resources == "single":
         # The tokenizer's training uses all CPUs of its node.
         variables.pop("TOKENIZERS_PARALLELISM", None)
-    # A requeue sends TERM to the shell too, and the trap must survive it. A job that ended as done is
-    # done, even if a rank left with another exit code.
-    decide = f"code=$?; trap '' TERM; {shlex.join(trap)} $code && exit 0; exit $code"
     setup = [
         *cluster.setup,
         # The snapshot when the job starts, not when it was submitted.
         f'export PYTHONPATH="$(readlink -f {shlex.quote(str(run.code))})"{_behind(cluster)}',
         *(f"export {name}={shlex.quote(value)}" for name, value in variables.items()),
         *([_STARTED, _END_TIME] if job.resources == "training" else []),
-        "trap : TERM  # the shell waits for srun, then decides: see kit/cluster/requeue.py",
-        f"trap {shlex.quote(decide)} EXIT",
+        *_traps(run, cluster, job),
     ]
     common: dict[str, Any] = {
         "job_name": job.title or f"{run.root.name}-{job.name}",
@@ -299,6 +303,28 @@ def _parameters(run: Run, cluster: Cluster, job: Job, after: list[str]) -> dict[
         "signal_delay_s": training.warning_seconds,
     }
     return common | _without_none(sizes) | _srun(training.cpus_per_rank, cluster, job)
+
+
+def _traps(run: Run, cluster: Cluster, job: Job) -> list[str]:
+    """Lines of the batch shell that decide on a requeue: see kit/cluster/requeue.py."""
+    decide = shlex.join(
+        [shell_python(cluster), "-m", "kit.cluster.requeue", str(run.root), job.name]
+    )
+    told = f"export {TERMINATED}=1" + (f"; {decide} TERM" if _decides_twice(run) else "")
+    # Python takes the place of the shell, which Slurm signals after a requeue. Until it has started, a
+    # signal must not end it.
+    at_end = f"code=$?; trap '' TERM; exec {decide} $code"
+    return [
+        f"trap {shlex.quote(told)} TERM",
+        f"trap {shlex.quote(at_end)} EXIT",
+        *_HEARING_SRUN,
+    ]
+
+
+def _decides_twice(run: Run) -> bool:
+    """Whether the code that the run keeps knows what to do at SIGTERM: earlier versions do not."""
+    keeps_its_code = run.attempts.is_dir() and run.code.is_dir()
+    return not keeps_its_code or (run.code / "kit/cluster/successor.py").is_file()
 
 
 def _behind(cluster: Cluster) -> str:

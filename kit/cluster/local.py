@@ -146,8 +146,12 @@ def state(job: str) -> JobState:  # noqa: ARG001
     return JobState("RUNNING")
 
 
-def requeue(job: str, reason: str) -> None:
+def requeue(job: str) -> None:
     """Nothing to do: the supervisor that decides also restarts the task."""
+
+
+def note(job: str, text: str) -> None:
+    """Nothing to do: a task of this machine has no comment."""
 
 
 def exclude(job: str, failures: Mapping[str, int], needed: int) -> list[str]:  # noqa: ARG001

@@ -77,10 +77,16 @@ class Scheduler(Protocol):
         """The nodes of that job."""
 
     def state(self, job: str) -> JobState:
-        """The state of a job whose tasks have ended, which decides on its requeue."""
+        """The state of a job whose tasks have ended, which decides on its requeue.
 
-    def requeue(self, job: str, reason: str) -> None:
-        """Start a job again; the reason goes into its record."""
+        Raises ClusterError if the scheduler refuses to say.
+        """
+
+    def requeue(self, job: str) -> None:
+        """Start a job again. Raises ClusterError if the scheduler refuses."""
+
+    def note(self, job: str, text: str) -> None:
+        """Put a text into the scheduler's record of a job, if it has one."""
 
     def exclude(self, job: str, failures: Mapping[str, int], needed: int) -> list[str]:
         """Exclude nodes by their `failures` from a requeued job; returns them. Raises ClusterError."""

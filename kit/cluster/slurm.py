@@ -11,11 +11,12 @@ import os
 import signal
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from kit.cluster import arrays, lock, nodes
+from kit.cluster import arrays, lock, nodes, preemption
 from kit.cluster import state as ask
 from kit.cluster.jobs import Alive, Sent, clear_previous_outcome
+from kit.cluster.patience import until_answered
 from kit.errors import ClusterError, QueueLimit, RunError
 from kit.output import log
 from kit.output.interrupt import keeping
@@ -29,10 +30,7 @@ if TYPE_CHECKING:
     from kit.config.cluster import Cluster
     from kit.store.paths import Run
 
-T = TypeVar("T")
-
 own_id = ask.own_id
-_TRIES, _PAUSE = 240, 15  # attempts and seconds: an hour of slurmctld not answering
 
 
 def check(cluster: Cluster) -> None:
@@ -222,37 +220,32 @@ def end(
 
 
 def own_nodes() -> list[str]:
-    """The nodes of the job that this process belongs to."""
-    return _with_retries(lambda: nodes.names(os.environ["SLURM_JOB_NODELIST"]))
+    """The nodes of the job that this process belongs to; empty if scontrol does not name them."""
+    try:
+        return nodes.names(os.environ["SLURM_JOB_NODELIST"])
+    except ClusterError:
+        return []
 
 
 def state(job: str) -> ask.JobState:
-    """The state of a job, from `scontrol show job`."""
-    return _with_retries(lambda: ask.job(job))
+    """The state of a job, from `scontrol show job`. Raises ClusterError if it is refused."""
+    fields = until_answered(lambda: ask.fields(job))
+    return ask.of_fields(fields, preempted=preemption.ended(fields))
 
 
-def requeue(job: str, reason: str) -> None:
-    """Run `scontrol requeue`, with the reason as the job's comment."""
-    # Slurm's own record has only the state REQUEUED, so the reason goes into the comment.
-    comment = f"comment=ekiden: {reason}, requeued"
+def requeue(job: str) -> None:
+    """Run `scontrol requeue`. Raises ClusterError if it is refused."""
+    until_answered(lambda: ask.slurm("scontrol", "requeue", job))
+
+
+def note(job: str, text: str) -> None:
+    """Make the text the job's comment: Slurm's own record has only the state REQUEUED."""
     try:
-        ask.slurm("scontrol", "update", f"jobid={job}", comment)
+        ask.slurm("scontrol", "update", f"jobid={job}", f"comment=ekiden: {text}")
     except ClusterError as error:  # a site may not allow it, and it is only a comment
         log.warning(f"requeue: {error}")
-    _with_retries(lambda: ask.slurm("scontrol", "requeue", job))
 
 
 def exclude(job: str, failures: Mapping[str, int], needed: int) -> list[str]:
     """Exclude nodes on which a requeued job has failed: see kit/cluster/nodes.py."""
     return nodes.exclude(job, failures, needed)
-
-
-def _with_retries(request: Callable[[], T]) -> T:
-    """Repeat a request to Slurm until it is answered: slurmctld may be busy, or restarting."""
-    for _ in range(_TRIES):
-        try:
-            return request()
-        except ClusterError as error:
-            log.warning(f"requeue: {error}; again in {_PAUSE} s")
-            time.sleep(_PAUSE)
-    return request()

@@ -9,8 +9,12 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from kit.errors import ClusterError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _PATIENCE = 60  # seconds: slurmctld may be restarting
 _ALIVE = {"PENDING", "RUNNING", "SUSPENDED", "COMPLETING", "CONFIGURING", "REQUEUED", "STOPPED"}
@@ -26,7 +30,7 @@ class JobState:
 
     state: str
     reason: str = "None"  # TimeLimit once the limit is reached
-    preempted: bool = False  # a preemption has begun
+    preempted: bool = False  # a preemption has begun, and no scancel came within its grace time
     restarts: int = 0  # one more than in the job's environment: Slurm is already requeueing it
     seconds_left: float | None = None  # to the time limit, or to the end of the grace time
 
@@ -114,9 +118,8 @@ def own_id() -> str:
     return os.environ["SLURM_JOB_ID"]
 
 
-def job(job_id: str) -> JobState:
-    """The state of one job. Raises ClusterError if Slurm does not know it."""
-    values = fields(job_id)
+def of_fields(values: Mapping[str, str], *, preempted: bool) -> JobState:
+    """The state of a job by the fields of `scontrol show job`."""
     end = values.get("EndTime", "Unknown")
     left = None
     if end not in ("Unknown", "None"):
@@ -124,7 +127,7 @@ def job(job_id: str) -> JobState:
     return JobState(
         values["JobState"],
         values.get("Reason", "None"),
-        values.get("PreemptTime", "None") not in ("None", "Unknown"),
+        preempted,
         int(values.get("Restarts", "0")),
         left,
     )

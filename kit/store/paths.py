@@ -227,6 +227,10 @@ class Run(Results):
         """The work of the tasks of a job on this machine."""
         return self.job_logs(job) / "work.json"
 
+    def successor(self, job: str, token: str) -> Path:
+        """The id of the job that follows a start of a job that could not be requeued."""
+        return self.job_logs(job) / f"successor-{token}"
+
     def mistake(self, job: str) -> Path:
         """The user's mistake that ended a job; such a job is not retried."""
         return self.job_logs(job) / "failure.json"

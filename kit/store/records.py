@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["wikipedia", "plaintext", "jsonl"]
 BY_USER = "cancelled by its user"  # reason in `end.json` after `cancel` or Ctrl-C
+WARNED = "SIGUSR2"  # the same after a warning that is none of the time limit, as of a preemption
 Outcome = Literal["done", "interrupted", "stopped", "superseded", "failed"]
 
 

@@ -14,7 +14,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from kit.output import log
-from kit.store.records import BY_USER
+from kit.store.records import BY_USER, WARNED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,16 +29,17 @@ class Reason(IntEnum):
     """Why to leave; of several reasons the greatest counts."""
 
     NONE = 0
-    TIME_LIMIT = 1
-    SIGTERM = 2
-    CANCELLED = 3
-    STOP_FILE = 4
-    SUPERSEDED = 5
+    WARNED = 1
+    TIME_LIMIT = 2
+    SIGTERM = 3
+    CANCELLED = 4
+    STOP_FILE = 5
+    SUPERSEDED = 6
 
     @property
     def outcome(self) -> Outcome:
         """The outcome in `end.json`."""
-        outcomes: dict[int, Outcome] = {4: "stopped", 5: "superseded"}
+        outcomes: dict[int, Outcome] = {5: "stopped", 6: "superseded"}
         return outcomes.get(self.value, "interrupted")
 
     @property
@@ -49,19 +50,26 @@ class Reason(IntEnum):
 
 _TEXTS = (
     "",
+    WARNED,
     "time limit",
     "SIGTERM",
     BY_USER,
     "STOP file",
     "a newer attempt of the run has begun",
 )
-# USR2 comes before a time limit, TERM with a preemption or an scancel. INT only from `cancel`, and from the
+# USR2 comes before a time limit, and at sites with preempt_send_user_signal with a preemption; TERM with a
+# preemption or an scancel. INT only from `cancel`, and from the
 # supervisor after Ctrl-C or `kill`.
 SIGNALS = {
-    signal.SIGUSR2: Reason.TIME_LIMIT,
+    signal.SIGUSR2: Reason.WARNED,
     signal.SIGTERM: Reason.SIGTERM,
     signal.SIGINT: Reason.CANCELLED,
 }
+
+
+_EARLY = (
+    90  # seconds by which Slurm's warning may come before it is due (sbatch --signal: up to 60)
+)
 
 
 class Interruption:
@@ -114,6 +122,13 @@ class StopMonitor:
         later = (a for a in self._run.claimed_attempts() if a.number > self._attempt)
         if any(attempt.start.exists() for attempt in later):
             self._interruption.note(Reason.SUPERSEDED)
+
+    def explained(self, reason: Reason, warning_seconds: float) -> Reason:
+        """The time limit instead of its warning, unless the limit is known to be far."""
+        if reason is not Reason.WARNED:
+            return reason
+        left = float("-inf") if self._end is None else self._end - time.time()
+        return reason if left > warning_seconds + _EARLY else Reason.TIME_LIMIT
 
     def take_save_request(self) -> bool:
         """Whether a user asks for a checkpoint; removes the SAVE file."""

@@ -181,6 +181,7 @@ class Loop:
         """Raise Leave on all ranks, if any of them has a reason."""
         self._stop_monitor.poll(self._seconds_to_leave)
         if (reason := self._collectives.agree_on_reason()) is not Reason.NONE:
+            reason = self._stop_monitor.explained(reason, self._warning_seconds)
             raise Leave(Ending.from_reason(reason))
 
     def _seconds_to_leave(self) -> float:

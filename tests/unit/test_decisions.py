@@ -126,7 +126,22 @@ def test_a_cancelled_run_that_left_nothing_is_not_requeued(run: Run, state: str)
 
 def test_a_scancel_during_a_preemption_is_a_scancel(run: Run) -> None:
     ended(run, "interrupted", "SIGTERM")
-    assert decide(run, 75, slurm("COMPLETING", preempted=True)) == Decision(False, "cancelled")
+    assert decide(run, 75, slurm("COMPLETING")) == Decision(False, "cancelled")
+
+
+@pytest.mark.parametrize("reason", [None, "SIGTERM", "time limit"])
+def test_what_slurm_cancels_for_a_preemption_is_requeued(run: Run, reason: str | None) -> None:
+    if reason:
+        ended(run, "interrupted", reason)
+    cancelled = slurm("COMPLETING", preempted=True, left=0.0)
+    assert decide(run, 75, cancelled) == Decision(True, "preemption")
+    assert task(run, 143, state=cancelled) == Decision(True, "preemption")
+
+
+def test_a_warning_that_is_none_of_the_time_limit_requeues(run: Run) -> None:
+    ended(run, "interrupted", Reason.WARNED.text)
+    assert decide(run, 75, slurm(preempted=True)) == Decision(True, "preemption")
+    assert decide(run, 75, slurm()) == Decision(True, "SIGUSR2")
 
 
 @pytest.mark.parametrize("preempted", [False, True])
@@ -267,10 +282,10 @@ def test_a_preemption_between_crashes_neither_spends_nor_renews_the_budget(
 ) -> None:
     state = slurm(preempted=True) if between == "preemption" else slurm(left=NEAR)
     found = []
-    for _ in range(3):
+    for _ in range(2):
         found.append(crash(run).requeue)
         assert decide(run, 137, state) == Decision(True, between)
-    assert found == [True, True, False]
+    assert [*found, crash(run).requeue] == [True, True, False]
 
 
 def test_a_new_submission_has_a_budget_of_its_own(run: Run) -> None:
@@ -287,7 +302,82 @@ def test_a_job_of_one_unit_does_not_meet_its_time_limit_for_ever(run: Run) -> No
         decisions.record(run, f"9.{restarts}", "tokenizer", decision)
         found.append(decision.requeue)
     assert found == [True, True, False]
-    assert all(task(run, 143, n, limit).requeue for n in range(5))  # it gets on, unit by unit
+    said = (
+        "failed 3 times (exit code 143, time limit); raise cluster.arrays.minutes=60 to 120 or more"
+    )
+    assert decisions.read(run)[-1]["reason"] == said
+
+
+def begins_units(run: Run, token: str, number: int) -> None:
+    """The log of a start of a task that begins so many units, and finishes all of them but the last."""
+    log = run.job_logs("preprocess") / f"{token.split('.', maxsplit=1)[0]}_0_log.out"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    clock = "2026-11-29 10:00:00"
+    lines = [f"{clock} preprocess: job {token} on mdx1"]
+    lines += [f"{clock} preprocess: wiki-{n} ({n} of 1,200)" for n in range(1, number + 1)]
+    with log.open("a", encoding="utf-8") as stream:
+        stream.writelines(f"{line}\n" for line in lines)
+
+
+def test_a_task_that_finishes_units_meets_its_time_limit_as_often_as_it_likes(run: Run) -> None:
+    for restarts in range(5):
+        begins_units(run, f"9.{restarts}", 2)
+        found = task(run, 143, restarts, slurm("COMPLETING", reason="TimeLimit"))
+        assert found == Decision(True, "time limit")
+
+
+def test_a_task_that_never_finishes_a_unit_ends_with_the_key_to_raise(run: Run) -> None:
+    limit, found = slurm("COMPLETING", reason="TimeLimit"), []
+    for restarts, begun in enumerate((1, 1, 2, 1, 0, 1)):
+        begins_units(run, f"9.{restarts}", begun)
+        decision = task(run, 143, restarts, limit)
+        found.append((decision.requeue, decision.reason.split(";")[0]))
+    before = "time limit before a unit was finished"
+    assert found == [
+        (True, before), (True, before), (True, "time limit"), (True, before), (True, before),
+        (False, f"{before}, 3 times"),
+    ]  # fmt: skip
+    assert decision.reason.endswith("; raise cluster.arrays.minutes=60 to 120 or more")
+    other = decide_task(run, lambda: CLUSTER, "preprocess", "9_1.0", 143, limit)
+    assert other.requeue
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_a_limit_shorter_than_a_start_ends_with_the_key_to_raise(run: Run, saved: bool) -> None:
+    if saved:
+        commit_checkpoint(run, 50, attempt=1)
+        decide(run, 75, slurm(left=NEAR))
+    found = []
+    for restarts in range(3):
+        ended(run, "interrupted", "time limit", f"17.{restarts}")
+        decide(run, 143, slurm(preempted=True), f"17.{restarts}")  # neither spends nor renews
+        found.append(decide(run, 75, slurm(left=NEAR), f"17.{restarts}"))
+    assert found[:2] == [Decision(True, "time limit")] * 2
+    assert not found[2].requeue
+    said = found[2].reason
+    assert said.startswith(
+        "time limit, 3 times without a new checkpoint: cluster.training.minutes=60 "
+    )
+    assert said.endswith("amend it to 120 or more")
+    assert decide(run, 75, slurm(left=NEAR), "18.0").requeue  # a new submission
+
+
+def test_a_new_checkpoint_renews_the_budget_of_time_limits(run: Run) -> None:
+    for step in range(10, 100, 10):
+        commit_checkpoint(run, step)
+        assert decide(run, 75, slurm(left=NEAR)).requeue
+        assert decide(run, 75, slurm(left=NEAR)).requeue
+
+
+def test_a_successor_shares_the_budgets_of_the_job_before_it(run: Run) -> None:
+    for job in ("17.0", "18.0"):
+        decision = decide_training(run, lambda: CLUSTER, job, 1, slurm())
+        number = str(int(job.split(".")[0]) + 1)
+        decisions.record(run, job, "train", decision, successor=number)
+        assert decision.requeue
+    assert decisions.read(run)[-1].get("successor") == "19"
+    assert not crash(run, "19.0").requeue
+    assert crash(run, "20.0").requeue
 
 
 def test_a_garbled_line_hides_no_other_decision(run: Run) -> None:

@@ -40,7 +40,7 @@ def seen(run: Run, interruption: Interruption, needed: float = 0.0) -> Reason:
 def test_a_signal_is_noted_and_the_weightier_one_stands(interruption: Interruption) -> None:
     assert interruption.received is Reason.NONE
     os.kill(os.getpid(), signal.SIGUSR2)
-    assert interruption.received is Reason.TIME_LIMIT
+    assert interruption.received is Reason.WARNED
     first = interruption.signalled_at
     for number in (signal.SIGTERM, signal.SIGUSR2, signal.SIGTERM):
         os.kill(os.getpid(), number)
@@ -52,6 +52,7 @@ def test_a_signal_is_noted_and_the_weightier_one_stands(interruption: Interrupti
 
 def test_only_a_user_and_a_newer_attempt_end_a_run_for_good() -> None:
     assert {reason: reason.outcome for reason in Reason if reason} == {
+        Reason.WARNED: "interrupted",
         Reason.TIME_LIMIT: "interrupted",
         Reason.SIGTERM: "interrupted",
         Reason.CANCELLED: "interrupted",
@@ -60,6 +61,7 @@ def test_only_a_user_and_a_newer_attempt_end_a_run_for_good() -> None:
     }
     # These words decide in kit/cluster/decisions.py.
     assert (Reason.TIME_LIMIT.text, Reason.SIGTERM.text) == ("time limit", "SIGTERM")
+    assert Reason.WARNED.text == "SIGUSR2"
     assert Reason.CANCELLED.text == "cancelled by its user"
 
 
@@ -85,6 +87,24 @@ def test_rank_0_leaves_as_long_before_the_end_as_it_needs(
 def test_without_a_time_limit_there_is_no_end(run: Run, interruption: Interruption) -> None:
     assert seen(run, interruption, needed=1e9) is Reason.NONE
     assert stop_monitor(run, interruption).seconds_left(None) == float("inf")
+
+
+@pytest.mark.parametrize(
+    ("left", "said"),
+    [(None, "time limit"), (100, "time limit"), (389, "time limit"), (500, "SIGUSR2")],
+)
+def test_a_warning_far_from_the_time_limit_is_none_of_the_limit(
+    run: Run,
+    interruption: Interruption,
+    monkeypatch: pytest.MonkeyPatch,
+    left: int | None,
+    said: str,
+) -> None:
+    if left is not None:
+        monkeypatch.setenv("EKIDEN_END_TIME", str(int(time.time()) + left))
+    monitor = stop_monitor(run, interruption)
+    assert monitor.explained(Reason.WARNED, 300).text == said
+    assert monitor.explained(Reason.SIGTERM, 300) is Reason.SIGTERM
 
 
 def test_a_grace_counts_from_the_signal(

@@ -123,7 +123,7 @@ def test_the_last_row_of_a_ledger_ends_an_attempt_before_its_file_is_written(run
         (False, f"{decisions.FAILURE}: out of memory", "FAILED"),
         (False, "crash, 4 times without a new checkpoint (exit code 1)", "FAILED"),
         (False, "done", "FINISHED"),
-        (False, decisions._BY_SLURM, "RUNNING"),
+        (False, decisions.BY_SLURM, "RUNNING"),
         (False, decisions._SUPERSEDED, "RUNNING"),
     ],
 )

@@ -1,0 +1,152 @@
+"""The successor of a job that Slurm refuses to requeue: the same script again, as a new job.
+
+It starts when the old job has ended. The record of the submission has its id from then on, and the jobs
+that waited for the old one wait for it. A start of a job has one successor at most. Elements of an array
+have none: those that wait for an array wait for all of its elements, which a new job is not one of.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from typing import TYPE_CHECKING
+
+from kit.cluster import state
+from kit.errors import ClusterError
+from kit.output import log
+from kit.store.files import read_json, write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kit.store.paths import Run
+
+_PATIENCE = 60  # seconds for sbatch
+_DEPENDENCY = re.compile(r"^#SBATCH --dependency=.*\n", re.MULTILINE)
+# Of the job that submits: its size, its number of restarts, its arguments of sbatch, its tasks.
+_OF_THIS_JOB = ("SLURM", "SBATCH_", "SUBMITIT_", "EKIDEN_", "SRUN_")
+
+
+def submit(run: Run, name: str, job: str, token: str) -> str:
+    """Submit the successor of the job `job` whose start `token` ends; returns its id.
+
+    Raises ClusterError if there can be none, or sbatch refuses it.
+    """
+    if "_" in job:
+        raise ClusterError("an element of an array has no successor; submit the stage again")
+    if not run.successor(name, token).is_file():
+        _claim(run, name, token)
+        new = _sbatch(run, name, job, [f"--dependency=afterany:{job}", *_as_it_is(job)])
+        run.successor(name, token).write_text(new, encoding="utf-8")
+        _replace(run, {name: new})
+        _follow(run, job, new)
+        return new
+    new = run.successor(name, token).read_text(encoding="utf-8")
+    if not new:
+        raise ClusterError("a successor of this start was tried before")
+    return new
+
+
+def _claim(run: Run, name: str, token: str) -> None:
+    try:
+        run.successor(name, token).touch(exist_ok=False)
+    except FileExistsError:
+        raise ClusterError("another process submits the successor of this start") from None
+    except OSError as error:
+        raise ClusterError(f"{run.successor(name, token)}: {error.strerror}") from None
+
+
+def _as_it_is(job: str) -> list[str]:
+    """What may have been changed of a job since its submission, as options of sbatch."""
+    try:
+        fields = state.fields(job)
+    except ClusterError:
+        return []
+    now = {
+        "partition": fields.get("Partition"),
+        "time": fields.get("TimeLimit"),
+        "exclude": fields.get("ExcNodeList"),
+    }
+    return [f"--{key}={value}" for key, value in now.items() if value not in (None, "(null)")]
+
+
+def _sbatch(run: Run, name: str, job: str, options: Sequence[str]) -> str:
+    """Submit a job's script again; returns the new id."""
+    folder = run.job_logs(name)
+    try:
+        script = (folder / f"{job}_submission.sh").read_text(encoding="utf-8")
+    except OSError as error:
+        raise ClusterError(f"{folder / f'{job}_submission.sh'}: {error.strerror}") from None
+    command = ["sbatch", "--parsable", *options]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(_OF_THIS_JOB)}
+    if "SLURM_CONF" in os.environ:
+        environment["SLURM_CONF"] = os.environ["SLURM_CONF"]
+    try:
+        done = subprocess.run(
+            command,
+            input=_DEPENDENCY.sub("", script),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_PATIENCE,
+            env=environment,
+        )
+    except FileNotFoundError:
+        raise ClusterError("sbatch: not on the PATH") from None
+    except subprocess.TimeoutExpired:
+        raise ClusterError(f"sbatch: no answer in {_PATIENCE} s") from None
+    if done.returncode:
+        raise ClusterError(f"sbatch: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
+    new = done.stdout.strip().split(";")[0]
+    _link_files(run, name, job, new)
+    return new
+
+
+def _link_files(run: Run, name: str, job: str, new: str) -> None:
+    """Give the new job the files of the old one that are named by its id, its script among them."""
+    for path in run.job_logs(name).glob(f"{job}_*"):
+        rest = path.name.removeprefix(f"{job}_")
+        if rest == "submission.sh" or rest.endswith(("_submitted.pkl", "submitted.json")):
+            path.with_name(f"{new}_{rest}").hardlink_to(path.resolve())
+
+
+def _replace(run: Run, new: dict[str, str]) -> None:
+    """Put new ids into the record of the submission."""
+    submission = read_json(run.jobs)
+    submission["slurm"] |= new
+    write_json(run.jobs, submission)
+
+
+def _follow(run: Run, job: str, new: str) -> None:
+    """Let the jobs that wait for one wait for its successor; where Slurm refuses, submit them again."""
+    try:
+        for waiting in _waiting_for(job):
+            state.slurm("scontrol", "update", f"jobid={waiting}", f"dependency=afterok:{new}")
+    except ClusterError as error:
+        log.warning(f"requeue: the jobs behind cannot wait for job {new} ({error})")
+        _submit_again(run, job, new)
+
+
+def _waiting_for(job: str) -> list[str]:
+    """The ids of the user's jobs that depend on a job."""
+    lines = state.slurm(
+        "squeue", "--noheader", f"--user={os.getuid()}", "--states=PENDING", "--format=%F|%E"
+    ).splitlines()
+    found = [line.split("|", 1) for line in lines if re.search(rf"afterok:{job}\b", line)]
+    return [*dict.fromkeys(waiting for waiting, _ in found)]
+
+
+def _submit_again(run: Run, job: str, new: str) -> None:
+    """Submit the jobs behind again; the first ones end with the job that they wait for."""
+    ids: dict[str, str] = read_json(run.jobs).get("slurm", {})
+    behind = {int(i): name for name, i in ids.items() if int(job) < int(i) and i != new}
+    before = new
+    for number, name in sorted(behind.items()):
+        try:
+            before = _sbatch(run, name, str(number), [f"--dependency=afterok:{before}"])
+        except ClusterError as error:
+            log.warning(f"requeue: {name} is not submitted again ({error})")
+            return
+        _replace(run, {name: before})
+        log.info(f"{name}: job {before} submitted in place of job {number}")

@@ -1,0 +1,198 @@
+"""The traps of the batch shell on a real Slurm: who starts again, who does not, when the node is free.
+
+The ranks are stand-ins (tests/slurm/stand_in.py); the script, its traps and Slurm are real.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kit.cluster.snapshot import snapshot
+from kit.store.files import read_json, write_json
+from tests.relay import wait_until
+
+from .stand_in import StandIn
+from .trial import PATIENCE, WHOLE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from .conftest import Fields, Slurm
+
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
+
+# Partitions whose jobs are cancelled by a preemption, without grace and with ten seconds.
+DROPPED, SPARED = "dropped", "spared"
+
+
+@pytest.fixture
+def cancelling(slurm: Slurm) -> None:
+    """The partitions of sites that preempt with PreemptMode=CANCEL."""
+    known = slurm.run("sinfo", "--noheader", "--format=%R").split()
+    for name, grace in ((DROPPED, "0"), (SPARED, slurm.environment["EKIDEN_SLURM_GRACE"])):
+        if name not in known:  # a reconfiguration forgets them
+            slurm.run(
+                "scontrol", "create", f"PartitionName={name}", "Nodes=ALL", "PriorityTier=1",
+                "PreemptMode=CANCEL", f"GraceTime={grace}",
+            )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(slurm: Slurm) -> Iterator[None]:
+    yield
+    slurm.run("scancel", f"--user={os.geteuid()}")
+
+
+def preempt(slurm: Slurm, seconds: int = 0) -> str:
+    """Submit a job that needs all nodes and goes before the others; returns its id."""
+    return slurm.submit(f"sleep {seconds}", "--partition=high", *WHOLE)
+
+
+def preempted(job: Fields) -> bool:
+    return job.get("PreemptTime", "None") != "None"
+
+
+def restarted(job: Fields) -> bool:
+    return job["Restarts"] == "1"
+
+
+def at(time: str) -> datetime:
+    return datetime.fromisoformat(time)
+
+
+def test_the_node_is_free_long_before_killwait_once_a_preempted_job_is_requeued(
+    slurm: Slurm, tmp_path: Path
+) -> None:
+    trial = StandIn(slurm, tmp_path)
+    job = trial.submit()
+    high = preempt(slurm)
+    came = at(slurm.wait(high, "COMPLETED", PATIENCE)["StartTime"])
+    slurm.wait(job, restarted)
+    assert trial.reasons == [(True, "preemption")]
+    left = at(slurm.run("sacct", "-DXnP", "-j", job, "-o", "End").splitlines()[0])
+    killwait = int(slurm.environment["EKIDEN_SLURM_KILLWAIT"])
+    assert (came - left).total_seconds() < killwait / 2
+    slurm.start_now(job)
+    assert slurm.wait(job, "COMPLETED", PATIENCE)["Comment"] == "ekiden: done"
+
+
+@pytest.mark.parametrize("answer", ["leave", "stay"])
+def test_a_job_that_a_preemption_cancels_at_once_is_requeued_even_if_its_ranks_are_killed(
+    slurm: Slurm, cancelling: None, tmp_path: Path, answer: str
+) -> None:
+    trial = StandIn(slurm, tmp_path, training={"partition": DROPPED}, answer=answer)
+    job = trial.submit()
+    preempt(slurm)
+    slurm.wait(job, restarted, PATIENCE)
+    slurm.start_now(job)
+    slurm.wait(job, "COMPLETED", PATIENCE)
+    assert trial.reasons == [(True, "preemption"), (False, "done")]
+    assert slurm.attempts(job) == ["REQUEUED", "COMPLETED"]
+
+
+@pytest.mark.parametrize("partition", ["low", SPARED])
+@pytest.mark.parametrize("answer", ["leave", "stay"])
+def test_a_scancel_within_the_grace_time_of_a_preemption_is_a_scancel(
+    slurm: Slurm, cancelling: None, tmp_path: Path, partition: str, answer: str
+) -> None:
+    trial = StandIn(slurm, tmp_path, training={"partition": partition}, answer="stay")
+    job = trial.submit()
+    preempt(slurm)
+    slurm.wait(job, preempted, PATIENCE)
+    trial.say(answer)
+    slurm.run("scancel", job)
+    assert slurm.wait(job, "CANCELLED", PATIENCE)["Restarts"] == "0"
+    if answer == "leave":  # else the shell is killed with its ranks
+        assert trial.reasons == [(False, "cancelled")]
+    assert not any(row["requeued"] for row in trial.rows)
+
+
+def test_tasks_of_an_array_that_a_preemption_cancels_are_requeued(
+    slurm: Slurm, cancelling: None, tmp_path: Path
+) -> None:
+    trial = StandIn(slurm, tmp_path, "preprocess", 2, arrays={"partition": DROPPED})
+    job = trial.submit()
+    wait_until(lambda: len(trial.started) == 2, "start of both tasks", PATIENCE)
+    preempt(slurm)
+    for task in (f"{job}_0", f"{job}_1"):
+        slurm.wait(task, restarted, PATIENCE)
+    assert sorted((row["job"], row["requeued"], row["reason"]) for row in trial.rows) == [
+        (f"{job}_0.0", True, "preemption"), (f"{job}_1.0", True, "preemption"),
+    ]  # fmt: skip
+
+
+def ended(job: Fields) -> bool:
+    return job["JobState"] in ("FAILED", "PREEMPTED")
+
+
+def behind(slurm: Slurm, trial: StandIn, job: str) -> str:
+    """Submit the next job of the chain; returns its id."""
+    more = (f"--dependency=afterok:{job}", "--kill-on-invalid-dep=yes")
+    after = slurm.submit("true", *more)
+    script = trial.run.job_logs("evaluate") / f"{after}_submission.sh"
+    script.parent.mkdir()
+    script.write_text(f"#!/bin/bash\n#SBATCH --dependency=afterok:{job}\ntrue\n")
+    submission = read_json(trial.run.jobs)
+    write_json(trial.run.jobs, submission | {"slurm": {"train": job, "evaluate": after}})
+    return after
+
+
+def test_a_job_that_slurm_does_not_requeue_has_a_successor_that_the_chain_waits_for(
+    slurm: Slurm, tmp_path: Path
+) -> None:
+    trial = StandIn(slurm, tmp_path)
+    job = trial.submit()
+    after = behind(slurm, trial, job)
+    slurm.run("scontrol", "update", f"jobid={job}", "requeue=0", "timelimit=50")
+    preempt(slurm)
+    slurm.wait(job, ended, PATIENCE)
+    ids = read_json(trial.run.jobs)["slurm"]
+    new = ids["train"]
+    assert ids == {"train": new, "evaluate": after}
+    slurm.wait(new, "COMPLETED", PATIENCE)
+    slurm.wait(after, "COMPLETED", PATIENCE)
+    assert slurm.job(new)["TimeLimit"] == "00:50:00"
+    assert trial.reasons == [(True, "preemption"), (False, "done")]
+    assert [row["job"] for row in trial.rows] == [f"{job}.0", f"{new}.0"]
+    assert trial.rows[0].get("successor") == new
+    assert f"job {new} submitted as its successor" in trial.log
+    assert snapshot(trial.run).verdict is None
+
+
+def test_a_job_whose_site_forbids_scontrol_and_squeue_on_its_nodes_has_a_successor(
+    slurm: Slurm, tmp_path: Path
+) -> None:
+    trial = StandIn(slurm, tmp_path, setup=(f"export PATH={tmp_path}",))
+    for name in (
+        "bash",
+        "cat",
+        "date",
+        "dirname",
+        "ls",
+        "mkdir",
+        "readlink",
+        "sbatch",
+        "sleep",
+        "touch",
+        "wc",
+    ):
+        (tmp_path / name).symlink_to(shutil.which(name) or name)
+    job = trial.submit()
+    after = behind(slurm, trial, job)
+    preempt(slurm)
+    slurm.wait(job, ended, PATIENCE)
+    ids = read_json(trial.run.jobs)["slurm"]
+    slurm.wait(ids["train"], "COMPLETED", PATIENCE)
+    assert trial.reasons == [(True, "preemption"), (False, "done")]
+    assert "scontrol: not on the PATH" in trial.log
+    assert "deciding by the signals and the clock" in trial.log
+    # The jobs behind could not be changed: Slurm cancels them, and others take their place.
+    assert ids["evaluate"] != after
+    slurm.wait(after, "CANCELLED", PATIENCE)
+    slurm.wait(ids["evaluate"], "COMPLETED", PATIENCE)
