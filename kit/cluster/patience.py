@@ -19,7 +19,7 @@ _TRIES, _PAUSE = 240, 15  # attempts and seconds: an hour of slurmctld not answe
 # such as "Unable to contact slurm controller", may pass.
 _REFUSALS = re.compile(
     r"not on the PATH|denied|disabled|not (?:allowed|permitted|supported|available|authorized)|forbidden|"
-    r"[Ii]nvalid|already|is pending|not found|no longer",
+    r"[Ii]nvalid (?:user|job|operation)|already|is pending|not found|no longer",
 )
 
 

@@ -16,6 +16,7 @@
 #   EKIDEN_SLURM_GRACE        seconds from a preemption's SIGTERM to the end of the job (30)
 #   EKIDEN_SLURM_KILLWAIT     seconds from the SIGTERM that ends a job to SIGKILL (30)
 #   EKIDEN_SLURM_CRED_EXPIRE  seconds from a job's end to its next start after a requeue (KILLWAIT + 5); at least 5
+#   EKIDEN_SLURM_PREEMPT      who preempts: partition_prio, or qos with the QOSes that you add (partition_prio)
 #   EKIDEN_SLURM_CTLD_PARAMS  further SlurmctldParameters, such as preempt_send_user_signal
 set -euo pipefail
 ROOT=${EKIDEN_SLURM_ROOT:-${TMPDIR:-/tmp}/ekiden-slurm}
@@ -23,6 +24,7 @@ NODES=${EKIDEN_SLURM_NODES:-2} GPUS=${EKIDEN_SLURM_GPUS:-8} CPUS=${EKIDEN_SLURM_
 DBD=${EKIDEN_SLURM_DBD:-1} PORT=${EKIDEN_SLURM_PORT:-16800}
 GRACE=${EKIDEN_SLURM_GRACE:-30} KILLWAIT=${EKIDEN_SLURM_KILLWAIT:-30}
 CRED_EXPIRE=${EKIDEN_SLURM_CRED_EXPIRE:-$((KILLWAIT + 5))} CTLD_PARAMS=${EKIDEN_SLURM_CTLD_PARAMS:-}
+PREEMPT=${EKIDEN_SLURM_PREEMPT:-partition_prio}
 HERE=$(cd "$(dirname "$0")" && pwd)
 PATH=$PATH:/usr/sbin:/sbin
 export SLURM_CONF=$ROOT/etc/slurm.conf
@@ -72,7 +74,7 @@ write_configuration() {
       -e "s|@PORT@|$PORT|; s|@DBD_PORT@|$((PORT + 1))|; s|@DB_PORT@|$((PORT + 2))|" \
       -e "s|@SLURMD_FIRST@|$((PORT + 11))|; s|@SLURMD_LAST@|$((PORT + 10 + NODES))|; s|@FIRST_JOB@|$((PORT * 100))|" \
       -e "s|@GRACE@|$GRACE|; s|@KILLWAIT@|$KILLWAIT|; s|@CRED_EXPIRE@|$CRED_EXPIRE|" \
-      -e "s|@CTLD_PARAMS@|${CTLD_PARAMS:+,$CTLD_PARAMS}|" \
+      -e "s|@CTLD_PARAMS@|${CTLD_PARAMS:+,$CTLD_PARAMS}|; s|@PREEMPT@|$PREEMPT|" \
       -e "s|@ACCOUNTING@|$accounting|; s|@TRES@|$tres|; s|@PROCTRACK@|$proctrack|; s|@GPU_FILES@|$GPU_FILES|" \
       "$HERE/templates/$name" | install -m 600 /dev/stdin "$ROOT/etc/$name"
   done

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from .conftest import Slurm
 
-# A rank that trains for ten minutes in its first start, and is done at once in later ones. Its answer to a
-# signal is in the file `answer`: leave, or stay.
+# A rank that trains for ten minutes in its first start and is done at once in later ones. The file `answer`
+# has its answer to a signal: leave or stay. With `fail` each start fails, with `never` none is done.
 _RANK = """#!/bin/bash
 folder=$(dirname "$0"); run=$folder/run
 token=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
@@ -47,7 +47,10 @@ end() {
 told() { [[ $(cat "$folder/answer") == stay ]] || { sleep 0.5; end interrupted $1 75; }; }
 trap 'told SIGTERM' TERM
 trap 'told SIGUSR2' USR2
-mkdir "$folder/starts/${SLURM_ARRAY_TASK_ID:-0}.$SLURM_PROCID" 2>/dev/null || end done "" 0
+answer=$(cat "$folder/answer")
+mkdir "$folder/starts/${SLURM_ARRAY_TASK_ID:-0}.$SLURM_PROCID" 2>/dev/null || [[ $answer == never ]] ||
+  [[ $answer == fail ]] || end done "" 0
+[[ $answer == fail ]] && { sleep 2; exit 3; }
 for ((i = 0; i < 3000; i++)); do sleep 0.2; done
 """
 

@@ -97,7 +97,7 @@ def test_a_job_that_a_preemption_cancels_at_once_is_requeued_even_if_its_ranks_a
 
 
 @pytest.mark.parametrize("partition", ["low", SPARED])
-@pytest.mark.parametrize("answer", ["leave", "stay"])
+@pytest.mark.parametrize("answer", ["leave", pytest.param("stay", marks=pytest.mark.long)])
 def test_a_scancel_within_the_grace_time_of_a_preemption_is_a_scancel(
     slurm: Slurm, cancelling: None, tmp_path: Path, partition: str, answer: str
 ) -> None:
@@ -163,6 +163,93 @@ def test_a_job_that_slurm_does_not_requeue_has_a_successor_that_the_chain_waits_
     assert trial.rows[0].get("successor") == new
     assert f"job {new} submitted as its successor" in trial.log
     assert snapshot(trial.run).verdict is None
+
+
+def test_tasks_of_an_array_that_slurm_does_not_requeue_say_so(slurm: Slurm, tmp_path: Path) -> None:
+    trial = StandIn(slurm, tmp_path, "preprocess", 2)
+    job = trial.submit()
+    wait_until(lambda: len(trial.started) == 2, "start of both tasks", PATIENCE)
+    slurm.run("scontrol", "update", f"jobid={job}", "requeue=0")
+    preempt(slurm)
+    for task in (f"{job}_0", f"{job}_1"):
+        slurm.wait(task, ended, PATIENCE)
+    for requeued, reason in trial.reasons:
+        assert not requeued
+        assert reason.startswith(
+            "preemption; not requeued: scontrol requeue: Requested operation is"
+        )
+        assert reason.endswith("an element of an array has no successor; submit the stage again")
+    assert len(trial.reasons) == 2
+
+
+@pytest.mark.long
+def test_a_site_that_refuses_the_requeue_of_each_start_has_a_successor_for_each(
+    slurm: Slurm, tmp_path: Path
+) -> None:
+    trial = StandIn(slurm, tmp_path, training={"failures": 2}, answer="fail")
+    scontrol = shutil.which("scontrol")
+    denied = 'echo "Access/permission denied" >&2; exit 1'
+    trial.program(
+        "scontrol", f'#!/bin/bash\n[[ $1 == requeue ]] && {{ {denied}; }}\nexec {scontrol} "$@"\n'
+    )
+    job = trial.submit()
+    after = behind(slurm, trial, job)
+    wait_until(lambda: len(trial.rows) == 3, "end of the budget", PATIENCE)
+    assert [row["requeued"] for row in trial.rows] == [True, True, False]
+    jobs = [row["job"] for row in trial.rows]
+    assert len({*jobs}) == 3
+    assert jobs[2] == f"{read_json(trial.run.jobs)['slurm']['train']}.0"
+    assert trial.rows[2]["reason"] == "crash, 3 times without a new checkpoint (exit code 3)"
+    slurm.wait(after, "CANCELLED", PATIENCE)
+
+
+@pytest.mark.long
+def test_a_job_that_may_neither_be_requeued_nor_submitted_again_says_so(
+    slurm: Slurm, tmp_path: Path
+) -> None:
+    trial = without_slurm(slurm, tmp_path)
+    job = trial.submit()
+    preempt(slurm)
+    slurm.wait(job, ended, PATIENCE)
+    ((requeued, reason),) = trial.reasons
+    assert not requeued
+    assert reason.startswith("preemption; not requeued: scontrol: not on the PATH")
+    assert reason.endswith("no successor: sbatch: not on the PATH")
+    assert snapshot(trial.run).verdict == reason
+
+
+@pytest.mark.long
+def test_without_slurms_commands_a_scancel_is_a_scancel(slurm: Slurm, tmp_path: Path) -> None:
+    trial = without_slurm(slurm, tmp_path, "sbatch")
+    job = trial.submit()
+    slurm.run("scancel", job)
+    slurm.wait(job, "CANCELLED", PATIENCE)
+    assert trial.reasons == [(False, "cancelled")]
+
+
+@pytest.mark.long
+def test_a_limit_shorter_than_the_start_ends_with_the_key_to_raise(
+    slurm: Slurm, tmp_path: Path
+) -> None:
+    trial = StandIn(slurm, tmp_path, training={"minutes": 1, "warning_seconds": 30}, answer="never")
+    job = trial.submit()
+    for times in (1, 2):
+        slurm.wait(job, lambda found, times=times: int(found["Restarts"]) == times, PATIENCE)
+        slurm.start_now(job)
+    slurm.wait(job, "FAILED", PATIENCE)
+    first, second, (requeued, reason) = trial.reasons
+    assert first == second == (True, "time limit")
+    assert not requeued
+    assert reason.endswith("cluster.training.minutes=1 is less than a start, a step and a save take; "
+                           "amend it to 2 or more")  # fmt: skip
+
+
+def without_slurm(slurm: Slurm, folder: Path, *allowed: str) -> StandIn:
+    """A run on nodes without Slurm's commands but for those allowed."""
+    needed = ["bash", "cat", "date", "dirname", "ls", "mkdir", "readlink", "sleep", "wc"]
+    for name in (*needed, *allowed):
+        (folder / name).symlink_to(shutil.which(name) or name)
+    return StandIn(slurm, folder, setup=(f"export PATH={folder}",))
 
 
 def test_a_job_whose_site_forbids_scontrol_and_squeue_on_its_nodes_has_a_successor(
