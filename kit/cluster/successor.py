@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -37,9 +38,13 @@ def submit(run: Run, name: str, job: str, token: str) -> str:
         raise ClusterError("an element of an array has no successor; submit the stage again")
     if not run.successor(name, token).is_file():
         _claim(run, name, token)
-        new = _sbatch(run, name, job, [f"--dependency=afterany:{job}", *_as_it_is(job)])
-        run.successor(name, token).write_text(new, encoding="utf-8")
-        _replace(run, {name: new})
+        script = _script(run, name, job)
+        new = _sbatch(script, [f"--dependency=afterany:{job}", *_as_it_is(job)])
+        try:
+            run.successor(name, token).write_text(new, encoding="utf-8")
+            _take_over(run, name, job, new)
+        except OSError as error:  # a full disk may have ended the job, whose successor is submitted
+            log.warning(f"requeue: job {new} is not on record ({error.strerror})")
         _follow(run, job, new)
         return new
     new = run.successor(name, token).read_text(encoding="utf-8")
@@ -71,13 +76,17 @@ def _as_it_is(job: str) -> list[str]:
     return [f"--{key}={value}" for key, value in now.items() if value not in (None, "(null)")]
 
 
-def _sbatch(run: Run, name: str, job: str, options: Sequence[str]) -> str:
-    """Submit a job's script again; returns the new id."""
-    folder = run.job_logs(name)
+def _script(run: Run, name: str, job: str) -> str:
+    """The script of a job, without the job that it waited for."""
+    path = run.job_logs(name) / f"{job}_submission.sh"
     try:
-        script = (folder / f"{job}_submission.sh").read_text(encoding="utf-8")
+        return _DEPENDENCY.sub("", path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ClusterError(f"{folder / f'{job}_submission.sh'}: {error.strerror}") from None
+        raise ClusterError(f"{path}: {error.strerror}") from None
+
+
+def _sbatch(script: str, options: Sequence[str]) -> str:
+    """Submit a script; returns the id of the job."""
     command = ["sbatch", "--parsable", *options]
     environment = {k: v for k, v in os.environ.items() if not k.startswith(_OF_THIS_JOB)}
     if "SLURM_CONF" in os.environ:
@@ -85,7 +94,7 @@ def _sbatch(run: Run, name: str, job: str, options: Sequence[str]) -> str:
     try:
         done = subprocess.run(
             command,
-            input=_DEPENDENCY.sub("", script),
+            input=script,
             capture_output=True,
             text=True,
             check=False,
@@ -98,24 +107,18 @@ def _sbatch(run: Run, name: str, job: str, options: Sequence[str]) -> str:
         raise ClusterError(f"sbatch: no answer in {_PATIENCE} s") from None
     if done.returncode:
         raise ClusterError(f"sbatch: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
-    new = done.stdout.strip().split(";")[0]
-    _link_files(run, name, job, new)
-    return new
+    return done.stdout.strip().split(";")[0]
 
 
-def _link_files(run: Run, name: str, job: str, new: str) -> None:
-    """Give the new job the files of the old one that are named by its id, its script among them."""
+def _take_over(run: Run, name: str, job: str, new: str) -> None:
+    """Put the new id into the record of the submission, and copy the files named by the old one."""
+    submission = read_json(run.jobs)
+    submission["slurm"][name] = new
+    write_json(run.jobs, submission)
     for path in run.job_logs(name).glob(f"{job}_*"):
         rest = path.name.removeprefix(f"{job}_")
-        if rest == "submission.sh" or rest.endswith(("_submitted.pkl", "submitted.json")):
-            path.with_name(f"{new}_{rest}").hardlink_to(path.resolve())
-
-
-def _replace(run: Run, new: dict[str, str]) -> None:
-    """Put new ids into the record of the submission."""
-    submission = read_json(run.jobs)
-    submission["slurm"] |= new
-    write_json(run.jobs, submission)
+        if rest in ("submission.sh", "tasks.json") or rest.endswith("submitted.pkl"):
+            shutil.copyfile(path, path.with_name(f"{new}_{rest}"))
 
 
 def _follow(run: Run, job: str, new: str) -> None:
@@ -144,9 +147,10 @@ def _submit_again(run: Run, job: str, new: str) -> None:
     before = new
     for number, name in sorted(behind.items()):
         try:
-            before = _sbatch(run, name, str(number), [f"--dependency=afterok:{before}"])
-        except ClusterError as error:
+            script = _script(run, name, str(number))
+            before = _sbatch(script, [f"--dependency=afterok:{before}"])
+            _take_over(run, name, str(number), before)
+        except (ClusterError, OSError) as error:
             log.warning(f"requeue: {name} is not submitted again ({error})")
             return
-        _replace(run, {name: before})
         log.info(f"{name}: job {before} submitted in place of job {number}")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .conftest import Slurm
 
 # A rank that trains for ten minutes in its first start and is done at once in later ones. The file `answer`
-# has its answer to a signal: leave or stay. With `fail` each start fails, with `never` none is done.
+# has its answer to a signal: leave, stay or stop. With `fail` each start fails, with `never` none is done.
 _RANK = """#!/bin/bash
 folder=$(dirname "$0"); run=$folder/run
 token=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
@@ -44,7 +44,10 @@ end() {
   fi
   exit $3
 }
-told() { [[ $(cat "$folder/answer") == stay ]] || { sleep 0.5; end interrupted $1 75; }; }
+told() {
+  [[ $(cat "$folder/answer") == stop ]] && { sleep 4; end stopped "STOP file" 75; }
+  [[ $(cat "$folder/answer") == stay ]] || { sleep 0.5; end interrupted $1 75; }
+}
 trap 'told SIGTERM' TERM
 trap 'told SIGUSR2' USR2
 answer=$(cat "$folder/answer")

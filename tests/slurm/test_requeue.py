@@ -113,6 +113,17 @@ def test_a_scancel_within_the_grace_time_of_a_preemption_is_a_scancel(
     assert not any(row["requeued"] for row in trial.rows)
 
 
+@pytest.mark.long
+def test_a_start_that_ends_for_good_after_its_requeue_takes_it_back(
+    slurm: Slurm, cancelling: None, tmp_path: Path
+) -> None:
+    trial = StandIn(slurm, tmp_path, training={"partition": DROPPED}, answer="stop")
+    job = trial.submit()
+    preempt(slurm)
+    slurm.wait(job, "CANCELLED", PATIENCE)
+    assert trial.reasons == [(True, "preemption"), (False, "stopped: STOP file")]
+
+
 def test_tasks_of_an_array_that_a_preemption_cancels_are_requeued(
     slurm: Slurm, cancelling: None, tmp_path: Path
 ) -> None:

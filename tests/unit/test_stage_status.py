@@ -125,6 +125,13 @@ def test_a_job_in_the_queue_or_at_work_says_since_when(run: Run) -> None:
     assert (after.state, after.reason, after.since) == ("queued", "Slurm: Dependency", 2.0)
 
 
+def test_a_job_that_a_preemption_ended_for_good_says_so(run: Run) -> None:
+    log(run, "preprocess", "18_0_0", "begun")
+    found = stand(on_slurm(run, element("18_0", "PREEMPTED", ended=7.0)), preprocess=NONE)
+    assert (found["preprocess"].state, found["preprocess"].since) == ("failed", 7.0)
+    assert found["preprocess"].reason == "Slurm: PREEMPTED"
+
+
 def test_a_chain_that_slurm_has_forgotten_was_cancelled_before_it_began(run: Run) -> None:
     found = stand(on_slurm(run), preprocess=NONE)
     assert found["preprocess"].state == "cancelled"
