@@ -11,6 +11,7 @@ import os
 import signal
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kit.cluster import arrays, lock, nodes, preemption
@@ -108,53 +109,57 @@ def _send(run: Run, cluster: Cluster, jobs: Sequence[Job]) -> dict[str, str]:
     clear_previous_outcome(run, jobs)
     began = time.time()  # the first may have ended when the last is sent
     ids: dict[str, str] = {}
+
+    def record(those: Mapping[str, str]) -> None:
+        write_json(run.jobs, {"cluster": cluster.name, "time": began, "slurm": those})
+
     try:
         for job in jobs:
             with _signals_blocked():  # until the id of a job that sbatch has accepted is recorded
                 ids[job.name] = launch.send(run, cluster, job, [*ids.values()][-1:])
                 # Immediately: if this process dies now, a second submission is still refused.
-                _record(run, cluster, began, ids)
+                record(ids)
     except BaseException as error:
-        _take_back(run, cluster, ids, error, before)
+        if left := _left_after_cancel(ids):
+            record({name: number for name, number in ids.items() if number in left.jobs})
+            raise ClusterError(
+                f"{error or 'interrupted'}; submitted before, and not cancelled ({left.why}): once Slurm "
+                f"answers, type: scancel {' '.join(left.jobs)}"
+            ) from error
+        for name, number in ids.items():
+            launch.forget(run, name, number)
+        _restore(run, before)
         raise
     return ids
 
 
-def _record(run: Run, cluster: Cluster, began: float, ids: Mapping[str, str]) -> None:
-    write_json(run.jobs, {"cluster": cluster.name, "time": began, "slurm": ids})
+@dataclass(frozen=True)
+class _Left:
+    """Jobs that could not be cancelled, and the reason."""
+
+    jobs: Sequence[str]
+    why: str
 
 
-def _take_back(
-    run: Run, cluster: Cluster, ids: Mapping[str, str], error: BaseException, before: Any
-) -> None:
-    """Cancel submitted jobs; one that cannot be cancelled stays on record and is named.
-
-    Raises ClusterError with the first error and that job.
-    """
-    from kit.cluster import launch
-
-    left = ids
+def _left_after_cancel(ids: Mapping[str, str]) -> _Left | None:
+    """Cancel jobs; returns those that remain in the queue, or may remain there."""
+    jobs = [*ids.values()]
     try:
-        cancel([*ids.values()])
-        left = {}
+        cancel(jobs)
     except ClusterError as problem:
         with contextlib.suppress(ClusterError):  # it may have cancelled some
-            alive = ask.live([*ids.values()])
-            left = {name: job for name, job in ids.items() if job in alive}
-        why = str(problem)
-    if left:
-        _record(run, cluster, time.time(), left)
-        jobs = " ".join(left.values())
-        raise ClusterError(
-            f"{error or 'interrupted'}; submitted before, and not cancelled ({why}): once Slurm "
-            f"answers, type: scancel {jobs}"
-        ) from error
-    for name, job in ids.items():
-        launch.forget(run, name, job)
-    if before is None:
+            alive = ask.live(jobs)
+            jobs = [job for job in jobs if job in alive]
+        return _Left(jobs, str(problem)) if jobs else None
+    return None
+
+
+def _restore(run: Run, record: Any) -> None:
+    """Put back the record of the submission before; None if there was none."""
+    if record is None:
         run.jobs.unlink(missing_ok=True)
     else:
-        write_json(run.jobs, before)
+        write_json(run.jobs, record)
 
 
 @contextmanager
