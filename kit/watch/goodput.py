@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kit.cluster import decisions
+from kit.plan.buckets import BUCKETS, KEPT, UNKNOWN
 from kit.watch.history import ended_by_user
 from kit.watch.partition import SECOND, Layer, nanoseconds, partition
 
@@ -34,25 +35,6 @@ if TYPE_CHECKING:
     from kit.watch.history import AttemptTimes, History
     from kit.watch.partition import Partition
 
-BUCKETS: Mapping[str, str] = {
-    "kept_steps": "steps that were kept",
-    "redone_steps": "steps lost and done again",
-    "validation": "validation",
-    "saves": "waiting for saves",
-    "startup_import": "start-up: imports",
-    "startup_ranks": "start-up: waiting for ranks",
-    "startup_load": "start-up: model and checkpoint load",
-    "startup_first_step": "start-up: first step, beyond a usual one",
-    "hang": "hangs",
-    "ending": "ending an attempt",
-    "queue": "requeue and queue",
-    "earlier_stages": "stages before the training",
-    "stopped": "stopped by you",
-    "failed": "failed, until submitted again",
-    "finished": "finished, until it was extended",
-    "unknown": "unknown",
-}
-KEPT, UNKNOWN = "kept_steps", "unknown"
 HOUR, DAY = 3600, 86_400
 
 _BETWEEN_ROWS = "between two rows of the ledger"

@@ -13,8 +13,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from kit.output.quantities import count, duration, loss, size
+from kit.plan.buckets import BUCKETS, UNKNOWN
 from kit.plan.rate import MFU
-from kit.watch.goodput import BUCKETS, HOUR, UNKNOWN
+from kit.watch.goodput import HOUR
 from kit.watch.pace import WEEK
 from kit.watch.plot import plot
 

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kit.cluster.snapshot import snapshot
+from kit.plan.buckets import BUCKETS
 from kit.store.files import write_json
 from kit.tracking.node_time import before
-from kit.watch.goodput import BUCKETS, Goodput, Split, goodput
+from kit.watch.goodput import Goodput, Split, goodput
 from kit.watch.history import history
 from kit.watch.partition import SECOND, Layer, nanoseconds, partition
 from tests.written import T, Written

@@ -14,13 +14,13 @@ from kit.cluster import decisions
 from kit.config import amendments
 from kit.config.cluster import Cluster
 from kit.errors import DONE, FAILED, INTERRUPTED, USER_MISTAKE
+from kit.plan.buckets import BUCKETS
 from kit.relay import stage_status
 from kit.store import records
 from kit.tracking import rows
 from kit.training import checkpoint
 from kit.training.interruption import Reason
 from kit.watch.detectors import DETECTORS
-from kit.watch.goodput import BUCKETS
 
 from .test_design import LEVELS, MODULES
 

@@ -18,10 +18,10 @@ from kit.config.recipe import Recipe
 from kit.config.run import Project
 from kit.errors import ConfigError
 from kit.output.charts.chart import COLOURS
+from kit.plan import buckets
 from kit.store.files import write_json
 from kit.tracking import ledger
 from kit.tracking.curves import Columns, columns
-from kit.watch.goodput import BUCKETS
 from kit.watch.report import charts, of_run, write
 from kit.watch.report.content import Content, gather
 from kit.watch.report.markup import private, table, text
@@ -136,7 +136,7 @@ def test_the_page_of_a_running_run_has_its_figures(project: Project, running: Wr
         "validation loss 1.500",
         "1 ✕ failure",
         "crash (exit code 1)",
-        BUCKETS["queue"],
+        buckets.BUCKETS["queue"],
         "each step as the median, without interruption",
         "forecast",
         "No tokens yet.",
@@ -271,8 +271,8 @@ def test_the_card_and_the_report_have_the_same_curve(project: Project, running: 
 
 
 def test_every_bucket_of_time_has_a_colour() -> None:
-    assert {*charts.COLOURS} == {*BUCKETS}
-    assert {*charts.COLOURS.values()} <= {*COLOURS}
+    assert {*buckets.COLOURS} == {*buckets.BUCKETS}
+    assert {*buckets.COLOURS.values()} <= {*COLOURS}
 
 
 def test_spans_too_narrow_to_see_are_one(project: Project, running: Written) -> None:

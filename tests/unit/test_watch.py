@@ -15,11 +15,11 @@ from kit.cluster.snapshot import snapshot
 from kit.config.cluster import Cluster
 from kit.config.recipe import Recipe
 from kit.config.run import Project
+from kit.plan.buckets import BUCKETS
 from kit.store.files import write_json
 from kit.store.paths import Workspace
 from kit.watch import guard_state, view
 from kit.watch.detectors import Alert
-from kit.watch.goodput import BUCKETS
 from kit.watch.holding import Holding
 from kit.watch.text import lines
 from tests.written import T, Written, two_attempts

@@ -9,36 +9,17 @@ import numpy as np
 from kit.output.charts import thin, ticks
 from kit.output.charts.chart import Lines, Series, Span, Strips
 from kit.output.quantities import duration
+from kit.plan.buckets import BUCKETS, COLOURS
 from kit.tracking import curves
-from kit.watch.goodput import BUCKETS, DAY
+from kit.watch.goodput import DAY
 from kit.watch.report import ends
 from kit.watch.report.timeline import timeline
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from kit.output.charts.chart import Chart
     from kit.watch.report.content import Content
     from kit.watch.view import Facts
 
-COLOURS: Mapping[str, str] = {  # of BUCKETS
-    "kept_steps": "blue",
-    "redone_steps": "red",
-    "validation": "sky",
-    "saves": "green",
-    "startup_import": "orange",
-    "startup_ranks": "orange",
-    "startup_load": "orange",
-    "startup_first_step": "orange",
-    "hang": "black",
-    "ending": "purple",
-    "queue": "yellow",
-    "earlier_stages": "pale",
-    "stopped": "grey",
-    "failed": "black",
-    "finished": "pale",
-    "unknown": "grey",
-}
 _SOME = 0.0005  # share of a bucket that is drawn
 
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from kit.output.charts import ticks
 from kit.output.quantities import count, duration, loss
-from kit.watch.goodput import BUCKETS, DAY
+from kit.plan.buckets import BUCKETS, COLOURS
+from kit.watch.goodput import DAY
 from kit.watch.report import charts, ends
 from kit.watch.report.markup import Markup, paragraph, private, swatch, table, text
 
@@ -125,7 +126,7 @@ def goodput(content: Content) -> Markup:
         bucket = spent["buckets"][name]
         if not bucket["seconds"]:
             continue
-        mark = swatch(charts.COLOURS[name])
+        mark = swatch(COLOURS[name])
         row = [
             Markup(f"{mark}{text(title)}"),
             duration(bucket["seconds"]),
