@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
 
 _A_DAY = 86_400.0
 
@@ -21,5 +29,13 @@ def checkpoint_interval(
     measured in the run, `interruptions` in `trained` seconds, with a prior of one per day. At most a tenth
     of the time is spent on writing: `writing` is the seconds from the start of a save to its commit.
     """
+    one = checkpoint_intervals(blocked, writing, np.array([trained]), np.array([interruptions]))
+    return float(one[0])
+
+
+def checkpoint_intervals(
+    blocked: float, writing: float, trained: Floats, interruptions: Floats
+) -> Floats:
+    """The same for many runs at once."""
     between = (_A_DAY + trained) / (1 + interruptions)
-    return max(young(blocked, between), 10.0 * writing)
+    return np.maximum(np.sqrt(2.0 * blocked * between), 10.0 * writing)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kit.output.quantities import count, duration, size
+from kit.plan.simulation import page as simulated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ def lines(facts: dict[str, Any]) -> list[str]:
         *_section("checkpoints", _checkpoints(facts["checkpoints"])),
         *_section("disk", _disk(facts["disk"])),
         *_section("interruptions", _interruptions(facts["interruptions"])),
+        *(["", *simulated.lines(facts["simulation"])] if "simulation" in facts else []),
     ]
 
 

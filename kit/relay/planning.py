@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,10 +10,15 @@ from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
 from kit.data import index, shards, tokens
 from kit.errors import ConfigError, EkidenError, JobFailed
+from kit.output.charts import picture
 from kit.plan import report
 from kit.plan.report import Known
-from kit.relay import rehearsal
+from kit.plan.simulation import outlook
+from kit.plan.simulation.given import Chances, given
+from kit.plan.simulation.picture import charts
+from kit.relay import own_record, rehearsal
 from kit.run import rehearsals
+from kit.store.files import atomic
 from kit.store.paths import Workspace
 from kit.training import zero
 
@@ -31,10 +37,22 @@ _DECISIVE = (
 )
 
 
-def facts(project: Project, mfu: float | None = None) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Simulation:
+    """The request for a simulation."""
+
+    chances: Chances = field(default_factory=Chances)
+    runs: int = 10_000
+    seed: int = 0
+
+
+def facts(
+    project: Project, mfu: float | None = None, simulation: Simulation | None = None
+) -> dict[str, Any]:
     """The plan as plain values; `mfu` overrides a rehearsed rate.
 
-    Raises ConfigError if the DeepSpeed file does not fit the recipe, or if `mfu` would have no effect.
+    Raises ConfigError if the DeepSpeed file does not fit the recipe, if `mfu` would have no effect, or if
+    a figure that a simulation needs is unknown.
     """
     if mfu is not None and project.cluster.training.accelerator is None:
         raise ConfigError(
@@ -44,7 +62,26 @@ def facts(project: Project, mfu: float | None = None) -> dict[str, Any]:
     zero.check(recipe.training)
     rehearsed, reason = _rehearsed(project)
     known = Known(rehearsed, reason, _training_tokens(recipe), _on_disk(recipe))
-    return report.facts(recipe, project.cluster, known, mfu)
+    found = report.facts(recipe, project.cluster, known, mfu)
+    if simulation is not None:
+        own = own_record.read(project)
+        conditions = given(recipe, project.cluster, found, simulation.chances, own, rehearsed)
+        found["simulation"] = outlook.facts(conditions, simulation.runs, simulation.seed)
+    return found
+
+
+def draw(plan: dict[str, Any], path: Path) -> None:
+    """Draw the simulation of `facts` as a PNG or an SVG file, by the suffix of its name.
+
+    Raises ConfigError if the file cannot be written, or if no run arrives.
+    """
+    drawn = charts(plan["recipe"], plan["simulation"])
+    form: Any = path.suffix.removeprefix(".")
+    try:
+        with atomic(path) as out:
+            picture.save(*drawn, out=out, form=form)
+    except OSError as error:
+        raise ConfigError(f"--plot {path}: {error.strerror}; name another file") from None
 
 
 def _rehearsed(project: Project) -> tuple[dict[str, Any] | None, str]:

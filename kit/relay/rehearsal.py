@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from kit.config.cluster import Cluster
     from kit.config.recipe import Recipe
     from kit.store.paths import Run
+    from kit.tracking.rows import Row
 
 _WARM_UP = 5  # steps of an attempt that are not counted: caches and compilers warm up
 _POLL = 5.0  # seconds between two calls of squeue
@@ -179,6 +180,11 @@ def measure(run: Run, recipe: Recipe, cluster: Cluster) -> dict[str, Any]:
         for attempt, of_attempt in zip(attempts, steps_by_attempt, strict=True)
         if of_attempt
     ]
+    parts = [
+        found
+        for attempt, of_attempt in zip(attempts, by_attempt, strict=True)
+        if (found := _start_parts(records.start(attempt), of_attempt, seconds))
+    ]
     work = flops_per_token(begun["parameters"], recipe.model)
     accelerator = cluster.training.accelerator
     return {
@@ -196,6 +202,29 @@ def measure(run: Run, recipe: Recipe, cluster: Cluster) -> dict[str, Any]:
         "checkpoint_bytes": max(row["bytes"] for row in saves),
         "validation_seconds": max((row["seconds"] for row in validations), default=0.0),
         "start_seconds": max(starts),
+        "start_parts": {name: max(one[name] for one in parts) for name in parts[0]}
+        if parts
+        else None,
+    }
+
+
+def _start_parts(start: records.Start, rows: list[Row], usual: float) -> dict[str, float] | None:
+    """Seconds of the parts of a start, by the buckets of goodput; None if its times are not known.
+
+    `usual` is the time of a step.
+    """
+    times = start.get("times", {})
+    active = [row for row in rows if row["kind"] in ("step", "validation")]
+    steps = [row for row in active if row["kind"] == "step"]
+    met = next((row.get("met") for row in rows if row["kind"] == "attempt"), None)
+    if "started" not in times or "imported" not in times or met is None or not steps:
+        return None
+    began = active[0]["time"] - active[0]["seconds"]
+    return {
+        "startup_import": times["imported"] - times["started"],
+        "startup_ranks": met - start["time"],
+        "startup_load": (start["time"] - times["imported"]) + (began - met),
+        "startup_first_step": max(0.0, steps[0]["seconds"] - usual),
     }
 
 

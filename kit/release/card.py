@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit.data import shards, tokens
-from kit.output.charts import png
+from kit.output.charts.picture import save
 from kit.output.quantities import duration
 from kit.store import manifest
 from kit.store.files import atomic, read_json
@@ -135,7 +135,7 @@ def picture(source: ReleaseSource, recipe: Recipe, folder: Path) -> None:
     """Draw the curve that the card shows into a folder."""
     chart = curves.loss_chart(curves.columns(source.curve(), recipe))
     with atomic(folder / PICTURE) as out:
-        png.save(chart, out)
+        save(chart, out=out)
 
 
 def _time(begin: float, curve: Sequence[CurveRow]) -> str:

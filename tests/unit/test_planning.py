@@ -11,12 +11,15 @@ from typer.testing import CliRunner
 from jobs import plan
 from kit.errors import ConfigError
 from kit.plan import page
+from kit.plan.simulation.given import Chances
 from kit.relay import planning, resolve
-from kit.store.files import write_json
+from kit.store.files import append_line, write_json
 from kit.tracking import ledger
 from tests.conftest import ROOT
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from kit.config.run import Project
     from tests.conftest import Workdir
 
@@ -142,3 +145,123 @@ def test_the_command_makes_nothing(workdir: Workdir) -> None:
     values = CliRunner().invoke(plan.app, [str(workdir.recipe_file), "--json"])
     assert json.loads(values.stdout)["recipe"] == "small"
     assert set(workdir.folder.rglob("*")) == before
+
+
+def simulated(project: Project, **chances: float) -> dict[str, Any]:
+    request = planning.Simulation(Chances(**chances), runs=50)
+    found: dict[str, Any] = planning.facts(project, simulation=request)["simulation"]
+    return found
+
+
+def article(*overrides: str, steps: str = "training.steps=30000") -> Project:
+    path = ROOT / "configs" / "gpt2-xl-ja-article.yaml"
+    return resolve.load(path, [steps, *overrides], "mdx")
+
+
+def test_a_simulation_says_where_its_conditions_are_from() -> None:
+    found = simulated(article("cluster.training.grace_seconds=120"), preemptions=2.0)
+    inputs = found["inputs"]
+    assert all(len(one["source"]) > 5 for one in inputs.values())
+    assert (inputs["preemptions"]["value"], inputs["grace_seconds"]["value"]) == (2.0, 120.0)
+    assert inputs["limit_seconds"]["value"] == 4320 * 60
+    assert "150" in inputs["interval_seconds"]["source"]
+    assert "assumed" in inputs["queue_seconds"]["source"]
+    assert found["arrival"]["earliest"] < found["arrival"]["median"] < found["arrival"]["latest"]
+    days = 30_000 * inputs["seconds_a_step"]["value"] / 86_400
+    assert found["interruptions"]["preemptions"] == pytest.approx(2.0 * days, rel=0.3)
+
+
+@pytest.mark.parametrize(
+    ("chances", "lower"),
+    [
+        ({"failures": 1000.0}, {"failures": 0.0}),
+        ({"preemptions": 10.0}, {"preemptions": 0.0}),
+        ({"queue": 7200.0}, {"queue": 60.0}),
+    ],
+)
+def test_each_chance_has_its_effect(chances: dict[str, float], lower: dict[str, float]) -> None:
+    late, early = (simulated(article(), **one)["arrival"]["mean"] for one in (chances, lower))
+    assert late > early + 3600
+
+
+def test_what_another_setting_would_change_is_beside_the_arrival() -> None:
+    found = simulated(article("cluster.training.minutes=300"), preemptions=5.0)
+    changes = {(one["setting"], one["change"]): one for one in found["what_if"]}
+    assert {name for name, _ in changes} == {"interval", "limit", "grace", "failures"}
+    # Twice as many time limits, or half as many.
+    assert changes["limit", "double"]["seconds"] < -10 * changes["limit", "double"]["error"]
+    assert changes["limit", "half"]["seconds"] > 10 * changes["limit", "half"]["error"]
+    lines = page.lines(planning.facts(article(), simulation=planning.Simulation(runs=20)))
+    assert any(line.startswith("  time limit") and "h ±" in line for line in lines)
+
+
+def test_a_run_on_this_machine_meets_neither_queue_nor_preemption(workdir: Workdir) -> None:
+    found = simulated(rehearsed(workdir, "training.steps=43200"))
+    assert found["inputs"]["queue_seconds"]["value"] == 0
+    assert found["inputs"]["preemptions"]["value"] == 0
+    assert found["inputs"]["seconds_a_step"] == {"value": 2.0, "source": "rehearsed"}
+
+
+def test_a_run_that_has_begun_is_simulated_with_its_own_queue(tmp_path: Path) -> None:
+    project = article(f"workspace={tmp_path}")
+    run = project.run
+    write_json(run.cluster, project.cluster.model_dump(mode="json"))
+    clock = 1000.0
+    for number in range(1, 8):
+        token = f"7.{number - 1}"
+        times = {"started": clock, "imported": clock + 20}
+        write_json(run.attempt(number).start,
+                   {"job": token, "from_step": 0, "time": clock + 20, "times": times})  # fmt: skip
+        clock += 43_200
+        row = {"time": clock, "job": token, "name": "train", "requeued": True,
+               "reason": "preemption", "progress": [0, 0]}  # fmt: skip
+        append_line(run.requeues, json.dumps(row))
+        clock += 100.0 * number
+    inputs = simulated(project)["inputs"]
+    assert inputs["queue_seconds"]["value"] == pytest.approx(350.0)  # 100 to 600
+    assert "6 observed" in inputs["queue_seconds"]["source"]
+    assert inputs["preemptions"]["value"] == pytest.approx((1 + 7) / (1 + 3.5))
+    assert simulated(project, queue=60.0)["inputs"]["queue_seconds"]["value"] == 60.0
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ((), "number of steps is unknown .*; give training.steps=N"),
+        (("cluster.training.accelerator=null",), "time of a step is unknown .*rehearse"),
+        (("cluster.training.minutes=5",), r"cluster\.training\.minutes=5: .*raise it"),
+    ],
+)
+def test_a_simulation_of_what_is_not_known_is_refused(
+    overrides: tuple[str, ...], message: str
+) -> None:
+    steps = "training.steps=30000" if overrides else "training.epochs=10"
+    with pytest.raises(ConfigError, match=message):
+        simulated(article(*overrides, steps=steps))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--seed", "1"), "--seed: no effect without --simulate"),
+        (("--queue", "3", "--plot", "x.png"), "--queue, --plot: no effect without --simulate"),
+        (("--simulate", "--queue-deviation", "3"), "add --queue"),
+        (("--simulate", "--plot", "x.pdf"), "name a .png or an .svg file"),
+    ],
+)
+def test_an_option_without_effect_is_refused(options: tuple[str, ...], message: str) -> None:
+    done = CliRunner().invoke(plan.app, ["gpt2-xl-ja-article", *options])
+    assert message in str(done.exception)
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg"])
+def test_a_simulation_is_drawn(tmp_path: Path, suffix: str) -> None:
+    found = planning.facts(article(), simulation=planning.Simulation(runs=20))
+    pictures = [tmp_path / f"{name}.{suffix}" for name in ("one", "other")]
+    for picture in pictures:
+        planning.draw(found, picture)
+    first, other = (picture.read_bytes() for picture in pictures)
+    assert first == other
+    assert first.startswith({"png": b"\x89PNG", "svg": b"<?xml"}[suffix])
+    with pytest.raises(ConfigError, match="name another file"):
+        planning.draw(found, pictures[0] / f"below.{suffix}")

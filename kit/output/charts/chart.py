@@ -1,7 +1,7 @@
 """A chart as a value: axes with ticks, and lines over them or strips of coloured spans.
 
     chart = Lines("Loss", "Loss of each step.", x, y, [Series("training", "blue", steps, losses)])
-    svg.drawn(chart), png.save(chart, path)
+    svg.drawn(chart), picture.save(chart, out=stream)
 
 Colours are names of COLOURS, which has one for light and one for dark pages: the palette of Okabe and Ito
 (Color Universal Design, 2008), which people with any colour vision tell apart.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kit.errors import ConfigError
-from kit.output.charts import png
+from kit.output.charts import picture
 from kit.store.files import atomic, write_text
 from kit.watch.report import charts
 from kit.watch.report.page import page
@@ -32,12 +32,12 @@ def write(content: Content, folder: Path) -> Path:
     text = page(content, drawn)
     try:
         for name in PICTURES:
-            picture = folder / f"{name}.png"
+            path = folder / f"{name}.png"
             if name not in drawn:
-                picture.unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
                 continue
-            with atomic(picture) as out:
-                png.save(drawn[name], out)
+            with atomic(path) as out:
+                picture.save(drawn[name], out=out)
         write_text(target, text)
     except OSError as error:
         raise ConfigError(

@@ -1,11 +1,11 @@
-"""A chart as a PNG file, by matplotlib: for slides, mails and the model card.
+"""Charts as a picture file, by matplotlib: a PNG for slides, mails and the model card, or an SVG.
 
 Equal charts give equal bytes.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from kit.output.charts import thin
 from kit.output.charts.chart import COLOURS, Lines
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
     from kit.output.charts.chart import Axis, Chart, Strips
 
-_INCHES, _DOTS = (9.0, 4.0), 120  # of a figure of lines; 1080 pixels wide
+FORMS = ("png", "svg")
+_WIDTH, _HEIGHT, _DOTS = 9.0, 4.0, 120  # inches, of lines; dots per inch: 1080 pixels wide
+_ROW, _AROUND = 0.5, 1.3  # inches: a strip, and the axis with the title
 _STYLES: dict[str, dict[str, Any]] = {
     "line": {"linewidth": 1.6},
     "faint": {"linewidth": 0.7, "alpha": 0.45},
@@ -23,24 +25,29 @@ _STYLES: dict[str, dict[str, Any]] = {
     "dashed": {"linewidth": 1.3, "linestyle": "--"},
 }
 _MARKS_APART = 0.02  # of the width
+_METADATA: dict[str, dict[str, None]] = {"png": {"Software": None}, "svg": {"Date": None}}
 
 
-def save(chart: Chart, out: IO[bytes]) -> None:
-    """Draw a chart and write it to a binary stream."""
+def save(*charts: Chart, out: IO[bytes], form: Literal["png", "svg"] = "png") -> None:
+    """Draw charts below one another and write them to a binary stream."""
+    import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    rows = 0 if isinstance(chart, Lines) else len(chart.rows)
-    size = (_INCHES[0], 0.5 * rows + 1.3) if rows else _INCHES
-    figure = Figure(figsize=size, layout="constrained")
-    axes = figure.add_subplot()
-    if isinstance(chart, Lines):
-        _lines(chart, axes)
-    else:
-        _strips(chart, axes)
-    axes.set_title(chart.title, loc="left", pad=18 if isinstance(chart, Lines) else 6)
-    axes.spines[["top", "right"]].set_visible(False)
-    _x_axis(chart.x, axes)
-    figure.savefig(out, format="png", dpi=_DOTS, metadata={"Software": None})
+    heights = [_height(chart) for chart in charts]
+    figure = Figure(figsize=(_WIDTH, sum(heights)), layout="constrained")
+    grid = figure.add_gridspec(len(charts), 1, height_ratios=heights)
+    for number, chart in enumerate(charts):
+        axes = figure.add_subplot(grid[number])
+        (_lines if isinstance(chart, Lines) else _strips)(chart, axes)  # type: ignore[arg-type]
+        axes.set_title(chart.title, loc="left", pad=18 if isinstance(chart, Lines) else 6)
+        axes.spines[["top", "right"]].set_visible(False)
+        _x_axis(chart.x, axes)
+    with mpl.rc_context({"svg.hashsalt": "ekiden"}):  # names of its parts, random by default
+        figure.savefig(out, format=form, dpi=_DOTS, metadata=_METADATA[form])
+
+
+def _height(chart: Chart) -> float:
+    return _HEIGHT if isinstance(chart, Lines) else _ROW * len(chart.rows) + _AROUND
 
 
 def _lines(chart: Lines, axes: Any) -> None:
