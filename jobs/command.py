@@ -11,7 +11,6 @@ A parameter annotated with one of the dataclasses below expands to its fields: h
 from __future__ import annotations
 
 import inspect
-import json
 import sys
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -23,7 +22,6 @@ from typer.core import TyperCommand, TyperGroup
 from jobs import ending
 from kit.config import presets
 from kit.errors import INTERRUPTED, USER_MISTAKE, ConfigError
-from kit.relay import resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -101,6 +99,8 @@ class OfRecipe:
 
     def load(self, *, refuse: bool = True) -> Recipe:
         """Load the resolved recipe; `refuse` as in `resolve.load`. Raises ConfigError for a cluster key."""
+        from kit.relay import resolve
+
         self.refuse_cluster_keys()
         return resolve.load(self.recipe_file, self.overrides, refuse=refuse).recipe
 
@@ -121,6 +121,8 @@ class Arguments:
 
     def load(self, *, refuse: bool = True) -> Project:
         """Load the run with its resolved recipe and cluster; `refuse` as in `resolve.load`."""
+        from kit.relay import resolve
+
         return resolve.load(self.recipe_file, self.overrides, self.cluster_name, refuse=refuse)
 
     @property
@@ -232,6 +234,8 @@ def tell_differences(project: Project, spare: str = "-") -> list[str]:
 
 def print_json(value: Any) -> None:
     """Print one JSON object, for programs."""
+    import json
+
     print(json.dumps(value, ensure_ascii=False, indent=1))
 
 

@@ -13,8 +13,6 @@ import typer
 from jobs.command import OfRecipe, main, verb
 from jobs.release import Step, release_app
 from kit.errors import ConfigError, StageError
-from kit.relay.resolve import load
-from kit.store.paths import MANIFEST
 
 app = release_app(
     "generate",
@@ -36,8 +34,10 @@ def text_verb(
     """
     from kit.config import presets
     from kit.config.load import changed_recipe
+    from kit.relay.resolve import load
     from kit.release.generate import SETTINGS, generate
     from kit.run import begun
+    from kit.store.paths import MANIFEST
 
     arguments.refuse_cluster_keys()
     overrides = arguments.overrides or []

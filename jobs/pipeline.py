@@ -27,8 +27,6 @@ from jobs.command import (
 )
 from jobs.stage import Showing, Trying  # noqa: TC001  a verb is made by its annotations
 from jobs.submitted import Reading  # noqa: TC001
-from kit.relay.stages import stages_of
-from kit.relay.submit import run_here, submit, to_do, warn
 
 app = new_app("The whole relay: from raw text to a released model.")
 
@@ -37,6 +35,8 @@ app = new_app("The whole relay: from raw text to a released model.")
 def run_verb(arguments: Arguments, trying: Trying) -> None:
     """Run all unfinished stages on this machine, in the foreground, and print a report."""
     from kit.relay import dry_run, report
+    from kit.relay.stages import stages_of
+    from kit.relay.submit import run_here, to_do
 
     project = arguments.load()
     stages = stages_of(project.recipe)
@@ -54,13 +54,15 @@ def submit_verb(arguments: Arguments, trying: Trying) -> None:
 
     With --dry-run, print each sbatch script as it would be sent, in order, and write nothing.
     """
+    from kit.relay import dry_run
+    from kit.relay.stages import stages_of
+    from kit.relay.submit import submit
+
     project = arguments.load()
     stages = stages_of(project.recipe)
     if not trying.dry_run:
         submit(project, stages)
         return
-    from kit.relay import dry_run
-
     trying.show(dry_run.planned(project, stages, submits=True))
 
 
@@ -103,6 +105,8 @@ def show_verb(arguments: Arguments) -> None:
 
     Only the addresses in `alerts` are masked.
     """
+    from kit.relay.submit import warn
+
     project = arguments.load(refuse=False)
     tell_differences(project)
     warn(project)

@@ -6,7 +6,6 @@ python -m jobs.preprocess report demo
 
 from jobs.command import OfRecipe, main, verb
 from jobs.stage import stage_app
-from kit.relay.submit import say
 
 app = stage_app(
     "preprocess",
@@ -22,8 +21,8 @@ def report_verb(arguments: OfRecipe) -> None:
     from kit.corpus import report
 
     folder = report.make(arguments.load(refuse=False))
-    say((folder / report.TABLE).read_text(encoding="utf-8"))
-    say(f"{folder / report.TABLE}, {folder / report.PLOT}")
+    print((folder / report.TABLE).read_text(encoding="utf-8"))
+    print(f"{folder / report.TABLE}, {folder / report.PLOT}")
 
 
 if __name__ == "__main__":

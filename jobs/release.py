@@ -6,7 +6,7 @@ python -m jobs.generate submit work/demo/runs/demo --step 80
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,7 +14,6 @@ from jobs.command import Arguments, Json, print_json
 from jobs.stage import Act, Doing, Showing, do_resolved, show_status, stage_app
 from jobs.submitted import Reading, cancel, cancel_of, show_logs, show_logs_of
 from kit.errors import RunError
-from kit.relay.submit import run_here, say
 
 if TYPE_CHECKING:
     from kit.config.run import Project
@@ -42,8 +41,7 @@ def _do(name: str, act: Act, arguments: Arguments, doing: Doing, step: Step = No
     if step is None:
         _do_last(name, act, project, doing)
     else:
-        verb: Literal["run", "submit"] = "run" if act is run_here else "submit"
-        _do_step(name, verb, project, step, doing)
+        _do_step(name, act, project, step, doing)
 
 
 def _do_last(name: str, act: Act, project: Project, doing: Doing) -> None:
@@ -60,26 +58,25 @@ def _do_last(name: str, act: Act, project: Project, doing: Doing) -> None:
 
 def _do_step(
     name: str,
-    verb: Literal["run", "submit"],
+    act: Act,
     project: Project,
     step: int,
     doing: Doing,
 ) -> None:
     """Process the checkpoint of a step; --verify replaces damaged results."""
+    from kit.relay.submit import say
     from kit.release import checkpoint_jobs
 
     if doing.dry_run:
-        doing.show(_planned(name, verb, project, step))
+        doing.show(_planned(name, act, project, step))
         return
     if doing.verify:
         checkpoint_jobs.invalidate_broken(name, project, step, say)
-    act = checkpoint_jobs.run if verb == "run" else checkpoint_jobs.submit
-    act(name, project, step, say)
+    do = checkpoint_jobs.run if act == "run" else checkpoint_jobs.submit
+    do(name, project, step, say)
 
 
-def _planned(
-    name: str, verb: Literal["run", "submit"], project: Project, step: int
-) -> list[Planned]:
+def _planned(name: str, act: Act, project: Project, step: int) -> list[Planned]:
     """The job on a step's checkpoint as it would be run or submitted."""
     from kit.cluster import scheduler
     from kit.relay.dry_run import Planned
@@ -88,7 +85,7 @@ def _planned(
     cluster, state = project.cluster, checkpoint_jobs.state(name, project, step)
     tasks = 0 if state == "done" else 1
     scripts: dict[str, str] = {}
-    if verb == "submit" and tasks:
+    if act == "submit" and tasks:
         run, job = checkpoint_jobs.submission(name, project, step)
         scripts = scheduler.for_cluster(cluster).scripts(run, cluster, [job])
     headline = f"{name}: 1 task on {cluster.name}, of the checkpoint of step {step}; 1 {state}"
@@ -97,6 +94,7 @@ def _planned(
 
 def _show(name: str, arguments: Arguments, showing: Showing, step: Step = None) -> None:
     """Show the status of the stage, or of a step's checkpoint."""
+    from kit.relay.submit import say
     from kit.release import checkpoint_jobs
 
     if step is None:

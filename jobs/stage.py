@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -23,7 +23,6 @@ from jobs.command import (
 )
 from jobs.submitted import CANCEL, LOGS, cancel, show_logs
 from kit.errors import ConfigError
-from kit.relay.submit import invalidate_broken, run_here, submit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from kit.config.run import Project
     from kit.relay.dry_run import Planned
 
-Act = Any  # run_here or submit
+Act = Literal["run", "submit"]
 
 
 @dataclass(frozen=True)
@@ -92,9 +91,9 @@ def stage_app(
     app = new_app(text)
     do, show = do or do_stage, show or show_status
     run_help = f"{does}, on this machine, in the foreground."
-    verb(app, "run", "demo", run_help)(partial(do, name, run_here))
+    verb(app, "run", "demo", run_help)(partial(do, name, "run"))
     submit_help = f"{does}, on the cluster: submit the unfinished tasks, and return immediately."
-    verb(app, "submit", "gpt2-xl-ja --cluster mdx", submit_help)(partial(do, name, submit))
+    verb(app, "submit", "gpt2-xl-ja --cluster mdx", submit_help)(partial(do, name, "submit"))
     status_help = (
         f"Show which units of {name} are done, missing, stale or broken, the state of its job, and the "
         "command to type next."
@@ -120,11 +119,16 @@ def do_resolved(name: str, act: Act, project: Project, doing: Doing) -> None:
     if doing.dry_run:
         from kit.relay import dry_run
 
-        doing.show(dry_run.planned(project, stages, submits=act is submit))
+        doing.show(dry_run.planned(project, stages, submits=act == "submit"))
         return
+    from kit.relay.submit import invalidate_broken, run_here, submit
+
     if doing.verify:
         invalidate_broken(project, stages)
-    act(project, stages)
+    if act == "submit":
+        submit(project, stages)
+    else:
+        run_here(project, stages)
 
 
 def show_status(name: str, arguments: Arguments, showing: Showing) -> None:

@@ -13,7 +13,6 @@ import typer
 from jobs.command import Json, OfRecipe, main, print_json, verb
 from jobs.stage import stage_app
 from kit.errors import ConfigError
-from kit.relay.submit import say
 
 if TYPE_CHECKING:
     from kit.tokenizer.blocks import Block
@@ -61,13 +60,13 @@ def inspect_verb(
 
 def _show(block: "Block") -> None:
     if block.sample is not None:
-        say(f"sample {block.sample} of the run is")
-    say(f"block {block.block} of {block.blocks} of {block.part}, counted from 0")
-    say(
+        print(f"sample {block.sample} of the run is")
+    print(f"block {block.block} of {block.blocks} of {block.part}, counted from 0")
+    print(
         f"tokens {block.start:,} to {block.stop - 1:,}, from document {block.document} of {block.shard}"
     )
-    say(f"\n{block.text}\n")
-    say(f"the token after it: {block.next}")
+    print(f"\n{block.text}\n")
+    print(f"the token after it: {block.next}")
 
 
 if __name__ == "__main__":

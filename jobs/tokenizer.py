@@ -14,7 +14,6 @@ import typer
 
 from jobs.command import Arguments, Json, OfRecipe, main, print_json, verb
 from jobs.stage import Act, Doing, do_resolved, stage_app
-from kit.relay.submit import ensure_idle, refuse_early, refuse_unfinished, say
 
 Pick = Annotated[
     str | None,
@@ -27,6 +26,7 @@ Pick = Annotated[
 def _do(name: str, act: Act, arguments: Arguments, doing: Doing, pick: Pick = None) -> None:
     """Run or submit the stage, after changing the pick if one is given."""
     from kit.relay.stages import stages_of
+    from kit.relay.submit import ensure_idle, refuse_early, refuse_unfinished
     from kit.tokenizer import selection
 
     project = arguments.load()
@@ -59,6 +59,7 @@ app = stage_app(
 @verb(app, "report", "demo")
 def report_verb(arguments: OfRecipe, as_json: Json = False) -> None:
     """Show the candidates with their measurements, and which one is chosen."""
+    from kit.relay.submit import say
     from kit.tokenizer import selection
 
     recipe = arguments.load(refuse=False)

@@ -16,7 +16,6 @@ import typer
 from jobs.command import Arguments, Json, main, print_json, verb
 from jobs.stage import stage_app
 from kit.errors import FAILED, ConfigError
-from kit.relay.resolve import read_run
 
 RunDirectory = Annotated[
     Path, typer.Argument(metavar="RUN", help="A run directory, for example work/demo/runs/demo.")
@@ -54,7 +53,7 @@ def amend_verb(
     """Change settings of a run in progress; recorded, and applied from the next attempt."""
     from kit.cluster import amend_queued
     from kit.config import amendments
-    from kit.relay import amendment_forecast
+    from kit.relay import amendment_forecast, resolve
     from kit.run import proposal
     from kit.run.directory import amend
 
@@ -62,7 +61,7 @@ def amend_verb(
         raise ConfigError(
             "amend: name a setting to change, such as training.steps=200, or give --code"
         )
-    project = read_run(directory)
+    project = resolve.read_run(directory)
     run = project.run
     proposed = proposal.propose(project, changes or [], schedule)
     forecast = amendment_forecast.forecast(project, proposed)
@@ -105,9 +104,9 @@ def fork_verb(
     schedule: Schedule = None,
 ) -> None:
     """Start a new run from a checkpoint of another one, with different settings."""
-    from kit.relay import fork
+    from kit.relay import fork, resolve
 
-    project = read_run(directory)
+    project = resolve.read_run(directory)
     run = fork.begin(project, step, changes, decay, schedule)
     ending = f", decays over {decay} steps" if decay else ""
     print(f"{run.root}: begins with step {step} of {project.run.root.name}{ending}; to start it:")

@@ -12,7 +12,6 @@ import re
 from pathlib import Path
 
 from kit.errors import ConfigError
-from kit.store.paths import Run
 
 _KIT = Path(__file__).resolve().parents[1]
 SHARE = "share"  # the folder of the kit that holds the files in a wheel
@@ -36,6 +35,8 @@ def recipe(given: Path) -> Path:
 
     Raises ConfigError if the name is also that of a file or a run directory in the current directory.
     """
+    from kit.store.paths import Run  # not above: each --help imports this module
+
     path = recipes().get(str(given))
     if path is None:
         return given

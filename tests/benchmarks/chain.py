@@ -107,7 +107,7 @@ def planning(_: Options) -> Iterator[Line]:
     """What is done of 10,000 shards: the whole command, beside a plain program that reads the manifests."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        options = _pretend_shards(folder, _SHARDS)
+        options = pretend_shards(folder, _SHARDS)
         words = ["-m", "jobs.preprocess", "status", str(DEMO), f"workspace={folder}", *options]
         plain = ["-c", _PLAIN, str(Workspace(folder).shard("any").parent)]
         ours, peer = harness.interleave(
@@ -203,7 +203,7 @@ def _write_source(path: Path, source: Path, times: int) -> None:
     path.write_bytes(raw[:header_end] + body * 20 * times + closing)
 
 
-def _pretend_shards(folder: Path, count: int) -> list[str]:
+def pretend_shards(folder: Path, count: int) -> list[str]:
     """Raw pieces and shards with manifests, as so many units would have left them; no text in them."""
     options = _one_source("plaintext", DEMO)
     recipe = resolve.load(DEMO, [f"workspace={folder}", *options], "local").recipe

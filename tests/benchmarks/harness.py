@@ -18,6 +18,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -48,8 +49,8 @@ class Line:
     def __str__(self) -> str:
         low, high = self.spread
         near = "|" in self.bar  # a ratio that is to be all but 1
-        ratio = f"1{self.ratio - 1:+.1e}" if near else f"{self.ratio:.3f}"
-        spread = "" if low == high else f" (quartiles {low:.3f} to {high:.3f})"
+        ratio = f"1{self.ratio - 1:+.1e}" if near else _ratio(self.ratio)
+        spread = "" if low == high else f" (quartiles {_ratio(low)} to {_ratio(high)})"
         return (
             f"{self.name}: ours {_short(self.ours)} {self.unit}, {self.peer_name} {_short(self.peer)} "
             f"{self.unit}, ratio {ratio}{spread}; "
@@ -97,6 +98,22 @@ def interleave(
     """Measure one, the other, the one again: what the machine does meanwhile meets both alike."""
     pairs = [(ours(), peer()) for _ in range(repetitions)]
     return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+
+
+def processor_seconds(words: Sequence[str], environment: Mapping[str, str] | None = None) -> float:
+    """Processor time of a Python program and of all it starts. Raises RuntimeError if it fails."""
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(
+            [sys.executable, *words],
+            cwd=ROOT, stdin=subprocess.DEVNULL, stdout=said, stderr=said, env=environment,
+        )  # fmt: skip
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            said.seek(0)
+            text = said.read().decode(errors="replace")[-2000:]
+            raise RuntimeError(f"{' '.join(words)}: exit code {process.returncode}\n{text}")
+    return usage.ru_utime + usage.ru_stime
 
 
 @dataclass
@@ -248,6 +265,10 @@ def main(text: str, measures: Mapping[str, Callable[[Options], Iterable[Line]]])
     if arguments.json:
         print(json.dumps([asdict(line) for line in lines], ensure_ascii=False, indent=1))
     return 0 if all(line.holds for line in lines) else 1
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"
 
 
 def _short(value: float) -> str:
