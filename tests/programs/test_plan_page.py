@@ -1,0 +1,34 @@
+"""docs/planning.md shows what its commands print."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from typer.testing import CliRunner
+
+from jobs import plan
+from tests.conftest import ROOT
+
+PAGE = (ROOT / "docs" / "planning.md").read_text(encoding="utf-8")
+# A command, and the block of text that follows it.
+SHOWN = re.findall(r"```sh\nekiden plan ([^\n]+)\n```\n[^`]*```text\n([\s\S]+?)\n```", PAGE)
+
+
+def test_there_are_shown_commands() -> None:
+    assert len(SHOWN) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        # Seconds of a core, for thousands of runs.
+        pytest.param(*shown, marks=[pytest.mark.long] if "--simulate" in shown[0] else [])
+        for shown in SHOWN
+    ],
+    ids=range(len(SHOWN)),
+)
+def test_the_page_shows_what_the_command_prints(words: str, text: str) -> None:
+    done = CliRunner().invoke(plan.app, words.split())
+    assert done.exit_code == 0, done.output
+    assert text.strip() in done.output
