@@ -2,7 +2,7 @@
 
 Preemption, exit trap, requeue, checkpoints and ledger are the real ones; time is scaled: seconds between
 two interruptions in place of hours. The simulation is given what the parts of an attempt took on average,
-and when each interruption came; it has to find how much of the held time was kept.
+and after which step each interruption came; it has to find how much of the held time was kept.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,9 +18,9 @@ import pytest
 from kit.cluster import decisions
 from kit.cluster.snapshot import snapshot
 from kit.plan.buckets import KEPT
-from kit.plan.simulation.conditions import DAY, Conditions, Costs
+from kit.plan.simulation.attempt import BUCKETS, Begin, play
+from kit.plan.simulation.conditions import Conditions, Costs
 from kit.plan.simulation.draws import Draws
-from kit.plan.simulation.runs import play
 from kit.store.files import read_json
 from kit.watch.goodput import goodput
 from kit.watch.history import history
@@ -30,9 +29,9 @@ from tests.relay import copy_of
 from .trial import ALONE, PATIENCE, WHOLE, processes_of, submit, wait_for_attempt
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from kit.plan.simulation.draws import Floats, Integers
     from kit.store.paths import Run
     from kit.watch.history import AttemptTimes
 
@@ -62,20 +61,6 @@ EVENTS = (PREEMPTION, FAILURE, PREEMPTION, PREEMPTION, FAILURE)  # one an attemp
 AT_LEAST, BEYOND = 10.0, 20.0  # seconds of an attempt's steps before it
 
 
-@dataclass(frozen=True)
-class Met(Draws):
-    """The interruptions that a run has met, in seconds of held time between two of a kind."""
-
-    between: dict[str, list[float]] = None  # type: ignore[assignment]
-
-    def exponential(self, stream: str, runs: Integers, numbers: Integers) -> Floats:
-        """The next one of its kind; after the last none."""
-        if stream not in self.between:
-            return super().exponential(stream, runs, numbers)
-        known = [*self.between[stream], 100 * DAY]
-        return np.array([known[min(int(number), len(known) - 1)] for number in numbers])
-
-
 def test_the_simulation_of_a_run_keeps_the_share_that_the_run_kept(
     slurm: Slurm, tokens: Path, tmp_path: Path
 ) -> None:
@@ -94,18 +79,43 @@ def test_the_simulation_of_a_run_keeps_the_share_that_the_run_kept(
     past = history(seen, alive=False)
     spent = goodput(seen, past, time.time(), alive=False).whole
     costs = _costs(past.attempts, spent.buckets, came, steps)
-    # A rate of one a day, so that a draw is in days.
-    conditions = Conditions(
-        steps, costs, failures=1.0, preemptions=1.0, every=EVERY, micro_batches=MICRO
+    conditions = Conditions(steps, costs, every=EVERY, micro_batches=MICRO)
+    simulated = dict.fromkeys(BUCKETS, 0.0)
+    done = 0.0
+    for number in range(len(past.attempts)):
+        played = play(conditions, _begin(costs, past.attempts, came, number, done))
+        done += float(played.kept[0])
+        for name, seconds in zip(BUCKETS, played.seconds, strict=True):
+            simulated[name] += float(seconds[0])
+    assert done == steps
+    share = simulated[KEPT] / sum(simulated.values())
+    print({name: round(ns / 1e9, 1) for name, ns in spent.buckets.items() if ns})
+    print({name: round(seconds, 1) for name, seconds in simulated.items()}, costs)
+    print(f"kept of the held time: {spent.share:.4f}, simulated {share:.4f}")
+    assert share == pytest.approx(spent.share, rel=0.02)
+
+
+def _begin(
+    costs: Costs, attempts: Sequence[AttemptTimes], came: Sequence[float], number: int, done: float
+) -> Begin:
+    """The begin of an attempt, and after which of its steps it is interrupted."""
+    one, never, kind = attempts[number], np.array([np.inf]), None
+    at = never
+    if number < len(came):
+        kind = EVENTS[number]
+        before = int((one.ended <= came[number]).sum())
+        fraction = (came[number] - one.ended[before - 1]) / costs.advance
+        steps = before + min(float(fraction), 0.99)
+        saves = int((one.saves[:, 0] <= came[number]).sum())
+        at = np.array([costs.start + steps * costs.advance + saves * costs.blocked])
+    return Begin(
+        done=np.array([done]),
+        trained=np.zeros(1),
+        attempts=np.array([float(number)]),
+        failure=at if kind == FAILURE else never,
+        preemption=at if kind == PREEMPTION else never,
+        early=np.zeros(1),
     )
-    simulated = play(conditions, 1, Met(between=_between(past.attempts, came)))
-    parts = {name: round(float(one[0]), 1) for name, one in simulated.seconds.items()}
-    print({name: round(ns / 1e9, 1) for name, ns in spent.buckets.items() if ns}, parts, costs)
-    assert spent.share is not None
-    print(f"kept of the held time: {spent.share:.4f}, simulated {simulated.goodput:.4f}")
-    assert 0.3 < spent.share < 0.95
-    assert simulated.goodput == pytest.approx(spent.share, rel=0.02)
-    assert [int(simulated.ends[kind][0]) for kind in (1, 2)] == [2, 3]
 
 
 def _interrupt(slurm: Slurm, run: Run, job: str, number: int) -> float:
@@ -128,7 +138,7 @@ def _interrupt(slurm: Slurm, run: Run, job: str, number: int) -> float:
 
 
 def _costs(
-    attempts: list[AttemptTimes], buckets: dict[str, int], came: list[float], steps: int
+    attempts: Sequence[AttemptTimes], buckets: Mapping[str, int], came: Sequence[float], steps: int
 ) -> Costs:
     """What the parts of an attempt took, on average."""
     saves = np.concatenate([one.saves for one in attempts])
@@ -150,7 +160,7 @@ def _costs(
     )
 
 
-def _between_rows(attempts: list[AttemptTimes]) -> float:
+def _between_rows(attempts: Sequence[AttemptTimes]) -> float:
     """Nanoseconds between steps that neither a save nor a validation takes."""
     gaps = 0.0
     for one in attempts:
@@ -162,14 +172,3 @@ def _between_rows(attempts: list[AttemptTimes]) -> float:
 def _ended(one: AttemptTimes) -> float:
     assert one.decision is not None
     return one.decision["time"]
-
-
-def _between(attempts: list[AttemptTimes], came: list[float]) -> dict[str, list[float]]:
-    """Held time from one interruption to the next of its kind, in days."""
-    found: dict[str, list[float]] = {FAILURE: [], PREEMPTION: []}
-    held = dict.fromkeys(found, 0.0)
-    for kind, one, at in zip(EVENTS, attempts, came, strict=False):
-        found[kind].append((held[kind] + at - one.start) / DAY)
-        held = {name: before + _ended(one) - one.start for name, before in held.items()}
-        held[kind] = 0.0
-    return found

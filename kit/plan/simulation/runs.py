@@ -58,18 +58,13 @@ class Outcome:
 
 def simulate(conditions: Conditions, runs: int, seed: int = 0) -> Outcome:
     """Play a number of runs. Raises ConfigError if no attempt can do a step within its time limit."""
-    return play(conditions, runs, Draws(seed))
-
-
-def play(conditions: Conditions, runs: int, draws: Draws) -> Outcome:
-    """The same with other draws, such as the interruptions that a run has met."""
     if conditions.useful < conditions.costs.advance:
         raise ConfigError(
             f"cluster.training.minutes={conditions.limit / 60:g}: an attempt starts for "
             f"{duration(conditions.costs.start)} and leaves {duration(conditions.ahead)} ahead of its time "
             "limit: no time for a step; raise it"
         )
-    state = _State(conditions, runs, draws)
+    state = _State(conditions, runs, Draws(seed))
     horizon = _PATIENCE * (conditions.undisturbed + conditions.queue.expected)
     while len(rows := np.flatnonzero(~state.arrived & (state.clock < horizon))):
         state.play(rows)
