@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import pwd
 import shutil
 import signal
+import stat
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kit.errors import FAILED, INTERRUPTED, EkidenError, Interrupted
+from kit.errors import FAILED, INTERRUPTED, USER_MISTAKE, EkidenError, Interrupted
 from kit.output import interrupt
 
 if TYPE_CHECKING:
@@ -38,9 +41,11 @@ def in_order() -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILED)
     except OSError as error:
-        if not (reason := _full_disk(error)):
-            raise
-        _leave(f"error: {reason}; free some space, and try again", FAILED)
+        if reason := _full_disk(error):
+            _leave(f"error: {reason}; free some space, and try again", FAILED)
+        if reason := _denied(error):
+            _leave(f"error: {reason}", USER_MISTAKE)
+        raise
 
 
 def _leave(line: str, code: int) -> None:
@@ -72,3 +77,32 @@ def _full_disk(error: OSError) -> str | None:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
         return f"{error.filename or 'the disk'}: {error.strerror}"
     return None
+
+
+def _denied(error: OSError) -> str | None:
+    """Describe a path that this user may not read or write, with its owner, if that is the error."""
+    if error.errno not in (errno.EACCES, errno.EPERM) or not isinstance(error.filename, str):
+        return None
+    path = Path(error.filename)
+    place = next((one for one in (path, *path.parents) if _is_seen(one)), Path("/"))
+    status = place.stat()
+    owner, me, mode = _user(status.st_uid), _user(os.geteuid()), stat.filemode(status.st_mode)
+    return (
+        f"{place}: permission denied; it belongs to {owner} ({mode}), and you are {me}: have it opened "
+        "for you (a group's workspace needs umask 002 and chmod g+rws), or use another workspace="
+    )
+
+
+def _is_seen(path: Path) -> bool:
+    try:
+        path.stat()
+    except OSError:
+        return False
+    return True
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"the user {uid}"

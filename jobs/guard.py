@@ -69,7 +69,8 @@ def _eyes(arguments: Arguments) -> Callable[[int | None], Sight]:
     import time
 
     from kit.cluster.snapshot import snapshot
-    from kit.relay import status
+    from kit.cluster.state import PATIENCE
+    from kit.relay import queue_answer, status
     from kit.watch import sight, view
 
     seen: Snapshot | None = None  # at the last look
@@ -78,8 +79,11 @@ def _eyes(arguments: Arguments) -> Callable[[int | None], Sight]:
         nonlocal seen
         project = arguments.load(refuse=False)
         seen = snapshot(project.run, seen)
-        chain = status.facts(project, arguments.words, seen=seen)
-        facts = view.facts(project, chain, seen, time.time(), last_step=last_step)
+        answer = queue_answer.ask(seen, patience=PATIENCE)  # nobody waits for it
+        chain = status.facts(project, arguments.words, seen=seen, queue=answer)
+        facts = view.facts(
+            project, chain, seen, time.time(), queue=answer.facts(), last_step=last_step
+        )
         newest = seen.attempts[-1].damage if seen.attempts else None
         return sight.sight(project.recipe.alerts, facts, newest)
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kit.cluster.snapshot import snapshot
+from kit.cluster.state import PATIENCE
 from kit.errors import EkidenError
 from kit.relay import logs, queue_answer, status
 from kit.relay.queue_answer import QueueAnswer
@@ -128,7 +129,7 @@ class Reader:
         while not self._over.is_set():
             try:
                 seen = snapshot(self._looker.project.run, curve=False)
-                self._answer = queue_answer.ask(seen, self._answer)
+                self._answer = queue_answer.ask(seen, self._answer, PATIENCE)
             except _UNREADABLE:
                 pass  # what cannot be read, the other thread shows
             self._answered.set()

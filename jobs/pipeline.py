@@ -7,8 +7,10 @@ python -m jobs.pipeline submit gpt2-xl-ja --cluster mdx
 from __future__ import annotations
 
 import json
+import sys
+from dataclasses import dataclass
 from functools import partial
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -28,20 +30,48 @@ from jobs.command import (
 from jobs.stage import Showing, Trying  # noqa: TC001  a verb is made by its annotations
 from jobs.submitted import Reading  # noqa: TC001
 
+if TYPE_CHECKING:
+    from kit.config.run import Project
+    from kit.relay.stages import Stage
+
 app = new_app("The whole relay: from raw text to a released model.")
 
 
+@dataclass(frozen=True)
+class Part:
+    """Options of a part of the chain."""
+
+    first: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="STAGE", help="Begin with this stage, whatever those before it are."
+        ),
+    ] = None
+    last: Annotated[
+        str | None, typer.Option("--until", metavar="STAGE", help="End with this stage.")
+    ] = None
+
+    def of(self, project: Project) -> list[Stage]:
+        """The stages, with a warning for each one before them that is not as it should be."""
+        from kit.relay import span
+
+        stages = span.of(project.recipe, self.first, self.last)
+        for line in span.passed_over(project, self.first):
+            print(f"warning: {line}", file=sys.stderr, flush=True)
+        return stages
+
+
 @verb(app, "run", "demo training.steps=20")
-def run_verb(arguments: Arguments, trying: Trying) -> None:
+def run_verb(arguments: Arguments, trying: Trying, part: Part) -> None:
     """Run all unfinished stages on this machine, in the foreground, and print a report."""
     from kit.relay import dry_run, report
-    from kit.relay.stages import stages_of
-    from kit.relay.submit import run_here, to_do
+    from kit.relay.chain import to_do
+    from kit.relay.submit import run_here
 
     project = arguments.load()
-    stages = stages_of(project.recipe)
+    stages = part.of(project)
     if trying.dry_run:
-        trying.show(dry_run.planned(project, stages, submits=False))
+        trying.show(dry_run.planned(project, stages, submits=False, ready=part.first is not None))
         return
     unfinished = to_do(project, stages)
     seconds = run_here(project, unfinished) if unfinished else {}
@@ -49,21 +79,21 @@ def run_verb(arguments: Arguments, trying: Trying) -> None:
 
 
 @verb(app, "submit", "gpt2-xl-ja --cluster mdx")
-def submit_verb(arguments: Arguments, trying: Trying) -> None:
+def submit_verb(arguments: Arguments, trying: Trying, part: Part) -> None:
     """Submit the whole chain to the cluster, and return immediately.
 
-    With --dry-run, print each sbatch script as it would be sent, in order, and write nothing.
+    You may do so at any time: what is queued, running or done is not submitted again. With --dry-run, print
+    each sbatch script as it would be sent, in order, and write nothing.
     """
     from kit.relay import dry_run
-    from kit.relay.stages import stages_of
     from kit.relay.submit import submit
 
     project = arguments.load()
-    stages = stages_of(project.recipe)
+    stages = part.of(project)
     if not trying.dry_run:
         submit(project, stages)
         return
-    trying.show(dry_run.planned(project, stages, submits=True))
+    trying.show(dry_run.planned(project, stages, submits=True, ready=part.first is not None))
 
 
 @verb(app, "status", "gpt2-xl-ja --json")

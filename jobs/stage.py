@@ -54,7 +54,7 @@ class Trying:
         if self.as_json:
             print_json([job.facts() for job in jobs])
         else:
-            print(*dry_run.lines(jobs), sep="\n", end="\n" if jobs else "")
+            print(*dry_run.lines(jobs), sep="\n")
 
 
 @dataclass(frozen=True)

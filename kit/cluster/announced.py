@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict
 
 from kit.cluster import decisions
+from kit.cluster.jobs import sent as jobs_sent
 from kit.errors import EkidenError, Interrupted
 from kit.store.files import read_json, write_json
 
@@ -41,7 +42,9 @@ def announce(run: Run, cluster: Cluster, jobs: Sequence[Job]) -> None:
         }
         for job in jobs
     ]
-    here = {"cluster": cluster.name, "time": time.time(), "node": socket.gethostname()}
+    now = time.time()
+    sent = jobs_sent(run) | {job.name: {"time": now} for job in jobs}
+    here = {"cluster": cluster.name, "time": now, "node": socket.gethostname(), "sent": sent}
     write_json(run.jobs, {**here, "local": local})
 
 
@@ -49,6 +52,13 @@ def local_jobs(run: Run) -> list[LocalJob]:
     """The jobs that were announced last."""
     jobs: list[LocalJob] = read_json(run.jobs)["local"]
     return jobs
+
+
+def stages_left(run: Run) -> list[str]:
+    """The job that was begun last, and those after it; empty if none was announced."""
+    jobs: list[LocalJob] = read_json(run.jobs).get("local", []) if run.jobs.is_file() else []
+    present = max((number for number, job in enumerate(jobs) if "begun" in job), default=0)
+    return [job["name"] for job in jobs[present:]]
 
 
 def record_start(run: Run, name: str) -> None:

@@ -6,9 +6,10 @@ import os
 import pkgutil
 import signal
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict
 
 from kit.cluster import state
+from kit.store.files import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -60,6 +61,9 @@ class Alive:
     who: str  # `job 17`, `process 123`
     words: str  # for status: `job 17 running`
     remedy: str  # the command that ends it
+    state: str  # RUNNING, PENDING, or what a process is
+    stages: tuple[str, ...] = ()  # that it works on or will
+    failed: Sequence[str] = ()  # tasks of the array that ended badly, as Slurm names them
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,24 @@ class Sent:
         if self.process is not None:
             return [f"{title}: process {self.process} is running; see {self.log}"]
         return [*self.notes, *(f"{name}: job {job}" for name, job in self.jobs.items())]
+
+
+class SentJob(TypedDict):
+    """The last submission of a stage, in `jobs.json`; it outlives later submissions of other stages."""
+
+    time: float  # Unix
+    uid: NotRequired[int]  # the user whose job it is; not recorded by earlier versions
+
+
+def sent(run: Run) -> dict[str, SentJob]:
+    """The last submission of each stage, by name."""
+    if not run.jobs.is_file():
+        return {}
+    record = read_json(run.jobs)
+    names = [*record.get("slurm", {}), *(job["name"] for job in record.get("local", ()))]
+    of_this: dict[str, SentJob] = {name: {"time": record.get("time", 0.0)} for name in names}
+    of_all: dict[str, SentJob] = of_this | record.get("sent", {})
+    return of_all
 
 
 def clear_previous_outcome(run: Run, jobs: Sequence[Job]) -> None:

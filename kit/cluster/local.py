@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 from kit.cluster import lock
 from kit.cluster.arrays import Fit
 from kit.cluster.jobs import Alive, Sent, clear_previous_outcome
-from kit.cluster.state import JobState
-from kit.errors import DONE, EkidenError
+from kit.cluster.state import PATIENCE, JobState
+from kit.errors import DONE, EkidenError, RunError
 from kit.output import log
 from kit.store.files import write_text
 from kit.store.paths import Run
@@ -46,13 +46,32 @@ def fitted(cluster: Cluster, jobs: Sequence[Job]) -> Fit:  # noqa: ARG001
     return Fit(jobs, {})
 
 
-def submit(run: Run, cluster: Cluster, jobs: Sequence[Job], lay_out: Callable[[], object]) -> Sent:
-    """Start a supervisor in the background that runs the jobs one after the other."""
+def submit(
+    run: Run,
+    cluster: Cluster,
+    jobs: Sequence[Job],
+    lay_out: Callable[[], object],
+    behind: Sequence[Alive] = (),
+) -> Sent:
+    """Start a supervisor in the background that runs the jobs one after the other.
+
+    Raises RunError while another one is running: it takes no more jobs.
+    """
+    for one in behind:
+        raise RunError(
+            f"{run.root}: {one.who} is running {' and '.join(one.stages) or 'this run'}, and takes no more "
+            f"stages; submit again when it has ended, or {one.remedy}"
+        )
     prepare(run, cluster, jobs, lay_out)
     return Sent({}, _start(run), run.supervisor_log)
 
 
-def scripts(run: Run, cluster: Cluster, jobs: Sequence[Job]) -> dict[str, str]:  # noqa: ARG001
+def scripts(
+    run: Run,  # noqa: ARG001
+    cluster: Cluster,  # noqa: ARG001
+    jobs: Sequence[Job],  # noqa: ARG001
+    behind: Sequence[Alive] = (),  # noqa: ARG001
+) -> dict[str, str]:
     """Nothing: the supervisor needs no scripts."""
     return {}
 
@@ -94,13 +113,20 @@ def ensure_idle(run: Run) -> None:
 
 def alive(run: Run) -> list[Alive]:
     """The supervisor, or another process of this machine that works on a run."""
+    from kit.cluster import announced
+
     if not (run.root.is_dir() and lock.is_held(run)):
         return []
     process = run.supervisor.read_text(encoding="utf-8") if run.supervisor.is_file() else "?"
-    return [Alive(process, f"process {process}", "the local supervisor", f"kill {process}")]
+    stages = tuple(announced.stages_left(run))
+    words = "the local supervisor"
+    return [Alive(process, f"process {process}", words, f"kill {process}", "running", stages)]
 
 
-def queue(run: Run) -> Mapping[str, Sequence[Element]]:  # noqa: ARG001
+def queue(
+    runs: Sequence[Run],  # noqa: ARG001
+    patience: float = PATIENCE,  # noqa: ARG001
+) -> Mapping[str, Sequence[Element]]:
     """Nothing: all jobs are one process."""
     return {}
 

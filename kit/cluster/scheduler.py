@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
+from kit.cluster.state import PATIENCE
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -37,14 +39,22 @@ class Scheduler(Protocol):
         """The jobs as `submit` would send them, within the scheduler's limits. Raises QueueLimit."""
 
     def submit(
-        self, run: Run, cluster: Cluster, jobs: Sequence[Job], lay_out: Callable[[], object]
+        self,
+        run: Run,
+        cluster: Cluster,
+        jobs: Sequence[Job],
+        lay_out: Callable[[], object],
+        behind: Sequence[Alive] = (),
     ) -> Sent:
         """Submit jobs, each to start after the one before; first, `lay_out` writes the files they read.
 
+        `behind` are all jobs of the run in the queue; the first new one starts after the last of them.
         Raises ClusterError if a job is refused, RunError if another process works on the run.
         """
 
-    def scripts(self, run: Run, cluster: Cluster, jobs: Sequence[Job]) -> dict[str, str]:
+    def scripts(
+        self, run: Run, cluster: Cluster, jobs: Sequence[Job], behind: Sequence[Alive] = ()
+    ) -> dict[str, str]:
         """The scripts of fitted jobs, by job; empty if `submit` sends none. Writes nothing."""
 
     def ensure_idle(self, run: Run) -> None:
@@ -53,8 +63,13 @@ class Scheduler(Protocol):
     def alive(self, run: Run) -> list[Alive]:
         """Jobs of the run's last submission that are queued or running. Raises ClusterError if unknown."""
 
-    def queue(self, run: Run) -> Mapping[str, Sequence[Element]]:
-        """Everything the scheduler knows about the last submission, by job id. Raises ClusterError."""
+    def queue(
+        self, runs: Sequence[Run], patience: float = PATIENCE
+    ) -> Mapping[str, Sequence[Element]]:
+        """Everything the scheduler knows about the last submission of each run, by job id.
+
+        Raises ClusterError, also if there is no answer in `patience` seconds.
+        """
 
     def cancel(self, jobs: Sequence[str]) -> None:
         """End jobs by their ids."""
@@ -124,7 +139,7 @@ def alive(run: Run) -> list[Alive]:
     return next((jobs for scheduler in all_schedulers() if (jobs := scheduler.alive(run))), [])
 
 
-def queue(run: Run) -> dict[str, Sequence[Element]]:
-    """Everything the schedulers know about the last submission, by job id. Raises ClusterError."""
-    queues = [scheduler.queue(run) for scheduler in all_schedulers()]
+def queue(runs: Sequence[Run], patience: float = PATIENCE) -> dict[str, Sequence[Element]]:
+    """Everything the schedulers know about the last submissions, by job id. Raises ClusterError."""
+    queues = [scheduler.queue(runs, patience) for scheduler in all_schedulers()]
     return {job: elements for queue in queues for job, elements in queue.items()}

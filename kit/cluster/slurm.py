@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kit.cluster import arrays, lock, nodes, preemption
+from kit.cluster import jobs as jobs_module
 from kit.cluster import state as ask
 from kit.cluster.jobs import Alive, Sent, clear_previous_outcome
 from kit.cluster.patience import until_answered
@@ -37,7 +38,7 @@ own_id = ask.own_id
 def check(cluster: Cluster) -> None:
     """Raise ClusterError if Slurm is not available."""
     try:
-        ask.live([])
+        ask.answers()
     except ClusterError as error:
         raise ClusterError(f"cluster {cluster.name}: {error}") from None
 
@@ -49,17 +50,26 @@ def problems(cluster: Cluster, jobs: Sequence[Job]) -> Iterator[str]:
     yield from limits.problems(cluster, jobs)
 
 
-def submit(run: Run, cluster: Cluster, jobs: Sequence[Job], lay_out: Callable[[], object]) -> Sent:
-    """Submit jobs to Slurm, each to start after the one before.
+def submit(
+    run: Run,
+    cluster: Cluster,
+    jobs: Sequence[Job],
+    lay_out: Callable[[], object],
+    behind: Sequence[Alive] = (),
+) -> Sent:
+    """Submit jobs to Slurm, each to start after the one before, the first after the last of `behind`.
 
-    An array larger than a limit allows gets fewer tasks (kit/cluster/arrays.py). Raises ClusterError if
-    Slurm does not answer or refuses; then, and after a signal, the jobs already submitted are cancelled.
+    An array larger than a limit allows gets fewer tasks (kit/cluster/arrays.py). Raises RunError if another
+    job of the run is in the queue than those of `behind`, and ClusterError if Slurm does not answer or
+    refuses; then, and after a signal, the jobs already submitted are cancelled.
     """
-    with lock.hold(run), keeping("the jobs already submitted are cancelled"):
+    kept = "the jobs already submitted are cancelled"
+    with lock.hold(run), lock.submission(run), keeping(kept):
+        _refuse_others(run, behind)
         limits = _limits(cluster, jobs)
         arrays.within(jobs, limits)  # refused before anything is written
         lay_out()
-        return _send_what_fits(run, cluster, jobs, limits)
+        return _send_what_fits(run, cluster, jobs, limits, behind)
 
 
 def fitted(cluster: Cluster, jobs: Sequence[Job]) -> Fit:
@@ -73,27 +83,44 @@ def _limits(cluster: Cluster, jobs: Sequence[Job]) -> list[Limit]:
     return known_limits.of(cluster, jobs)
 
 
-def scripts(run: Run, cluster: Cluster, jobs: Sequence[Job]) -> dict[str, str]:
+def scripts(
+    run: Run, cluster: Cluster, jobs: Sequence[Job], behind: Sequence[Alive] = ()
+) -> dict[str, str]:
     """The scripts that `submit` would send, by job; JOB_ID_OF_name stands for the id of the job before."""
     from kit.cluster import launch
 
-    names = [job.name for job in jobs]
-    before = [[], *([f"JOB_ID_OF_{name}"] for name in names)]
+    first = [one.job for one in behind][-1:]
+    before = [first, *([f"JOB_ID_OF_{job.name}"] for job in jobs)]
     return {
         job.name: launch.script(run, cluster, job, after)
         for job, after in zip(jobs, before, strict=False)
     }
 
 
+def _refuse_others(run: Run, behind: Sequence[Alive]) -> None:
+    """Raise RunError if the queue has another job of the run: of a submission made in the meantime.
+
+    A job that waits for one that failed is cancelled: it would never start.
+    """
+    queued = queue([run])
+    cancel(_stranded(run, queued))
+    known = {one.job for one in behind}
+    _refuse([one for one in _alive(run, queued) if one.job not in known], run)
+
+
 def _send_what_fits(
-    run: Run, cluster: Cluster, jobs: Sequence[Job], limits: Sequence[Limit]
+    run: Run,
+    cluster: Cluster,
+    jobs: Sequence[Job],
+    limits: Sequence[Limit],
+    behind: Sequence[Alive],
 ) -> Sent:
     """Submit the chain; if sbatch refuses an array for a limit, again with less in all."""
     found: list[Limit] = []
     while True:
         fit = arrays.within(jobs, [*limits, *found])
         try:
-            return Sent(_send(run, cluster, fit.jobs), notes=fit.lines)
+            return Sent(_send(run, cluster, fit.jobs, behind), notes=fit.lines)
         except QueueLimit as refused:
             smaller = arrays.after_refusal(fit.jobs, refused, len(found) + 1)
             if smaller is None:
@@ -101,22 +128,26 @@ def _send_what_fits(
             found.append(smaller)
 
 
-def _send(run: Run, cluster: Cluster, jobs: Sequence[Job]) -> dict[str, str]:
+def _send(
+    run: Run, cluster: Cluster, jobs: Sequence[Job], behind: Sequence[Alive]
+) -> dict[str, str]:
     """Submit each job once; if one is refused, none stays in the queue or on record."""
     from kit.cluster import launch
 
     before = read_json(run.jobs) if run.jobs.is_file() else None
     clear_previous_outcome(run, jobs)
     began = time.time()  # the first may have ended when the last is sent
+    queued = {name: one.job for one in behind for name in one.stages}
     ids: dict[str, str] = {}
+    last = [one.job for one in behind][-1:]
 
     def record(those: Mapping[str, str]) -> None:
-        write_json(run.jobs, {"cluster": cluster.name, "time": began, "slurm": those})
+        _record(run, cluster, began, queued, those)
 
     try:
         for job in jobs:
             with _signals_blocked():  # until the id of a job that sbatch has accepted is recorded
-                ids[job.name] = launch.send(run, cluster, job, [*ids.values()][-1:])
+                ids[job.name] = launch.send(run, cluster, job, [*ids.values()][-1:] or last)
                 # Immediately: if this process dies now, a second submission is still refused.
                 record(ids)
     except BaseException as error:
@@ -131,6 +162,16 @@ def _send(run: Run, cluster: Cluster, jobs: Sequence[Job]) -> dict[str, str]:
         _restore(run, before)
         raise
     return ids
+
+
+def _record(
+    run: Run, cluster: Cluster, began: float, queued: Mapping[str, str], ids: Mapping[str, str]
+) -> None:
+    """Record the jobs of a submission beside those that are in the queue already."""
+    mine: jobs_module.SentJob = {"time": began, "uid": os.getuid()}
+    sent = jobs_module.sent(run) | dict.fromkeys(ids, mine)
+    submission = {"cluster": cluster.name, "time": began, "slurm": {**queued, **ids}}
+    write_json(run.jobs, submission | {"sent": sent})
 
 
 @dataclass(frozen=True)
@@ -148,8 +189,8 @@ def _left_after_cancel(ids: Mapping[str, str]) -> _Left | None:
         cancel(jobs)
     except ClusterError as problem:
         with contextlib.suppress(ClusterError):  # it may have cancelled some
-            alive = ask.live(jobs)
-            jobs = [job for job in jobs if job in alive]
+            found = ask.queue(jobs, [os.getuid()])
+            jobs = [job for job in jobs if any(one.alive for one in found.get(job, ()))]
         return _Left(jobs, str(problem)) if jobs else None
     return None
 
@@ -181,31 +222,73 @@ def submitted(run: Run) -> dict[str, str]:
 
 def live(run: Run) -> dict[str, str]:
     """The states of this run's jobs that are queued or running, by id."""
-    ids = submitted(run)
-    return ask.live([*ids.values()]) if ids else {}
+    return {one.job: one.state for one in alive(run)}
 
 
 def ensure_idle(run: Run) -> None:
     """Raise RunError while Slurm has a job of this run that is queued or running."""
-    if states := live(run):
-        job, status = next(iter(states.items()))
+    _refuse(alive(run), run)
+
+
+def _refuse(jobs: Sequence[Alive], run: Run) -> None:
+    for one in jobs:
         raise RunError(
-            f"{run.root}: job {job} of this run is {status}; wait for it, or scancel {job}"
+            f"{run.root}: {one.who} of this run is {one.state}; wait for it, or {one.remedy}"
         )
 
 
 def alive(run: Run) -> list[Alive]:
-    """The jobs of this run that are queued or running."""
-    return [
-        Alive(job, f"job {job}", f"job {job} {status.lower()}", f"scancel {job}")
-        for job, status in live(run).items()
-    ]
+    """The jobs of this run that are queued or running, in the order of their submission."""
+    return _alive(run, queue([run]))
 
 
-def queue(run: Run) -> Mapping[str, Sequence[ask.Element]]:
-    """Everything squeue knows about the last submission, by job id."""
-    ids = submitted(run)
-    return ask.queue([*ids.values()]) if ids else {}
+def _alive(run: Run, queued: Mapping[str, Sequence[ask.Element]]) -> list[Alive]:
+    found, stranded = [], _stranded(run, queued)
+    for name, job in _in_order(run):
+        elements = queued.get(job, ())
+        states = [one.state for one in elements if one.alive]
+        if states and job not in stranded:
+            state = "RUNNING" if "RUNNING" in states else states[0]
+            bad = [one.job for one in elements if one.state in ask.ENDED_BADLY]
+            words = f"job {job} {state.lower()}"
+            found.append(Alive(job, f"job {job}", words, f"scancel {job}", state, (name,), bad))
+    return found
+
+
+def _stranded(run: Run, queued: Mapping[str, Sequence[ask.Element]]) -> list[str]:
+    """The jobs that wait for one that failed, and those that wait for them."""
+    stranded: list[str] = []
+    for _, job in _in_order(run):
+        elements = queued.get(job, ())
+        waits = any(one.alive and one.reason == "Dependency" for one in elements)
+        if any(one.never_starts for one in elements) or (stranded and waits):
+            stranded.append(job)
+    return stranded
+
+
+def _in_order(run: Run) -> list[tuple[str, str]]:
+    """Names and ids of the last submission: each job waits for the one before."""
+    return sorted(submitted(run).items(), key=lambda item: int(item[1]))
+
+
+def queue(
+    runs: Sequence[Run], patience: float = ask.PATIENCE
+) -> Mapping[str, Sequence[ask.Element]]:
+    """Everything squeue knows about the last submissions, by job id; one call for all of them."""
+    ids = [job for run in runs for job in submitted(run).values()]
+    return ask.queue(ids, _users(runs), patience) if ids else {}
+
+
+def _users(runs: Sequence[Run]) -> set[int]:
+    """The uids of all that submitted jobs; empty if not known of one, as in earlier versions."""
+    known: set[int] = set()
+    for run in runs:
+        sent = jobs_module.sent(run)
+        for name in submitted(run):
+            if "uid" not in sent[name]:
+                return set()
+            known.add(sent[name]["uid"])
+    return known
 
 
 def cancel(jobs: Sequence[str]) -> None:
@@ -221,7 +304,7 @@ def end(
     from kit.cluster import slurm_cancel
 
     ids = submitted(run)
-    return slurm_cancel.end(run, ids, names, behind, say) if ids else []
+    return slurm_cancel.end(run, ids, _users([run]), names, behind, say) if ids else []
 
 
 def own_nodes() -> list[str]:

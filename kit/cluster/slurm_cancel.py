@@ -18,7 +18,7 @@ from kit.output import quantities
 from kit.store.files import read_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from kit.store.paths import Run
 
@@ -27,19 +27,24 @@ if TYPE_CHECKING:
 TRAIN = "train"
 _SAVING = 600  # seconds for the training's save
 _LEAVING = 600  # seconds until a cancelled job has left the queue: KillWait, an epilog
-_PAUSE = 5.0  # seconds between two questions to squeue
+# Seconds between two questions to squeue: a small job is over soon, a large one is not asked for often.
+_FIRST_PAUSE, _GROWTH, _LONGEST_PAUSE = 2.0, 1.5, 60.0
 
 
 def end(
     run: Run,
     ids: Mapping[str, str],
+    users: Collection[int],
     names: Sequence[str],
     behind: Sequence[str],
     say: Callable[[str], None],
 ) -> list[Ended]:
-    """Cancel the jobs `names` of `ids`, and those `behind` them; see kit/cluster/scheduler.py."""
+    """Cancel the jobs `names` of `ids`, and those `behind` them; see kit/cluster/scheduler.py.
+
+    `users` are the uids that the jobs belong to; empty if not known.
+    """
     ids = dict(sorted(ids.items(), key=lambda item: int(item[1])))  # as they depend on one another
-    alive = _alive(ids)
+    alive = _alive(ids, users)
     if not any(name in names for name in alive):
         return []
     alive = {name: elements for name, elements in alive.items() if name in (*names, *behind)}
@@ -51,20 +56,20 @@ def end(
     # Those behind first: none is left that waits for one that never succeeds.
     _scancel([job for name, job in reversed(mine.items()) if not (saving and name == TRAIN)])
     if saving:
-        _save(run, mine[TRAIN], say)
-    _empty(mine, say)
+        _save(run, mine[TRAIN], users, say)
+    _empty(mine, users, say)
     for name, job in mine.items():
         _record(run, name, job, began)
     return ended
 
 
-def _alive(ids: Mapping[str, str], *, patient: bool = False) -> Alive:
+def _alive(ids: Mapping[str, str], users: Collection[int], *, patient: bool = False) -> Alive:
     """The elements of jobs that are queued or running, by stage.
 
     `patient`: all of them, as if unknown, while squeue does not answer; else raises ClusterError.
     """
     try:
-        queue = state.queue([*ids.values()])
+        queue = state.queue([*ids.values()], users)
     except ClusterError:
         if not patient:
             raise
@@ -93,7 +98,7 @@ def describe(elements: Sequence[Element]) -> str:
     return f"{quantities.count(running, 'task')} running{waiting}" if running else "queued"
 
 
-def _save(run: Run, job: str, say: Callable[[str], None]) -> None:
+def _save(run: Run, job: str, users: Collection[int], say: Callable[[str], None]) -> None:
     """Have the training save and leave; returns when it has, or after `_SAVING` seconds."""
     say(
         f"train: job {job} saves its last full step and ends; this may take as long as a step and a save"
@@ -101,18 +106,18 @@ def _save(run: Run, job: str, say: Callable[[str], None]) -> None:
     signal = f"--signal={user_signal(run).name.removeprefix('SIG')}"
     for _ in _pauses(_SAVING):
         _scancel([signal, job])  # each time: its ranks may not have started yet
-        alive = _alive({TRAIN: job}, patient=True)
+        alive = _alive({TRAIN: job}, users, patient=True)
         if not any(element.state == "RUNNING" for element in alive.get(TRAIN, ())):
             return
     say(f"train: job {job} has not ended in {_SAVING} s, and is killed")
 
 
-def _empty(ids: Mapping[str, str], say: Callable[[str], None]) -> None:
+def _empty(ids: Mapping[str, str], users: Collection[int], say: Callable[[str], None]) -> None:
     """Wait until the jobs have left the queue; cancels those that come back. Raises ClusterError."""
     alive: Alive = {}
     problem: ClusterError | None = None
     for number, _ in enumerate(_pauses(_LEAVING)):
-        alive = _alive(ids, patient=True)
+        alive = _alive(ids, users, patient=True)
         if not alive:
             return
         left = [name for name in alive if any(e.state != "COMPLETING" for e in alive[name])]
@@ -131,11 +136,12 @@ def _empty(ids: Mapping[str, str], say: Callable[[str], None]) -> None:
 
 
 def _pauses(seconds: float) -> Iterator[None]:
-    """A round of a loop every few seconds, for a number of seconds."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+    """Rounds of a loop for a number of seconds, with longer and longer pauses."""
+    deadline, pause = time.monotonic() + seconds, _FIRST_PAUSE
+    while (left := deadline - time.monotonic()) > 0:
         yield
-        time.sleep(_PAUSE)
+        time.sleep(min(pause, max(left, 0.0)))
+        pause = min(_GROWTH * pause, _LONGEST_PAUSE)
 
 
 def _scancel(arguments: Sequence[str]) -> ClusterError | None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from kit.cluster import decisions
+from kit.cluster.jobs import sent
 from kit.store.files import read_json
 from kit.tracking import columns
 
@@ -40,6 +41,13 @@ class Submitted:
     slurm: Mapping[str, str] = field(default_factory=dict)  # ids by stage
     here: Mapping[str, float | None] = field(default_factory=dict)  # start of each, in order
     node: str | None = None  # the machine that runs those of `here`
+    sent: Mapping[str, float] = field(
+        default_factory=dict
+    )  # Unix time of each stage's last submission
+
+    def since(self, name: str) -> float:
+        """Unix time of the last submission of a stage; 0 if it never was submitted."""
+        return self.sent.get(name, self.time if name in {*self.slurm, *self.here} else 0.0)
 
 
 @dataclass(frozen=True)
@@ -137,9 +145,7 @@ class Snapshot:
     @property
     def verdict(self) -> str | None:
         """The reason that ended the training job submitted last, according to the last decision."""
-        names = {*self.submitted.slurm, *self.submitted.here}
-        since = self.submitted.time if "train" in names else 0.0
-        return decisions.verdict(self.decisions, since)
+        return decisions.verdict(self.decisions, self.submitted.since("train"))
 
     @property
     def stopped(self) -> str | None:
@@ -210,6 +216,7 @@ def _submitted(run: Run) -> Submitted:
         jobs.get("slurm", {}),
         {job["name"]: job.get("begun") for job in jobs.get("local", ())},
         jobs.get("node"),
+        {name: row["time"] for name, row in sent(run).items()},
     )
 
 

@@ -1,4 +1,7 @@
-"""State of Slurm's jobs and partitions: squeue and scontrol, run and parsed."""
+"""State of Slurm's jobs and partitions: squeue and scontrol, run and parsed.
+
+queue(["17", "18"], users=[1000])      # one call, which reads the jobs of these users only
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,13 @@ from typing import TYPE_CHECKING
 from kit.errors import ClusterError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
-_PATIENCE = 60  # seconds: slurmctld may be restarting
+PATIENCE = 60.0  # seconds: slurmctld may be restarting
+_UNKNOWN_JOB = "Invalid job id"  # of squeue, if Slurm has forgotten the only job asked for
+ENDED_BADLY = {
+    "FAILED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE", "CANCELLED", "PREEMPTED",
+}  # fmt: skip
 _ALIVE = {"PENDING", "RUNNING", "SUSPENDED", "COMPLETING", "CONFIGURING", "REQUEUED", "STOPPED"}
 
 
@@ -51,9 +58,17 @@ class Element:
         """Whether it is queued or running."""
         return self.state in _ALIVE
 
+    @property
+    def never_starts(self) -> bool:
+        """Whether it waits for a job that failed, where Slurm does not cancel it for that."""
+        return self.state == "PENDING" and self.reason == "DependencyNeverSatisfied"
 
-def slurm(*command: str) -> str:
-    """Run a Slurm command and return its output. Raises ClusterError if it is missing or fails."""
+
+def slurm(*command: str, patience: float = PATIENCE) -> str:
+    """Run a Slurm command and return its output.
+
+    Raises ClusterError if it is missing, fails, or takes more than `patience` seconds.
+    """
     if shutil.which(command[0]) is None:
         raise ClusterError(
             f"{command[0]}: not on the PATH; is this a login node of a Slurm cluster?"
@@ -64,34 +79,50 @@ def slurm(*command: str) -> str:
             capture_output=True,
             text=True,
             check=False,
-            timeout=_PATIENCE,
+            timeout=patience,
             env=os.environ | {"SLURM_TIME_FORMAT": "standard"},  # a user may have set another
         )
     except subprocess.TimeoutExpired:
         raise ClusterError(
-            f"{command[0]}: no answer in {_PATIENCE} s; is slurmctld running?"
+            f"{command[0]}: no answer in {patience:g} s; is slurmctld running?"
         ) from None
     if done.returncode:
         reason = (done.stderr or done.stdout).strip().splitlines()
-        raise ClusterError(f"{' '.join(command[:2])}: {reason[-1] if reason else done.returncode}")
+        words = [word for word in command[:2] if not word.startswith("-")]
+        raise ClusterError(f"{' '.join(words)}: {reason[-1] if reason else done.returncode}")
     return done.stdout
 
 
-def live(ids: list[str]) -> dict[str, str]:
-    """The states of those jobs that are queued or running, by id. Raises ClusterError without Slurm."""
-    queued = slurm("squeue", "--noheader", "--states=all", "--format=%A %F %T")
-    states = {}
-    for line in queued.splitlines():
-        job, array, status = line.split()
-        for job_id in (job, array):
-            if job_id in ids and status in _ALIVE:
-                states[job_id] = status
-    return states
+def answers() -> None:
+    """Raise ClusterError unless Slurm answers; it is asked for nobody else's jobs."""
+    slurm("squeue", "--noheader", f"--user={os.getuid()}", "--format=%A")
 
 
-def queue(ids: list[str]) -> dict[str, list[Element]]:
-    """Everything squeue knows about the jobs, by id. Raises ClusterError without Slurm."""
-    output = slurm("squeue", "--noheader", "--states=all", "--format=%A|%F|%K|%T|%V|%S|%e|%r")
+def queue(
+    ids: Sequence[str], users: Collection[int] = (), patience: float = PATIENCE
+) -> dict[str, list[Element]]:
+    """Everything squeue knows about the jobs, by id; jobs that it has forgotten are left out.
+
+    slurmctld sends all jobs of the cluster unless it is given the `users` (uids) that the jobs belong to.
+    Raises ClusterError without Slurm.
+    """
+    if not ids:
+        return {}
+    limits = [f"--jobs={','.join(ids)}"]
+    limits += [f"--user={','.join(map(str, sorted(users)))}"] if users else []
+    columns = "--format=%A|%F|%K|%T|%V|%S|%e|%r"
+    try:
+        output = slurm("squeue", "--noheader", "--states=all", *limits, columns, patience=patience)
+    except ClusterError as error:
+        if _UNKNOWN_JOB not in str(error):
+            raise
+        if len(ids) == 1:
+            return {}
+        return {job: found for one in ids for job, found in queue([one], users, patience).items()}
+    return _elements(output, ids)
+
+
+def _elements(output: str, ids: Collection[str]) -> dict[str, list[Element]]:
     elements: dict[str, list[Element]] = {}
     for line in output.splitlines():
         job, array, index, status, *times, reason = line.split("|", 7)

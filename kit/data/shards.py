@@ -17,7 +17,7 @@ from kit.config import relocation
 from kit.config.defaults import NonDefaults
 from kit.data import duplicates
 from kit.errors import InputError, StageError
-from kit.store import manifest
+from kit.store import look, manifest
 from kit.store.files import zstd_reader, zstd_writer
 from kit.store.paths import Workspace
 
@@ -57,6 +57,10 @@ def expected(recipe: Recipe) -> list[Shard]:
 
     Raises StageError before the download is complete.
     """
+    return look.remember_of(recipe, "shards", lambda: _expected(recipe))
+
+
+def _expected(recipe: Recipe) -> list[Shard]:
     workspace = Workspace(Path(recipe.workspace))
     raw = pieces(recipe)
     inputs: list[dict[str, Any]] = [piece_causes(piece) for piece in raw]
@@ -105,6 +109,10 @@ def piece_causes(piece: Piece) -> dict[str, Any]:
 
 def complete(recipe: Recipe) -> list[Shard]:
     """The shards of a recipe, all of which must be done. Raises StageError if one is not."""
+    return look.remember_of(recipe, "complete shards", lambda: _complete(recipe))
+
+
+def _complete(recipe: Recipe) -> list[Shard]:
     shards = expected(recipe)
     for shard in shards:
         state = manifest.state(shard.folder, shard.causes)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from kit.config.defaults import NonDefaults
 from kit.data import shards
 from kit.errors import InputError, StageError
-from kit.store import manifest
+from kit.store import look, manifest
 from kit.store.files import atomic, read_json, text_hash
 from kit.store.paths import Workspace
 
@@ -65,6 +65,10 @@ def tokenizer_info(recipe: Recipe) -> TokenizerInfo:
 
 def tokenizer_causes(recipe: Recipe) -> Causes:
     """The causes of a recipe's tokenizer. Raises StageError if a shard is not done."""
+    return look.remember_of(recipe, "causes of the tokenizer", lambda: _tokenizer_causes(recipe))
+
+
+def _tokenizer_causes(recipe: Recipe) -> Causes:
     inputs = {
         shard.name: manifest.fingerprint(shard.folder, "jobs.preprocess")
         for shard in shards.complete(recipe)

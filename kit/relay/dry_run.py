@@ -6,12 +6,15 @@ facts = [job.facts() for job in jobs]
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kit.cluster import scheduler
+from kit.errors import ClusterError
 from kit.output import quantities
-from kit.relay import submit
+from kit.relay import chain, submit
+from kit.store import look
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -38,24 +41,36 @@ class Planned:
         return facts | {"note": self.note, "script": self.script}
 
 
-def planned(project: Project, stages: Sequence[Stage], *, submits: bool) -> list[Planned]:
+def planned(
+    project: Project, stages: Sequence[Stage], *, submits: bool, ready: bool = False
+) -> list[Planned]:
     """The jobs of the unfinished stages, in order; with `submits`, as they would be sent.
 
-    Raises ConfigError as `submit` does, for problems that jobs would meet.
+    Raises ConfigError as `submit` does, for problems that jobs would meet; with `ready`, also StageError if
+    the input of the first is not there.
     """
-    unfinished = submit.to_do(project, stages)
-    submit.look_ahead(project, unfinished)
-    if not unfinished:
+    with look.once():
+        return _planned(project, stages, submits=submits, ready=ready)
+
+
+def _planned(
+    project: Project, stages: Sequence[Stage], *, submits: bool, ready: bool
+) -> list[Planned]:
+    plan = of_chain(project, stages, submits=submits)
+    submit.look_ahead(project, plan)
+    if not plan.stages:
         return []
-    jobs = submit.jobs_of(project, unfinished)
+    if ready and not plan.behind:
+        submit.refuse_early(project, plan.stages[0])
+    jobs = submit.jobs_of(project, plan)
     scripts: dict[str, str] = {}
     notes: Mapping[str, str] = {}
     if submits:
         queue = scheduler.for_cluster(project.cluster)
         fit = queue.fitted(project.cluster, jobs)
         jobs, notes = [*fit.jobs], fit.notes
-        scripts = queue.scripts(project.run, project.cluster, jobs)
-    before = [[], *([job.name] for job in jobs)]
+        scripts = queue.scripts(project.run, project.cluster, jobs, plan.behind)
+    before = [[*plan.behind[-1].stages] if plan.behind else [], *([job.name] for job in jobs)]
     return [
         Planned(
             job.name,
@@ -65,12 +80,25 @@ def planned(project: Project, stages: Sequence[Stage], *, submits: bool) -> list
             scripts.get(job.name),
             notes.get(job.name),
         )
-        for stage, job, names in zip(unfinished, jobs, before, strict=False)
+        for stage, job, names in zip(plan.stages, jobs, before, strict=False)
     ]
+
+
+def of_chain(project: Project, stages: Sequence[Stage], *, submits: bool) -> chain.Plan:
+    """What there is to do; if Slurm does not answer, as if it had no job of the run, with a warning."""
+    if submits:
+        try:
+            return chain.plan(project, stages)
+        except ClusterError as error:
+            line = f"warning: {error}; this is what would be sent if none of it were in the queue"
+            print(line, file=sys.stderr, flush=True)
+    return chain.Plan(chain.to_do(project, stages), [])
 
 
 def lines(jobs: Sequence[Planned]) -> Iterator[str]:
     """A line for each job, then each script under a line with its name."""
+    if not jobs:
+        yield "nothing to do: all of it is done, or in the queue"
     for job in jobs:
         yield job.headline
         if job.note is not None:

@@ -1,24 +1,27 @@
 """The status of the jobs submitted last, from Slurm's queue and from the files that they left.
 
-Only squeue is asked, never the accounting, and squeue forgets a job five minutes after its end. The rest
-comes from the run directory: the files that kit/cluster/snapshot.py reads, logs, and marks of success.
+squeue forgets a job five minutes after its end; then the files of the run directory decide, which
+kit/cluster/snapshot.py reads, and logs and marks of success. Of a job that recorded no end in them, the
+accounting is asked, once for all jobs.
 
     submission = job_status.read(snapshot(run))
-    job_status.of_stage(submission, "preprocess", unfinished=["download"])
+    job_status.of_stage(submission, "preprocess", unfinished={"download": "failed"})
 """
 
 from __future__ import annotations
 
 import socket
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
-from kit.cluster import decisions
+from kit.cluster import decisions, reasons
+from kit.cluster.state import ENDED_BADLY
 from kit.relay import local_process, logs, queue_answer
 from kit.store.files import read_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from kit.cluster.snapshot import Snapshot
@@ -29,7 +32,14 @@ if TYPE_CHECKING:
 State = Literal["queued", "running", "failed", "cancelled", "stopped", "interrupted", "unknown"]
 ALIVE = ("queued", "running")
 
-_FAILED = ("FAILED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE", "PREEMPTED")
+_TRAIN = "train"
+_NONE: Mapping[str, str] = MappingProxyType({})
+_NOT_RUNNING = {  # states of a job that holds its nodes
+    "SUSPENDED": "suspended, by `scontrol suspend` or for other jobs; it does nothing until it is resumed",
+    "STOPPED": "stopped by a signal; it does nothing until it is continued",
+    "COMPLETING": "ending",
+    "CONFIGURING": "its nodes are being made ready",
+}
 
 
 @dataclass(frozen=True)
@@ -44,6 +54,7 @@ class JobStatus:
     running: int = 0  # tasks
     starts: float | None = None  # Unix time of Slurm's own estimate, for a queued job
     ends: float | None = None  # Unix time of the time limit, for a running one
+    remedy: str | None = None  # the command that lets it start
 
 
 @dataclass(frozen=True)
@@ -59,32 +70,38 @@ class Submission:
         """Unix time of the submission."""
         return self.seen.submitted.time
 
+    def since(self, name: str) -> float:
+        """Unix time of the last submission of a stage; 0 if it never was submitted."""
+        return self.seen.submitted.since(name)
+
 
 def read(seen: Snapshot, queue: QueueAnswer | None = None) -> Submission:
     """Look at this machine, and ask the queue once unless its answer is given."""
     return Submission(seen, queue or queue_answer.ask(seen), local_process.find(seen.run))
 
 
-def of_stage(submission: Submission, name: str, unfinished: Sequence[str]) -> JobStatus | None:
-    """The status of a stage's job; `unfinished` are the stages before it that are not done.
+def of_stage(
+    submission: Submission, name: str, unfinished: Mapping[str, str] = _NONE
+) -> JobStatus | None:
+    """The status of a stage's job; `unfinished` are the states of the stages before it that are not done.
 
     None if nothing is known, for example after a successful end.
     """
     submitted = submission.seen.submitted
     if name in submitted.slurm:
-        return _on_slurm(submission, name, _first(unfinished, submitted.slurm))
+        ended = [one for one, state in unfinished.items() if state not in ALIVE]
+        return _on_slurm(submission, name, _first(ended, submitted.slurm))
     if name in submitted.here:
         return _on_this_machine(submission, name, _first(unfinished, submitted.here))
-    return _recorded(submission, name, 0.0)
+    return _recorded(submission, name)
 
 
 def is_alive(submission: Submission, name: str) -> bool:
     """Whether the job of a stage is known to be queued or running."""
     submitted, supervisor = submission.seen.submitted, submission.supervisor
     if name in submitted.slurm:
-        return any(
-            element.alive for element in submission.queue.elements.get(submitted.slurm[name], ())
-        )
+        elements = submission.queue.elements.get(submitted.slurm[name], ())
+        return any(one.alive for one in elements) and not _has_ended_since(submission, name)
     if name not in submitted.here or supervisor is None or not supervisor.alive:
         return False
     order = [*submitted.here]  # one job after the other
@@ -100,24 +117,43 @@ def has_begun(submission: Submission, name: str) -> bool:
     return name in submitted.slurm or submitted.here.get(name) is not None
 
 
-def _first(names: Sequence[str], among: Mapping[str, object]) -> str | None:
+def _first(names: Iterable[str], among: Mapping[str, object]) -> str | None:
     return next((name for name in names if name in among), None)
 
 
 def _on_slurm(submission: Submission, name: str, before: str | None) -> JobStatus | None:
-    job = submission.seen.submitted.slurm[name]
-    elements = submission.queue.elements.get(job, ())
-    if alive := [element for element in elements if element.alive]:
-        return _alive(submission, name, alive)
-    if doubt := submission.queue.unknown(job):
-        return JobStatus("unknown", doubt, job=f"job {job}")
-    if recorded := _recorded(submission, name, submission.time):
+    job, queue = submission.seen.submitted.slurm[name], submission.queue
+    elements = queue.elements.get(job, ())
+    recorded = _recorded(submission, name)
+    if is_alive(submission, name):
+        return _alive(submission, name, [element for element in elements if element.alive])
+    if not recorded and _has_ended_since(submission, name):  # it is done
+        return None
+    doubt = queue.unknown(job)
+    if recorded and not (doubt and name != _TRAIN):  # of an array, other tasks may still run
         return recorded
+    ends = elements or queue.ends(job)
     after = f"{before}, before it, did not succeed" if before else None
-    failed = [e for e in elements if e.state in _FAILED or e.state == "CANCELLED"]
-    if not failed:
-        return _vanished(submission, name, job, after)
-    first = min(failed, key=lambda element: element.state == "CANCELLED")
+    if bad := [element for element in ends if element.state in ENDED_BADLY]:
+        return _ended(submission, name, bad, after)
+    if doubt:
+        return _unknown(submission, name, doubt, recorded)
+    if ends and all(element.state == "COMPLETED" for element in ends):
+        return None
+    return _vanished(submission, name, job, after)
+
+
+def _has_ended_since(submission: Submission, name: str) -> bool:
+    """Whether the exit trap of the training has recorded its end since the queue was asked."""
+    row, asked = _last_decision(submission, name), submission.queue.time
+    return bool(name == _TRAIN and row and asked and row["time"] > asked and not row["requeued"])
+
+
+def _ended(
+    submission: Submission, name: str, bad: Sequence[Element], after: str | None
+) -> JobStatus:
+    """The status of a job of which Slurm says that it, or a task of it, ended badly."""
+    first = min(bad, key=lambda element: element.state == "CANCELLED")
     reason = f"Slurm: {first.state}" + ("" if first.reason == "None" else f", {first.reason}")
     return JobStatus(
         "cancelled" if first.state == "CANCELLED" else "failed",
@@ -128,9 +164,14 @@ def _on_slurm(submission: Submission, name: str, before: str | None) -> JobStatu
     )
 
 
-def _reason(task: Element) -> str:
-    """Why a task waits, in Slurm's word; for a moment after a submission it has none."""
-    return "not scheduled yet" if task.reason == "None" else task.reason
+def _unknown(
+    submission: Submission, name: str, doubt: str, recorded: JobStatus | None
+) -> JobStatus:
+    """The status of a job that Slurm says nothing about: the time is that of its last line in a log."""
+    job = submission.seen.submitted.slurm[name]
+    log = logs.newest(submission.seen.run.job_logs(name), job)
+    reason = f"{doubt}; a task has {recorded.state}: {recorded.reason}" if recorded else doubt
+    return JobStatus("unknown", reason, log.stat().st_mtime if log else None, f"job {job}", log)
 
 
 def _alive(submission: Submission, name: str, alive: Sequence[Element]) -> JobStatus:
@@ -139,12 +180,18 @@ def _alive(submission: Submission, name: str, alive: Sequence[Element]) -> JobSt
     running = [element for element in alive if element.state != "PENDING"]
     task = min(running or pending, key=lambda element: element.started or element.submitted or 0.0)
     log = logs.of_task(submission.seen.run.job_logs(name), task.job)
-    ended = _recorded(submission, name, submission.time)
-    row = _last_decision(submission, name, submission.time)
+    ended = _recorded(submission, name)
+    row = _last_decision(submission, name)
+    asked = submission.queue.time
+    if running and name == _TRAIN and row and row["requeued"] and asked and row["time"] > asked:
+        reason = f"requeued after {row['reason']}; Slurm: not asked since"
+        return JobStatus("queued", reason, row["time"], f"job {task.job}", log)
     if running:
-        remarks = [task.state.lower()] if task.state != "RUNNING" else []
+        remarks = (
+            [_NOT_RUNNING.get(task.state, task.state.lower())] if task.state != "RUNNING" else []
+        )
         if pending:
-            remarks.append(f"other tasks are pending: Slurm: {_reason(pending[0])}")
+            remarks.append(f"other tasks are pending: {reasons.told(pending[0].reason)}")
         if ended:
             remarks.append(f"a task has {ended.state}: {ended.reason}")
         return JobStatus(
@@ -156,10 +203,13 @@ def _alive(submission: Submission, name: str, alive: Sequence[Element]) -> JobSt
             running=len(running),
             ends=task.ended,
         )
-    reason, since = f"Slurm: {_reason(task)}", task.submitted
+    reason, since = reasons.told(task.reason), task.submitted
     if row and row["requeued"]:
         reason, since = f"requeued after {row['reason']}; {reason}", row["time"]
-    return JobStatus("queued", reason, since, f"job {task.job}", log, starts=task.started)
+    remedy = reasons.remedy(task.reason, task.job)
+    return JobStatus(
+        "queued", reason, since, f"job {task.job}", log, starts=task.started, remedy=remedy
+    )
 
 
 def _vanished(submission: Submission, name: str, job: str, after: str | None) -> JobStatus | None:
@@ -205,7 +255,7 @@ def _on_this_machine(submission: Submission, name: str, before: str | None) -> J
     log = logs.newest(submission.seen.run.job_logs(name), since=started or 0.0)
     if is_alive(submission, name):
         return JobStatus("running", None, started, process, log)
-    if recorded := _recorded(submission, name, submission.time):
+    if recorded := _recorded(submission, name):
         return replace(recorded, log=recorded.log or log)
     if supervisor is None or alive:
         return None
@@ -215,10 +265,10 @@ def _on_this_machine(submission: Submission, name: str, before: str | None) -> J
     return JobStatus("interrupted", reason, started, process, log)
 
 
-def _recorded(submission: Submission, name: str, since: float) -> JobStatus | None:
+def _recorded(submission: Submission, name: str) -> JobStatus | None:
     """The recorded end of a job: a user's mistake, or the last decision."""
     folder = submission.seen.run.job_logs(name)
-    row = _last_decision(submission, name, since)
+    row = _last_decision(submission, name)
     if mistake := submission.seen.mistakes.get(name):
         task = _task(mistake.job)
         job = f"job {task}" if name in submission.seen.submitted.slurm else None
@@ -235,10 +285,9 @@ def _recorded(submission: Submission, name: str, since: float) -> JobStatus | No
     return JobStatus(state, reason, row["time"], job, logs.of_task(folder, task))
 
 
-def _last_decision(
-    submission: Submission, name: str, since: float
-) -> decisions.RequeueRecord | None:
+def _last_decision(submission: Submission, name: str) -> decisions.RequeueRecord | None:
     """The last decision on the present start of a job; for an array a final one takes precedence."""
+    since = submission.since(name)
     rows = [
         row
         for row in submission.seen.decisions

@@ -103,9 +103,8 @@ class _Status:
             return found
         if time.monotonic() - self._looked > _LOOK or not self._looked:
             self._looked = time.monotonic()
-            job = job_status.of_stage(
-                job_status.read(snapshot(self._run, curve=False)), "train", []
-            )
+            seen = job_status.read(snapshot(self._run, curve=False))
+            job = job_status.of_stage(seen, "train")
             self._of_job = _OF_JOB.get(job.state) if job else None
         return self._of_job or found
 

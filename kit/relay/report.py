@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from kit.config import presets
 from kit.output import quantities
-from kit.relay import status
+from kit.relay import queue_answer, status, survived
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +26,10 @@ _INHERITED = (
     "unknown",
 )  # states that follow from an earlier stage's
 
+_SILENT = (
+    "what is queued and what is running is not known; everything else is from the files of the run"
+)
+
 
 def facts(project: Project, words: Sequence[str], *, verify: bool = False) -> dict[str, Any]:
     """Everything that `show` prints, as plain values; `words` as in `status.facts`."""
@@ -38,7 +42,8 @@ def facts(project: Project, words: Sequence[str], *, verify: bool = False) -> di
 
     run, seen = project.run, snapshot(project.run)
     validations = seen.validations
-    stages = status.facts(project, words, verify=verify, seen=seen)
+    queue = queue_answer.ask(seen)
+    stages = status.facts(project, words, verify=verify, seen=seen, queue=queue)
     alive = [f"{s['job']} {s['state']}" for s in stages.values() if s["state"] in job_status.ALIVE]
     scores, samples = run.evaluation / SCORES, run.samples / SAMPLES
     return {
@@ -47,7 +52,8 @@ def facts(project: Project, words: Sequence[str], *, verify: bool = False) -> di
         "first": _first_step(run),
         "last": seen.recent[-1] if seen.recent else None,
         "validation": validations[-1] if validations else None,
-        "requeues": [row for row in seen.decisions if row["requeued"]],
+        "queue": queue.facts(),
+        "requeues": survived.survived(seen),
         "alive": ", ".join(dict.fromkeys(alive)) or None,
         "scores": read_json(scores) if scores.is_file() else None,
         "samples": read_json(samples) if samples.is_file() else [],
@@ -93,6 +99,8 @@ def show(facts: dict[str, Any], seconds: Mapping[str, float] | None = None) -> N
 
     console = Console(highlight=False, soft_wrap=True)
     console.print(_stages(facts, seconds or {}))
+    if facts["queue"] and (silent := facts["queue"]["silent"]):
+        console.print(f"Slurm does not answer: {_SILENT} ({silent})", markup=False)
     for name, stage in facts["stages"].items():
         if _has_details(name, facts["stages"]):
             text = "\n".join([f"{name}: {stage['state']}", *status.details(stage, commands=False)])
@@ -124,8 +132,8 @@ def _training(facts: dict[str, Any]) -> Iterator[str]:
     if validation := facts["validation"]:
         loss = quantities.loss(validation["validation_loss"])
         yield f"validation loss {loss} at step {validation['step']}"
-    for row in facts["requeues"]:
-        yield f"survived        {row['reason']} of {row['name']} (job {row['job']}), requeued"
+    for line in survived.lines(facts["requeues"]):
+        yield f"survived        {line}"
     if scores := facts["scores"]:
         yield (
             f"held-out part   perplexity {scores['perplexity']:.1f} per token "
@@ -196,10 +204,12 @@ def _stages(facts: dict[str, Any], seconds: Mapping[str, float]) -> Table:
     table.add_column("state")
     if seconds:
         table.add_column("seconds", justify="right")
+    silent = bool(facts["queue"] and facts["queue"]["silent"])
     for name, stage in facts["stages"].items():
         duration = f"{seconds[name]:.1f}" if name in seconds else ""
         state = stage["state"]
-        if state in _INHERITED and not _has_details(name, facts["stages"]):
+        known = state != "unknown" or not silent  # else the line below says it of all
+        if state in _INHERITED and known and not _has_details(name, facts["stages"]):
             state = f"{state}: {stage['reason']}"
         table.add_row(name, status.progress(stage), state, *([duration] if seconds else ()))
     if seconds:

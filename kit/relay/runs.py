@@ -10,22 +10,24 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit.cluster.snapshot import snapshot
+from kit.cluster.snapshot import Snapshot, snapshot
 from kit.errors import ConfigError, EkidenError
-from kit.relay import job_status, stage_status, status
+from kit.relay import job_status, queue_answer, stage_status, status
 from kit.relay.resolve import read_run
 from kit.relay.stages import stages_of, training
+from kit.store import look
 from kit.store.paths import Run, Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kit.cluster.snapshot import Snapshot
     from kit.config.recipe import Recipe
+    from kit.relay.queue_answer import QueueAnswer
     from kit.store.units import Survey
 
 _DEFAULT = Path("work")  # the folder of workspaces, if none is named
 _UNREADABLE = "unreadable"
+_UNREADABLE_BY = (EkidenError, OSError, ValueError, KeyError)
 
 
 def workspaces(path: Path | None) -> list[Workspace]:
@@ -52,13 +54,21 @@ def workspaces(path: Path | None) -> list[Workspace]:
 
 def facts(workspaces: Sequence[Workspace]) -> list[dict[str, Any]]:
     """The runs as plain values: directory, state, the stage in that state, reason, training progress."""
+    runs = [run for one in workspaces for run in one.runs() if run.root.is_dir()]
+    seen = {run: _read(run) for run in runs}
+    # One question for all runs, and not one for each.
+    queue = queue_answer.ask([one for one in seen.values() if isinstance(one, Snapshot)])
     surveys: dict[str, Survey] = {}
-    return [
-        _facts(run, surveys)
-        for workspace in workspaces
-        for run in workspace.runs()
-        if run.root.is_dir()
-    ]
+    with look.once():
+        return [_facts(run, seen[run], queue, surveys) for run in runs]
+
+
+def _read(run: Run) -> Snapshot | Exception:
+    """The files of a run, or why they cannot be read: one bad run must not hide the others."""
+    try:
+        return snapshot(run)
+    except _UNREADABLE_BY as error:
+        return error
 
 
 def show(rows: Sequence[dict[str, Any]]) -> None:
@@ -79,24 +89,25 @@ def _state_text(row: dict[str, Any]) -> str:
     return str(row["state"] if row["stage"] is None else f"{row['stage']}: {row['state']}")
 
 
-def _facts(run: Run, surveys: dict[str, Survey]) -> dict[str, Any]:
+def _facts(
+    run: Run, seen: Snapshot | Exception, queue: QueueAnswer, surveys: dict[str, Survey]
+) -> dict[str, Any]:
     row = {"name": run.root.name, "run": str(run.root), "workspace": str(run.root.parents[1])}
     try:
-        recipe, seen = read_run(run.root).recipe, snapshot(run)
-        state = _state(seen, recipe, surveys)
+        if isinstance(seen, Exception):
+            raise seen
+        recipe = read_run(run.root).recipe
+        state = _state(seen, recipe, queue, surveys)
         more = training(seen, recipe)
-    except (
-        EkidenError,
-        OSError,
-        ValueError,
-        KeyError,
-    ) as error:  # one bad run must not hide the others
+    except _UNREADABLE_BY as error:
         reason = " ".join(str(error).split())
         return {**row, "state": _UNREADABLE, "stage": None, "reason": reason, "training": None}
     return {**row, **state, "training": {**more, "state": state["state"]}}
 
 
-def _state(seen: Snapshot, recipe: Recipe, surveys: dict[str, Survey]) -> dict[str, Any]:
+def _state(
+    seen: Snapshot, recipe: Recipe, queue: QueueAnswer, surveys: dict[str, Survey]
+) -> dict[str, Any]:
     """The state of the first unfinished stage."""
     by_stage = {}
     for stage in stages_of(recipe):
@@ -104,7 +115,8 @@ def _state(seen: Snapshot, recipe: Recipe, surveys: dict[str, Survey]) -> dict[s
         if stage.of_run or key not in surveys:
             surveys[key] = stage.survey(seen.run, recipe)
         by_stage[stage.name] = surveys[key]
-    for stage_now in stage_status.of_chain(job_status.read(seen), by_stage):
+    statuses = stage_status.of_chain(job_status.read(seen, queue), by_stage)
+    for stage_now in status.needed(statuses):
         if stage_now.state != "done":
             return {"state": stage_now.state, "stage": stage_now.name, "reason": stage_now.reason}
     return {"state": "done", "stage": None, "reason": None}

@@ -46,6 +46,7 @@ class StageStatus:
     running: int = 0  # tasks
     starts: float | None = None  # Unix time at which Slurm expects a queued job to start
     ends: float | None = None  # Unix time of the time limit of a running one
+    remedy: str | None = None  # the command that lets a queued one start
 
     @property
     def trouble(self) -> bool:
@@ -74,12 +75,14 @@ class StageStatus:
 class _Before:
     """The stages before the present one that are not done."""
 
-    unfinished: list[str] = field(default_factory=list)
+    unfinished: dict[str, State] = field(default_factory=dict)
     first: StageStatus | None = None
 
     def add(self, stage: StageStatus) -> None:
+        if stage.name == _KEEPS_ITS_INPUT and stage.state == "done":
+            self.unfinished, self.first = {}, None  # those behind it read nothing else
         if stage.state != "done":
-            self.unfinished.append(stage.name)
+            self.unfinished[stage.name] = stage.state
             self.first = self.first or stage
 
 
@@ -88,7 +91,9 @@ def of_chain(submission: Submission, surveys: Mapping[str, Survey]) -> list[Stag
     before = _Before()
     stages = []
     for name, survey in surveys.items():
-        job = job_status.of_stage(submission, name, before.unfinished)
+        # Of a finished stage only a job in the queue matters: how an earlier one ended is not looked up.
+        over = survey.complete and not job_status.is_alive(submission, name)
+        job = None if over else job_status.of_stage(submission, name, before.unfinished)
         stages.append(_of_stage(name, survey, job, before.first))
         before.add(stages[-1])
     return stages
@@ -125,6 +130,7 @@ def _by_job(name: str, survey: Survey, job: JobStatus) -> StageStatus:
         job.running,
         job.starts,
         job.ends,
+        job.remedy,
     )
 
 

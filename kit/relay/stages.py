@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from kit.errors import CheckpointError, EkidenError, InputError, StageError
+from kit.store import look
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -181,10 +182,11 @@ def stage_statuses(
 
     selected = stages_of(recipe, command)
     stages = stages_of(recipe)
-    surveys = {
-        stage.name: stage.survey(snapshot.run, recipe, verify=verify and stage in selected)
-        for stage in stages[: stages.index(selected[-1]) + 1]
-    }
+    with look.once():
+        surveys = {
+            stage.name: stage.survey(snapshot.run, recipe, verify=verify and stage in selected)
+            for stage in stages[: stages.index(selected[-1]) + 1]
+        }
     return stage_status.of_chain(job_status.read(snapshot, queue), surveys)
 
 

@@ -43,7 +43,7 @@ def facts(
     selected = {stage.name for stage in stages_of(recipe, command)}
     seen = seen or snapshot(project.run, curve=TRAIN.name in selected)
     statuses = stage_statuses(seen, recipe, command, verify=verify, queue=queue)
-    first = next((stage for stage in statuses if stage.state != "done"), None)
+    first = next((stage for stage in needed(statuses) if stage.state != "done"), None)
     by_name: dict[str, Facts] = {}
     for stage in statuses:
         if stage.name not in selected:
@@ -56,6 +56,13 @@ def facts(
             next_command = _submit_command(first, command, words, verify=verify)
         by_name[stage.name] = {**stage.facts(), **more, "next": next_command}
     return by_name
+
+
+def needed(statuses: Sequence[StageStatus]) -> Sequence[StageStatus]:
+    """Of the stages of a run those that still matter: once training is done, nothing before it does."""
+    trained = (place for place, one in enumerate(statuses) if one.name == TRAIN.name)
+    place = next(trained, None)
+    return statuses[place:] if place is not None and statuses[place].state == "done" else statuses
 
 
 def words_of(recipe_file: Path, overrides: Sequence[str] | None, cluster: str | None) -> list[str]:
@@ -95,6 +102,8 @@ def details(stage: Facts, *, commands: bool = True) -> Iterator[str]:
     for key in ("reason", "since", "unit", "job", "log"):
         if (value := stage[key]) is not None:
             yield f"  {key:<6} {_when(value) if key == 'since' else value}"
+    if (starts := stage["starts"]) is not None and starts > time.time():
+        yield f"  starts {_clock(starts)}, in {duration(starts - time.time())}, as Slurm expects"
     yield from (
         f"       | {line}" for line in stage["tail"] if stage["state"] not in job_status.ALIVE
     )
@@ -114,6 +123,8 @@ def _watch_command(stage: StageStatus, command: str | None, words: Sequence[str]
     if stage.state == "running":
         follow = ["python", "-m", f"jobs.{command or 'pipeline'}", "logs", "--follow"]
         return shlex.join([*follow, "--lines", "20", *words]) if stage.log else None
+    if stage.remedy:
+        return stage.remedy
     job = (stage.job or "").removeprefix("job ")
     return f"squeue --start --jobs={job}" if job.replace("_", "").isdecimal() else None
 
@@ -132,7 +143,11 @@ def _submit_command(
 
 
 def _when(moment: float) -> str:
-    return f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(moment))}, {_ago(moment)}"
+    return f"{_clock(moment)}, {_ago(moment)}"
+
+
+def _clock(moment: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment))
 
 
 def _ago(moment: float) -> str:

@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any
 from kit.errors import ConfigError, InputError, RunError, StageError
 from kit.output import log
 from kit.output.interrupt import keeping
+from kit.relay import chain
+from kit.relay.chain import Plan
 from kit.relay.stages import DOWNLOAD, TRAIN, tally
+from kit.store import look
 from kit.store.paths import MANIFEST
 
 if TYPE_CHECKING:
@@ -50,7 +53,8 @@ def run_here(
     ensure_idle(run)
     ensure_inputs_free(project, stages)
     _refuse_changed_sources(project, stages[0])
-    look_ahead(project, stages)
+    plan = Plan([*stages], [])
+    look_ahead(project, plan)
     refuse_early(project, stages[0])
     if in_process:
         with lock.hold(run):
@@ -69,7 +73,7 @@ def run_here(
     from kit.cluster import local, supervisor
 
     prepare = functools.partial(directory.prepare, project)
-    local.prepare(run, cluster, jobs_of(project, stages), prepare)
+    local.prepare(run, cluster, jobs_of(project, plan), prepare)
     return supervisor.supervise(run, say, functools.partial(tally, run, recipe))
 
 
@@ -78,37 +82,45 @@ def submit(
     stages: Sequence[Stage],
     say: Callable[[str], None] = say,
 ) -> None:
-    """Submit the unfinished stages as one chain; returns immediately."""
+    """Submit the unfinished stages as one chain, behind those in the queue; returns immediately."""
     from kit.cluster import scheduler
-    from kit.run import directory
 
     run, queue = project.run, scheduler.for_cluster(project.cluster)
-    ensure_idle(run)
-    ensure_inputs_free(project, stages)
-    _refuse_changed_sources(project, stages[0])
-    unfinished = to_do(project, stages)
-    if not unfinished:
-        say("nothing to submit: everything is done")
-        return
-    look_ahead(project, unfinished)
-    refuse_early(project, unfinished[0])
-    jobs = jobs_of(project, unfinished)
+    with look.once():
+        plan = chain.plan(project, stages)
+        ensure_inputs_free(project, stages)
+        _refuse_changed_sources(project, stages[0])
+        if not plan.stages:
+            say(plan.nothing)
+            return
+        look_ahead(project, plan)
+        if not plan.behind:
+            refuse_early(project, plan.stages[0])
+        jobs = jobs_of(project, plan)
     queue.check(project.cluster)
-    prepare = functools.partial(directory.prepare, project)
-    sent = queue.submit(run, project.cluster, jobs, prepare)
+    sent = queue.submit(run, project.cluster, jobs, _prepare(project, plan), plan.behind)
     for line in sent.lines(str(run.root)):
         say(line)
     if sent.jobs:
         say(f"run directory: {run.root}")
 
 
-def look_ahead(project: Project, stages: Sequence[Stage]) -> None:
+def _prepare(project: Project, plan: Plan) -> Callable[[], object]:
+    """Lay out the run directory, unless jobs in the queue read it: then nothing of it may change."""
+    from kit.run import directory
+
+    if plan.behind:
+        return lambda: None
+    return functools.partial(directory.prepare, project)
+
+
+def look_ahead(project: Project, plan: Plan) -> None:
     """Check now for problems that jobs would meet later. Raises ConfigError."""
     from kit.relay import submit_checks
 
     cluster = project.cluster
-    submit_checks.check(project, jobs_of(project, stages) if stages else [])
-    if TRAIN not in stages:
+    submit_checks.check(project, jobs_of(project, plan) if plan.stages else [])
+    if TRAIN not in plan.stages:
         return
     warn(project)
     if line := submit_checks.shared_sqlite(project):
@@ -218,20 +230,15 @@ def refuse_unfinished(recipe: Recipe, stage: str, *, spare: Run | None = None) -
             )
 
 
-def to_do(project: Project, stages: Sequence[Stage]) -> list[Stage]:
-    """The stages from the first unfinished one on."""
-    run, recipe = project.run, project.recipe
-    unfinished = list(stages)
-    while unfinished and unfinished[0].done(run, recipe):
-        unfinished.pop(0)
-    return unfinished
+def jobs_of(project: Project, plan: Plan) -> list[Job]:
+    """The stages as jobs: of the first one only the unfinished tasks, of the others all tasks.
 
-
-def jobs_of(project: Project, stages: Sequence[Stage]) -> list[Job]:
-    """The stages as jobs: of the first one only the unfinished tasks, of the others all tasks."""
+    Behind a job in the queue all tasks: which of its units will be done is not known yet.
+    """
     run, recipe = project.run, project.recipe
-    first, *others = stages
-    return [first.rest(run, recipe), *(stage.job(recipe) for stage in others)]
+    first, *others = plan.stages
+    begin = first.job(recipe) if plan.behind else first.rest(run, recipe)
+    return [begin, *(stage.job(recipe) for stage in others)]
 
 
 def describe(counts: Mapping[str, Any]) -> str:

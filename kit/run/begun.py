@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit.config import amendments
+from kit.config.cluster import Cluster
 from kit.config.recipe import Recipe
 from kit.config.section import differing_keys, read_resolved
 from kit.errors import RunError
@@ -44,6 +45,33 @@ def refuse_other(project: Project, spare: Collection[str] = ()) -> None:
         f"{project.run.root}: this run was started with a different recipe ({abridged(lines)}); "
         f"{_remedy(project)}"
     )
+
+
+def refuse_change_under(project: Project, job: str) -> None:
+    """Raise RunError unless the recipe and cluster are those that a job in the queue was submitted with.
+
+    It reads them from the run directory, where a submission would replace them.
+    """
+    lines = _changes(project)
+    if not lines:
+        return
+    raise RunError(
+        f"{project.run.root}: {job} of this run is in the queue, and reads another recipe or cluster file "
+        f"than yours ({abridged(lines)}); undo the change, or first: python -m jobs.pipeline cancel "
+        f"{shlex.quote(str(project.run.root))}"
+    )
+
+
+def _changes(project: Project) -> list[str]:
+    """The differences between recipe and cluster and those recorded, amendments included."""
+    run = project.run
+    if not (run.recipe.is_file() and run.cluster.is_file()):
+        return []
+    rows = amendments.read(run)
+    recipe = amendments.apply_to_recipe(rows, read_resolved(run.recipe, Recipe))
+    cluster = amendments.apply_to_cluster(rows, read_resolved(run.cluster, Cluster))
+    of_cluster = differing_keys(cluster, project.cluster)
+    return [*differing_keys(recipe, project.recipe), *(f"cluster.{line}" for line in of_cluster)]
 
 
 def abridged(lines: list[str]) -> str:

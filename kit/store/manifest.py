@@ -13,11 +13,14 @@ their bytes too.
 from __future__ import annotations
 
 import json
+import os
 import re
+import stat
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from kit.errors import StageError
+from kit.store import look
 from kit.store.files import file_hash, is_temporary, read_json, text_hash, write_json
 from kit.store.paths import MANIFEST
 
@@ -62,23 +65,61 @@ def state(folder: Path, expected: Mapping[str, Any], *, verify: bool = False) ->
     missing: no manifest; stale: made from other causes; broken: an output is missing, or of another
     size (with `verify`: has other bytes).
     """
-    path = folder / MANIFEST
-    if not path.is_file():
-        return "missing"
+    place = os.fspath(folder)
+    found = look.remember((place, "manifest"), lambda: _Found.at(place))
+    if found.manifest is None:
+        return "broken" if found.damaged else "missing"
     try:
-        manifest = read_json(path)
-        outputs: dict[str, Output] = manifest["outputs"]
-        if not same_causes(expected, manifest["causes"]):
+        outputs: dict[str, Output] = found.manifest["outputs"]
+        if not same_causes(expected, found.manifest["causes"]):
             return "stale"
-        for name, record in outputs.items():
-            file = folder / name
-            if not file.is_file() or file.stat().st_size != record["size"]:
-                return "broken"
-            if verify and file_hash(file) != record["xxh3"]:
-                return "broken"
+        if not found.has_sizes:
+            return "broken"
+        if verify and any(file_hash(folder / n) != one["xxh3"] for n, one in outputs.items()):
+            return "broken"
     except (ValueError, KeyError, TypeError, AttributeError):
         return "broken"
     return "done"
+
+
+class _Found:
+    """The manifest of a folder, and whether its outputs have the recorded sizes, looked up if need be.
+
+    Ten thousand of them are looked at for a status: hence strings and not Paths.
+    """
+
+    def __init__(self, folder: str, manifest: Any, *, damaged: bool) -> None:
+        self.manifest, self.damaged, self._folder = manifest, damaged, folder
+        self._has_sizes: bool | None = None
+
+    @classmethod
+    def at(cls, folder: str) -> _Found:
+        """Read the manifest."""
+        try:
+            with open(f"{folder}/{MANIFEST}", "rb") as file:  # noqa: PTH123  half the time of a Path
+                return cls(folder, json.loads(file.read()), damaged=False)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return cls(folder, None, damaged=False)
+        except ValueError:
+            return cls(folder, None, damaged=True)
+
+    @property
+    def has_sizes(self) -> bool:
+        """Whether each output is a file of its size. Raises KeyError, TypeError for another manifest."""
+        if self._has_sizes is None:
+            outputs: dict[str, Output] = self.manifest["outputs"]
+            self._has_sizes = all(
+                _is_file_of(f"{self._folder}/{name}", one["size"]) for name, one in outputs.items()
+            )
+        return self._has_sizes
+
+
+def _is_file_of(path: str, size: int) -> bool:
+    try:
+        status = os.stat(path)  # noqa: PTH116
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return stat.S_ISREG(status.st_mode) and status.st_size == size
 
 
 def same_causes(expected: Mapping[str, Any], recorded: Any) -> bool:
@@ -151,18 +192,20 @@ def commit(folder: Path, made_from: Mapping[str, Any], **facts: Any) -> None:
 
 def read(folder: Path, remedy: str) -> Manifest:
     """Read the manifest of a folder. Raises StageError with `remedy` (a command) if there is none."""
-    try:
-        manifest: Manifest = read_json(folder / MANIFEST)
-    except FileNotFoundError:
-        raise StageError(f"{folder}: missing; run {remedy} first") from None
-    except ValueError:
-        raise StageError(f"{folder / MANIFEST}: damaged; run {remedy} again") from None
+    place = os.fspath(folder)
+    found = look.remember((place, "manifest"), lambda: _Found.at(place))
+    if found.damaged:
+        raise StageError(f"{folder / MANIFEST}: damaged; run {remedy} again")
+    if found.manifest is None:
+        raise StageError(f"{folder}: missing; run {remedy} first")
+    manifest: Manifest = found.manifest
     return manifest
 
 
 def fingerprint(folder: Path, remedy: str) -> str:
     """One hash of a folder's outputs, as an input of the next stage."""
-    return digest(read(folder, remedy)["outputs"])
+    key = (os.fspath(folder), "fingerprint")
+    return look.remember(key, lambda: digest(read(folder, remedy)["outputs"]))
 
 
 def digest(outputs: Mapping[str, Output]) -> str:

@@ -63,7 +63,7 @@ class Workspace:
 
     def shard(self, unit: str) -> Path:
         """The folder of a unit's documents."""
-        return self.root / "shards" / unit
+        return self.root.joinpath("shards", unit)
 
     def fingerprints(self, unit: str) -> Path:
         """The folder of a unit's fingerprints."""
@@ -107,7 +107,7 @@ class Workspace:
 
     def tokens(self, unit: str) -> Path:
         """The folder of a unit's tokens."""
-        return self.root / "tokens" / unit
+        return self.root.joinpath("tokens", unit)
 
     @property
     def tokens_index(self) -> Path:
@@ -201,6 +201,11 @@ class Run(Results):
     def jobs(self) -> Path:
         """The last submission of each job."""
         return self.root / "jobs.json"
+
+    @property
+    def submitting(self) -> Path:
+        """Exists while somebody submits jobs of this run, on any machine: who, in one line."""
+        return self.root / "submitting.json"
 
     @property
     def submissions(self) -> Path:

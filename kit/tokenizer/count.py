@@ -13,7 +13,7 @@ from kit.config.section import read_resolved
 from kit.data import shards, tokens
 from kit.data.shards import BOUNDARY
 from kit.errors import InputError, StageError
-from kit.store import manifest
+from kit.store import look, manifest
 from kit.store.paths import Run, Workspace
 from kit.store.units import Unit, make_units
 from kit.tokenizer import counts, huggingface
@@ -30,6 +30,10 @@ _SCRATCH = "runs"  # a folder that exists only while a unit is being made
 
 def units(_: Run, recipe: Recipe) -> list[Unit]:
     """One unit per group of shards and mode of spaces. Raises StageError if a shard is missing."""
+    return look.remember_of(recipe, "word counts", lambda: _units(recipe))
+
+
+def _units(recipe: Recipe) -> list[Unit]:
     workspace = Workspace(Path(recipe.workspace))
     complete = shards.complete(recipe)
     return [

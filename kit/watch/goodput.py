@@ -228,7 +228,7 @@ def _outside(
     ]
     rows = (row for row in seen.decisions if row["name"] == "train")
     changes += [(row["time"], _after(row, waiting)) for row in rows]
-    submitted = seen.submitted.time
+    submitted = seen.submitted.since("train")
     if submitted and "train" in {*seen.submitted.slurm, *seen.submitted.here}:
         begun = seen.submitted.here.get("train")
         changes.append((submitted, "earlier_stages" if here else "queue"))

@@ -34,7 +34,8 @@ def sight(alerting: Alerting, facts: Mapping[str, Any], unreadable: str | None =
     `unreadable` is why the newest attempt could not be read; other damage is an alert.
     """
     names = [field.name for field in fields(Alert)]
-    silent = next(
+    queue = facts.get("queue") or {}
+    silent = queue.get("silent") or next(
         (
             f"{name}: {one['reason']}"
             for name, one in facts["chain"].items()

@@ -94,7 +94,7 @@ class OnSlurm:
 
     def over(self) -> bool:
         """See Place."""
-        return not self.job or not state.live([self.job])
+        return not any(one.alive for one in state.queue([self.job]).get(self.job, ()))
 
     def close(self) -> None:
         """See Place."""

@@ -279,9 +279,13 @@ def test_a_run_goes_on_after_it_was_cancelled_and_saves_when_its_supervisor_is_k
     wait_until(lambda: len(ledger.attempts(run)) > 1, "second attempt")
     preempted = read_json(ledger.attempts(run)[0].end)["step"]
     wait_for_step(run, preempted + 1)
-    said = command("train", "submit", *arguments, code=2)
-    assert "is already running this run" in said
     process = run.supervisor.read_text()
+    said = command("train", "submit", *arguments, "cluster.preempt_at_step=5")
+    assert said == f"nothing to submit: train (process {process}) is running\n"
+    said = command("train", "submit", *arguments, code=2)
+    assert "reads another recipe or cluster file than yours (cluster.preempt_at_step: 5 -> " in said
+    said = command("evaluate", "submit", *arguments, "cluster.preempt_at_step=5", code=2)
+    assert f"process {process} is running train, and takes no more stages" in said
     said = command("train", "cancel", *arguments)
     assert not lock.is_held(run)
     saved = read_json(ledger.attempts(run)[1].end)["step"]

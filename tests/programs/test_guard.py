@@ -152,7 +152,7 @@ def test_the_heartbeat_url_is_requested_only_while_the_queue_answers(
         assert switch.names == ["beat"]
         squeue.write_text("#!/bin/sh\necho Unable to contact slurm controller >&2\nexit 1\n")
         os.utime(ended.guard.heartbeat, (0, 0))
-        with pytest.raises(JobFailed, match=r"blind: train: .*Unable to contact"):
+        with pytest.raises(JobFailed, match=r"blind: squeue: .*Unable to contact"):
             look(ended, url)
         assert (switch.names, ended.guard.heartbeat.stat().st_mtime) == (["beat"], 0)
 

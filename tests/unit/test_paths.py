@@ -75,6 +75,7 @@ def test_the_places_of_a_run() -> None:
             "save": "SAVE",
             "amendments": "amendments.jsonl",
             "origin": "fork.json",
+            "submitting": "submitting.json",
             "supervisor": "supervisor.pid",
             "supervisor_log": "logs/supervisor.log",
             "forkserver_log": "logs/forkserver.log",

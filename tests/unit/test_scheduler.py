@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
+import socket
 from typing import TYPE_CHECKING, get_args
 
 import pytest
 
-from kit.cluster import local, lock, scheduler, slurm
+from kit.cluster import jobs, local, lock, scheduler, slurm
 from kit.cluster.jobs import Sent
 from kit.cluster.scheduler import Scheduler
 from kit.config.cluster import Cluster
@@ -55,7 +57,7 @@ def test_a_run_in_slurm_is_asked_of_slurm_first(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     write_json(run.jobs, {"slurm": {"train": "7"}})
-    for ask in (scheduler.alive, scheduler.ensure_idle, scheduler.queue):
+    for ask in (scheduler.alive, scheduler.ensure_idle, lambda run: scheduler.queue([run])):
         with pytest.raises(ClusterError, match="squeue"):
             ask(run)  # type: ignore[operator]
     assert local.alive(run) == []
@@ -67,3 +69,28 @@ def test_what_was_sent_is_told(run: Run) -> None:
     assert Sent({}, 3, run.supervisor_log).lines("x") == [
         f"x: process 3 is running; see {run.supervisor_log}"
     ]
+
+
+def test_a_submission_keeps_out_others_on_any_machine(run: Run) -> None:
+    with lock.submission(run):
+        with pytest.raises(RunError, match=f"process {os.getpid()} of .* is submitting this run"):
+            lock.submission(run).__enter__()
+        assert run.submitting.is_file()
+    assert not run.submitting.exists()
+
+
+def test_a_submission_that_was_killed_keeps_out_nobody_of_its_machine(run: Run) -> None:
+    gone = {"host": socket.gethostname(), "user": "a", "pid": 4194305, "time": 0.0}
+    write_json(run.submitting, gone)
+    with lock.submission(run):
+        assert json.loads(run.submitting.read_text())["pid"] == os.getpid()
+    write_json(run.submitting, gone | {"host": "another"})
+    with pytest.raises(RunError, match=r"process 4194305 of a on another .* remove .*submitting"):
+        lock.submission(run).__enter__()
+
+
+def test_the_tasks_of_a_second_submission_are_not_those_of_the_first(run: Run) -> None:
+    write_json(run.jobs, {"time": 5.0, "slurm": {"count": "7"}})
+    assert jobs.sent(run) == {"count": {"time": 5.0}}  # of an earlier version
+    write_json(run.jobs, {"time": 9.0, "slurm": {"train": "8"}, "sent": {"count": {"time": 5.0}}})
+    assert jobs.sent(run) == {"count": {"time": 5.0}, "train": {"time": 9.0}}

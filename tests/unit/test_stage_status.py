@@ -108,7 +108,9 @@ def test_a_job_that_waits_after_a_preemption_says_so_with_slurms_reason(run: Run
     found = stand(on_slurm(run, element("18_0", "PENDING", "BeginTime", submitted=3.0)))
     waiting = found["preprocess"]
     assert (waiting.state, waiting.job) == ("queued", "job 18_0")
-    assert waiting.reason == "requeued after preemption; Slurm: BeginTime"
+    assert str(waiting.reason).startswith(
+        "requeued after preemption; Slurm: BeginTime (waits for its begin"
+    )
     assert waiting.since == pytest.approx(time.time(), abs=60)
 
 
@@ -120,9 +122,12 @@ def test_a_job_in_the_queue_or_at_work_says_since_when(run: Run) -> None:
     )
     found = stand(on_slurm(run, *queue))
     assert (found["preprocess"].state, found["preprocess"].since) == ("running", 5.0)
-    assert found["preprocess"].reason == "other tasks are pending: Slurm: Resources"
+    assert found["preprocess"].reason == (
+        "other tasks are pending: Slurm: Resources (next in line for nodes that become free)"
+    )
     after = found["tokenizer"]
-    assert (after.state, after.reason, after.since) == ("queued", "Slurm: Dependency", 2.0)
+    assert (after.state, after.since) == ("queued", 2.0)
+    assert after.reason == "Slurm: Dependency (waits for the job before it)"
 
 
 def test_a_job_that_a_preemption_ended_for_good_says_so(run: Run) -> None:
@@ -314,3 +319,67 @@ def test_a_stage_that_a_process_has_made_is_done_while_it_makes_the_next(run: Ru
         found = stand(job_status.read(snapshot(run)))
     assert [one.state for one in found.values()] == ["done", "running", "queued"]
     assert found["tokenizer"].reason == "after preprocess"
+
+
+def test_an_end_that_the_exit_trap_recorded_counts_before_slurm_is_asked_again(run: Run) -> None:
+    submitted = replace(snapshot(run), submitted=Submitted(slurm={"train": "17"}))
+    asked = time.time() - 30
+    answer = QueueAnswer({"17": [element("17", "RUNNING")]}, frozenset({"17"}), asked)
+    before = job_status.Submission(submitted, answer, None)
+    assert stage_status.of_chain(before, {"train": NONE})[0].state == "running"
+    decided(run, "train", "17.0", "preemption", requeued=True)
+    seen = replace(submitted, decisions=snapshot(run).decisions)
+    found = stage_status.of_chain(replace(before, seen=seen), {"train": NONE})[0]
+    assert (found.state, found.reason) == (
+        "queued", "requeued after preemption; Slurm: not asked since",
+    )  # fmt: skip
+    decided(run, "train", "17.1", "crash, 4 times without a new checkpoint (exit code 1)")
+    seen = replace(submitted, decisions=snapshot(run).decisions)
+    ended = replace(before, seen=seen)
+    assert not job_status.is_alive(ended, "train")
+    assert stage_status.of_chain(ended, {"train": NONE})[0].state == "failed"
+
+
+def test_a_job_that_squeue_has_forgotten_is_looked_up_in_the_accounting_once(run: Run) -> None:
+    asked = []
+
+    def records() -> dict[str, list[Element]]:
+        asked.append(1)
+        return {"18": [element("18_1", "OUT_OF_MEMORY", ended=9.0)]}
+
+    known = on_slurm(run)
+    found = stand(replace(known, queue=replace(known.queue, records=records)), tokenizer=DONE)
+    assert found["preprocess"].state == "failed"
+    assert found["preprocess"].reason == "Slurm: OUT_OF_MEMORY"
+    assert found["preprocess"].job == "job 18_1"
+    assert len(asked) == 1  # not for stages that are done
+
+
+def test_while_slurm_is_silent_a_recorded_end_of_the_training_is_told(run: Run) -> None:
+    decided(run, "train", "17.0", "crash, 4 times without a new checkpoint (exit code 1)")
+    decided(run, "preprocess", "18_1.2", "failed 3 times (exit code 1)")
+    silent = on_slurm(run, silent="squeue: no answer in 5 s")
+    seen = replace(silent.seen, submitted=Submitted(slurm={"train": "17", "preprocess": "18"}))
+    found = stage_status.of_chain(replace(silent, seen=seen), {"preprocess": NONE, "train": NONE})
+    assert [one.state for one in found] == ["unknown", "failed"]
+    assert found[0].reason == (
+        "squeue: no answer in 5 s; a task has failed: failed 3 times (exit code 1)"
+    )
+
+
+def test_an_old_failure_that_a_later_submission_mended_is_over(run: Run) -> None:
+    decided(run, "preprocess", "18_1.2", "failed 3 times (exit code 1)")
+    time.sleep(0.01)
+    sent = {"preprocess": {"time": time.time()}}
+    write_json(run.jobs, {"cluster": "c", "time": time.time(), "slurm": {}, "sent": sent})
+    mixed = Survey({"done": 0, "missing": 1, "stale": 1}, [Fault("a", "stale", "bytes 3 -> 4")])
+    found = stand(job_status.read(snapshot(run)), preprocess=mixed)["preprocess"]
+    assert (found.state, found.reason) == ("stale", None)
+
+
+def test_once_training_is_done_nothing_before_it_matters(run: Run) -> None:
+    gone = Survey({}, waits="web.txt: no such file")
+    found = stand(job_status.read(snapshot(run)), download=gone, train=DONE, evaluate=DONE)
+    assert [found[name].state for name in ("download", "train", "evaluate")] == [
+        "broken", "done", "done",
+    ]  # fmt: skip

@@ -102,4 +102,5 @@ def _submitted_after(run: Run, time: float) -> bool:
         return False
     jobs = read_json(run.jobs)
     names = {*jobs.get("slurm", {}), *(job["name"] for job in jobs.get("local", ()))}
-    return "train" in names and jobs.get("time", 0.0) > time
+    sent = jobs.get("sent", {}).get("train", jobs)  # before the others, if it was queued already
+    return "train" in names and bool(sent.get("time", 0.0) > time)

@@ -1,0 +1,30 @@
+"""How a command ends that meets a file of somebody else."""
+
+from __future__ import annotations
+
+import errno
+import getpass
+from pathlib import Path
+
+import pytest
+
+from jobs import ending
+
+
+def test_a_file_that_one_may_not_touch_is_a_line_with_its_owner(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    temporary = tmp_path / ".partial-1234-jobs.json"
+    with pytest.raises(SystemExit) as left, ending.in_order():
+        raise PermissionError(errno.EACCES, "Permission denied", str(temporary))
+    assert left.value.code == 2
+    said = capsys.readouterr().err
+    me = getpass.getuser()
+    assert said.startswith(f"error: {tmp_path}: permission denied; it belongs to {me} (drwx")
+    assert said.count("\n") == 1
+    assert f"and you are {me}" in said
+
+
+def test_an_error_of_another_kind_is_a_traceback() -> None:
+    with pytest.raises(FileNotFoundError), ending.in_order():
+        Path("/no/such/file").read_text(encoding="utf-8")
