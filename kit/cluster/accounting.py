@@ -58,8 +58,9 @@ def _element(job: str, status: str, submit: str, start: str, end: str, reason: s
     if status.startswith(_BY):
         reason = f"by {_user(status.removeprefix(_BY))}"
     words = status.split()
-    times = map(state.unix, (submit, start, end))
-    return state.Element(job, words[0] if words else "UNKNOWN", reason, *times)
+    submitted, started, ended = map(state.unix, (submit, start, end))
+    state_word = words[0] if words else "UNKNOWN"
+    return state.Element(job, state_word, reason, submitted, started, ended)
 
 
 def _user(uid: str) -> str:

@@ -249,10 +249,29 @@ def _alive(run: Run, queued: Mapping[str, Sequence[ask.Element]]) -> list[Alive]
         states = [one.state for one in elements if one.alive]
         if states and job not in stranded:
             state = "RUNNING" if "RUNNING" in states else states[0]
-            bad = [one.job for one in elements if one.state in ask.ENDED_BADLY]
+            bad = _dead(run, name, job, elements)
             words = f"job {job} {state.lower()}"
             found.append(Alive(job, f"job {job}", words, f"scancel {job}", state, (name,), bad))
     return found
+
+
+def _dead(run: Run, name: str, job: str, elements: Sequence[ask.Element]) -> list[str]:
+    """The tasks of an array that are over without a mark of success.
+
+    An element that is cancelled before it starts leaves no trace in Slurm.
+    """
+    record = run.submitted_tasks(name, job)
+    count = read_json(record)["elements"] if record.is_file() else 1
+    present = [one for one in elements if one.alive]
+    running = {one.job for one in present}
+    tasks = [f"{job}_{index}" for index in range(count)] if count > 1 else []
+    return [
+        task
+        for index, task in enumerate(tasks)
+        if task not in running
+        and not any(one.holds(index) for one in present)
+        and not run.task_done(name, task).is_file()
+    ]
 
 
 def _stranded(run: Run, queued: Mapping[str, Sequence[ask.Element]]) -> list[str]:

@@ -52,11 +52,19 @@ class Element:
     submitted: float | None  # Unix times
     started: float | None
     ended: float | None  # before its end: the end of its time limit
+    indices: str = ""  # of the elements of an array that are pending, in Slurm's notation: 0,3-5%2
 
     @property
     def alive(self) -> bool:
         """Whether it is queued or running."""
         return self.state in _ALIVE
+
+    def holds(self, index: int) -> bool:
+        """Whether an element of the array is among those that are pending; so if the list was cut off."""
+        if "..." in self.indices:
+            return True
+        spans = [span.split("-") for span in self.indices.partition("%")[0].split(",")]
+        return any(int(span[0]) <= index <= int(span[-1]) for span in spans if span[0].isdecimal())
 
     @property
     def never_starts(self) -> bool:
@@ -128,7 +136,9 @@ def _elements(output: str, ids: Collection[str]) -> dict[str, list[Element]]:
         job, array, index, status, *times, reason = line.split("|", 7)
         if array in ids:
             name = f"{array}_{index}" if index.isdecimal() else job
-            element = Element(name, status, reason.strip(), *map(unix, times))
+            submitted, started, ended = map(unix, times)
+            pending = "" if index.isdecimal() else index
+            element = Element(name, status, reason.strip(), submitted, started, ended, pending)
             elements.setdefault(array, []).append(element)
     return elements
 

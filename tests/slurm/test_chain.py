@@ -129,6 +129,17 @@ def test_two_submissions_at_once_send_one_chain(chain: Chain) -> None:
     assert not chain.run.submitting.exists()
 
 
+def test_behind_an_array_without_one_of_its_tasks_nothing_is_sent(chain: Chain) -> None:
+    chain.submit("--until", "preprocess")
+    job = chain.ids()["preprocess"]
+    assert "ended badly" not in chain.submit("--until", "preprocess")
+    chain.slurm.run("scancel", f"{job}_1")  # which leaves no trace in the queue
+    assert f"{job}_1 ended badly" in chain.submit("--until", "preprocess")
+    said = chain.submit("--until", "count", code=2)
+    assert f"preprocess: {job}_1 ended badly, while others of job {job} are in the queue" in said
+    assert {*chain.queued()} == {*chain.ids().values()}
+
+
 def test_a_held_job_says_so_and_how_to_release_it(chain: Chain) -> None:
     chain.submit("--until", "download")
     job = chain.ids()["download"]

@@ -7,6 +7,7 @@ import os
 import pytest
 
 from kit.cluster import accounting, reasons
+from kit.cluster.state import Element
 
 UID = os.getuid()
 
@@ -70,3 +71,17 @@ def test_of_a_requeued_job_the_newest_record_counts() -> None:
     assert (third.job, third.state, third.reason) == ("18_3", "CANCELLED", "by you")
     assert third.started is None
     assert (fourth.job, fourth.state) == ("18_4", "OUT_OF_MEMORY")
+
+
+@pytest.mark.parametrize(
+    ("indices", "held"),
+    [
+        ("0,3-5%2", {0, 3, 4, 5}),
+        ("7", {7}),
+        ("", set()),
+        ("0,2,...", {*range(9)}),  # cut off: any may be among them
+    ],
+)
+def test_the_pending_elements_of_an_array(indices: str, held: set[int]) -> None:
+    element = Element("17", "PENDING", "Priority", None, None, None, indices)
+    assert {index for index in range(9) if element.holds(index)} == held
