@@ -9,6 +9,7 @@ Both return why it failed, on one line without secrets, or None. Neither raises.
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
 import json
 import os
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+_STOPS = (signal.SIGINT, signal.SIGTERM)
 _SHOWN = 200  # characters of a problem
 
 
@@ -37,6 +39,9 @@ def by_command(command: str, facts: Mapping[str, Any], timeout: float, folder: P
     text = json.dumps(facts, ensure_ascii=False) + "\n"
     # No pipe: a process in the background may keep it open.
     with tempfile.TemporaryFile() as output:
+        # A signal that came between the command's start and the `try` below would leave it running alone.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
+        unblock = functools.partial(signal.pthread_sigmask, signal.SIG_SETMASK, before)
         try:
             process = subprocess.Popen(  # noqa: S602  the user's own
                 command,
@@ -47,10 +52,13 @@ def by_command(command: str, facts: Mapping[str, Any], timeout: float, folder: P
                 cwd=folder if folder.is_dir() else None,
                 env=os.environ | names,
                 start_new_session=True,
+                preexec_fn=unblock,  # noqa: PLW1509  no other thread runs
             )
         except OSError as error:
+            unblock()
             return _brief(f"alerts.command: {error}")
         try:
+            unblock()
             process.communicate(text.encode(), timeout)
         except subprocess.TimeoutExpired:
             return f"alerts.command: no end after {timeout:g} s, killed"
