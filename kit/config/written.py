@@ -9,6 +9,8 @@ field decides: a field that takes text gets the text as written.
 
 from __future__ import annotations
 
+import copy
+import functools
 import re
 from types import NoneType
 from typing import Any
@@ -23,7 +25,7 @@ _STRING = "tag:yaml.org,2002:str"
 
 def read(text: str, kind: Any) -> Any:
     """Parse the text of a YAML file for a section of that kind. Raises yaml.YAMLError."""
-    return _as_written(kind, _load(text, _Loader), _load(text, _Texts))
+    return _as_written(kind, _load(text, typed=True), _load(text, typed=False))
 
 
 def value(text: str, annotation: Any) -> Any:
@@ -39,14 +41,19 @@ def value(text: str, annotation: Any) -> Any:
         return text
     hidden = text.replace("#", _HASH)
     try:
-        parsed = _as_written(annotation, _load(hidden, _Loader), _load(hidden, _Texts))
+        parsed = _as_written(annotation, _load(hidden, typed=True), _load(hidden, typed=False))
     except yaml.YAMLError:
         return text
     return _with_hashes(parsed)
 
 
-def _load(text: str, loader: type[yaml.SafeLoader]) -> Any:
-    return yaml.load(text, loader)  # noqa: S506  a SafeLoader
+def _load(text: str, *, typed: bool) -> Any:
+    return copy.deepcopy(_parsed(text, typed=typed))
+
+
+@functools.lru_cache(maxsize=256)  # a view of a run reads the same texts at every look
+def _parsed(text: str, *, typed: bool) -> Any:
+    return yaml.load(text, _Loader if typed else _Texts)  # noqa: S506  SafeLoaders both
 
 
 def _as_written(annotation: Any, parsed: Any, text: Any) -> Any:
