@@ -2,7 +2,7 @@
 # make demo       the whole relay on this machine, in about two minutes; DUMP=path takes a real dump
 # make test       lint, types, and all tests; those of Slurm where its packages are installed; DUMP=path of a real dump
 # make unit       the tests that need no other program, in a minute
-# make slurm      the tests on a real Slurm; make besides-slurm: lint and all others
+# make slurm      the tests on a real Slurm; make programs: those that start programs, without one
 # make lint       ruff, its formatter, mypy, and a check of the English
 # make test-long  what takes too long for every change
 # make mlflow     MLflow's page over the demo's workspace; STORE=sqlite:///PATH/mlflow.db takes another's
@@ -28,7 +28,7 @@ TORCH_INDEX ?=
 BENCHMARKS := $(notdir $(basename $(shell grep -l __main__ tests/benchmarks/*.py)))
 DEMO := $(if $(DUMP),name=demo-dump workspace=work/demo-dump corpus.sources.jawiki.location=$(DUMP) corpus.unit_mb=0.5)
 
-.PHONY: help install install-mlflow demo test slurm besides-slurm unit test-long chaos bench lint docs pictures reference wheel lock mlflow clean
+.PHONY: help install install-mlflow demo test slurm programs functions unit test-long chaos bench lint docs pictures reference wheel lock mlflow clean
 
 help:
 	@sed -n '/^PYTHON/q; s/^# //p' Makefile
@@ -46,15 +46,19 @@ demo: $(VENV)/installed
 PYTEST := env PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(VENV)-dev/bin/python -m pytest --dist loadfile --no-loadscope-reorder
 EACH := -m "not trial and not long"
 test: $(VENV)-dev/installed
-	$(MAKE) --jobs=2 --output-sync=target slurm besides-slurm
+	$(MAKE) --jobs=3 --output-sync=target slurm programs functions
 
 # What it does at a grace or a limit is mostly waiting; all else takes the processor meanwhile, and yields it.
 slurm: $(VENV)-dev/installed
 	$(PYTEST) -n 2 $(EACH) tests/slurm
 
-besides-slurm: $(VENV)-dev/installed
+programs: $(VENV)-dev/installed
+	nice -n 19 $(PYTEST) -n 2 $(EACH) tests/end_to_end tests/chaos tests/programs
+
+# In one process: several would each collect all of these thousands.
+functions: $(VENV)-dev/installed
 	nice -n 19 $(MAKE) lint
-	nice -n 19 $(PYTEST) -n 3 $(EACH) tests/end_to_end tests/chaos tests/programs tests/unit
+	nice -n 19 $(PYTEST) $(EACH) tests/unit
 
 unit: $(VENV)-dev/installed
 	$(PYTEST) -n 2 tests/unit
@@ -94,8 +98,10 @@ define quietly
 endef
 PURELIB := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 PIP := -m pip install --disable-pip-version-check
-# Compiled on all cores afterwards, and without the hundreds of models that are never imported.
-COMPILE := -m compileall -q -j 0 -x '/transformers/models/(?!gpt2/|auto/)|/torch/testing/|/tests?/'
+# Compiled on all cores afterwards, and without what is never imported, or hardly: a third of all.
+RARE := transformers/models/(?!gpt2/|auto/)|torch/(testing|_inductor)/|databricks/|fontTools/|networkx/|pygments/lexers/
+RARE := $(RARE)|setuptools/|pip/|sympy/(physics|combinatorics|stats|plotting)/|numba/cuda/|mlflow/(genai|gateway)/|git/|tests?/
+COMPILE := -m compileall -q -j 0 -x '/($(RARE))'
 
 # DeepSpeed's build looks at the torch that is there: torch first, and no isolated build. It probes every operator,
 # and fails on a machine with a GPU but no CUDA toolkit, if it is not told that it is built for a CPU; at run time

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import bz2
+import gc
 import importlib
 import importlib.util
 import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,16 +20,18 @@ from filelock import FileLock
 from kit.config.run import run_of
 from kit.relay import resolve
 from kit.relay.stages import STAGES
+from kit.run.environment import importing
 from kit.store.paths import Run, Workspace
 from kit.store.units import Unit, make_units
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator
     from types import ModuleType
 
     from kit.config.recipe import Recipe
 
-from tests import relay
+from tests import relay, warm
 from tests.server import BODY, Server, serving
 from tests.speed import VARIABLE, patience, speed
 
@@ -74,6 +76,14 @@ def units_of(module: Any, recipe: Recipe) -> list[Unit]:
 def pytest_report_header() -> str:
     """Part of pytest's first lines."""
     return f"speed of this machine: {speed():.2f} ({VARIABLE})"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Collect without the garbage collector: what is imported stays, and is never searched."""
+    with importing():
+        yield
+    atexit.register(gc.freeze)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -125,15 +135,8 @@ class Workdir:
         return path
 
     def run(self, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """A command line of the checkout, in a process of its own."""
-        return subprocess.run(
-            [sys.executable, "-m", module, *arguments],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-            env=os.environ | {"TOKENIZERS_PARALLELISM": "false"},
-        )
+        """A command line of the checkout, in a process of its own; see tests/warm.py."""
+        return warm.run(module, *arguments, environment={"TOKENIZERS_PARALLELISM": "false"})
 
 
 @pytest.fixture(scope="session")

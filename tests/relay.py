@@ -27,9 +27,16 @@ SHORT = (
     "training.steps=40",
     "training.checkpoint_every=15",
     "training.validate_every=10",
+    "training.warmup_steps=4",
+    "training.learning_rate=5.0e-3",
+    "model.n_layer=1",
+    "model.n_positions=64",
     "model.dropout=0.1",  # its randomness must leave no trace either
     FP32,
 )
+# For a run that only has to be alive, and whose ranks tests/warm.py does not fork: its file system is slow,
+# and the other tests have the processor.
+SLOW = f"cluster.environment.PYTHONPATH={ROOT / 'tests' / 'slow_files'}"
 # Training of which a second shows what is to be seen: what takes the time is the start of the ranks.
 TINY = (
     FP32,

@@ -1,12 +1,14 @@
-"""Commands in forks of a process that has imported torch, transformers and DeepSpeed already.
+"""Commands in forks of a process that has imported already what they need.
 
     from tests.warm import command
 
-is `tests.relay.command` without the eight processor seconds of imports that each command that trains has:
-for tests that need many of them. The command is the module's own, run as `python -m` runs it, in a process
-of its own; so are the fork server and the supervisor that it starts. What they import of the kit, they
-import themselves, from where they are told to. Not for tests about how a process starts or ends, about
-what is imported, or about command lines of processes: those take the real one.
+is `tests.relay.command` without the four processor seconds of imports of torch, transformers and DeepSpeed
+that each command that trains has: for tests that need many of them. `light` and `run` are for commands
+that train nothing: their process has imported what they draw, read and check with. The command is the
+module's own, run as `python -m` runs it, in a process of its own; so are the fork server and the supervisor
+that it starts. What they import of the kit, they import themselves, from where they are told to. Not for
+tests about how a process starts or ends, about what is imported, or about command lines of processes: those
+take the real one.
 """
 
 from __future__ import annotations
@@ -32,36 +34,62 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+TRAINING, OTHERS = "training", "others"
+# Modules of the kit with a function that imports the libraries, and libraries.
+_PRELOADED = {
+    TRAINING: ("kit.training.attempt", "kit.release.evaluate", "kit.release.generate"),
+    OTHERS: (
+        "jobs.command", "kit.config.load", "kit.relay.submit", "kit.corpus.preprocess", "fugashi",
+        "matplotlib.figure", "matplotlib.backends.backend_agg", "neologdn", "tokenizers", "submitit",
+    ),
+}  # fmt: skip
 # What a command starts of the kit: each by `python -u -m MODULE ARGUMENTS`.
 _STARTED = ("kit.cluster.forkserver", "kit.cluster.local")
 
 
 def command(module: str, *arguments: str, code: int = 0) -> str:
     """Run `python -m jobs.MODULE ARGUMENTS`, check its exit code, and return what it printed."""
-    done = run(f"jobs.{module}", *arguments)
+    return _checked(_run_in(TRAINING, f"jobs.{module}", *arguments), code)
+
+
+def light(module: str, *arguments: str, code: int = 0) -> str:
+    """Do the same for a command that trains nothing itself."""
+    return _checked(run(f"jobs.{module}", *arguments), code)
+
+
+def _checked(done: subprocess.CompletedProcess[str], code: int) -> str:
     assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout + done.stderr
 
 
-def run(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run `python -m MODULE ARGUMENTS` in the checkout."""
+def run(
+    module: str, *arguments: str, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run `python -m MODULE ARGUMENTS` in the checkout, with more variables, for what does not train."""
+    return _run_in(OTHERS, module, *arguments, environment=environment)
+
+
+def _run_in(
+    libraries: str, module: str, *arguments: str, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run it in a fork of the process that has imported these."""
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         request = {
             "module": module,
             "arguments": arguments,
             "folder": str(ROOT),
             # Forks of the command have read it already when they are given a task's environment.
-            "environment": os.environ | {"SUBMITIT_LOG_LEVEL": "WARNING"},
+            "environment": os.environ | {"SUBMITIT_LOG_LEVEL": "WARNING"} | (environment or {}),
         }
-        code = _ask(json.dumps(request).encode(), out.fileno(), err.fileno())
+        code = _ask(libraries, json.dumps(request).encode(), out.fileno(), err.fileno())
         for stream in (out, err):
             stream.seek(0)
         return subprocess.CompletedProcess([module, *arguments], code, out.read(), err.read())
 
 
-def _ask(request: bytes, out: int, err: int) -> int:
+def _ask(libraries: str, request: bytes, out: int, err: int) -> int:
     """Have the server run a command with these files as its output; returns its exit code."""
-    server = _server()
+    server = _server(libraries)
     socket.send_fds(server, [len(request).to_bytes(4, "big")], [out, err])
     server.sendall(request)
     pid = _number(server)
@@ -74,12 +102,12 @@ def _ask(request: bytes, out: int, err: int) -> int:
 
 
 @functools.cache
-def _server() -> socket.socket:
-    """The connection to the server of this process, which ends with it."""
+def _server(libraries: str) -> socket.socket:
+    """The connection to the server of this process with these imported, which ends with it."""
     ours, its = socket.socketpair()
     path = {"PYTHONSAFEPATH": "1", "PYTHONPATH": ""}  # what a command has on it, it is told
     subprocess.Popen(
-        [sys.executable, __file__, str(its.fileno())],
+        [sys.executable, __file__, str(its.fileno()), libraries],
         stdin=subprocess.DEVNULL,
         start_new_session=True,
         env=os.environ | path,
@@ -225,6 +253,7 @@ def _is_started(command: Any, environment: dict[str, str]) -> bool:
 if __name__ == "__main__":
     _LIBRARIES = list(sys.path)
     sys.path.insert(0, str(ROOT))
-    for name in ("kit.training.attempt", "kit.release.evaluate", "kit.release.generate"):
-        importlib.import_module(name).preload()
+    with importlib.import_module("kit.run.environment").importing():
+        for name in _PRELOADED[sys.argv[2]]:
+            getattr(importlib.import_module(name), "preload", lambda: None)()
     _serve(socket.socket(fileno=int(sys.argv[1])))

@@ -20,6 +20,7 @@ from kit.release.generate import generate
 from kit.store.files import read_json
 from kit.store.paths import Run, Workspace
 from kit.tracking import ledger
+from tests import warm
 from tests.chaos.processes import starts
 from tests.relay import DEMO, TINY, command, wait_until
 
@@ -83,7 +84,7 @@ def test_scores_of_a_checkpoint_come_while_the_training_lives(
     run: Run, arguments: tuple[str, ...]
 ) -> None:
     before, code = relied_on(run), run.code.readlink()
-    said = command("evaluate", "submit", *arguments, "--step", str(STEP))
+    said = warm.command("evaluate", "submit", *arguments, "--step", str(STEP))
     assert "is running; see" in said
     scores = run.at(STEP).evaluation / "scores.json"
     wait_until(scores.is_file, "scores")

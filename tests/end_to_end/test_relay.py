@@ -64,7 +64,15 @@ def workspace(preempted: Run) -> Path:
 @pytest.fixture(scope="module")
 def uninterrupted(workspace: Path, preempted: Run) -> Run:
     """The same training from the same tokens, not interrupted."""
-    command("train", "run", str(DEMO), f"workspace={workspace}", *SHORT, "name=uninterrupted")
+    command(
+        "train",
+        "run",
+        str(DEMO),
+        f"workspace={workspace}",
+        *SHORT,
+        "tracking.mlflow=null",
+        "name=uninterrupted",
+    )
     return Workspace(workspace).run("uninterrupted")
 
 
@@ -150,7 +158,7 @@ def test_the_released_folder_gives_the_ledgers_loss_without_code_of_ours(
     program = tmp_path / "released.py"
     program.write_text(_RELEASED)
     done = subprocess.run(
-        [sys.executable, "-P", program, preempted.export, *units, "128"],
+        [sys.executable, "-P", program, preempted.export, *units, "64"],
         capture_output=True,
         text=True,
         check=False,

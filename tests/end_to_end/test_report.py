@@ -16,8 +16,9 @@ from kit.release.source import source_of
 from kit.store.paths import Run
 from kit.watch.report.page import MOST
 from kit.watch.report.write import PICTURES
-from tests.relay import command, log_of
+from tests.relay import log_of
 from tests.speed import patience
+from tests.warm import light as command
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -43,7 +43,7 @@ ELSEWHERE = {
     ("make", "test"): "it is CI",
     ("make", "unit"): "CI runs the same tests",
     ("make", "slurm"): "CI runs it",
-    ("make", "besides-slurm"): "CI runs it, and this is one of its tests",
+    ("make", "programs"): "CI runs it, and this is one of its tests",
     ("make", "lint"): "CI runs it",
     ("make", "test-long"): "it has this test, and takes hours",
     ("make", "chaos"): "tests/chaos runs a shorter one",

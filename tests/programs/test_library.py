@@ -26,7 +26,7 @@ from kit.store.files import read_json
 from kit.store.paths import Run, Workspace
 from kit.tracking import ledger
 from kit.training import batches, checkpoint
-from tests.relay import DEMO, FP32, command, copy_of, wait_until
+from tests.relay import DEMO, FP32, SLOW, command, copy_of, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 RUN = Path("work/demo/runs/demo")  # as the examples name it
 # A model that is quick; blocks are the demo's, and so are the lengths in the examples.
 TRAINING = (
+    SLOW,
     FP32,
     "model.n_layer=1",
     "model.n_embd=32",

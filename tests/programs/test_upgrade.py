@@ -18,7 +18,8 @@ from kit.run import directory
 from kit.store.files import read_json, write_json
 from kit.store.paths import MANIFEST, Workspace
 from tests.later import later
-from tests.relay import DEMO, command, copy_of
+from tests.relay import DEMO, copy_of
+from tests.warm import light as command
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.relay import SHORT, command, wait_for_step
+from tests.relay import SHORT, wait_for_step
 from tests.speed import patience
+from tests.warm import light as command
 
 from .trial import PATIENCE, WHOLE, submit
 
@@ -189,7 +190,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def preempted(slurm: Slurm, workspace: Path) -> tuple[Run, dict[str, str]]:
     """The whole relay, its training preempted by a job of a higher partition."""
-    run, jobs = submit(workspace, *SHORT)
+    run, jobs = submit(workspace, *SHORT, "tracking.mlflow=null")
     wait_for_step(run, 20)
     high = slurm.submit("sleep 600", "--partition=high", *WHOLE)
     slurm.wait(high, "RUNNING", timeout=PATIENCE)

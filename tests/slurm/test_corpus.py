@@ -16,8 +16,9 @@ from kit.store.files import read_json
 from kit.store.manifest import read
 from kit.store.paths import MANIFEST, Run, Workspace
 from tests import jumanpp
-from tests.relay import DEMO, ROOT, command, wait_until
+from tests.relay import DEMO, ROOT, wait_until
 from tests.slurm.trial import CLUSTER, PATIENCE, processes_of, submit
+from tests.warm import light as command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from tests.relay import DEMO, FP32, command
+from tests.relay import DEMO, FP32
+from tests.warm import light as command
 
 from .trial import CLUSTER, PATIENCE, submit
 

@@ -22,8 +22,9 @@ from kit.cluster import decisions
 from kit.store.files import read_json
 from kit.store.paths import Run
 from kit.tracking import ledger
-from tests.relay import DEMO, command, copy_of, wait_for_step, wait_until
+from tests.relay import DEMO, SLOW, copy_of, wait_for_step, wait_until
 from tests.speed import LONG
+from tests.warm import light as command
 
 from .trial import (
     ALONE,
@@ -45,8 +46,9 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1800)]
 
-# Small steps, and more of them than there is time for.
+# Small steps that mostly wait, and more of them than there is time for.
 ENDLESS = (
+    SLOW,
     "model.n_layer=1",
     "model.n_embd=32",
     "model.n_head=2",
@@ -58,6 +60,7 @@ ENDLESS = (
     "training.checkpoint_every=20",
     "training.steps=1000000",
     "tracking.tensorboard=false",
+    "tracking.mlflow=null",
 )
 
 
@@ -195,7 +198,9 @@ def bring_the_limit(slurm: Slurm, job: str) -> None:
 def test_requeues_by_hand_a_lost_node_and_a_new_slurmctld_leave_one_run(
     slurm: Slurm, workspace: Path
 ) -> None:
-    run, jobs = submit(workspace, "name=moved", *ENDLESS, ALONE, job="train")
+    run, jobs = submit(
+        workspace, "name=moved", *ENDLESS, "tracking.mlflow=workspace", ALONE, job="train"
+    )
     job = jobs["train"]
     wait_for_attempt(run, 1)
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from kit.store.files import read_json
 from kit.store.paths import Run, Workspace
 from kit.tracking import ledger
-from tests.relay import DEMO, FP32, ROOT, command, wait_until
+from tests.relay import DEMO, FP32, ROOT, wait_until
+from tests.warm import light as command
 
 CLUSTER = str(ROOT / "sbatch" / "slurm" / "cluster.yaml")
 WHOLE = ("--nodes=2", "--gpus-per-node=8", "--exclusive")  # all there is

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from kit.run import commit
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# matplotlib lists the fonts once per machine.
+_NOT_OURS = "fc-list"
 _STARTS = {"subprocess.Popen", "os.system", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn"}
 
 
@@ -21,7 +26,7 @@ class _Watch:
         sys.addaudithook(self._note)
 
     def _note(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if self.started is not None and event in _STARTS:
+        if self.started is not None and event in _STARTS and _NOT_OURS not in arguments:
             self.started.append(f"{event} {arguments[0] if arguments else ''}")
 
 
@@ -30,8 +35,11 @@ _watch = _Watch()
 
 @pytest.fixture(autouse=True)
 def starts_no_program(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Fails a test that starts one; a run directory is laid out without git's commit."""
-    monkeypatch.setattr("kit.run.commit._git", lambda *_: "")
+    """Fails a test that starts one; a run directory is laid out without git's commit, and not synced."""
+    monkeypatch.setattr(commit, "_git", lambda *_: "")
+    monkeypatch.setattr(
+        os, "fsync", lambda _: None
+    )  # thousands; no test sees a machine lose its power
     _watch.started = []
     yield
     started, _watch.started = _watch.started, None
