@@ -82,8 +82,8 @@ def run_verb(arguments: Arguments, trying: Trying, part: Part) -> None:
 def submit_verb(arguments: Arguments, trying: Trying, part: Part) -> None:
     """Submit the whole chain to the cluster, and return immediately.
 
-    You may do so at any time: what is queued, running or done is not submitted again. With --dry-run, print
-    each sbatch script as it would be sent, in order, and write nothing.
+    You may do so at any time: stages that are queued, running or done are not submitted again. With
+    --dry-run, print each sbatch script as it would be sent, in order, and write nothing.
     """
     from kit.relay import dry_run
     from kit.relay.submit import submit
