@@ -210,11 +210,13 @@ def pretend_shards(folder: Path, count: int) -> list[str]:
     pieces = [
         {"name": f"text-{i:05d}", "source": "text", "kind": "plaintext", "path": str(DEMO)}
         | {"start": i, "end": i + 1, "xxh3": f"{i:032x}"}
+        | {"size": DEMO.stat().st_size, "mtime_ns": DEMO.stat().st_mtime_ns}
         for i in range(count)
     ]
     raw = Workspace(folder).raw("text")
     raw.mkdir(parents=True)
-    manifest.commit(raw, {}, pieces=pieces)
+    (source,) = units_of(download, recipe)
+    manifest.commit(raw, source.causes, pieces=pieces)
     steps = {f"step {i}": {"documents": 1, "lines": 2, "characters": 3} for i in range(6)}
     files = [*(shards.part_file(raw, part).name for part in shards.PARTS), report.EXAMPLES]
     outputs = {file: {"size": 0, "xxh3": "0" * 32} for file in files}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kit.output.quantities import count, duration
 from kit.plan.buckets import BUCKETS
@@ -14,7 +14,17 @@ if TYPE_CHECKING:
 
     Facts = Mapping[str, Any]
 
-_NAME, _VALUE, _COLUMN, _BAR = 22, 16, 20, 40  # widths
+
+class _Unit(NamedTuple):
+    """Units of an arrival, and of its change."""
+
+    name: str
+    seconds: float
+    name_of_change: str
+    of_change: float  # seconds
+
+
+_NAME, _VALUE, _COLUMN, _BAR = 22, 16, 24, 40  # widths
 _ROWS = 10  # of the histogram
 _INPUTS: Mapping[str, tuple[str, Callable[[Any], str]]] = {
     "failures": ("failures", "{:g}".format),
@@ -39,6 +49,11 @@ _SETTINGS = {
     "limit": "time limit",
     "grace": "grace time",
 }
+_UNITS = (
+    _Unit("days", DAY, "h", 3600.0),
+    _Unit("h", 3600.0, "min", 60.0),
+    _Unit("min", 60.0, "s", 1.0),
+)
 _CAUTIOUS = f"{FAILURES['cautious']:g} per 1,000 node-days"
 
 
@@ -56,28 +71,35 @@ def lines(simulation: Facts) -> Iterator[str]:
     yield from _spent(simulation)
     yield ""
     yield "arrival with another setting: mean change, its standard error"
-    yield from _what_if(simulation["what_if"])
+    yield from _what_if(simulation["what_if"], _unit(simulation["arrival"]))
 
 
 def _row(name: str, value: str, words: str) -> str:
     return f"  {name:{_NAME}}{value:>{_VALUE}}  {words}".rstrip()
 
 
-def _days(seconds: float | None) -> str:
-    return "never" if seconds is None else f"{seconds / DAY:.2f} days"
+def _unit(arrival: Facts) -> _Unit:
+    """The unit for a run of that length."""
+    typical = arrival["median"] or arrival["earliest"] or DAY
+    return next(unit for unit in _UNITS if typical >= 2 * unit.seconds or unit is _UNITS[-1])
+
+
+def _time(seconds: float | None, unit: _Unit) -> str:
+    return "never" if seconds is None else f"{seconds / unit.seconds:.2f} {unit.name}"
 
 
 def _arrival(arrival: Facts) -> Iterator[str]:
-    yield _row("median", _days(arrival["median"]), "after the submission")
-    yield _row("90% from", _days(arrival["earliest"]), "5% of the runs arrive earlier")
-    yield _row("to", _days(arrival["latest"]), "5% arrive later")
+    unit = _unit(arrival)
+    yield _row("median", _time(arrival["median"], unit), "after the submission")
+    yield _row("90% from", _time(arrival["earliest"], unit), "5% of the runs arrive earlier")
+    yield _row("to", _time(arrival["latest"], unit), "5% arrive later")
     if arrival["arrived"] < 1:
         missing = "in 20 times the undisturbed time: they lose what they do"
         yield _row("do not arrive", f"{1 - arrival['arrived']:.1%}", missing)
-    yield from _histogram(arrival["histogram"])
+    yield from _histogram(arrival["histogram"], unit)
 
 
-def _histogram(histogram: Facts | None) -> Iterator[str]:
+def _histogram(histogram: Facts | None, unit: _Unit) -> Iterator[str]:
     """Bars of a few bins each, the longest as wide as there is room for."""
     if histogram is None:
         return
@@ -85,7 +107,7 @@ def _histogram(histogram: Facts | None) -> Iterator[str]:
     each = len(runs) // _ROWS
     sums = [sum(runs[first : first + each]) for first in range(0, len(runs), each)]
     for number, some in enumerate(sums):
-        low, high = edges[number * each] / DAY, edges[(number + 1) * each] / DAY
+        low, high = (edges[place * each] / unit.seconds for place in (number, number + 1))
         bar = "█" * round(_BAR * some / max(sums))
         yield _row(f"  {low:.2f} to {high:.2f}", f"{some / sum(sums):.1%}", bar)
 
@@ -104,8 +126,8 @@ def _spent(simulation: Facts) -> Iterator[str]:
     yield f"  A run meets {words} on average."
 
 
-def _what_if(changes: Sequence[Facts]) -> Iterator[str]:
-    found = {(one["setting"], one["change"]): _change(one) for one in changes}
+def _what_if(changes: Sequence[Facts], unit: _Unit) -> Iterator[str]:
+    found = {(one["setting"], one["change"]): _change(one, unit) for one in changes}
     yield f"  {'':{_NAME}}{'half':>{_COLUMN}}{'double':>{_COLUMN}}"
     for setting, name in _SETTINGS.items():
         half, double = (found[setting, change] for change in ("half", "double"))
@@ -114,8 +136,8 @@ def _what_if(changes: Sequence[Facts]) -> Iterator[str]:
         yield _row("cautious failures", cautious, _CAUTIOUS)
 
 
-def _change(one: Facts) -> str:
+def _change(one: Facts, unit: _Unit) -> str:
     if one["seconds"] is None:
         return f"{one['arrived']:.1%} arrive" if one["arrived"] else "no run arrives"
-    hours, error = one["seconds"] / 3600, one["error"] / 3600
-    return f"{hours:+.3g} h ± {error:.1g}"
+    change, error = (one[key] / unit.of_change for key in ("seconds", "error"))
+    return f"{change:+.3g} {unit.name_of_change} ± {error:.1g}"
