@@ -84,14 +84,21 @@ def rehearsed(workdir: Workdir, *overrides: str) -> Project:
     write_json(run.recipe, measured.recipe.model_dump(mode="json"))
     write_json(run.cluster, project.cluster.model_dump(mode="json"))
     rows: list[dict[str, Any]] = [
-        {"kind": "attempt", "ranks": 2, "parameters": 1000, "training_tokens": 10**6}
+        {
+            "kind": "attempt",
+            "ranks": 2,
+            "parameters": 1000,
+            "training_tokens": 10**6,
+            "met": 992.0,
+        }
     ]
     for step in range(1, 9):
         usage = {"seconds": 2.0, "memory_bytes": 5 * 10**8}
         rows.append({"kind": "step", "step": step, "time": 1000.0 + 2 * step, **usage})
     rows.append({"kind": "checkpoint", "blocked": 0.5, "seconds": 3.0, "bytes": 10**7})
     attempt = run.attempt(1)
-    write_json(attempt.start, {"from_step": 0, "time": 990.0})
+    times = {"started": 960.0, "imported": 985.0}
+    write_json(attempt.start, {"from_step": 0, "time": 990.0, "times": times})
     attempt.ledger.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     assert ledger.attempts(run)
     return project
@@ -200,6 +207,19 @@ def test_a_run_on_this_machine_meets_neither_queue_nor_preemption(workdir: Workd
     assert found["inputs"]["queue_seconds"]["value"] == 0
     assert found["inputs"]["preemptions"]["value"] == 0
     assert found["inputs"]["seconds_a_step"] == {"value": 2.0, "source": "rehearsed"}
+
+
+def test_a_rehearsed_start_is_simulated_by_its_parts(workdir: Workdir) -> None:
+    inputs = simulated(rehearsed(workdir, "training.steps=43200"))["inputs"]
+    parts = {name: one["value"] for name, one in inputs.items() if name.startswith("startup_")}
+    assert parts == {
+        "startup_import_seconds": 25.0,  # 960 to 985
+        "startup_ranks_seconds": 2.0,  # 990 to 992
+        # 985 to 990, 992 to the begin of the first step at 1000, and the checkpoint's load.
+        "startup_load_seconds": pytest.approx(13.0, abs=0.1),
+        "startup_first_step_seconds": 0.0,
+    }
+    assert inputs["save_writing_seconds"] == {"value": 3.0, "source": "rehearsed"}
 
 
 def test_a_run_that_has_begun_is_simulated_with_its_own_queue(tmp_path: Path) -> None:
