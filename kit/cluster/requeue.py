@@ -8,8 +8,9 @@ requeue themselves: one of them may be dead. Under preemption it requeues at onc
 the grace time is over, and a job that left early without a requeue would count as failed. It takes the
 place of the shell, which Slurm signals: the node is free as soon as the requeue is accepted.
 
-The second is for sites that cancel preempted jobs (PreemptMode=CANCEL): such a job is requeued while its
-ranks save, since they may be killed before they have left. In all other cases it does nothing.
+The second is for jobs that Slurm ends and does not requeue itself: at their time limit, and at sites that
+cancel preempted jobs (PreemptMode=CANCEL). Such a job is requeued while its ranks save, since shell and
+ranks may be killed before they have left. In all other cases it does nothing.
 
 Where Slurm refuses a requeue, a successor is submitted (kit/cluster/successor.py). Both must be quick: a
 site may leave 5 seconds between TERM and KILL (KillWait), mostly used by the ranks.
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from kit.config.cluster import Cluster
 
 _TRAIN, _TERM = "train", "TERM"
-_DONE = 0  # exit code
+_DONE, _BY_SIGTERM = 0, 128 + signal.SIGTERM  # exit codes
 _REQUEUE_TAKES = 60  # seconds at most until Slurm ends the shell of a requeued job
 
 
@@ -62,14 +63,14 @@ class _Trap:
         self._cluster = functools.cache(self._read_cluster)
 
     def terminated(self) -> int:
-        """Restart the job if Slurm cancels it for a preemption."""
+        """Restart the job if Slurm ends it, for a preemption or at its time limit."""
         try:
             state = self._queue.state(self._job)
         except ClusterError:  # what can be known without Slurm is not enough
             return _DONE
-        if state.preempted and state.state != "RUNNING":
-            decision = self._decide(FAILED, state)
-            if decision.reason == decisions.PREEMPTION:
+        if state.state != "RUNNING":
+            decision = self._decide(_BY_SIGTERM, state)
+            if decision.requeue:
                 self._restart(decision)
         return _DONE
 

@@ -255,6 +255,18 @@ def test_a_limit_shorter_than_the_start_ends_with_the_key_to_raise(
                            "amend it to 2 or more")  # fmt: skip
 
 
+@pytest.mark.long
+def test_a_job_whose_ranks_are_killed_at_the_time_limit_is_requeued(
+    slurm: Slurm, tmp_path: Path
+) -> None:
+    trial = StandIn(slurm, tmp_path, training={"minutes": 1, "warning_seconds": 30}, answer="stay")
+    job = trial.submit()
+    slurm.wait(job, restarted, PATIENCE)
+    slurm.start_now(job)
+    slurm.wait(job, "COMPLETED", PATIENCE)
+    assert trial.reasons == [(True, "time limit"), (False, "done")]
+
+
 def without_slurm(slurm: Slurm, folder: Path, *allowed: str) -> StandIn:
     """A run on nodes without Slurm's commands but for those allowed."""
     needed = ["bash", "cat", "date", "dirname", "ls", "mkdir", "readlink", "sleep", "wc"]
