@@ -104,7 +104,7 @@ def plan_verb(
     """Compute parameters, memory of a rank, time, disk and interruptions, each figure with its source.
 
     Nothing is started. If the run was rehearsed on the cluster, measured figures are used and shown.
-    With --simulate, also when the run arrives, and what another setting would change.
+    With --simulate, also when the run arrives, and the effect of other settings.
     """
     from kit.plan import page
     from kit.relay import planning

@@ -88,15 +88,7 @@ def given(
     grace = _grace(cluster)
     conditions = Conditions(
         steps["value"],
-        Costs(
-            step["value"],
-            saves["blocked_seconds"]["value"],
-            max(saves["writing_seconds"]["value"], saves["blocked_seconds"]["value"]),
-            validation["value"] / training.validate_every,
-            **{name: one["value"] for name, one in starts.items()},
-            leaving=_LEAVING,
-            crash=_CRASH,
-        ),
+        _costs(step, saves, validation["value"] / training.validate_every, starts),
         failures=failures["value"] * resources.nodes / 1000,
         preemptions=preemptions["value"],
         queue=queue,
@@ -132,6 +124,21 @@ def _known(fact: Figure, name: str, remedy: str) -> Figure:
         reason = fact["source"].removeprefix("unknown: ")
         raise ConfigError(f"--simulate: {name} unknown ({reason}); {remedy}")
     return fact
+
+
+def _costs(
+    step: Figure, saves: Mapping[str, Any], validation: float, starts: Mapping[str, Figure]
+) -> Costs:
+    blocked, writing = (saves[f"{key}_seconds"]["value"] for key in ("blocked", "writing"))
+    return Costs(
+        step["value"],
+        blocked,
+        max(writing, blocked),
+        validation,
+        **{name: one["value"] for name, one in starts.items()},
+        leaving=_LEAVING,
+        crash=_CRASH,
+    )
 
 
 def _validation(recipe: Recipe, step: float, measured: Mapping[str, Any] | None) -> Figure:
