@@ -29,6 +29,7 @@ from jobs.command import (
 )
 from jobs.stage import Showing, Trying  # noqa: TC001  a verb is made by its annotations
 from jobs.submitted import Reading  # noqa: TC001
+from kit.errors import FAILED
 
 if TYPE_CHECKING:
     from kit.config.run import Project
@@ -127,6 +128,34 @@ def cancel_verb(arguments: Arguments, as_json: Json = False) -> None:
     """See its help."""
     run = arguments.load(refuse=False).run
     submitted.cancel_of(run, None, arguments.words, "pipeline", as_json=as_json)
+
+
+@verb(app, "check", "gpt2-xl-ja --cluster mdx --on-cluster")
+def check_verb(
+    arguments: Arguments,
+    on_cluster: Annotated[
+        bool,
+        typer.Option(
+            "--on-cluster",
+            help="Also check the nodes, in a short job with the training's resources.",
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Check a site for a recipe: limits, accounts, file system, clocks, packages, network, GPUs.
+
+    Each check is ok, a warning or bad, with a remedy. Nothing is submitted, except by --on-cluster, which
+    waits for its job. Exit code 1 if a check is bad.
+    """
+    from kit.relay import check
+
+    facts = check.facts(arguments.load(refuse=False), on_cluster=on_cluster)
+    if as_json:
+        print_json(facts)
+    else:
+        print(*check.lines(facts), sep="\n")
+    if facts["verdict"] == "bad":
+        raise typer.Exit(FAILED)
 
 
 @verb(app, "show", "demo --cluster mdx training.precision=bf16")

@@ -24,7 +24,7 @@ from kit.store import records
 from kit.store.files import append_line, read_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from kit.cluster.state import JobState
     from kit.config.cluster import Cluster
@@ -34,6 +34,7 @@ Resources = Literal["network", "arrays", "single"]
 
 CRASH, HANG, FAILURE, STOPPED, CANCELLED = "crash", "hang", "failed", "stopped", "cancelled"
 PREEMPTION, DONE = "preemption", "done"
+PREFLIGHT = "preflight"  # a check before the attempt found a node unfit
 BY_SLURM, _SUPERSEDED = "requeued by Slurm", "superseded by a newer attempt"
 _RESUMABLE = (
     "download",
@@ -58,6 +59,7 @@ class RequeueRecord(TypedDict):
     progress: list[int]  # attempt and step of the newest checkpoint
     nodes: NotRequired[list[str]]
     successor: NotRequired[str]  # id of the job that was submitted, where Slurm refused to requeue
+    unfit: NotRequired[list[str]]  # those of them that a check names
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Decision:
 
     requeue: bool
     reason: str
+    unfit: tuple[str, ...] = ()  # nodes that a check names
 
 
 def decide_training(
@@ -91,6 +94,8 @@ def decide_training(
         return _at_limit(run, cluster, job) if ended.reason == time_limits.REASON else ended
     if slurm.preempted:
         return Decision(True, PREEMPTION)
+    if own is None and (unfit := _unfit(run, job)):
+        return _after_preflight(run, cluster, job, unfit)
     hang = _hang(run, job) if own is None else None
     near = slurm.seconds_left is not None and slurm.seconds_left < _LIMIT_NEAR
     if (near and hang is None) or (own is not None and own["reason"] == time_limits.REASON):
@@ -106,6 +111,19 @@ def decide_training(
         )
         return Decision(False, f"{hang or CRASH}, {text}")
     return Decision(True, hang or f"{CRASH} (exit code {exit_code})")
+
+
+def _after_preflight(
+    run: Run, cluster: Callable[[], Cluster], job: str, unfit: Mapping[str, str]
+) -> Decision:
+    """Requeue, as other nodes may do; a node named again could not be left out, and that is a failure."""
+    reason = f"{PREFLIGHT} ({'; '.join(f'{node}: {why}' for node, why in sorted(unfit.items()))})"
+    again = [row for row in _since_progress(run, job) if {*unfit} & {*row.get("unfit", ())}]
+    failures = len(again) + _failures_without_progress(run, job) - 1
+    if failures > cluster().training.failures:
+        text = f"{reason}, {quantities.count(failures, 'time')} without another node"
+        return Decision(False, text, tuple(unfit))
+    return Decision(True, reason, tuple(unfit))
 
 
 def decide_task(
@@ -241,6 +259,8 @@ def record(
     }
     if successor is not None:
         row["successor"] = successor
+    if decision.unfit:
+        row["unfit"] = list(decision.unfit)
     try:
         append_line(run.requeues, json.dumps(row, ensure_ascii=False))
     except OSError as error:  # a full disk may have ended the job, which is requeued all the same
@@ -344,6 +364,18 @@ def _hang(run: Run, job: str) -> str | None:
     return None
 
 
+def _unfit(run: Run, job: str) -> dict[str, str]:
+    """The nodes that were found unfit before the start of that token, and why."""
+    records_ = (read_json(path) for path in run.preflights("train", job))
+    return {
+        one["node"]: next(
+            f"{c['name']}: {c['found']}" for c in one["checks"] if c["result"] == "bad"
+        )
+        for one in records_
+        if one["verdict"] == "bad"
+    }
+
+
 def _progress(run: Run) -> list[int]:
     """Attempt and step of the newest checkpoint: a greater one resets the count of crashes."""
     checkpoints = run.committed_checkpoints().values()
@@ -352,14 +384,16 @@ def _progress(run: Run) -> list[int]:
 
 def _failures_without_progress(run: Run, job: str) -> int:
     """The number of failures since the newest checkpoint, including the present one."""
+    rows = _since_progress(run, job)
+    return 1 + sum(row["reason"].startswith((CRASH, HANG)) for row in rows)
+
+
+def _since_progress(run: Run, job: str) -> list[RequeueRecord]:
+    """The decisions on earlier starts of the training job since the newest checkpoint."""
     progress = _progress(run)
     jobs = _predecessors(run, job)
-    failures = [
+    return [
         row
         for row in read(run)
-        if row["name"] == "train"
-        and row["reason"].startswith((CRASH, HANG))
-        and _job(row["job"]) in jobs
-        and row["progress"] >= progress
+        if row["name"] == "train" and _job(row["job"]) in jobs and row["progress"] >= progress
     ]
-    return 1 + len(failures)

@@ -26,7 +26,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from kit.cluster import decisions, jobs, scheduler
+from kit.cluster import decisions, jobs, nodes, scheduler
 from kit.errors import FAILED, ClusterError
 from kit.output import log, quantities
 from kit.store.files import read_json
@@ -152,7 +152,8 @@ class _Trap:
     def _after_restart(self, decision: Decision, job: str) -> None:
         if self._name != _TRAIN:
             return
-        if decision.reason.startswith((decisions.CRASH, decisions.HANG)):
+        faults = (decisions.CRASH, decisions.HANG, decisions.PREFLIGHT)
+        if decision.reason.startswith(faults):
             _exclude(self._run, self._queue, job, self._cluster().training.nodes)
         # Last: nothing of MLflow may keep a run from its requeue.
         decisions.publish_wait(self._run, decision)
@@ -189,11 +190,14 @@ class _Trap:
 
 
 def _exclude(run: Run, queue: scheduler.Scheduler, job_id: str, needed: int) -> None:
-    """Exclude nodes on which the run failed twice, if it can do without them."""
+    """Exclude nodes that failed twice, or that a check has named, if the run can do without them."""
     failures: Counter[str] = Counter()
+    unfit: set[str] = set()
     for row in decisions.read(run):
         if row["name"] == _TRAIN and row["reason"].startswith((decisions.CRASH, decisions.HANG)):
             failures.update(row.get("nodes", ()))
+        unfit |= {*row.get("unfit", ())}
+    failures.update(dict.fromkeys(unfit, nodes.FAILURES))
     try:
         excluded = queue.exclude(job_id, failures, needed)
     except ClusterError as error:  # the run continues, possibly on a node that fails again
@@ -201,7 +205,8 @@ def _exclude(run: Run, queue: scheduler.Scheduler, job_id: str, needed: int) -> 
         return
     for node in excluded:
         failed = quantities.count(failures[node], "failure")
-        log.warning(f"train: {node} excluded, {failed} of this run")
+        why = "unfit by a check" if node in unfit else f"{failed} of this run"
+        log.warning(f"train: {node} excluded, {why}")
 
 
 if __name__ == "__main__":

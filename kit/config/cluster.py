@@ -13,6 +13,7 @@ from pydantic import (
     model_validator,
 )
 
+from kit.config.checks import Checks
 from kit.config.container import Container, Words  # noqa: TC001  pydantic reads annotations
 from kit.config.devices import ACCELERATORS
 from kit.config.recipe import NAME
@@ -188,6 +189,9 @@ class Cluster(Section):
     container: Container | None = Field(
         default=None,
         description="container in which the tasks run. null: none. Slurm only",
+    )
+    checks: Checks = Field(
+        default=Checks(), description="what `check` and each start of the training look at"
     )
     preempt_at_step: int | None = Field(
         default=None,

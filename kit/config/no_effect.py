@@ -85,6 +85,10 @@ def _of_recipe(recipe: Recipe) -> Iterator[IdleKey]:
 
 def _of_cluster(cluster: Cluster) -> Iterator[IdleKey]:
     """The idle keys, named as in a cluster file."""
+    if cluster.device == "cpu":
+        for key in ("gpu_used_gb", "host_to_device_gb_s", "all_reduce_gb_s"):
+            reason = "with device: cpu: it is about GPUs"
+            yield IdleKey(f"checks.{key}", reason, ("device",))
     if cluster.kind == "slurm":
         reason = "with kind: slurm: it is a drill for kind: local"
         yield IdleKey("preempt_at_step", reason, ("kind",))

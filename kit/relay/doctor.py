@@ -17,6 +17,8 @@ from kit.errors import EkidenError
 from kit.output.redaction import redact
 from kit.relay import logs, machine, status
 from kit.run import environment
+from kit.store import records
+from kit.store.files import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -115,6 +117,7 @@ def _of_run(project: Project, seen: Snapshot) -> Iterator[tuple[str, Callable[[]
         lambda: f"{project.recipe.training.precision} ({project.recipe.training.precision_reason})",
     )
     yield "packages", lambda: _packages(project)
+    yield "preflight", lambda: _preflight(project)
     yield "MLflow", lambda: project.recipe.tracking.mlflow
     yield (
         "checkpoints",
@@ -154,6 +157,27 @@ def _packages(project: Project) -> str:
     if not differing:
         return "as at submission"
     return f"not as at submission: {', '.join(sorted(differing)[:_LATEST])}"
+
+
+def _preflight(project: Project) -> list[str]:
+    """The checks of the last start of the training, with those that were not ok."""
+    run = project.run
+    records_ = [read_json(path) for path in run.preflights("train", "*")]
+    for attempt in run.claimed_attempts()[-1:]:
+        records_ += records.preflights(attempt)
+    last = max(records_, key=lambda one: one["time"], default=None)
+    if last is None:
+        return []
+    return [
+        f"job {one['job']} on {one['node']}: {one['verdict']}, {len(one['checks'])} checks"
+        + "".join(
+            f"\n  {check['result']} {check['name']}: {check['found']}"
+            for check in one["checks"]
+            if check["result"] != "ok"
+        )
+        for one in records_
+        if one["job"] == last["job"]
+    ]
 
 
 def _attempts(seen: Snapshot) -> Sequence[str]:

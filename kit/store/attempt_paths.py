@@ -30,6 +30,10 @@ class Attempt:
         """The rows of the attempt, one JSON object per line."""
         return self.root / "ledger.jsonl"
 
+    def preflight(self, node: str) -> Path:
+        """The checks of a node before the ranks met."""
+        return self.root / f"preflight-{node}.json"
+
     @property
     def hang(self) -> Path:
         """The step that hung, if the attempt ended itself because of a hang."""

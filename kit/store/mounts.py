@@ -22,6 +22,7 @@ class Mount:
     point: str
     kind: str  # ext4, lustre, ...
     options: str
+    source: str = ""  # the device, or SERVER:PATH
 
     @property
     def is_shared(self) -> bool:
@@ -40,5 +41,6 @@ def mount_of(path: Path, mounts: str | None = None) -> Mount:
         point, options = before.split()[4:6]
         point = point.encode().decode("unicode_escape")  # a space is \040
         if place.is_relative_to(point) and len(point) >= len(found.point):
-            found = Mount(point, after.split()[0], options)
+            kind, source, *_ = after.split()
+            found = Mount(point, kind, options, source)
     return found

@@ -14,6 +14,7 @@ WORKSPACE/raw/SOURCE/            raw text from jobs.download, cut into units
           mlflow.db, mlartifacts/  MLflow's data, if no server is named
           mlflow-server/         backups of the database of `jobs.watch mlflow`, and its host
           synthetic/NAME/        a workspace of random tokens, to rehearse before there are real ones
+          checks/NAME/           the last check of the nodes for a run
           runs/NAME/             a run: its recipe, code, environment, and all its output
           runs/NAME/at/STEP/     results for one of its checkpoints, made during training, and
                                  jobs/COMMAND/: a run directory for each job that makes them
@@ -137,6 +138,10 @@ class Workspace:
         """A marker file: the tokens of this workspace are random."""
         return self.root / "synthetic.json"
 
+    def check(self, name: str) -> Run:
+        """The directory of the job that checks the nodes for a run, laid out as a run."""
+        return Run(self.root / "checks" / name)
+
     def run(self, name: str) -> Run:
         """A run of this workspace."""
         return Run(self.root / "runs" / name)
@@ -235,6 +240,14 @@ class Run(Results):
     def successor(self, job: str, token: str) -> Path:
         """The id of the job that follows a start of a job that could not be requeued."""
         return self.job_logs(job) / f"successor-{token}"
+
+    def preflight(self, job: str, token: str, node: str) -> Path:
+        """The checks of a node before a start of a job; moved to its attempt once that begins."""
+        return self.job_logs(job) / f"preflight-{token}-{node}.json"
+
+    def preflights(self, job: str, token: str) -> list[Path]:
+        """The same of all nodes, as far as they are there."""
+        return sorted(self.job_logs(job).glob(f"preflight-{token}-*.json"))
 
     def mistake(self, job: str) -> Path:
         """The user's mistake that ended a job; such a job is not retried."""

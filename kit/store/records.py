@@ -5,6 +5,7 @@ A key that earlier versions did not write is `NotRequired`. Files that several p
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
 
 from kit.errors import CheckpointError
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kit.store.attempt_paths import Attempt
+    from kit.store.paths import Run
 
 Kind = Literal["wikipedia", "plaintext", "jsonl"]
 BY_USER = "cancelled by its user"  # reason in `end.json` after `cancel` or Ctrl-C
@@ -90,6 +92,26 @@ class StartTimes(TypedDict, total=False):
     imported: float  # rank 0 has imported its modules
 
 
+class PreflightCheck(TypedDict):
+    """A check of a node before an attempt."""
+
+    name: str
+    result: Literal["ok", "warning", "bad"]
+    found: str
+    remedy: str  # empty if it is ok
+
+
+class Preflight(TypedDict):
+    """`preflight-NODE.json`: the checks of a node before the ranks met."""
+
+    job: str  # the token of this start of the job
+    node: str
+    verdict: Literal["ok", "warning", "bad"]  # bad: the attempt did not begin
+    checks: list[PreflightCheck]
+    seconds: float
+    time: float
+
+
 class JobTimes(TypedDict):
     """`times-TOKEN.json` in the logs of the training: what Slurm says about a start of its job."""
 
@@ -163,6 +185,18 @@ def end(attempt: Attempt) -> End | None:
         return None
     record: End = _read(attempt.end)
     return record
+
+
+def preflights(attempt: Attempt) -> list[Preflight]:
+    """The checks of its nodes that preceded an attempt, by name of the node. Raises CheckpointError."""
+    return [_read(path) for path in sorted(attempt.root.glob("preflight-*.json"))]
+
+
+def adopt_preflight(run: Run, attempt: Attempt, job: str) -> None:
+    """Move the checks that preceded an attempt into its directory; one of a node that is unfit stays."""
+    for path in run.preflights("train", job):
+        with contextlib.suppress(FileNotFoundError):  # another node's rank has moved it
+            path.rename(attempt.preflight(read_json(path)["node"]))
 
 
 def _read(path: Path) -> Any:

@@ -102,6 +102,8 @@ def work(run: Run, task: int, tasks: int) -> None:  # noqa: ARG001  one task of 
         attempt, store = claim(run, info, amended)
     else:
         attempt, store = join(run, info, rules.start_seconds)
+    if info.local_rank == 0:
+        records.adopt_preflight(run, attempt, info.job)
     log.set_place(f"attempt {attempt.number} rank {info.rank}", quiet=info.rank > 0)
     if records.start(attempt)["amendments"] != amended:
         raise JobFailed("the run was amended while its ranks were starting; they start again")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from functools import partial
@@ -15,6 +16,7 @@ import pytest
 from kit import __version__
 from kit.relay import doctor as kit_doctor
 from kit.relay import machine, resolve
+from kit.store.files import write_json
 from tests.conftest import ROOT
 
 if TYPE_CHECKING:
@@ -174,6 +176,21 @@ def test_how_a_run_failed_is_told_without_secrets(failed: Workdir) -> None:
         assert str(Path.home()) + "/" not in text
 
 
+def test_the_checks_of_the_last_start_are_told(failed: Workdir) -> None:
+    run = failed.workspace.run("small")
+    check = {"name": "clock", "result": "ok", "found": "agrees", "remedy": ""}
+    bad = {"name": "gpu_ecc", "result": "bad", "found": "GPU 3: 1 error", "remedy": "reset it"}
+    for number, node, verdict, checks in (
+        (0, "mdx2", "ok", [check]), (1, "mdx1", "bad", [check, bad]),
+    ):  # fmt: skip
+        record = {"job": f"7.{number}", "node": node, "verdict": verdict, "checks": checks}
+        path = run.preflight("train", f"7.{number}", node)
+        write_json(path, record | {"seconds": 0.1, "time": float(number)})
+    found = kit_doctor.facts(partial(resolve.load, failed.recipe_file, refuse=False))["run"]
+    shutil.rmtree(run.job_logs("train"))
+    assert found["preflight"] == ["job 7.1 on mdx1: bad, 2 checks\n  bad gpu_ecc: GPU 3: 1 error"]
+
+
 DAMAGES = {
     "requeues.jsonl": "{\n",
     "jobs.json": "[]",
@@ -183,6 +200,7 @@ DAMAGES = {
     "amendments.jsonl": "3\n",
     "attempts/0001/end.json": "nonsense",
     "attempts/0001/start.json": "{}",
+    "attempts/0001/preflight-mdx1.json": "{}",
     "attempts/0001/ledger.jsonl": "{}\n",
     "logs/train/failure.json": "[]",
 }

@@ -13,7 +13,7 @@ from kit.cluster.jobs import Job, clear_previous_outcome
 from kit.cluster.snapshot import snapshot
 from kit.cluster.state import JobState
 from kit.config.cluster import Cluster, TaskResources, TrainingResources
-from kit.store.files import write_json
+from kit.store.files import read_json, write_json
 from kit.training.interruption import Reason
 
 if TYPE_CHECKING:
@@ -248,6 +248,41 @@ def test_a_crash_is_requeued_until_the_budget_is_spent(run: Run) -> None:
 
 def crash_reasons(run: Run) -> list[str]:
     return [row["reason"] for row in decisions.read(run)]
+
+
+def unfit(run: Run, node: str, job: str) -> Decision:
+    """A start that a check refused, on a node that it named."""
+    checks = [{"name": "gpu_ecc", "result": "bad", "found": "GPU 3: 1 error", "remedy": ""}]
+    record = {"job": job, "node": node, "verdict": "bad", "checks": checks}
+    write_json(run.preflight("train", job, node), record)
+    write_json(run.preflight("train", job, "other"), record | {"node": "other", "verdict": "ok"})
+    return decide(run, 1, slurm(), job)
+
+
+def test_an_unfit_node_is_named_and_costs_nothing_while_others_take_its_place(run: Run) -> None:
+    for number in range(5):
+        decision = unfit(run, f"mdx{number}", f"17.{number}")
+        reason = f"preflight (mdx{number}: gpu_ecc: GPU 3: 1 error)"
+        assert decision == Decision(True, reason, (f"mdx{number}",))
+    assert [row["unfit"] for row in decisions.read(run)] == [
+        [f"mdx{number}"] for number in range(5)
+    ]
+    assert [crash(run, f"17.{number}").requeue for number in (5, 6, 7)] == [True, True, False]
+
+
+def test_an_unfit_node_that_no_other_can_replace_ends_the_run_in_the_end(run: Run) -> None:
+    found = [unfit(run, "mdx1", f"17.{number}") for number in range(4)]
+    assert [decision.requeue for decision in found] == [True, True, True, False]
+    assert found[-1].reason.endswith("GPU 3: 1 error), 3 times without another node")
+
+
+def test_a_start_that_was_cancelled_or_preempted_while_it_was_refused_is_so(run: Run) -> None:
+    unfit(run, "mdx1", "17.0")
+    write_json(
+        run.preflight("train", "17.1", "mdx1"), read_json(run.preflight("train", "17.0", "mdx1"))
+    )
+    assert decide(run, 143, slurm("COMPLETING"), "17.1") == Decision(False, decisions.CANCELLED)
+    assert decide(run, 143, slurm(preempted=True), "17.1") == Decision(True, "preemption")
 
 
 def test_a_new_checkpoint_renews_the_budget(run: Run) -> None:

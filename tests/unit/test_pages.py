@@ -95,6 +95,7 @@ def is_row(one: object) -> bool:
     "record",
     [
         records.Start, records.End, records.Piece, records.Manifest, records.Output,
+        records.Preflight, records.PreflightCheck,
         decisions.RequeueRecord, amendments.Amendment, checkpoint.Record,
     ],
 )  # fmt: skip

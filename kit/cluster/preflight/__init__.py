@@ -1,0 +1,1 @@
+"""Checks of a site: before you submit (`jobs.pipeline check`), and in short at each start."""
