@@ -59,7 +59,7 @@ def facts(project: Project, words: Sequence[str], *, verify: bool = False) -> di
         "samples": read_json(samples) if samples.is_file() else [],
         "export": str(run.export) if run.export.is_dir() else None,
         "beside": checkpoint_jobs.results(run),
-        "beside_alive": _running_checkpoint_jobs(run),
+        "beside_alive": _running_checkpoint_jobs(run, queue.silent),
         "report": str(run.report_page) if run.report_page.is_file() else None,
         **_tensorboard(run),
         **_mlflow(run, project.recipe),
@@ -160,8 +160,8 @@ def _has_details(name: str, stages: Mapping[str, Any]) -> bool:
     return bool(name == first or stage["faults"] or stage["state"] not in _INHERITED)
 
 
-def _running_checkpoint_jobs(run: Run) -> dict[str, str]:
-    """The jobs running for single checkpoints, by their results."""
+def _running_checkpoint_jobs(run: Run, silent: str | None) -> dict[str, str]:
+    """The jobs running for single checkpoints, by their results; a silent Slurm is not asked again."""
     from kit.release import checkpoint_jobs
 
     jobs = {
@@ -169,6 +169,8 @@ def _running_checkpoint_jobs(run: Run) -> dict[str, str]:
         for at in run.made_at()
         for n, job in checkpoint_jobs.unmade(at)
     }
+    if silent:
+        return dict.fromkeys(jobs, silent)
     return {name: alive for name, job in jobs.items() if (alive := checkpoint_jobs.at_work(job))}
 
 
