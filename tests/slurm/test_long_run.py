@@ -170,7 +170,9 @@ def test_time_limits_in_a_row_are_each_met_by_a_save_and_cost_no_budget(
         slurm.start_now(job)
     wait_for_attempt(run, 1 + len(limits))
     ends = [read_json(run.attempt(number).end) for number in limits]
-    assert {(end["outcome"], end["reason"]) for end in ends} == {("interrupted", "time limit")}
+    assert {end["outcome"] for end in ends} == {"interrupted"}
+    # The limit came sooner than the ranks were told at their start; the exit trap asks Slurm.
+    assert {end["reason"] for end in ends} <= {"SIGUSR2", "time limit"}
     assert reasons(run) == ["time limit" for _ in limits]
     assert starts(run) == [0, *(end["step"] for end in ends)]
     assert starts(run) == sorted(set(starts(run)))
