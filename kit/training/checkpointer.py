@@ -35,16 +35,18 @@ class Checkpointer:
         """`data`: the fingerprint of the tokens, recorded in each checkpoint."""
         self._training, self._collectives = context.recipe.training, context.collectives
         self._watchdog = context.watchdog
+        self._clock = context.watchdog.clock.now
         self._grace = context.cluster.training.grace_seconds
         self._interruptions = context.attempt.number - 1
         self._engine, self._progress, self._data = origin.engine, origin.progress, data
         self._recorder, self._stop_monitor = recorder, stop_monitor
         self._saver = Saver(
-            context.run, context.attempt, self._training, self._collectives, recorder.sync
+            *(context.run, context.attempt, self._training, self._collectives, recorder.sync),
+            self._clock,
         )
         self.saved = origin.saved  # the step of the last committed checkpoint
-        self._began = time.monotonic() - self._progress.trained
-        self._last_save = time.monotonic()
+        self._began = self._clock() - self._progress.trained
+        self._last_save = self._clock()
         self._pending = False  # a save is due once none is in flight
         self._failures = 0  # in a row
         self._retry_at: float | None = None
@@ -106,7 +108,7 @@ class Checkpointer:
             return False
         if self._stop_monitor.take_save_request():
             return True
-        now = time.monotonic()
+        now = self._clock()
         if self._retry_at is not None:
             return now >= self._retry_at
         if self._training.checkpoint_every is not None:
@@ -126,12 +128,12 @@ class Checkpointer:
         return bool(any_requested)
 
     def _begin_save(self) -> None:
-        began = time.monotonic()
+        began = self._clock()
         self._last_save, self._retry_at = began, None
         self._progress.trained = began - self._began
         record: LoopRecord = {**self._progress.record(), "data": self._data}
         failed = self._saver.begin(self._engine, self._progress.step, record)
-        self._progress.blocked = time.monotonic() - began
+        self._progress.blocked = self._clock() - began
         if failed is not None:
             self._record_save(failed)
 
@@ -139,7 +141,7 @@ class Checkpointer:
         """Record a finished save, committed or failed."""
         if saved.error:
             self._failures += 1
-            self._retry_at = time.monotonic() + self._training.save_pause
+            self._retry_at = self._clock() + self._training.save_pause
             self._recorder.save_failed(saved)
             return
         self.saved, self._failures, self._retry_at = saved.step, 0, None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,8 +26,11 @@ if TYPE_CHECKING:
     from kit.training.interruption import Interruption
 
 _ARRIVED = "ekiden/arrived"  # key of the store: how many ranks have joined
-_PATIENCE = 300.0  # seconds; after that torch waits, and names the missing ranks
+# The watchdog bounds every wait. The time-outs of gloo, NCCL and the store run on while Slurm has suspended
+# the job, and would end it as soon as it is resumed.
+_NO_TIMEOUT = timedelta(days=365)
 _POLL, _LOG_EVERY = 0.1, 30.0  # seconds
+_NAMED = 8  # missing ranks in a line
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,10 @@ class Collectives:
     ) -> Collectives:
         """Join the other ranks through `store`; `backend` is that of torch's default process group."""
         _wait_for_ranks(store, rank, world_size)
-        dist.init_process_group(backend, store=store, rank=rank, world_size=world_size)
-        control = dist.new_group(backend="gloo")
+        dist.init_process_group(
+            backend, store=store, rank=rank, world_size=world_size, timeout=_NO_TIMEOUT
+        )
+        control = dist.new_group(backend="gloo", timeout=_NO_TIMEOUT)
         return cls(rank, world_size, interruption, control, time.time())
 
     def leave(self) -> None:
@@ -91,11 +97,15 @@ class Collectives:
 
 def _wait_for_ranks(store: Store, rank: int, world_size: int) -> None:
     """Count this rank in; rank 0 waits for the others, and logs how many have joined."""
+    store.set(f"{_ARRIVED}/{rank}", "")
     arrived = store.add(_ARRIVED, 1)
-    began, logged, logged_at = time.monotonic(), 0, 0.0
-    while rank == 0 and arrived < world_size and (now := time.monotonic()) < began + _PATIENCE:
+    logged, logged_at = 0, 0.0
+    while rank == 0 and arrived < world_size:
+        now = time.monotonic()
         if arrived != logged or now > logged_at + _LOG_EVERY:
             logged, logged_at = arrived, now
-            log.info(f"waiting for ranks: {arrived:,} of {world_size:,} have joined")
+            missing = [r for r in range(world_size) if not store.check([f"{_ARRIVED}/{r}"])]
+            names = ", ".join(map(str, missing[:_NAMED])) + (" ..." if missing[_NAMED:] else "")
+            log.info(f"waiting for ranks: {arrived:,} of {world_size:,} have joined, not {names}")
         time.sleep(_POLL)
         arrived = store.add(_ARRIVED, 0)

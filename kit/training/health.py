@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 from kit.output import log, quantities
 from kit.store.files import write_json
+from kit.training.last_resort import LastResort
+from kit.training.running_clock import RunningClock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
 _MEDIAN_FROM = 10  # good steps
 _HANG_FACTOR = 10  # times the median
 _EXIT_DELAY = 3.0  # seconds for the other ranks to notice as well, and to print their stacks
-_LAST_RESORT = 60.0  # seconds later, if a thread keeps the interpreter's lock
 
 
 def problem(health: Health, progress: Progress, loss: float, gradient_norm: float) -> str | None:
@@ -50,7 +51,7 @@ class Watchdog:
     """Ends the attempt, for a requeue, when an operation hangs; one in every rank.
 
     The stacks of all threads go to the log first. No `end.json` is written: the attempt has crashed,
-    and `hang.json` marks it as a hang.
+    and `hang.json` marks it as a hang. Time in which the process was stopped does not count.
     """
 
     def __init__(self, note: Path, job: str, rank: int, bound: float, first: float) -> None:
@@ -58,19 +59,20 @@ class Watchdog:
         self._note, self._job, self._rank, self._bound = note, job, rank, bound
         self._seconds: deque[float] = deque(maxlen=100)
         self._what = "start"
-        self._began = time.monotonic()
+        self.clock = RunningClock(min(1.0, bound / 10))
+        self._began = self.clock.now()
         self._allowed = first
         self._quiet = threading.Event()
-        self._arm()
+        self._last_resort = LastResort()
+        self._last_resort.allow(first)
         threading.Thread(target=self._watch, daemon=True, name="watchdog").start()
 
     def begin(self, what: str, seconds: float = 0.0) -> None:
         """Start to watch an operation that usually takes a step's time, or `seconds` if that is longer."""
-        self._what, self._began = what, time.monotonic()
+        self._what, self._began = what, self.clock.now()
         if self._seconds:
             usual = statistics.median(self._seconds)
             self._allowed = max(self._bound, _HANG_FACTOR * max(usual, seconds))
-        self._arm()
 
     def step_ended(self, seconds: float) -> None:
         """Record how long a step took."""
@@ -79,16 +81,19 @@ class Watchdog:
     def disarm(self) -> None:
         """Stop watching."""
         self._quiet.set()
-        faulthandler.cancel_dump_traceback_later()
+        self._last_resort.close()
 
-    def _arm(self) -> None:
-        faulthandler.dump_traceback_later(self._allowed + _LAST_RESORT, exit=True)
+    def look(self) -> None:
+        """End this process if the operation has taken too long; called once per tick."""
+        self.clock.beat()
+        seconds = self.clock.now() - self._began
+        if seconds > self._allowed:
+            self._end(seconds)
+        self._last_resort.allow(self._allowed - seconds)
 
     def _watch(self) -> None:
-        while not self._quiet.wait(min(1.0, self._bound / 10)):
-            seconds = time.monotonic() - self._began
-            if seconds > self._allowed:
-                self._end(seconds)
+        while not self._quiet.wait(self.clock.tick):
+            self.look()
 
     def _end(self, seconds: float) -> None:
         elapsed = quantities.duration(seconds)

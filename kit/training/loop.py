@@ -100,7 +100,8 @@ class Loop:
 
     def _step(self) -> None:
         """Run one step: forward, backward, and the update unless the step is bad."""
-        began = time.monotonic()
+        clock = self._watchdog.clock
+        began = clock.now()
         progress, rules = self._progress, self._training.health
         self._watchdog.begin(f"step {progress.step + 1}")
         loss = self._forward_and_backward()
@@ -122,7 +123,7 @@ class Loop:
         progress.sample += self._batches.global_batch
         if problem is None and not overflowed:
             progress.good_step(loss, norm, rules.window)
-        self._last_step = time.monotonic() - began
+        self._last_step = clock.now() - began
         self._watchdog.step_ended(self._last_step)
         figures: StepFigures = {"loss": loss, "learning_rate": rate, "gradient_norm": norm}
         if scale is not None:

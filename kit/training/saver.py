@@ -83,10 +83,11 @@ class Saver:
         training: Training,
         ranks: Ranks,
         ledger: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`ledger` syncs the rows before the checkpoint, which depends on them."""
+        """`ledger` syncs the rows before the checkpoint, which depends on them; `clock` gives seconds."""
         self._run, self._attempt, self._training, self._ranks = run, attempt, training, ranks
-        self._sync_ledger = ledger
+        self._sync_ledger, self._clock = ledger, clock
         self._thread: threading.Thread | None = None
         self._cleaner: threading.Thread | None = None
         self._error = 0
@@ -110,11 +111,11 @@ class Saver:
         Checks for space on the disk first.
         """
         assert self.step is None
-        self._began = time.monotonic()
+        self._began = self._clock()
         self._record = {**record, "step": step}
         (error,) = self._ranks.max([self._prepare(step, engine.state_bytes())])
         if error:
-            return Saved(step, error, time.monotonic() - self._began, 0)
+            return Saved(step, error, self._clock() - self._began, 0)
         self._error, self.step = 0, step
         part = engine.capture(step)
         self._thread = threading.Thread(target=self._write, args=(part,), daemon=True, name="saver")
@@ -134,7 +135,7 @@ class Saver:
         error, size = self._ranks.max([error, size])
         if self._ranks.rank == 0:
             self._clean(step, failed=bool(error))
-        return Saved(step, error, time.monotonic() - self._began, size)
+        return Saved(step, error, self._clock() - self._began, size)
 
     def close(self) -> None:
         """Wait until old checkpoints are removed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,39 @@ def test_a_users_files_save_and_stop_and_the_next_submission_goes_on(workspace: 
     assert "attempt 1 rank 0: SAVE file found: saving a checkpoint" in log
     assert log.count("attempt 1 rank 0: STOP file found: saving, then stopping") == 1
     assert f"attempt 2 rank 0: resumes from step {end['saved']} of attempt 1" in log
+
+
+def descendants(process: int) -> list[int]:
+    """The processes that a process has started, and those that these have."""
+    found = []
+    for thread in (Path("/proc") / str(process) / "task").iterdir():
+        for child in map(int, (thread / "children").read_text().split()):
+            found += [child, *descendants(child)]
+    return found
+
+
+def test_a_run_that_was_suspended_for_longer_than_a_hang_goes_on(workspace: Path) -> None:
+    hang = 4.0
+    rules = ("training.steps=50000", "training.checkpoint_every=50000")
+    given = (*rules, f"training.health.hang_seconds={hang}", "cluster.training.minutes=60")
+    run, _ = train(workspace, "suspended", *given, verb="submit")
+    wait_for_step(run, 20)
+    processes = descendants(int(run.supervisor.read_text()))
+    assert len(processes) > 2
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+    before = len(rows(run, "step"))
+    time.sleep(2 * hang)
+    assert len(rows(run, "step")) == before
+    for process in processes:
+        os.kill(process, signal.SIGCONT)
+    wait_for_step(run, before + 20)
+    stop(run)
+    assert len(ledger.attempts(run)) == 1
+    end = end_of(run)
+    assert (end["outcome"], end["reason"]) == ("stopped", "STOP file")
+    # The pause is in no step's time: it would count as trained, and as what a step takes.
+    assert max(row["seconds"] for row in rows(run, "step")) < 2 * hang
 
 
 @pytest.mark.long

@@ -1,12 +1,16 @@
-"""A step that does not end: its stacks are told, and the process ends itself."""
+"""A step that does not end: its stacks are printed, and the process ends. A stopped process goes on."""
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 from kit.store.files import read_json
+from kit.training import last_resort
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,3 +60,53 @@ def test_what_is_looked_at_within_its_time_is_left_in_peace(tmp_path: Path, root
     done = start(tmp_path / "hang.json", root, "end", 20.0)
     assert done.stdout == "left in peace\n"
     assert not (tmp_path / "hang.json").exists()
+
+
+STUCK = """
+import ctypes, sys
+from kit.training.last_resort import LastResort
+
+def keep_the_interpreter():
+    ctypes.PyDLL(None).sleep(600)  # holds the interpreter's lock: no thread of Python runs
+
+guard = LastResort()
+guard.allow(float(sys.argv[1]))
+print("allowed", flush=True)
+if sys.argv[2] == "stuck":
+    keep_the_interpreter()
+sys.stdin.readline()
+guard.allow(0.0)
+guard.close()
+print("left in peace")
+"""
+SPARE = last_resort._SPARE  # seconds that it adds
+
+
+def guarded(root: Path, seconds: float, how: str) -> subprocess.Popen[str]:
+    """A process that has so many seconds of silence."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", STUCK, str(seconds - SPARE), how],
+        cwd=root, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "allowed\n"
+    return process
+
+
+def test_a_stuck_interpreter_is_killed_from_outside_and_its_stacks_are_printed(root: Path) -> None:
+    process = guarded(root, 1.0, "stuck")
+    _, errors = process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert f"process {process.pid} has not responded" in errors
+    assert "in keep_the_interpreter" in errors
+
+
+def test_a_stopped_process_is_not_killed(root: Path) -> None:
+    process = guarded(root, 2.0, "idle")
+    os.kill(process.pid, signal.SIGSTOP)
+    time.sleep(4.0)
+    assert process.poll() is None
+    os.kill(process.pid, signal.SIGCONT)
+    output, errors = process.communicate("\n")
+    assert (process.returncode, output, errors) == (0, "left in peace\n", "")

@@ -1,16 +1,17 @@
-"""The health of a run: what is a bad step, and after what time a step is taken to hang."""
+"""The health of a run: bad steps, and hangs."""
 
 from __future__ import annotations
 
-import faulthandler
 import math
 from typing import TYPE_CHECKING
 
 import pytest
 
 from kit.config.recipe import Health
+from kit.training import health
 from kit.training.health import Watchdog, problem
 from kit.training.progress import Progress
+from kit.training.running_clock import RunningClock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,66 +75,135 @@ def test_progress_survives_a_checkpoint() -> None:
     assert Progress.from_record({**progress.record(), "data": "d", "files": {}}) == progress
 
 
+class Clock:
+    """A clock that the test turns."""
+
+    def __init__(self) -> None:
+        self.time = 1000.0
+
+    def __call__(self) -> float:
+        return self.time
+
+
+class Guarded:
+    """What the process beside the rank is sent."""
+
+    def __init__(self) -> None:
+        self.allowed: list[float] = []
+
+    def allow(self, seconds: float) -> None:
+        self.allowed.append(round(seconds, 6))
+
+    def close(self) -> None: ...
+
+
+class Watched:
+    """A watchdog whose clock and whose ticks are the test's."""
+
+    def __init__(self, folder: Path, bound: float, first: float) -> None:
+        self.clock, self.ended = Clock(), list[float]()
+        self.dog = Watchdog(folder / "hang.json", "job.0", 0, bound=bound, first=first)
+        self.dog._quiet.set()  # its own thread looks no more
+        self.dog.clock = RunningClock(1.0, self.clock)
+        self.dog._began = self.dog.clock.now()
+        self.dog._end = self.ended.append  # type: ignore[method-assign]
+
+    def run(self, seconds: int) -> bool:
+        """Let the process run; returns whether a hang was seen."""
+        for _ in range(seconds):
+            self.clock.time += 1.0
+            self.dog.look()
+        return bool(self.ended)
+
+    def stop(self, seconds: float) -> None:
+        """Stop the process, as SIGSTOP does, and let it run again."""
+        self.clock.time += seconds
+
+
 @pytest.fixture
-def deadlines(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The seconds after which the interpreter was told to end this process, one after the other."""
-    told: list[float] = []
-
-    def later(timeout: float, *, exit: bool) -> None:  # noqa: A002  faulthandler's own name
-        assert exit
-        told.append(timeout)
-
-    monkeypatch.setattr(faulthandler, "dump_traceback_later", later)
-    return told
+def guarded(monkeypatch: pytest.MonkeyPatch) -> Guarded:
+    made = Guarded()
+    monkeypatch.setattr(health, "LastResort", lambda: made)
+    return made
 
 
-def watchdog(folder: Path, bound: float, first: float = 500.0) -> Watchdog:
-    return Watchdog(folder / "hang.json", "job.0", 0, bound=bound, first=first)
-
-
-def test_a_step_hangs_after_ten_times_the_median(tmp_path: Path, deadlines: list[float]) -> None:
-    watch = watchdog(tmp_path, bound=1.0)
+def test_a_step_hangs_after_ten_times_the_median(tmp_path: Path, guarded: Guarded) -> None:
+    watched = Watched(tmp_path, bound=1.0, first=500.0)
     for seconds in (2.0, 3.0, 4.0, 100.0):
-        watch.step_ended(seconds)
-    watch.begin("step 5")
-    watch.disarm()
-    # The interpreter itself ends the process a minute later, where a thread holds its lock.
-    assert deadlines == [500.0 + 60.0, 10 * 3.5 + 60.0]
+        watched.dog.step_ended(seconds)
+    watched.dog.begin("step 5")
+    assert not watched.run(35)
+    assert watched.run(1)
+    assert watched.ended == [36.0]
+    assert guarded.allowed[-1] == -1.0
 
 
-def test_a_step_has_the_bound_at_the_least(tmp_path: Path, deadlines: list[float]) -> None:
-    watch = watchdog(tmp_path, bound=50.0)
-    watch.step_ended(2.0)
-    watch.begin("step 2")
-    watch.disarm()
-    assert deadlines[-1] == 50.0 + 60.0
+def test_a_step_has_the_bound_at_the_least(tmp_path: Path, guarded: Guarded) -> None:
+    watched = Watched(tmp_path, bound=50.0, first=500.0)
+    watched.dog.step_ended(2.0)
+    watched.dog.begin("step 2")
+    assert not watched.run(50)
+    assert watched.run(1)
 
 
 def test_what_takes_longer_than_a_step_is_given_ten_times_its_own_time(
-    tmp_path: Path, deadlines: list[float]
+    tmp_path: Path, guarded: Guarded
 ) -> None:
-    watch = watchdog(tmp_path, bound=1.0)
-    watch.step_ended(0.5)
-    watch.begin("validation", seconds=7.0)
-    watch.begin("save", seconds=0.25)
-    watch.begin("step 2")
-    watch.disarm()
-    assert deadlines[1:] == [10 * 7.0 + 60.0, 10 * 0.5 + 60.0, 10 * 0.5 + 60.0]
+    watched = Watched(tmp_path, bound=1.0, first=500.0)
+    watched.dog.step_ended(0.5)
+    for what, seconds, allowed in (
+        ("validation", 7.0, 70.0),
+        ("save", 0.25, 5.0),
+        ("step", 0.0, 5.0),
+    ):
+        watched.dog.begin(what, seconds)
+        watched.dog.look()
+        assert guarded.allowed[-1] == allowed
 
 
 def test_until_a_step_has_ended_the_first_one_has_the_time_of_a_start(
-    tmp_path: Path, deadlines: list[float]
+    tmp_path: Path, guarded: Guarded
 ) -> None:
-    watch = watchdog(tmp_path, bound=1.0)
-    watch.begin("step 1")
-    watch.disarm()
-    assert deadlines == [560.0, 560.0]
+    watched = Watched(tmp_path, bound=1.0, first=500.0)
+    watched.dog.begin("step 1")
+    watched.dog.look()
+    assert guarded.allowed == [500.0, 500.0]
 
 
-def test_the_median_is_of_the_last_hundred_steps(tmp_path: Path, deadlines: list[float]) -> None:
-    watch = watchdog(tmp_path, bound=1.0)
+def test_the_median_is_of_the_last_hundred_steps(tmp_path: Path, guarded: Guarded) -> None:
+    watched = Watched(tmp_path, bound=1.0, first=500.0)
     for seconds in [50.0] * 300 + [2.0] * 50:
-        watch.step_ended(seconds)
-    watch.begin("step 351")
-    watch.disarm()
-    assert deadlines[-1] == 10 * 26.0 + 60.0  # of fifty steps of each kind
+        watched.dog.step_ended(seconds)
+    watched.dog.begin("step 351")
+    watched.dog.look()
+    assert guarded.allowed[-1] == 10 * 26.0  # of fifty steps of each kind
+
+
+def test_time_in_which_the_process_was_stopped_is_no_hang(
+    tmp_path: Path,
+    guarded: Guarded,
+) -> None:
+    watched = Watched(tmp_path, bound=30.0, first=500.0)
+    watched.dog.step_ended(1.0)
+    watched.dog.begin("step 2")
+    assert not watched.run(10)
+    for _ in range(3):
+        watched.stop(86_400.0)
+        assert not watched.run(1)
+    assert not watched.run(8)  # of each stop four ticks count
+    assert watched.run(1)
+
+
+def test_the_clock_of_a_process_runs_while_it_does() -> None:
+    clock = Clock()
+    running = RunningClock(1.0, clock)
+    began = running.now()
+    for _ in range(100):
+        clock.time += 1.5  # a beat may be late
+        running.beat()
+    assert running.now() - began == 150.0
+    clock.time += 5000.0
+    assert 150.0 < (stopped := running.now() - began) < 155.0
+    running.beat()
+    clock.time += 1.0
+    assert running.now() - began == stopped + 1.0
