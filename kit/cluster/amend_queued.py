@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from kit.cluster import local, slurm, state
 from kit.errors import ClusterError
+from kit.output import quantities
+from kit.run import time_limit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -13,7 +15,8 @@ if TYPE_CHECKING:
     from kit.store.paths import Run
 
 # What Slurm can change for a submitted job.
-_FIELDS = {"cluster.training.partition": "Partition", "cluster.training.minutes": "TimeLimit"}
+_LIMIT = "cluster.training.minutes"
+_FIELDS = {"cluster.training.partition": "Partition", _LIMIT: "TimeLimit"}
 # Everything else is read when an attempt begins.
 _FIXED_AT_SUBMISSION = (
     "cluster.training.partition", "cluster.training.minutes", "cluster.training.nodes",
@@ -45,9 +48,9 @@ def apply(run: Run, changes: Mapping[str, Any]) -> list[str]:
             try:
                 state.slurm("scontrol", "update", f"jobid={job}", change)
             except ClusterError as error:
-                lines.append(f"{who}: Slurm refuses {change} ({error})")
+                lines.append(f"{who}: Slurm refuses {change} ({error}){_who_may(key, job, change)}")
             else:
-                lines.append(f"{who}: Slurm has {change}")
+                lines.append(f"{who}: Slurm has {change}{_when(run, key, job)}")
                 kept.remove(key)
     elif supervisor := local.alive(run):
         who, remedy = supervisor[0].who, supervisor[0].remedy
@@ -65,6 +68,20 @@ def apply(run: Run, changes: Mapping[str, Any]) -> list[str]:
             "which saves, then submit again"
         )
     return lines
+
+
+def _who_may(key: str, job: str, change: str) -> str:
+    """A user may shorten the limit of a running job; an administrator may also extend it."""
+    return f"; an administrator can: scontrol update jobid={job} {change}" if key == _LIMIT else ""
+
+
+def _when(run: Run, key: str, job: str) -> str:
+    """When the training takes note of a new time limit."""
+    if key != _LIMIT or state.fields(job).get("JobState") != "RUNNING":
+        return ""
+    if not (run.code / "kit/run/time_limit.py").is_file():
+        return "; the attempt in progress ends at its old limit, the next one has the new"
+    return f"; the training takes note of it within {quantities.duration(time_limit.USUALLY)}"
 
 
 def _slurm_job(run: Run) -> str | None:

@@ -13,7 +13,7 @@ import socket
 import sys
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from kit.cluster import job_times
+from kit.cluster import job_times, time_limit
 from kit.cluster.jobs import token
 from kit.cluster.preflight import start
 from kit.errors import INTERRUPTED, USER_MISTAKE, EkidenError, Interrupted
@@ -55,6 +55,7 @@ def perform(
         if "EKIDEN_SUPERVISOR" in os.environ:
             end_with(int(os.environ["EKIDEN_SUPERVISOR"]))
         job_times.record(run, name)
+        time_limit.begin()
         if name != start.CHECK:  # which reports it as one of its findings
             check_environment(run)
         start.before_attempt(run, name)

@@ -127,8 +127,13 @@ def user_signal(run: Run) -> signal.Signals:
     return signal.SIGINT if knows else signal.SIGTERM
 
 
+def restarts() -> int:
+    """The number of requeues before this start of the job on Slurm."""
+    return int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+
+
 def token() -> str:
     """The id of this start of the job, `ID.RESTARTS`: the same on all ranks, different after a requeue."""
     if "SLURM_JOB_ID" in os.environ:
-        return f"{state.own_id()}.{os.environ.get('SLURM_RESTART_COUNT', '0')}"
+        return f"{state.own_id()}.{restarts()}"
     return os.environ["EKIDEN_LOCAL_JOB"]

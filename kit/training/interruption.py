@@ -14,6 +14,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from kit.output import log
+from kit.run import time_limit
 from kit.store.records import BY_USER, WARNED
 
 if TYPE_CHECKING:
@@ -66,7 +67,6 @@ SIGNALS = {
     signal.SIGINT: Reason.CANCELLED,
 }
 
-
 _EARLY = (
     90  # seconds by which Slurm's warning may come before it is due (sbatch --signal: up to 60)
 )
@@ -104,8 +104,7 @@ class StopMonitor:
     ) -> None:
         self._run, self._interruption, self._rank = run, interruption, rank
         self._attempt = attempt.number
-        end = os.environ.get("EKIDEN_END_TIME")
-        self._end = float(end) if end else None  # Unix time
+        self._limit = time_limit.of_job()
         self._polled = 0.0
 
     def poll(self, seconds_needed: Callable[[], float]) -> None:
@@ -113,7 +112,7 @@ class StopMonitor:
         if self._rank > 0 or time.monotonic() < self._polled + 1.0:
             return
         self._polled = time.monotonic()
-        if self._end is not None and time.time() + seconds_needed() > self._end:
+        if self._limit.is_near(seconds_needed()):
             self._interruption.note(Reason.TIME_LIMIT)
         if self._run.stop.exists():
             if self._interruption.received < Reason.STOP_FILE:
@@ -127,7 +126,7 @@ class StopMonitor:
         """The time limit instead of its warning, unless the limit is known to be far."""
         if reason is not Reason.WARNED:
             return reason
-        left = float("-inf") if self._end is None else self._end - time.time()
+        left = self._limit.left() if self._limit.is_known else float("-inf")
         return reason if left > warning_seconds + _EARLY else Reason.TIME_LIMIT
 
     def take_save_request(self) -> bool:
@@ -140,9 +139,7 @@ class StopMonitor:
 
     def seconds_left(self, grace: float | None) -> float:
         """Seconds until the job is killed; infinite if no limit is known."""
-        left = float("inf")
-        if self._end is not None:
-            left = self._end - time.time()
+        left = self._limit.left()
         signalled_at = self._interruption.signalled_at
         if grace is not None and signalled_at is not None:
             left = min(left, signalled_at + grace - time.monotonic())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kit.cluster import amend_queued
-from kit.store.files import write_json
+from kit.store.files import write_json, write_text
 from kit.store.paths import Run
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def pending(slurm: Slurm, run: Run) -> Iterator[str]:
 @pytest.fixture
 def running(slurm: Slurm, run: Run) -> Iterator[str]:
     job = submit(slurm, run)
+    write_text(run.code / "kit" / "run" / "time_limit.py", "")
     slurm.wait(job, "RUNNING")
     yield job
     slurm.run("scancel", job)
@@ -64,11 +65,19 @@ def test_what_slurm_refuses_of_a_running_job_is_said_with_what_to_do(
 ) -> None:
     refused, taken, remedy = amend_queued.apply(run, {PARTITION: "high", MINUTES: 7})
     assert refused.startswith(f"job {running}: Slurm refuses Partition=high (")
-    assert taken == f"job {running}: Slurm has TimeLimit=7"
+    within = "the training takes note of it within 5 min"
+    assert taken == f"job {running}: Slurm has TimeLimit=7; {within}"
     assert f"keeps the {PARTITION} that it was submitted with" in remedy
     assert f"scancel {running}, which saves, then submit again" in remedy
     job = slurm.job(running)
     assert (job["Partition"], job["TimeLimit"]) == ("low", "00:07:00")
+    (
+        run.code / "kit" / "run" / "time_limit.py"
+    ).unlink()  # code that knows the limit of its start only
+    (taken,) = amend_queued.apply(run, {MINUTES: 8})
+    assert taken.endswith(
+        "; the attempt in progress ends at its old limit, the next one has the new"
+    )
 
 
 def test_ranks_are_of_the_next_submission_and_steps_of_the_next_attempt(

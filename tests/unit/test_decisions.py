@@ -101,6 +101,12 @@ def test_a_warning_of_the_time_limit_requeues(run: Run, left: float | None) -> N
     assert decide(run, 75, slurm(left=left)) == Decision(True, "time limit")
 
 
+def test_a_sigusr2_without_a_limit_or_a_preemption_requeues_under_its_own_name(run: Run) -> None:
+    ended(run, "interrupted", "SIGUSR2")
+    assert decide(run, 75, slurm(left=FAR)) == Decision(True, "SIGUSR2")
+    assert decide(run, 75, slurm(preempted=True)) == Decision(True, "preemption")
+
+
 def test_a_sigterm_near_the_time_limit_requeues(run: Run) -> None:
     ended(run, "interrupted", "SIGTERM")
     assert decide(run, 75, slurm(left=NEAR)) == Decision(True, "time limit")
