@@ -13,7 +13,7 @@ import socket
 import sys
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from kit.cluster import job_times, time_limit
+from kit.cluster import addresses, job_times, time_limit
 from kit.cluster.jobs import token
 from kit.cluster.preflight import start
 from kit.errors import INTERRUPTED, USER_MISTAKE, EkidenError, Interrupted
@@ -56,6 +56,7 @@ def perform(
             end_with(int(os.environ["EKIDEN_SUPERVISOR"]))
         job_times.record(run, name)
         time_limit.begin()
+        addresses.publish()
         if name != start.CHECK:  # which reports it as one of its findings
             check_environment(run)
         start.before_attempt(run, name)

@@ -249,6 +249,8 @@ def job_environment(run: Run, cluster: Cluster) -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "false",
         "OMP_NUM_THREADS": "1",
         "SUBMITIT_LOG_LEVEL": "WARNING",  # hides the lines on loading a pickle
+        # All ranks of a node number its GPUs alike, fast ones or not (CUDA's default: the fastest first).
+        **({"CUDA_DEVICE_ORDER": "PCI_BUS_ID"} if cluster.device == "cuda" else {}),
         **cluster.environment,
         "PYTHONPATH": os.pathsep.join([str(run.code.resolve()), *([more] if more else [])]),
     }

@@ -25,7 +25,7 @@ def _end() -> float | None:
 def end_of(fields: dict[str, str], restarts: int) -> float | None:
     """The end in the fields of `scontrol show job`, as Unix time; None if there is no limit.
 
-    Raises Unknown unless they are of a running job after so many restarts: a requeued job has another end.
+    Raises Unknown unless the job is running, after `restarts` requeues: a requeued one has another end.
     """
     if fields.get("JobState") != "RUNNING" or fields.get("Restarts", "0") != str(restarts):
         raise time_limit.Unknown(

@@ -95,6 +95,13 @@ class TrainingResources(Section):
         gt=0,
         description="memory per node, requested from Slurm, in GB. null: the site's default. Slurm only",
     )
+    interface: str | None = Field(
+        default=None,
+        pattern=r"^[^\s/,]{1,15}$",
+        description="network interface between the nodes, such as ib0, for gloo, NCCL and rank 0's port. "
+        "null: the one at which other nodes reach rank 0. GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME in "
+        "`environment` go before it. Slurm only",
+    )
     minutes: int = Field(
         default=60,
         gt=0,

@@ -93,6 +93,10 @@ def _of_cluster(cluster: Cluster) -> Iterator[IdleKey]:
         reason = "with kind: slurm: it is a drill for kind: local"
         yield IdleKey("preempt_at_step", reason, ("kind",))
         yield from _replaced(cluster)
+        if cluster.training.nodes == 1:
+            reason = "with training.nodes=1: ranks of one node meet over loopback"
+            # Written once in the file of a site, whatever number of nodes a run takes.
+            yield IdleKey("training.interface", reason, ("training.nodes",), in_file=False)
         return
     for key in _FOR_SLURM:
         yield IdleKey(key, "with kind: local: it is a request to Slurm", ("kind",))
@@ -120,7 +124,8 @@ def _replaced(cluster: Cluster) -> Iterator[IdleKey]:
 
 _FOR_SLURM = (
     "arrays.partition", "arrays.gpus", "arrays.memory_gb", "arrays.minutes",
-    "training.partition", "training.gpus_per_node", "training.cpus_per_rank", "training.memory_gb",
+    "training.interface", "training.partition", "training.gpus_per_node", "training.cpus_per_rank",
+    "training.memory_gb",
     "setup", "sbatch", "arrays.sbatch", "training.sbatch", "srun", "arrays.srun", "training.srun",
     "python", "container",
 )  # fmt: skip

@@ -22,7 +22,7 @@ class Attempt:
 
     @property
     def start(self) -> Path:
-        """Job, host, port and first step of the attempt."""
+        """Job, addresses, placement of ranks and first step of the attempt."""
         return self.root / "start.json"
 
     @property

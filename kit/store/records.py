@@ -119,14 +119,24 @@ class JobTimes(TypedDict):
     nodes: str
 
 
+class Topology(TypedDict):
+    """The placement of ranks: it decides the order in which sums over ranks are rounded."""
+
+    nodes: int
+    ranks_per_node: int
+    ranks: int
+    backend: str  # gloo or nccl
+
+
 class Start(TypedDict):
     """`start.json` of an attempt."""
 
     job: str  # the token of this start of the job
     ranks: int
     node: str
-    host: str  # of rank 0's store
+    addresses: list[str]  # of rank 0's store, for other ranks to try; `host` in earlier versions
     port: int
+    topology: Topology  # not in attempts of earlier versions
     from_step: int
     validated: bool  # whether the ledger has the validation of that step
     checkpoint: str | None  # the name of its folder

@@ -25,6 +25,7 @@ from kit.run.environment import importing
 from kit.store import records
 from kit.store.files import read_json, write_json
 from kit.tracking import ledger
+from kit.training import rendezvous
 from kit.training.unit import TrainingUnit
 
 if TYPE_CHECKING:
@@ -49,13 +50,25 @@ class RankInfo:
     world_size: int
     local_rank: int
     nodes: int
+    node: int = 0  # among the nodes
 
     @classmethod
     def from_environment(cls) -> RankInfo:
         """Read the environment that the launcher sets for every rank."""
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "EKIDEN_NODES")
         rank, world_size, local_rank, nodes = (int(os.environ[name]) for name in names)
-        return cls(os.environ["EKIDEN_JOB"], rank, world_size, local_rank, nodes)
+        node = int(os.environ.get("SLURM_NODEID", "0"))
+        return cls(os.environ["EKIDEN_JOB"], rank, world_size, local_rank, nodes, node)
+
+    def topology(self, backend: str) -> records.Topology:
+        """How the ranks are placed, and the library by which they communicate."""
+        ranks = self.world_size
+        return {
+            "nodes": self.nodes,
+            "ranks_per_node": ranks // self.nodes,
+            "ranks": ranks,
+            "backend": backend,
+        }
 
 
 def preload() -> None:
@@ -99,7 +112,7 @@ def work(run: Run, task: int, tasks: int) -> None:  # noqa: ARG001  one task of 
     device.check(recipe.training.precision)
     rules = recipe.training.health
     if info.rank == 0:
-        attempt, store = claim(run, info, amended)
+        attempt, store = claim(run, info, amended, device.backend, cluster.training.interface)
     else:
         attempt, store = join(run, info, rules.start_seconds)
     if info.local_rank == 0:
@@ -108,7 +121,9 @@ def work(run: Run, task: int, tasks: int) -> None:  # noqa: ARG001  one task of 
     if records.start(attempt)["amendments"] != amended:
         raise JobFailed("the run was amended while its ranks were starting; they start again")
     watchdog = Watchdog(attempt.hang, info.job, info.rank, rules.hang_seconds, rules.start_seconds)
-    collectives = Collectives.join(device.backend, store, info.rank, info.world_size, interruption)
+    collectives = Collectives.join(
+        *(device.backend, store, info.rank, info.world_size, interruption), nodes=info.nodes
+    )
     with importing():
         engine.preload(device.kind)
     with _out_of_memory_explained(recipe, attempt, info):
@@ -157,13 +172,14 @@ def _out_of_memory(error: RuntimeError) -> str | None:
     return rest.splitlines()[0].split(". ", 1)[0] if "can't allocate memory" in rest else None
 
 
-def claim(run: Run, info: RankInfo, amended: int) -> tuple[Attempt, Store]:
+def claim(
+    run: Run, info: RankInfo, amended: int, backend: str = "gloo", interface: str | None = None
+) -> tuple[Attempt, Store]:
     """Rank 0: begin a new attempt, which applies the first `amended` amendments.
 
-    Raises JobFailed if another process claims the same number.
+    `interface`: the network between the nodes, if given. Raises JobFailed if another process claims the
+    same number.
     """
-    from torch._C._distributed_c10d import TCPStore
-
     from kit.training import checkpoint
 
     imported = time.time()
@@ -176,9 +192,8 @@ def claim(run: Run, info: RankInfo, amended: int) -> tuple[Attempt, Store]:
             f"{attempt.root}: another job has just started this attempt; cancel one of the two"
         ) from None
     resumed = checkpoint.newest(run)
-    # A single node uses loopback: its name may resolve to any address.
-    host = "127.0.0.1" if info.nodes == 1 else socket.gethostname()
-    store = TCPStore(host, 0, info.world_size, is_master=True, wait_for_workers=False)
+    published = rendezvous.published(info.nodes, interface)
+    store = rendezvous.open_store(info.job, info.world_size, info.nodes)
     from_step = resumed.step if resumed else 0
     # An earlier attempt may have validated at this step before it died: the ledger has the row.
     validated = any(
@@ -189,8 +204,9 @@ def claim(run: Run, info: RankInfo, amended: int) -> tuple[Attempt, Store]:
         "job": info.job,
         "ranks": info.world_size,
         "node": socket.gethostname(),
-        "host": host,
+        "addresses": published,
         "port": store.port,
+        "topology": info.topology(backend),
         "from_step": from_step,
         "validated": validated,
         "checkpoint": resumed.folder.name if resumed else None,
@@ -223,22 +239,18 @@ def _next(run: Run) -> Attempt:
     return run.attempt(max((a.number for a in run.claimed_attempts()), default=0) + 1)
 
 
-def join(run: Run, info: RankInfo, seconds: float) -> tuple[Attempt, Store]:
-    """Any other rank: wait for the attempt of this job. Raises JobFailed after `seconds`.
+def join(run: Run, info: RankInfo, patience: float) -> tuple[Attempt, Store]:
+    """Any other rank: wait for the attempt that rank 0 begins once it has verified a checkpoint.
 
-    Rank 0 verifies a checkpoint before it begins one: 22 GB at GPT-2 XL, at the rate of the file system.
+    Raises JobFailed after `patience` seconds, not counting time in which the job was suspended.
     """
-    from torch._C._distributed_c10d import TCPStore
-
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+    for _ in range(int(patience / _POLL)):
         for attempt in reversed(ledger.attempts(run)):
             start = records.start(attempt)
             if start["job"] == info.job:
-                store = TCPStore(start["host"], start["port"], info.world_size, is_master=False)
-                return attempt, store
+                return attempt, rendezvous.connect(start, info.rank, info.node)
         time.sleep(_POLL)
     raise JobFailed(
-        f"rank {info.rank}: rank 0 of job {info.job} started no attempt within {seconds:.0f} s "
-        "(training.health.start_seconds)"
+        f"rank {info.rank}: rank 0 of job {info.job} started no attempt within "
+        f"training.health.start_seconds={patience:g} s"
     )

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from kit.config.recipe import Training
     from kit.store.attempt_paths import Attempt
     from kit.store.paths import Run
-    from kit.store.records import Output
+    from kit.store.records import Output, Topology
 
 _READERS = 8  # threads that hash files: xxhash and reads release the interpreter's lock
 RECORD = "checkpoint.json"
@@ -41,6 +41,7 @@ class LoopRecord(ProgressRecord):
     """The part of a checkpoint's manifest that comes from the loop."""
 
     data: str  # the fingerprint of the tokens
+    topology: Topology  # not in checkpoints of earlier versions
 
 
 class Record(LoopRecord):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from kit.output.quantities import count
 from kit.plan.interval import checkpoint_interval
+from kit.store import records
 from kit.training.ending import Ending, fail
 from kit.training.saver import Saver
 
@@ -37,6 +38,7 @@ class Checkpointer:
         self._watchdog = context.watchdog
         self._clock = context.watchdog.clock.now
         self._grace = context.cluster.training.grace_seconds
+        self._topology = records.start(context.attempt)["topology"]
         self._interruptions = context.attempt.number - 1
         self._engine, self._progress, self._data = origin.engine, origin.progress, data
         self._recorder, self._stop_monitor = recorder, stop_monitor
@@ -131,7 +133,11 @@ class Checkpointer:
         began = self._clock()
         self._last_save, self._retry_at = began, None
         self._progress.trained = began - self._began
-        record: LoopRecord = {**self._progress.record(), "data": self._data}
+        record: LoopRecord = {
+            **self._progress.record(),
+            "data": self._data,
+            "topology": self._topology,
+        }
         failed = self._saver.begin(self._engine, self._progress.step, record)
         self._progress.blocked = self._clock() - began
         if failed is not None:

@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 
 from kit.output import log
+from kit.training import rendezvous
 from kit.training.interruption import Reason
 
 if TYPE_CHECKING:
@@ -48,10 +49,18 @@ class Collectives:
 
     @classmethod
     def join(
-        cls, backend: str, store: Store, rank: int, world_size: int, interruption: Interruption
+        cls,
+        backend: str,
+        store: Store,
+        rank: int,
+        world_size: int,
+        interruption: Interruption,
+        nodes: int = 1,
     ) -> Collectives:
         """Join the other ranks through `store`; `backend` is that of torch's default process group."""
         _wait_for_ranks(store, rank, world_size)
+        if rank == 0:
+            rendezvous.use_network(store, nodes)
         dist.init_process_group(
             backend, store=store, rank=rank, world_size=world_size, timeout=_NO_TIMEOUT
         )

@@ -15,7 +15,7 @@ from kit.training.engine import Engine, convert
 from kit.training.progress import Progress
 
 if TYPE_CHECKING:
-    from kit.store.records import Start
+    from kit.store.records import Start, Topology
     from kit.training.checkpoint import Checkpoint
     from kit.training.context import Context
 
@@ -50,6 +50,8 @@ def resume(context: Context, start: Start, accumulation: int, data: str) -> Orig
             f"{newest.folder}: trained on other tokens than the workspace now has; restore them, or "
             "start a new run with another name="
         )
+    if (change := topology_change(record.get("topology"), start.get("topology"))) is not None:
+        log.info(f"{newest.folder}: {change}")
     log.info(building)
     log.info(f"loading the checkpoint of {newest.origin}")
     if record["ranks"] == context.collectives.world_size:
@@ -59,6 +61,24 @@ def resume(context: Context, start: Start, accumulation: int, data: str) -> Orig
         engine = _load_for_other_world_size(context, newest, record["ranks"], arguments)
     log.info(f"resumes from {newest.origin}")
     return _with_validation(Origin(engine, Progress.from_record(record), newest.step), start)
+
+
+def topology_change(saved: Topology | None, now: Topology | None) -> str | None:
+    """A line if a checkpoint was saved by as many ranks, but placed or connected otherwise; else None.
+
+    Another number of ranks has a line of its own.
+    """
+    if saved is None or now is None or saved == now or saved["ranks"] != now["ranks"]:
+        return None
+    return (
+        f"saved on {_words(saved)}, resumed on {_words(now)}: sums over the ranks may be rounded in "
+        "another order, so the run need not be bit-equal to an uninterrupted one"
+    )
+
+
+def _words(topology: Topology) -> str:
+    nodes, ranks = topology["nodes"], topology["ranks_per_node"]
+    return f"{count(nodes, 'node')} x {count(ranks, 'rank')} over {topology['backend']}"
 
 
 def _with_validation(origin: Origin, start: Start) -> Origin:

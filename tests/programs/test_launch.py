@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from kit.cluster import local, local_task
 from kit.cluster.jobs import Job
+from kit.config.cluster import Cluster
 from kit.corpus.dedup import fingerprint
 from kit.store.files import write_text
 from kit.store.paths import Run
@@ -56,6 +57,13 @@ def test_a_task_that_starts_after_its_supervisor_died_leaves() -> None:
     )
     assert task.returncode == 75
     assert task.stdout == f"the supervisor, process {dead.pid}, has died\n"
+
+
+def test_gpus_are_numbered_alike_in_all_ranks(tmp_path: Path) -> None:
+    training = {"ranks_per_node": 2}
+    for device, order in (("cuda", "PCI_BUS_ID"), ("cpu", None)):
+        cluster = Cluster(name="mine", kind="slurm", device=device, training=training)
+        assert launch.job_environment(Run(tmp_path), cluster).get("CUDA_DEVICE_ORDER") == order
 
 
 def test_a_run_with_the_code_of_an_earlier_version_is_given_the_names_of_that(
