@@ -251,7 +251,7 @@ def job_environment(run: Run, cluster: Cluster) -> dict[str, str]:
         "SUBMITIT_LOG_LEVEL": "WARNING",  # hides the lines on loading a pickle
         # All ranks of a node number its GPUs alike, fast ones or not (CUDA's default: the fastest first).
         **({"CUDA_DEVICE_ORDER": "PCI_BUS_ID"} if cluster.device == "cuda" else {}),
-        **cluster.environment,
+        **cluster.variables,
         "PYTHONPATH": os.pathsep.join([str(run.code.resolve()), *([more] if more else [])]),
     }
 
@@ -262,7 +262,8 @@ def _parameters(run: Run, cluster: Cluster, job: Job, after: list[str]) -> dict[
     variables = {RESOURCES: job.resources, **job_environment(run, cluster)}
     variables.pop("PYTHONPATH")
     given = {name: flag(value) for name, value in cluster.sbatch_of(job.resources).items()}
-    more = _without_none({"requeue": True, "kill-on-invalid-dep": "yes", **given})
+    passed = {"export": "ALL"} if cluster.passed_variables else {}
+    more = _without_none({"requeue": True, "kill-on-invalid-dep": "yes", **passed, **given})
     if after:
         more["dependency"] = f"afterok:{after[0]}"
     if job.resources == "single":

@@ -170,10 +170,11 @@ class Cluster(Section):
         description="all other jobs: tokenizer, evaluate, export, generate. Slurm only, except gpus",
     )
     training: TrainingResources = Field(description="the training job: ranks, time limit, retries")
-    environment: Annotated[dict[str, str], AfterValidator(names_of_variables)] = Field(
+    environment: Annotated[dict[str, str | None], AfterValidator(names_of_variables)] = Field(
         default={},
-        description="environment variables set for every job, such as NCCL_DEBUG. Folders of PYTHONPATH "
-        "come after the run's own code",
+        description="environment variables set for every job, such as NCCL_DEBUG. null: taken from the "
+        "environment of who submits, and written nowhere, as secrets must be. Folders of PYTHONPATH come "
+        "after the run's own code",
     )
     setup: list[str] = Field(
         default=[],
@@ -234,6 +235,16 @@ class Cluster(Section):
     def is_this_machine(self) -> bool:
         """Whether jobs run on the machine they are submitted from, with their output on its terminal."""
         return self.kind == "local"
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The variables of `environment` whose values are in the cluster file."""
+        return {name: value for name, value in self.environment.items() if value is not None}
+
+    @property
+    def passed_variables(self) -> list[str]:
+        """The names of those that jobs take from the environment of who submits."""
+        return [name for name, value in self.environment.items() if value is None]
 
     def resources_of(self, kind: Literal["network", "arrays", "single"]) -> TaskResources:
         """Resources of one task of a job of that kind."""

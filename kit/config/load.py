@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic_core import to_jsonable_python
 
-from kit.config import no_effect, presets, written
+from kit.config import no_effect, presets, secrets, written
 from kit.config.cluster import Cluster
 from kit.config.fields import dotted_keys, field_at, takes, type_at
 from kit.config.recipe import Recipe, is_remote, named_kind
@@ -221,6 +221,8 @@ def _overridden(
     if mistakes:
         raise ConfigError(*mistakes)
     no_effect.refuse(no_effect.idle_keys(section), tree, origin, place)
+    if isinstance(section, Cluster):
+        secrets.refuse(section, origin, place)
     return section, origin
 
 

@@ -49,8 +49,12 @@ def options(given: Any) -> Any:
     return {_option(name): _value(name, value) for name, value in given.items()}
 
 
-def names_of_variables(given: dict[str, str]) -> dict[str, str]:
+def names_of_variables(given: dict[str, str | None]) -> dict[str, str | None]:
     """Check the names of environment variables. Raises ValueError."""
+    if "PYTHONPATH" in given and given["PYTHONPATH"] is None:
+        raise ValueError(
+            "null is not for PYTHONPATH: jobs run the code of their run; write the folders to append"
+        )
     for name in given:
         if not _VARIABLE.fullmatch(name):
             raise ValueError(

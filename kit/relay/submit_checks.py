@@ -38,6 +38,7 @@ def check(project: Project, jobs: Sequence[Job]) -> None:
     recipe, cluster = project.recipe, project.cluster
     problems = [
         *scheduler.for_cluster(cluster).problems(cluster, jobs),
+        *_of_environment(cluster),
         *(_of_corpus(recipe, jobs) if cluster.container is None else ()),  # it has its own packages
         *_of_prompts(recipe, jobs),
     ]
@@ -82,6 +83,16 @@ def shared_sqlite(project: Project, mounts: str | None = None) -> str | None:
         "(tracking.mlflow=http://HOST:5000, see ekiden watch mlflow), or by one host: "
         "tracking.mlflow_by=sync and ekiden watch sync"
     )
+
+
+def _of_environment(cluster: Cluster) -> Iterator[str]:
+    """Variables that jobs take from the environment of this command, which lacks them."""
+    for name in cluster.passed_variables:
+        if name not in os.environ:
+            yield (
+                f"cluster.environment.{name}=null takes it from your environment, where it is not set; "
+                f"export {name}, or remove the key"
+            )
 
 
 def _of_corpus(recipe: Recipe, jobs: Sequence[Job]) -> Iterator[str]:

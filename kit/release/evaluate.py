@@ -146,7 +146,7 @@ def load_model(recipe: Recipe, source: ReleaseSource) -> Any:
     tokenizer = tokens.tokenizer_info(recipe)
     model = GPT2LMHeadModel(gpt2.configuration(recipe.model, tokenizer))
     dtype = getattr(torch, recipe.release.dtype)
-    trained = weights.read(source.checkpoint.state, dtype)
+    trained = weights.read(source.checkpoint.state, dtype, source.checkpoint.ensure_intact_and_own)
     missing, unknown = model.load_state_dict(
         gpt2.release_weights(trained, tokenizer.size), strict=False
     )

@@ -9,6 +9,7 @@ so that an older attempt, still alive on a lost node, overwrites nothing and is 
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -103,6 +104,22 @@ class Checkpoint:
                 if found != record["xxh3"]:
                     return f"{name} has changed since it was written"
         return None
+
+    def ensure_own(self) -> None:
+        """Raise CheckpointError unless all files belong to this user or root: for readers that unpickle."""
+        for name in self.record["files"]:
+            path = self.state / name
+            if (owner := path.stat().st_uid) not in (os.geteuid(), 0):
+                raise CheckpointError(
+                    f"{path}: belongs to {_user(owner)}, and unpickling it can run code as you; if you "
+                    f"trust them, make it yours: copy {self.folder} with `cp -r`, and replace it"
+                )
+
+    def ensure_intact_and_own(self) -> None:
+        """The same, and that they are as they were written, by their hashes."""
+        self.ensure_own()
+        if problem := self.problem():
+            raise CheckpointError(f"{self.folder}: {problem}")
 
 
 def committed(run: Run) -> list[Checkpoint]:
@@ -239,6 +256,13 @@ def prune(run: Run, training: Training, attempt: Attempt) -> None:
         numbers = checkpoint_numbers(path.with_name(name))
         if numbers and path not in kept and numbers[1] <= attempt.number:
             shutil.rmtree(path)
+
+
+def _user(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"user {number}"
 
 
 def _link_files(folder: Path, copy: Path) -> None:

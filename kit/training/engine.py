@@ -8,19 +8,19 @@ import math
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from kit.models import gpt2
 from kit.plan.memory import checkpoint_bytes
-from kit.training import noise, zero
+from kit.training import noise, state_files, zero
 from kit.training.host_copy import HostCopy
 from kit.training.profiler import part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from torch import Tensor
 
@@ -249,8 +249,10 @@ def configuration(recipe: Recipe, accumulation: int) -> dict[str, Any]:
 def convert(state: Path, universal: Path) -> None:
     """Convert a checkpoint's `state` to fit any world size: DeepSpeed's universal checkpoint.
 
-    Raises RuntimeError with the converter's last line if it fails.
+    It unpickles the files, which must be the user's own. Raises CheckpointError if one would run code, and
+    RuntimeError with the converter's last line if it fails.
     """
+    state_files.refuse_code(state)
     module = "deepspeed.checkpoint.ds_to_universal"
     folders = ["--input_folder", str(state), "--output_folder", str(universal)]
     more = ["--inject_missing_state", "--num_extract_workers", "1", "--num_merge_workers", "1"]
@@ -275,7 +277,11 @@ def preload(kind: str = "cpu") -> None:
 
 
 def gathered(state: Path) -> dict[str, Tensor]:
-    """The fp32 weights in a checkpoint of ZeRO-3, by name, on the CPU."""
+    """The fp32 weights in a checkpoint of ZeRO-3, by name, on the CPU.
+
+    DeepSpeed unpickles the files, which must be the user's own. Raises CheckpointError if one would run code.
+    """
+    state_files.refuse_code(state)
     import_deepspeed("cpu")
     from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
 
@@ -291,6 +297,11 @@ def _own_step_counters(optimizer: torch.optim.Optimizer) -> None:
     """
     for parameter, state in optimizer.state.items():
         state["step"] = state["step"].clone().to(parameter.device)
+
+
+def _read(path: Path, map_location: Any) -> Any:
+    kind = os.environ.get(_ACCELERATOR, "cpu")
+    return state_files.read(path, map_location, lambda: import_deepspeed(kind))
 
 
 class _GuardedAdamW(torch.optim.AdamW):
@@ -325,7 +336,7 @@ class _Capture:
         self._states[name] = self._copy.take(name, state_dict)
 
     def load(self, path: str, map_location: Any = None) -> Any:
-        return torch.load(path, map_location=map_location, weights_only=False)
+        return _read(Path(path), map_location)
 
     def create(self, info: object) -> None: ...
 

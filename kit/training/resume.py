@@ -100,6 +100,7 @@ def _load_for_other_world_size(
             f"{saved.folder}: saved by {count(ranks, 'rank')}, resumed on {collectives.world_size}: data "
             "order and global batch stay the same, the last bits of sums do not"
         )
+        saved.ensure_own()  # its hashes have been checked by rank 0 when it chose it
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         convert(saved.state, universal)

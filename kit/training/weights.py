@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from kit.training import engine
+from kit.training import engine, state_files
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from torch import Tensor
@@ -23,18 +23,19 @@ _RANK_FILES = "*zero_pp_rank_*_mp_rank_00_optim_states.pt"
 _PARTS, _MAPPINGS = "single_partition_of_fp32_groups", "param_slice_mappings"  # DeepSpeed 0.19.8
 
 
-def read(state: Path, dtype: torch.dtype) -> dict[str, Tensor]:
+def read(state: Path, dtype: torch.dtype, ensure_own: Callable[[], None]) -> dict[str, Tensor]:
     """The weights in a checkpoint's `state` by name, on the CPU, to be stored as `dtype`.
 
     They are the masters, unless the model's own have that dtype already, or there are no masters (fp32, and
-    bf16 without ZeRO). Of tied weights, masters have one.
+    bf16 without ZeRO). Of tied weights, masters have one. `ensure_own` is called before DeepSpeed unpickles
+    a file itself. Raises CheckpointError if a file would run code.
     """
     if not (state / WHOLE_MODEL).is_file():
+        ensure_own()
         return engine.gathered(state)
-    model = torch.load(state / WHOLE_MODEL, map_location="cpu", weights_only=False)["module"]
+    model = _read(state / WHOLE_MODEL)["module"]
     if precision_of(model) in (dtype, torch.float32):
         return dict(model)
-    engine.import_deepspeed("cpu")  # whose classes are in the optimizer files
     files = sorted(state.glob(_RANK_FILES), key=_rank)
     return _masters(files, model) if files else dict(model)
 
@@ -48,12 +49,16 @@ def _masters(files: list[Path], model: Mapping[str, Tensor]) -> dict[str, Tensor
     """Join the ranks' parts of each weight; `model` has the shapes."""
     parts: dict[str, list[Tensor]] = {}
     for path in files:
-        optimizer = torch.load(path, map_location="cpu", weights_only=False)["optimizer_state_dict"]
+        optimizer = _read(path)["optimizer_state_dict"]
         for flat, mapping in zip(optimizer[_PARTS], optimizer[_MAPPINGS], strict=True):
             for name, place in mapping.items():
                 part = flat[place.start : place.start + place.numel]
                 parts.setdefault(name, []).append(part.clone())  # the rest of the file is let go
     return {name: torch.cat(pieces).view(model[name].shape) for name, pieces in parts.items()}
+
+
+def _read(path: Path) -> Any:
+    return state_files.read(path, "cpu", lambda: engine.import_deepspeed("cpu"))
 
 
 def _rank(path: Path) -> int:

@@ -39,7 +39,7 @@ from tests.relay import (
 from tests.speed import patience
 from tests.warm import command
 
-from .conftest import ALONE, SAID
+from .conftest import ALONE, SAID, SECRET
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,6 +93,14 @@ def test_a_preemption_leaves_no_trace_in_weights_and_ledger(
     samples, same = (ledger.samples(run) for run in (preempted, uninterrupted))
     assert [row["step"] for row in samples if row["prompt"] == "駅伝は"] == [0, 10, 20, 30, 40]
     assert ledger.comparable(samples) == ledger.comparable(same)
+
+
+def test_no_file_of_a_relay_has_the_value_of_a_secret(preempted: Run) -> None:
+    name, value = SECRET
+    assert name in preempted.cluster.read_text()
+    files = [path for path in preempted.root.parents[1].rglob("*") if path.is_file()]
+    assert len(files) > 50
+    assert not [path for path in files if value.encode() in path.read_bytes()]
 
 
 def test_the_curve_has_every_step_once(preempted: Run) -> None:

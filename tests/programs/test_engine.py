@@ -148,7 +148,7 @@ def third_step(one: Engine, loaded: Path) -> dict[str, torch.Tensor]:
     step(one, 4)
     folder = loaded.with_name(f"after-{loaded.name}")
     state(one, 3, folder)
-    return weights.read(folder, torch.float32)
+    return weights.read(folder, torch.float32, lambda: None)
 
 
 def universal(made: Path, folder: Path) -> None:

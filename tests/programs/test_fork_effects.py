@@ -192,7 +192,7 @@ def seen(run: Run) -> Seen:
         checkpoints=sorted(path.name for path in run.checkpoints.iterdir()),
         weights={
             name: value.float().numpy().tobytes()
-            for name, value in weights.read(newest.state, torch.float32).items()
+            for name, value in weights.read(newest.state, torch.float32, newest.ensure_own).items()
         },
         outcome=outcome,
         logits=logits,

@@ -50,7 +50,7 @@ def test_in_fp32_they_are_the_masters_and_not_the_copies_that_were_trained_with(
     saved: tuple[Path, dict[str, Tensor]],
 ) -> None:
     folder, masters = saved
-    assert same(weights.read(folder, torch.float32), masters)
+    assert same(weights.read(folder, torch.float32, lambda: None), masters)
     if (folder / weights.WHOLE_MODEL).is_file():
         copies = torch.load(folder / weights.WHOLE_MODEL, weights_only=False)["module"]
         assert not same({name: value.float() for name, value in copies.items()}, masters)
@@ -63,7 +63,7 @@ def test_in_the_precision_of_training_they_are_its_copies_the_masters_rounded(
     folder, masters = saved
     (folder / OPTIMIZER_FILE.format(0)).unlink()  # 19 of 22 GB that need not be read
     rounded = {name: value.bfloat16() for name, value in masters.items()}
-    assert same(weights.read(folder, torch.bfloat16), rounded)
+    assert same(weights.read(folder, torch.bfloat16, lambda: None), rounded)
 
 
 @pytest.mark.parametrize("saved", [STAGES[1]], indirect=True)
@@ -75,7 +75,7 @@ def test_a_weight_that_lies_on_several_ranks_is_joined_in_their_order(
     ranks = 11  # as text, rank 10 would come before rank 2
     for rank in range(ranks):
         torch.save(_part_of(whole, rank, ranks), folder / OPTIMIZER_FILE.format(rank))
-    assert same(weights.read(folder, torch.float32), masters)
+    assert same(weights.read(folder, torch.float32, lambda: None), masters)
 
 
 def _part_of(whole: dict[str, Any], rank: int, ranks: int) -> dict[str, Any]:
@@ -106,5 +106,7 @@ def test_of_a_run_in_fp32_they_are_the_models(
     step(one, 0)
     state(one, 1, tmp_path / "state")
     own = dict(one._engine.module.named_parameters())
-    assert same(weights.read(tmp_path / "state", torch.float32), own)
-    assert same(weights.read(tmp_path / "state", torch.bfloat16), own)  # for the caller to round
+    assert same(weights.read(tmp_path / "state", torch.float32, lambda: None), own)
+    assert same(
+        weights.read(tmp_path / "state", torch.bfloat16, lambda: None), own
+    )  # for the caller to round

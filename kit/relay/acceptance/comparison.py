@@ -39,9 +39,9 @@ def _difference(one: Run, other: Run) -> float:
     """The largest difference between the weights of the last checkpoints, in fp32."""
     import torch
 
+    ends = (checkpoint.final(run, "jobs.train") for run in (one, other))
     first, second = (
-        weights.read(checkpoint.final(run, "jobs.train").state, torch.float32)
-        for run in (one, other)
+        weights.read(end.state, torch.float32, end.ensure_intact_and_own) for end in ends
     )
     return max(
         float((value.float() - second[name].float()).abs().max()) for name, value in first.items()
