@@ -171,7 +171,7 @@ class Corpus(Section):
     @classmethod
     def _named(cls, sources: dict[str, Source]) -> dict[str, Source]:
         for name in sources:
-            if not re.match(NAME, name):
+            if not re.fullmatch(NAME, name):
                 raise ValueError(
                     f"a source's name consists of letters, digits, '.', '_' and '-', not {name!r}"
                 )

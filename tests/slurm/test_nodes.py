@@ -16,7 +16,6 @@ from kit.tracking import ledger
 from kit.training import checkpoint
 from tests.relay import TINY, copy_of, curve, final_files, log_of, wait_for_step, wait_until
 
-from .conftest import KNOBS
 from .trial import (
     PATIENCE,
     WHOLE,
@@ -51,6 +50,7 @@ ALONE = (
     "cluster.training.ranks_per_node=1",
     "cluster.training.gpus_per_node=1",
 )
+RETRIED = 90  # seconds after which slurmctld has sent again what a node has missed
 ENDLESS = (
     *TINY,
     "training.checkpoint_every=20",
@@ -122,13 +122,17 @@ def test_a_preemption_and_a_lost_node_leave_no_trace(slurm: Slurm, workspace: Pa
     wait_for_attempt(cut, 2)
     lose_a_node(slurm, job)
     slurm.wait(job, lambda fields: int(fields["Restarts"]) >= 2, timeout=PATIENCE)
-    # The other node's slurmd ends what the job has on it after KillWait: by its id, so a new start as well.
+    # Slurm sends what it could not tell the lost node once that is back: by the job's id, so it would end a
+    # new start as well.
     slurm.run("scontrol", "update", f"jobid={job}", "starttime=now+3600")
-    time.sleep(float(KNOBS["EKIDEN_SLURM_KILLWAIT"]) + 5)
-    wait_until(lambda: not is_on_a_node(job), "end of the old step", PATIENCE)
     slurm.up()
+    wait_until(lambda: not is_on_a_node(job), "end of the old step", PATIENCE)
+    time.sleep(RETRIED)
     slurm.start_now(job)
-    slurm.wait(job, "COMPLETED", timeout=PATIENCE)
+    slurm.wait(
+        job, lambda fields: fields["JobState"] not in ("PENDING", "RUNNING"), timeout=PATIENCE
+    )
+    assert slurm.job(job)["JobState"] == "COMPLETED"
     assert topologies(cut) == ["2x1"] * 3
     assert not cut.attempt(2).end.exists()
     assert final_files(cut) == final_files(whole)

@@ -59,6 +59,23 @@ def test_a_url_has_a_place_of_its_own(tmp_path: Path) -> None:
         download_path("https://example.org/", tmp_path)
 
 
+@pytest.mark.parametrize(
+    "url", ["https://example.org/a/..", "https://example.org/a/../", "https://a/.."]
+)
+def test_no_url_leads_out_of_its_folder(tmp_path: Path, url: str) -> None:
+    with pytest.raises(InputError, match="has no file name"):
+        download_path(url, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["..%2F..%2Fa", "%2e%2e", "a\\..\\b", "a;../b", "a?x=/../../b", "a#/../b"]
+)
+def test_a_name_in_a_url_is_one_name(tmp_path: Path, name: str) -> None:
+    path = download_path(f"https://example.org/x/{name}", tmp_path)
+    assert path.parent.parent == tmp_path
+    assert path.resolve().is_relative_to(path.parent)
+
+
 def test_a_file_that_is_there_is_not_loaded_again(server: Server, fetched: Path) -> None:
     fetch([server.url()], fetched, RIGHT)
     fetch([server.url()], fetched, RIGHT)

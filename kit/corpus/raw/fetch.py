@@ -49,7 +49,7 @@ class Patience:
 def download_path(url: str, folder: Path) -> Path:
     """The path in a folder for the file of a URL. Raises InputError for a URL without a file name."""
     name = Path(urlsplit(url).path).name
-    if not name:
+    if name in ("", ".."):
         raise InputError(f"{url}: has no file name; give the URL of a dump or a text file")
     return folder / f"fetched-{text_hash(url):016x}" / name
 
