@@ -279,7 +279,7 @@ def preload(kind: str = "cpu") -> None:
 def gathered(state: Path) -> dict[str, Tensor]:
     """The fp32 weights in a checkpoint of ZeRO-3, by name, on the CPU.
 
-    DeepSpeed unpickles the files, which must be the user's own. Raises CheckpointError if one would run code.
+    DeepSpeed unpickles the files, which must be the user's own. Raises CheckpointError if one runs code.
     """
     state_files.refuse_code(state)
     import_deepspeed("cpu")

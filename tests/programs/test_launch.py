@@ -8,7 +8,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from kit.cluster import local, local_task
+from kit.cluster import launch, local, local_task
 from kit.cluster.jobs import Job
 from kit.config.cluster import Cluster
 from kit.corpus.dedup import fingerprint

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -80,6 +79,8 @@ def test_a_weight_that_lies_on_several_ranks_is_joined_in_their_order(
 
 def _part_of(whole: dict[str, Any], rank: int, ranks: int) -> dict[str, Any]:
     """The optimizer file of one of several ranks, each with an equal part of every group."""
+    from deepspeed.utils.tensor_fragment import fragment_address
+
     states = whole["optimizer_state_dict"]
     flats, mappings = [], []
     groups = zip(
@@ -93,7 +94,7 @@ def _part_of(whole: dict[str, Any], rank: int, ranks: int) -> dict[str, Any]:
         for name, place in mapping.items():
             begin, end = max(place.start, first), min(place.start + place.numel, last)
             if begin < end:
-                places[name] = SimpleNamespace(start=begin - first, numel=end - begin)
+                places[name] = fragment_address(end - begin, begin - first)
         mappings.append(places)
     parts = {"single_partition_of_fp32_groups": flats, "param_slice_mappings": mappings}
     return {"optimizer_state_dict": parts}

@@ -1,4 +1,4 @@
-"""What sites and their administrators do to a run, each on a real Slurm: it goes on, or says why not.
+"""What administrators do to a run, and users who are not root, on a real Slurm: the run goes on.
 
 Each is a row of the table of sites in docs/slurm.md.
 """
@@ -120,7 +120,7 @@ def state_time(text: str) -> float:
 def test_a_run_that_is_held_goes_on_when_it_is_released(slurm: Slurm, workspace: Path) -> None:
     run, job = begin(workspace, "held")
     slurm.run("scontrol", "requeuehold", job)
-    held = slurm.wait(job, lambda fields: fields["Reason"] == "JobHeldAdmin", timeout=PATIENCE)
+    held = slurm.wait(job, lambda fields: "held" in fields["Reason"].lower(), timeout=PATIENCE)
     assert held["JobState"] == "PENDING"
     slurm.run("scontrol", "release", job)
     goes_on(slurm, run, job)
@@ -189,9 +189,19 @@ def test_without_accounting_a_preempted_run_goes_on_and_has_a_status(
         slurm.run("scancel", job)
 
 
+def can_run_python() -> bool:
+    try:
+        done = subprocess.run([sys.executable, "-c", ""], user=USER, group=USER, check=False)
+    except PermissionError:
+        return False
+    return done.returncode == 0
+
+
 @pytest.fixture
 def home(tokens: Path) -> Iterator[Path]:
     """A folder of a user who is not root, with a workspace whose tokens are made."""
+    if not can_run_python():
+        pytest.skip(f"{sys.executable} is closed to other users")
     folder = Path(tempfile.mkdtemp(prefix="ekiden-sites-", dir="/tmp"))
     copy_of(tokens, folder / PATH)
     entry = pwd.getpwnam(USER)

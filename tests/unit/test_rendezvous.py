@@ -67,7 +67,8 @@ def test_the_interface_of_the_cluster_file_is_the_only_one_tried() -> None:
 
 def test_gloo_and_nccl_follow_unless_the_site_has_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (addresses.GLOO, addresses.NCCL):
-        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name, "")  # so that it is put back in any case
+        monkeypatch.delenv(name)
     monkeypatch.setenv(addresses.NCCL, "ib")
     for address, interface in (("192.168.7.5", "ib0"), ("127.0.1.1", "lo"), ("10.9.9.9", None)):
         assert addresses.interface_of(address) == interface
