@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import time
 import uuid
 from pathlib import Path
@@ -160,7 +161,11 @@ def _snapshot(run: Run) -> Path:
     )
     fresh = run.root.resolve() / f".code-{uuid.uuid4().hex[:8]}"
     for package in _PACKAGES:
-        shutil.copytree(_home() / package, fresh / package, ignore=ignored)
+        shutil.copytree(_home() / package, fresh / package, ignore=ignored, copy_function=_copy)
+    mode = stat.S_IMODE(fresh.stat().st_mode)  # by the umask; copytree takes that of the source
+    for folder in fresh.rglob("*"):
+        if folder.is_dir():
+            folder.chmod(mode)
     commit.record(fresh, _home(), _PACKAGES)
     content = _content(fresh)
     final = fresh.with_name(f"{run.code.name}-{content}")
@@ -176,6 +181,13 @@ def _snapshot(run: Run) -> Path:
             raise
         shutil.rmtree(fresh)
         return final
+
+
+def _copy(source: str, target: str) -> None:
+    """Copy a file with its times, but with the user's umask."""
+    shutil.copyfile(source, target)
+    times = Path(source).stat()
+    os.utime(target, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 def _content(code: Path) -> str:
