@@ -96,6 +96,7 @@ class SentJob(TypedDict):
 
     time: float  # Unix
     uid: NotRequired[int]  # the user whose job it is; not recorded by earlier versions
+    first: NotRequired[str]  # the id that it got then; that of a successor is higher
 
 
 def sent(run: Run) -> dict[str, SentJob]:

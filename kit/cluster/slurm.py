@@ -168,8 +168,11 @@ def _record(
     run: Run, cluster: Cluster, began: float, queued: Mapping[str, str], ids: Mapping[str, str]
 ) -> None:
     """Record the jobs of a submission beside those that are in the queue already."""
-    mine: jobs_module.SentJob = {"time": began, "uid": os.getuid()}
-    sent = jobs_module.sent(run) | dict.fromkeys(ids, mine)
+    user = os.getuid()
+    mine: dict[str, jobs_module.SentJob] = {
+        name: {"time": began, "uid": user, "first": job} for name, job in ids.items()
+    }
+    sent = jobs_module.sent(run) | mine
     submission = {"cluster": cluster.name, "time": began, "slurm": {**queued, **ids}}
     write_json(run.jobs, submission | {"sent": sent})
 
@@ -215,9 +218,10 @@ def _signals_blocked() -> Iterator[None]:
 
 
 def submitted(run: Run) -> dict[str, str]:
-    """The job ids of the last submission, by name; empty if it was not to Slurm."""
+    """The job ids of the last submission, by name, in the order of the chain; empty if not to Slurm."""
     ids: dict[str, str] = read_json(run.jobs).get("slurm", {}) if run.jobs.is_file() else {}
-    return ids
+    sent = jobs_module.sent(run)
+    return dict(sorted(ids.items(), key=lambda item: int(sent[item[0]].get("first", item[1]))))
 
 
 def live(run: Run) -> dict[str, str]:
@@ -244,7 +248,7 @@ def alive(run: Run) -> list[Alive]:
 
 def _alive(run: Run, queued: Mapping[str, Sequence[ask.Element]]) -> list[Alive]:
     found, stranded = [], _stranded(run, queued)
-    for name, job in _in_order(run):
+    for name, job in submitted(run).items():
         elements = queued.get(job, ())
         states = [one.state for one in elements if one.alive]
         if states and job not in stranded:
@@ -277,17 +281,12 @@ def _dead(run: Run, name: str, job: str, elements: Sequence[ask.Element]) -> lis
 def _stranded(run: Run, queued: Mapping[str, Sequence[ask.Element]]) -> list[str]:
     """The jobs that wait for one that failed, and those that wait for them."""
     stranded: list[str] = []
-    for _, job in _in_order(run):
+    for job in submitted(run).values():
         elements = queued.get(job, ())
         waits = any(one.alive and one.reason == "Dependency" for one in elements)
         if any(one.never_starts for one in elements) or (stranded and waits):
             stranded.append(job)
     return stranded
-
-
-def _in_order(run: Run) -> list[tuple[str, str]]:
-    """Names and ids of the last submission: each job waits for the one before."""
-    return sorted(submitted(run).items(), key=lambda item: int(item[1]))
 
 
 def queue(

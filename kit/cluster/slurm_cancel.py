@@ -41,9 +41,8 @@ def end(
 ) -> list[Ended]:
     """Cancel the jobs `names` of `ids`, and those `behind` them; see kit/cluster/scheduler.py.
 
-    `users` are the uids that the jobs belong to; empty if not known.
+    `ids` are in the order of the chain; `users` are the uids that the jobs belong to, empty if not known.
     """
-    ids = dict(sorted(ids.items(), key=lambda item: int(item[1])))  # as they depend on one another
     alive = _alive(ids, users)
     if not any(name in names for name in alive):
         return []

@@ -94,3 +94,12 @@ def test_the_tasks_of_a_second_submission_are_not_those_of_the_first(run: Run) -
     assert jobs.sent(run) == {"count": {"time": 5.0}}  # of an earlier version
     write_json(run.jobs, {"time": 9.0, "slurm": {"train": "8"}, "sent": {"count": {"time": 5.0}}})
     assert jobs.sent(run) == {"count": {"time": 5.0}, "train": {"time": 9.0}}
+
+
+def test_a_successor_keeps_the_place_of_its_job_in_the_chain(run: Run) -> None:
+    ids = {"count": "7", "train": "12", "evaluate": "9", "export": "10"}
+    first = {name: {"time": 5.0, "first": job} for name, job in (ids | {"train": "8"}).items()}
+    write_json(run.jobs, {"time": 5.0, "slurm": ids, "sent": first})
+    assert [*slurm.submitted(run)] == ["count", "train", "evaluate", "export"]
+    write_json(run.jobs, {"time": 5.0, "slurm": {"train": "10", "count": "9"}})
+    assert [*slurm.submitted(run)] == ["count", "train"]  # of an earlier version
