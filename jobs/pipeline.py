@@ -97,6 +97,22 @@ def submit_verb(arguments: Arguments, trying: Trying, part: Part) -> None:
     trying.show(dry_run.planned(project, stages, submits=True, ready=part.first is not None))
 
 
+@verb(app, "prepare", "gpt2-xl-ja --cluster mdx > chain.sh")
+def prepare_verb(arguments: Arguments, as_json: Json = False) -> None:
+    """Lay out the run directory, submit nothing, and print the lines that submit the scripts of sbatch/.
+
+    With --json, print the run directory and the commands.
+    """
+    from kit.relay import prepare
+
+    project = arguments.load()
+    jobs = prepare.prepare(project)
+    if as_json:
+        print_json({"run": str(project.run.root), "jobs": [job.facts() for job in jobs]})
+        return
+    print(*prepare.lines(project.run, jobs), sep="\n")
+
+
 @verb(app, "status", "gpt2-xl-ja --json")
 def status_verb(arguments: Arguments, showing: Showing) -> None:
     """Show the progress of all stages, the loss, the scores, and the command to type next."""

@@ -31,10 +31,10 @@ from kit.store.files import write_json
 from kit.store.paths import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from kit.cluster.jobs import Job, Work
-    from kit.config.cluster import Cluster
+    from kit.config.cluster import Cluster, Kind
 
 # The end of the time limit as Unix time, for the ranks. Slurm sets it from 23.02 on; before that, ask
 # squeue once for all ranks, and not for long: without an answer no limit is known.
@@ -259,22 +259,15 @@ def job_environment(run: Run, cluster: Cluster) -> dict[str, str]:
 def _parameters(run: Run, cluster: Cluster, job: Job, after: list[str]) -> dict[str, Any]:
     """submitit's parameters for a job."""
     without = functools.partial(cluster.replaced, job.resources)
-    variables = {RESOURCES: job.resources, **job_environment(run, cluster)}
-    variables.pop("PYTHONPATH")
     given = {name: flag(value) for name, value in cluster.sbatch_of(job.resources).items()}
     passed = {"export": "ALL"} if cluster.passed_variables else {}
     more = _without_none({"requeue": True, "kill-on-invalid-dep": "yes", **passed, **given})
     if after:
         more["dependency"] = f"afterok:{after[0]}"
-    if job.resources == "single":
-        # The tokenizer's training uses all CPUs of its node.
-        variables.pop("TOKENIZERS_PARALLELISM", None)
     setup = [
-        *cluster.setup,
-        # The snapshot when the job starts, not when it was submitted.
-        f'export PYTHONPATH="$(readlink -f {shlex.quote(str(run.code))})"{_behind(cluster)}',
-        *(f"export {name}={shlex.quote(value)}" for name, value in variables.items()),
-        *([_STARTED, _END_TIME] if job.resources == "training" else []),
+        *setup_lines(
+            shlex.quote(str(run.code)), job_environment(run, cluster), cluster, job.resources
+        ),
         *_traps(run, cluster, job),
     ]
     common: dict[str, Any] = {
@@ -330,6 +323,27 @@ def _decides_twice(run: Run) -> bool:
     return not keeps_its_code or (run.code / "kit/cluster/successor.py").is_file()
 
 
+def setup_lines(
+    code: str, environment: Mapping[str, str], cluster: Cluster, resources: Kind
+) -> list[str]:
+    """The lines that set up the shell of a job; `code` is a word of the shell, the run's code.
+
+    `environment` as of `job_environment`.
+    """
+    variables = {RESOURCES: resources, **environment}
+    variables.pop("PYTHONPATH")
+    if resources == "single":
+        # The tokenizer's training uses all CPUs of its node.
+        variables.pop("TOKENIZERS_PARALLELISM", None)
+    return [
+        *cluster.setup,
+        # The snapshot when the job starts, not when it was submitted.
+        f'export PYTHONPATH="$(readlink -f {code})"{_behind(cluster)}',
+        *(f"export {name}={shlex.quote(value)}" for name, value in variables.items()),
+        *([_STARTED, _END_TIME] if resources == "training" else []),
+    ]
+
+
 def _behind(cluster: Cluster) -> str:
     """The cluster file's PYTHONPATH, to append to that of the script."""
     more = cluster.environment.get("PYTHONPATH")
@@ -338,11 +352,16 @@ def _behind(cluster: Cluster) -> str:
 
 def _srun(cpus: int, cluster: Cluster, job: Job) -> dict[str, Any]:
     """Options of srun: a rank that fails ends the others; CPUs are not inherited from sbatch."""
-    options = cluster.container.srun if cluster.container else {}
-    options |= cluster.srun_of(job.resources)
-    given = _without_none({name: flag(value) for name, value in options.items()})
-    words = [f"--{name}" if value is True else f"--{name}={value}" for name, value in given.items()]
+    words = srun_options(cluster, job.resources)
     return {"srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={cpus}", *words]}
+
+
+def srun_options(cluster: Cluster, resources: Kind) -> list[str]:
+    """The options of srun in a cluster file, as words."""
+    options = cluster.container.srun if cluster.container else {}
+    options |= cluster.srun_of(resources)
+    given = _without_none({name: flag(value) for name, value in options.items()})
+    return [f"--{name}" if value is True else f"--{name}={value}" for name, value in given.items()]
 
 
 def _megabytes(gigabytes: float | None) -> str | None:

@@ -63,12 +63,15 @@ def submit(
     job of the run is in the queue than those of `behind`, and ClusterError if Slurm does not answer or
     refuses; then, and after a signal, the jobs already submitted are cancelled.
     """
+    from kit.cluster import plain
+
     kept = "the jobs already submitted are cancelled"
     with lock.hold(run), lock.submission(run), keeping(kept):
         _refuse_others(run, behind)
         limits = _limits(cluster, jobs)
         arrays.within(jobs, limits)  # refused before anything is written
         lay_out()
+        plain.write_setup(run, cluster)
         return _send_what_fits(run, cluster, jobs, limits, behind)
 
 
@@ -227,6 +230,11 @@ def submitted(run: Run) -> dict[str, str]:
 def live(run: Run) -> dict[str, str]:
     """The states of this run's jobs that are queued or running, by id."""
     return {one.job: one.state for one in alive(run)}
+
+
+def live_patiently(run: Run) -> dict[str, str]:
+    """The same from within a job, with retries while slurmctld does not answer."""
+    return until_answered(lambda: live(run))
 
 
 def ensure_idle(run: Run) -> None:

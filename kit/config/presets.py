@@ -82,6 +82,11 @@ def scripts() -> dict[str, Path]:
     return {path.name: path for path in sorted((OWN / "sbatch").glob("*/"))}
 
 
+def batch_script(stage: str) -> Path:
+    """The plain batch script of a stage's job."""
+    return OWN / "sbatch" / f"{stage}.sbatch"
+
+
 def all_files() -> dict[str, Path]:
     """All named files and folders, as seen from the current directory, by KIND/NAME."""
     kinds = {

@@ -234,9 +234,9 @@ def _all_succeeded(run: Run, name: str, job: str) -> bool:
     """Whether each task of a job on Slurm left the mark of its success."""
     folder, record = run.job_logs(name), run.submitted_tasks(name, job)
     if record.is_file():
-        count = read_json(record)["elements"]
-        tasks = [f"{job}_{index}" for index in range(count)] if count > 1 else [job]
-        return all(run.task_done(name, task).is_file() for task in tasks)
+        # Counted: a plain script need not have the indices from 0 on.
+        count: int = read_json(record)["elements"]
+        return len([*folder.glob(f"{job}_*done")]) >= count
     # submitted by an earlier version
     old = {
         path.name.removesuffix("_submitted.pkl") for path in folder.glob(f"{job}_*submitted.pkl")

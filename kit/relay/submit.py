@@ -114,6 +114,18 @@ def _prepare(project: Project, plan: Plan) -> Callable[[], object]:
     return functools.partial(directory.prepare, project)
 
 
+def checked(project: Project, stages: Sequence[Stage]) -> Plan:
+    """What is left to do of an idle run, after all checks of a submission; raises their errors."""
+    ensure_idle(project.run)
+    plan = chain.plan(project, stages)
+    ensure_inputs_free(project, stages)
+    _refuse_changed_sources(project, stages[0])
+    if plan.stages:
+        look_ahead(project, plan)
+        refuse_early(project, plan.stages[0])
+    return plan
+
+
 def look_ahead(project: Project, plan: Plan) -> None:
     """Check now for problems that jobs would meet later. Raises ConfigError."""
     from kit.relay import submit_checks

@@ -213,6 +213,11 @@ class Run(Results):
         return self.root / "submitting.json"
 
     @property
+    def setup(self) -> Path:
+        """Lines that set up the shell of a job, for the plain batch scripts of sbatch/."""
+        return self.root / "setup.sh"
+
+    @property
     def submissions(self) -> Path:
         """The scripts of jobs, and the logs of all tasks."""
         return self.root / "logs"
