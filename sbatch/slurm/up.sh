@@ -18,6 +18,7 @@
 #   EKIDEN_SLURM_CRED_EXPIRE  seconds from a job's end to its next start after a requeue (KILLWAIT + 5); at least 5
 #   EKIDEN_SLURM_PREEMPT      who preempts: partition_prio, or qos with the QOSes that you add (partition_prio)
 #   EKIDEN_SLURM_CTLD_PARAMS  further SlurmctldParameters, such as preempt_send_user_signal
+# shellcheck disable=SC2034  # the templates use them
 set -euo pipefail
 ROOT=${EKIDEN_SLURM_ROOT:-${TMPDIR:-/tmp}/ekiden-slurm}
 NODES=${EKIDEN_SLURM_NODES:-2} GPUS=${EKIDEN_SLURM_GPUS:-8} CPUS=${EKIDEN_SLURM_CPUS:-16}
@@ -27,6 +28,7 @@ CRED_EXPIRE=${EKIDEN_SLURM_CRED_EXPIRE:-$((KILLWAIT + 5))} CTLD_PARAMS=${EKIDEN_
 PREEMPT=${EKIDEN_SLURM_PREEMPT:-partition_prio}
 HERE=$(cd "$(dirname "$0")" && pwd)
 PATH=$PATH:/usr/sbin:/sbin
+source "$HERE/render.sh"
 export SLURM_CONF=$ROOT/etc/slurm.conf
 
 main() {
@@ -69,14 +71,14 @@ write_configuration() {
   local name accounting=none tres=cpu proctrack=linuxproc probe=/sys/fs/cgroup/freezer/ekiden-probe-$$
   if ((DBD)); then accounting=slurmdbd tres=gres/gpu; fi
   mkdir "$probe" 2>/dev/null && rmdir "$probe" && proctrack=cgroup
+  local CLUSTER=ekiden HOST HOST_ADDRESS=127.0.0.1 ONE_MACHINE=yes CONFINED='' FIRST_JOB=$((PORT * 100)) \
+    DBD_PORT=$((PORT + 1)) DB_PORT=$((PORT + 2)) ACCOUNTING=$accounting TRES=$tres PROCTRACK=$proctrack SLURMD_TIMEOUT=20 \
+    CTLD_PARAMS=${CTLD_PARAMS:+,$CTLD_PARAMS} NODE_NAMES="mdx[1-$NODES]" NODE_LINES GPU_TYPE=a100
+  HOST=$(hostname -s)
+  NODE_LINES="NodeName=$NODE_NAMES NodeHostname=$NODE_NAMES NodeAddr=127.0.0.1 Port=[$((PORT + 11))-$((PORT + 10 + NODES))]"
+  NODE_LINES+=" CPUs=$CPUS Sockets=1 CoresPerSocket=$CPUS ThreadsPerCore=1 RealMemory=500000 Gres=gpu:$GPU_TYPE:$GPUS"
   for name in slurm.conf gres.conf slurmdbd.conf cgroup.conf; do
-    sed -e "s|@ROOT@|$ROOT|g; s|@HOST@|$(hostname -s)|; s|@NODES@|$NODES|g; s|@GPUS@|$GPUS|; s|@CPUS@|$CPUS|g" \
-      -e "s|@PORT@|$PORT|; s|@DBD_PORT@|$((PORT + 1))|; s|@DB_PORT@|$((PORT + 2))|" \
-      -e "s|@SLURMD_FIRST@|$((PORT + 11))|; s|@SLURMD_LAST@|$((PORT + 10 + NODES))|; s|@FIRST_JOB@|$((PORT * 100))|" \
-      -e "s|@GRACE@|$GRACE|; s|@KILLWAIT@|$KILLWAIT|; s|@CRED_EXPIRE@|$CRED_EXPIRE|" \
-      -e "s|@CTLD_PARAMS@|${CTLD_PARAMS:+,$CTLD_PARAMS}|; s|@PREEMPT@|$PREEMPT|" \
-      -e "s|@ACCOUNTING@|$accounting|; s|@TRES@|$tres|; s|@PROCTRACK@|$proctrack|; s|@GPU_FILES@|$GPU_FILES|" \
-      "$HERE/templates/$name" | install -m 600 /dev/stdin "$ROOT/etc/$name"
+    render "$name" | install -m 600 /dev/stdin "$ROOT/etc/$name"
   done
   chmod 644 "$ROOT"/etc/{slurm,gres,cgroup}.conf
   : > "$ROOT/etc/plugstack.conf"  # else Slurm reads /etc/slurm/plugstack.conf
