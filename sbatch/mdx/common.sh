@@ -23,8 +23,6 @@ check_machine() {
     debian-12 | ubuntu-22.04 | ubuntu-24.04) ;;
     *) die "$(. /etc/os-release && echo "$PRETTY_NAME"): this is for Debian 12, Ubuntu 22.04 and Ubuntu 24.04" ;;
   esac
-  install -d -m 755 "$RECORD"
-  touch "$RECORD/installed"
 }
 
 # read_site FILE: the variables of site.conf, checked, and those of the templates that follow from them
@@ -61,7 +59,13 @@ template_variables() {
   done
 }
 
-record() { grep -qxF "$*" "$RECORD/installed" || echo "$*" >> "$RECORD/installed"; }
+recorded() { grep -qxF "$*" "$RECORD/installed" 2>/dev/null; }
+
+record() {
+  recorded "$*" && return
+  install -d -m 755 "$RECORD"
+  echo "$*" >> "$RECORD/installed"
+}
 
 # packages NAME...: install what is missing, and put on record what came with it
 packages() {
@@ -71,6 +75,7 @@ packages() {
   done
   ((${#missing[@]})) || return 0
   before=$(installed_packages)
+  install -d -m 755 "$RECORD"
   # Not started by the package: they have no configuration yet.
   policy_rc_d
   trap 'rm -f /usr/sbin/policy-rc.d' EXIT
@@ -96,7 +101,7 @@ put() {
   local new
   new=$(mktemp)
   cat > "$new"
-  if [[ -e $1 ]] && ! grep -qxF "file $1" "$RECORD/installed"; then
+  if [[ -e $1 ]] && ! recorded "file $1"; then
     rm -f "$new"
     die "$1 exists, and is not of these scripts: move it away first"
   fi

@@ -36,8 +36,8 @@ uncomment_mounts() {
   local new
   new=$(sed -E 's/^#(172\.17\.8\.)/\1/' /etc/fstab)
   [[ $new != "$(cat /etc/fstab)" ]] || return 0
-  cp -p /etc/fstab "$RECORD/fstab"
   record fstab
+  cp -p /etc/fstab "$RECORD/fstab"
   echo "$new" > /etc/fstab
   changed "written: /etc/fstab"
 }

@@ -42,7 +42,7 @@ check_key() {
   if [[ -n $1 ]]; then
     [[ -s $1 ]] || die "$1: no key"
   else
-    [[ $(hostname -s) == "$HOST" ]] || grep -qx key "$RECORD/installed" || die "name a copy of the controller's /etc/munge/munge.key"
+    [[ $(hostname -s) == "$HOST" ]] || recorded key || die "name a copy of the controller's /etc/munge/munge.key"
   fi
 }
 
@@ -51,7 +51,7 @@ take_key() {
   local key=/etc/munge/munge.key
   [[ -n $1 ]] || return 0
   ! cmp -s "$1" "$key" || { record key; return 0; }
-  grep -qxE 'key|package munge' "$RECORD/installed" || die "$key is another's: this machine belongs to another cluster"
+  recorded key || recorded package munge || die "$key is another's: this machine belongs to another cluster"
   record key
   install -m 400 -o munge -g munge "$1" "$key"
   changed "written: $key"

@@ -31,20 +31,33 @@ refuse_jobs() {
 slurm_steps() { pidof -c slurmstepd || true; }
 
 end_daemons() {
-  local unit step
+  local unit
+  end_jobs
   for unit in slurmd slurmctld slurmdbd; do stop "$unit"; done
-  # Steps outlive slurmd; each ends its tasks at SIGTERM.
-  for step in $(slurm_steps); do kill "$step" 2>/dev/null || true; done
-  wait_for "the end of all jobs" bash -c '! pidof -c slurmstepd'
   rm -f /run/slurm{d,dbd,ctld}.pid  # else the package asks a controller that is gone to cancel jobs
 }
 
+# Through the controller, so that they can save; what is left, for example without a controller, is killed.
+end_jobs() {
+  local i pid
+  [[ -n $(slurm_steps) ]] || return 0
+  timeout 20 scancel --nodelist="$(hostname -s)" || true
+  for ((i = 0; i < 120; i++)); do
+    [[ -n $(slurm_steps) ]] || return 0
+    sleep 1
+  done
+  for pid in /proc/[0-9]*; do
+    ! grep -qE '/job_[0-9]+' "$pid/cgroup" 2>/dev/null || [[ $(cat "$pid/comm") == slurmstepd ]] || kill -KILL "${pid#/proc/}"
+  done
+  wait_for "the end of all jobs" bash -c '! pidof -c slurmstepd'
+}
+
 drop_database() {
-  grep -qx database "$RECORD/installed" || return 0
+  recorded database || return 0
   ours mariadb-server || mariadb -e "DROP DATABASE IF EXISTS slurm_acct_db; DROP USER IF EXISTS slurm@localhost"
 }
 
-ours() { grep -qx "package $1" "$RECORD/installed"; }
+ours() { recorded package "$1"; }
 
 remove_files() {
   local kind path

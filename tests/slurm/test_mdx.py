@@ -45,7 +45,7 @@ LEFT = re.compile(
 JOB = """#!/bin/bash
 echo "gpus=$CUDA_VISIBLE_DEVICES"
 for gpu in 0 1 2 3 4 5 6; do (: < /dev/nvidia$gpu) 2>&1 | sed 's/.*nvidia/nvidia/'; done
-srun sleep 300
+sleep 300  # in the batch shell: a step that dies of the first SIGTERM would end the job
 """
 
 
@@ -165,7 +165,9 @@ def idle(machines: Machines) -> int:
     return states.split().count("idle")
 
 
-def test_a_machine_without_what_it_needs_is_refused_with_the_reason(machines: Machines) -> None:
+def test_a_machine_without_what_it_needs_is_refused_with_the_reason(
+    machines: Machines, fresh: dict[str, set[str]]
+) -> None:
     said = machines.script("bare1", "controller", "/root/site.conf", code=2)
     assert (
         said == "controller.sh: this is bare1, and the controller of /root/site.conf is barehead\n"
@@ -178,6 +180,7 @@ def test_a_machine_without_what_it_needs_is_refused_with_the_reason(machines: Ma
     said = machines.script("bare1", "node", "/root/nine.conf", code=2)
     assert "no /dev/nvidia8: install the driver first" in said
     assert machines.script("bare1", "uninstall") == "nothing to remove\n"
+    assert machines.files("bare1") == fresh["bare1"]
 
 
 def test_running_the_scripts_again_changes_nothing(cluster: Machines) -> None:
@@ -224,8 +227,12 @@ def test_a_job_has_its_own_gpus_and_a_higher_one_preempts_it(cluster: Machines) 
     running = cluster.run("bare1", "bash", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
     assert "sleep 1111" not in running
     assert "sleep 2222" in running
-    shown = cluster.run("barehead", "scontrol", "show", "job", "-o", low)
-    assert re.search(r"JobState=(PENDING|RUNNING) .*Restarts=1", shown)
+
+    def requeued() -> bool:
+        shown = cluster.run("barehead", "scontrol", "show", "job", "-o", low)
+        return bool(re.search(r"JobState=(PENDING|RUNNING) .*Restarts=1", shown))
+
+    wait_until(requeued, "the requeue of the first job", 60)
 
     def recorded() -> str:
         return cluster.run("barehead", "sacct", "-D", "-X", "-n", "-P", "-j", low, "-o", "State")
@@ -236,7 +243,8 @@ def test_a_job_has_its_own_gpus_and_a_higher_one_preempts_it(cluster: Machines) 
 
 def test_a_step_over_two_nodes_reaches_both(cluster: Machines) -> None:
     said = cluster.as_user("srun --partition=gpu --nodes=2 --gpus-per-node=1 --time=1 hostname")
-    assert sorted(said.split()) == ["bare1", "bare2"]
+    printed = [line for line in said.splitlines() if not line.startswith("srun: ")]
+    assert sorted(printed) == ["bare1", "bare2"]
 
 
 def test_a_file_of_somebody_else_is_never_replaced(machines: Machines, cluster: Machines) -> None:
