@@ -37,7 +37,6 @@ uncomment_mounts() {
   new=$(sed -E 's/^#(172\.17\.8\.)/\1/' /etc/fstab)
   [[ $new != "$(cat /etc/fstab)" ]] || return 0
   record fstab
-  cp -p /etc/fstab "$RECORD/fstab"
   echo "$new" > /etc/fstab
   changed "written: /etc/fstab"
 }
