@@ -18,8 +18,12 @@ main() {
   [[ -n $device ]] || die "$address is not an address of this machine; see: ip -brief address"
   write_lnet "$address" "$device"
   uncomment_mounts
-  has_systemd || die "systemd does not run here: enable lustre_client by hand"
-  systemctl --quiet is-enabled lustre_client || { systemctl --quiet enable lustre_client; changed "enabled: lustre_client"; }
+  if ! has_systemd; then
+    echo "systemd does not run here: start lustre_client by hand"
+  elif ! systemctl --quiet is-enabled lustre_client; then
+    systemctl --quiet enable lustre_client
+    changed "enabled: lustre_client"
+  fi
   finish lustre
   ((CHANGES == 0)) || echo "reboot to mount it"
 }

@@ -258,6 +258,23 @@ def test_a_file_of_somebody_else_is_never_replaced(machines: Machines, cluster: 
     )
 
 
+def test_lustre_is_set_up_from_what_the_images_of_mdx_bring(cluster: Machines) -> None:
+    said = cluster.script("barehead", "lustre", "10.77.0.10", code=2)
+    assert "no /etc/lnet.conf.ddn.j2: this image has no Lustre of mdx" in said
+    template = "ip2nets: {{ tcp_netif }} {{ tcp_src_ipaddr }} {{ib_netif}} {{ ib_src_ipaddr }}\n"
+    cluster.run("barehead", "tee", "/etc/lnet.conf.ddn.j2", stdin=template)
+    mounts = "/dev/vda / ext4\n#172.17.8.40@o2ib:/fast /fast lustre _netdev\n# a remark\n"
+    cluster.run("barehead", "tee", "/etc/fstab", stdin=mounts)
+    said = cluster.script("barehead", "lustre", "10.77.0.99", code=2)
+    assert "10.77.0.99 is not an address of this machine" in said
+    assert "reboot to mount it" in cluster.script("barehead", "lustre", "10.77.0.10")
+    written = cluster.run("barehead", "cat", "/etc/lnet.conf.ddn")
+    assert written == "ip2nets: eth0 10.77.0.10 eth0 10.77.0.10\n"
+    assert cluster.run("barehead", "cat", "/etc/fstab") == mounts.replace("#172", "172")
+    assert "lustre: nothing to change" in cluster.script("barehead", "lustre", "10.77.0.10")
+    cluster.run("barehead", "rm", "/etc/lnet.conf.ddn.j2")
+
+
 def test_uninstall_leaves_nothing(cluster: Machines, fresh: dict[str, set[str]]) -> None:
     cluster.as_user(
         "sbatch --partition=gpu --nodelist=bare2 --gpus=1 --output=/dev/null --wrap 'sleep 300'"
@@ -270,6 +287,7 @@ def test_uninstall_leaves_nothing(cluster: Machines, fresh: dict[str, set[str]])
         assert cluster.script(name, "uninstall", "--with-jobs").endswith("removed\n")
         assert cluster.files(name) == fresh[name]
         assert cluster.run(name, "cat", "/etc/hosts") == "127.0.0.1 localhost\n"
+        assert "\n172.17.8." not in cluster.run(name, "cat", "/etc/fstab")
         assert not cluster.run(
             name, "bash", "-c", "dpkg -l | grep -iE 'slurm|munge|mariadb' || true"
         )
