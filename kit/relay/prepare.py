@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit.config import presets
-from kit.errors import ConfigError
+from kit.errors import ConfigError, RunError
 from kit.relay import submit
 from kit.relay.stages import stages_of
 
@@ -61,6 +61,7 @@ def prepare(project: Project) -> list[Prepared]:
     """Write the run directory; returns the jobs of the unfinished stages, in order.
 
     The checks are those of `submit`, and so are the errors; ConfigError for a cluster without Slurm.
+    RunError for a run that keeps code of an earlier version.
     """
     from kit.cluster import lock, plain, scheduler
     from kit.run import directory
@@ -71,8 +72,13 @@ def prepare(project: Project) -> list[Prepared]:
             f"cluster {cluster.name}: its jobs run on this machine, without batch scripts; name a cluster "
             "with Slurm by --cluster, or use run"
         )
-    plan = submit.checked(project, stages_of(project.recipe))
-    jobs = submit.jobs_of(project, plan) if plan.stages else []
+    if run.attempts.is_dir() and not (run.code / "kit/relay/plain_job.py").is_file():
+        raise RunError(
+            f"{run.root}: keeps code of an earlier version, which has no plain jobs; use submit, or take the "
+            "present code first (ekiden train amend --code)"
+        )
+    stages = submit.checked(project, stages_of(project.recipe))
+    jobs = submit.jobs_of(project, stages) if stages else []
     fitted = scheduler.for_cluster(cluster).fitted(cluster, jobs).jobs
     with lock.hold(run):
         directory.prepare(project)

@@ -47,7 +47,7 @@ read_site() {
 # shellcheck disable=SC2034  # of the templates
 template_variables() {
   local word
-  ONE_MACHINE='' CONFINED=yes PROCTRACK=cgroup ACCOUNTING=slurmdbd TRES=gres/gpu SLURMD_TIMEOUT=300
+  ONE_MACHINE='' CONFINED=yes PROCTRACK=cgroup ACCOUNTING=slurmdbd TRES=gres/gpu SLURMD_TIMEOUT=300 PREEMPT=partition_prio
   HOST=${CONTROLLER%=*} HOST_ADDRESS=${CONTROLLER#*=}
   CRED_EXPIRE=$((KILLWAIT + 10)) DEF_MEMORY=$((MEMORY_MB / CPUS)) NODE_NAMES='' NODE_LINES=''
   GPU_FILES="/dev/nvidia[0-$((GPUS - 1))]"

@@ -60,7 +60,7 @@ def test_a_plain_job_is_requeued_after_a_failure_and_is_the_one_that_submit_send
 ) -> None:
     site = tmp_path / "site.yaml"
     # The first start of each task fails where srun would be called.
-    fails = 'if [ -z "$SLURM_RESTART_COUNT" ]; then srun() { return 3; }; fi'
+    fails = 'if [ -z "$SLURM_RESTART_COUNT" ]; then command() { return 3; }; fi'
     memory = "arrays: {partition: low, minutes: 10, parallel: 2, memory_gb: 1}"
     text = f"name: site\nkind: slurm\n{memory}\ntraining: {{ranks_per_node: 1}}\n"
     site.write_text(f"{text}setup: [{json.dumps(fails)}]\n", encoding="utf-8")

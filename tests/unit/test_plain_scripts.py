@@ -83,6 +83,9 @@ def test_a_plain_script_has_the_trap_of_the_job_that_is_submitted(
     traps = [as_plain(words, run) for words in commands(sent, "trap")]
     assert len(traps) == 2
     assert commands(text_of(stage), "trap") == traps
+    (function,) = re.findall(r"^srun\(\) \{\n(.*?)^\}$", sent, re.MULTILINE | re.DOTALL)
+    own = re.sub(r"(srun\(\) \{)  #.*", r"\1", text_of(stage))
+    assert function in own
 
 
 @BY_STAGE
@@ -110,7 +113,8 @@ def test_a_plain_script_has_the_environment_of_the_job_that_is_submitted(
         update={"setup": ["module load 'a b'"], "environment": {"A": "1 2", "PYTHONPATH": "/site"}}
     )
     sent = launch.script(run, site, job_of(stage), []).splitlines()
-    expected = sent[sent.index("# setup") + 1 : sent.index("# command") - 3]
+    expected = sent[sent.index("# setup") + 1 : sent.index("# command")]
+    expected = expected[: next(n for n, line in enumerate(expected) if line.startswith("trap "))]
     code = shlex.quote(str(run.code))
     text = plain.setup(run, site)
     before, _, cases = text.partition("case $1 in\n")
