@@ -74,8 +74,8 @@ def prepare(project: Project) -> list[Prepared]:
         )
     if run.attempts.is_dir() and not (run.code / "kit/relay/plain_job.py").is_file():
         raise RunError(
-            f"{run.root}: keeps code of an earlier version, which has no plain jobs; use submit, or take the "
-            "present code first (ekiden train amend --code)"
+            f"{run.root}: keeps code of an earlier version, which has no plain jobs; use submit, or take "
+            "the present code first (ekiden train amend --code)"
         )
     stages = submit.checked(project, stages_of(project.recipe))
     jobs = submit.jobs_of(project, stages) if stages else []

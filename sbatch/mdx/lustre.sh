@@ -14,7 +14,7 @@ main() {
   check_machine
   [[ $address =~ ^[0-9]+(\.[0-9]+){3}$ ]] || die "name the machine's address on storage network 1: $0 172.17.0.11"
   [[ -f /etc/lnet.conf.ddn.j2 ]] || die "no /etc/lnet.conf.ddn.j2: this image has no Lustre of mdx; take one of mdx's own"
-  device=$(ip -brief -4 address | awk -v own="$address" '{for (i = 3; i <= NF; i++) {split($i, a, "/"); if (a[1] == own) print $1}}')
+  device=$(ip -brief -4 address | awk -v own="$address" '{for (i = 3; i <= NF; i++) {split($i, a, "/"); if (a[1] == own) {sub(/@.*/, "", $1); print $1}}}')
   [[ -n $device ]] || die "$address is not an address of this machine; see: ip -brief address"
   write_lnet "$address" "$device"
   uncomment_mounts
