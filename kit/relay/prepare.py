@@ -77,8 +77,8 @@ def prepare(project: Project) -> list[Prepared]:
             f"{run.root}: keeps code of an earlier version, which has no plain jobs; use submit, or take "
             "the present code first (ekiden train amend --code)"
         )
-    stages = submit.checked(project, stages_of(project.recipe))
-    jobs = submit.jobs_of(project, stages) if stages else []
+    plan = submit.checked(project, stages_of(project.recipe))
+    jobs = submit.jobs_of(project, plan) if plan.stages else []
     fitted = scheduler.for_cluster(cluster).fitted(cluster, jobs).jobs
     with lock.hold(run):
         directory.prepare(project)
