@@ -7,7 +7,6 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -279,8 +278,8 @@ def test_uninstall_leaves_nothing(cluster: Machines, fresh: dict[str, set[str]])
     cluster.as_user(
         "sbatch --partition=gpu --nodelist=bare2 --gpus=1 --output=/dev/null --wrap 'sleep 300'"
     )
-    wait_until(lambda: idle(cluster) == 1, "a job on bare2", 60)
-    time.sleep(1)
+    steps = ("bash", "-c", "pidof -c slurmstepd || true")
+    wait_until(lambda: bool(cluster.run("bare2", *steps).strip()), "a job on bare2", 60)
     said = cluster.script("bare2", "uninstall", code=2)
     assert "jobs are running here; drain the node first, or add --with-jobs" in said
     for name in ("bare1", "bare2", "barehead"):
