@@ -159,8 +159,10 @@ def test_a_task_killed_in_mid_work_is_tried_again_by_itself(slurm: Slurm, trial:
     assert len(trial.half_made) == 1
     restarts = [job["Restarts"] for job in jobs_of(slurm, trial.jobs["preprocess"])]
     assert restarts == ["1" if task == VICTIM else "0" for task in range(TASKS)]
-    comment = slurm.job(f"{trial.jobs['preprocess']}_{VICTIM}")["Comment"]
-    assert comment.startswith("ekiden: failed (exit code 137"), comment
+    victim = f"{trial.jobs['preprocess']}_{VICTIM}"
+    rows = [row for row in decisions.read(trial.run) if row["job"].startswith(f"{victim}.")]
+    assert [(row["requeued"], row["reason"]) for row in rows] == [(True, "failed (exit code 137)")]
+    assert slurm.job(victim)["Comment"] == "ekiden: done"  # not that of its requeue any more
 
 
 def test_shards_made_by_slurm_are_those_of_one_task_without_it(
