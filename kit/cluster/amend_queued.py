@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kit.cluster import local, slurm, state
+from kit.config.amendments import is_in
 from kit.errors import ClusterError
 from kit.output import quantities
 from kit.run import time_limit
@@ -17,15 +18,16 @@ if TYPE_CHECKING:
 # What Slurm can change for a submitted job.
 _LIMIT = "cluster.training.minutes"
 _FIELDS = {"cluster.training.partition": "Partition", _LIMIT: "TimeLimit"}
-# Everything else is read when an attempt begins.
+# In the script of the job, also after a requeue. Everything else is read when an attempt begins.
 _FIXED_AT_SUBMISSION = (
     "cluster.training.partition", "cluster.training.minutes", "cluster.training.nodes",
     "cluster.training.ranks_per_node", "cluster.training.gpus_per_node",
     "cluster.training.cpus_per_rank", "cluster.training.memory_gb",
     "cluster.training.warning_seconds", "cluster.training.sbatch", "cluster.environment",
-    "cluster.setup", "cluster.sbatch", "cluster.srun", "cluster.training.srun",
+    "cluster.setup", "cluster.sbatch", "cluster.srun", "cluster.training.srun", "cluster.python",
+    "cluster.container", "cluster.container.",
 )  # fmt: skip
-_OTHER_JOBS = ("cluster.arrays.", "cluster.single.")
+_OTHER_JOBS = ("cluster.network", "cluster.network.", "cluster.arrays.", "cluster.single.")
 
 
 def apply(run: Run, changes: Mapping[str, Any]) -> list[str]:
@@ -39,7 +41,7 @@ def apply(run: Run, changes: Mapping[str, Any]) -> list[str]:
         job = _slurm_job(run)
     except ClusterError as error:
         return [f"cannot tell whether a job of this run is queued or running ({error})"]
-    kept = [key for key in changes if key in _FIXED_AT_SUBMISSION]
+    kept = [key for key in changes if is_in(key, _FIXED_AT_SUBMISSION)]
     lines = []
     if job is not None:
         who, remedy = f"job {job}", f"scancel {job}"
@@ -61,8 +63,8 @@ def apply(run: Run, changes: Mapping[str, Any]) -> list[str]:
             f"{who} keeps the {', '.join(kept)} that it was submitted with; to change that: {remedy}, "
             "which saves, then submit again"
         )
-    others = [key for key in changes if key not in _FIXED_AT_SUBMISSION]
-    if later := [key for key in others if not key.startswith(_OTHER_JOBS)]:
+    elsewhere = (*_FIXED_AT_SUBMISSION, *_OTHER_JOBS)
+    if later := [key for key in changes if not is_in(key, elsewhere)]:
         lines.append(
             f"{who} uses the new {', '.join(later)} from its next attempt on; to apply it now: {remedy}, "
             "which saves, then submit again"

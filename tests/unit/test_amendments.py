@@ -357,6 +357,17 @@ def test_a_job_in_slurm_without_slurm_is_said_to_be_unknown(
         slurm.live(submitted)
 
 
+def test_a_job_keeps_its_container_and_python_and_other_jobs_do_not_concern_it(
+    submitted: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slurm, "submitted", lambda _: {"train": "7"})
+    monkeypatch.setattr(slurm, "live", lambda _: {"7": "RUNNING"})
+    keys = ("container.image", "python", "network", "arrays.cpus", "checks.skip")
+    kept, later = amend_queued.apply(submitted, {f"cluster.{key}": "new" for key in keys})
+    assert kept.startswith("job 7 keeps the cluster.container.image, cluster.python that it")
+    assert later.startswith("job 7 uses the new cluster.checks.skip from its next attempt on")
+
+
 def test_without_a_live_job_there_is_nothing_to_say(submitted: Run) -> None:
     assert amend_queued.apply(submitted, {"cluster.training.minutes": 90}) == []
 
