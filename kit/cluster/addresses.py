@@ -1,4 +1,4 @@
-"""Slurm's address of this node, for ranks on other nodes: see kit/training/addresses.py."""
+"""Slurm's address of this node, for ranks on other nodes: see kit/run/addresses.py."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ import re
 
 from kit.cluster import state
 from kit.errors import ClusterError
-
-_VARIABLE = "EKIDEN_NODE_ADDRESS"
+from kit.run.addresses import NODE_ADDRESS
 
 
 def publish() -> None:
-    """Put it into the environment of rank 0 if the job has several nodes and Slurm answers."""
+    """Put it into the environment of this process if the job has several nodes and Slurm answers."""
     node = os.environ.get("SLURMD_NODENAME")
-    if node is None or os.environ.get("RANK") != "0" or os.environ.get("EKIDEN_NODES", "1") == "1":
+    if node is None or os.environ.get("EKIDEN_NODES", "1") == "1":
         return
     with contextlib.suppress(ClusterError):
         shown = state.slurm("scontrol", "--oneliner", "show", "node", node)
         if address := re.search(r"\bNodeAddr=(\S+)", shown):
-            os.environ[_VARIABLE] = address[1]
+            os.environ[NODE_ADDRESS] = address[1]

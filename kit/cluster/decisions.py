@@ -22,6 +22,7 @@ from kit.errors import DONE as SUCCESS
 from kit.output import log, quantities
 from kit.store import records
 from kit.store.files import append_line, read_json
+from kit.store.job_tokens import job_of, restarts_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -151,7 +152,7 @@ def decide_task(
         return Decision(True, PREEMPTION)
     jobs = _predecessors(run, job)
     failures = 1 + sum(
-        row["reason"].startswith(FAILURE) and _job(row["job"]) in jobs for row in read(run)
+        row["reason"].startswith(FAILURE) and job_of(row["job"]) in jobs for row in read(run)
     )
     why = f"exit code {exit_code}" + (f", {time_limits.REASON}" if at_limit else "")
     if failures > cluster().resources_of(resources).retries:
@@ -176,7 +177,7 @@ def _task_at_limit(
         return Decision(True, time_limits.REASON)
     jobs, times = _predecessors(run, job), 1
     for row in read(run):
-        if row["name"] == name and _job(row["job"]) in jobs:
+        if row["name"] == name and job_of(row["job"]) in jobs:
             times = times + 1 if row["reason"] == time_limits.NO_UNIT else 1
     if times < time_limits.STARTS:
         return Decision(True, time_limits.NO_UNIT)
@@ -195,7 +196,7 @@ def _raise_limit(cluster: Cluster, resources: Resources) -> str:
 def _ended_by_slurm(job: str, slurm: JobState) -> Decision | None:
     """The decision if the job did not leave on its own, else None."""
     # Before the job's state: that may be of a newer start, running on another node.
-    if slurm.restarts > restarts(job):
+    if slurm.restarts > restarts_of(job):
         return Decision(False, BY_SLURM)
     if slurm.state == "RUNNING":
         return None
@@ -206,28 +207,18 @@ def _ended_by_slurm(job: str, slurm: JobState) -> Decision | None:
     return Decision(False, CANCELLED)
 
 
-def _job(token: str) -> str:
-    """The id of a job, of any of its starts."""
-    return token.rsplit(".", 1)[0]
-
-
 def _predecessors(run: Run, job: str) -> set[str]:
     """The id of a job, and those of the jobs that it is a successor of."""
-    jobs = {_job(job)}
+    jobs = {job_of(job)}
     for row in reversed(read(run)):
         if row.get("successor") in jobs:
-            jobs.add(_job(row["job"]))
+            jobs.add(job_of(row["job"]))
     return jobs
 
 
 def restart(run: Run, job: str) -> RequeueRecord | None:
     """The record of a start that has been requeued, or has a successor; None if it has neither."""
     return next((row for row in reversed(read(run)) if row["job"] == job and row["requeued"]), None)
-
-
-def restarts(job: str) -> int:
-    """The number of requeues before a start, by its token."""
-    return int(job.rsplit(".", 1)[1])
 
 
 def mistake(run: Run, name: str, job: str | None = None) -> str | None:
@@ -395,5 +386,5 @@ def _since_progress(run: Run, job: str) -> list[RequeueRecord]:
     return [
         row
         for row in read(run)
-        if row["name"] == "train" and _job(row["job"]) in jobs and row["progress"] >= progress
+        if row["name"] == "train" and job_of(row["job"]) in jobs and row["progress"] >= progress
     ]

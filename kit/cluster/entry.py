@@ -56,7 +56,8 @@ def perform(
             end_with(int(os.environ["EKIDEN_SUPERVISOR"]))
         job_times.record(run, name)
         time_limit.begin()
-        addresses.publish()
+        if os.environ["RANK"] == "0":  # the others come to its node
+            addresses.publish()
         if name != start.CHECK:  # which reports it as one of its findings
             check_environment(run)
         start.before_attempt(run, name)

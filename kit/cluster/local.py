@@ -22,6 +22,7 @@ from kit.cluster.state import PATIENCE, JobState
 from kit.errors import DONE, EkidenError, RunError
 from kit.output import log
 from kit.store.files import write_text
+from kit.store.job_tokens import job_of
 from kit.store.paths import Run
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ def is_starting(process: str) -> bool:
 
 def own_id() -> str:
     """The id of the task this process belongs to, NAME-TASK-SUPERVISOR."""
-    return os.environ["EKIDEN_LOCAL_JOB"].rsplit(".", 1)[0]
+    return job_of(os.environ["EKIDEN_LOCAL_JOB"])
 
 
 def own_nodes() -> list[str]:

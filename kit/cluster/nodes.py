@@ -17,10 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 FAILURES = 2  # of a run on a node: one may be chance
-_TRIES, _PAUSE = (
-    6,
-    0.5,
-)  # attempts and seconds: Slurm kills the calling shell after KillWait (30 s by default)
+# Attempts and seconds: Slurm kills the calling shell after KillWait (30 s by default).
+_TRIES, _PAUSE = 6, 0.5
 _USABLE = {"idle", "mixed", "allocated", "completing", "planned", "reserved"}
 
 

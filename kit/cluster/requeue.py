@@ -30,6 +30,7 @@ from kit.cluster import decisions, jobs, nodes, scheduler
 from kit.errors import FAILED, ClusterError
 from kit.output import log, quantities
 from kit.store.files import read_json
+from kit.store.job_tokens import restarts_of
 from kit.store.paths import Run
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ class _Trap:
 
     def _requeued_by_slurm(self) -> bool:
         try:
-            return self._queue.state(self._job).restarts > decisions.restarts(self._token)
+            return self._queue.state(self._job).restarts > restarts_of(self._token)
         except ClusterError:
             return False
 
@@ -163,7 +164,7 @@ class _Trap:
         if self._name == _TRAIN or exit_code != _DONE:
             self._record(decision)
         log.info(f"{self._name}: {decision.reason}")
-        if decisions.restarts(self._token) and decisions.concerns_last_start(decision.reason):
+        if restarts_of(self._token) and decisions.concerns_last_start(decision.reason):
             self._queue.note(self._job, decision.reason)  # in place of that of its last requeue
         if self._name == _TRAIN:
             decisions.publish_end(self._run, decision)

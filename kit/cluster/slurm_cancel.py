@@ -16,6 +16,7 @@ from kit.cluster.state import Element
 from kit.errors import ClusterError
 from kit.output import quantities
 from kit.store.files import read_json
+from kit.store.job_tokens import job_of, restarts_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -85,7 +86,7 @@ def has_begun(run: Run, job: str) -> bool:
     """Whether ranks of the training job have begun an attempt, and so have something to save."""
     newest = run.claimed_attempts()[-1:]
     begun = [attempt for attempt in newest if attempt.start.is_file() and not attempt.end.is_file()]
-    return any(read_json(attempt.start)["job"].rsplit(".", 1)[0] == job for attempt in begun)
+    return any(job_of(read_json(attempt.start)["job"]) == job for attempt in begun)
 
 
 def describe(elements: Sequence[Element]) -> str:
@@ -159,8 +160,8 @@ def _record(run: Run, name: str, job: str, since: float) -> None:
     last = next((row for row in reversed(rows) if row["time"] >= since), None)
     if last is not None and not last["requeued"]:
         return
-    ends = [row["job"] for row in rows if row["job"].rsplit(".", 1)[0] == job]  # of earlier starts
-    restarts = max((int(token.rsplit(".", 1)[1]) + 1 for token in ends), default=0)
+    ends = [row["job"] for row in rows if job_of(row["job"]) == job]  # of earlier starts
+    restarts = max((restarts_of(token) + 1 for token in ends), default=0)
     decision = decisions.Decision(False, decisions.CANCELLED)
     decisions.record(run, f"{job}.{restarts}", name, decision)
     if name == TRAIN:

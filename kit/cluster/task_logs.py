@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from kit.errors import RunError
 from kit.store.files import read_json
+from kit.store.job_tokens import job_of, restarts_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -126,14 +127,14 @@ def _order(found: Iterable[Part]) -> Callable[[Part], tuple[str, int, int, int]]
     return lambda part: (
         first[_submission(part)],
         part.log.task,
-        int(part.token.rsplit(".", 1)[1]) if part.token else 0,
+        restarts_of(part.token) if part.token else 0,
         part.log.rank,
     )
 
 
 def _submission(part: Part) -> str:
     """The job's id on Slurm, the supervisor's on this machine."""
-    job = (part.token or part.log.path.name).rsplit(".", 1)[0]
+    job = job_of(part.token) if part.token else part.log.path.name
     return job.rsplit("-", 1)[-1].split("_")[0]
 
 

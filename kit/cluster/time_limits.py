@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from kit.cluster import task_logs
+from kit.store.job_tokens import job_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -35,7 +36,7 @@ def fruitless(
             continue
         if row["progress"] > best:
             number, best = 1, row["progress"]
-        elif row["reason"].startswith(REASON) and row["job"].rsplit(".", 1)[0] in jobs:
+        elif row["reason"].startswith(REASON) and job_of(row["job"]) in jobs:
             number += 1
     return 0 if [*progress] > best else number
 
@@ -53,7 +54,7 @@ def remedy(training: TrainingResources, times: int) -> str:
 
 def finished_a_unit(run: Run, name: str, token: str) -> bool:
     """Whether a start of a task has finished a unit: it logs each one as it begins (kit/store/units.py)."""
-    log = run.job_logs(name) / f"{token.rsplit('.', 1)[0]}_0_log.out"
+    log = run.job_logs(name) / f"{job_of(token)}_0_log.out"
     if not log.is_file():
         return False
     content = log.read_bytes()

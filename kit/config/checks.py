@@ -24,7 +24,7 @@ NAMES = {
     "clock": "the clock of the node against that of the file server",
     "packages": "the installed packages against those of the run",
     "port": "whether a port is free",
-    "address": "whether the name of the node leads to it, also from other nodes",
+    "address": "the addresses of a node of several, and whether the others reach it",
     "deepspeed": "whether DeepSpeed would compile anything at the start",
     "compiler": "the compiler that training.compile needs",
     "mlflow": "whether the MLflow of the recipe answers",

@@ -19,6 +19,7 @@ from kit.cluster import decisions, reasons
 from kit.cluster.state import ENDED_BADLY
 from kit.relay import local_process, logs, queue_answer
 from kit.store.files import read_json
+from kit.store.job_tokens import job_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -300,5 +301,5 @@ def _last_decision(submission: Submission, name: str) -> decisions.RequeueRecord
 
 def _task(token: str) -> str:
     """The task in the token of a start: ID or ARRAY_INDEX on Slurm, NAME-TASK on this machine."""
-    job = token.rsplit(".", 1)[0]
+    job = job_of(token)
     return job.rsplit("-", 1)[0] if "-" in job else job

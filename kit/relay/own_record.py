@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from kit.config.run import Project
     from kit.store.paths import Run
 
-_PREEMPTION = "preemption"
-
 
 def read(project: Project) -> Own | None:
     """The record of the project's run on its cluster; None if it has not run there."""
@@ -33,11 +31,8 @@ def of_run(run: Run) -> Own | None:
     """The record of a run; None before its first attempt has ended."""
     ends = {row["job"]: row for row in decisions.read(run) if row["name"] == "train"}
     waits: list[float] = []
-    held, preemptions, requeued = (
-        0.0,
-        0,
-        None,
-    )  # Unix time of the requeue that the next start follows
+    held, preemptions = 0.0, 0
+    requeued: float | None = None  # Unix time of the requeue that the next start follows
     for attempt in ledger.attempts(run):
         start = records.start(attempt)
         began, end = held_since(start), ends.get(start["job"])
@@ -46,5 +41,5 @@ def of_run(run: Run) -> Own | None:
         requeued = end["time"] if end is not None and end["requeued"] else None
         if end is not None:
             held += max(0.0, end["time"] - began)
-            preemptions += end["reason"] == _PREEMPTION
+            preemptions += end["reason"] == decisions.PREEMPTION
     return Own(tuple(waits), preemptions, held) if held else None

@@ -12,6 +12,7 @@ import itertools
 from typing import TYPE_CHECKING
 
 from kit.cluster import decisions
+from kit.store.job_tokens import job_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -47,9 +48,9 @@ def _started_again(row: RequeueRecord) -> bool:
 
 def _in_vain(row: RequeueRecord, rows: Sequence[RequeueRecord]) -> bool:
     """Whether the same job failed for good later, with no new checkpoint in between."""
-    job = _job(row["job"])
+    job = job_of(row["job"])
     return row["reason"].startswith(_FAILURES) and any(
-        _job(later["job"]) == job
+        job_of(later["job"]) == job
         and later["time"] > row["time"]
         and not later["requeued"]
         and later["reason"].startswith(_FAILURES)
@@ -65,7 +66,7 @@ def _unrecorded(seen: Snapshot) -> Iterator[RequeueRecord]:
         assert one.start is not None
         assert following.start is not None
         job, after = one.start["job"], following.start["job"]
-        if job not in decided and job != after and _job(job) == _job(after):
+        if job not in decided and job != after and job_of(job) == job_of(after):
             yield {
                 "time": following.start["time"],
                 "job": job,
@@ -74,8 +75,3 @@ def _unrecorded(seen: Snapshot) -> Iterator[RequeueRecord]:
                 "reason": LOST,
                 "progress": [one.number, following.start["from_step"]],
             }
-
-
-def _job(token: str) -> str:
-    """The id of a job, of any of its starts."""
-    return token.rsplit(".", 1)[0]

@@ -12,7 +12,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from kit.errors import JobFailed
-from kit.training import addresses
+from kit.run import addresses
 
 if TYPE_CHECKING:
     from torch._C._distributed_c10d import Store, TCPStore
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 _LOOPBACK = "127.0.0.1"
 _CHOSEN = "ekiden/address"  # key of the store: the address at which another node reached it
-_CONNECT = 5.0  # seconds to connect to an address
 _PORTS = range(10_000, 30_000)  # below those that Linux gives to clients (ip_local_port_range)
 
 
@@ -55,24 +54,19 @@ def connect(start: Start, rank: int, node: int) -> TCPStore:
 
     Raises JobFailed if there is none.
     """
-    failures = []
-    for address in start["addresses"]:
-        try:
-            with socket.create_connection((address, start["port"]), _CONNECT) as connection:
-                own = connection.getsockname()[0]
-        except OSError as error:
-            failures.append(f"{address}: {error.strerror or error}")
-            continue
-        store = _client(start, address)
-        addresses.use(addresses.interface_of(own))
-        if node > 0:
-            store.set(_CHOSEN, address)
-        return store
-    raise JobFailed(
-        f"rank {rank} on {socket.gethostname()}: cannot connect to port {start['port']} of rank 0 on "
-        f"{start['node']} ({'; '.join(failures)}); set cluster.training.interface to the network between "
-        "the nodes, or open the ports between them"
-    )
+    try:
+        address, own = addresses.reach(start["addresses"], start["port"])
+    except addresses.Unreachable as reasons:
+        raise JobFailed(
+            f"rank {rank} on {socket.gethostname()}: cannot connect to port {start['port']} of rank 0 on "
+            f"{start['node']} ({reasons}); set cluster.training.interface to the network between the "
+            "nodes, or open the ports between them"
+        ) from None
+    store = _client(start, address)
+    addresses.use(addresses.interface_of(own))
+    if node > 0:
+        store.set(_CHOSEN, address)
+    return store
 
 
 def use_network(store: Store, nodes: int) -> None:

@@ -37,6 +37,7 @@ from kit.config.run import Project
 from kit.errors import JobFailed
 from kit.relay import check
 from kit.relay.resolve import load
+from kit.run import addresses
 from kit.store import records
 from kit.store.files import read_json, write_json, write_text
 from tests.nvml import Nvml
@@ -123,7 +124,7 @@ def test_a_site_that_is_well_has_nothing_but_ok(site: Make) -> None:
     names = [name for name in catalogue.on_login(well) if name not in ("quota", "submission")]
     found = list(catalogue.run(well, names))
     assert {finding.result for finding in found} == {"ok"}, found
-    assert {"space", "create", "locks", "clock", "address", "deepspeed"} <= {f.name for f in found}
+    assert {"space", "create", "locks", "clock", "port", "deepspeed"} <= {f.name for f in found}
     assert not [*Path(well.recipe.workspace).glob(".check-*")]
 
 
@@ -326,28 +327,27 @@ def test_without_a_free_port_the_check_is_bad(site: Make, monkeypatch: pytest.Mo
 TWO = ("cluster.training.nodes=2", "training.global_batch=16")
 
 
-def test_a_name_that_leads_nowhere_is_bad_for_several_nodes(
+def test_a_node_of_several_has_an_address_whatever_its_name_leads_to(
     site: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unknown(*_: Any) -> None:
         raise socket.gaierror(-2, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    found = network.address(site(*TWO))
-    assert (found.result, "not known" in found.found) == ("bad", True)
-    assert network.address(site()).result == "ok"
+    monkeypatch.setattr(addresses, "interfaces", lambda: {"lo": "127.0.0.1", "ib0": "192.168.7.5"})
+    assert network.address(site(*TWO)) == Finding("address", "ok", "192.168.7.5")
+    with pytest.raises(NotChecked, match="loopback"):
+        network.address(site())
 
 
-def test_a_name_that_leads_to_loopback_is_a_warning_for_several_nodes(
+def test_a_node_without_an_address_or_the_interface_is_bad(
     site: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(addresses, "interfaces", lambda: {"lo": "127.0.0.1"})
     monkeypatch.setattr(socket, "gethostname", lambda: "localhost")
-    assert network.address(site()).result == "ok"
-    found = network.address(site(*TWO))
-    assert found.result == "warning"
-    assert "/etc/hosts" in found.remedy
-    chosen = "cluster.environment.GLOO_SOCKET_IFNAME=eth0"
-    assert network.address(site(*TWO, chosen)).result == "ok"
+    assert network.address(site(*TWO)).found == "none but loopback"
+    found = network.address(site(*TWO, "cluster.training.interface=ib0"))
+    assert (found.result, "has no such network interface" in found.found) == ("bad", True)
 
 
 def of_two_nodes(
@@ -357,7 +357,7 @@ def of_two_nodes(
     import time
 
     monkeypatch.setenv("EKIDEN_LOCAL_JOB", "check-0-x.0")
-    monkeypatch.setattr(socket, "gethostname", lambda: "localhost")
+    monkeypatch.setenv(addresses.NODE_ADDRESS, "127.0.0.1")
     monkeypatch.setattr(node, "_POLL", 0.01)
     found: dict[str, list[Finding]] = {}
     both = site(*TWO)
@@ -394,14 +394,14 @@ def test_a_node_whose_clock_is_ahead_is_seen_by_the_other(
 
 
 def test_a_node_that_cannot_be_reached_is_bad(site: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(network, "unreachable", lambda *_: "No route to host")
+    monkeypatch.setattr(network, "of_node", lambda _: [])
     found = of_two_nodes(site, monkeypatch)
-    assert (found["mdx1"][0].result, "No route to host" in found["mdx1"][0].found) == ("bad", True)
+    assert (found["mdx1"][0].result, "it has no address" in found["mdx1"][0].found) == ("bad", True)
 
 
 def test_a_node_that_writes_no_file_is_bad(site: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EKIDEN_LOCAL_JOB", "check-0-x.0")
-    monkeypatch.setattr(socket, "gethostname", lambda: "localhost")
+    monkeypatch.setenv(addresses.NODE_ADDRESS, "127.0.0.1")
     (alone, _) = node.neighbours(site(*TWO), lambda: 0.0, patience=0.0)
     assert (alone.result, alone.found) == ("bad", "1 of 1 other node wrote no file in 0 s")
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kit.errors import ConfigError, JobFailed
-from kit.training import addresses, rendezvous
+from kit.run import addresses
+from kit.training import rendezvous
 from kit.training.resume import topology_change
 
 if TYPE_CHECKING:

@@ -1,21 +1,22 @@
-"""Ports and names: rank 0 opens a port on its node, and the ranks of other nodes connect to its name."""
+"""Ports, and the addresses of this node: ranks on other nodes connect to a port of rank 0's.
+
+The addresses are those that the training tries (kit/run/addresses.py): names of hosts need not resolve.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import socket
 from typing import TYPE_CHECKING
 
-from kit.cluster.preflight.finding import Finding, warning
+from kit.cluster.preflight.finding import Finding, NotChecked
+from kit.errors import ConfigError
+from kit.run import addresses
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kit.cluster.preflight.finding import Site
-
-_PATIENCE = 5.0  # seconds for a connection
-_INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 
 
 def port(site: Site) -> Finding:  # noqa: ARG001
@@ -30,37 +31,26 @@ def port(site: Site) -> Finding:  # noqa: ARG001
 
 
 def address(site: Site) -> Finding:
-    """Whether this machine's name leads to it, and for several nodes not to its loopback."""
-    several, name = site.cluster.training.nodes > 1, socket.gethostname()
-    remedy = "enter the name of each node in DNS, or in /etc/hosts with its address in the network"
+    """Whether this node has an address for the ranks of other nodes."""
+    if site.cluster.training.nodes == 1:
+        raise NotChecked("training.nodes=1: ranks of one node meet over loopback")
     try:
-        with listening(name) as (host, number):
-            socket.create_connection((name, number), _PATIENCE).close()
-    except OSError as error:
-        found = f"{name}: cannot be reached by its name ({error.strerror or error})"
-        if several:
-            return Finding("address", "bad", found, remedy)
-        return Finding("address", "ok", f"{found}; a single node does not need it")
-    chosen = [name for name in _INTERFACES if name in site.cluster.environment]
-    if several and ipaddress.ip_address(host).is_loopback and not chosen:
-        remedy = f"remove {host} from its line in /etc/hosts, or set {' or '.join(_INTERFACES)} in "
-        remedy += "cluster.environment"
-        return warning("address", f"{name} leads to {host}, which other nodes cannot reach", remedy)
-    return Finding("address", "ok", f"{name} leads to {host}")
+        found = of_node(site)
+    except ConfigError as error:
+        return Finding("address", "bad", str(error), "correct that key")
+    if not found:
+        remedy = "see the network of the node: no interface has an IPv4 address"
+        return Finding("address", "bad", "none but loopback", remedy)
+    return Finding("address", "ok", ", ".join(found))
+
+
+def of_node(site: Site) -> list[str]:
+    """The addresses at which other nodes may reach this one. Raises ConfigError for a missing interface."""
+    return addresses.candidates(site.cluster.training.interface)
 
 
 @contextlib.contextmanager
-def listening(name: str) -> Iterator[tuple[str, int]]:
-    """Listen on a free port of the address that a name leads to. Raises OSError."""
-    host = str(socket.getaddrinfo(name, None, socket.AF_INET, socket.SOCK_STREAM)[0][4][0])
-    with socket.create_server((host, 0)) as server:
-        yield host, server.getsockname()[1]
-
-
-def unreachable(name: str, number: int) -> str | None:
-    """Why another node cannot be reached, or None."""
-    try:
-        socket.create_connection((name, number), _PATIENCE).close()
-    except OSError as error:
-        return error.strerror or str(error)
-    return None
+def listening() -> Iterator[int]:
+    """Listen on a free port of all addresses, as rank 0 does. Raises OSError."""
+    with socket.create_server(("", 0)) as server:
+        yield server.getsockname()[1]

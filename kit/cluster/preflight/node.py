@@ -2,17 +2,18 @@
 
     submit a Job(CHECK, node.work, resources="training"), then read `results(run)`
 
-Several nodes also try to reach one another, and compare their clocks: each writes its address and the time
-to a file, waits for the others' files, and connects.
+Several nodes also try to reach one another, and compare their clocks: each writes its addresses and the
+time to a file, waits for the others' files, and connects.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-import socket
 import time
 from typing import TYPE_CHECKING, Any
 
+from kit.cluster.addresses import publish
 from kit.cluster.jobs import token
 from kit.cluster.preflight import catalogue, network
 from kit.cluster.preflight.finding import Finding, Site, warning
@@ -20,9 +21,12 @@ from kit.cluster.preflight.start import node_name
 from kit.config.cluster import Cluster
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
+from kit.errors import ConfigError
 from kit.output import log
 from kit.output.quantities import count, duration
+from kit.run import addresses
 from kit.store.files import is_temporary, read_json, write_json
+from kit.store.job_tokens import restarts_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
 
 _PATIENCE = 60.0  # seconds for the files of the other nodes
 _POLL = 0.2
+_REMEDY = "set cluster.training.interface to the network between the nodes, or open the ports between them"
 
 
 def work(run: Run, task: int, tasks: int) -> None:  # noqa: ARG001  as of every job
@@ -54,6 +59,7 @@ def work(run: Run, task: int, tasks: int) -> None:  # noqa: ARG001  as of every 
 
 def look(site: Site, skip: Callable[[str, str], object]) -> list[Finding]:
     """The findings on this node; those of its neighbours too, if the job has several."""
+    publish()
     names = catalogue.on_node(site)
     findings = list(catalogue.run(site, names, skip))
     if site.cluster.training.nodes > 1 and "address" in names:
@@ -63,23 +69,25 @@ def look(site: Site, skip: Callable[[str, str], object]) -> list[Finding]:
 
 def results(run: Run) -> list[dict[str, Any]]:
     """The findings of the nodes so far, in the last start of the job, by name of the node."""
-    starts = sorted(_results(run).glob("*"), key=lambda path: int(path.name.rsplit(".", 1)[1]))
+    starts = sorted(_results(run).glob("*"), key=lambda path: restarts_of(path.name))
     return [read_json(path) for start in starts[-1:] for path in _whole(start)]
 
 
 def neighbours(
     site: Site, now: Callable[[], float], patience: float = _PATIENCE
 ) -> Iterator[Finding]:
-    """Whether the other nodes of the job can be reached by their names, and whether clocks agree.
+    """Whether the other nodes of the job can be reached, and whether clocks agree.
 
     `now` is this node's clock, in Unix seconds.
     """
     folder = site.run.root / "nodes" / token()
     others = site.cluster.training.nodes - 1
-    name = socket.gethostname()
+    own: list[str] = []
+    with contextlib.suppress(ConfigError):  # the check `address` says so
+        own = network.of_node(site)
     try:
-        with network.listening(name) as (_, port):
-            mine = {"node": site.node, "name": name, "port": port, "time": now()}
+        with network.listening() as port:
+            mine = {"node": site.node, "addresses": own, "port": port, "time": now()}
             write_json(folder / f"{site.node}.json", mine)
             found = _await(folder, site.node, others, patience, now)
             yield _reached(found, others, patience)
@@ -88,8 +96,8 @@ def neighbours(
                 folder, others + 1, patience
             )  # until then they may still connect to this one
     except OSError as error:
-        text = f"{name}: cannot be listened on ({error.strerror or error})"
-        yield Finding("address", "bad", text, "enter the name of each node in DNS or /etc/hosts")
+        text = f"no port can be listened on ({error.strerror or error})"
+        yield Finding("address", "bad", text, "see the check port")
         return
     if "clock" not in site.cluster.checks.skip:
         yield _clocks(found, site.cluster.checks.clock_seconds)
@@ -102,10 +110,11 @@ def _reached(found: Sequence[dict[str, Any]], others: int, patience: float) -> F
         remedy = "see that all nodes share the workspace, and the log of the job"
         return Finding("address", "bad", text, remedy)
     for other in found:
-        if why := network.unreachable(other["name"], other["port"]):
-            text = f"{other['name']}:{other['port']}: cannot be reached ({why})"
-            remedy = "see names and firewalls between the nodes"
-            return Finding("address", "bad", text, remedy)
+        try:
+            addresses.reach(other["addresses"], other["port"])
+        except addresses.Unreachable as why:
+            text = f"{other['node']}: cannot be reached at port {other['port']} ({why})"
+            return Finding("address", "bad", text, _REMEDY)
     names = ", ".join(other["node"] for other in found)
     return Finding("address", "ok", f"reaches {names}")
 

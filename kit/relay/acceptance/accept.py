@@ -1,6 +1,7 @@
 """Run all parts of an acceptance on this machine, and write its report.
 
-passed = accept.run(project, folder, steps=100)
+report = accept.begin(project, steps=100)
+accept.show(report)
 """
 
 from __future__ import annotations

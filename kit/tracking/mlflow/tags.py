@@ -10,6 +10,7 @@ from kit.errors import StageError
 from kit.run import commit
 from kit.store import manifest, records
 from kit.store.files import read_json
+from kit.store.job_tokens import job_of
 from kit.store.paths import Workspace
 from kit.tracking import ledger
 from kit.tracking.mlflow.candidates import candidate_identity
@@ -40,7 +41,7 @@ def of_run(run: Run, recipe: Recipe) -> dict[str, str]:
         "directory": str(run.root),
         "checkpoints": str(run.checkpoints),
         "code": run.code.resolve().name,
-        "jobs": _shortened(_unique(start["job"].rsplit(".", 1)[0] for start in starts), ", "),
+        "jobs": _shortened(_unique(job_of(start["job"]) for start in starts), ", "),
         "nodes": _shortened(_unique(start.get("nodes", start["node"]) for start in starts), ", "),
         "attempts": _shortened([_attempt_line(attempt) for attempt in attempts], "\n"),
     }

@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 NODE_ADDRESS = "EKIDEN_NODE_ADDRESS"  # of this node, as the scheduler has it: an address or a name
 GLOO, NCCL = "GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"
+_CONNECT = 5.0  # seconds to connect to an address
 _SIOCGIFADDR = 0x8915  # linux/sockios.h
+
+
+class Unreachable(Exception):  # noqa: N818  an answer, not an error
+    """Raised by `reach` with the reason for each address."""
 
 
 def interfaces() -> dict[str, str]:
@@ -54,6 +59,21 @@ def candidates(interface: str | None, environment: Mapping[str, str] = os.enviro
             f"it has {available}"
         )
     return [here[name]]
+
+
+def reach(addresses: Iterable[str], port: int) -> tuple[str, str]:
+    """Connect to the first address that answers; returns it, and this node's own side of the connection.
+
+    Raises Unreachable.
+    """
+    failures = []
+    for address in addresses:
+        try:
+            with socket.create_connection((address, port), _CONNECT) as connection:
+                return address, str(connection.getsockname()[0])
+        except OSError as error:
+            failures.append(f"{address}: {error.strerror or error}")
+    raise Unreachable("; ".join(failures) or "it has no address")
 
 
 def interface_of(address: str) -> str | None:
