@@ -3,7 +3,7 @@
     python -m kit.cluster.requeue RUN JOB EXIT_CODE     at its end, in place of the shell
     python -m kit.cluster.requeue RUN JOB TERM          when it gets SIGTERM, beside the ranks
 
-The first runs when srun has ended, in any way, and decides by kit/cluster/decisions.py. The ranks never
+The first runs when srun has ended, in any way, and decides by kit/cluster/restart_rules.py. The ranks never
 requeue themselves: one of them may be dead. Under preemption it requeues at once: the node is free before
 the grace time is over, and a job that left early without a requeue would count as failed. It takes the
 place of the shell, which Slurm signals: the node is free as soon as the requeue is accepted.
@@ -26,7 +26,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from kit.cluster import decisions, jobs, nodes, scheduler
+from kit.cluster import decisions, jobs, nodes, restart_rules, scheduler
 from kit.errors import FAILED, ClusterError
 from kit.output import log, quantities
 from kit.store.files import read_json
@@ -103,11 +103,11 @@ class _Trap:
     def _decide(self, exit_code: int, state: JobState) -> Decision:
         resources = os.environ.get(jobs.RESOURCES, "arrays")  # not set by an earlier version
         of_task = functools.partial(
-            decisions.decide_task,
+            restart_rules.decide_task,
             name=self._name,
-            resources=cast("decisions.Resources", resources),
+            resources=cast("restart_rules.Resources", resources),
         )
-        decide = decisions.decide_training if self._name == _TRAIN else of_task
+        decide = restart_rules.decide_training if self._name == _TRAIN else of_task
         return decide(
             run=self._run, cluster=self._cluster, job=self._token, exit_code=exit_code, slurm=state
         )

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from kit.cluster import announced, decisions, lock, view
+from kit.cluster import announced, decisions, lock, restart_rules, view
 from kit.cluster.jobs import user_signal
 from kit.cluster.processes import GRACE, Processes, Starter
 from kit.cluster.state import JobState
@@ -162,11 +162,11 @@ def _train(
         drills = drills[1:] if watch.drilled else drills
         code = task.code()
         assert code is not None
-        decision = decisions.decide_training(run, lambda: cluster, task.token, code, slurm)
+        decision = restart_rules.decide_training(run, lambda: cluster, task.token, code, slurm)
         if stop.asked and decision.requeue:  # it was ended before it could handle the signal
             decision = decisions.Decision(False, decisions.CANCELLED)
         decisions.record(run, task.token, name, decision)
-        if decision.reason == "done":
+        if decision.reason == decisions.DONE:
             return
         say(f"{name}: {decision.reason}{', requeued' if decision.requeue else ''}")
         decisions.publish_end(run, decision)
@@ -181,9 +181,8 @@ class Drill:
     """An interruption on purpose: the signal that comes once the step is in the ledger."""
 
     step: int
-    signal: (
-        signal.Signals
-    )  # SIGTERM: a preemption; SIGUSR2: a time limit; SIGKILL: a rank that dies
+    # SIGTERM: a preemption; SIGUSR2: a time limit; SIGKILL: a rank that dies
+    signal: signal.Signals
 
 
 def plan_drills(run: Run, drills: Sequence[Drill]) -> None:
@@ -198,7 +197,7 @@ def _drills(run: Run, cluster: Cluster) -> list[Drill]:
     if run.drills.is_file():
         rows = read_json(run.drills)
         return [Drill(row["step"], signal.Signals[row["signal"]]) for row in rows]
-    done = any(row["reason"] == "preemption" for row in decisions.read(run))
+    done = any(row["reason"] == decisions.PREEMPTION for row in decisions.read(run))
     if cluster.preempt_at_step is None or done:
         return []
     return [Drill(cluster.preempt_at_step, signal.SIGTERM)]
@@ -282,7 +281,9 @@ def _decide(
     run: Run, cluster: Cluster, name: str, token: str, code: int, say: Callable[[str], None]
 ) -> None:
     """Record the decision on a failed task; raises the error of its job unless it is retried."""
-    decision = decisions.decide_task(run, lambda: cluster, name, token, code, JobState("RUNNING"))
+    decision = restart_rules.decide_task(
+        run, lambda: cluster, name, token, code, JobState("RUNNING")
+    )
     decisions.record(run, token, name, decision)
     if not decision.requeue:
         raise _verdict(run, name, decision.reason)

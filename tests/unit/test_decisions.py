@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kit.cluster import decisions
-from kit.cluster.decisions import Decision, decide_task, decide_training
+from kit.cluster.decisions import Decision
 from kit.cluster.jobs import Job, clear_previous_outcome
+from kit.cluster.restart_rules import decide_task, decide_training
 from kit.cluster.snapshot import snapshot
 from kit.cluster.state import JobState
 from kit.config.cluster import Cluster, TaskResources, TrainingResources

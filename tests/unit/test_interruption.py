@@ -59,7 +59,7 @@ def test_only_a_user_and_a_newer_attempt_end_a_run_for_good() -> None:
         Reason.STOP_FILE: "stopped",
         Reason.SUPERSEDED: "superseded",
     }
-    # These words decide in kit/cluster/decisions.py.
+    # These words decide in kit/cluster/restart_rules.py.
     assert (Reason.TIME_LIMIT.text, Reason.SIGTERM.text) == ("time limit", "SIGTERM")
     assert Reason.WARNED.text == "SIGUSR2"
     assert Reason.CANCELLED.text == "cancelled by its user"

@@ -124,7 +124,7 @@ def test_the_last_row_of_a_ledger_ends_an_attempt_before_its_file_is_written(run
         (False, "crash, 4 times without a new checkpoint (exit code 1)", "FAILED"),
         (False, "done", "FINISHED"),
         (False, decisions.BY_SLURM, "RUNNING"),
-        (False, decisions._SUPERSEDED, "RUNNING"),
+        (False, decisions.SUPERSEDED, "RUNNING"),
     ],
 )
 def test_a_killed_attempt_has_the_status_of_the_decision_on_its_job(

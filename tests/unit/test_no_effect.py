@@ -9,7 +9,8 @@ import yaml
 from typer.testing import CliRunner
 
 from jobs import generate, preprocess, tokenize, tokenizer, train
-from kit.cluster.decisions import Decision, decide_task
+from kit.cluster.decisions import Decision
+from kit.cluster.restart_rules import decide_task
 from kit.cluster.state import JobState
 from kit.config.cluster import Cluster, TaskResources, TrainingResources
 from kit.config.load import load_cluster, load_recipe

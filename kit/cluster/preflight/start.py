@@ -2,7 +2,7 @@
 
 It refuses a start only if the fault is one of the node itself, such as a GPU with memory errors. That ends
 the job with a record that names the node; the exit trap leaves that node out and requeues
-(kit/cluster/decisions.py). Everything else is a warning in the log, which training may cope with.
+(kit/cluster/restart_rules.py). Everything else is a warning in the log, which training may cope with.
 """
 
 from __future__ import annotations
