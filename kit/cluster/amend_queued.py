@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kit.cluster import local, slurm, state
+from kit.cluster import local, slurm_queue, state
 from kit.config.amendments import is_in
 from kit.errors import ClusterError
 from kit.output import quantities
@@ -88,5 +88,5 @@ def _when(run: Run, key: str, job: str) -> str:
 
 def _slurm_job(run: Run) -> str | None:
     """The id of the run's training job, if it is queued or running on Slurm."""
-    job = slurm.submitted(run).get("train")
-    return job if job in slurm.live(run) else None
+    job = slurm_queue.submitted(run).get("train")
+    return job if job in slurm_queue.live(run) else None

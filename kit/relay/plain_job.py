@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kit.cluster import lock, slurm, task
+from kit.cluster import lock, slurm_queue, task
 from kit.cluster.jobs import clear_previous_outcome
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
@@ -39,11 +39,11 @@ def begin(run: Run, job: Job, environment: Mapping[str, str]) -> None:
     """
     task_of(job, environment)
     own = environment.get("SLURM_ARRAY_JOB_ID") or environment["SLURM_JOB_ID"]
-    known = slurm.submitted(run)
+    known = slurm_queue.submitted(run)
     if known.get(job.name) == own:  # a requeue, or another task of the array
         return
     lock.ensure_idle(run)
-    alive = slurm.live_patiently(run)
+    alive = slurm_queue.live_patiently(run)
     if (other := known.get(job.name)) in alive:
         raise RunError(
             f"{run.root}: job {other}, {job.name} of this run too, is {alive[other]}; wait for it, or "
@@ -52,9 +52,8 @@ def begin(run: Run, job: Job, environment: Mapping[str, str]) -> None:
     clear_previous_outcome(run, [job])
     run.job_logs(job.name).mkdir(parents=True, exist_ok=True)
     others = {name: number for name, number in known.items() if number in alive}
-    since = read_json(run.jobs)["time"] if others else time.time()
     cluster = read_json(run.cluster)["name"]
-    write_json(run.jobs, {"cluster": cluster, "time": since, "slurm": others | {job.name: own}})
+    slurm_queue.record(run, cluster, time.time(), others, {job.name: own})
     count = int(environment.get("SLURM_ARRAY_TASK_COUNT", "1"))
     write_json(run.submitted_tasks(job.name, own), {"elements": count})
     _warn_of_too_few(job, environment)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from jobs import train
-from kit.cluster import amend_queued, launch, slurm
+from kit.cluster import amend_queued, launch, slurm_queue
 from kit.config import amendments
 from kit.config.fields import dotted_keys
 from kit.config.recipe import Recipe
@@ -354,14 +354,14 @@ def test_a_job_in_slurm_without_slurm_is_said_to_be_unknown(
     (line,) = amend_queued.apply(submitted, {"cluster.training.minutes": 90})
     assert "squeue" in line
     with pytest.raises(ClusterError):
-        slurm.live(submitted)
+        slurm_queue.live(submitted)
 
 
 def test_a_job_keeps_its_container_and_python_and_other_jobs_do_not_concern_it(
     submitted: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(slurm, "submitted", lambda _: {"train": "7"})
-    monkeypatch.setattr(slurm, "live", lambda _: {"7": "RUNNING"})
+    monkeypatch.setattr(slurm_queue, "submitted", lambda _: {"train": "7"})
+    monkeypatch.setattr(slurm_queue, "live", lambda _: {"7": "RUNNING"})
     keys = ("container.image", "python", "network", "arrays.cpus", "checks.skip")
     kept, later = amend_queued.apply(submitted, {f"cluster.{key}": "new" for key in keys})
     assert kept.startswith("job 7 keeps the cluster.container.image, cluster.python that it")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import sys
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kit.cluster import launch, plain, slurm
+from kit.cluster import launch, plain, slurm_queue
 from kit.cluster.jobs import Job
 from kit.config import load, presets
 from kit.errors import RunError
@@ -158,8 +159,10 @@ def test_the_task_of_a_process_is_the_index_of_its_array_in_the_recipes_number()
 def queue(monkeypatch: pytest.MonkeyPatch, run: Run) -> dict[str, str]:
     """The states of jobs that squeue knows, by id."""
     states: dict[str, str] = {}
-    known = lambda run: {j: s for j, s in states.items() if j in slurm.submitted(run).values()}  # noqa: E731
-    monkeypatch.setattr(slurm, "live_patiently", known)
+    known = lambda run: {
+        j: s for j, s in states.items() if j in slurm_queue.submitted(run).values()
+    }  # noqa: E731
+    monkeypatch.setattr(slurm_queue, "live_patiently", known)
     write_json(run.cluster, {"name": "mdx"})
     return states
 
@@ -173,7 +176,10 @@ def test_a_plain_job_is_on_record_beside_those_that_are_alive(
     queue |= {"8": "RUNNING"}
     plain_job.begin(run, Job("train", work, resources="training"), {"SLURM_JOB_ID": "9"})
     record = read_json(run.jobs)
-    assert record == {"cluster": "mdx", "time": 5.0, "slurm": {"merge": "8", "train": "9"}}
+    assert (record["cluster"], record["slurm"]) == ("mdx", {"merge": "8", "train": "9"})
+    sent = record["sent"]
+    assert sent["merge"]["time"] == 5.0 < sent["train"]["time"]
+    assert (sent["train"]["uid"], sent["train"]["first"]) == (os.getuid(), "9")
     assert not run.mistake("train").exists()
     assert not run.stop.exists()
 

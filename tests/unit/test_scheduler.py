@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, get_args
 
 import pytest
 
-from kit.cluster import jobs, local, lock, scheduler, slurm
+from kit.cluster import jobs, local, lock, scheduler, slurm, slurm_queue
 from kit.cluster.jobs import Sent
 from kit.cluster.scheduler import Scheduler
 from kit.config.cluster import Cluster
@@ -100,6 +100,6 @@ def test_a_successor_keeps_the_place_of_its_job_in_the_chain(run: Run) -> None:
     ids = {"count": "7", "train": "12", "evaluate": "9", "export": "10"}
     first = {name: {"time": 5.0, "first": job} for name, job in (ids | {"train": "8"}).items()}
     write_json(run.jobs, {"time": 5.0, "slurm": ids, "sent": first})
-    assert [*slurm.submitted(run)] == ["count", "train", "evaluate", "export"]
+    assert [*slurm_queue.submitted(run)] == ["count", "train", "evaluate", "export"]
     write_json(run.jobs, {"time": 5.0, "slurm": {"train": "10", "count": "9"}})
-    assert [*slurm.submitted(run)] == ["count", "train"]  # of an earlier version
+    assert [*slurm_queue.submitted(run)] == ["count", "train"]  # of an earlier version
