@@ -72,10 +72,16 @@ class Element:
         return self.state == "PENDING" and self.reason == "DependencyNeverSatisfied"
 
 
-def slurm(*command: str, patience: float = PATIENCE) -> str:
-    """Run a Slurm command and return its output.
+def slurm(
+    *command: str,
+    patience: float = PATIENCE,
+    script: str | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> str:
+    """Run a Slurm command and return its output; sbatch reads the `script`.
 
-    Raises ClusterError if it is missing, fails, or takes more than `patience` seconds.
+    `environment` replaces that of this process. Raises ClusterError if the command is missing, fails, or
+    takes more than `patience` seconds.
     """
     if shutil.which(command[0]) is None:
         raise ClusterError(
@@ -84,11 +90,13 @@ def slurm(*command: str, patience: float = PATIENCE) -> str:
     try:
         done = subprocess.run(
             command,
+            input=script,
             capture_output=True,
             text=True,
             check=False,
             timeout=patience,
-            env=os.environ | {"SLURM_TIME_FORMAT": "standard"},  # a user may have set another
+            # A user may have set another format.
+            env=environment or os.environ | {"SLURM_TIME_FORMAT": "standard"},
         )
     except subprocess.TimeoutExpired:
         raise ClusterError(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 from typing import TYPE_CHECKING
 
 from kit.cluster import state
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
     from kit.store.paths import Run
 
-_PATIENCE = 60  # seconds for sbatch
 _DEPENDENCY = re.compile(r"^#SBATCH --dependency=.*\n", re.MULTILINE)
 # Of the job that submits: its size, its number of restarts, its arguments of sbatch, its tasks.
 _OF_THIS_JOB = ("SLURM", "SBATCH_", "SUBMITIT_", "EKIDEN_", "SRUN_")
@@ -87,27 +85,11 @@ def _script(run: Run, name: str, job: str) -> str:
 
 def _sbatch(script: str, options: Sequence[str]) -> str:
     """Submit a script; returns the id of the job."""
-    command = ["sbatch", "--parsable", *options]
     environment = {k: v for k, v in os.environ.items() if not k.startswith(_OF_THIS_JOB)}
     if "SLURM_CONF" in os.environ:
         environment["SLURM_CONF"] = os.environ["SLURM_CONF"]
-    try:
-        done = subprocess.run(
-            command,
-            input=script,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_PATIENCE,
-            env=environment,
-        )
-    except FileNotFoundError:
-        raise ClusterError("sbatch: not on the PATH") from None
-    except subprocess.TimeoutExpired:
-        raise ClusterError(f"sbatch: no answer in {_PATIENCE} s") from None
-    if done.returncode:
-        raise ClusterError(f"sbatch: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
-    return done.stdout.strip().split(";")[0]
+    command = ("sbatch", "--parsable", *options)
+    return state.slurm(*command, script=script, environment=environment).strip().split(";")[0]
 
 
 def _take_over(run: Run, name: str, job: str, new: str) -> None:

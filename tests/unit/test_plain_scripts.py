@@ -159,9 +159,10 @@ def test_the_task_of_a_process_is_the_index_of_its_array_in_the_recipes_number()
 def queue(monkeypatch: pytest.MonkeyPatch, run: Run) -> dict[str, str]:
     """The states of jobs that squeue knows, by id."""
     states: dict[str, str] = {}
-    known = lambda run: {
-        j: s for j, s in states.items() if j in slurm_queue.submitted(run).values()
-    }  # noqa: E731
+
+    def known(run: Run) -> dict[str, str]:
+        return {job: states[job] for job in slurm_queue.submitted(run).values() if job in states}
+
     monkeypatch.setattr(slurm_queue, "live_patiently", known)
     write_json(run.cluster, {"name": "mdx"})
     return states

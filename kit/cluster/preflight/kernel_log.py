@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 from typing import TYPE_CHECKING
 
+from kit.cluster.preflight import program
 from kit.cluster.preflight.finding import Finding, NotChecked
 
 if TYPE_CHECKING:
     from kit.cluster.preflight.finding import Site
 
-_PATIENCE = 10  # seconds
 _XID = re.compile(r"NVRM: Xid \(PCI:([0-9A-Fa-f:.]+)\): (\d+)")
 # Errors of the hardware or of its firmware. Others, such as 13, 31 and 43, are of the program that ran.
 _HARDWARE = {
@@ -53,17 +51,5 @@ def errors(log: str) -> list[tuple[str, str, str]]:
 
 def _output(*command: str) -> str | None:
     """The output of a program; None if it is missing or refused."""
-    if shutil.which(command[0]) is None:
-        return None
-    try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_PATIENCE,
-            errors="replace",
-        )
-    except (subprocess.TimeoutExpired, OSError):
-        return None
-    return done.stdout if done.returncode == 0 else None
+    done = program.run(*command)
+    return done.stdout if done is not None and done.returncode == 0 else None

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from kit.cluster.preflight import program
 from kit.cluster.preflight.disk import nearest
 from kit.cluster.preflight.finding import Finding, NotChecked, warning
 from kit.output.quantities import size
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
     from kit.cluster.preflight.finding import Site
 
-_PATIENCE = 10  # seconds for a program
 _NEARLY = 0.9  # of a limit in use
 _ROW = re.compile(
     r"^\s*(?P<place>/\S*|\S+:\S*)\s+"
@@ -89,18 +87,6 @@ def _usages(folder: Path) -> Iterator[Usage]:
 
 
 def _output(*command: str) -> str:
-    """The output of a program; empty if it is missing, fails or does not answer."""
-    if shutil.which(command[0]) is None:
-        return ""
-    try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_PATIENCE,
-            errors="replace",
-        )
-    except (subprocess.TimeoutExpired, OSError):
-        return ""
-    return done.stdout  # `quota` fails, and prints its table, once a limit is exceeded
+    """The output of a program; empty if it is missing or does not answer."""
+    done = program.run(*command)
+    return done.stdout if done is not None else ""  # `quota` fails once a limit is exceeded

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import shutil
-import subprocess
 from typing import TYPE_CHECKING
 
 from kit.cluster import limits as of_slurm
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
 
     from kit.cluster.jobs import Job
     from kit.cluster.preflight.finding import Site
-
-_PATIENCE = 60  # seconds for sbatch: slurmctld may be busy
 
 
 def limits(site: Site) -> Finding:
@@ -78,9 +75,8 @@ def submission(site: Site) -> Finding:
         except EkidenError as refused:  # by a limit that the array exceeds
             return Finding("submission", "bad", str(refused), "change the keys named")
         for script in scripts:
-            code, words = _test(script)
-            if code:
-                found = f"{job.name}: {_last(words)}"
+            if refusal := _refusal(script):
+                found = f"{job.name}: {refusal}"
                 remedy = f"see partition, limits and sbatch of cluster.{job.resources}"
                 return Finding("submission", "bad", found, remedy)
         accepted.append(job.name)
@@ -109,25 +105,13 @@ def _largest(site: Site) -> list[Job]:
     return list(found.values())
 
 
-def _test(script: str) -> tuple[int, str]:
-    """The exit code and the words of `sbatch --test-only`, which reads the script."""
+def _refusal(script: str) -> str | None:
+    """What `sbatch --test-only` says against a script; None if it would accept it."""
     try:
-        done = subprocess.run(
-            ["sbatch", "--test-only"],
-            input=script,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_PATIENCE,
-        )
-    except (subprocess.TimeoutExpired, OSError) as error:
-        return 1, f"sbatch: {error}"
-    return done.returncode, done.stderr + done.stdout
-
-
-def _last(words: str) -> str:
-    lines = words.strip().splitlines()
-    return lines[-1].removeprefix("allocation failure: ") if lines else "no reason given"
+        state.slurm("sbatch", "--test-only", script=script)
+    except ClusterError as error:
+        return str(error).removeprefix("sbatch: ").removeprefix("allocation failure: ")
+    return None
 
 
 def _need_slurm(site: Site) -> None:
