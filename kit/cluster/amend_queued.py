@@ -8,7 +8,7 @@ from kit.cluster import local, slurm_queue, state
 from kit.config.amendments import is_in
 from kit.errors import ClusterError
 from kit.output import quantities
-from kit.run import time_limit
+from kit.run import kept_code, time_limit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,7 +81,7 @@ def _when(run: Run, key: str, job: str) -> str:
     """When the training takes note of a new time limit."""
     if key != _LIMIT or state.fields(job).get("JobState") != "RUNNING":
         return ""
-    if not (run.code / "kit/run/time_limit.py").is_file():
+    if not kept_code.has(run, "kit/run/time_limit.py"):
         return "; the attempt in progress ends at its old limit, the next one has the new"
     return f"; the training takes note of it within {quantities.duration(time_limit.USUALLY)}"
 

@@ -27,6 +27,7 @@ from kit.cluster.jobs import RESOURCES
 from kit.cluster.unasked import TERMINATED
 from kit.config.sbatch import flag
 from kit.errors import ClusterError, ConfigError, QueueLimit
+from kit.run import kept_code
 from kit.store.files import write_json
 from kit.store.paths import Run
 
@@ -306,7 +307,9 @@ def _traps(run: Run, cluster: Cluster, job: Job) -> list[str]:
     decide = shlex.join(
         [shell_python(cluster), "-m", "kit.cluster.requeue", str(run.root), job.name]
     )
-    told = f"export {TERMINATED}=1" + (f"; {decide} TERM" if _decides_twice(run) else "")
+    # Code of earlier versions does not know what to do at SIGTERM.
+    twice = kept_code.has(run, "kit/cluster/successor.py")
+    told = f"export {TERMINATED}=1" + (f"; {decide} TERM" if twice else "")
     # Python takes the place of the shell, which Slurm signals after a requeue. Until it has started, a
     # signal must not end it.
     at_end = f"code=$?; trap '' TERM; exec {decide} $code"
@@ -315,12 +318,6 @@ def _traps(run: Run, cluster: Cluster, job: Job) -> list[str]:
         f"trap {shlex.quote(at_end)} EXIT",
         *_HEARING_SRUN,
     ]
-
-
-def _decides_twice(run: Run) -> bool:
-    """Whether the code that the run keeps knows what to do at SIGTERM: earlier versions do not."""
-    keeps_its_code = run.attempts.is_dir() and run.code.is_dir()
-    return not keeps_its_code or (run.code / "kit/cluster/successor.py").is_file()
 
 
 def setup_lines(

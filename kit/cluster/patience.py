@@ -1,7 +1,8 @@
-"""Requests to Slurm by a job that ends: repeated while slurmctld is silent, but not once it refuses."""
+"""Patience with slurmctld: how often to ask it, and when to ask again if it is silent."""
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from typing import TYPE_CHECKING, TypeVar
@@ -10,11 +11,13 @@ from kit.errors import ClusterError
 from kit.output import log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 T = TypeVar("T")
 
 _TRIES, _PAUSE = 240, 15  # attempts and seconds: an hour of slurmctld not answering
+# Seconds between two questions to squeue: a small job is over soon, a large one is not asked for often.
+_FIRST, _GROWTH, _LONGEST = 2.0, 1.5, 60.0
 # Words of Slurm, of a shell, and of wrappers at sites that keep commands from their nodes. Anything else,
 # such as "Unable to contact slurm controller", may pass.
 _REFUSALS = re.compile(
@@ -23,8 +26,18 @@ _REFUSALS = re.compile(
 )
 
 
+def pauses(seconds: float = math.inf) -> Iterator[float]:
+    """Rounds of a loop for some seconds: each is followed by a longer pause, whose length it is given."""
+    deadline, pause = time.monotonic() + seconds, _FIRST
+    while (left := deadline - time.monotonic()) > 0:
+        pause = min(pause, left)
+        yield pause
+        time.sleep(pause)
+        pause = min(_GROWTH * pause, _LONGEST)
+
+
 def until_answered(request: Callable[[], T]) -> T:
-    """Repeat a request until slurmctld answers: it may be busy, or restarting.
+    """Repeat a request of a job that ends until slurmctld answers: it may be busy, or restarting.
 
     Raises ClusterError if it refuses, or has not answered for an hour.
     """

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from kit.cluster import decisions, state
 from kit.cluster.jobs import Ended, user_signal
+from kit.cluster.patience import pauses
 from kit.cluster.state import Element
 from kit.errors import ClusterError
 from kit.output import quantities
@@ -19,7 +20,7 @@ from kit.store.files import read_json
 from kit.store.job_tokens import job_of, restarts_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from kit.store.paths import Run
 
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 TRAIN = "train"
 _SAVING = 600  # seconds for the training's save
 _LEAVING = 600  # seconds until a cancelled job has left the queue: KillWait, an epilog
-# Seconds between two questions to squeue: a small job is over soon, a large one is not asked for often.
-_FIRST_PAUSE, _GROWTH, _LONGEST_PAUSE = 2.0, 1.5, 60.0
 
 
 def end(
@@ -104,7 +103,7 @@ def _save(run: Run, job: str, users: Collection[int], say: Callable[[str], None]
         f"train: job {job} saves its last full step and ends; this may take as long as a step and a save"
     )
     signal = f"--signal={user_signal(run).name.removeprefix('SIG')}"
-    for _ in _pauses(_SAVING):
+    for _ in pauses(_SAVING):
         _scancel([signal, job])  # each time: its ranks may not have started yet
         alive = _alive({TRAIN: job}, users, patient=True)
         if not any(element.state == "RUNNING" for element in alive.get(TRAIN, ())):
@@ -116,7 +115,7 @@ def _empty(ids: Mapping[str, str], users: Collection[int], say: Callable[[str], 
     """Wait until the jobs have left the queue; cancels those that come back. Raises ClusterError."""
     alive: Alive = {}
     problem: ClusterError | None = None
-    for number, _ in enumerate(_pauses(_LEAVING)):
+    for number, _ in enumerate(pauses(_LEAVING)):
         alive = _alive(ids, users, patient=True)
         if not alive:
             return
@@ -133,15 +132,6 @@ def _empty(ids: Mapping[str, str], users: Collection[int], say: Callable[[str], 
     raise ClusterError(
         f"still in the queue after {_LEAVING} s: {states}{why}; cancel it again later"
     )
-
-
-def _pauses(seconds: float) -> Iterator[None]:
-    """Rounds of a loop for a number of seconds, with longer and longer pauses."""
-    deadline, pause = time.monotonic() + seconds, _FIRST_PAUSE
-    while (left := deadline - time.monotonic()) > 0:
-        yield
-        time.sleep(min(pause, max(left, 0.0)))
-        pause = min(_GROWTH * pause, _LONGEST_PAUSE)
 
 
 def _scancel(arguments: Sequence[str]) -> ClusterError | None:

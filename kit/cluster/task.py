@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from kit.cluster import entry
 from kit.cluster.state import own_id
+from kit.run import kept_code
 from kit.store.files import write_text
 from kit.store.paths import Run
 
@@ -73,8 +74,7 @@ def main(words: Sequence[str]) -> None:
 
 def known_to(run: Run) -> bool:
     """Whether the code that the run keeps has this module; that of earlier versions unpickles its tasks."""
-    keeps_its_code = run.attempts.is_dir() and run.code.is_dir()
-    return not keeps_its_code or (run.code / "kit/cluster/task.py").is_file()
+    return kept_code.has(run, "kit/cluster/task.py")
 
 
 def _ranges(numbers: Iterable[int]) -> Iterable[str]:

@@ -64,7 +64,7 @@ def prepare(project: Project) -> list[Prepared]:
     RunError for a run that keeps code of an earlier version.
     """
     from kit.cluster import lock, plain, scheduler
-    from kit.run import directory
+    from kit.run import directory, kept_code
 
     run, cluster = project.run, project.cluster
     if cluster.is_this_machine:
@@ -72,7 +72,7 @@ def prepare(project: Project) -> list[Prepared]:
             f"cluster {cluster.name}: its jobs run on this machine, without batch scripts; name a cluster "
             "with Slurm by --cluster, or use run"
         )
-    if run.attempts.is_dir() and not (run.code / "kit/relay/plain_job.py").is_file():
+    if not kept_code.has(run, "kit/relay/plain_job.py"):
         raise RunError(
             f"{run.root}: keeps code of an earlier version, which has no plain jobs; use submit, or take "
             "the present code first (ekiden train amend --code)"

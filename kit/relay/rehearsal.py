@@ -15,6 +15,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from kit.cluster import scheduler
+from kit.cluster.patience import pauses
 from kit.cluster.snapshot import snapshot
 from kit.config import devices
 from kit.config.run import Project
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from kit.tracking.rows import Row
 
 _WARM_UP = 5  # steps of an attempt that are not counted: caches and compilers warm up
-_POLL, _LONGEST_POLL = 5.0, 60.0  # seconds between two calls of squeue: more and more
 _PAUSE = 30.0  # seconds between two lines of progress
 _TRIES = 60  # failed calls in a row before giving up
 
@@ -393,8 +393,7 @@ def _wait(project: Project) -> None:
     """
     run, recipe = project.run, project.recipe
     logged, failures, queue = -_PAUSE, 0, scheduler.for_cluster(project.cluster)
-    poll = _POLL
-    while True:
+    for pause in pauses():
         try:
             alive = queue.alive(run)
             failures = 0
@@ -402,7 +401,7 @@ def _wait(project: Project) -> None:
             failures += 1
             if failures > _TRIES:
                 raise
-            log.warning(f"rehearsal: {error}; trying again in {poll:.0f} s")
+            log.warning(f"rehearsal: {error}; trying again in {pause:.0f} s")
             alive = None
         if alive == []:
             break
@@ -410,8 +409,6 @@ def _wait(project: Project) -> None:
             logged = time.monotonic()
             step = max((row["step"] for row in snapshot(run).recent), default=0)
             log.info(f"rehearsal: {alive[0].words}, step {step:,} of {recipe.training.steps:,}")
-        time.sleep(poll)
-        poll = min(1.5 * poll, _LONGEST_POLL)
     if not TRAIN.done(run, recipe):
         reason = (
             snapshot(run, curve=False).stopped
