@@ -1,7 +1,6 @@
 """Secrets in a cluster file: refused, as run directories and job scripts hold what it says.
 
     refuse(cluster, origin, "mine.yaml")       # HF_TOKEN: hf_abc  ->  ConfigError
-    is_secret("AWS_SECRET_ACCESS_KEY")         # True
 
 A secret is passed by name: `environment: {HF_TOKEN: null}` takes it from the environment of the submitter.
 """
@@ -12,34 +11,14 @@ import re
 from typing import TYPE_CHECKING
 
 from kit.errors import ConfigError
+from kit.output.secret_names import is_secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from kit.config.cluster import Cluster
 
-_WORDS = {
-    "TOKEN",
-    "TOKENS",
-    "SECRET",
-    "SECRETS",
-    "KEY",
-    "KEYS",
-    "APIKEY",
-    "CREDENTIAL",
-    "CREDENTIALS",
-}
-_ENDS = ("PASSWORD", "PASSWD", "PASSPHRASE")
-_NO_VALUE = {"PATH", "FILE", "DIR"}  # they say where it is
 _ASSIGNMENT = re.compile(r"\b([A-Za-z_][A-Za-z0-9_]*)=[\"']?(?=[^\s\"'$])")
-
-
-def is_secret(name: str) -> bool:
-    """Whether a variable of that name holds a secret, by its words."""
-    words = name.upper().split("_")
-    return words[-1] not in _NO_VALUE and any(
-        word in _WORDS or word.endswith(_ENDS) for word in words
-    )
 
 
 def refuse(cluster: Cluster, origin: Mapping[str, str], place: str | None) -> None:

@@ -14,6 +14,8 @@ import pwd
 import re
 from typing import Any
 
+from kit.output.secret_names import is_secret
+
 MASK = "***"
 _OF_URLS = (
     # The part before @, and secrets in a query.
@@ -53,6 +55,10 @@ _SECRETS = (
         MASK,
     ),
 )
+# Environment variables, by their names: WANDB_KEY=..., SSH_PASSPHRASE: ...
+_VARIABLE = re.compile(
+    r"\b([A-Z][A-Z0-9]*_[A-Z0-9_]+)(\"?\s*[=:]\s*[\"']?)(?![\d.,]+\b)[^\s\"',;]+"
+)
 _BEHIND_HOST = re.compile(r"(://[^\s/?#\"'<>]+[/?#])[^\s\"'<>]+")
 # Anybody's home directory, on Linux or macOS.
 _HOMES = re.compile(r"(?<![\w.~])/(?:home|Users)/[^/\s:;,\"'()]+")
@@ -69,7 +75,7 @@ def redacted(text: str) -> str:
     """Mask secrets, and replace home directories and this user's name by `~`."""
     for pattern, instead in (*_SECRETS, *_own(), (_HOMES, "~")):
         text = pattern.sub(instead, text)
-    return text
+    return _VARIABLE.sub(_without_value, text)
 
 
 def without_credentials(text: str) -> str:
@@ -93,6 +99,11 @@ def redact(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: redact(one) for key, one in value.items()}
     return [redact(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def _without_value(assignment: re.Match[str]) -> str:
+    name, sign = assignment.groups()
+    return f"{name}{sign}{MASK}" if is_secret(name) else assignment[0]
 
 
 def _own() -> tuple[tuple[re.Pattern[str], str], ...]:

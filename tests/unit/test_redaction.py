@@ -47,6 +47,8 @@ def ann(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
         f'{{"api_key": "{SECRET}"}}',
         f"password: {SECRET}",
         f"HF_TOKEN={SECRET}",
+        f"export WANDB_KEY='{SECRET}'",
+        f'"GOOGLE_CREDENTIALS": "{SECRET}"',
         f"tracking.mlflow=http://u:{SECRET}@[::1]:5000",
         f"https://hooks.slack.com/services/T0/B0/{SECRET}",
         f"https://discord.com/api/webhooks/1/{SECRET}",

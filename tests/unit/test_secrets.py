@@ -8,8 +8,8 @@ import pytest
 
 from kit.cluster import launch
 from kit.config.load import changed_cluster, load_cluster
-from kit.config.secrets import is_secret
 from kit.errors import ConfigError
+from kit.output.secret_names import is_secret
 from kit.relay.stages import DOWNLOAD
 from kit.relay.submit_checks import _of_environment
 
