@@ -1,6 +1,6 @@
 """Arrays that Slurm accepts: one with more tasks than a limit allows is sent with fewer, larger tasks.
 
-    fit = arrays.within(jobs, known_limits.of(cluster, jobs))
+    fit = arrays.within(jobs, queue_limits.of(cluster, jobs))
     fit.jobs, fit.lines
 
 Task i of n makes the units i, i+n, i+2n ..., so its results do not depend on n. The n of a submission is

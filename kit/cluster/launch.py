@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import submitit
 
-from kit.cluster import entry, limits
+from kit.cluster import entry, partition_limits
 from kit.cluster import task as program
 from kit.cluster.jobs import RESOURCES
 from kit.cluster.unasked import TERMINATED
@@ -116,7 +116,7 @@ def _nothing_left_of_a_refusal(folder: Path) -> Iterator[None]:
 def _refusal(cluster: Cluster, job: Job, words: str) -> ClusterError:
     """The last line of sbatch's words, its name of the limit, and the key to lower for a smaller array."""
     reason = words.strip().splitlines()[-1]
-    limit, remedy = _LIMIT.search(words), limits.remedy(job)
+    limit, remedy = _LIMIT.search(words), partition_limits.remedy(job)
     message = f"cluster {cluster.name}: sbatch refuses {job.name}: {reason}"
     message += f" ({limit[1]})" if limit else ""
     if not _TOO_MANY.search(words):

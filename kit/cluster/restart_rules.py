@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from kit.cluster import decisions, time_limits
+from kit.cluster import decisions, limit_budget
 from kit.cluster.decisions import Decision
 from kit.errors import DONE as SUCCESS
 from kit.output import quantities
@@ -65,14 +65,14 @@ def decide_training(
     if own is not None and own["reason"] == records.BY_USER:
         return Decision(False, decisions.CANCELLED)
     if ended := _ended_by_slurm(job, slurm):
-        return _at_limit(run, cluster, job) if ended.reason == time_limits.REASON else ended
+        return _at_limit(run, cluster, job) if ended.reason == limit_budget.REASON else ended
     if slurm.preempted:
         return Decision(True, decisions.PREEMPTION)
     if own is None and (unfit := _unfit(run, job)):
         return _after_preflight(run, cluster, job, unfit)
     hang = _hang(run, job) if own is None else None
     near = slurm.seconds_left is not None and slurm.seconds_left < _LIMIT_NEAR
-    if (near and hang is None) or (own is not None and own["reason"] == time_limits.REASON):
+    if (near and hang is None) or (own is not None and own["reason"] == limit_budget.REASON):
         return _at_limit(run, cluster, job)
     if own is not None and own["reason"] == records.WARNED:
         return Decision(True, own["reason"])
@@ -116,7 +116,7 @@ def decide_task(
         return Decision(False, failure)
     ended = _ended_by_slurm(job, slurm)
     # A task of many units makes progress by the time limit; a job of one would restart forever.
-    at_limit = ended is not None and ended.reason == time_limits.REASON
+    at_limit = ended is not None and ended.reason == limit_budget.REASON
     if at_limit and name in _RESUMABLE:
         return _task_at_limit(run, cluster, name, job, resources)
     if ended is not None and not at_limit:
@@ -128,7 +128,7 @@ def decide_task(
         row["reason"].startswith(decisions.FAILURE) and job_of(row["job"]) in jobs
         for row in decisions.read(run)
     )
-    why = f"exit code {exit_code}" + (f", {time_limits.REASON}" if at_limit else "")
+    why = f"exit code {exit_code}" + (f", {limit_budget.REASON}" if at_limit else "")
     if failures > cluster().resources_of(resources).retries:
         more = f"; {_raise_limit(cluster(), resources)}" if at_limit else ""
         return Decision(
@@ -139,28 +139,28 @@ def decide_task(
 
 def _at_limit(run: Run, cluster: Callable[[], Cluster], job: str) -> Decision:
     """The decision on the training job after a time limit."""
-    times = time_limits.fruitless(
+    times = limit_budget.fruitless(
         decisions.read(run), decisions.progress(run), _predecessors(run, job)
     )
-    if times < time_limits.STARTS:
-        return Decision(True, time_limits.REASON)
-    return Decision(False, time_limits.remedy(cluster().training, times))
+    if times < limit_budget.STARTS:
+        return Decision(True, limit_budget.REASON)
+    return Decision(False, limit_budget.remedy(cluster().training, times))
 
 
 def _task_at_limit(
     run: Run, cluster: Callable[[], Cluster], name: str, job: str, resources: Resources
 ) -> Decision:
     """The decision on a task of many units after a time limit: it must get on."""
-    if time_limits.finished_a_unit(run, name, job):
-        return Decision(True, time_limits.REASON)
+    if limit_budget.finished_a_unit(run, name, job):
+        return Decision(True, limit_budget.REASON)
     jobs, times = _predecessors(run, job), 1
     for row in decisions.read(run):
         if row["name"] == name and job_of(row["job"]) in jobs:
-            times = times + 1 if row["reason"] == time_limits.NO_UNIT else 1
-    if times < time_limits.STARTS:
-        return Decision(True, time_limits.NO_UNIT)
+            times = times + 1 if row["reason"] == limit_budget.NO_UNIT else 1
+    if times < limit_budget.STARTS:
+        return Decision(True, limit_budget.NO_UNIT)
     return Decision(
-        False, f"{time_limits.NO_UNIT}, {times} times; {_raise_limit(cluster(), resources)}"
+        False, f"{limit_budget.NO_UNIT}, {times} times; {_raise_limit(cluster(), resources)}"
     )
 
 
@@ -181,7 +181,7 @@ def _ended_by_slurm(job: str, slurm: JobState) -> Decision | None:
     if slurm.preempted:  # Slurm ended it after the grace time, or at once
         return Decision(True, decisions.PREEMPTION)
     if slurm.reason == "TimeLimit":
-        return Decision(True, time_limits.REASON)
+        return Decision(True, limit_budget.REASON)
     return Decision(False, decisions.CANCELLED)
 
 

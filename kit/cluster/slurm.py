@@ -38,9 +38,9 @@ def check(cluster: Cluster) -> None:
 
 def problems(cluster: Cluster, jobs: Sequence[Job]) -> Iterator[str]:
     """Yield a line for each limit that the jobs exceed; nothing if Slurm's limits are unknown."""
-    from kit.cluster import limits
+    from kit.cluster import partition_limits
 
-    yield from limits.problems(cluster, jobs)
+    yield from partition_limits.problems(cluster, jobs)
 
 
 def submit(

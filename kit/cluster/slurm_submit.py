@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kit.cluster import arrays, known_limits, launch, lock, plain, slurm_queue, state
+from kit.cluster import arrays, launch, lock, plain, queue_limits, slurm_queue, state
 from kit.cluster.jobs import Sent, clear_previous_outcome
 from kit.errors import ClusterError, QueueLimit
 from kit.output.interrupt import keeping
@@ -57,7 +57,7 @@ def fitted(cluster: Cluster, jobs: Sequence[Job]) -> Fit:
 
 
 def _limits(cluster: Cluster, jobs: Sequence[Job]) -> list[Limit]:
-    return known_limits.of(cluster, jobs)
+    return queue_limits.of(cluster, jobs)
 
 
 def scripts(

@@ -77,6 +77,7 @@ def prepare(project: Project) -> list[Prepared]:
             f"{run.root}: keeps code of an earlier version, which has no plain jobs; use submit, or take "
             "the present code first (ekiden train amend --code)"
         )
+    submit.ensure_idle(run)
     plan = submit.checked(project, stages_of(project.recipe))
     jobs = submit.jobs_of(project, plan) if plan.stages else []
     fitted = scheduler.for_cluster(cluster).fitted(cluster, jobs).jobs

@@ -87,15 +87,10 @@ def submit(
 
     run, queue = project.run, scheduler.for_cluster(project.cluster)
     with look.once():
-        plan = chain.plan(project, stages)
-        ensure_inputs_free(project, stages)
-        _refuse_changed_sources(project, stages[0])
+        plan = checked(project, stages)
         if not plan.stages:
             say(plan.nothing)
             return
-        look_ahead(project, plan)
-        if not plan.behind:
-            refuse_early(project, plan.stages[0])
         jobs = jobs_of(project, plan)
     queue.check(project.cluster)
     sent = queue.submit(run, project.cluster, jobs, _prepare(project, plan), plan.behind)
@@ -115,14 +110,14 @@ def _prepare(project: Project, plan: Plan) -> Callable[[], object]:
 
 
 def checked(project: Project, stages: Sequence[Stage]) -> Plan:
-    """What is left to do of an idle run, after all checks of a submission; raises their errors."""
-    ensure_idle(project.run)
+    """What is left to do behind the jobs in the queue, once it is checked. Raises the errors of `submit`."""
     plan = chain.plan(project, stages)
     ensure_inputs_free(project, stages)
     _refuse_changed_sources(project, stages[0])
     if plan.stages:
         look_ahead(project, plan)
-        refuse_early(project, plan.stages[0])
+        if not plan.behind:
+            refuse_early(project, plan.stages[0])
     return plan
 
 

@@ -140,7 +140,7 @@ write_configuration() {
   write_hosts
 }
 
-# The host names of the cluster, which torch looks up: a block of its own in /etc/hosts.
+# The host names of the cluster: a block of its own in /etc/hosts.
 write_hosts() {
   local word new
   new=$(without_hosts; echo "# ekiden-slurm: begin"

@@ -6,8 +6,7 @@ import getpass
 import shutil
 from typing import TYPE_CHECKING
 
-from kit.cluster import limits as of_slurm
-from kit.cluster import state
+from kit.cluster import partition_limits, state
 from kit.cluster.preflight.finding import Finding, NotChecked
 from kit.errors import ClusterError, EkidenError
 
@@ -25,7 +24,7 @@ def limits(site: Site) -> Finding:
         state.partitions()
     except ClusterError as error:
         return Finding("limits", "bad", str(error), "run this on a login node, or ask the site")
-    problems = list(of_slurm.problems(site.cluster, site.jobs))
+    problems = list(partition_limits.problems(site.cluster, site.jobs))
     if problems:
         return Finding("limits", "bad", "; ".join(problems), "change the keys named")
     return Finding("limits", "ok", "none is exceeded")
