@@ -110,7 +110,7 @@ def _prepare(project: Project, plan: Plan) -> Callable[[], object]:
 
 
 def checked(project: Project, stages: Sequence[Stage]) -> Plan:
-    """What is left to do behind the jobs in the queue, once it is checked. Raises the errors of `submit`."""
+    """What is left to do behind the jobs in the queue, after all checks of `submit`; raises its errors."""
     plan = chain.plan(project, stages)
     ensure_inputs_free(project, stages)
     _refuse_changed_sources(project, stages[0])

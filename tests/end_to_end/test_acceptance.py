@@ -43,7 +43,7 @@ def test_every_part_is_shown_and_a_run_survives_each_signal_bit_for_bit(
     for name in ("resume, deterministic", "resume, not deterministic"):
         facts = verdicts[name]["facts"]
         assert facts["equal"]
-        assert facts["interruptions"] == ["time limit", "preemption", "crash (exit code 137)"]
+        assert facts["interruptions"] == ["SIGUSR2", "preemption", "crash (exit code 137)"]
     page = (folder / PAGE).read_text()
     assert page.startswith("# Acceptance of demo on local: passed")
     assert all(f"| {part} | ok |" in page for part in PARTS)

@@ -229,7 +229,8 @@ CLOCK = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
 def test_a_log_has_a_clock_an_attempt_and_a_rank_in_every_line_and_no_words_of_libraries(
     preempted: Run,
 ) -> None:
-    ranks = r"((attempt \d )?rank \d: .+|train: job \S+ on \S+)"
+    of_node = r"train: job \S+ on \S+|preflight: \d checks in [\d.]+ s"  # before the ranks meet
+    ranks = rf"((attempt \d )?rank \d: .+|{of_node})"
     for line in log_of(preempted, "train").splitlines():
         assert re.fullmatch(f"{CLOCK} {ranks}", line), line
     for job in ("preprocess", "evaluate", "export", "generate"):

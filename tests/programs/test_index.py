@@ -72,7 +72,9 @@ def test_an_attempt_finds_by_it_what_a_look_at_every_unit_finds(
     encode.work(run, 0, 1)
     walks.clear()
     read: list[Path] = []
-    monkeypatch.setattr(manifest, "read_json", lambda path: (read.append(path), read_json(path))[1])
+    at = manifest._Found.at
+    look = staticmethod(lambda folder: (read.append(Path(folder) / MANIFEST), at(folder))[1])
+    monkeypatch.setattr(manifest._Found, "at", look)
     assert index.load(recipe) == walked
     assert not walks
     assert workdir.workspace.tokenizer / MANIFEST in read

@@ -69,6 +69,7 @@ def test_the_places_of_a_run() -> None:
             "identity": "identity.json",
             "code": "code",
             "jobs": "jobs.json",
+            "setup": "setup.sh",
             "submissions": "logs",
             "requeues": "requeues.jsonl",
             "drills": "drills.json",

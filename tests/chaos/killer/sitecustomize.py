@@ -17,7 +17,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-_RANK = "SUBMITIT_LOCAL_GLOBALID"
+_JOB, _RANK = "EKIDEN_LOCAL_JOB", "RANK"
 
 
 def _install(folder: Path) -> None:
@@ -34,7 +34,7 @@ def _install(folder: Path) -> None:
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         nonlocal armed
         if not found:
-            if _RANK not in os.environ:
+            if _JOB not in os.environ:
                 return  # the process from which the ranks are forked
             found.append(None)  # what `_next` does is an event too
             found[0] = _next(folder)
