@@ -244,7 +244,7 @@ def join(run: Run, info: RankInfo, patience: float) -> tuple[Attempt, Store]:
 
     Raises JobFailed after `patience` seconds, not counting time in which the job was suspended.
     """
-    for _ in range(int(patience / _POLL)):
+    for _ in range(round(patience / _POLL)):
         for attempt in reversed(ledger.attempts(run)):
             start = records.start(attempt)
             if start["job"] == info.job:

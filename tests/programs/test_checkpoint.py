@@ -251,7 +251,7 @@ def test_a_rank_waits_for_a_slow_verification_as_long_as_a_start_may_take(run: R
     first = run.attempt(1)
     first.root.mkdir(parents=True)
     store = TCPStore("127.0.0.1", 0, 2, is_master=True, wait_for_workers=False)
-    place = {"job": "17.0", "host": "127.0.0.1", "port": store.port}
+    place = {"job": "17.0", "addresses": ["127.0.0.1"], "port": store.port, "ranks": 2}
     begins = threading.Timer(0.5, write_json, (first.start, place))
     begins.start()
     attempt, _ = join(run, RankInfo("17.0", 1, 2, 1, 1), 600)
