@@ -17,7 +17,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
-_JOB, _RANK = "EKIDEN_LOCAL_JOB", "RANK"
+# Of a task: set one after the other, the second after the first.
+_RANK, _NODES = "RANK", "EKIDEN_NODES"
 
 
 def _install(folder: Path) -> None:
@@ -34,7 +35,7 @@ def _install(folder: Path) -> None:
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         nonlocal armed
         if not found:
-            if _JOB not in os.environ:
+            if _NODES not in os.environ:
                 return  # the process from which the ranks are forked
             found.append(None)  # what `_next` does is an event too
             found[0] = _next(folder)
