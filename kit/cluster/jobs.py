@@ -63,6 +63,7 @@ class Alive:
     remedy: str  # the command that ends it
     state: str  # RUNNING, PENDING, or what a process is
     stages: tuple[str, ...] = ()  # that it works on or will
+    plain: bool = False  # of a plain script: jobs behind it may be queued that nobody knows of
     failed: Sequence[str] = ()  # tasks of the array that ended badly, as Slurm names them
 
 
@@ -96,6 +97,7 @@ class SentJob(TypedDict):
 
     time: float  # Unix
     uid: NotRequired[int]  # the user whose job it is; not recorded by earlier versions
+    plain: NotRequired[bool]  # by a plain script of sbatch/
     first: NotRequired[str]  # the id that it got then; that of a successor is higher
 
 

@@ -25,12 +25,19 @@ def submitted(run: Run) -> dict[str, str]:
 
 
 def record(
-    run: Run, cluster: str, began: float, queued: Mapping[str, str], ids: Mapping[str, str]
+    run: Run,
+    cluster: str,
+    began: float,
+    queued: Mapping[str, str],
+    ids: Mapping[str, str],
+    *,
+    plain: bool = False,
 ) -> None:
-    """Record the jobs `ids`, submitted by this user, beside those that are in the queue already."""
+    """Record the jobs `ids` of this user beside those in the queue already; `plain`: of plain scripts."""
     user = os.getuid()
     mine: dict[str, SentJob] = {
-        name: {"time": began, "uid": user, "first": job} for name, job in ids.items()
+        name: {"time": began, "uid": user, "plain": plain, "first": job}
+        for name, job in ids.items()
     }
     of_all = sent(run) | mine
     submission = {"cluster": cluster, "time": began, "slurm": {**queued, **ids}}
@@ -67,15 +74,18 @@ def refuse(jobs: Sequence[Alive], run: Run) -> None:
 
 def alive_of(run: Run, queued: Mapping[str, Sequence[state.Element]]) -> list[Alive]:
     """The same, by an answer of squeue; not those that wait for a job that failed."""
-    found, never = [], stranded(run, queued)
+    found, never, records = [], stranded(run, queued), sent(run)
     for name, job in submitted(run).items():
         elements = queued.get(job, ())
         states = [one.state for one in elements if one.alive]
         if states and job not in never:
             now = "RUNNING" if "RUNNING" in states else states[0]
             bad = _dead(run, name, job, elements)
+            plain = records[name].get("plain", False)
             words = f"job {job} {now.lower()}"
-            found.append(Alive(job, f"job {job}", words, f"scancel {job}", now, (name,), bad))
+            found.append(
+                Alive(job, f"job {job}", words, f"scancel {job}", now, (name,), plain, bad)
+            )
     return found
 
 

@@ -51,6 +51,7 @@ def plan(project: Project, stages: Sequence[Stage]) -> Plan:
     ClusterError if the queue does not answer.
     """
     behind = _in_the_queue(project)
+    _refuse_plain(project, behind)
     if behind:
         begun.refuse_change_under(project, behind[0].who)
     queued = {name for one in behind for name in one.stages}
@@ -99,6 +100,16 @@ def _described(jobs: Sequence[Alive]) -> Iterator[str]:
         yield f"{', '.join(names)} ({who}) {'is' if len(names) == 1 else 'are'} {state}"
     if dead := [task for one in jobs for task in one.failed]:
         yield f"{', '.join(dead)} ended badly: submit again when the others have ended"
+
+
+def _refuse_plain(project: Project, behind: Sequence[Alive]) -> None:
+    """Raise RunError if a job is of a plain script: those that wait behind it are not on record."""
+    for one in behind:
+        if one.plain:
+            raise RunError(
+                f"{project.run.root}: {one.who} of this run is {one.state}, of a plain script, and others "
+                f"may be queued behind it; wait for them, or {one.remedy}"
+            )
 
 
 def _refuse_to_overtake(stage: Stage, behind: Sequence[Alive]) -> None:

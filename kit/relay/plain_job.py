@@ -53,7 +53,7 @@ def begin(run: Run, job: Job, environment: Mapping[str, str]) -> None:
     run.job_logs(job.name).mkdir(parents=True, exist_ok=True)
     others = {name: number for name, number in known.items() if number in alive}
     cluster = read_json(run.cluster)["name"]
-    slurm_queue.record(run, cluster, time.time(), others, {job.name: own})
+    slurm_queue.record(run, cluster, time.time(), others, {job.name: own}, plain=True)
     count = int(environment.get("SLURM_ARRAY_TASK_COUNT", "1"))
     write_json(run.submitted_tasks(job.name, own), {"elements": count})
     _warn_of_too_few(job, environment)

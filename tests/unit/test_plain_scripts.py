@@ -7,15 +7,16 @@ import re
 import shlex
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from kit.cluster import launch, plain, slurm_queue
+from kit.cluster import launch, plain, slurm_queue, state
 from kit.cluster.jobs import Job
 from kit.config import load, presets
 from kit.errors import RunError
-from kit.relay import plain_job
+from kit.relay import chain, plain_job
 from kit.relay.prepare import Prepared, lines
 from kit.relay.stages import STAGES
 from kit.store.files import read_json, write_json, write_text
@@ -181,6 +182,10 @@ def test_a_plain_job_is_on_record_beside_those_that_are_alive(
     sent = record["sent"]
     assert sent["merge"]["time"] == 5.0 < sent["train"]["time"]
     assert (sent["train"]["uid"], sent["train"]["first"]) == (os.getuid(), "9")
+    running = state.Element("9", "RUNNING", "None", None, None, None)
+    (alive,) = slurm_queue.alive_of(run, {"9": [running]})
+    with pytest.raises(RunError, match=r"job 9 of this run is RUNNING, of a plain script"):
+        chain._refuse_plain(SimpleNamespace(run=run), [alive])  # type: ignore[arg-type]
     assert not run.mistake("train").exists()
     assert not run.stop.exists()
 
