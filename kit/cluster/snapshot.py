@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 from kit.cluster import decisions
 from kit.cluster.jobs import sent
 from kit.store.files import read_json
-from kit.tracking import columns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,6 +40,9 @@ class Submitted:
     slurm: Mapping[str, str] = field(default_factory=dict)  # ids by stage
     here: Mapping[str, float | None] = field(default_factory=dict)  # start of each, in order
     node: str | None = None  # the machine that runs those of `here`
+    tasks: Mapping[str, tuple[int, int]] = field(
+        default_factory=dict
+    )  # of the arrays of `here`: how many run, how many wait
     sent: Mapping[str, float] = field(
         default_factory=dict
     )  # Unix time of each stage's last submission
@@ -87,9 +89,16 @@ class AttemptFacts:
     start: Start | None  # its start.json; None: it died after claiming its number
     end: LastEnd | None  # None: it is running, or has crashed
     hang: Hang | None
-    rows: LedgerColumns = columns.NOTHING  # its ledger
+    ledger: LedgerColumns | None = None  # None: not read
     damage: str | None = None  # what could not be read
     signature: tuple[object, ...] = ()  # changes if one of its files does
+
+    @property
+    def rows(self) -> LedgerColumns:
+        """Its ledger; nothing if that was not read."""
+        from kit.tracking import columns
+
+        return self.ledger or columns.NOTHING
 
 
 @dataclass(frozen=True)
@@ -114,6 +123,8 @@ class Snapshot:
     @functools.cached_property
     def steps(self) -> StepColumns:
         """The steps of the curve, each once."""
+        from kit.tracking import columns
+
         begun = zip(self.begun, self.current, strict=True)
         return columns.joined([one.rows.steps.where(mask) for one, mask in begun])
 
@@ -135,7 +146,11 @@ class Snapshot:
     @property
     def damage(self) -> list[str]:
         """What could not be read."""
-        return [what for one in self.attempts if (what := one.damage or one.rows.damage)]
+        return [
+            what
+            for one in self.attempts
+            if (what := one.damage or (one.ledger and one.ledger.damage))
+        ]
 
     @property
     def saved(self) -> int | None:
@@ -171,9 +186,7 @@ def snapshot(run: Run, earlier: Snapshot | None = None, *, curve: bool = True) -
         _attempt(attempt, known.get(attempt.number), read_rows=curve)
         for attempt in run.claimed_attempts()
     ]
-    begun = [(one.start["from_step"], one.rows) for one in attempts if one.start]
-    current = columns.current(begun)
-    numbers = [one.number for one in attempts if one.start]
+    current, recent = _curve(run, attempts) if any(one.start for one in attempts) else ([], [])
     return Snapshot(
         run,
         read_json(run.identity).get("time") if run.identity.is_file() else None,
@@ -183,14 +196,26 @@ def snapshot(run: Run, earlier: Snapshot | None = None, *, curve: bool = True) -
         attempts,
         sorted(run.committed_checkpoints().values()),
         current,
-        _recent([run.attempt(number) for number in numbers], begun, current),
+        recent,
     )
+
+
+def _curve(run: Run, attempts: Sequence[AttemptFacts]) -> tuple[list[Mask], list[StepRow]]:
+    """The steps of each attempt that started that are part of the curve, and the last of them."""
+    from kit.tracking import columns
+
+    begun = [(one.start["from_step"], one.rows) for one in attempts if one.start]
+    current = columns.current(begun)
+    folders = [run.attempt(one.number) for one in attempts if one.start]
+    return current, _recent(folders, begun, current)
 
 
 def _recent(
     attempts: Sequence[Attempt], begun: Sequence[tuple[int, LedgerColumns]], current: Sequence[Mask]
 ) -> list[StepRow]:
     """The last RECENT steps of the curve."""
+    from kit.tracking import columns
+
     rows: list[StepRow] = []
     for attempt, (_, of_ledger), mask in reversed([*zip(attempts, begun, current, strict=True)]):
         if len(rows) >= RECENT:
@@ -216,6 +241,11 @@ def _submitted(run: Run) -> Submitted:
         jobs.get("slurm", {}),
         {job["name"]: job.get("begun") for job in jobs.get("local", ())},
         jobs.get("node"),
+        {
+            job["name"]: (job["running"], job["queued"])
+            for job in jobs.get("local", ())
+            if "running" in job
+        },
         {name: row["time"] for name, row in sent(run).items()},
     )
 
@@ -242,12 +272,18 @@ def _attempt(attempt: Attempt, known: AttemptFacts | None, *, read_rows: bool) -
             read_json(attempt.start) if attempt.start.is_file() else None,
             _end(attempt),
             _hang(attempt),
-            columns.read(attempt) if read_rows else columns.NOTHING,
+            _ledger(attempt) if read_rows else None,
             signature=signature,
         )
     except (OSError, ValueError, KeyError) as error:
         damage = f"{attempt.root}: {type(error).__name__}: {error}; the attempt is left out"
         return AttemptFacts(attempt.number, None, None, None, damage=damage)
+
+
+def _ledger(attempt: Attempt) -> LedgerColumns:
+    from kit.tracking import columns  # numpy: not for a status without training
+
+    return columns.read(attempt)
 
 
 def _changed(path: Path) -> tuple[int, int] | None:

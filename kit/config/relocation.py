@@ -102,6 +102,8 @@ def pieces(manifest: Manifest, folder: Path, location: str, downloads: str | Non
     for row in rows:
         if row["path"] not in paths:
             paths[row["path"]] = present(row["path"])
+    if all(path == now for path, now in paths.items()):
+        return rows
     return [row | {"path": paths[row["path"]]} for row in rows]
 
 

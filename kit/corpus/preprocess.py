@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 from kit.config.cluster import Cluster
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
-from kit.corpus import documents, report, segment
+from kit.corpus import report
 from kit.corpus.bad_input import BadInput
-from kit.corpus.steps import Document, Steps, segmented
 from kit.data import duplicates, shards
 from kit.store.files import write_json
 from kit.store.units import Unit, make_units
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from kit.config.recipe import Corpus
+    from kit.corpus.steps import Document
     from kit.store.paths import Run
 
 
@@ -63,6 +63,10 @@ def is_held_out(key: int, share: float) -> bool:
 def _make(
     recipe: Recipe, number: int, shard: shards.Shard, workers: int, folder: Path
 ) -> Mapping[str, Any]:
+    # Here, as the status of the stage, which only lists its units, needs none of them.
+    from kit.corpus import documents, segment
+    from kit.corpus.steps import Steps, segmented
+
     corpus = recipe.corpus
     bad_input = BadInput(corpus.on_bad_input)
     steps = Steps(corpus, _duplicates(recipe, number))
