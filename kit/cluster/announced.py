@@ -29,6 +29,9 @@ class LocalJob(TypedDict):
     tasks: list[int]
     resources: Literal["network", "arrays", "single", "training"]
     begun: NotRequired[float]  # Unix time
+    running: NotRequired[int]  # tasks of an array that is running
+    queued: NotRequired[int]
+    ends: NotRequired[float]  # Unix time of the time limit, of the training
 
 
 def announce(run: Run, cluster: Cluster, jobs: Sequence[Job]) -> None:
@@ -61,12 +64,41 @@ def stages_left(run: Run) -> list[str]:
     return [job["name"] for job in jobs[present:]]
 
 
+def failed_tasks(run: Run) -> list[str]:
+    """The tasks, NAME-TASK, that have failed for good since the jobs were announced."""
+    since = read_json(run.jobs).get("time", 0.0) if run.jobs.is_file() else 0.0
+    return [
+        row["job"].rsplit("-", 1)[0]
+        for row in decisions.read(run)
+        if row["time"] > since and row["name"] != "train" and not row["requeued"]
+    ]
+
+
 def record_start(run: Run, name: str) -> None:
     """Record that a job begins."""
+    _record(run, name, {"begun": time.time()})
+
+
+def record_tasks(run: Run, name: str, running: int, queued: int) -> None:
+    """Record how many tasks of an array run, and how many wait."""
+    _record(run, name, {"running": running, "queued": queued})
+
+
+def record_end(run: Run, name: str, ends: float) -> None:
+    """Record when the time limit of an attempt ends, as Unix time."""
+    _record(run, name, {"ends": ends})
+
+
+def end_of(run: Run, name: str) -> float | None:
+    """The same; None if it is not known."""
+    return next((job.get("ends") for job in local_jobs(run) if job["name"] == name), None)
+
+
+def _record(run: Run, name: str, facts: dict[str, float]) -> None:
     record = read_json(run.jobs)
     for job in record["local"]:
         if job["name"] == name:
-            job["begun"] = time.time()
+            job.update(facts)
     write_json(run.jobs, record)
 
 

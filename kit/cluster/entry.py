@@ -55,7 +55,7 @@ def perform(
         if "EKIDEN_SUPERVISOR" in os.environ:
             end_with(int(os.environ["EKIDEN_SUPERVISOR"]))
         job_times.record(run, name)
-        time_limit.begin()
+        time_limit.begin(run, name)
         if os.environ["RANK"] == "0":  # the others come to its node
             addresses.publish()
         if name != start.CHECK:  # which reports it as one of its findings

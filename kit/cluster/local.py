@@ -121,7 +121,9 @@ def alive(run: Run) -> list[Alive]:
     process = run.supervisor.read_text(encoding="utf-8") if run.supervisor.is_file() else "?"
     stages = tuple(announced.stages_left(run))
     words = "the local supervisor"
-    return [Alive(process, f"process {process}", words, f"kill {process}", "running", stages)]
+    failed = announced.failed_tasks(run)
+    who, remedy = f"process {process}", f"kill {process}"
+    return [Alive(process, who, words, remedy, "running", stages, failed)]
 
 
 def queue(

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from kit.cluster import launch, local_task
@@ -15,7 +16,6 @@ from kit.errors import DONE, INTERRUPTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
     from kit.config.cluster import Cluster
     from kit.store.paths import Run
@@ -26,6 +26,10 @@ GRACE = 60  # seconds from TERM to KILL, as Slurm's KillWait
 
 class Process(Protocol):
     """The interface of a process: a Popen, or a fork."""
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
 
     def poll(self) -> int | None:
         """The exit code once it has ended, -n after signal n; else None."""
@@ -48,14 +52,6 @@ class Processes:
         for process in self.processes:
             process.send_signal(number)
 
-    def end(self) -> None:
-        """Send TERM, and KILL after the grace time."""
-        self.signal(signal.SIGTERM)
-        deadline = time.monotonic() + GRACE
-        while self.code() is None and time.monotonic() < deadline:
-            time.sleep(_POLL)
-        self.signal(signal.SIGKILL)
-
     def code(self) -> int | None:
         """The highest exit code when all processes have ended; 128 + n for signal n; else None."""
         codes = [process.poll() for process in self.processes]
@@ -63,9 +59,32 @@ class Processes:
             return None
         return max(code if code >= 0 else 128 - code for code in codes if code is not None)
 
+    def stopped(self) -> bool:
+        """Whether a process is stopped, as by SIGSTOP."""
+        return any(_is_stopped(process.pid) for process in self.processes)
+
     def failed(self) -> bool:
         """Whether a process has ended with neither DONE nor INTERRUPTED."""
         return any(process.poll() not in (None, DONE, INTERRUPTED) for process in self.processes)
+
+
+def _is_stopped(process: int) -> bool:
+    try:
+        stat = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:  # it has ended
+        return False
+    return stat.rsplit(") ", 1)[1][0] == "T"
+
+
+def end(several: Sequence[Processes]) -> None:
+    """Send TERM to all, and KILL after one grace time."""
+    for one in several:
+        one.signal(signal.SIGTERM)
+    deadline = time.monotonic() + GRACE
+    while any(one.code() is None for one in several) and time.monotonic() < deadline:
+        time.sleep(_POLL)
+    for one in several:
+        one.signal(signal.SIGKILL)
 
 
 class Starter:

@@ -10,6 +10,8 @@ import os
 import re
 import shutil
 import subprocess
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -17,9 +19,11 @@ from typing import TYPE_CHECKING
 from kit.errors import ClusterError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
 PATIENCE = 60.0  # seconds: slurmctld may be restarting
+SHORT = 5.0  # the same for whoever only looks
+_SILENT = "Unable to contact"  # of every command, if slurmctld or slurmdbd is down
 _UNKNOWN_JOB = "Invalid job id"  # of squeue, if Slurm has forgotten the only job asked for
 ENDED_BADLY = {
     "FAILED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE", "CANCELLED", "PREEMPTED",
@@ -72,6 +76,27 @@ class Element:
         return self.state == "PENDING" and self.reason == "DependencyNeverSatisfied"
 
 
+@dataclass
+class Silence:
+    """Why Slurm is not asked again in a block of `short_patience`; None while it answers."""
+
+    reason: str | None = None
+
+
+_silence: ContextVar[Silence | None] = ContextVar("silence", default=None)
+
+
+@contextmanager
+def short_patience() -> Iterator[Silence]:
+    """Wait at most SHORT in the block, and ask nothing more of a Slurm that has not answered once."""
+    silence = Silence()
+    token = _silence.set(silence)
+    try:
+        yield silence
+    finally:
+        _silence.reset(token)
+
+
 def slurm(
     *command: str,
     patience: float = PATIENCE,
@@ -83,6 +108,28 @@ def slurm(
     `environment` replaces that of this process. Raises ClusterError if the command is missing, fails, or
     takes more than `patience` seconds.
     """
+    silence = _silence.get()
+    if silence is None:
+        return _answer(command, patience, script, environment)
+    if silence.reason is not None:
+        raise ClusterError(silence.reason)
+    try:
+        return _answer(command, min(patience, SHORT), script, environment)
+    except _NoAnswerError as error:
+        silence.reason = str(error)
+        raise
+
+
+class _NoAnswerError(ClusterError):
+    """Slurm is not there, or busy."""
+
+
+def _answer(
+    command: Sequence[str],
+    patience: float,
+    script: str | None,
+    environment: Mapping[str, str] | None,
+) -> str:
     if shutil.which(command[0]) is None:
         raise ClusterError(
             f"{command[0]}: not on the PATH; is this a login node of a Slurm cluster?"
@@ -99,13 +146,14 @@ def slurm(
             env=environment or os.environ | {"SLURM_TIME_FORMAT": "standard"},
         )
     except subprocess.TimeoutExpired:
-        raise ClusterError(
+        raise _NoAnswerError(
             f"{command[0]}: no answer in {patience:g} s; is slurmctld running?"
         ) from None
     if done.returncode:
         reason = (done.stderr or done.stdout).strip().splitlines()
         words = [word for word in command[:2] if not word.startswith("-")]
-        raise ClusterError(f"{' '.join(words)}: {reason[-1] if reason else done.returncode}")
+        text = f"{' '.join(words)}: {reason[-1] if reason else done.returncode}"
+        raise _NoAnswerError(text) if _SILENT in text else ClusterError(text)
     return done.stdout
 
 

@@ -18,11 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 from kit.cluster import announced, decisions, lock, restart_rules, view
 from kit.cluster.jobs import user_signal
+from kit.cluster.local_array import LocalArray
 from kit.cluster.processes import GRACE, Processes, Starter
 from kit.cluster.state import JobState
 from kit.config.cluster import Cluster
 from kit.config.section import read_resolved
-from kit.errors import DONE, ClusterError, EkidenError, Interrupted, JobFailed
+from kit.errors import ClusterError, EkidenError, Interrupted, JobFailed
+from kit.output import quantities
 from kit.store.files import read_json, write_json
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     Count = Callable[[str], Tally | None]
 
 _POLL = 0.1
+_LATE = 5.0  # seconds between two polls on a busy machine; after more this process was stopped
 _SURVIVORS = 20  # seconds the ranks may outlive the first that failed
 _UNITS = "running tasks are ended, finished units are kept"
 _SAVED = f"the training saves its last full step and ends, within {GRACE} s"
@@ -62,7 +65,10 @@ def supervise(
                     _train(run, cluster, job, starter, stop, say)
                 else:
                     with view.units(run, job["name"], count(job["name"])) as look:
-                        _array(run, cluster, job, starter, stop, say, look)
+                        array = LocalArray(run, cluster, job, starter, say)
+                        failures = array.work(look, lambda: stop.asked)
+                    if failures:
+                        raise _verdict(run, job["name"], _of_several(failures))
             took[job["name"]] = time.monotonic() - began
             say(view.done_line(job["name"], took[job["name"]]))
     return took
@@ -100,43 +106,6 @@ class _Stop:
         self.asked = True
 
 
-def _array(
-    run: Run,
-    cluster: Cluster,
-    job: LocalJob,
-    starter: Starter,
-    stop: _Stop,
-    say: Callable[[str], None],
-    look: Callable[[], None],
-) -> None:
-    """Run an array job, `arrays.parallel` tasks at a time; failed tasks are retried."""
-    name = job["name"]
-    waiting = [(task, 0) for task in job["tasks"]]
-    running: list[tuple[int, int, Processes]] = []
-    try:
-        while waiting or running:
-            while waiting and len(running) < cluster.arrays.parallel:
-                task, restarts = waiting.pop(0)
-                started = starter.start(job["module"], f"{name}-{task}", restarts)
-                running.append((task, restarts, started))
-            time.sleep(_POLL)
-            look()
-            if stop.asked:
-                raise Interrupted(f"{name}: stopped; run or submit it again to resume")
-            for entry in list(running):
-                task, restarts, process = entry
-                code = process.code()
-                if code is None:
-                    continue
-                running.remove(entry)
-                if code != DONE:
-                    _decide(run, cluster, name, process.token, code, say)
-                    waiting.append((task, restarts + 1))
-    finally:
-        for _, _, process in running:
-            process.end()
-
-
 def _train(
     run: Run,
     cluster: Cluster,
@@ -154,7 +123,8 @@ def _train(
         ranks = cluster.training.ranks
         task = starter.start(job["module"], f"{name}-0", restarts, ranks, limit)
         drill = drills[0] if drills else None
-        watch = _Watch(run, task, ends, ends - cluster.training.warning_seconds, drill)
+        announced.record_end(run, name, ends)
+        watch = Watch(run, name, task, ends, ends - cluster.training.warning_seconds, drill)
         try:
             slurm = watch.wait(stop, say)
         finally:
@@ -204,10 +174,11 @@ def _drills(run: Run, cluster: Cluster) -> list[Drill]:
 
 
 @dataclass
-class _Watch:
+class Watch:
     """One attempt of the training job, watched as slurmctld would."""
 
     run: Run
+    name: str
     task: Processes
     ends: float  # Unix time of the time limit
     warns: float  # Unix time of its warning
@@ -218,6 +189,8 @@ class _Watch:
     _failed_at: float | None = None
     _preempted: bool = False
     _killed_at_limit: bool = False
+    _polled: float = field(default_factory=time.time)
+    _stopped_for: float = 0.0  # seconds since the last poll at which all ran
 
     def wait(self, stop: _Stop, say: Callable[[str], None]) -> JobState:
         """Wait for the end of the attempt; returns the state that Slurm would show."""
@@ -230,6 +203,7 @@ class _Watch:
                     self._interrupt(self.drill.signal, row["step"], say)
                 if stop.asked:
                     self._terminate(user_signal(self.run))
+                self.extend_limit(say)
                 self._enforce_limit()
                 self._kill_stragglers()
         if self._killed_at_limit:
@@ -256,8 +230,23 @@ class _Watch:
             self._terminated_at = time.monotonic()
             self.task.signal(number)
 
+    def extend_limit(self, say: Callable[[str], None]) -> None:
+        """Move the time limit by the time for which a rank, or this machine, was stopped, as Slurm does."""
+        now, stopped = time.time(), self.task.stopped()
+        gap, self._polled = now - self._polled, now
+        if stopped or gap > _LATE:
+            self._stopped_for += gap
+        if self._stopped_for and not stopped:
+            self.ends, self.warns = self.ends + self._stopped_for, self.warns + self._stopped_for
+            announced.record_end(self.run, self.name, self.ends)
+            length = quantities.duration(self._stopped_for)
+            say(f"{self.name}: stopped for {length}; the time limit ends that much later")
+            self._stopped_for = 0.0
+
     def _enforce_limit(self) -> None:
         """Send USR2 before the time limit, TERM when it is reached."""
+        if self._stopped_for:
+            return
         now = time.time()
         if now > self.warns and not self._warned:
             self._warned = True
@@ -277,17 +266,10 @@ class _Watch:
                 self.task.signal(signal.SIGKILL)
 
 
-def _decide(
-    run: Run, cluster: Cluster, name: str, token: str, code: int, say: Callable[[str], None]
-) -> None:
-    """Record the decision on a failed task; raises the error of its job unless it is retried."""
-    decision = restart_rules.decide_task(
-        run, lambda: cluster, name, token, code, JobState("RUNNING")
-    )
-    decisions.record(run, token, name, decision)
-    if not decision.requeue:
-        raise _verdict(run, name, decision.reason)
-    say(f"{token.rsplit('-', 1)[0]}: {decision.reason}, retrying")
+def _of_several(failures: Sequence[str]) -> str:
+    """The reason of the first task that failed, and the number of the others."""
+    more = len(failures) - 1
+    return failures[0] + (f", and {quantities.count(more, 'other task')} failed" if more else "")
 
 
 def _verdict(run: Run, name: str, reason: str) -> EkidenError:

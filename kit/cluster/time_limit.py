@@ -1,18 +1,37 @@
-"""Asks Slurm when the time limit of this job ends: see kit/run/time_limit.py."""
+"""Asks Slurm, or the supervisor of this machine, when a time limit ends: see kit/run/time_limit.py."""
 
 from __future__ import annotations
 
 import os
+from functools import partial
+from typing import TYPE_CHECKING
 
-from kit.cluster import jobs, state
+from kit.cluster import announced, jobs, state
 from kit.errors import ClusterError
 from kit.run import time_limit
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-def begin() -> None:
-    """Let rank 0 of a training job on Slurm ask; other ranks learn from it when to leave."""
-    is_rank_0 = os.environ.get(jobs.RESOURCES) == "training" and os.environ.get("RANK") == "0"
-    time_limit.ask_by(_end if is_rank_0 and "SLURM_JOB_ID" in os.environ else None)
+    from kit.store.paths import Run
+
+
+def begin(run: Run, name: str) -> None:
+    """Let rank 0 of a training job ask; other ranks learn from it when to leave."""
+    ask: Callable[[], float | None] | None = None
+    if os.environ.get("RANK") == "0" and "SLURM_JOB_ID" in os.environ:
+        ask = _end if os.environ.get(jobs.RESOURCES) == "training" else None
+    elif os.environ.get("RANK") == "0" and time_limit.VARIABLE in os.environ:
+        ask = partial(_end_here, run, name)
+    time_limit.ask_by(ask)
+
+
+def _end_here(run: Run, name: str) -> float:
+    """The end that the supervisor has recorded."""
+    end = announced.end_of(run, name)
+    if end is None:
+        raise time_limit.Unknown(f"{run.jobs}: has no end")
+    return end
 
 
 def _end() -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import (
@@ -63,7 +64,10 @@ class TaskResources(Section):
         default=60, gt=0, description="time limit of a task, requested from Slurm, in minutes"
     )
     parallel: int = Field(
-        default=2, gt=0, description="maximum number of tasks of a job that run at once"
+        default=2,
+        gt=0,
+        description="maximum number of tasks of a job that run at once. With kind: local the default is "
+        "this machine's cores, divided by `cpus`",
     )
     retries: int = Field(default=2, ge=0, description="number of retries of a failed task")
     sbatch: Options = _options("sbatch")
@@ -206,6 +210,22 @@ class Cluster(Section):
         gt=0,
         description="simulate one preemption at this step, as a drill. null: none. Local only",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _all_cores_of_this_machine(cls, tree: Any, info: ValidationInfo) -> Any:
+        """The tasks of an array at once, unless they are given: decided at submission, and recorded."""
+        local = isinstance(tree, dict) and tree.get("kind") == "local"
+        if not local or info.context == RECORDED:
+            return tree
+        arrays = tree.get("arrays", {})
+        if not isinstance(arrays, dict) or "parallel" in arrays:
+            return tree
+        cpus = arrays.get("cpus", 1)
+        if not isinstance(cpus, int) or cpus < 1:  # invalid: reported later
+            return tree
+        parallel = max(1, len(os.sched_getaffinity(0)) // cpus)
+        return tree | {"arrays": arrays | {"parallel": parallel}}
 
     @model_validator(mode="after")
     def _a_gpu_for_each_rank(self) -> Cluster:

@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kit.cluster import scheduler
+from kit.cluster import scheduler, state
 from kit.errors import ClusterError
 from kit.output import quantities
 from kit.relay import chain, submit
@@ -49,8 +49,12 @@ def planned(
     Raises ConfigError as `submit` does, for problems that jobs would meet; with `ready`, also StageError if
     the input of the first is not there.
     """
-    with look.once():
-        return _planned(project, stages, submits=submits, ready=ready)
+    with look.once(), state.short_patience() as silence:
+        jobs = _planned(project, stages, submits=submits, ready=ready)
+    if submits and silence.reason:
+        line = f"warning: {silence.reason}; Slurm's limits on time, partitions and arrays are not checked"
+        print(line, file=sys.stderr, flush=True)
+    return jobs
 
 
 def _planned(

@@ -255,7 +255,12 @@ def _on_this_machine(submission: Submission, name: str, before: str | None) -> J
         return JobStatus("queued", "its process is starting", submission.time, process)
     log = logs.newest(submission.seen.run.job_logs(name), since=started or 0.0)
     if is_alive(submission, name):
-        return JobStatus("running", None, started, process, log)
+        running, queued = submission.seen.submitted.tasks.get(name, (0, 0))
+        remarks = [f"tasks that are queued: {queued:,}"] if queued else []
+        if ended := _recorded(submission, name):
+            remarks.append(f"a task has {ended.state}: {ended.reason}")
+        reason = "; ".join(remarks) or None
+        return JobStatus("running", reason, started, process, log, running=running)
     if recorded := _recorded(submission, name):
         return replace(recorded, log=recorded.log or log)
     if supervisor is None or alive:

@@ -16,15 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from kit.cluster import accounting, scheduler
 from kit.cluster.snapshot import Snapshot
+from kit.cluster.state import SHORT
 from kit.errors import ClusterError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from kit.cluster.state import Element
-
-
-SHORT = 5.0  # seconds: whoever types `status` does not wait for a slurmctld that is down
 
 
 @dataclass(frozen=True)

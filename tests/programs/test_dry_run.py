@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from jobs import pipeline
 from kit.errors import ClusterError, ConfigError
-from kit.store.files import read_json
+from kit.store.files import read_json, write_json
 
 if TYPE_CHECKING:
     from tests.conftest import Workdir
@@ -86,6 +86,23 @@ def site(workdir: Workdir, monkeypatch: pytest.MonkeyPatch) -> Site:
 
 def files_of(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_dry_run_asks_a_silent_slurm_once_and_says_what_it_does_not_know(site: Site) -> None:
+    asked = site.workdir.folder / "asked"
+    silent = f"echo $0 >>{asked}; echo 'Unable to contact slurm controller' >&2; exit 1"
+    for name in ("squeue", "scontrol", "sacct", "sacctmgr", "sinfo"):
+        program = site.workdir.folder / "bin" / name
+        program.write_text(f"#!/bin/bash\n{silent}\n", encoding="utf-8")
+        program.chmod(0o755)
+    write_json(site.workdir.workspace.run("small").jobs, {"slurm": {"train": "17"}})
+    shown = site.run("jobs.pipeline", "--dry-run")
+    assert shown.returncode == 0, shown.stderr
+    assert "#SBATCH" in shown.stdout
+    silence = "warning: squeue: Unable to contact slurm controller; "
+    assert f"{silence}this is what would be sent if none of it were in the queue\n" in shown.stderr
+    assert f"{silence}Slurm's limits on time, partitions and arrays are not checked" in shown.stderr
+    assert asked.read_text(encoding="utf-8").count("\n") == 1
 
 
 def test_a_dry_run_prints_what_a_submission_sends_and_writes_nothing(site: Site) -> None:
