@@ -87,7 +87,8 @@ def test_a_task_that_fails_for_good_ends_no_other_and_restarts_none(
     assert {status.state for status in seen} == {"running"}
     assert (seen[0].running, seen[0].reason) == (2, "tasks that are queued: 3")
     assert max(status.running for status in seen) == 2
-    assert seen[-1].reason == "a task has failed: failed 3 times (exit code 1)"
+    # Before it, perhaps, the count of queued tasks: up to a second old.
+    assert str(seen[-1].reason).endswith("a task has failed: failed 3 times (exit code 1)")
     assert "probe-0: failed 3 times (exit code 1); the other tasks go on" in array.said
     assert "probe-1: failed (exit code 1), retrying" in array.said
 
