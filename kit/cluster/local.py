@@ -123,7 +123,7 @@ def alive(run: Run) -> list[Alive]:
     words = "the local supervisor"
     failed = announced.failed_tasks(run)
     who, remedy = f"process {process}", f"kill {process}"
-    return [Alive(process, who, words, remedy, "running", stages, failed)]
+    return [Alive(process, who, words, remedy, "running", stages, failed=failed)]
 
 
 def queue(
