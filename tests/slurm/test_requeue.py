@@ -134,6 +134,7 @@ def test_tasks_of_an_array_that_a_preemption_cancels_are_requeued(
     preempt(slurm)
     for task in (f"{job}_0", f"{job}_1"):
         slurm.wait(task, restarted, PATIENCE)
+    wait_until(lambda: len(trial.rows) == 2, "record of both requeues, which follow them", PATIENCE)
     assert sorted((row["job"], row["requeued"], row["reason"]) for row in trial.rows) == [
         (f"{job}_0.0", True, "preemption"), (f"{job}_1.0", True, "preemption"),
     ]  # fmt: skip
