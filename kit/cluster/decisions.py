@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 CRASH, HANG, FAILURE, STOPPED, CANCELLED = "crash", "hang", "failed", "stopped", "cancelled"
 PREEMPTION, DONE = "preemption", "done"
+STRAY = "SIGTERM"  # meant for an earlier start: kit/cluster/evidence.py
 PREFLIGHT = "preflight"  # a check before the attempt found a node unfit
 BY_SLURM, SUPERSEDED = "requeued by Slurm", "superseded by a newer attempt"
 

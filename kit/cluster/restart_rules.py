@@ -4,8 +4,9 @@
 
 For the training job the evidence is in its attempt: `end.json` has its outcome; without that file the
 attempt crashed, or hung if there is a `hang.json`. A SIGTERM without preemption and without a time limit
-near is the user's scancel: never requeued. Nor is a start that Slurm took for lost, if it ends while a
-newer one runs or waits. On Slurm the exit trap decides (kit/cluster/requeue.py), else the supervisor.
+near is the user's scancel, never requeued, unless it was meant for an earlier start
+(kit/cluster/evidence.py). Nor is a start requeued that Slurm took for lost, if it ends while a newer one
+runs or waits. On Slurm the exit trap decides (kit/cluster/requeue.py), else the supervisor.
 
 The exit trap must be quick and imports this module: slow imports, such as pydantic, are made only if a
 decision depends on them, after a crash.
@@ -15,12 +16,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from kit.cluster import decisions, limit_budget
+from kit.cluster import decisions, evidence, limit_budget
 from kit.cluster.decisions import Decision
 from kit.errors import DONE as SUCCESS
 from kit.output import quantities
 from kit.store import records
-from kit.store.files import read_json
 from kit.store.job_tokens import job_of, restarts_of
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def decide_training(
         return _at_limit(run, cluster, job) if ended.reason == limit_budget.REASON else ended
     if slurm.preempted:
         return Decision(True, decisions.PREEMPTION)
-    if own is None and (unfit := _unfit(run, job)):
+    if own is None and (unfit := evidence.unfit(run, job)):
         return _after_preflight(run, cluster, job, unfit)
     hang = _hang(run, job) if own is None else None
     near = slurm.seconds_left is not None and slurm.seconds_left < _LIMIT_NEAR
@@ -77,7 +77,7 @@ def decide_training(
     if own is not None and own["reason"] == records.WARNED:
         return Decision(True, own["reason"])
     if own is not None:
-        return Decision(False, decisions.CANCELLED)
+        return _after_sigterm(run, cluster, job, slurm)
     failures = _failures_without_progress(run, job)
     if failures > cluster().training.failures:
         text = (
@@ -85,6 +85,17 @@ def decide_training(
         )
         return Decision(False, f"{hang or decisions.CRASH}, {text}")
     return Decision(True, hang or f"{decisions.CRASH} (exit code {exit_code})")
+
+
+def _after_sigterm(run: Run, cluster: Callable[[], Cluster], job: str, slurm: JobState) -> Decision:
+    """The decision after a SIGTERM that no preemption and no time limit explains."""
+    if not evidence.is_stray(restarts_of(job), slurm):
+        return Decision(False, decisions.CANCELLED)
+    times = 1 + sum(row["reason"] == decisions.STRAY for row in _since_progress(run, job))
+    if times > cluster().training.failures:
+        text = f"{quantities.count(times, 'time')} without a new checkpoint"
+        return Decision(False, f"{decisions.STRAY}, {text}")
+    return Decision(True, decisions.STRAY)
 
 
 def _after_preflight(
@@ -196,24 +207,8 @@ def _predecessors(run: Run, job: str) -> set[str]:
 
 def _hang(run: Run, job: str) -> str | None:
     """The hang for which the attempt with that token ended itself, as a reason; or None."""
-    for attempt in reversed(run.claimed_attempts()):
-        if attempt.hang.is_file():
-            note = read_json(attempt.hang)
-            if note["job"] == job:
-                return f"{decisions.HANG} (rank {note['rank']}, {note['what']})"
-    return None
-
-
-def _unfit(run: Run, job: str) -> dict[str, str]:
-    """The nodes that were found unfit before the start of that token, and why."""
-    found = (read_json(path) for path in run.preflights("train", job))
-    return {
-        one["node"]: next(
-            f"{c['name']}: {c['found']}" for c in one["checks"] if c["result"] == "bad"
-        )
-        for one in found
-        if one["verdict"] == "bad"
-    }
+    what = evidence.hang(run, job)
+    return f"{decisions.HANG} ({what})" if what is not None else None
 
 
 def _failures_without_progress(run: Run, job: str) -> int:

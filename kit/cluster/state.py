@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ class JobState:
     preempted: bool = False  # a preemption has begun, and no scancel came within its grace time
     restarts: int = 0  # one more than in the job's environment: Slurm is already requeueing it
     seconds_left: float | None = None  # to the time limit, or to the end of the grace time
+    seconds_run: float | None = None  # since this start
 
 
 @dataclass(frozen=True)
@@ -217,16 +219,14 @@ def own_id() -> str:
 
 def of_fields(values: Mapping[str, str], *, preempted: bool) -> JobState:
     """The state of a job by the fields of `scontrol show job`."""
-    end = values.get("EndTime", "Unknown")
-    left = None
-    if end not in ("Unknown", "None"):
-        left = (datetime.fromisoformat(end) - datetime.now()).total_seconds()  # noqa: DTZ005  Slurm's own
+    begin, end = (unix(values.get(name, "Unknown")) for name in ("StartTime", "EndTime"))
     return JobState(
         values["JobState"],
         values.get("Reason", "None"),
         preempted,
         int(values.get("Restarts", "0")),
-        left,
+        None if end is None else end - time.time(),
+        None if begin is None else time.time() - begin,
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import time
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -63,8 +64,8 @@ def restarted(job: Fields) -> bool:
     return job["Restarts"] == "1"
 
 
-def at(time: str) -> datetime:
-    return datetime.fromisoformat(time)
+def at(text: str) -> datetime:
+    return datetime.fromisoformat(text)
 
 
 def test_the_node_is_free_long_before_killwait_once_a_preempted_job_is_requeued(
@@ -112,6 +113,27 @@ def test_a_scancel_within_the_grace_time_of_a_preemption_is_a_scancel(
     if answer == "leave":  # else the shell is killed with its ranks
         assert trial.reasons == [(False, "cancelled")]
     assert not any(row["requeued"] for row in trial.rows)
+
+
+@pytest.mark.long
+def test_a_sigterm_that_slurm_meant_for_the_start_before_is_no_scancel(
+    slurm: Slurm, tmp_path: Path
+) -> None:
+    trial = StandIn(slurm, tmp_path, answer="never")
+    job = trial.submit()
+    slurm.run("scontrol", "requeue", job)
+    # As what a lost node is told once it is back, TERM goes to the ranks of a job that is to run.
+    for times, told in ((1, ("--signal=TERM",)), (2, ())):
+        slurm.wait(job, lambda found, times=times: int(found["Restarts"]) == times, PATIENCE)
+        slurm.start_now(job)
+        slurm.wait(job, "RUNNING", PATIENCE)
+        wait_until(lambda: f"{job}.0" in slurm.run("squeue", "-hs", "-o%i"), "its step", PATIENCE)
+        time.sleep(2.0)  # until its ranks hear signals
+        slurm.run("scancel", *told, job)
+    slurm.wait(job, "CANCELLED", PATIENCE)
+    assert trial.reasons == [
+        (False, "requeued by Slurm"), (True, "SIGTERM"), (False, "cancelled"),
+    ]  # fmt: skip
 
 
 @pytest.mark.long

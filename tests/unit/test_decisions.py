@@ -125,6 +125,35 @@ def test_a_sigterm_far_from_the_time_limit_is_the_users_scancel(
     assert decide(run, 75, slurm(left=left)) == Decision(False, "cancelled")
 
 
+def test_a_sigterm_soon_after_a_requeue_was_meant_for_the_start_before(run: Run) -> None:
+    soon = {"seconds_run": 60.0}
+    ended(run, "interrupted", "SIGTERM", "17.1")
+    assert decide(run, 75, slurm(**soon), "17.1") == Decision(True, "SIGTERM")
+    assert decide(run, 75, slurm("COMPLETING", **soon), "17.1") == Decision(False, "cancelled")
+    assert decide(run, 75, slurm(preempted=True, **soon), "17.1") == Decision(True, "preemption")
+
+
+@pytest.mark.parametrize(("job", "seconds"), [("17.0", 60.0), ("17.1", 3000.0), ("17.1", None)])
+def test_a_sigterm_to_a_first_or_an_old_start_is_the_users(
+    run: Run, job: str, seconds: float | None
+) -> None:
+    ended(run, "interrupted", "SIGTERM", job)
+    assert decide(run, 75, slurm(seconds_run=seconds), job) == Decision(False, "cancelled")
+
+
+def test_a_job_that_gets_a_sigterm_after_each_requeue_ends(run: Run) -> None:
+    soon = slurm(seconds_run=60.0)
+    for number in (1, 2):
+        ended(run, "interrupted", "SIGTERM", f"17.{number}")
+        assert decide(run, 75, soon, f"17.{number}").requeue
+    ended(run, "interrupted", "SIGTERM", "17.3")
+    assert decide(run, 75, soon, "17.3") == Decision(
+        False, "SIGTERM, 3 times without a new checkpoint"
+    )
+    commit_checkpoint(run, 5)
+    assert decide(run, 75, soon, "17.3").requeue
+
+
 @pytest.mark.parametrize("state", ["CANCELLED", "COMPLETING"])
 def test_a_cancelled_run_that_left_nothing_is_not_requeued(run: Run, state: str) -> None:
     assert decide(run, 137, slurm(state)) == Decision(False, "cancelled")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
 from kit.cluster import patience, preemption, successor, unasked
+from kit.cluster.state import of_fields
 from kit.errors import ClusterError
 from kit.store.files import read_json, write_json
 
@@ -96,6 +98,17 @@ def test_without_slurm_a_signal_to_the_shell_is_a_scancel_unless_the_limit_is_th
         monkeypatch.setenv("EKIDEN_END_TIME", f"{time.time() + left:.0f}")
         state = unasked.state(run, "train", "17.0", 75)
         assert (state.state, state.reason, state.preempted) == ("COMPLETING", reason, False)
+
+
+def test_the_state_of_a_job_has_the_age_of_its_start() -> None:
+    now = datetime.now().replace(microsecond=0)  # noqa: DTZ005  Slurm's own
+    times = {"StartTime": now - timedelta(minutes=2), "EndTime": now + timedelta(minutes=58)}
+    fields = {name: value.isoformat() for name, value in times.items()}
+    found = of_fields({"JobState": "RUNNING", **fields}, preempted=False)
+    assert found.seconds_run == pytest.approx(120, abs=10)
+    assert found.seconds_left == pytest.approx(58 * 60, abs=10)
+    found = of_fields({"JobState": "RUNNING", "StartTime": "Unknown"}, preempted=False)
+    assert (found.seconds_run, found.seconds_left) == (None, None)
 
 
 def test_a_start_has_one_successor_whoever_submits_it(run: Run) -> None:
