@@ -172,7 +172,8 @@ def behind(slurm: Slurm, trial: StandIn, job: str) -> str:
     after = slurm.submit("true", *more)
     script = trial.run.job_logs("evaluate") / f"{after}_submission.sh"
     script.parent.mkdir()
-    script.write_text(f"#!/bin/bash\n#SBATCH --dependency=afterok:{job}\ntrue\n")
+    quiet = "#SBATCH --output=/dev/null"
+    script.write_text(f"#!/bin/bash\n#SBATCH --dependency=afterok:{job}\n{quiet}\ntrue\n")
     submission = read_json(trial.run.jobs)
     write_json(trial.run.jobs, submission | {"slurm": {"train": job, "evaluate": after}})
     return after
