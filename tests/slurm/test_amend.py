@@ -42,6 +42,7 @@ def pending(slurm: Slurm, run: Run) -> Iterator[str]:
 @pytest.fixture
 def running(slurm: Slurm, run: Run) -> Iterator[str]:
     job = submit(slurm, run)
+    run.attempt(1).root.mkdir(parents=True)  # from then on a run keeps its code
     write_text(run.code / "kit" / "run" / "time_limit.py", "")
     slurm.wait(job, "RUNNING")
     yield job
