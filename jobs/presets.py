@@ -18,7 +18,7 @@ def presets_verb(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="[NAME]", help="Print the path of this one, for example mdx or cluster/mdx."
+            metavar="[NAME]", help="Print the path of this one, for example demo or cluster/mdx."
         ),
     ] = None,
     as_json: Json = False,

@@ -185,5 +185,9 @@ def test_without_a_workspace_all_below_work_are_listed(workdir: Workdir) -> None
 def test_the_files_that_have_a_name_are_listed_and_found(tmp_path: Path) -> None:
     listed = json.loads(run("jobs.ekiden", "presets", "--json", cwd=tmp_path).stdout)
     assert listed["recipe/gpt2-xl-ja"] == str(ROOT / "configs" / "gpt2-xl-ja.yaml")
-    assert run("jobs.presets", "mdx", cwd=tmp_path).stdout == f"{listed['cluster/mdx']}\n"
+    of_cluster = run("jobs.presets", "cluster/mdx", cwd=tmp_path)
+    assert of_cluster.stdout == f"{listed['cluster/mdx']}\n"
+    both = run("jobs.presets", "mdx", cwd=tmp_path)
+    assert both.returncode == 2
+    assert "ambiguous; write cluster/mdx or sbatch/mdx" in both.stderr
     assert run("jobs.presets", "nothing", cwd=tmp_path).returncode == 2
