@@ -121,14 +121,16 @@ def test_a_node_with_a_faulty_gpu_is_left_out_at_once_and_costs_no_failure(
         f"cluster.environment.PYTHONPATH={tmp_path}", "cluster.training.partition=low",
     )  # fmt: skip
     given = (str(DEMO), f"workspace={workspace}", FP32, *gpu, "--cluster", CLUSTER)
-    slurm.run("scontrol", "update", "nodename=mdx2", "state=drain", "reason=first mdx1")
+    # So that it starts on mdx1. A drained mdx2 could not replace that node.
+    other = slurm.submit("sleep 600", "--partition=low", "--nodelist=mdx2", "--exclusive")
+    slurm.wait(other, "RUNNING", timeout=PATIENCE)
     try:
         command("train", "submit", *given)
         run = Workspace(workspace).run("faulty")
         (job,) = read_json(run.jobs)["slurm"].values()
         slurm.wait(job, lambda one: one["JobState"] == "RUNNING", timeout=PATIENCE)
     finally:
-        slurm.run("scontrol", "update", "nodename=mdx2", "state=resume")
+        slurm.run("scancel", other)
     slurm.wait(job, lambda one: int(one["Restarts"]) >= 1, timeout=PATIENCE)
     slurm.wait(job, "PENDING", timeout=PATIENCE)
     slurm.run("scontrol", "hold", job)  # for as long as the commands take
