@@ -126,11 +126,11 @@ def rehearse_verb(
     as_json: Json = False,
 ) -> None:
     """Run a few steps of the real recipe, and estimate the whole run from them."""
-    from kit.relay import rehearsal
+    from kit.relay import rehearsal, rehearsal_page
 
     project = arguments.load(refuse=False)
     figures = rehearsal.rehearse(project, steps, with_synthetic=synthetic, profile=profile)
-    (print_json if as_json else rehearsal.show)(figures)
+    (print_json if as_json else rehearsal_page.show)(figures)
 
 
 @verb(app, "acceptance", "gpt2-xl-ja --cluster local-gpu")

@@ -1,4 +1,4 @@
-"""Every path of a workspace and of a run. No other module joins path strings.
+"""Every path of a workspace and of a run, with the modules *_paths.py. No other module joins path strings.
 
 WORKSPACE/raw/SOURCE/            raw text from jobs.download, cut into units
           fingerprints/UNIT/     hashes of the documents, if duplicates are removed
@@ -15,6 +15,7 @@ WORKSPACE/raw/SOURCE/            raw text from jobs.download, cut into units
           mlflow-server/         backups of the database of `jobs.watch mlflow`, and its host
           synthetic/NAME/        a workspace of random tokens, to rehearse before there are real ones
           checks/NAME/           the last check of the nodes for a run
+          acceptance/NAME/       the report on whether a machine can train a recipe
           runs/NAME/             a run: its recipe, code, environment, and all its output
           runs/NAME/at/STEP/     results for one of its checkpoints, made during training, and
                                  jobs/COMMAND/: a run directory for each job that makes them
@@ -27,6 +28,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from kit.store.attempt_paths import Attempt
+from kit.store.job_paths import JobFiles
 from kit.store.service_paths import GuardFiles, ServerFiles
 
 if TYPE_CHECKING:
@@ -174,7 +176,7 @@ class Results:
 
 
 @dataclass(frozen=True)
-class Run(Results):
+class Run(Results, JobFiles):
     """A run directory: the only input of a submitted job."""
 
     @property
@@ -218,47 +220,6 @@ class Run(Results):
         return self.root / "setup.sh"
 
     @property
-    def submissions(self) -> Path:
-        """The scripts of jobs, and the logs of all tasks."""
-        return self.root / "logs"
-
-    def job_logs(self, job: str) -> Path:
-        """The subfolder of `submissions` for one job."""
-        return self.submissions / job
-
-    def job_times(self, job: str, token: str) -> Path:
-        """When a start of a job was submitted and started, as Slurm has it."""
-        return self.job_logs(job) / f"times-{token}.json"
-
-    def submitted_tasks(self, job: str, job_id: str) -> Path:
-        """The tasks of one submission of a job to Slurm."""
-        return self.job_logs(job) / f"{job_id}_tasks.json"
-
-    def task_done(self, job: str, task: str) -> Path:
-        """Exists once a task on Slurm, ID or ARRAY_INDEX, has succeeded."""
-        return self.job_logs(job) / f"{task}_done"
-
-    def local_work(self, job: str) -> Path:
-        """The work of the tasks of a job on this machine."""
-        return self.job_logs(job) / "work.json"
-
-    def successor(self, job: str, token: str) -> Path:
-        """The id of the job that follows a start of a job that could not be requeued."""
-        return self.job_logs(job) / f"successor-{token}"
-
-    def preflight(self, job: str, token: str, node: str) -> Path:
-        """The checks of a node before a start of a job; moved to its attempt once that begins."""
-        return self.job_logs(job) / f"preflight-{token}-{node}.json"
-
-    def preflights(self, job: str, token: str) -> list[Path]:
-        """The same of all nodes, as far as they are there."""
-        return sorted(self.job_logs(job).glob(f"preflight-{token}-*.json"))
-
-    def mistake(self, job: str) -> Path:
-        """The user's mistake that ended a job; such a job is not retried."""
-        return self.job_logs(job) / "failure.json"
-
-    @property
     def requeues(self) -> Path:
         """The end of each start of a job, and the requeue decision: one JSON object per line."""
         return self.root / "requeues.jsonl"
@@ -297,16 +258,6 @@ class Run(Results):
     def supervisor(self) -> Path:
         """The process id of the supervisor of the run on this machine."""
         return self.root / "supervisor.pid"
-
-    @property
-    def supervisor_log(self) -> Path:
-        """The log of the supervisor in the background."""
-        return self.submissions / "supervisor.log"
-
-    @property
-    def forkserver_log(self) -> Path:
-        """The log of the process from which local tasks are forked."""
-        return self.submissions / "forkserver.log"
 
     @property
     def attempts(self) -> Path:

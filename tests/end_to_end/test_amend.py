@@ -12,7 +12,7 @@ import pytest
 
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
-from kit.relay import planning, rehearsal, resolve
+from kit.relay import planning, rehearsal_page, resolve
 from kit.store.files import read_json, write_json
 from kit.store.paths import Run, Workspace
 from kit.store.units import make_units
@@ -239,7 +239,7 @@ def test_a_rehearsal_without_tokens_says_so_and_what_cannot_be_said(
     assert planned["memory"]["rehearsed"]["value"] == measured["memory_bytes"]
     assert planned["memory"]["total"]["value"] == pytest.approx(measured["memory_bytes"], rel=0.1)
     assert planned["time"]["seconds_a_step"]["value"] == measured["seconds_a_step"]
-    rehearsal.show(found)
+    rehearsal_page.show(found)
     shown = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
     assert shown["tokens"] == "synthetic, drawn at random from 5000 entries"
     assert "unknown: the recipe gives epochs" in shown["the"]

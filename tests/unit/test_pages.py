@@ -59,9 +59,14 @@ def test_the_page_on_the_workspace_names_every_path() -> None:
 
 
 def path_names() -> Iterator[str]:
-    """What kit/store/paths.py joins to a folder: names of files and folders, or parts of them."""
-    source = (ROOT / "kit/store/paths.py").read_text(encoding="utf-8")
-    for node in ast.walk(ast.parse(source)):
+    """What the modules of paths join to a folder: names of files and folders, or parts of them."""
+    for path in sorted((ROOT / "kit/store").glob("*paths.py")):
+        yield from joined_in(ast.parse(path.read_text(encoding="utf-8")))
+
+
+def joined_in(module: ast.Module) -> Iterator[str]:
+    """The same, of one of them."""
+    for node in ast.walk(module):
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
             yield from texts_of(node.right)
         elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "with_name":

@@ -9,7 +9,7 @@ import pytest
 
 from kit.cluster import lock
 from kit.errors import JobFailed, RunError, StageError
-from kit.relay import rehearsal, resolve
+from kit.relay import rehearsal, rehearsal_page, resolve
 from kit.run import directory
 from kit.store.files import write_json
 
@@ -101,7 +101,7 @@ def test_the_whole_run_is_reckoned_from_it(report: dict[str, Any]) -> None:
 def test_a_report_is_printed_with_its_units(
     report: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rehearsal.show(report)
+    rehearsal_page.show(report)
     lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines() if line)
     assert lines["attempts"] == "5, of 1,440 minutes each"
     assert lines["memory"] == "3 MB per rank at its peak"
@@ -126,7 +126,7 @@ def test_a_limit_too_short_for_a_start_and_a_save_gets_nowhere(
     write_json(run.attempt(1).start, {"from_step": 0, "time": 900.0})
     report = rehearsal.report(run, project.recipe, project.cluster)
     assert report["whole"]["attempts"] is None
-    rehearsal.show(report)
+    rehearsal_page.show(report)
     assert "none can finish its start and a save within 1 minute" in capsys.readouterr().out
 
 
