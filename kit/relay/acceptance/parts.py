@@ -90,7 +90,7 @@ def _fits(trials: Trials, number: int) -> bool:
 
 
 def settings(steps: int) -> dict[str, Any]:
-    """The training of the run that is measured."""
+    """The training of a trial: validated at its end, saved twice."""
     return {
         "steps": steps,
         "warmup_steps": 2,
@@ -153,30 +153,34 @@ def signals(trials: Trials, measured: Sequence[Run], *, deterministic: bool) -> 
     if not measured:
         yield Verdict("resume", "not shown", "without the time of a step")
         return
-    seconds_a_step = rehearsal.measure(measured[0], trials.recipe, trials.cluster)["seconds_a_step"]
-    number = 4 * math.ceil(max(_FEWEST, _SECONDS / seconds_a_step) / 4)
-    own = {
-        "steps": number, "warmup_steps": 2, "validate_every": number, "checkpoint_every": number // 4,
-        "deterministic": deterministic,
-    }  # fmt: skip
+    seconds = rehearsal.measure(measured[0], trials.recipe, trials.cluster)["seconds_a_step"]
+    number = 4 * math.ceil(max(_FEWEST, _SECONDS / seconds) / 4)
+    own = settings(number) | {"checkpoint_every": number // 4, "deterministic": deterministic}
     label = "deterministic" if deterministic else "free"
     whole = trials.run(f"{label}-whole", own)
     drills = [Drill(number * i // 4, one) for i, one in enumerate(_SIGNALS, 1)]
     broken = trials.run(f"{label}-interrupted", own, drills)
+    yield _resumed(whole, broken, deterministic=deterministic)
+    if deterministic:
+        yield _load(broken)
+
+
+def _resumed(whole: Run, broken: Run, *, deterministic: bool) -> Verdict:
+    """Whether the interrupted run survived each signal, and ended as the other one did."""
     name = f"resume, {'deterministic' if deterministic else 'not deterministic'}"
     reasons = [row["reason"] for row in decisions.read(broken) if row["requeued"]]
     found = compare(whole, broken)
-    facts = {"steps": number, "interruptions": reasons, **found}
+    facts = {"interruptions": reasons, **found}
     if len(reasons) < len(_SIGNALS):
-        yield Verdict(name, "bad", f"only {len(reasons)} of 3 signals were survived", facts)
-    elif found["equal"]:
-        yield Verdict(name, "ok", f"bit-equal after {', '.join(reasons)}", facts)
-    else:
-        words = f"not bit-equal: weights by up to {found['weights']:.3g}, losses by {found['losses']:.3g}"
-        words += f" from step {found['first']:,} on" if found["first"] else ""
-        yield Verdict(name, "bad" if deterministic else "ok", words, facts)
-    if deterministic:
-        yield _load(broken)
+        words = f"only {len(reasons)} of {len(_SIGNALS)} signals were survived"
+        return Verdict(name, "bad", words, facts)
+    if found["equal"]:
+        return Verdict(name, "ok", f"bit-equal after {', '.join(reasons)}", facts)
+    words = (
+        f"not bit-equal: weights by up to {found['weights']:.3g}, losses by {found['losses']:.3g}"
+    )
+    words += f" from step {found['first']:,} on" if found["first"] else ""
+    return Verdict(name, "bad" if deterministic else "ok", words, facts)
 
 
 def _load(run: Run) -> Verdict:
@@ -187,12 +191,8 @@ def _load(run: Run) -> Verdict:
         if first is not None:
             began = records.start(attempt).get("times", {}).get("imported")
             slowest = max(slowest, first["time"] - began) if began else slowest
-    return Verdict(
-        "load",
-        "ok",
-        f"{duration(slowest)} to verify the checkpoint, build the model and load",
-        {"seconds": slowest},
-    )
+    words = f"{duration(slowest)} to verify the checkpoint, build the model and load"
+    return Verdict("load", "ok", words, {"seconds": slowest})
 
 
 def nodes(wanted: int) -> Verdict:
