@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "configs" / "demo.yaml"
+# For a recipe that is only read: its own workspace may hold the run that `make demo` left.
+NOWHERE = "workspace=/nowhere"
 # What `auto` is on a CPU, and quick on any: bf16 and fp16 only where they are what is tested.
 FP32 = "training.precision=fp32"
 # The demo's training, as short as a model that beats a unigram model allows.

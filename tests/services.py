@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from kit.relay import resolve
 from tests.drawn import Attempt
-from tests.relay import DEMO, ROOT, wait_until
+from tests.relay import DEMO, NOWHERE, ROOT, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,5 +96,5 @@ def ask(said: str, path: str, body: Any = None, user: dict[str, str] | None = No
 
 def draw(run: Run, steps: int) -> None:
     """The ledger and the event file of an attempt."""
-    recipe = resolve.load(DEMO, [], "local").recipe
+    recipe = resolve.load(DEMO, [NOWHERE], "local").recipe
     Attempt(run, recipe, 1, 0).steps(range(1, steps + 1)).killed()

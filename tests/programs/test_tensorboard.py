@@ -14,8 +14,8 @@ import pytest
 
 from kit.relay import resolve
 from kit.tracking import event_files, ledger
-from tests.conftest import ROOT
 from tests.drawn import Attempt
+from tests.relay import DEMO, NOWHERE
 from tests.speed import patience
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def drawn(run: Run) -> Run:
     """Two attempts that were killed, the second going back, and one that came to the end."""
-    recipe = resolve.load(ROOT / "configs/demo.yaml", [], "local").recipe
+    recipe = resolve.load(DEMO, [NOWHERE], "local").recipe
     Attempt(run, recipe, 1, 0).steps(range(1, 13), validations=(5, 8, 10)).killed()
     Attempt(run, recipe, 2, 5).steps(range(6, 8)).killed()
     Attempt(run, recipe, 3, 5).steps(range(6, 16), validations=(8, 10, 15)).left(15, "done", "")

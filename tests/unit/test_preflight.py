@@ -41,7 +41,7 @@ from kit.run import addresses
 from kit.store import records
 from kit.store.files import read_json, write_json, write_text
 from tests.nvml import Nvml
-from tests.relay import DEMO
+from tests.relay import DEMO, NOWHERE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,7 +59,7 @@ GPUS = ("cluster.device=cuda", "cluster.training.ranks_per_node=8", "training.gl
 @pytest.fixture(scope="module")
 def demo() -> Project:
     """The demo, resolved once."""
-    return load(DEMO, ["training.precision=fp32", "tracking.mlflow=null"], "local")
+    return load(DEMO, [NOWHERE, "training.precision=fp32", "tracking.mlflow=null"], "local")
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ from kit.store.files import append_line, write_json
 from kit.tracking import event_files, ledger
 from kit.tracking.drawer import Drawer
 from kit.tracking.tensorboard import EventFile
-from tests.conftest import ROOT
 from tests.drawn import RANKS, Attempt
+from tests.relay import DEMO, NOWHERE
 
 if TYPE_CHECKING:
     from kit.config.recipe import Recipe
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def recipe() -> Recipe:
-    return resolve.load(ROOT / "configs/demo.yaml", [], "local").recipe
+    return resolve.load(DEMO, [NOWHERE], "local").recipe
 
 
 def reader(run: Run) -> EventAccumulator:
