@@ -3,6 +3,7 @@
     EkidenError                 2  the user has to change something
     ├── ConfigError             2
     ├── InputError              2
+    │   ├── DamagedFile         2
     │   └── TransferError       1
     ├── StageError              2
     ├── RunError                2
@@ -74,6 +75,10 @@ class JobFailed(EkidenError):  # noqa: N818  the field's word
     """A failure that is no mistake of the user's: retried while retries are left."""
 
     exit_code = FAILED
+
+
+class DamagedFile(InputError):  # noqa: N818  says what it is about
+    """A file that is truncated, or whose bytes are not those of its format: a fresh copy may help."""
 
 
 class TransferError(InputError):

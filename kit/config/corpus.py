@@ -17,11 +17,12 @@ _PUBLISHED_TEXTS = {  # by kind, patterns of their names; kit/corpus/raw/sources
 
 
 class Source(Section):
-    """One raw text: a Wikipedia dump, plain text with an empty line between documents, or JSON lines."""
+    """One raw text: a Wikipedia dump, plain text with an empty line between documents, JSON or parquet."""
 
-    kind: Literal["wikipedia", "plaintext", "jsonl"] = Field(
+    kind: Literal["wikipedia", "plaintext", "jsonl", "parquet"] = Field(
         description="format of the raw text. wikipedia: an XML dump; plaintext: an empty line between "
-        "documents; jsonl: one JSON object per line. The article: a Wikipedia dump, and CC-100 as plaintext"
+        "documents; jsonl: one JSON object per line; parquet: one row per document, for which install "
+        "ekiden[parquet]. The article: a Wikipedia dump, and CC-100 as plaintext"
     )
     location: str = Field(
         description="a path, a folder or a glob pattern, relative to the recipe's file; an http(s) URL; or "
@@ -51,7 +52,10 @@ class Source(Section):
         default="line",
         description="title of a wikipedia article. line: the first line of its text; drop: left out",
     )
-    text_key: str = Field(default="text", description="key of a jsonl object that holds the text")
+    text_key: str = Field(
+        default="text",
+        description="key of a jsonl object, or column of a parquet file, that holds the text",
+    )
 
 
 class Normalise(Section):

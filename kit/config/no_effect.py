@@ -138,8 +138,8 @@ def _of_sources(recipe: Recipe) -> Iterator[IdleKey]:
         if source.kind != "wikipedia":
             for key in ("title", "index"):
                 yield IdleKey(f"{prefix}.{key}", f"{by_kind}: it is for wikipedia dumps", causes)
-        if source.kind != "jsonl":
-            yield IdleKey(f"{prefix}.text_key", f"{by_kind}: it is for jsonl", causes)
+        if source.kind not in ("jsonl", "parquet"):
+            yield IdleKey(f"{prefix}.text_key", f"{by_kind}: it is for jsonl and parquet", causes)
         if not is_remote(source.location):
             reason = "if location is a path: there is no download"
             yield IdleKey(f"{prefix}.mirrors", reason, (f"{prefix}.location",))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from kit.corpus import jsonl, plaintext, wikipedia
+from kit.corpus import jsonl, parquet, plaintext, wikipedia
 from kit.corpus.raw import pieces
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ def read(
         yield from wikipedia.documents(piece, bad_input, mode)
     elif piece["kind"] == "jsonl":
         yield from jsonl.documents(piece, bad_input)
+    elif piece["kind"] == "parquet":
+        yield from parquet.documents(piece, bad_input)
     else:
         yield from plaintext.documents(piece, bad_input)
     # A file truncated in the meantime has lost documents without any error.

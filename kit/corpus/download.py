@@ -16,10 +16,10 @@ from kit.config import relocation
 from kit.config.defaults import NonDefaults
 from kit.config.recipe import Recipe, Source, is_url
 from kit.config.section import read_resolved
-from kit.corpus.raw import checksums, pieces, sources
+from kit.corpus.raw import checksums, magic, pieces, sources
 from kit.corpus.raw.checksums import Sum
-from kit.errors import InputError, StageError
-from kit.output import log
+from kit.errors import DamagedFile, InputError, StageError
+from kit.output import log, quantities
 from kit.store import manifest
 from kit.store.paths import MANIFEST, Run, Workspace
 from kit.store.units import Unit, make_units
@@ -167,7 +167,7 @@ def _is_path(index: str | None) -> TypeGuard[str]:
 
 
 def _not_causes(kind: str) -> frozenset[str]:
-    others = {"wikipedia": {"text_key"}, "jsonl": {"title", "index"}}
+    others = {"wikipedia": {"text_key"}, "jsonl": {"title", "index"}, "parquet": {"title", "index"}}
     return frozenset({"mirrors"} | others.get(kind, {"text_key", "title", "index"}))
 
 
@@ -188,6 +188,7 @@ def _make(
     recipe: Recipe, name: str, files: Sequence[sources.Local], folder: Path
 ) -> Mapping[str, Any]:
     from kit.corpus.raw.fetch import download_path, fetch
+    from kit.corpus.raw.partial import quarantine
 
     source = recipe.corpus.sources[name]
     downloads = Path(recipe.corpus.downloads) if recipe.corpus.downloads else folder
@@ -202,7 +203,17 @@ def _make(
     index = _index(source, remote, downloads)
     rows: list[tuple[Range, RangeFacts]] = []
     for path in paths:
-        rows += _cut(source, path, index, folder, int(recipe.corpus.unit_mb * 1e6), len(rows))
+        magic.refuse_other(path, source.kind)
+    if not remote and (others := sources.left_out(source)):
+        number = quantities.count(len(others), "file")
+        log.warning(f"{source.location}: {number} left out, not of kind {source.kind}: {others[0]}")
+    try:
+        for path in paths:
+            rows += _cut(source, path, index, folder, int(recipe.corpus.unit_mb * 1e6), len(rows))
+    except DamagedFile as error:
+        if not remote:
+            raise
+        raise DamagedFile(f"{error}: kept as {quarantine(path, path)}") from None
     numbered: list[Piece] = [
         {"name": f"{name}-{number:05d}", "source": name, "kind": source.kind, **piece, **facts}
         for number, (piece, facts) in enumerate(rows)
@@ -271,6 +282,12 @@ def _cut(
 
         header_end, ranges = wikipedia.stream_ranges(path, unit_bytes, index)
         facts: RangeFacts = {"header_end": header_end, "title": source.title}
+        return [(piece, facts) for piece in pieces.ranges(path, ranges)]
+    if source.kind == "parquet":
+        from kit.corpus.raw import parquet
+
+        facts = {"text_key": source.text_key}
+        ranges = parquet.ranges(path, unit_bytes, source.text_key)
         return [(piece, facts) for piece in pieces.ranges(path, ranges)]
     facts = {"text_key": source.text_key} if source.kind == "jsonl" else {}
     return [(piece, facts) for piece in pieces.cut(source.kind, path, folder, unit_bytes, first)]

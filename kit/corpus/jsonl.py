@@ -34,10 +34,17 @@ def documents(piece: Piece, bad_input: BadInput, limit: int = RECORD_BYTES) -> I
         if raw is not None and (not raw or raw.isspace()):
             continue
         record = source.text(raw, bad_input)
-        text = None if record is None else _text(record, piece["text_key"], source.place, bad_input)
-        lines = [] if text is None else _lines(text, source.place, bad_input)
-        if lines:
-            yield lines
+        key = piece["text_key"]
+        text = None if record is None else _text(record, key, source.place, bad_input)
+        found = [] if text is None else lines(text, key, source.place, bad_input)
+        if found:
+            yield found
+
+
+def lines(text: str, key: str, place: str, bad_input: BadInput) -> list[str]:
+    """The non-empty lines of a text that is the value of `key`; none if it is bad, as reported."""
+    checked = _checked(text, key, place, bad_input)
+    return [] if checked is None else _lines(checked, place, bad_input)
 
 
 def _text(record: str, key: str, place: str, bad_input: BadInput) -> str | None:
@@ -65,7 +72,7 @@ def _text(record: str, key: str, place: str, bad_input: BadInput) -> str | None:
             f"{place}: {key!r} is not a string; set text_key to the key of the text",
         )
         return None
-    return _checked(text, key, place, bad_input)
+    return text
 
 
 def _checked(text: str, key: str, place: str, bad_input: BadInput) -> str | None:

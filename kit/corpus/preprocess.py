@@ -15,7 +15,7 @@ from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
 from kit.corpus import report
 from kit.corpus.bad_input import BadInput
-from kit.data import duplicates, shards
+from kit.data import documents, duplicates, shards
 from kit.store.files import write_json
 from kit.store.units import Unit, make_units
 
@@ -47,12 +47,16 @@ def units(_: Run, recipe: Recipe, workers: int = 1) -> list[Unit]:
 
 
 def work(run: Run, task: int, tasks: int) -> None:
-    """Run a submitted task; it reads nothing but the run directory. The last task writes the report."""
+    """Run a submitted task; it reads nothing but the run directory. The last task writes the report.
+
+    It raises InputError if no document is left.
+    """
     recipe = read_resolved(run.recipe, Recipe)
     all_units = units(run, recipe, read_resolved(run.cluster, Cluster).arrays.cpus)
     make_units("preprocess", all_units, task, tasks)
     if all(unit.state() == "done" for unit in all_units):
         report.make(recipe)
+        documents.refuse_empty(recipe, shards.complete(recipe))
 
 
 def is_held_out(key: int, share: float) -> bool:
@@ -64,7 +68,8 @@ def _make(
     recipe: Recipe, number: int, shard: shards.Shard, workers: int, folder: Path
 ) -> Mapping[str, Any]:
     # Here, as the status of the stage, which only lists its units, needs none of them.
-    from kit.corpus import documents, segment
+    from kit.corpus import documents as raw_documents
+    from kit.corpus import segment
     from kit.corpus.steps import Steps, segmented
 
     corpus = recipe.corpus
@@ -78,7 +83,7 @@ def _make(
         shards.writer(train) as add_train,
         shards.writer(held_out) as add_held_out,
     ):
-        raw = documents.read(shard.piece, bad_input, corpus.mode)
+        raw = raw_documents.read(shard.piece, bad_input, corpus.mode)
         for document, text in segmented(raw, steps, words):
             examples.offer(document.key, document.raw, text, document.left_out)
             if document.left_out is not None:

@@ -14,7 +14,6 @@ Model and training follow the rules of kit/plan/size.py; the texts follow these:
 
 from __future__ import annotations
 
-import glob
 import json
 import re
 from dataclasses import dataclass, replace
@@ -28,6 +27,7 @@ from kit.errors import ConfigError
 from kit.output.quantities import size as bytes_of
 from kit.plan.size import MAX_SIZE, MIN_SIZE, VOCABULARIES, ChoiceReason, Machine, plan, short
 from kit.plan.text_key import DEFAULT, text_key
+from kit.store import listing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -184,16 +184,14 @@ def _with_unique_names(texts: list[_Text]) -> list[_Text]:
 
 
 def _files(location: str) -> list[Path]:
-    path = Path(location).expanduser()
-    if path.is_dir():
-        files = (file for file in path.rglob("*") if file.is_file())
-        return sorted(file for file in files if not _is_hidden(file.relative_to(path)))
-    matches = glob.glob(str(path), recursive=True)  # noqa: PTH207  pathlib takes no absolute patterns
-    return sorted(Path(file) for file in matches if Path(file).is_file())
-
-
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
+    try:
+        return [*map(Path, listing.files(str(Path(location).expanduser())))]
+    except listing.SameFile as error:
+        raise ConfigError(
+            f"--text {location}: {error}; remove the link, or name other files"
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"--text {location}: {error.filename}: {error.strerror}") from None
 
 
 def _kind(name: str) -> str:
@@ -201,6 +199,8 @@ def _kind(name: str) -> str:
     bare = re.sub(r"\.(xz|gz|bz2|zst)$", "", name)
     if bare.endswith((".jsonl", ".ndjson", ".json")):
         return "jsonl"
+    if bare.endswith(".parquet"):
+        return "parquet"
     return "wikipedia" if bare.endswith(".xml") else "plaintext"
 
 

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from kit.config.run import Project
     from kit.store.paths import Run
 
+_READERS = (  # kinds of sources that need a package, and the stages that read them
+    ("wikipedia", "wikiextractor", ("fingerprint", "preprocess")),
+    ("parquet", "pyarrow", ("download", "fingerprint", "preprocess")),
+)
 _BYTES_PER_PARAMETER = 12  # of a checkpoint, at least: weight and two moments in fp32
 
 
@@ -96,14 +100,15 @@ def _of_environment(cluster: Cluster) -> Iterator[str]:
 
 
 def _of_corpus(recipe: Recipe, jobs: Sequence[Job]) -> Iterator[str]:
-    """A problem if the corpus has a dump and its extractor is not installed."""
-    dumps = [name for name, source in recipe.corpus.sources.items() if source.kind == "wikipedia"]
-    reading = any(job.name in ("fingerprint", "preprocess") for job in jobs)
-    if dumps and reading and importlib.util.find_spec("wikiextractor") is None:
-        yield (
-            f"corpus.sources.{dumps[0]}.kind=wikipedia: wikiextractor is not installed; "
-            "pip install 'ekiden[wikipedia]'"
-        )
+    """A problem for each kind of source whose reader is not installed."""
+    for kind, package, readers in _READERS:
+        names = [name for name, source in recipe.corpus.sources.items() if source.kind == kind]
+        reading = any(job.name in readers for job in jobs)
+        if names and reading and importlib.util.find_spec(package) is None:
+            yield (
+                f"corpus.sources.{names[0]}.kind={kind}: {package} is not installed; "
+                f"pip install 'ekiden[{kind}]'"
+            )
 
 
 def _of_prompts(recipe: Recipe, jobs: Sequence[Job]) -> Iterator[str]:

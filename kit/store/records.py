@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from kit.store.attempt_paths import Attempt
     from kit.store.paths import Run
 
-Kind = Literal["wikipedia", "plaintext", "jsonl"]
+Kind = Literal["wikipedia", "plaintext", "jsonl", "parquet"]
 BY_USER = "cancelled by its user"  # reason in `end.json` after `cancel` or Ctrl-C
 WARNED = "SIGUSR2"  # the same after a warning that is none of the time limit, as of a preemption
 Outcome = Literal["done", "interrupted", "stopped", "superseded", "failed"]
@@ -56,7 +56,7 @@ class RangeFacts(TypedDict, total=False):
 
     header_end: int  # wikipedia: bytes of the dump's header
     title: str  # wikipedia
-    text_key: str  # jsonl
+    text_key: str  # jsonl, parquet
 
 
 class Piece(Range, RangeFacts):
@@ -75,6 +75,9 @@ class Manifest(TypedDict):
     pieces: NotRequired[list[Piece]]  # download
     documents: NotRequired[int]  # fingerprint
     counts: NotRequired[dict[str, dict[str, Any]]]  # preprocess, tokenize: by part
+    steps: NotRequired[
+        dict[str, dict[str, int]]
+    ]  # preprocess: documents, lines, characters by step
     faults: NotRequired[dict[str, int]]
     vocabulary: NotRequired[dict[str, int]]  # candidates, tokenizer
     spaces: NotRequired[str]  # tokenizer

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from kit.config.defaults import NonDefaults
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
-from kit.data import shards, tokenizer_file, tokens
+from kit.data import documents, shards, tokenizer_file, tokens
 from kit.errors import InputError
 from kit.output import log
 from kit.store import manifest
 from kit.store.paths import Run, Workspace
 from kit.store.units import Unit, make_units, require
-from kit.tokenizer import bpe, count, counts, huggingface, merge, unigram
+from kit.tokenizer import bpe, counts, huggingface, merge, unigram
 from kit.tokenizer import measure as measures
 from kit.tracking.mlflow.candidates import candidate_identity, publish_candidate
 
@@ -111,7 +111,7 @@ def _make(
         vocabulary.spaces,
         held_out,
         _words(recipe, vocabulary),
-        count.documents(complete, shards.TRAIN),
+        documents.number(complete, shards.TRAIN),
     )
     measures.plot(measured, vocabulary.name, folder / PLOT)
     return {"measures": measured.as_dict(), "vocabulary": vocabulary_of(tokenizer)}

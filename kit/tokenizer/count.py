@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
-from kit.data import shards, tokens
+from kit.data import documents, shards, tokens
 from kit.data.shards import BOUNDARY
-from kit.errors import InputError, StageError
+from kit.errors import StageError
 from kit.store import look, manifest
 from kit.store.paths import Run, Workspace
 from kit.store.units import Unit, make_units
@@ -136,7 +136,7 @@ def _make(
     spaces: str,
     folder: Path,
 ) -> Mapping[str, Any]:
-    _check_documents(recipe, complete)
+    documents.refuse_too_few(recipe, complete)
     scratch = folder / _SCRATCH
     shutil.rmtree(scratch, ignore_errors=True)  # of a task that was killed
     texts = (
@@ -147,25 +147,3 @@ def _make(
     words = counts.write(folder, count(texts, spaces, scratch))
     shutil.rmtree(scratch, ignore_errors=True)
     return {"words": words}
-
-
-def _check_documents(recipe: Recipe, complete: Sequence[shards.Shard]) -> None:
-    """Raise InputError if the corpus is empty, or if all of its documents are held out, or none."""
-    train, held_out = (documents(complete, part) for part in shards.PARTS)
-    if not train + held_out:
-        raise InputError(
-            f"corpus.sources: the corpus is empty: {', '.join(recipe.corpus.sources)} contain no text; "
-            "add text, or relax corpus.filters"
-        )
-    if not (train and held_out):
-        missing = "is held out" if train else "is left for training"
-        raise InputError(
-            f"corpus.held_out={recipe.corpus.held_out}: none of the {train + held_out} documents "
-            f"{missing}; change it, or add more text"
-        )
-
-
-def documents(complete: Sequence[shards.Shard], part: str) -> int:
-    """The number of documents in one part of the shards."""
-    parts = (manifest.read(shard.folder, "jobs.preprocess")["counts"] for shard in complete)
-    return sum(counts[part].get("documents", 0) for counts in parts)

@@ -76,6 +76,15 @@ def test_a_bad_line_ends_the_task_or_is_passed_over_and_counted(
     assert faults(workdir) == {kind: 1}
 
 
+def test_a_corpus_that_ends_up_empty_is_told_by_the_stage_that_made_it(workdir: Workdir) -> None:
+    workdir.web.write_text("only English.\n\nand more of it.\n")
+    japanese = "corpus.filters.japanese.min_share=0.5"
+    code, said = run(workdir, *only(workdir, workdir.web), japanese)
+    assert code == 2
+    assert "the corpus is empty: of 2 documents all are left out (japanese 2)" in said
+    assert (workdir.workspace.corpus_report / "report.md").is_file()
+
+
 def test_a_json_line_that_is_none_is_told_or_passed_over(workdir: Workdir) -> None:
     path = workdir.folder / "a.jsonl"
     path.write_text('{"text": "一。"}\n{"text": "\\ud800"}\n{"text": 3}\n[]\n{"text"\n')
@@ -159,7 +168,7 @@ def test_entities_that_a_dump_declares_are_neither_expanded_nor_read(
 def test_an_empty_text_is_a_shard_without_documents(workdir: Workdir) -> None:
     workdir.web.write_text("")
     code, said = run(workdir, *only(workdir, workdir.web))
-    assert code == 0, said
+    assert (code, "the corpus is empty: web: no text" in said) == (2, True)
     (made,) = workdir.workspace.root.glob(f"shards/*/{MANIFEST}")
     assert read_json(made)["counts"] == {"train": {}, "held-out": {}}
 

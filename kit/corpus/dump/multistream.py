@@ -18,7 +18,7 @@ from array import array
 from collections import deque
 from typing import IO, TYPE_CHECKING
 
-from kit.errors import InputError
+from kit.errors import DamagedFile, InputError
 from kit.store.files import CHUNK
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ def _offsets(index: Path) -> Iterator[int]:
 
 
 def _check_closing(path: Path, start: int, size: int) -> None:
-    """Raise InputError unless the last stream, at byte `start`, is complete and closes the dump."""
+    """Raise DamagedFile unless the last stream, at byte `start`, is complete and closes the dump."""
     tail = b""
     with path.open("rb") as file:
         position = start
@@ -226,9 +226,9 @@ def _check_closing(path: Path, start: int, size: int) -> None:
                     tail = (tail + piece)[-_TAIL:]
                 position = stream.end
         except Damage as damage:
-            raise InputError(f"{path}: {damage}; download the dump again") from None
+            raise DamagedFile(f"{path}: {damage}; download the dump again") from None
     if not tail.rstrip().endswith(_CLOSING):
-        raise InputError(
+        raise DamagedFile(
             f"{path}: the dump is truncated: its last stream, at byte {start}, does not close it; "
             "download it again"
         )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import zstandard
 
-from kit.errors import InputError
+from kit.errors import DamagedFile
 from kit.store.files import CHUNK
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Unpacked:
     def read(self, size: int = CHUNK) -> bytes:
         """Read about `size` bytes of the text; empty only at its end.
 
-        Raises InputError if the file is damaged or truncated.
+        Raises DamagedFile if it is damaged or truncated.
         """
         parts: list[bytes] = []
         length = 0
@@ -62,7 +62,7 @@ class Unpacked:
                 length += len(part)
                 parts.append(part)
         except (OSError, EOFError, lzma.LZMAError, zlib.error, zstandard.ZstdError) as error:
-            raise InputError(
+            raise DamagedFile(
                 f"{self._path}: damaged or truncated near byte {self.position} ({error}); "
                 "get a fresh copy"
             ) from None
@@ -155,6 +155,7 @@ def _xz() -> _Engine:
 _ENGINES: dict[str, Any] = {
     ".xz": _xz,
     ".gz": _Gzip,
+    ".tgz": _Gzip,
     ".bz2": bz2.BZ2Decompressor,
     ".zst": _Zstd,
 }

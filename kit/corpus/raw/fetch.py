@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit
 
 from kit import __version__
-from kit.corpus.raw import checksums
+from kit.corpus.raw import checksums, magic
 from kit.corpus.raw.partial import FileFacts, Partial, quarantine
 from kit.errors import InputError, TransferError
 from kit.output import log
@@ -62,7 +62,8 @@ def fetch(
 ) -> Path:
     """Download a file to `path` from the first of its URLs that has it, unless it exists.
 
-    `sums` are its checksums, by algorithm (sha1, sha256); a file with others is renamed to NAME.wrong.
+    `sums` are its checksums, by algorithm (sha1, sha256). A file with others, a web page, and a file
+    that is not compressed as its name says are renamed to NAME.wrong.
     Raises InputError if every server refuses or has a wrong file, or the disk is too small;
     TransferError if the transfer was interrupted too often, or another process is downloading it.
     """
@@ -79,7 +80,7 @@ def fetch(
 def _exists(path: Path, sums: Mapping[str, checksums.Sum]) -> bool:
     if not path.is_file():
         return False
-    mismatch = checksums.mismatch(path, sums)
+    mismatch = magic.mismatch(path, path.name) or checksums.mismatch(path, sums)
     if mismatch is not None:
         log.warning(
             f"{path}: {mismatch}; renamed to {quarantine(path, path).name}, fetching it again"
@@ -118,8 +119,9 @@ def _download(
 
 
 def _check(url: str, partial: Partial, sums: Mapping[str, checksums.Sum]) -> None:
-    mismatch = checksums.mismatch(partial.file, sums)
-    if mismatch is not None:
+    if mismatch := magic.mismatch(partial.file, partial.name):
+        raise _Refused(f"{url}: {mismatch}; kept as {partial.quarantine()}")
+    if mismatch := checksums.mismatch(partial.file, sums):
         raise _Refused(
             f"{url}: {mismatch}; kept as {partial.quarantine()}: correct the checksum if this is the "
             "right file, otherwise give a mirror"

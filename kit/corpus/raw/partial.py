@@ -56,6 +56,11 @@ class Partial:
         return self._file
 
     @property
+    def name(self) -> str:
+        """The name of the complete file."""
+        return self._path.name
+
+    @property
     def size(self) -> int:
         """Bytes downloaded so far."""
         return self._stream.seek(0, os.SEEK_END)

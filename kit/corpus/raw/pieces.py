@@ -1,8 +1,8 @@
 """Cut texts into pieces of about equal size, one unit of work each.
 
 A plain file and an xz file of several blocks are cut into ranges, without copying. Any other compressed
-file is read once and copied into zstd parts. The cuts depend only on the bytes of the text and the size
-of a piece. Lines are not checked here, but as a piece is read (kit/corpus/raw/lines.py).
+file, and a tar archive, is read once and copied into zstd parts. The cuts depend only on the bytes of the
+text and the size of a piece. Lines are not checked here, but as a piece is read (kit/corpus/raw/lines.py).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Protocol, cast
 
 import zstandard
 
+from kit.corpus.raw.archive import Members, is_archive
 from kit.corpus.raw.compression import Unpacked, is_packed
 from kit.errors import InputError
 from kit.output.progress import progress_bar
@@ -45,10 +46,10 @@ def cut(kind: str, path: Path, folder: Path, unit_bytes: int, first_part: int) -
 
     Parts go into `folder`, numbered from `first_part`. Raises InputError for a damaged compressed file.
     """
-    if not is_packed(path):
+    if not is_packed(path) and not is_archive(path):
         cuts = _plain_cuts(path, unit_bytes, _BOUNDARY[kind])
         return ranges(path, list(itertools.pairwise(cuts)))
-    if path.suffix.lower() == ".xz":
+    if path.suffix.lower() == ".xz" and not is_archive(path):
         from kit.corpus.raw import seekable
 
         starts, size = seekable.blocks(path)
@@ -161,7 +162,7 @@ def _block_cuts(starts: list[int], size: int, unit_bytes: int) -> list[int] | No
 def _parts(kind: str, path: Path, folder: Path, unit_bytes: int, first: int) -> list[Path]:
     parts: list[Path] = []
     with (
-        Unpacked(path) as text,
+        Members(path, kind) if is_archive(path) else Unpacked(path) as text,
         progress_bar(f"{path.name}, cutting", path.stat().st_size) as advance,
     ):
         source = Cutter(text, unit_bytes, kind)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import xz
 from xz.common import XZError
 
-from kit.errors import InputError
+from kit.errors import DamagedFile
 from kit.store.files import CHUNK
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def blocks(path: Path) -> tuple[list[int], int]:
     """The offset of each block in the text, and the length of the text, in bytes.
 
-    Raises InputError for a file whose index is damaged or truncated.
+    Raises DamagedFile for a file whose index is damaged or truncated.
     """
     with _opened(path) as stream:
         return sorted(set(stream.block_boundaries)), len(stream)
@@ -38,11 +38,11 @@ class Blocks:
         stream.seek(start)
 
     def read(self, size: int = CHUNK) -> bytes:
-        """Read at most `size` bytes; empty only at the end. Raises InputError if a block is damaged."""
+        """Read at most `size` bytes; empty only at the end. Raises DamagedFile if a block is damaged."""
         try:
             return self._stream.read(size)
         except (XZError, OSError, EOFError) as error:
-            raise InputError(
+            raise DamagedFile(
                 f"{self._path}: damaged or truncated near byte {self._stream.tell()} of its text "
                 f"({error}); get a fresh copy"
             ) from None
@@ -60,7 +60,7 @@ def _opened(path: Path) -> Iterator[xz.XZFile]:
     try:
         stream = xz.XZFile(path)
     except (XZError, OSError, EOFError) as error:
-        raise InputError(
+        raise DamagedFile(
             f"{path}: damaged or truncated: its index should end at byte {path.stat().st_size} ({error}); "
             "get a fresh copy"
         ) from None

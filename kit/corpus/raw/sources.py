@@ -6,26 +6,28 @@ cc100-ja          CC-100 (any cc100-XX), which has no published checksums
 
 from __future__ import annotations
 
-import glob
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kit.config.recipe import Source, is_url, named_kind
+from kit.corpus.raw.archive import JSON_NAME
 from kit.errors import InputError
+from kit.store import listing
 from kit.store.files import text_hash
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    import os
+    from collections.abc import Sequence
 
 _WIKIMEDIA = "https://dumps.wikimedia.org/{wiki}/{date}/{wiki}-{date}-{file}"
 _CC100 = "https://data.statmt.org/cc-100/{language}.txt.xz"
 _DUMP = "pages-articles-multistream.xml.bz2"
 _INDEX = "pages-articles-multistream-index.txt.bz2"
 _SUMS = "sha1sums.txt"
-_JSON = re.compile(r"\.(jsonl|ndjson|json)(\.(xz|gz|bz2|zst))?$")
+_PARQUET = re.compile(r"\.parquet$")
+_LINES = re.compile(r"\.(jsonl|ndjson)(\.(xz|gz|bz2|zst))?$")
 
 
 @dataclass(frozen=True)
@@ -61,19 +63,24 @@ def remote(source: Source) -> Remote | None:
 
 
 def local(name: str, source: Source) -> list[Local]:
-    """The files of a path, a folder (at any depth) or a pattern, sorted; hidden files are ignored.
+    """The files of a path, a folder (at any depth) or a pattern, sorted; see kit/store/listing.py.
 
-    Raises InputError if there is no file, or if one cannot be read.
+    Raises InputError if there is no file, if one cannot be read, or if two names lead to the same one.
     """
     path = Path(source.location)
     key = f"corpus.sources.{name}.location={source.location}"
     try:
-        names = _files(source.location)
-        files = [stat_file(Path(file)) for file in names]
+        found = listing.files(source.location)
+    except listing.SameFile as error:
+        raise InputError(
+            f"{key}: {error.first} and {error.second} are the same; remove the link, or name other files"
+        ) from None
     except OSError as error:
         raise InputError(
             f"{key}: {error.filename}: {error.strerror}; fix that, or name other files"
         ) from None
+    found = _of_kind(source, found)
+    names = list(found)
     if not names:
         problem = "no file in this folder" if path.is_dir() else "no such file"
         raise InputError(
@@ -93,24 +100,31 @@ def local(name: str, source: Source) -> list[Local]:
     for file in names:
         if not _is_utf8(file):  # a manifest could not hold it
             raise InputError(f"{key}: the name of the file {file!a} is not UTF-8; rename it")
-    return files
+    return [_local(Path(file), status) for file, status in found.items()]
 
 
-def _files(location: str) -> list[str]:
-    if Path(location).is_file():
-        return [location]
-    if Path(location).is_dir():
-        return sorted(_walk(location))
-    # pathlib takes no absolute patterns
-    matches = glob.glob(location, recursive=True)  # noqa: PTH207
-    return sorted(filter(os.path.isfile, matches))
+def left_out(source: Source) -> list[str]:
+    """The files of a folder that are none of its source's: the README of a dataset, for example."""
+    found = listing.files(source.location)
+    return sorted(found.keys() - _of_kind(source, found))
+
+
+def _of_kind(source: Source, found: dict[str, os.stat_result]) -> dict[str, os.stat_result]:
+    """Of a folder, the files whose names fit the kind; all of them if no name does."""
+    if not Path(source.location).is_dir():
+        return found
+    patterns = {"jsonl": (_LINES, JSON_NAME), "parquet": (_PARQUET,)}.get(source.kind, ())
+    for pattern in patterns:
+        if fitting := {name: found[name] for name in found if pattern.search(name.lower())}:
+            return fitting
+    return found
 
 
 def _json_lines(location: str, names: Sequence[str]) -> str | None:
     """The first of the files whose name is one of JSON; none if it is named itself."""
     if names == [location]:
         return None
-    return next((name for name in names if _JSON.search(name.lower())), None)
+    return next((name for name in names if JSON_NAME.search(name.lower())), None)
 
 
 def _is_utf8(name: str) -> bool:
@@ -120,8 +134,7 @@ def _is_utf8(name: str) -> bool:
 
 def stat_file(path: Path) -> Local:
     """Size and modification time of a file."""
-    status = path.stat()
-    return Local(path, status.st_size, status.st_mtime_ns)
+    return _local(path, path.stat())
 
 
 def fingerprint(files: Sequence[Local]) -> dict[str, int | str]:
@@ -134,16 +147,9 @@ def fingerprint(files: Sequence[Local]) -> dict[str, int | str]:
     }
 
 
+def _local(path: Path, status: os.stat_result) -> Local:
+    return Local(path, status.st_size, status.st_mtime_ns)
+
+
 def _beside(urls: Sequence[str], wiki: str, date: str, file: str) -> tuple[str, ...]:
     return tuple(f"{url.rsplit('/', 1)[0]}/{wiki}-{date}-{file}" for url in urls)
-
-
-def _walk(folder: str) -> Iterator[str]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                yield from _walk(entry.path)
-            elif entry.is_file():
-                yield entry.path
