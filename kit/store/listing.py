@@ -1,6 +1,6 @@
 """The files that a path, a folder or a pattern names.
 
-Links to files and folders are followed, so that a folder gives what a pattern gives. A file or folder
+Links to files and folders are followed, by a folder as by a pattern. A file or folder
 that is reached twice would double its text, or never end: that is an error.
 """
 
@@ -26,7 +26,7 @@ class SameFile(Exception):  # noqa: N818  says what it is about
 def files(location: str) -> dict[str, os.stat_result]:
     """The files of a path, of a folder at any depth, or of a pattern, in sorted order, with their status.
 
-    Hidden files are ignored. Raises SameFile; OSError for what cannot be listed or looked at.
+    Hidden files are ignored. Raises SameFile, and OSError for a folder or file that cannot be read.
     """
     if Path(location).is_file():
         names: Iterable[str] = [location]
