@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
+from kit.config.filters import Filters
 from kit.config.section import Section
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
@@ -65,59 +66,6 @@ class Normalise(Section):
     keep_url_tildes: bool = Field(default=True, description="keep the ~ of URLs")
     keep_accent_spaces: bool = Field(
         default=True, description="keep the spaces after accented letters: café au lait"
-    )
-
-
-class Length(Section):
-    """Bounds on the length of a document."""
-
-    min: int = Field(default=0, ge=0, description="shortest document that is kept, in characters")
-    max: int | None = Field(
-        default=None,
-        gt=0,
-        description="longest document that is kept, in characters. null: no limit",
-    )
-
-
-class MinimumShare(Section):
-    """A lower bound on a share of the document."""
-
-    min_share: float = Field(
-        gt=0, le=1, description="smallest share with which a document is kept. 0.5 is one half"
-    )
-
-
-class MaximumShare(Section):
-    """An upper bound on a share of the document."""
-
-    max_share: float = Field(
-        ge=0, lt=1, description="largest share with which a document is kept. 0.5 is one half"
-    )
-
-
-class Filters(Section):
-    """Filters that remove documents, and count them; a filter that is null is off."""
-
-    length: Length | None = Field(
-        default=None, description="filter by length, in characters. null: off"
-    )
-    japanese: MinimumShare | None = Field(
-        default=None,
-        description="filter by kana and kanji, as a share of all characters except white space. null: off",
-    )
-    symbols: MaximumShare | None = Field(
-        default=None,
-        description="filter by characters that are neither letters nor digits, as a share of all "
-        "characters except white space. null: off",
-    )
-    repeated_lines: MaximumShare | None = Field(
-        default=None,
-        description="filter by lines that repeat an earlier line of the document, as a share of its lines. "
-        "null: off",
-    )
-    duplicates: bool = Field(
-        default=False,
-        description="remove exact duplicates of earlier documents of the corpus. Takes two more array jobs",
     )
 
 

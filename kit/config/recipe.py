@@ -15,14 +15,13 @@ from kit.config.alerts import Alerting
 from kit.config.corpus import (
     NAME,
     Corpus,
-    Filters,
-    Length,
     Normalise,
     Source,
     is_remote,
     is_url,
     named_kind,
 )
+from kit.config.filters import Filters, Length
 from kit.config.section import RECORDED, Section
 from kit.config.tokenizer import Tokenizer
 from kit.config.training import Health, Precision, Training

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kit.config.recipe import Corpus, Filters
 from kit.corpus import sentences
-from kit.corpus.filters import refused_by
+from kit.corpus.filters.chain import Chain
 from kit.corpus.normalise.normaliser import Normaliser
 from kit.data import shards
 from kit.store.files import text_hash
@@ -52,6 +52,7 @@ class Steps:
         )  # the numbers of documents that occur earlier, ascending
         self._next_duplicate = next(self._duplicates, None)
         self._number = 0
+        self._filters = Chain(corpus.filters)
         self._normaliser = Normaliser(corpus.mode, corpus.normalise)
 
     def prepare(self, raw: Sequence[list[str]]) -> list[Document]:
@@ -91,7 +92,7 @@ class Steps:
         if not document.lines:
             return "empty"
         self._step("normalised", document.lines)
-        name = refused_by(document.lines, self.corpus.filters)
+        name = self._filters.refused_by(document.lines)
         return name or ("duplicates" if is_duplicate else None)
 
     def _step(self, name: str, lines: Sequence[str]) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from kit.config import relocation
 from kit.config.defaults import NonDefaults
-from kit.data import duplicates
+from kit.data import duplicates, word_lists
 from kit.errors import InputError, StageError
 from kit.store import look, manifest
 from kit.store.files import zstd_reader, zstd_writer
@@ -68,6 +68,10 @@ def _expected(recipe: Recipe) -> list[Shard]:
         lists = duplicates.lists(recipe, [piece["name"] for piece in raw])
         for made_from, digest in zip(inputs, duplicates.digests(lists, len(raw)), strict=True):
             made_from["duplicates"] = digest
+    if recipe.corpus.filters.words:
+        hashes = word_lists.fingerprints(recipe.corpus.filters)
+        for made_from in inputs:
+            made_from["words"] = hashes
     corpus = section(recipe)  # once for all shards
     return [
         Shard(
@@ -81,8 +85,14 @@ def _expected(recipe: Recipe) -> list[Shard]:
 
 
 def section(recipe: Recipe) -> NonDefaults:
-    """The part of the recipe that decides the bytes of shards."""
-    return NonDefaults(recipe.corpus, _NOT_A_CAUSE)
+    """The part of the recipe that decides the bytes of shards.
+
+    A list of words counts by its words, which are an input, not by its path.
+    """
+    filters = recipe.corpus.filters
+    words = {name: rule.model_copy(update={"file": ""}) for name, rule in filters.words.items()}
+    filters = filters.model_copy(update={"words": words})
+    return NonDefaults(recipe.corpus.model_copy(update={"filters": filters}), _NOT_A_CAUSE)
 
 
 def pieces(recipe: Recipe) -> list[Piece]:

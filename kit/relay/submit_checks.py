@@ -100,7 +100,7 @@ def _of_environment(cluster: Cluster) -> Iterator[str]:
 
 
 def _of_corpus(recipe: Recipe, jobs: Sequence[Job]) -> Iterator[str]:
-    """A problem for each kind of source whose reader is not installed."""
+    """Problems of sources whose reader is not installed, and of filters that cannot be made."""
     for kind, package, readers in _READERS:
         names = [name for name, source in recipe.corpus.sources.items() if source.kind == kind]
         reading = any(job.name in readers for job in jobs)
@@ -109,6 +109,15 @@ def _of_corpus(recipe: Recipe, jobs: Sequence[Job]) -> Iterator[str]:
                 f"corpus.sources.{names[0]}.kind={kind}: {package} is not installed; "
                 f"pip install 'ekiden[{kind}]'"
             )
+    if any(job.name == "preprocess" for job in jobs):
+        yield from _refused(lambda: _make_filters(recipe))
+
+
+def _make_filters(recipe: Recipe) -> None:
+    """Make the filters that depend on files and packages."""
+    from kit.corpus.filters import words
+
+    words.checks(recipe.corpus.filters)
 
 
 def _of_prompts(recipe: Recipe, jobs: Sequence[Job]) -> Iterator[str]:

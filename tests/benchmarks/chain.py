@@ -71,7 +71,7 @@ def chain(options: Options) -> Iterator[Line]:
         _write_sentences(recipe, text, lines)
         peer = [sys.executable, "-m", "tests.benchmarks.peers.wakati", str(lines), os.devnull]
         ours, theirs = harness.interleave(
-            lambda: _unit(recipe, folder)[0], lambda: _measured(peer)[0], 3
+            lambda: _unit(recipe, folder)[0], lambda: measured(peer)[0], 3
         )
         changed, sentences = _changed(recipe, lines)
         yield harness.compare(
@@ -151,10 +151,10 @@ def _unit(recipe: Recipe, folder: Path) -> tuple[float, float]:
     for shard in shards.expected(recipe):
         manifest.clear(shard.folder)
     write_json(folder / "recipe.json", recipe.model_dump(mode="json"))
-    return _measured([sys.executable, "-c", _UNIT, str(folder / "recipe.json")])
+    return measured([sys.executable, "-c", _UNIT, str(folder / "recipe.json")])
 
 
-def _measured(words: list[str]) -> tuple[float, float]:
+def measured(words: list[str]) -> tuple[float, float]:
     """Processor seconds of a command and all it starts, and the largest memory of one process, MB."""
     process = subprocess.Popen(
         words, cwd=harness.ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

@@ -4,8 +4,9 @@
 
 script: text normalised and split into sentences, MB of it a second of processor time, against the
 article's script; chain: processor time from raw text to a shard, against MeCab alone; pool: how busy
-Juman++ processes are kept; memory: the peak of a task; planning: what is done of 10,000 shards. The
-text is Debian's Japanese manuals, or the files named with --data: plain text, or Wikipedia dumps.
+Juman++ processes are kept; filters: processor time of a preset, against MeCab alone; memory: the peak
+of a task; planning: what is done of 10,000 shards. The text is Debian's Japanese manuals, or the files
+named with --data: plain text, or Wikipedia dumps.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from kit.corpus import sentences
 from kit.corpus.normalise.normaliser import Normaliser
 from tests.benchmarks import harness
 from tests.benchmarks.chain import chain, memory, planning
+from tests.benchmarks.filters import filters
 from tests.benchmarks.peers import script as peer
 from tests.benchmarks.pool import pool
 from tests.benchmarks.text import text
@@ -83,6 +85,7 @@ if __name__ == "__main__":
             {
                 "script": script,
                 "chain": chain,
+                "filters": filters,
                 "pool": pool,
                 "memory": memory,
                 "planning": planning,

@@ -141,6 +141,24 @@ def test_a_dump_and_no_wikiextractor(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert line.startswith("corpus.sources.jawiki.kind=wikipedia: wikiextractor is not installed;")
 
 
+def test_parquet_and_no_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    (tmp_path / "a.parquet").write_bytes(b"PAR1")
+    source = f"corpus.sources={{web: {{kind: parquet, location: {tmp_path / 'a.parquet'}}}}}"
+    (line,) = problems(f"workspace={tmp_path}", source)
+    assert line.endswith("kind=parquet: pyarrow is not installed; pip install 'ekiden[parquet]'")
+
+
+def test_filters_whose_file_or_package_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (line,) = problems(f"workspace={tmp_path}", "corpus.filters.words.bad.file=no-such.txt")
+    assert "no-such.txt: No such file or directory; name a file of words" in line
+    monkeypatch.setitem(sys.modules, "hojichar", None)
+    (line,) = problems(f"workspace={tmp_path}", "corpus.filters.preset=llm-jp-v1")
+    assert line.startswith("corpus.filters.hojichar.ads: HojiChar is not installed; pip install")
+
+
 def test_compiling_without_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     (line,) = problems(f"workspace={tmp_path}", "training.compile=true")

@@ -8,6 +8,15 @@ import pytest
 from pydantic import Field
 
 from kit.config.defaults import NonDefaults
+from kit.config.filters import (
+    Compression,
+    HojiChar,
+    JapaneseLetters,
+    Repetition,
+    SentenceLength,
+    Shares,
+    WordList,
+)
 from kit.config.recipe import Corpus, Filters, Length, Normalise, Release, Source
 from kit.config.section import Section
 from kit.config.tokenizer import Candidate, Choice, Tokenizer
@@ -139,8 +148,19 @@ DEFAULTS = {
                     "on_bad_input": "stop"},
     Normalise: {"keep_ranges": True, "keep_url_tildes": True, "keep_accent_spaces": True},
     Length: {"min": 0, "max": None},
-    Filters: {"length": None, "japanese": None, "symbols": None, "repeated_lines": None,
+    Filters: {"preset": None, "length": None, "japanese": None, "symbols": None, "kana": None,
+              "japanese_letters": None, "hiragana": None, "katakana": None, "kanji": None,
+              "sentence_length": None, "full_stops": None, "ellipses": None, "punctuated_lines": None,
+              "repeated_lines": None, "repeated_sentences": None, "top_ngrams": None,
+              "repeated_ngrams": None, "compression": None, "words": {}, "hojichar": {},
               "duplicates": False},
+    Repetition: {"max_share": 1.0, "max_character_share": 1.0},
+    Shares: {"min_share": 0.0, "max_share": 1.0},
+    JapaneseLetters: {"min": 0, "min_share": 0.0},
+    SentenceLength: {"min_mean": 0.0, "max_mean": None, "max": None},
+    Compression: {"min": 0.0, "max": None},
+    WordList: {"max": 0},
+    HojiChar: {"arguments": {}},
     Tokenizer: {"algorithm": "bpe", "vocab_size": 50_000, "limit_alphabet": 8000,
                 "spaces": "lossless", "min_frequency": 2, "candidates": [], "tasks": 1, "count_mb": 1000.0},
     Candidate: {"algorithm": None, "vocab_size": None, "limit_alphabet": None, "spaces": None},

@@ -1,0 +1,60 @@
+"""Filters by the form of sentences and lines, and by how far the text can be compressed."""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kit.config.filters import (
+        Compression,
+        FullStops,
+        Length,
+        MaximumShare,
+        MinimumShare,
+        SentenceLength,
+    )
+    from kit.corpus.filters.facts import Facts
+
+_ELLIPSES = ("・", "…")
+_ENDS = (*"。．！？!?.", *'」』）)”"')
+
+
+def length(facts: Facts, rule: Length) -> bool:
+    """Whether the document is too short or too long, without its line ends."""
+    characters = sum(map(len, facts.lines))
+    return characters < rule.min or (rule.max is not None and characters > rule.max)
+
+
+def sentence_length(facts: Facts, rule: SentenceLength) -> bool:
+    """Whether its sentences are too short or too long."""
+    lengths = [*map(len, facts.sentences)] or [0]
+    mean = sum(lengths) / len(lengths)
+    return (
+        mean < rule.min_mean
+        or (rule.max_mean is not None and mean > rule.max_mean)
+        or (rule.max is not None and max(lengths) > rule.max)
+    )
+
+
+def full_stops(facts: Facts, rule: FullStops) -> bool:
+    """Whether it has too few 。 for its length."""
+    return facts.text.count("。") < len(facts.text) / rule.every
+
+
+def ellipses(facts: Facts, rule: MaximumShare) -> bool:
+    """Whether too many of its sentences end with an ellipsis."""
+    found = sum(sentence.strip().endswith(_ELLIPSES) for sentence in facts.sentences)
+    return found > rule.max_share * len(facts.sentences)
+
+
+def punctuated_lines(facts: Facts, rule: MinimumShare) -> bool:
+    """Whether too few of its lines end as a sentence does."""
+    return sum(line.endswith(_ENDS) for line in facts.lines) < rule.min_share * len(facts.lines)
+
+
+def compression(facts: Facts, rule: Compression) -> bool:
+    """Whether zlib makes it too small or leaves it too large."""
+    raw = facts.text.encode()
+    ratio = len(zlib.compress(raw, 9)) / len(raw)
+    return ratio < rule.min or (rule.max is not None and ratio > rule.max)
