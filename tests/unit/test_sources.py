@@ -154,7 +154,9 @@ def test_a_parquet_file_gives_each_row_once_wherever_it_is_cut(workdir: Workdir,
     pyarrow.parquet.write_table(table, path, row_group_size=7)
     key = "corpus.sources.web.text_key=本文"
     assert read(workdir, "parquet", path, key) == [[text] for text in TEXTS]
-    small = read(workdir, "parquet", path, key, "corpus.unit_mb=100", "workspace=other")
+    small = read(
+        workdir, "parquet", path, key, "corpus.unit_mb=100", f"workspace={workdir.folder / 'other'}"
+    )
     assert small == [[text] for text in TEXTS]
 
 
