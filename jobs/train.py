@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from jobs.command import Arguments, Json, main, print_json, verb
+from jobs.command import Arguments, DryRun, Json, main, print_json, verb
 from jobs.stage import stage_app
 from kit.errors import FAILED, ConfigError
 
@@ -133,20 +133,40 @@ def rehearse_verb(
     (print_json if as_json else rehearsal_page.show)(figures)
 
 
-@verb(app, "acceptance", "gpt2-xl-ja --cluster local-gpu")
+@verb(app, "acceptance", "gpt2-xl-ja --cluster mdx")
 def acceptance_verb(
     arguments: Arguments,
     steps: Annotated[int, typer.Option("--steps", min=20, help="Steps to measure.")] = 100,
+    here: Annotated[
+        bool,
+        typer.Option(
+            "--here", help="Use this machine, in the foreground, instead of submitting a job."
+        ),
+    ] = False,
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Show in some minutes whether this machine can train the recipe, and write a report.
+    """Show in about ten minutes whether a cluster can train the recipe, and write a report.
 
-    On random tokens: the largest micro-batch, rate and memory beside the plan, a profile, saves, and a run
-    that is interrupted by each signal, compared with one that is not.
+    On random tokens: checks of the nodes, the largest micro-batch, rate and memory beside the plan, a
+    profile, saves and loads, runs that are interrupted by each signal, compared with runs that are not, and
+    two nodes. On Slurm this is a job: the command submits it and returns immediately.
     """
-    from kit.relay.acceptance import accept
+    from kit.relay.acceptance import accept, submission
 
-    report = accept.begin(arguments.load(refuse=False), steps)
+    project = arguments.load(refuse=False)
+    if submission.submits(project, here=here):
+        prepared = submission.prepare(project, steps)
+        if dry_run:
+            shown = {"name": prepared.job.name, "script": prepared.script}
+            print_json(shown) if as_json else print(prepared.script, end="")
+        else:
+            facts = submission.submit(prepared)
+            (print_json if as_json else submission.show)(facts)
+        return
+    if dry_run:
+        raise ConfigError("--dry-run: nothing is submitted on this machine; leave it out")
+    report = accept.here(project, steps)
     (print_json if as_json else accept.show)(report)
     if not report["passed"]:
         raise typer.Exit(FAILED)

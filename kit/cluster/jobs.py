@@ -44,6 +44,7 @@ class Job:
     resources: Literal["network", "arrays", "single", "training"] = "single"
     missing: tuple[int, ...] | None = None  # positions of the units to make; None: all
     title: str | None = None  # in the queue; None: the names of run and job
+    starts_ranks: bool = False  # one process, in the batch shell's place, which starts them by srun
 
     @property
     def task_numbers(self) -> Sequence[int]:

@@ -159,9 +159,11 @@ def _set_up(
 
 
 def _command(run: Run, cluster: Cluster, job: Job) -> str:
-    """The command of every rank, as words of a shell."""
-    words = program.Work.of(job).words(run, job.name)
-    return shlex.join([*task_python(cluster), "-u", "-m", program.MODULE, *words])
+    """The command of every rank, or of the process that starts them, as words of a shell."""
+    work = ["-u", "-m", program.MODULE, *program.Work.of(job).words(run, job.name)]
+    if job.starts_ranks:  # in place of the shell, so that it hears SIGTERM
+        return f"exec {shlex.join([shell_python(cluster), *work])}"
+    return shlex.join([*task_python(cluster), *work])
 
 
 def task_python(cluster: Cluster) -> list[str]:
@@ -269,7 +271,7 @@ def _parameters(run: Run, cluster: Cluster, job: Job, after: list[str]) -> dict[
         *setup_lines(
             shlex.quote(str(run.code)), job_environment(run, cluster), cluster, job.resources
         ),
-        *_traps(run, cluster, job),
+        *(() if job.starts_ranks else _traps(run, cluster, job)),
     ]
     common: dict[str, Any] = {
         "job_name": job.title or f"{run.root.name}-{job.name}",
@@ -348,9 +350,14 @@ def _behind(cluster: Cluster) -> str:
 
 
 def _srun(cpus: int, cluster: Cluster, job: Job) -> dict[str, Any]:
+    if job.starts_ranks:
+        return {"use_srun": False}
+    return {"srun_args": srun_words(cluster, job.resources, cpus)}
+
+
+def srun_words(cluster: Cluster, resources: Kind, cpus: int) -> list[str]:
     """Options of srun: a rank that fails ends the others; CPUs are not inherited from sbatch."""
-    words = srun_options(cluster, job.resources)
-    return {"srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={cpus}", *words]}
+    return ["--kill-on-bad-exit=1", f"--cpus-per-task={cpus}", *srun_options(cluster, resources)]
 
 
 def srun_options(cluster: Cluster, resources: Kind) -> list[str]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kit.cluster.announced import LocalJob
-    from kit.cluster.processes import Processes, Starter
+    from kit.cluster.processes import Processes, Starting
     from kit.config.cluster import Cluster
     from kit.store.paths import Run
 
@@ -41,7 +41,7 @@ class LocalArray:
         run: Run,
         cluster: Cluster,
         job: LocalJob,
-        starter: Starter,
+        starter: Starting,
         say: Callable[[str], None],
     ) -> None:
         self._run, self._cluster, self._job = run, cluster, job

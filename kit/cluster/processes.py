@@ -38,6 +38,18 @@ class Process(Protocol):
         """Send a signal, if it has not ended."""
 
 
+class Starting(Protocol):
+    """The interface of what starts tasks: `Starter`, or `Steps` in a job of Slurm."""
+
+    def start(
+        self, module: str, job_id: str, restarts: int, ranks: int = 1, more: Mapping[str, str] = ...
+    ) -> Processes:
+        """Start every rank of a task of `module`; `more` are additional environment variables."""
+
+    def close(self) -> None:
+        """End what was started besides tasks, which keep running."""
+
+
 @dataclass
 class Processes:
     """The processes of one task: one, or a rank each."""
@@ -51,6 +63,11 @@ class Processes:
         """Send a signal to the processes that have not ended."""
         for process in self.processes:
             process.send_signal(number)
+
+    def kill_one(self) -> None:
+        """Let the last rank die, as of a fault."""
+        last = self.processes[-1]
+        getattr(last, "kill_one", lambda: last.send_signal(signal.SIGKILL))()
 
     def code(self) -> int | None:
         """The highest exit code when all processes have ended; 128 + n for signal n; else None."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from kit.cluster import announced, decisions, lock, restart_rules, view
 from kit.cluster.jobs import user_signal
 from kit.cluster.local_array import LocalArray
-from kit.cluster.processes import GRACE, Processes, Starter
+from kit.cluster.processes import GRACE, Processes, Starter, Starting
 from kit.cluster.state import JobState
 from kit.config.cluster import Cluster
 from kit.config.section import read_resolved
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from kit.store.units import Tally
 
     Count = Callable[[str], Tally | None]
+    Start = Callable[[Run, Cluster, Callable[[], bool]], Starting]
 
 _POLL = 0.1
 _LATE = 5.0  # seconds between two polls on a busy machine; after more this process was stopped
@@ -45,17 +46,21 @@ _SAVED = f"the training saves its last full step and ends, within {GRACE} s"
 
 
 def supervise(
-    run: Run, say: Callable[[str], None], count: Count = lambda _: None
+    run: Run,
+    say: Callable[[str], None],
+    count: Count = lambda _: None,
+    start: Start = Starter,
 ) -> dict[str, float]:
     """Run the announced jobs; returns the seconds that each took, by name.
 
-    `count` returns the units of a job, given its name, when the job starts; None if it has none.
+    `count` returns the units of a job, given its name, when the job starts; None if it has none. `start`
+    starts its tasks.
     Raises Interrupted after a SIGTERM or SIGINT to the supervisor (training saves first),
     ClusterError after a user's mistake, JobFailed if a job fails for good.
     """
     cluster = read_resolved(run.cluster, Cluster)
     took: dict[str, float] = {}
-    with lock.hold(run), _Stop() as stop, _starter(run, cluster, stop) as starter:
+    with lock.hold(run), _Stop() as stop, _starting(start, run, cluster, stop) as starter:
         for job in announced.local_jobs(run):
             began = time.monotonic()
             stop.effect = _SAVED if job["resources"] == "training" else _UNITS
@@ -75,8 +80,8 @@ def supervise(
 
 
 @contextmanager
-def _starter(run: Run, cluster: Cluster, stop: _Stop) -> Iterator[Starter]:
-    starter = Starter(run, cluster, lambda: stop.asked)
+def _starting(start: Start, run: Run, cluster: Cluster, stop: _Stop) -> Iterator[Starting]:
+    starter = start(run, cluster, lambda: stop.asked)
     try:
         yield starter
     finally:
@@ -110,7 +115,7 @@ def _train(
     run: Run,
     cluster: Cluster,
     job: LocalJob,
-    starter: Starter,
+    starter: Starting,
     stop: _Stop,
     say: Callable[[str], None],
 ) -> None:
@@ -220,7 +225,7 @@ class Watch:
             return
         say(f"train: {number.name} at step {step:,}, as a drill")
         if number == signal.SIGKILL:
-            self.task.processes[-1].send_signal(number)
+            self.task.kill_one()
         else:
             self.task.signal(number)
 

@@ -33,8 +33,8 @@ _RANKS = {
     "RANK": "SLURM_PROCID",
     "LOCAL_RANK": "SLURM_LOCALID",
     "WORLD_SIZE": "SLURM_NTASKS",
-    "EKIDEN_NODES": "SLURM_JOB_NUM_NODES",
 }
+_NODES = ("SLURM_STEP_NUM_NODES", "SLURM_JOB_NUM_NODES")  # a step may be smaller than its job
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,7 @@ def main(words: Sequence[str]) -> None:
         return
     number = every[int(os.environ.get("SLURM_ARRAY_TASK_ID", "0"))]
     ranks = {ours: os.environ[slurms] for ours, slurms in _RANKS.items()}
+    ranks["EKIDEN_NODES"] = next(os.environ[name] for name in _NODES if name in os.environ)
     entry.perform(pkgutil.resolve_name(function), run, name, number, int(tasks), ranks)
     if ranks["RANK"] == "0":
         write_text(run.task_done(name, own_id()), "")

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from kit.store.paths import Run
     from kit.tracking.rows import Row
 
-_WARM_UP = 5  # steps of an attempt that are not counted: caches and compilers warm up
+WARM_UP = 5  # steps of an attempt that are not counted: caches and compilers warm up
 _PAUSE = 30.0  # seconds between two lines of progress
 _TRIES = 60  # failed calls in a row before giving up
 
@@ -92,7 +92,7 @@ def rehearse(
     run.root.mkdir(parents=True, exist_ok=True)
     directory.identify(run, rehearsed.name, rehearsal_of=recipe.name)
     if profile:
-        write_text(run.profile, str(_WARM_UP))
+        write_text(run.profile, str(WARM_UP))
     try:
         if cluster.is_this_machine:
             run_here(rehearsal, [TRAIN], log.info)
@@ -164,13 +164,13 @@ def measure(run: Run, recipe: Recipe, cluster: Cluster) -> dict[str, Any]:
     by_attempt = [list(ledger.rows(attempt)) for attempt in attempts]
     rows = [row for of_attempt in by_attempt for row in of_attempt]
     steps_by_attempt = [[row for row in rows if row["kind"] == "step"] for rows in by_attempt]
-    steps = [row for of_attempt in steps_by_attempt for row in of_attempt[_WARM_UP:]]
+    steps = [row for of_attempt in steps_by_attempt for row in of_attempt[WARM_UP:]]
     saves = [row for row in rows if row["kind"] == "checkpoint"]
     validations = [row for row in rows if row["kind"] == "validation"]
     begun = next(row for row in rows if row["kind"] == "attempt")
     if not steps or not saves:
         raise JobFailed(
-            f"{run.root}: nothing to measure: no attempt has a save and more than {_WARM_UP} steps"
+            f"{run.root}: nothing to measure: no attempt has a save and more than {WARM_UP} steps"
         )
     seconds = statistics.median(row["seconds"] for row in steps)
     rate = recipe.training.global_batch * recipe.model.n_positions / seconds

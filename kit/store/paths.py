@@ -131,9 +131,9 @@ class Workspace:
         """The workspace of random tokens for the rehearsal of a recipe."""
         return Workspace(self.root / "synthetic" / name)
 
-    def acceptance(self, name: str) -> Path:
-        """The folder of the report on whether a cluster can train a recipe."""
-        return self.root / "acceptance" / name
+    def acceptance(self, name: str) -> Run:
+        """The report on whether a cluster can train a recipe, and its job, laid out as a run."""
+        return Run(self.root / "acceptance" / name)
 
     @property
     def synthetic_mark(self) -> Path:

@@ -70,6 +70,15 @@ class Device:
             return int(torch.cuda.max_memory_allocated())
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
+    def allocated(self) -> int:
+        """Memory of tensors at this moment, in bytes; 0 on a CPU, where torch does not count it."""
+        return int(torch.cuda.memory_allocated()) if self.is_gpu else 0
+
+    def forget_peak(self) -> None:
+        """Count peaks from now on; on a CPU that of the process stays."""
+        if self.is_gpu:
+            torch.cuda.reset_peak_memory_stats()
+
     def peak_reserved(self) -> int:
         """Peak of the memory that torch held for tensors so far, in bytes; 0 on a CPU."""
         return int(torch.cuda.max_memory_reserved()) if self.is_gpu else 0

@@ -165,6 +165,21 @@ class Engine:
             for parameter in self._engine.module.parameters()
         )
 
+    def state_tensors(self) -> tuple[list[Tensor], list[Tensor]]:
+        """The tensors on this rank's device that hold its weights, and those of the optimizer besides."""
+        parameters = [*self._engine.module.parameters()]
+        weights = [getattr(parameter, "ds_tensor", parameter.data) for parameter in parameters]
+        known = {tensor.untyped_storage().data_ptr() for tensor in weights}
+        optimizer = [
+            tensor
+            for parameter, state in self._optimizer.state.items()
+            for tensor in (parameter, *state.values())
+            if isinstance(tensor, torch.Tensor)
+            and tensor.device.type == self.device.type
+            and tensor.untyped_storage().data_ptr() not in known
+        ]
+        return weights, optimizer
+
     def state_bytes(self) -> int:
         """Approximate size of a checkpoint."""
         itemsize: int = self._engine.get_data_types()[0].itemsize

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kit.relay.acceptance.parts import search
+from kit.relay.acceptance.micro_batch import search
 from kit.relay.acceptance.verdicts import PAGE, REPORT
 from kit.store.files import read_json
 from kit.store.paths import Workspace
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.end_to_end
 
 PARTS = [
-    "micro-batch", "rate", "memory", "profile", "save", "resume, deterministic", "load",
-    "resume, not deterministic", "nodes",
+    "preflight", "micro-batch", "ranks meet", "rate", "memory", "profile", "data", "ledger",
+    "resume, deterministic", "resume, not deterministic", "determinism", "agreement", "memory by part",
+    "save", "load", "two nodes",
 ]  # fmt: skip
 
 
@@ -33,7 +34,7 @@ def test_every_part_is_shown_and_a_run_survives_each_signal_bit_for_bit(
     said = command(
         "train", "acceptance", str(DEMO), f"workspace={tmp_path}", *TINY, "--steps", "20"
     )
-    folder = Workspace(tmp_path).acceptance("demo")
+    folder = Workspace(tmp_path).acceptance("demo").root
     report = read_json(folder / REPORT)
     verdicts = {row["part"]: row for row in report["verdicts"]}
     assert [*verdicts] == PARTS

@@ -1,6 +1,6 @@
-"""Run all parts of an acceptance on this machine, and write its report.
+"""Run all parts of an acceptance, and write its report.
 
-report = accept.begin(project, steps=100)
+report = accept.here(project, steps=100)
 accept.show(report)
 """
 
@@ -12,33 +12,47 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit.errors import ConfigError, EkidenError
+from kit.cluster.jobs import Job
+from kit.cluster.processes import Starter
+from kit.errors import EkidenError
 from kit.output import log
 from kit.output.quantities import duration
-from kit.relay.acceptance import parts, verdicts
+from kit.plan import report as plan
+from kit.plan.report import Known
+from kit.relay import rehearsal
+from kit.relay.acceptance import (
+    inspection,
+    interruptions,
+    measured,
+    probe,
+    states,
+    trials,
+    verdicts,
+)
+from kit.relay.acceptance.micro_batch import micro_batch
 from kit.relay.acceptance.trials import Trials
+from kit.relay.acceptance.two_nodes import two_nodes
 from kit.relay.acceptance.verdicts import Verdict
 from kit.store.paths import Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
+    from kit.cluster.supervisor import Start
     from kit.config.run import Project
+    from kit.relay.acceptance.interruptions import Pair
     from kit.store.paths import Run
 
 
-def begin(project: Project, steps: int) -> dict[str, Any]:
-    """Accept this machine for a project; returns the report. Raises ConfigError for another machine."""
-    recipe, cluster = project.recipe, project.cluster
-    if not cluster.is_this_machine:
-        raise ConfigError(
-            f"cluster {cluster.name}: acceptance is for the machine it runs on; start it by srun on a node "
-            "of yours, with --cluster local-gpu"
-        )
+def here(project: Project, steps: int) -> dict[str, Any]:
+    """Accept this machine for a project, in this process; returns the report."""
     # In a job of Slurm its variables would make every trial a part of that job.
     for name in [name for name in os.environ if name.startswith("SLURM_")]:
         del os.environ[name]
-    return run(project, Workspace(Path(recipe.workspace)).acceptance(recipe.name), steps)
+    recipe = project.recipe
+    folder = Workspace(Path(recipe.workspace)).acceptance(recipe.name).root
+    alone = type(project)(project.run, recipe, trials.here(project.cluster))
+    return run(alone, folder, steps, Starter)
 
 
 def show(report: dict[str, Any]) -> None:
@@ -50,39 +64,91 @@ def show(report: dict[str, Any]) -> None:
     )
 
 
-def run(project: Project, folder: Path, steps: int) -> dict[str, Any]:
+def run(project: Project, folder: Path, steps: int, start: Start) -> dict[str, Any]:
     """All parts in order; a part that fails is bad, and the others go on. Returns the report."""
     began = time.monotonic()
     found: list[Verdict] = []
-    for verdict in _verdicts(project, steps):
+    parts = _Parts(Trials.of(project, steps, start), steps)
+    for verdict in parts.verdicts():
         log.info(f"acceptance: {verdict.line}")
         found.append(verdict)
-    name = project.recipe.name
-    report = verdicts.report(name, project.cluster.name, found, time.monotonic() - began)
+    report = verdicts.report(project, parts.machine, found, time.monotonic() - began)
     report["page"] = str(folder / verdicts.PAGE)
     verdicts.write(folder, report)
     return report
 
 
-def _verdicts(project: Project, steps: int) -> Iterator[Verdict]:
-    trials = Trials.of(project, steps)
-    yield from _guarded("micro-batch", lambda: iter([parts.micro_batch(trials)]))
-    measured: list[Run] = []
+class _Parts:
+    """The parts, each of which may need what an earlier one has made."""
 
-    def of_steps() -> Iterator[Verdict]:
-        measured.append(trials.run("steps", parts.settings(steps), profile_at=parts.PROFILED))
-        return parts.of_steps(trials, measured[0])
+    def __init__(self, trials: Trials, steps: int) -> None:
+        self._trials, self._steps = trials, steps
+        self._planned = plan.facts(trials.recipe, trials.on_one_node, Known())
+        self._run: Run | None = None  # of many steps
+        self._pairs: dict[bool, Pair] = {}  # by `deterministic`
+        self.machine: dict[str, Any] = {}
 
-    yield from _guarded("steps", of_steps)
-    for deterministic in (True, False):
-        resume = partial(parts.signals, trials, measured, deterministic=deterministic)
-        yield from _guarded("resume", resume)
-    yield parts.nodes(project.cluster.training.nodes)
+    def verdicts(self) -> Iterator[Verdict]:
+        """The verdicts of all parts."""
+        yield from _guarded("preflight", self._preflight)
+        yield from _guarded("micro-batch", self._micro_batch)
+        yield from _guarded("steps", self._of_steps)
+        for deterministic in (True, False):
+            yield from _guarded("resume", partial(self._interrupted, deterministic=deterministic))
+        yield from _guarded("determinism", self._determinism)
+        yield from _guarded("probe", self._probed)
+        yield from _guarded("two nodes", self._two_nodes)
+
+    def _preflight(self) -> Iterator[Verdict]:
+        verdict, self.machine = inspection.inspect(self._trials)
+        yield verdict
+
+    def _micro_batch(self) -> Iterator[Verdict]:
+        yield micro_batch(self._trials, self._planned)
+
+    def _of_steps(self) -> Iterator[Verdict]:
+        own = trials.settings(self._steps)
+        self._run = self._trials.run("steps", own, profile_at=measured.PROFILED)
+        yield from measured.of_steps(self._trials, self._run, self._planned)
+
+    def _interrupted(self, *, deterministic: bool) -> Iterator[Verdict]:
+        run = self._of_many_steps()
+        seconds = rehearsal.measure(run, self._trials.recipe, self._trials.cluster)[
+            "seconds_a_step"
+        ]
+        pair = interruptions.interrupt(self._trials, seconds, deterministic=deterministic)
+        self._pairs[deterministic] = pair
+        yield interruptions.resumed(self._trials, pair, deterministic=deterministic)
+
+    def _determinism(self) -> Iterator[Verdict]:
+        if len(self._pairs) == 2:
+            yield interruptions.cost(self._pairs[True], self._pairs[False])
+
+    def _probed(self) -> Iterator[Verdict]:
+        run = self._of_many_steps()
+        self._trials.call(run, Job(probe.NAME, probe.work, resources="training"))
+        found = probe.answer(run)
+        yield measured.agreement(self._trials, run, found)
+        yield states.memory_by_part(found, self._planned)
+        yield states.save(run, found)
+        pair = self._pairs.get(True)
+        yield states.load(found, pair.interrupted if pair else None)
+
+    def _two_nodes(self) -> Iterator[Verdict]:
+        yield two_nodes(self._trials, self._run)
+
+    def _of_many_steps(self) -> Run:
+        """The run of many steps. Raises NotTried if it did not end."""
+        if self._run is None:
+            raise verdicts.NotTried("without the run of many steps")
+        return self._run
 
 
-def _guarded(part: str, verdicts: Callable[[], Iterator[Verdict]]) -> Iterator[Verdict]:
+def _guarded(part: str, verdicts_of: Any) -> Iterator[Verdict]:
     """The verdicts of a part; bad with its error's line if it fails."""
     try:
-        yield from verdicts()
+        yield from verdicts_of()
+    except verdicts.NotTried as reason:
+        yield Verdict(part, "not tried", str(reason))
     except EkidenError as error:
         yield Verdict(part, "bad", str(error))

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
-import platform
-import socket
 import time
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
 
+from kit import __version__
+from kit.output.redaction import redact
 from kit.store.files import write_json, write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-State = Literal["ok", "bad", "not shown"]
+    from kit.config.run import Project
+
+State = Literal["ok", "bad", "not tried"]
 REPORT, PAGE = "report.json", "report.md"
+
+
+class NotTried(Exception):  # noqa: N818  no error
+    """Raised by a part that needs what an earlier one did not make, with the reason."""
 
 
 @dataclass(frozen=True)
@@ -32,64 +37,99 @@ class Verdict:
     @property
     def line(self) -> str:
         """A line for the terminal."""
-        return f"{self.state:<9} {self.part:<20} {self.words}"
+        return f"{self.state:<9} {self.part:<25} {self.words}"
 
 
-def report(name: str, cluster: str, verdicts: Sequence[Verdict], seconds: float) -> dict[str, Any]:
+def report(
+    project: Project, machine: dict[str, Any], verdicts: Sequence[Verdict], seconds: float
+) -> dict[str, Any]:
     """All verdicts as plain values, with the machine that gave them."""
+    recipe, cluster = project.recipe, project.cluster
     return {
-        "recipe": name,
-        "cluster": cluster,
+        "recipe": recipe.name,
+        "cluster": cluster.name,
+        "ekiden": __version__,
+        "settings": {
+            "device": cluster.device,
+            "nodes": cluster.training.nodes,
+            "ranks_per_node": cluster.training.ranks_per_node,
+            "accelerator": cluster.training.accelerator,
+            "precision": recipe.training.precision,
+            "micro_batch": recipe.training.micro_batch,
+            "global_batch": recipe.training.global_batch,
+            "deepspeed": recipe.training.deepspeed,
+        },
         "time": time.time(),
         "seconds": seconds,
-        "machine": machine(),
+        "machine": machine,
         "passed": all(verdict.state != "bad" for verdict in verdicts),
         "verdicts": [asdict(verdict) for verdict in verdicts],
     }
 
 
-def machine() -> dict[str, Any]:
-    """Versions and hardware that decide what a run computes."""
-    import torch
-
-    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    return {
-        "node": socket.gethostname(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "cuda": torch.version.cuda,
-        "deepspeed": version("deepspeed"),
-        "gpus": gpus,
-    }
-
-
 def write(folder: Path, report: dict[str, Any]) -> None:
-    """Write `report.json` and `report.md`."""
+    """Write `report.json` and `report.md`, without user names, home directories and secrets."""
+    shown = redact(report)
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / REPORT, report)
-    write_text(folder / PAGE, page(report))
+    write_json(folder / REPORT, shown)
+    write_text(folder / PAGE, page(shown))
 
 
 def page(report: dict[str, Any]) -> str:
     """The report as Markdown, to attach to an issue."""
-    machine = report["machine"]
-    gpus = ", ".join(sorted({*machine["gpus"]})) or "none"
+    return "\n".join([*_head(report), "", *_table(report), "", *_figures(report), ""])
+
+
+def _head(report: dict[str, Any]) -> Iterator[str]:
     verdict = "passed" if report["passed"] else "failed"
     when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(report["time"]))
-    lines = [
-        f"# Acceptance of {report['recipe']} on {report['cluster']}: {verdict}",
-        "",
-        f"{when}, in {report['seconds']:.0f} s. GPUs: {len(machine['gpus'])} ({gpus}). Python "
-        f"{machine['python']}, torch {machine['torch']}, CUDA {machine['cuda'] or 'none'}, DeepSpeed "
-        f"{machine['deepspeed']}.",
-        "",
-        "| part | verdict | what was found |",
-        "| --- | --- | --- |",
-    ]
-    lines += [
-        f"| {row['part']} | {row['state']} | {row['words'].replace('|', '/')} |"
-        for row in report["verdicts"]
-    ]
+    yield f"# Acceptance of {report['recipe']} on {report['cluster']}: {verdict}"
+    yield ""
+    code = report["machine"].get("commit")
+    by = f"ekiden {report['ekiden']}" + (f", commit {code}" if code else "")
+    yield f"{when}, in {report['seconds']:.0f} s, by {by}."
+    if machine := report["machine"]:
+        yield f"{_hardware(machine)}. {_versions(machine)}."
+
+
+def _hardware(machine: dict[str, Any]) -> str:
+    gpus = machine["gpus"]
+    names = ", ".join(sorted({*gpus}))
+    devices = f"{len(gpus)} x {names}" if gpus else "none"
+    return f"GPUs: {devices}; CPU: {machine['cpu']}; memory: {machine['memory']}"
+
+
+def _versions(machine: dict[str, Any]) -> str:
+    names = {
+        "Python": "python",
+        "torch": "torch",
+        "CUDA": "cuda",
+        "NCCL": "nccl",
+        "driver": "driver",
+        "DeepSpeed": "deepspeed",
+    }
+    return ", ".join(f"{name} {machine[key]}" for name, key in names.items() if machine[key])
+
+
+def _table(report: dict[str, Any]) -> Iterator[str]:
+    yield "| part | verdict | what was found |"
+    yield "| --- | --- | --- |"
+    for row in report["verdicts"]:
+        words = " ".join(row["words"].replace("|", "/").split())
+        yield f"| {row['part']} | {row['state']} | {words} |"
+
+
+def _figures(report: dict[str, Any]) -> Iterator[str]:
+    """All figures, folded away."""
     facts = {row["part"]: row["facts"] for row in report["verdicts"] if row["facts"]}
-    figures = json.dumps(facts, indent=1, ensure_ascii=False, default=str)
-    return "\n".join([*lines, "", "```json", figures, "```", ""])
+    figures = json.dumps(
+        {"settings": report["settings"], **facts}, indent=1, ensure_ascii=False, default=str
+    )
+    yield from (
+        "<details><summary>All figures</summary>",
+        "",
+        "```json",
+        figures,
+        "```",
+        "</details>",
+    )
