@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kit.relay.acceptance.micro_batch import search
 from kit.relay.acceptance.verdicts import PAGE, REPORT
 from kit.store.files import read_json
 from kit.store.paths import Workspace
@@ -38,7 +37,9 @@ def test_every_part_is_shown_and_a_run_survives_each_signal_bit_for_bit(
     report = read_json(folder / REPORT)
     verdicts = {row["part"]: row for row in report["verdicts"]}
     assert [*verdicts] == PARTS
-    assert {row["state"] for row in report["verdicts"]} == {"ok"}, said
+    assert {name: row["state"] for name, row in verdicts.items() if row["state"] != "ok"} == {
+        "two nodes": "not tried"  # there is one
+    }, said
     assert report["passed"]
     assert "passed, in" in said
     for name in ("resume, deterministic", "resume, not deterministic"):
@@ -47,15 +48,17 @@ def test_every_part_is_shown_and_a_run_survives_each_signal_bit_for_bit(
         assert facts["interruptions"] == ["SIGUSR2", "preemption", "crash (exit code 137)"]
     page = (folder / PAGE).read_text()
     assert page.startswith("# Acceptance of demo on local: passed")
-    assert all(f"| {part} | ok |" in page for part in PARTS)
+    assert all(f"| {part} | ok |" in page for part in PARTS[:-1])
+    parts = verdicts["memory by part"]["facts"]["parts"]
+    for name in ("weights", "optimizer"):
+        assert parts[name]["off"] == pytest.approx(0, abs=0.01)
+    for name in ("gradients", "activations", "buffers"):
+        assert parts[name]["bytes"] is None  # torch counts on a GPU only
+    assert verdicts["load"]["facts"]["read_bytes"] >= verdicts["save"]["facts"]["bytes"]
+    assert {one["name"] for one in verdicts["preflight"]["facts"]["checks"]} >= {
+        "space",
+        "packages",
+    }
     trials = Workspace(tmp_path / "synthetic" / "demo-acceptance")
     assert len(ledger.attempts(trials.run("deterministic-interrupted"))) == 4
     assert len(ledger.attempts(trials.run("deterministic-whole"))) == 1
-
-
-def test_the_search_steps_down_from_what_does_not_fit_and_up_from_what_does() -> None:
-    sizes = [1, 2, 4, 8, 16]
-    assert search(sizes, 3, lambda n: n <= 2) == {8: False, 4: False, 2: True}
-    assert search(sizes, 1, lambda n: n <= 8) == {2: True, 4: True, 8: True, 16: False}
-    assert search(sizes, 4, lambda _: True) == {16: True}
-    assert search(sizes, 0, lambda _: False) == {1: False}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -46,7 +47,11 @@ def report_of(workspace: Path) -> dict[str, Any]:
 def test_ranks_are_steps_of_a_job_that_slurm_signals_and_one_of_them_can_die(
     slurm: Slurm, tmp_path: Path
 ) -> None:
+    wrapper, wrapped = tmp_path / "container", tmp_path / "wrapped"
+    wrapper.write_text(f'#!/bin/bash\necho "$*" >> {wrapped}\nexec "$@"\n')
+    wrapper.chmod(0o755)
     options = (
+        f"cluster.container={{command: [{wrapper}], python: {sys.executable}}}",
         f"workspace={tmp_path}", f"cluster.environment.PYTHONPATH={ROOT}", "cluster.training.nodes=2",
         "cluster.training.sbatch.comment=site", FP32,
     )  # fmt: skip
@@ -69,6 +74,7 @@ def test_ranks_are_steps_of_a_job_that_slurm_signals_and_one_of_them_can_die(
     assert (
         begun | ended <= told <= begun | ended | {f"{number}.2-{rank}-SIGTERM" for rank in (0, 1)}
     )
+    assert wrapped.read_text().count(" kit.cluster.task ") == 6  # not the process that started them
     for rank, node in enumerate(("mdx1", "mdx2")):
         log = (run.job_logs("rank") / f"rank-0_{rank}_log.out").read_text()
         assert log.count(f"on {node}") == 3

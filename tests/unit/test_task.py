@@ -50,6 +50,15 @@ def test_an_element_of_an_array_takes_the_task_at_its_index(
     assert run.task_done("preprocess", "17_4").is_file()
 
 
+def test_a_step_that_is_smaller_than_its_job_has_the_nodes_of_the_step(
+    run: Run, performed: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (SLURM | {"SLURM_JOB_NUM_NODES": "2", "SLURM_STEP_NUM_NODES": "1"}).items():
+        monkeypatch.setenv(name, value)
+    task.main([str(run.root), "preprocess", "kit.corpus.preprocess:work", "1", "0"])
+    assert performed[0][-1]["EKIDEN_NODES"] == "1"
+
+
 def test_a_task_that_fails_leaves_no_mark_of_success(
     run: Run, performed: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

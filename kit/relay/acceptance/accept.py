@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from kit.cluster.jobs import Job
 from kit.cluster.processes import Starter
-from kit.errors import EkidenError
+from kit.errors import EkidenError, Interrupted
 from kit.output import log
 from kit.output.quantities import duration
 from kit.plan import report as plan
@@ -36,7 +36,7 @@ from kit.relay.acceptance.verdicts import Verdict
 from kit.store.paths import Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from kit.cluster.supervisor import Start
     from kit.config.run import Project
@@ -78,6 +78,18 @@ def run(project: Project, folder: Path, steps: int, start: Start) -> dict[str, A
     return report
 
 
+def guarded(part: str, verdicts_of: Callable[[], Iterator[Verdict]]) -> Iterator[Verdict]:
+    """The verdicts of a part; bad with its error's line if it fails. Raises Interrupted after a signal."""
+    try:
+        yield from verdicts_of()
+    except verdicts.NotTried as reason:
+        yield Verdict(part, "not tried", str(reason))
+    except Interrupted:
+        raise Interrupted("stopped, without a report; start it again") from None
+    except EkidenError as error:
+        yield Verdict(part, "bad", str(error))
+
+
 class _Parts:
     """The parts, each of which may need what an earlier one has made."""
 
@@ -90,14 +102,14 @@ class _Parts:
 
     def verdicts(self) -> Iterator[Verdict]:
         """The verdicts of all parts."""
-        yield from _guarded("preflight", self._preflight)
-        yield from _guarded("micro-batch", self._micro_batch)
-        yield from _guarded("steps", self._of_steps)
+        yield from guarded("preflight", self._preflight)
+        yield from guarded("micro-batch", self._micro_batch)
+        yield from guarded("steps", self._of_steps)
         for deterministic in (True, False):
-            yield from _guarded("resume", partial(self._interrupted, deterministic=deterministic))
-        yield from _guarded("determinism", self._determinism)
-        yield from _guarded("probe", self._probed)
-        yield from _guarded("two nodes", self._two_nodes)
+            yield from guarded("resume", partial(self._interrupted, deterministic=deterministic))
+        yield from guarded("determinism", self._determinism)
+        yield from guarded("probe", self._probed)
+        yield from guarded("two nodes", self._two_nodes)
 
     def _preflight(self) -> Iterator[Verdict]:
         verdict, self.machine = inspection.inspect(self._trials)
@@ -142,13 +154,3 @@ class _Parts:
         if self._run is None:
             raise verdicts.NotTried("without the run of many steps")
         return self._run
-
-
-def _guarded(part: str, verdicts_of: Any) -> Iterator[Verdict]:
-    """The verdicts of a part; bad with its error's line if it fails."""
-    try:
-        yield from verdicts_of()
-    except verdicts.NotTried as reason:
-        yield Verdict(part, "not tried", str(reason))
-    except EkidenError as error:
-        yield Verdict(part, "bad", str(error))

@@ -23,7 +23,7 @@ def two_nodes(trials: Trials, alone: Run | None) -> Verdict:
     """Train on both; `alone`: the run of many steps on one node, to compare the rate with."""
     if trials.cluster.training.nodes == 1:
         return Verdict(_NAME, "not tried", "one node")
-    own = {"steps": _STEPS, "warmup_steps": 2, "validate_every": _STEPS}
+    own = {"steps": _STEPS, "warmup_steps": 2, "validate_every": _STEPS} | _divided(trials)
     run = trials.run("two-nodes", own, nodes=2)
     start = records.start(ledger.attempts(run)[0])
     topology, rate = start["topology"], _rate(run)
@@ -36,6 +36,13 @@ def two_nodes(trials: Trials, alone: Run | None) -> Verdict:
         facts["times_one_node"] = rate / _rate(alone)
         words += f", {facts['times_one_node']:.2f} times the rate of one node"
     return Verdict(_NAME, "ok", words, facts)
+
+
+def _divided(trials: Trials) -> dict[str, int]:
+    """A larger batch, if the micro-batches of one node's cannot be shared among the ranks of two."""
+    training, ranks = trials.recipe.training, trials.cluster.training.ranks
+    uneven = training.global_batch % (training.micro_batch * ranks)
+    return {"global_batch": 2 * training.global_batch} if uneven else {}
 
 
 def _rate(run: Run) -> float:
