@@ -19,6 +19,7 @@ from kit.cluster import jobs, launch, state
 from kit.cluster import task as program
 from kit.cluster.patience import until_answered
 from kit.cluster.processes import Processes
+from kit.errors import ClusterError
 from kit.store.files import read_json
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from kit.store.paths import Run
 
 _RESTARTS = "SLURM_RESTART_COUNT"
+_NOT_THERE = "Invalid job id"  # scancel's words
 
 
 class Steps:
@@ -123,7 +125,12 @@ class _Step:
             self.srun.terminate()
             return
         named = [] if number == signal.SIGKILL else [f"--signal={signal.Signals(number).name}"]
-        until_answered(lambda: state.slurm("scancel", *named, step))
+        try:
+            until_answered(lambda: state.slurm("scancel", *named, step))
+        except ClusterError as error:
+            # Of a node of the job where the step is not; or it has just ended.
+            if _NOT_THERE not in str(error):
+                raise
 
     def kill_one(self) -> None:
         """Let the last of its processes on this node die, as of a fault."""

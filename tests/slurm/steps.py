@@ -15,6 +15,7 @@ from kit.cluster.jobs import Job, token
 from kit.cluster.steps import Steps
 from kit.config.cluster import Cluster
 from kit.config.section import read_resolved
+from kit.relay.acceptance import trials
 from kit.store.files import write_json
 
 if TYPE_CHECKING:
@@ -27,10 +28,11 @@ INTERRUPTED = 75
 
 def drive(run: Run, task: int, tasks: int) -> None:
     """Start the ranks three times: they are told to save, preempted, and one of them dies."""
-    starter = Steps(run, read_resolved(run.cluster, Cluster), lambda: False)
+    both = read_resolved(run.cluster, Cluster)
     local_task.announce(run, Job("rank", rank, resources="training"))
     found = []
     for restarts, number in enumerate((signal.SIGUSR2, signal.SIGTERM, signal.SIGKILL)):
+        starter = Steps(run, both if restarts == 0 else trials.on_nodes(both, 1), lambda: False)
         processes = starter.start("", "rank-0", restarts, ranks=2)
         while len([*folder(run).glob(f"{processes.token}-*-begun")]) < 2:
             time.sleep(0.05)
