@@ -25,6 +25,11 @@ PLANNED = {
     }.items()
 }  # fmt: skip
 
+SETTINGS = {
+    "nodes": 1, "ranks_per_node": 2, "device": "cpu", "precision": "fp32", "micro_batch": 4,
+    "global_batch": 16, "deepspeed": {},
+}  # fmt: skip
+
 
 def test_the_search_steps_down_from_what_does_not_fit_and_up_from_what_does() -> None:
     sizes = [1, 2, 4, 8, 16]
@@ -65,11 +70,11 @@ def test_a_part_that_fails_is_bad_one_that_lacks_something_is_not_tried_and_a_si
 
 def test_neither_the_page_nor_the_json_names_a_home_directory(tmp_path: Path) -> None:
     report: dict[str, Any] = {
-        "recipe": "r", "cluster": "c", "ekiden": "1", "settings": {}, "time": 0.0, "seconds": 1.0,
+        "recipe": "r", "cluster": "c", "ekiden": "1", "settings": SETTINGS, "time": 0.0, "seconds": 1.0,
         "machine": {}, "passed": False,
         "verdicts": [
             {
-                "part": "a", "state": "bad", "words": "/home/taro/x | two\nlines",
+                "part": "a", "state": "bad", "words": "/home/taro/x\n two\nlines",
                 "facts": {"f": "/home/taro/y"},
             }
         ],
@@ -77,5 +82,5 @@ def test_neither_the_page_nor_the_json_names_a_home_directory(tmp_path: Path) ->
     verdicts.write(tmp_path, report)
     page = (tmp_path / verdicts.PAGE).read_text()
     assert page.startswith("# Acceptance of r on c: failed\n")
-    assert "| a | bad | ~/x / two lines |" in page
+    assert "- **a**: bad. ~/x two lines\n" in page
     assert "taro" not in page + str(read_json(tmp_path / verdicts.REPORT))

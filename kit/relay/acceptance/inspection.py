@@ -70,7 +70,7 @@ def _of_this_machine(run: Run) -> dict[str, Any]:
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     probes = {name: probe() for name, probe in machine.machine() if name in ("CPU", "memory")}
     return {
-        "commit": commit.read(run.code),
+        "commit": (commit.read(run.code) or "")[:10],
         "node": socket.gethostname(),
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -71,5 +71,6 @@ def cost(deterministic: Pair, free: Pair) -> Verdict:
     """How much longer a step takes with `training.deterministic`."""
     seconds = {"on": deterministic.seconds_a_step, "off": free.seconds_a_step}
     more = seconds["on"] / seconds["off"] - 1
-    words = f"a step takes {more:+.1%} with training.deterministic=true"
+    words = f"a step takes {abs(more):.1%} {'more' if more >= 0 else 'less'} time"
+    words += " with training.deterministic=true"
     return Verdict("determinism", "ok", words, {"seconds_a_step": seconds, "cost": more})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit.output.quantities import duration, size
@@ -79,7 +80,8 @@ def _profile(profile: dict[str, Any] | None) -> Verdict:
         return Verdict("profile", "not tried", "too few steps")
     step, *rest = profile["parts"]
     shares = (f"{one['name']} {one['seconds'] / step['seconds']:.0%}" for one in rest)
-    return Verdict("profile", "ok", f"{', '.join(shares)}; {profile['trace']}", profile)
+    words = f"{', '.join(shares)}; {Path(profile['trace']).name}"
+    return Verdict("profile", "ok", words, profile)
 
 
 def _data(run: Run) -> Verdict:

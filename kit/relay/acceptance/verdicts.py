@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from kit import __version__
+from kit.output.quantities import count, duration
 from kit.output.redaction import redact
 from kit.store.files import write_json, write_text
 
@@ -77,7 +78,7 @@ def write(folder: Path, report: dict[str, Any]) -> None:
 
 def page(report: dict[str, Any]) -> str:
     """The report as Markdown, to attach to an issue."""
-    return "\n".join([*_head(report), "", *_table(report), "", *_figures(report), ""])
+    return "\n".join([*_head(report), "", *_parts(report), "", *_figures(report), ""])
 
 
 def _head(report: dict[str, Any]) -> Iterator[str]:
@@ -87,9 +88,15 @@ def _head(report: dict[str, Any]) -> Iterator[str]:
     yield ""
     code = report["machine"].get("commit")
     by = f"ekiden {report['ekiden']}" + (f", commit {code}" if code else "")
-    yield f"{when}, in {report['seconds']:.0f} s, by {by}."
+    yield f"{when}, in {duration(report['seconds'])}, by {by}. {_settings(report['settings'])}."
     if machine := report["machine"]:
         yield f"{_hardware(machine)}. {_versions(machine)}."
+
+
+def _settings(settings: dict[str, Any]) -> str:
+    nodes, ranks = count(settings["nodes"], "node"), count(settings["ranks_per_node"], "rank")
+    batch = f"micro-batch {settings['micro_batch']} of {settings['global_batch']}"
+    return f"{nodes} x {ranks} on {settings['device']}, {settings['precision']}, {batch}"
 
 
 def _hardware(machine: dict[str, Any]) -> str:
@@ -111,12 +118,10 @@ def _versions(machine: dict[str, Any]) -> str:
     return ", ".join(f"{name} {machine[key]}" for name, key in names.items() if machine[key])
 
 
-def _table(report: dict[str, Any]) -> Iterator[str]:
-    yield "| part | verdict | what was found |"
-    yield "| --- | --- | --- |"
+def _parts(report: dict[str, Any]) -> Iterator[str]:
+    """A list, which a phone wraps; it would cut off a table."""
     for row in report["verdicts"]:
-        words = " ".join(row["words"].replace("|", "/").split())
-        yield f"| {row['part']} | {row['state']} | {words} |"
+        yield f"- **{row['part']}**: {row['state']}. {' '.join(row['words'].split())}"
 
 
 def _figures(report: dict[str, Any]) -> Iterator[str]:
