@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.end_to_end
 
 PARTS = [
-    "preflight", "micro-batch", "ranks meet", "rate", "memory", "profile", "data", "ledger",
+    "preflight", "ranks meet", "micro-batch", "rate", "memory", "profile", "data", "ledger",
     "resume, deterministic", "resume, not deterministic", "determinism", "agreement", "memory by part",
     "save", "load", "two nodes",
 ]  # fmt: skip

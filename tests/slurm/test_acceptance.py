@@ -97,7 +97,9 @@ def test_every_part_runs_in_steps_of_one_job_and_two_nodes_train_together(
     for name in ("resume, deterministic", "resume, not deterministic"):
         assert verdicts[name]["facts"]["equal"]
         reasons = verdicts[name]["facts"]["interruptions"]
-        assert reasons == ["SIGUSR2", "preemption", "crash (exit code 137)"]
+        assert reasons[:2] == ["SIGUSR2", "preemption"]
+        # The highest exit code: of the rank that died, or of the others, which Slurm then ends.
+        assert reasons[2] in ("crash (exit code 137)", "crash (exit code 143)")
     topology = verdicts["two nodes"]["facts"]["topology"]
     assert (topology["nodes"], topology["ranks"]) == (2, 4)
     nodes = {one["node"] for one in verdicts["preflight"]["facts"]["checks"]}

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kit.cluster import scheduler
 from kit.cluster.jobs import Job
 from kit.cluster.processes import Starter
 from kit.errors import EkidenError, Interrupted
@@ -24,6 +25,7 @@ from kit.relay.acceptance import (
     inspection,
     interruptions,
     measured,
+    meeting,
     probe,
     states,
     trials,
@@ -45,14 +47,18 @@ if TYPE_CHECKING:
 
 
 def here(project: Project, steps: int) -> dict[str, Any]:
-    """Accept this machine for a project, in this process; returns the report."""
+    """Accept this machine for a project, in this process; returns the report.
+
+    Raises RunError while an acceptance of the same name is queued or running.
+    """
     # In a job of Slurm its variables would make every trial a part of that job.
     for name in [name for name in os.environ if name.startswith("SLURM_")]:
         del os.environ[name]
     recipe = project.recipe
-    folder = Workspace(Path(recipe.workspace)).acceptance(recipe.name).root
+    job = Workspace(Path(recipe.workspace)).acceptance(recipe.name)
+    scheduler.ensure_idle(job)
     alone = type(project)(project.run, recipe, trials.here(project.cluster))
-    return run(alone, folder, steps, Starter)
+    return run(alone, job.root, steps, Starter)
 
 
 def show(report: dict[str, Any]) -> None:
@@ -103,6 +109,7 @@ class _Parts:
     def verdicts(self) -> Iterator[Verdict]:
         """The verdicts of all parts."""
         yield from guarded("preflight", self._preflight)
+        yield from guarded("ranks meet", self._meeting)
         yield from guarded("micro-batch", self._micro_batch)
         yield from guarded("steps", self._of_steps)
         for deterministic in (True, False):
@@ -114,6 +121,9 @@ class _Parts:
     def _preflight(self) -> Iterator[Verdict]:
         verdict, self.machine = inspection.inspect(self._trials)
         yield verdict
+
+    def _meeting(self) -> Iterator[Verdict]:
+        yield meeting.met(self._trials)
 
     def _micro_batch(self) -> Iterator[Verdict]:
         yield micro_batch(self._trials, self._planned)
@@ -140,6 +150,7 @@ class _Parts:
         run = self._of_many_steps()
         self._trials.call(run, Job(probe.NAME, probe.work, resources="training"))
         found = probe.answer(run)
+        self._trials.discard(run)
         yield measured.agreement(self._trials, run, found)
         yield states.memory_by_part(found, self._planned)
         yield states.save(run, found)

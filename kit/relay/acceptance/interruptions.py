@@ -54,6 +54,8 @@ def resumed(trials: Trials, pair: Pair, *, deterministic: bool) -> Verdict:
     comparison.ask(pair.interrupted, pair.whole)
     trials.call(pair.interrupted, Job(comparison.NAME, comparison.work), ranks=1)
     found = comparison.answer(pair.interrupted)
+    for run in (pair.whole, pair.interrupted):
+        trials.discard(run)
     facts = {"interruptions": reasons, **found}
     if len(reasons) < len(_SIGNALS):
         words = f"only {len(reasons)} of {len(_SIGNALS)} signals were survived"

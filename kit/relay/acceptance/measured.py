@@ -1,4 +1,4 @@
-"""Verdicts on the run of many steps: how its ranks met, its rate and memory, and where its time went."""
+"""Verdicts on the run of many steps: its rate and memory, and where its time went."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from kit.output.quantities import duration, size
 from kit.relay import rehearsal
 from kit.relay.acceptance.verdicts import Verdict
-from kit.store import records
 from kit.tracking import ledger
 
 if TYPE_CHECKING:
@@ -25,9 +24,8 @@ _OF_PROCESS = 0.1e9  # bytes: on a CPU, what libraries take differs by as much
 
 
 def of_steps(trials: Trials, run: Run, planned: dict[str, Any]) -> Iterator[Verdict]:
-    """Meeting, rate, memory, profile, data, ledger and save of the run."""
+    """Rate, memory, profile, data and ledger of the run."""
     measured = rehearsal.measure(run, trials.recipe, trials.cluster)
-    yield _meeting(run, measured)
     yield _rate(measured, planned)
     yield _memory(run, planned, gpu=trials.cluster.device == "cuda")
     profile = rehearsal.profile_of(run)
@@ -40,17 +38,6 @@ def steps_of(run: Run) -> list[StepRow]:
     """The rows of the steps of a run, without the first of them."""
     rows = [row for row in ledger.canonical(run) if row["kind"] == "step"]
     return rows[rehearsal.WARM_UP :]
-
-
-def _meeting(run: Run, measured: dict[str, Any]) -> Verdict:
-    """From the start of the processes to the moment when all have joined."""
-    parts, topology = measured["start_parts"], records.start(ledger.attempts(run)[0])["topology"]
-    facts = {"topology": topology, "start": parts}
-    if parts is None:
-        return Verdict("ranks meet", "ok", "in an unknown time", facts)
-    imports, meeting = parts["startup_import"], parts["startup_ranks"]
-    words = f"{topology['ranks']} over {topology['backend']} in {duration(meeting)}"
-    return Verdict("ranks meet", "ok", f"{words}, after {duration(imports)} of imports", facts)
 
 
 def _rate(measured: dict[str, Any], planned: dict[str, Any]) -> Verdict:

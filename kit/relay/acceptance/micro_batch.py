@@ -65,8 +65,9 @@ def _divisors(trials: Trials) -> list[int]:
 
 
 def _fits(trials: Trials, number: int) -> bool:
+    own = {"micro_batch": number, "steps": 2, "warmup_steps": 1}
     try:
-        trials.run(f"micro-batch-{number}", {"micro_batch": number, "steps": 2, "warmup_steps": 1})
+        trials.discard(trials.run(f"micro-batch-{number}", own))
     except ClusterError as error:
         if DOES_NOT_FIT not in str(error):
             raise

@@ -9,16 +9,15 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from kit.config.cluster import Cluster
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
-from kit.errors import JobFailed
 from kit.output import log
+from kit.relay.acceptance import meeting
 from kit.run.environment import importing
 from kit.store.files import read_json, write_json
-from kit.training import rendezvous
 from kit.training.attempt import RankInfo, preload
 
 if TYPE_CHECKING:
@@ -26,17 +25,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kit.store.paths import Run
-    from kit.store.records import Start
     from kit.training.checkpoint import Checkpoint
     from kit.training.collectives import Collectives
     from kit.training.device import Device
     from kit.training.engine import Engine
 
-__all__ = ["NAME", "answer", "preload", "work"]  # `preload` is for the fork server
+__all__ = ["NAME", "answer", "preload", "work"]  # `preload` is for the fork server, on a CPU
 
 NAME = "probe"
 _ROUNDS = 200  # of agreement
-_POLL, _PATIENCE = 0.1, 600.0  # seconds, for the place where ranks meet
 
 
 def work(run: Run, task: int, tasks: int) -> None:  # noqa: ARG001  as of every job
@@ -45,11 +42,13 @@ def work(run: Run, task: int, tasks: int) -> None:  # noqa: ARG001  as of every 
     info = RankInfo.from_environment()
     log.set_place(f"rank {info.rank}", quiet=info.rank > 0)
     with importing():
+        from kit.training import engine
         from kit.training.device import Device
 
-        preload()
     device = Device(cluster.device, info.local_rank)
-    ranks = _meet(run, info, device, cluster.training.interface)
+    ranks = meeting.join(run, NAME, info, device, cluster.training.interface)
+    with importing():
+        engine.preload(device.kind)  # DeepSpeed is imported for one kind of device
     found = _probe(run, recipe, device, ranks)
     if info.rank == 0:
         write_json(_result(run), found)
@@ -61,31 +60,6 @@ def answer(run: Run) -> dict[str, Any]:
     """The result of `work`: seconds and bytes."""
     found: dict[str, Any] = read_json(_result(run))
     return found
-
-
-def _meet(run: Run, info: RankInfo, device: Device, interface: str | None) -> Collectives:
-    """Join the other ranks at the place that rank 0 has written down."""
-    from kit.training.collectives import Collectives
-    from kit.training.interruption import Interruption
-
-    place = run.job_logs(NAME) / f"place-{info.job}.json"
-    if info.rank == 0:
-        addresses = rendezvous.published(info.nodes, interface)
-        store = rendezvous.open_store(info.job, info.world_size, info.nodes)
-        here = {"node": os.uname().nodename, "addresses": addresses, "port": store.port}
-        write_json(place, here | {"ranks": info.world_size})
-    else:
-        store = rendezvous.connect(_await(place), info.rank, info.node)
-    joining = (device.backend, store, info.rank, info.world_size, Interruption())
-    return Collectives.join(*joining, nodes=info.nodes)
-
-
-def _await(place: Path) -> Start:
-    for _ in range(round(_PATIENCE / _POLL)):
-        if place.is_file():
-            return cast("Start", read_json(place))
-        time.sleep(_POLL)
-    raise JobFailed(f"{place}: not written by rank 0 within {_PATIENCE:g} s")
 
 
 def _probe(run: Run, recipe: Recipe, device: Device, ranks: Collectives) -> dict[str, Any]:

@@ -6,6 +6,7 @@ They are runs of a workspace of their own (kit/relay/synthetic.py), which a late
 from __future__ import annotations
 
 import functools
+import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from kit.store.paths import Run
 
 _CRASHES = 3  # that a trial may have
+_KEEP = 2  # checkpoints of a trial: the fewest
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,10 @@ class Trials:
         supervisor.supervise(run, lambda line: log.info(f"{label}: {line}"), start=self.start)
         return run
 
+    def discard(self, run: Run) -> None:
+        """Remove the checkpoints of a trial, which may take hundreds of gigabytes together."""
+        shutil.rmtree(run.checkpoints)
+
     def call(self, run: Run, job: Job, nodes: int = 1, ranks: int | None = None) -> None:
         """Call the work of a job in the ranks of a trial run: see kit/relay/acceptance/calls.py."""
         log.info(f"acceptance: {job.name}")
@@ -105,7 +111,7 @@ class Trials:
 
     def project(self, label: str, training: dict[str, Any], nodes: int = 1) -> Project:
         """The project of a trial."""
-        common = {"epochs": None, "keep_every": None, "sample_tokens": None}
+        common = {"epochs": None, "keep": _KEEP, "keep_every": None, "sample_tokens": None}
         recipe = self.recipe.model_copy(
             update={
                 "name": label,

@@ -25,6 +25,7 @@ def two_nodes(trials: Trials, alone: Run | None) -> Verdict:
         return Verdict(_NAME, "not tried", "one node")
     own = {"steps": _STEPS, "warmup_steps": 2, "validate_every": _STEPS} | _divided(trials)
     run = trials.run("two-nodes", own, nodes=2)
+    trials.discard(run)
     start = records.start(ledger.attempts(run)[0])
     topology, rate = start["topology"], _rate(run)
     words = (
