@@ -81,6 +81,7 @@ def test_ranks_are_steps_of_a_job_that_slurm_signals_and_one_of_them_can_die(
 
 
 @pytest.mark.long
+@pytest.mark.timeout(3600)
 def test_every_part_runs_in_steps_of_one_job_and_two_nodes_train_together(
     slurm: Slurm, tmp_path: Path
 ) -> None:
@@ -88,7 +89,7 @@ def test_every_part_runs_in_steps_of_one_job_and_two_nodes_train_together(
         tmp_path, "cluster.training.nodes=2", "cluster.environment.GLOO_SOCKET_IFNAME=lo",
         "cluster.checks.sync_seconds=60", "cluster.checks.write_mb_s=0.001",
     )  # fmt: skip
-    slurm.wait(said["job"], lambda one: one["JobState"] in ("COMPLETED", "FAILED"), PATIENCE)
+    slurm.wait(said["job"], lambda one: one["JobState"] in ("COMPLETED", "FAILED"), 3 * PATIENCE)
     report = report_of(tmp_path)
     verdicts = {row["part"]: row for row in report["verdicts"]}
     print(json.dumps(verdicts, indent=1))
