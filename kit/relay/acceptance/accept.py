@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 from kit.cluster import scheduler
 from kit.cluster.jobs import Job
 from kit.cluster.processes import Starter
+from kit.config.run import Project
 from kit.errors import EkidenError, Interrupted
 from kit.output import log
 from kit.output.quantities import duration
 from kit.plan import report as plan
 from kit.plan.report import Known
-from kit.relay import rehearsal
 from kit.relay.acceptance import (
     inspection,
     interruptions,
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from kit.cluster.supervisor import Start
-    from kit.config.run import Project
     from kit.relay.acceptance.interruptions import Pair
     from kit.store.paths import Run
 
@@ -57,7 +56,7 @@ def here(project: Project, steps: int) -> dict[str, Any]:
     recipe = project.recipe
     job = Workspace(Path(recipe.workspace)).acceptance(recipe.name)
     scheduler.ensure_idle(job)
-    alone = type(project)(project.run, recipe, trials.here(project.cluster))
+    alone = Project(project.run, recipe, trials.here(project.cluster))
     return run(alone, job.root, steps, Starter)
 
 
@@ -97,7 +96,7 @@ def guarded(part: str, verdicts_of: Callable[[], Iterator[Verdict]]) -> Iterator
 
 
 class _Parts:
-    """The parts, each of which may need what an earlier one has made."""
+    """The parts in order; some need the run of an earlier one."""
 
     def __init__(self, trials: Trials, steps: int) -> None:
         self._trials, self._steps = trials, steps
@@ -111,11 +110,12 @@ class _Parts:
         yield from guarded("preflight", self._preflight)
         yield from guarded("ranks meet", self._meeting)
         yield from guarded("micro-batch", self._micro_batch)
-        yield from guarded("steps", self._of_steps)
+        yield from guarded("rate, memory, profile, data, ledger", self._of_steps)
         for deterministic in (True, False):
-            yield from guarded("resume", partial(self._interrupted, deterministic=deterministic))
+            name = interruptions.name_of(deterministic=deterministic)
+            yield from guarded(name, partial(self._interrupted, deterministic=deterministic))
         yield from guarded("determinism", self._determinism)
-        yield from guarded("probe", self._probed)
+        yield from guarded("agreement, memory by part, save, load", self._probed)
         yield from guarded("two nodes", self._two_nodes)
 
     def _preflight(self) -> Iterator[Verdict]:
@@ -134,17 +134,15 @@ class _Parts:
         yield from measured.of_steps(self._trials, self._run, self._planned)
 
     def _interrupted(self, *, deterministic: bool) -> Iterator[Verdict]:
-        run = self._of_many_steps()
-        seconds = rehearsal.measure(run, self._trials.recipe, self._trials.cluster)[
-            "seconds_a_step"
-        ]
+        seconds = measured.seconds_a_step(self._of_many_steps())
         pair = interruptions.interrupt(self._trials, seconds, deterministic=deterministic)
         self._pairs[deterministic] = pair
         yield interruptions.resumed(self._trials, pair, deterministic=deterministic)
 
     def _determinism(self) -> Iterator[Verdict]:
-        if len(self._pairs) == 2:
-            yield interruptions.cost(self._pairs[True], self._pairs[False])
+        if len(self._pairs) < 2:
+            raise verdicts.NotTried("without a run with it and one without")
+        yield interruptions.cost(self._pairs[True], self._pairs[False])
 
     def _probed(self) -> Iterator[Verdict]:
         run = self._of_many_steps()

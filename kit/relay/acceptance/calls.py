@@ -2,8 +2,8 @@
 
     call(run, cluster, Job("probe", probe.work, resources="training"), start)
 
-What needs torch or a GPU happens there: the process of the acceptance itself may be outside the container,
-and would hold memory of the GPUs.
+All use of torch and GPUs is there: the process of the acceptance itself may be outside the container, and
+would hold memory of the GPUs.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def _verdict(found: list[dict[str, Any]]) -> Verdict:
 
 
 def _of_this_machine(run: Run) -> dict[str, Any]:
-    """Versions and hardware that decide what a run computes."""
+    """Versions and hardware on which results depend."""
     import torch
 
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import signal
-import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ from kit.cluster import decisions
 from kit.cluster.jobs import Job
 from kit.cluster.supervisor import Drill
 from kit.relay.acceptance import comparison
-from kit.relay.acceptance.measured import steps_of
+from kit.relay.acceptance.measured import seconds_a_step
 from kit.relay.acceptance.trials import settings
 from kit.relay.acceptance.verdicts import Verdict
 
@@ -31,10 +30,10 @@ class Pair:
     whole: Run
     interrupted: Run
 
-    @property
-    def seconds_a_step(self) -> float:
-        """The time of a step of the first."""
-        return statistics.median(row["seconds"] for row in steps_of(self.whole))
+
+def name_of(*, deterministic: bool) -> str:
+    """The name of the part."""
+    return f"resume, {'deterministic' if deterministic else 'not deterministic'}"
 
 
 def interrupt(trials: Trials, seconds: float, *, deterministic: bool) -> Pair:
@@ -49,7 +48,7 @@ def interrupt(trials: Trials, seconds: float, *, deterministic: bool) -> Pair:
 
 def resumed(trials: Trials, pair: Pair, *, deterministic: bool) -> Verdict:
     """Whether the interrupted run survived each signal, and ended as the other one did."""
-    name = f"resume, {'deterministic' if deterministic else 'not deterministic'}"
+    name = name_of(deterministic=deterministic)
     reasons = [row["reason"] for row in decisions.read(pair.interrupted) if row["requeued"]]
     comparison.ask(pair.interrupted, pair.whole)
     trials.call(pair.interrupted, Job(comparison.NAME, comparison.work), ranks=1)
@@ -71,7 +70,7 @@ def resumed(trials: Trials, pair: Pair, *, deterministic: bool) -> Verdict:
 
 def cost(deterministic: Pair, free: Pair) -> Verdict:
     """How much longer a step takes with `training.deterministic`."""
-    seconds = {"on": deterministic.seconds_a_step, "off": free.seconds_a_step}
+    seconds = {"on": seconds_a_step(deterministic.whole), "off": seconds_a_step(free.whole)}
     more = seconds["on"] / seconds["off"] - 1
     words = f"a step takes {abs(more):.1%} {'more' if more >= 0 else 'less'} time"
     words += " with training.deterministic=true"

@@ -22,7 +22,7 @@ NAME = "acceptance"
 
 
 def request(run: Run, steps: int) -> None:
-    """Write down what the job is to do."""
+    """Record the number of steps to measure."""
     write_json(_request(run), {"steps": steps})
 
 

@@ -40,6 +40,11 @@ def steps_of(run: Run) -> list[StepRow]:
     return rows[rehearsal.WARM_UP :]
 
 
+def seconds_a_step(run: Run) -> float:
+    """The time of a step."""
+    return statistics.median(row["seconds"] for row in steps_of(run))
+
+
 def _rate(measured: dict[str, Any], planned: dict[str, Any]) -> Verdict:
     rate, mfu = measured["tokens_per_second"], measured["mfu"]
     expected = planned["time"]["tokens_per_second"]["value"]
@@ -73,9 +78,8 @@ def _profile(profile: dict[str, Any] | None) -> Verdict:
 
 def _data(run: Run) -> Verdict:
     """The wait for data, on the rank that waited longest."""
-    rows = steps_of(run)
-    waits = [row["data_seconds"] for row in rows]
-    facts = _share(statistics.median(waits), statistics.median(row["seconds"] for row in rows))
+    waits = [row["data_seconds"] for row in steps_of(run)]
+    facts = _share(statistics.median(waits), seconds_a_step(run))
     facts["worst_seconds"] = max(waits)
     return Verdict("data", "ok", f"{_of_step(facts)}, at worst {_short(max(waits))}", facts)
 
@@ -94,8 +98,7 @@ def agreement(trials: Trials, run: Run, found: dict[str, Any]) -> Verdict:
     training, ranks = trials.recipe.training, trials.cluster.training.ranks_per_node
     # Before each micro-batch; then the loss, the usage of the ranks, and the save in flight.
     number = training.global_batch // (training.micro_batch * ranks) + 3
-    seconds = statistics.median(row["seconds"] for row in steps_of(run))
-    facts = _share(number * found["agreement"], seconds) | {
+    facts = _share(number * found["agreement"], seconds_a_step(run)) | {
         "number": number,
         "each": found["agreement"],
     }

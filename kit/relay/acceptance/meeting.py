@@ -1,6 +1,6 @@
-"""The ranks import what they need, meet, and add up a number on their devices: each timed.
+"""The ranks import their libraries, meet, and add up a number on their devices: each timed.
 
-`join` is also how the ranks of other calls meet. `work` writes what `met` reads.
+`join` is also how the ranks of other calls meet.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What only the ranks themselves can time and weigh: agreement, loading, memory by part, and saving.
+"""Measurements within the ranks: agreement, loading, memory by part, and saving.
 
-All ranks of a trial that has ended meet again, load its checkpoint into an engine of their own, and do what
-a step and a save consist of, one after the other. `work` writes what `answer` reads.
+All ranks of a trial that has ended meet again, load its checkpoint into an engine of their own, and carry out
+the parts of a step and of a save one after the other. `answer` reads the result of `work`.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def _bytes_read() -> int:
 def _memory(
     engine: Engine, batches: Any, micro_batches: int, device: Device, ranks: Collectives
 ) -> dict[str, float | None]:
-    """Bytes by part of the rank that has most; None for what torch does not count on a CPU.
+    """Bytes by part of the rank that has most; None for parts that torch does not count on a CPU.
 
     The second of two steps is weighed, when moments and buffers are there.
     """

@@ -52,7 +52,7 @@ def submits(project: Project, *, here: bool) -> bool:
 
 
 def prepare(project: Project, steps: int) -> Prepared:
-    """The job. Raises ConfigError for what its trials would fail on, and for a limit of Slurm."""
+    """The job. Raises ConfigError for mistakes that its trials would meet, and for a limit of Slurm."""
     recipe, cluster = project.recipe, _short(project.cluster)
     run = Workspace(Path(recipe.workspace)).acceptance(recipe.name)
     job = Job(
@@ -95,7 +95,7 @@ def submit(prepared: Prepared) -> dict[str, Any]:
 
 
 def show(facts: dict[str, Any]) -> None:
-    """Print what was submitted, how to follow it, and where the report will be."""
+    """Print the job, how to follow it, and where the report will be."""
     print(f"acceptance: job {facts['job']}")
     print(f"to follow it: tail -F {facts['log']}")
     print(f"report, once it has ended: {facts['report']}")

@@ -51,7 +51,7 @@ class Trials:
     def of(cls, project: Project, steps: int, start: Start) -> Trials:
         """Write the tokens, for at least `steps` steps.
 
-        Raises RunError if an earlier acceptance is running, ConfigError for what trials would fail on.
+        Raises RunError if an earlier acceptance is running, ConfigError for mistakes that trials would meet.
         """
         recipe, cluster = project.recipe, project.cluster
         named = recipe.model_copy(update={"name": f"{recipe.name}{Workspace.ACCEPTANCE}"})
@@ -133,7 +133,7 @@ def settings(steps: int) -> dict[str, Any]:
 
 
 def on_nodes(cluster: Cluster, nodes: int) -> Cluster:
-    """The cluster with so many nodes for the training."""
+    """The cluster with that number of nodes for the training."""
     training = cluster.training.model_copy(update={"nodes": nodes})
     return cluster.model_copy(update={"training": training})
 

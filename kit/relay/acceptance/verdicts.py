@@ -23,12 +23,12 @@ REPORT, PAGE = "report.json", "report.md"
 
 
 class NotTried(Exception):  # noqa: N818  no error
-    """Raised by a part that needs what an earlier one did not make, with the reason."""
+    """Raised by a part that lacks the result of an earlier one, with the reason."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one part has shown."""
+    """The result of one part."""
 
     part: str
     state: State
