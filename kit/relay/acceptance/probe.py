@@ -1,7 +1,7 @@
 """Measurements within the ranks: agreement, loading, memory by part, and saving.
 
-All ranks of a trial that has ended meet again, load its checkpoint into an engine of their own, and carry out
-the parts of a step and of a save one after the other. `answer` reads the result of `work`.
+All ranks of a trial that has ended meet again, load its checkpoint into an engine of their own, and carry
+out the parts of a step and of a save one after the other. `answer` reads the result of `work`.
 """
 
 from __future__ import annotations

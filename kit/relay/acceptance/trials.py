@@ -51,7 +51,7 @@ class Trials:
     def of(cls, project: Project, steps: int, start: Start) -> Trials:
         """Write the tokens, for at least `steps` steps.
 
-        Raises RunError if an earlier acceptance is running, ConfigError for mistakes that trials would meet.
+        Raises RunError if an earlier acceptance is running, ConfigError for mistakes of the recipe.
         """
         recipe, cluster = project.recipe, project.cluster
         named = recipe.model_copy(update={"name": f"{recipe.name}{Workspace.ACCEPTANCE}"})
