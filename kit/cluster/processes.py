@@ -66,8 +66,7 @@ class Processes:
 
     def kill_one(self) -> None:
         """Let the last rank die, as of a fault."""
-        last = self.processes[-1]
-        getattr(last, "kill_one", lambda: last.send_signal(signal.SIGKILL))()
+        self.processes[-1].send_signal(signal.SIGKILL)
 
     def code(self) -> int | None:
         """The highest exit code when all processes have ended; 128 + n for signal n; else None."""

@@ -72,8 +72,8 @@ class Steps:
                     **_own(restarts),
                 },
             )
-        step = _Step(srun, self._run)
-        return Processes(f"{state.own_id()}.{restarts}", [step], log, begin)
+        token = f"{state.own_id()}.{restarts}"
+        return _Tasks(token, [_Step(srun)], log, begin, self._run)
 
     def close(self) -> None:
         """Nothing is left between two steps."""
@@ -101,11 +101,22 @@ def _own(restarts: int) -> dict[str, str]:
 
 
 @dataclass
+class _Tasks(Processes):
+    """The tasks of a step, whose only process here is its srun."""
+
+    run: Run
+
+    def kill_one(self) -> None:
+        """Let the last of the tasks on this node die, as of a fault."""
+        if ranks := _ranks_here(self.run):
+            os.kill(max(ranks), signal.SIGKILL)
+
+
+@dataclass
 class _Step:
     """The srun of a step; has the methods of Popen that are needed, and reaches its tasks."""
 
     srun: subprocess.Popen[bytes]
-    run: Run
 
     @property
     def pid(self) -> int:
@@ -131,11 +142,6 @@ class _Step:
             # Of a node of the job where the step is not; or it has just ended.
             if _NOT_THERE not in str(error):
                 raise
-
-    def kill_one(self) -> None:
-        """Let the last of its processes on this node die, as of a fault."""
-        if ranks := _ranks_here(self.run):
-            os.kill(max(ranks), signal.SIGKILL)
 
 
 def _running_step() -> str | None:

@@ -54,7 +54,8 @@ def supervise(
     """Run the announced jobs; returns the seconds that each took, by name.
 
     `count` returns the units of a job, given its name, when the job starts; None if it has none. `start`
-    starts its tasks.
+    makes the object that starts tasks.
+
     Raises Interrupted after a SIGTERM or SIGINT to the supervisor (training saves first),
     ClusterError after a user's mistake, JobFailed if a job fails for good.
     """

@@ -11,6 +11,7 @@ from kit.store.files import read_json
 from kit.store.paths import Workspace
 from kit.tracking import ledger
 from tests.relay import DEMO, TINY
+from tests.slurm.trial import CLUSTER
 from tests.warm import command
 
 if TYPE_CHECKING:
@@ -29,10 +30,9 @@ def test_every_part_is_shown_and_a_run_survives_each_signal_bit_for_bit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in {"SLURM_JOB_ID": "17", "SLURM_PROCID": "0", "SLURM_NTASKS": "1"}.items():
-        monkeypatch.setenv(name, value)  # as under srun
-    said = command(
-        "train", "acceptance", str(DEMO), f"workspace={tmp_path}", *TINY, "--steps", "20"
-    )
+        monkeypatch.setenv(name, value)  # as on a node held by salloc
+    given = (str(DEMO), f"workspace={tmp_path}", *TINY, "--cluster", CLUSTER, "--here")
+    said = command("train", "acceptance", *given, "--steps", "20")
     folder = Workspace(tmp_path).acceptance("demo").root
     report = read_json(folder / REPORT)
     verdicts = {row["part"]: row for row in report["verdicts"]}
@@ -47,7 +47,7 @@ def test_every_part_is_shown_and_a_run_survives_each_signal_bit_for_bit(
         assert facts["equal"]
         assert facts["interruptions"] == ["SIGUSR2", "preemption", "crash (exit code 137)"]
     page = (folder / PAGE).read_text()
-    assert page.startswith("# Acceptance of demo on local: passed")
+    assert page.startswith("# Acceptance of demo on one-machine: passed")
     assert all(f"- **{part}**: ok. " in page for part in PARTS[:-1])
     parts = verdicts["memory by part"]["facts"]["parts"]
     for name in ("weights", "optimizer"):
