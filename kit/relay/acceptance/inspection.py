@@ -7,6 +7,7 @@ import platform
 import shutil
 import socket
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit.cluster.jobs import Job
@@ -20,8 +21,6 @@ from kit.run import commit
 from kit.store.files import read_json, write_json
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from kit.relay.acceptance.trials import Trials
     from kit.store.paths import Run
 
@@ -42,14 +41,16 @@ def inspect(trials: Trials) -> tuple[Verdict, dict[str, Any]]:
     for result in node.results(run):
         found += [one | {"node": result["node"]} for one in result["checks"]]
     facts: dict[str, Any] = read_json(_facts(run))
-    return _verdict(found), facts
+    # In a job the code of this process is a snapshot already, and has the commit.
+    code = commit.read(run.code) or commit.read(Path(__file__).resolve().parents[3])
+    return _verdict(found), facts | {"commit": code and code[:10]}
 
 
 def work(run: Run, task: int, tasks: int) -> None:
     """In every rank: the checks by the first of each node, the facts by the first of all."""
     node.work(run, task, tasks)
     if os.environ["RANK"] == "0":
-        write_json(_facts(run), _of_this_machine(run))
+        write_json(_facts(run), _of_this_machine())
 
 
 def _verdict(found: list[dict[str, Any]]) -> Verdict:
@@ -63,14 +64,13 @@ def _verdict(found: list[dict[str, Any]]) -> Verdict:
     return Verdict("preflight", "bad" if "bad" in results else "ok", words, {"checks": found})
 
 
-def _of_this_machine(run: Run) -> dict[str, Any]:
+def _of_this_machine() -> dict[str, Any]:
     """Versions and hardware on which results depend."""
     import torch
 
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     probes = {name: probe() for name, probe in machine.machine() if name in ("CPU", "memory")}
     return {
-        "commit": (commit.read(run.code) or "")[:10],
         "node": socket.gethostname(),
         "python": platform.python_version(),
         "torch": torch.__version__,
