@@ -178,7 +178,8 @@ class Training(Section):
     )
     deterministic: bool = Field(
         default=False,
-        description="use deterministic kernels on a GPU. On a CPU they always are",
+        description="on a GPU, use kernels that add in a fixed order only: an interrupted run can be "
+        "bit-equal to an uninterrupted one. On a CPU they always do",
     )
     validate_every: int = Field(
         default=1000,

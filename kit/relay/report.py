@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from kit.config import presets
 from kit.output import quantities
 from kit.relay import queue_answer, status, survived
+from kit.tracking import inexact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -122,7 +123,7 @@ def show(facts: dict[str, Any], seconds: Mapping[str, float] | None = None) -> N
 
 
 def _training(facts: dict[str, Any]) -> Iterator[str]:
-    """Losses, interruptions survived, scores."""
+    """Losses, interruptions survived, bit-equality, scores."""
     first, last = facts["first"], facts["last"]
     if first and last:
         yield (
@@ -134,6 +135,8 @@ def _training(facts: dict[str, Any]) -> Iterator[str]:
         yield f"validation loss {loss} at step {validation['step']}"
     for line in survived.lines(facts["requeues"]):
         yield f"survived        {line}"
+    if found := facts["stages"].get("train", {}).get("inexact"):
+        yield f"bit-equality    {inexact.words(found)}"
     if scores := facts["scores"]:
         yield (
             f"held-out part   perplexity {scores['perplexity']:.1f} per token "

@@ -193,11 +193,13 @@ def stage_statuses(
 def training(snapshot: Snapshot, recipe: Recipe) -> dict[str, Any]:
     """The progress of training: attempts, last step, total steps, step of the last checkpoint, loss.
 
-    Also the median tokens per second of the last `_RATE_OVER` steps, and the Unix time of the last step.
+    Also the median tokens per second of the last `_RATE_OVER` steps, the Unix time of the last step, and
+    where and why the run ceased to be bit-equal to an uninterrupted one.
     """
     import statistics
 
     from kit.data import tokens
+    from kit.tracking import inexact
 
     last = snapshot.recent[-1] if snapshot.recent else None
     rates = [
@@ -215,4 +217,5 @@ def training(snapshot: Snapshot, recipe: Recipe) -> dict[str, Any]:
         "loss": last["loss"] if last else None,
         "tokens_per_second": statistics.median(rates) if rates else None,
         "last_step": last["time"] if last else None,
+        "inexact": inexact.attempts(row for one in snapshot.begun for row in one.rows.events[:1]),
     }

@@ -12,6 +12,7 @@ from kit.output.quantities import duration
 from kit.relay import job_status
 from kit.relay.stages import STAGES, TRAIN, stage_statuses, stages_of, training
 from kit.relay.submit import describe
+from kit.tracking import inexact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -98,7 +99,7 @@ def progress(stage: Facts) -> str:
 
 
 def details(stage: Facts, *, commands: bool = True) -> Iterator[str]:
-    """The lines below the headline: reason, time, unit, job, log, faults, next command; none if done."""
+    """The lines below the headline: reason, time, unit, job, log, faults, bit-equality, next command."""
     for key in ("reason", "since", "unit", "job", "log"):
         if (value := stage[key]) is not None:
             yield f"  {key:<6} {_when(value) if key == 'since' else value}"
@@ -114,6 +115,8 @@ def details(stage: Facts, *, commands: bool = True) -> Iterator[str]:
     more = stage.get("stale", 0) + stage.get("broken", 0) - len(stage["faults"])
     if more > 0:
         yield f"         and {more:,} more"
+    if found := stage.get("inexact"):
+        yield f"  bits   bit-equality is {inexact.words(found)}"
     if commands and stage["next"]:
         yield f"  next   {stage['next']}"
 

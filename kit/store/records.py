@@ -131,6 +131,13 @@ class Topology(TypedDict):
     backend: str  # gloo or nccl
 
 
+class Numerics(TypedDict):
+    """All that decides the bits of a run's results, beside its recipe and tokens."""
+
+    facts: dict[str, str]  # versions, devices, kernels, placement; of all ranks
+    environment: dict[str, str]  # variables that choose algorithms, as far as they are set
+
+
 class Start(TypedDict):
     """`start.json` of an attempt."""
 

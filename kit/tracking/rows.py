@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NotRequired, TypedDict
 
-from kit.store.records import Result, StartTimes
+from kit.store.records import Numerics, Result, StartTimes
 
 
 class StepFigures(TypedDict):
@@ -39,6 +39,8 @@ class AttemptFields(StartTimes):
     job: NotRequired[str]  # the token of this start of the job: Slurm's id and restarts
     nodes: NotRequired[str]  # of the job, in Slurm's notation
     met: NotRequired[float]  # Unix time at which all ranks had joined
+    numerics: NotRequired[Numerics]  # all that decides the bits of its results
+    inexact: NotRequired[list[str]]  # why it need not be bit-equal to an uninterrupted run
     kept_seconds: NotRequired[float]  # of the steps before it that it keeps, times ranks
     held_seconds: NotRequired[float]  # for which earlier attempts held their nodes, times ranks
     lost_steps: NotRequired[int]  # done by earlier attempts and not kept

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from kit.store.attempt_paths import Attempt
     from kit.store.paths import Run
     from kit.store.units import Unit
+    from kit.training.device import Device
 
 _POLL = 0.1
 DOES_NOT_FIT = "does not fit into the memory of rank"
@@ -104,12 +105,10 @@ def work(run: Run, task: int, tasks: int) -> None:  # noqa: ARG001  one task of 
         from kit.training import engine
         from kit.training.collectives import Collectives
         from kit.training.context import Context
-        from kit.training.device import Device
         from kit.training.health import Watchdog
         from kit.training.loop import Loop
 
-    device = Device(cluster.device, info.local_rank)
-    device.check(recipe.training.precision)
+    device = _device(recipe, cluster, info)
     rules = recipe.training.health
     if info.rank == 0:
         attempt, store = claim(run, info, amended, device.backend, cluster.training.interface)
@@ -142,6 +141,18 @@ def work(run: Run, task: int, tasks: int) -> None:  # noqa: ARG001  one task of 
         raise Interrupted(
             f"{outcome['reason']} at step {outcome['step']}; step {outcome['saved']} is saved"
         )
+
+
+def _device(recipe: Recipe, cluster: Cluster, info: RankInfo) -> Device:
+    """The device of this rank. Raises ConfigError if it cannot train there."""
+    from kit.training import numerics
+    from kit.training.device import Device
+
+    # First: libraries of the GPU read the environment when they start.
+    numerics.settle(cluster.device, deterministic=recipe.training.deterministic)
+    device = Device(cluster.device, info.local_rank)
+    device.check(recipe.training.precision)
+    return device
 
 
 @contextlib.contextmanager

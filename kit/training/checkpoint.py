@@ -14,7 +14,7 @@ import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NotRequired
 
 from kit.errors import CheckpointError
 from kit.output import log
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from kit.config.recipe import Training
     from kit.store.attempt_paths import Attempt
     from kit.store.paths import Run
-    from kit.store.records import Output, Topology
+    from kit.store.records import Numerics, Output, Topology
 
 _READERS = 8  # threads that hash files: xxhash and reads release the interpreter's lock
 RECORD = "checkpoint.json"
@@ -43,6 +43,7 @@ class LoopRecord(ProgressRecord):
 
     data: str  # the fingerprint of the tokens
     topology: Topology  # not in checkpoints of earlier versions
+    numerics: NotRequired[Numerics]
 
 
 class Record(LoopRecord):

@@ -39,6 +39,7 @@ class Checkpointer:
         self._clock = context.watchdog.clock.now
         self._grace = context.cluster.training.grace_seconds
         self._topology = records.start(context.attempt)["topology"]
+        self._numerics = origin.exactness.numerics
         self._interruptions = context.attempt.number - 1
         self._engine, self._progress, self._data = origin.engine, origin.progress, data
         self._recorder, self._stop_monitor = recorder, stop_monitor
@@ -137,6 +138,7 @@ class Checkpointer:
             **self._progress.record(),
             "data": self._data,
             "topology": self._topology,
+            "numerics": self._numerics,
         }
         failed = self._saver.begin(self._engine, self._progress.step, record)
         self._progress.blocked = self._clock() - began

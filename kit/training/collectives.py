@@ -92,6 +92,12 @@ class Collectives:
         dist.all_gather(ranks, tensor, group=self.control)
         return [one.tolist() for one in ranks]
 
+    def gather_objects(self, value: Any) -> list[Any]:
+        """The value of every rank, in the order of the ranks; any object that can be pickled."""
+        values: list[Any] = [None] * self.world_size
+        dist.all_gather_object(values, value, group=self.control)
+        return values
+
     def sum(self, value: Tensor) -> float:
         """All-reduce sum of a CPU scalar."""
         dist.all_reduce(value, group=self.control)

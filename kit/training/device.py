@@ -45,18 +45,12 @@ class Device:
             bound = torch.cuda.device_count() == 1 and "SLURM_JOB_ID" in os.environ
             check(precision, 1 if bound else self.local_rank + 1)
 
-    def prepare(self, *, deterministic: bool) -> torch.device:
+    def prepare(self) -> torch.device:
         """Select the device for this process, before anything is allocated on it."""
         if not self.is_gpu:
             # Rounding of sums depends on the number of threads: one on every machine.
             torch.set_num_threads(1)
             return torch.device("cpu")
-        if deterministic:
-            # cuBLAS reads it when it creates its first handle; 8 buffers of 4 MiB (cuBLAS, 2.1.4).
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-            # The loop uses no operation that torch refuses then: NLLLoss is refused for images only
-            # (`nll_loss2d`), ours has shape [tokens, vocabulary].
-            torch.use_deterministic_algorithms(True)
         # A site may show a rank all GPUs of its node, or its own only (--gpus-per-task).
         index = self.local_rank if torch.cuda.device_count() > 1 else 0
         os.environ["LOCAL_RANK"] = str(index)  # DeepSpeed uses it as the number of the GPU

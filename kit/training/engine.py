@@ -54,7 +54,7 @@ class Engine:
     ) -> None:
         """`universal`: `load` will read the output of `convert`."""
         deepspeed = import_deepspeed(device.kind)
-        self.device = device.prepare(deterministic=recipe.training.deterministic)
+        self.device = device.prepare()
         deepspeed.init_distributed(dist_backend=device.backend, auto_mpi_discovery=False)
         torch.manual_seed(recipe.training.seed)  # the same weights on every rank
         model = gpt2.LanguageModel(recipe, vocabulary)
@@ -304,11 +304,12 @@ def gathered(state: Path) -> dict[str, Tensor]:
 
 
 def _own_step_counters(optimizer: torch.optim.Optimizer) -> None:
-    """Give each parameter a step counter of its own, on its device: DeepSpeed 0.19.8 does not.
+    """Give each parameter a step counter of its own, on its device: DeepSpeed 0.19.8 and torch may not.
 
-    From a universal checkpoint it takes them as they are in the file, on the CPU, and fused AdamW on a GPU
-    refuses such counters. ZeRO-3 gives one tensor to all groups, and each group's update would advance it:
-    AdamW's bias correction would use a wrong step.
+    From a universal checkpoint DeepSpeed takes them as they are in the file, on the CPU, and torch leaves
+    them there if a CPU saved them: fused AdamW on a GPU refuses such counters. Under ZeRO-3 a universal
+    checkpoint gives one tensor to all groups, and each group's update would advance it: AdamW's bias
+    correction would use a wrong step.
     """
     for parameter, state in optimizer.state.items():
         state["step"] = state["step"].clone().to(parameter.device)

@@ -69,7 +69,7 @@ class Loop:
         self._recorder = recorder(
             context, start, self._batches, data.tokens_per_byte(self._held_out)
         )
-        self._recorder.begin(self._schedule, self._engine.parameters())
+        self._recorder.begin(self._schedule, self._engine.parameters(), origin.exactness)
         self._checkpointer = Checkpointer(
             context, origin, data.fingerprint, self._recorder, self._stop_monitor
         )

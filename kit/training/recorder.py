@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     )
     from kit.training.batches import Batches
     from kit.training.context import Context
+    from kit.training.exactness import Exactness
     from kit.training.progress import Progress
     from kit.training.samples import Sample
     from kit.training.saver import Saved
@@ -52,7 +53,7 @@ def recorder(
 class Recorder:
     """Records nothing: the recorder of ranks above 0."""
 
-    def begin(self, rates: schedule.Schedule, parameters: int) -> None:
+    def begin(self, rates: schedule.Schedule, parameters: int, exact: Exactness) -> None:
         """Record the start of the attempt: its first row."""
 
     def step(
@@ -107,7 +108,7 @@ class LedgerRecorder(Recorder):
         beside = tracking.mlflow is not None and tracking.mlflow_by == "job"
         self._publishing = Publishing(run) if beside else None
 
-    def begin(self, rates: schedule.Schedule, parameters: int) -> None:
+    def begin(self, rates: schedule.Schedule, parameters: int, exact: Exactness) -> None:
         """See `Recorder`."""
         self._flops = flops_per_token(parameters, self._model)
         before = node_time.before(self._run, self._attempt)
@@ -125,6 +126,8 @@ class LedgerRecorder(Recorder):
             "kept_seconds": before.kept_seconds,
             "held_seconds": before.held_seconds,
             "lost_steps": before.lost_steps,
+            "numerics": exact.numerics,
+            "inexact": [*exact.reasons],
         }
         fields.update(self._start.get("times", {}))  # type: ignore[typeddict-item]  # a part of its keys
         if self._run.origin.is_file():

@@ -10,14 +10,15 @@ from kit.data import tokens
 from kit.errors import CheckpointError
 from kit.output import log
 from kit.output.quantities import count
-from kit.training import checkpoint
+from kit.training import checkpoint, exactness
 from kit.training.engine import Engine, convert
 from kit.training.progress import Progress
 
 if TYPE_CHECKING:
-    from kit.store.records import Start, Topology
+    from kit.store.records import Start
     from kit.training.checkpoint import Checkpoint
     from kit.training.context import Context
+    from kit.training.exactness import Exactness
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Origin:
     engine: Engine
     progress: Progress
     saved: int | None  # the step of the newest checkpoint; None: step 0 must be saved as well
+    exactness: Exactness
 
 
 def resume(context: Context, start: Start, accumulation: int, data: str) -> Origin:
@@ -42,7 +44,9 @@ def resume(context: Context, start: Start, accumulation: int, data: str) -> Orig
         log.info(building)
         # A rollback may go back to step 0, so it must be saved as well.
         saved = None if recipe.training.health.on_bad_step == "rollback" else 0
-        return _with_validation(Origin(Engine(*arguments), Progress(), saved), start)
+        engine = Engine(*arguments)
+        exact = exactness.of_attempt(context, start, None)
+        return _with_validation(Origin(engine, Progress(), saved, exact), start)
     newest = checkpoint.by_name(context.run, start["checkpoint"])
     record = newest.record
     if record["data"] != data:
@@ -50,8 +54,6 @@ def resume(context: Context, start: Start, accumulation: int, data: str) -> Orig
             f"{newest.folder}: trained on other tokens than the workspace now has; restore them, or "
             "start a new run with another name="
         )
-    if (change := topology_change(record.get("topology"), start.get("topology"))) is not None:
-        log.info(f"{newest.folder}: {change}")
     log.info(building)
     log.info(f"loading the checkpoint of {newest.origin}")
     if record["ranks"] == context.collectives.world_size:
@@ -60,25 +62,9 @@ def resume(context: Context, start: Start, accumulation: int, data: str) -> Orig
     else:
         engine = _load_for_other_world_size(context, newest, record["ranks"], arguments)
     log.info(f"resumes from {newest.origin}")
-    return _with_validation(Origin(engine, Progress.from_record(record), newest.step), start)
-
-
-def topology_change(saved: Topology | None, now: Topology | None) -> str | None:
-    """A line if a checkpoint was saved by as many ranks, but placed or connected otherwise; else None.
-
-    Another number of ranks has a line of its own.
-    """
-    if saved is None or now is None or saved == now or saved["ranks"] != now["ranks"]:
-        return None
-    return (
-        f"saved on {_words(saved)}, resumed on {_words(now)}: sums over the ranks may be rounded in "
-        "another order, so the run need not be bit-equal to an uninterrupted one"
-    )
-
-
-def _words(topology: Topology) -> str:
-    nodes, ranks = topology["nodes"], topology["ranks_per_node"]
-    return f"{count(nodes, 'node')} x {count(ranks, 'rank')} over {topology['backend']}"
+    exact = exactness.of_attempt(context, start, record)
+    progress = Progress.from_record(record)
+    return _with_validation(Origin(engine, progress, newest.step, exact), start)
 
 
 def _with_validation(origin: Origin, start: Start) -> Origin:

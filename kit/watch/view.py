@@ -157,7 +157,7 @@ def _tokens_made(project: Project) -> float | None:
 def _training(seen: Snapshot, stage: Facts) -> Facts:
     validations = seen.validations
     last = seen.recent[-1] if seen.recent else None
-    keys = ("step", "steps", "loss", "tokens_per_second", "last_step", "attempts")
+    keys = ("step", "steps", "loss", "tokens_per_second", "last_step", "attempts", "inexact")
     return {
         **{key: stage.get(key) for key in keys},
         "mfu": last.get("mfu") if last else None,

@@ -54,6 +54,7 @@ def logging(_: Options) -> Iterator[Line]:
 
     from kit.store import records
     from kit.tracking.tensorboard import scalars
+    from kit.training.exactness import Exactness
     from kit.training.recorder import LedgerRecorder
 
     with tempfile.TemporaryDirectory() as name:
@@ -71,7 +72,8 @@ def logging(_: Options) -> Iterator[Line]:
             cast("Context", context), records.start(attempt), cast("Batches", batches), 0.25
         )
         training = project.recipe.training
-        recorder.begin(Schedule(training, (Segment(0, 1_000_000),)), 1_500_000_000)
+        exact = Exactness({"facts": {}, "environment": {}}, [])
+        recorder.begin(Schedule(training, (Segment(0, 1_000_000),)), 1_500_000_000, exact)
         peer = SummaryWriter(f"{name}/peer")  # type: ignore[no-untyped-call]
         ours, bare = [], []
         for step in range(1, _STEPS + 1):

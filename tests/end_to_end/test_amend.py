@@ -26,7 +26,7 @@ from tests.warm import command
 from .conftest import ALONE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 pytestmark = pytest.mark.end_to_end
 
@@ -56,13 +56,13 @@ def parent(arguments: tuple[str, ...]) -> Run:
     return Workspace(Path(arguments[1].removeprefix("workspace="))).run("demo")
 
 
-def fork(parent: Run, name: str, *changes: str, amended: str | None = None) -> Run:
+def fork(parent: Run, name: str, *changes: str, amended: Sequence[str] = ()) -> Run:
     """A fork of step 10, amended where asked, and trained to its end as its command says."""
     said = command("train", "fork", str(parent.root), "--at", "10", f"name={name}", *changes)
     made = Run(parent.root.with_name(name))
     assert f"python -m jobs.train submit {made.root}" in said
     if amended:
-        command("train", "amend", str(made.root), amended)
+        command("train", "amend", str(made.root), *amended)
     command("train", "run", str(made.root))
     return made
 
@@ -94,13 +94,34 @@ def test_a_decayed_branch_comes_down_from_the_rate_of_its_trunk(parent: Run) -> 
     assert final_files(parent) == before
 
 
-def test_an_amendment_in_the_middle_of_a_decay_does_not_move_the_rate(parent: Run) -> None:
-    made = fork(parent, "longer", "training.decay=linear", amended="training.steps=26")
+INSTRUCTIONS = "ATEN_CPU_CAPABILITY"  # of the CPU that torch may use
+
+
+@pytest.fixture(scope="module")
+def longer(parent: Run) -> Run:
+    """A fork that an amendment makes longer, on a CPU without its vector instructions."""
+    amended = ("training.steps=26", f"cluster.environment.{INSTRUCTIONS}=default")
+    return fork(parent, "longer", "training.decay=linear", amended=amended)
+
+
+def test_an_amendment_in_the_middle_of_a_decay_does_not_move_the_rate(
+    parent: Run, longer: Run
+) -> None:
     had = rates(parent)[10]
     expected = {10 + n: had - (had - LOW) * n / 16 for n in range(1, 17)}
-    assert rates(made) == pytest.approx(expected)
-    (begun,) = (row for row in ledger.rows(made.attempt(1)) if row["kind"] == "attempt")
+    assert rates(longer) == pytest.approx(expected)
+    (begun,) = (row for row in ledger.rows(longer.attempt(1)) if row["kind"] == "attempt")
     assert begun["schedule"][-1] == {"step": 10, "end": 26, "rate": had}
+
+
+def test_a_run_that_goes_on_with_other_instructions_says_that_bits_may_differ(longer: Run) -> None:
+    (begun,) = (row for row in ledger.rows(longer.attempt(1)) if row["kind"] == "attempt")
+    assert begun["numerics"]["facts"]["isa"] == "DEFAULT"
+    assert begun["inexact"][-1] == f"{INSTRUCTIONS} not set -> default"
+    clause = "; ".join(begun["inexact"])
+    assert f"bit-equality is off: {clause}\n" in log_of(longer, "train")
+    said = command("train", "status", str(longer.root))
+    assert f"  bits   bit-equality is off since step 10 (attempt 1): {clause}\n" in said
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +133,7 @@ def same(parent: Run) -> Run:
 def test_a_fork_with_the_same_settings_is_its_parent_bit_for_bit(parent: Run, same: Run) -> None:
     assert read_json(same.attempt(1).start)["from_step"] == 10
     assert final_files(same) == final_files(parent)
+    assert "bit-equality" not in log_of(same, "train")
     assert curve(same) == [row for row in curve(parent) if row["step"] > 10]
 
 

@@ -98,7 +98,7 @@ EFFECTS: dict[str, Row | str] = {
     "gradient_dtype": Row("training.gradient_dtype=bf16", "curve"),
     "loss_chunk": Row("training.loss_chunk=8", "logits"),
     "compile": f"{TESTS}test_a_model_that_is_to_be_compiled_is",
-    "deterministic": "tests/programs/test_gpu.py::test_deterministic_kernels_are_asked_of_a_gpu",
+    "deterministic": "tests/programs/test_numerics.py::test_deterministic_kernels_are_asked_of_a_gpu",
     "validate_every": Row("training.validate_every=2", "validations"),
     "validation_blocks": Row("training.validation_blocks=1", "validations"),
     "sample_tokens": Row("training.sample_tokens=2", "samples"),

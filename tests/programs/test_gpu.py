@@ -129,23 +129,9 @@ def test_a_rank_takes_its_own_gpu_and_deepspeed_is_told_which(
     machine.put()
     rank = Device("cuda", local_rank)
     rank.check("bf16")
-    assert rank.prepare(deterministic=False) == torch.device("cuda", index)
+    assert rank.prepare() == torch.device("cuda", index)
     assert machine.taken == [index]
     assert os.environ["LOCAL_RANK"] == str(index)
-
-
-@pytest.mark.parametrize("deterministic", [True, False])
-def test_deterministic_kernels_are_asked_of_a_gpu(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch, deterministic: bool
-) -> None:
-    name, asked = "CUBLAS_WORKSPACE_CONFIG", list[bool]()
-    monkeypatch.setenv(name, "")
-    monkeypatch.delenv(name)
-    monkeypatch.setattr(torch, "use_deterministic_algorithms", asked.append)
-    machine.put()
-    Device("cuda", 0).prepare(deterministic=deterministic)
-    assert asked == [True] * deterministic
-    assert (name in os.environ) == deterministic
 
 
 def test_without_slurm_one_gpu_is_not_shared_by_two_ranks(machine: Machine) -> None:

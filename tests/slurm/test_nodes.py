@@ -108,7 +108,7 @@ def test_a_run_on_two_nodes_is_preempted_and_goes_on(slurm: Slurm, workspace: Pa
     assert begun[0]["addresses"][0] == "127.0.0.1"  # NodeAddr of both nodes
     assert [row["reason"] for row in decisions.read(run)] == ["preemption"]
     assert checkpoint.committed(run)[0].record["topology"]["nodes"] == 2
-    assert "not be bit-equal" not in log_of(run, "train")
+    assert "bit-equality is off" not in log_of(run, "train")
 
 
 @pytest.mark.long

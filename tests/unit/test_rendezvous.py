@@ -1,20 +1,16 @@
-"""Addresses at which the ranks of several nodes meet, and the record of their placement."""
+"""Addresses at which the ranks of several nodes meet."""
 
 from __future__ import annotations
 
 import os
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from kit.errors import ConfigError, JobFailed
 from kit.run import addresses
 from kit.training import rendezvous
-from kit.training.resume import topology_change
-
-if TYPE_CHECKING:
-    from kit.store.records import Topology
 
 HERE = {"lo": "127.0.0.1", "docker0": "172.17.0.1", "ens3": "10.0.0.5", "ib0": "192.168.7.5"}
 NAMES = {"mdx1": "127.0.1.1", "mdx1-ib": "192.168.7.5"}
@@ -103,18 +99,3 @@ def test_a_rank_that_reaches_no_address_says_which_it_tried() -> None:
         "refused); set cluster.training.interface to the network between the nodes, or open the ports "
         "between them"
     )
-
-
-def test_a_resume_on_another_placement_says_that_bits_may_differ() -> None:
-    two: Topology = {"nodes": 2, "ranks_per_node": 1, "ranks": 2, "backend": "gloo"}
-    one: Topology = {"nodes": 1, "ranks_per_node": 2, "ranks": 2, "backend": "gloo"}
-    assert topology_change(two, two) is None
-    assert topology_change(None, two) is None  # a checkpoint of an earlier version
-    assert topology_change(two, {**two, "nodes": 4, "ranks": 4}) is None  # it has its own line
-    assert topology_change(two, one) == (
-        "saved on 2 nodes x 1 rank over gloo, resumed on 1 node x 2 ranks over gloo: sums over the ranks "
-        "may be rounded in another order, so the run need not be bit-equal to an uninterrupted one"
-    )
-    changed = topology_change(one, {**one, "backend": "nccl"})
-    assert changed is not None
-    assert "over nccl" in changed

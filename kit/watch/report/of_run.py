@@ -10,6 +10,7 @@ import numpy as np
 from kit.output.charts import ticks
 from kit.output.quantities import count, duration, loss
 from kit.plan.buckets import BUCKETS, COLOURS
+from kit.tracking import inexact
 from kit.watch.goodput import DAY
 from kit.watch.report import charts, ends
 from kit.watch.report.markup import Markup, paragraph, private, swatch, table, text
@@ -182,6 +183,8 @@ def attempts(content: Content) -> Markup:
         "node of rank 0",
     )
     words = f"{count(len(every), 'attempt')}. {ends.note(content)}"
+    if found := content.training["inexact"]:
+        words += f" Bit-equality is {inexact.words(found)}."
     if len(every) > _LISTED:
         words += (
             f" The last {_LISTED} are listed; the others are in the folder attempts of the run."
