@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from kit.data.tokens import TokenizerInfo
     from kit.training.device import Device
 
-# AdamW's, per parameter group; the learning rate is set before each update.
-_HYPERPARAMETERS = ("betas", "eps", "weight_decay")
+# AdamW's, per parameter group; the learning rate is set before each update. Checkpoints have them too, with
+# the kernel of the device that saved them.
+_HYPERPARAMETERS = ("betas", "eps", "weight_decay", "fused")
 _ACCELERATOR = "DS_ACCELERATOR"
 # Dynamic loss scaling of fp16: starts at 2^16, halved at the second overflow in a row, doubled after a
 # thousand steps without one. DeepSpeed's defaults, also used in HF's examples.
@@ -204,8 +205,7 @@ class Engine:
         path, _ = self._engine.load_checkpoint(str(folder.parent), tag=folder.name)
         assert path is not None, folder
         self._restore_hyperparameters()
-        if self._engine.load_universal_checkpoint():
-            _own_step_counters(self._optimizer)
+        _own_step_counters(self._optimizer)
         self._set_counters(step)  # the accumulation depends on the world size
 
     def _restore_hyperparameters(self) -> None:

@@ -1,0 +1,100 @@
+"""AdamW as a GPU runs it, in one fused kernel over ZeRO's flat fp32 partitions, against torch's plain one.
+
+A CPU has that kernel too: the constructor, the partitions, and DeepSpeed's way to the kernel are those of a
+GPU; the kernel itself is the CPU's. Under `zero2-offload` a GPU's run uses this very one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from kit.training import engine as door
+
+from .test_engine import SCALED, STAGES, engine, state, step
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from kit.training.engine import Engine
+    from tests.conftest import Workdir
+
+BETAS, EPSILON, RATE = (0.9, 0.95), 1e-8, 0.1  # of `workdir` and of `step`
+# By stage: which of its optimizers DeepSpeed puts around ours, with gradients accumulated in fp32.
+OPTIMIZERS = {
+    "1": "DeepSpeedZeroOptimizer", "2": "DeepSpeedZeroOptimizer",
+    "3": "DeepSpeedZeroOptimizer_Stage3",
+}  # fmt: skip
+OF_BF16 = OPTIMIZERS | {"1": "BF16_Optimizer"}
+
+
+def ulps(found: torch.Tensor) -> torch.Tensor:
+    """The spacing of fp32 numbers at each of them."""
+    found = found.abs().clamp_min(torch.finfo(torch.float32).tiny)
+    return torch.nextafter(found, torch.tensor(torch.inf)) - found
+
+
+def last_update(moments: dict[str, torch.Tensor]) -> torch.Tensor:
+    """What AdamW subtracted from the decayed weights, by its definition, in double precision."""
+    steps = float(moments["step"])
+    mean = moments["exp_avg"].double() / (1 - BETAS[0] ** steps)
+    square = moments["exp_avg_sq"].double() / (1 - BETAS[1] ** steps)
+    return (RATE * mean / (square.sqrt() + EPSILON)).float()
+
+
+@pytest.mark.parametrize(("deepspeed", "precision"), STAGES[1:] + SCALED)
+def test_the_fused_update_of_a_flat_partition_is_the_plain_one_within_rounding(
+    workdir: Workdir, alone: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    deepspeed: str, precision: str,
+) -> None:  # fmt: skip
+    (workdir.folder / "zero2.json").write_text(deepspeed, encoding="utf-8")
+    first = engine(workdir, precision)
+    for seed in (0, 2, 4):
+        step(first, seed)
+    state(first, 3, tmp_path / "state")
+
+    def fourth_step(*, fused: bool) -> tuple[Engine, list[torch.Tensor]]:
+        plain = door._GuardedAdamW
+
+        class Chosen(plain):  # type: ignore[misc,valid-type]
+            def __init__(self, *args: Any, **given: Any) -> None:
+                super().__init__(*args, **given | {"fused": fused})
+
+        with monkeypatch.context() as patch:
+            patch.setattr(door, "_GuardedAdamW", Chosen)
+            one = engine(workdir, precision)
+        one.load(tmp_path / "state", 3)
+        before = [parameter.detach().clone() for parameter in one._optimizer.state]
+        step(one, 6)
+        assert all(group["fused"] is fused for group in one._optimizer.param_groups)
+        return one, before
+
+    (fused, before), (plain, same) = fourth_step(fused=True), fourth_step(fused=False)
+    around = OF_BF16 if precision.endswith("bf16") else OPTIMIZERS
+    assert type(fused._engine.optimizer).__name__ == around[deepspeed[-3]]
+    pairs = zip(
+        *(before, same, fused._optimizer.state.items(), plain._optimizer.state.items()), strict=True
+    )
+    moved = 0.0
+    for was, also, (weights, moments), (expected, its) in pairs:
+        assert (weights.dtype, weights.dim()) == (torch.float32, 1)
+        assert torch.equal(was, also)
+        assert float(moments["step"]) == float(its["step"]) == 4
+        # Sums of two products of the same numbers: two roundings each.
+        for name in ("exp_avg", "exp_avg_sq"):
+            largest = torch.maximum(moments[name].abs(), its[name].abs())
+            assert ((moments[name] - its[name]).abs() <= 2 * ulps(largest)).all()
+        # Both compute w (1 - rate decay) - u. Each rounds twice at the size of its terms (1 ulp in all),
+        # and five times within u (2.5 ulps of u): root, two quotients, sum and product.
+        update = last_update(its)
+        largest = torch.stack([was, weights, expected, update]).abs().amax(0)
+        bound = 2 * ulps(largest) + 5 * ulps(update)
+        assert ((weights - expected).abs() <= bound).all()
+        moved += float((weights - was).detach().abs().sum())
+    assert moved > 0
+    for weight, other in zip(
+        fused._engine.module.parameters(), plain._engine.module.parameters(), strict=True
+    ):  # in 16 bits the two are neighbours at most
+        assert torch.allclose(weight, other, rtol=2 * torch.finfo(weight.dtype).eps, atol=1e-6)
