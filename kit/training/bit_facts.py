@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from kit.store.records import Numerics
     from kit.training.device import Device
 
+FEATURES = "cpu_features"
 _MATH = "math"
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # Variables by which libraries choose algorithms.
@@ -41,7 +42,7 @@ _HARMLESS = re.compile(
 )
 _DRIVER = Path("/proc/driver/nvidia/version")
 _LIBRARIES = Path("/proc/self/maps")  # those that this process has loaded, among others
-_FEATURES = ("avx", "amx", "fma", "sve", "neon", "bf16", "i8mm", "sme")
+_VECTORS = ("avx", "amx", "fma", "sve", "neon", "bf16", "i8mm", "sme")
 
 
 def of_rank(recipe: Recipe, device: Device) -> Numerics:
@@ -162,8 +163,8 @@ def _of_cpu() -> Iterator[tuple[str, str]]:
     cache = able.get("l2_cache_size", 0) // 1024
     yield "cpu", f"{able.get('cpu_name', 'unknown')}, {cache:,} KiB of L2 cache"
     yield "isa", torch.backends.cpu.get_cpu_capability()
-    names = sorted(name for name, has in able.items() if has is True and name.startswith(_FEATURES))
-    yield "cpu_features", " ".join(names)
+    names = sorted(name for name, has in able.items() if has is True and name.startswith(_VECTORS))
+    yield FEATURES, " ".join(names)
     native = torch.ops.mkldnn  # oneDNN's own answers, which respect ONEDNN_MAX_CPU_ISA
     yield "onednn_bf16", str(native._is_mkldnn_bf16_supported()).lower()
     yield "onednn_fp16", str(native._is_mkldnn_fp16_supported()).lower()

@@ -75,7 +75,13 @@ def _placement(record: Start | Record) -> dict[str, str]:
 
 
 def _change(name: str, before: str, after: str) -> str:
+    if name == bit_facts.FEATURES:  # a dozen, of which most are the same
+        before, after = _without(before, after), _without(after, before)
     return f"{name} {before} -> {after}"
+
+
+def _without(words: str, others: str) -> str:
+    return " ".join(word for word in words.split() if word not in others.split()) or "no more"
 
 
 def _joined(ranks: Sequence[Mapping[str, str]]) -> dict[str, str]:

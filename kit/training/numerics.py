@@ -2,8 +2,8 @@
 
     numerics.settle("cuda", deterministic=True)
 
-What is set here does not depend on torch's defaults or on a site's environment. docs/gpu.md says for each
-operation of training what `deterministic` changes. Written against torch 2.13; on a GPU none of it has run.
+What is set here does not depend on torch's defaults or on a site's environment. docs/training.md says for
+each operation what `deterministic` changes. Written against torch 2.13; on a GPU none of it has run.
 """
 
 from __future__ import annotations

@@ -52,6 +52,12 @@ def test_of_an_earlier_version_only_the_placement_is_compared_if_anything() -> N
     assert inexact(cast("Record", {}), now(FACTS)) == []
 
 
+def test_of_the_features_of_a_cpu_only_those_that_differ_are_named() -> None:
+    one, other = {"cpu_features": "avx avx2 fma3"}, {"cpu_features": "avx avx2 avx512_f fma3"}
+    assert inexact(saved(one), now(other)) == ["cpu_features no more -> avx512_f"]
+    assert inexact(saved(other), now(one)) == ["cpu_features avx512_f -> no more"]
+
+
 def test_a_fact_that_only_one_version_records_is_no_change() -> None:
     assert inexact(saved(FACTS), now(FACTS | {"cudnn": "91900"})) == []
 
