@@ -39,6 +39,10 @@ class Attempt:
         """The step that hung, if the attempt ended itself because of a hang."""
         return self.root / "hang.json"
 
+    def flight_record(self, backend: str, rank: int | str) -> Path:
+        """The last collectives of a rank, if the attempt ended because of a hang or of NCCL."""
+        return self.root / f"flight-{backend}-rank-{rank}"
+
     @property
     def profiles(self) -> list[Path]:
         """The tables of the profiles of steps, in order; each names the trace beside it."""

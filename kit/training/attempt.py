@@ -25,7 +25,7 @@ from kit.run.environment import importing
 from kit.store import records
 from kit.store.files import read_json, write_json
 from kit.tracking import ledger
-from kit.training import rendezvous
+from kit.training import flight_recorder, rendezvous
 from kit.training.unit import TrainingUnit
 
 if TYPE_CHECKING:
@@ -33,10 +33,12 @@ if TYPE_CHECKING:
 
     from torch._C._distributed_c10d import Store
 
+    from kit.config.recipe import Health
     from kit.store.attempt_paths import Attempt
     from kit.store.paths import Run
     from kit.store.units import Unit
     from kit.training.device import Device
+    from kit.training.health import Watchdog
 
 _POLL = 0.1
 DOES_NOT_FIT = "does not fit into the memory of rank"
@@ -105,7 +107,6 @@ def work(run: Run, task: int, tasks: int) -> None:  # noqa: ARG001  one task of 
         from kit.training import engine
         from kit.training.collectives import Collectives
         from kit.training.context import Context
-        from kit.training.health import Watchdog
         from kit.training.loop import Loop
 
     device = _device(recipe, cluster, info)
@@ -119,9 +120,9 @@ def work(run: Run, task: int, tasks: int) -> None:  # noqa: ARG001  one task of 
     log.set_place(f"attempt {attempt.number} rank {info.rank}", quiet=info.rank > 0)
     if records.start(attempt)["amendments"] != amended:
         raise JobFailed("the run was amended while its ranks were starting; they start again")
-    watchdog = Watchdog(attempt.hang, info.job, info.rank, rules.hang_seconds, rules.start_seconds)
+    watchdog = _watchdog(attempt, info, rules)
     collectives = Collectives.join(
-        *(device.backend, store, info.rank, info.world_size, interruption), nodes=info.nodes
+        *(device, store, info.rank, info.world_size, interruption), nodes=info.nodes
     )
     with importing():
         engine.preload(device.kind)
@@ -153,6 +154,16 @@ def _device(recipe: Recipe, cluster: Cluster, info: RankInfo) -> Device:
     device = Device(cluster.device, info.local_rank)
     device.check(recipe.training.precision)
     return device
+
+
+def _watchdog(attempt: Attempt, info: RankInfo, rules: Health) -> Watchdog:
+    from kit.training.health import Watchdog
+
+    flight_recorder.set_up(attempt, rules)
+    return Watchdog(
+        *(attempt.hang, info.job, info.rank, rules.hang_seconds, rules.start_seconds),
+        record=lambda: flight_recorder.write(attempt, info.rank),
+    )
 
 
 @contextlib.contextmanager

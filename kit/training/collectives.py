@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed import distributed_c10d
 
 from kit.output import log
 from kit.training import rendezvous
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from torch._C._distributed_c10d import Store
     from torch.distributed import ProcessGroup
 
+    from kit.training.device import Device
     from kit.training.interruption import Interruption
 
 _ARRIVED = "ekiden/arrived"  # key of the store: how many ranks have joined
@@ -50,21 +52,27 @@ class Collectives:
     @classmethod
     def join(
         cls,
-        backend: str,
+        device: Device,
         store: Store,
         rank: int,
         world_size: int,
         interruption: Interruption,
         nodes: int = 1,
     ) -> Collectives:
-        """Join the other ranks through `store`; `backend` is that of torch's default process group."""
+        """Join the other ranks through `store`, with torch's default process group on `device`."""
+        chosen = device.select()  # before NCCL, which would take the first GPU
+        _leave_time_limits_to_the_watchdog(store)
         _wait_for_ranks(store, rank, world_size)
         if rank == 0:
             rendezvous.use_network(store, nodes)
+        # NCCL connects here and not in the first step; the groups made later are split from this one. With
+        # a single rank there is nothing to connect.
+        bound = chosen if device.is_gpu and world_size > 1 else None
         dist.init_process_group(
-            backend, store=store, rank=rank, world_size=world_size, timeout=_NO_TIMEOUT
+            device.backend, store=store, rank=rank, world_size=world_size, device_id=bound
         )
-        control = dist.new_group(backend="gloo", timeout=_NO_TIMEOUT)
+        control = dist.new_group(backend="gloo")
+        control.bound_device_id = None  # its barrier would allocate on the GPU
         return cls(rank, world_size, interruption, control, time.time())
 
     def leave(self) -> None:
@@ -108,6 +116,16 @@ class Collectives:
         values = [value]
         dist.broadcast_object_list(values, src=0, group=self.control, device=torch.device("cpu"))
         return values[0]
+
+
+def _leave_time_limits_to_the_watchdog(store: Store) -> None:
+    """Let neither the store nor any process group have a time-out: those that DeepSpeed makes take none.
+
+    torch would give such groups its defaults, ten minutes with NCCL and thirty with gloo.
+    """
+    store.set_timeout(_NO_TIMEOUT)
+    for name in ("default_pg_timeout", "default_pg_nccl_timeout"):
+        setattr(distributed_c10d, name, _NO_TIMEOUT)
 
 
 def _wait_for_ranks(store: Store, rank: int, world_size: int) -> None:

@@ -45,18 +45,33 @@ class Device:
             bound = torch.cuda.device_count() == 1 and "SLURM_JOB_ID" in os.environ
             check(precision, 1 if bound else self.local_rank + 1)
 
-    def prepare(self) -> torch.device:
-        """Select the device for this process, before anything is allocated on it."""
+    def select(self) -> torch.device:
+        """Choose this rank's device for this thread and for DeepSpeed, before any allocation."""
         if not self.is_gpu:
-            # Rounding of sums depends on the number of threads: one on every machine.
-            torch.set_num_threads(1)
             return torch.device("cpu")
         # A site may show a rank all GPUs of its node, or its own only (--gpus-per-task).
         index = self.local_rank if torch.cuda.device_count() > 1 else 0
         os.environ["LOCAL_RANK"] = str(index)  # DeepSpeed uses it as the number of the GPU
         torch.cuda.set_device(index)
-        torch.cuda.reset_peak_memory_stats(index)
         return torch.device("cuda", index)
+
+    def prepare(self) -> torch.device:
+        """Select the device, before anything is allocated on it."""
+        device = self.select()
+        if not self.is_gpu:
+            # Rounding of sums depends on the number of threads: one on every machine.
+            torch.set_num_threads(1)
+            return device
+        torch.cuda.reset_peak_memory_stats(device)
+        return device
+
+    def staged(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A tensor in memory from which `send` can copy without a wait: page-locked, for a GPU."""
+        return tensor.pin_memory() if self.is_gpu else tensor
+
+    def send(self, staged: torch.Tensor) -> torch.Tensor:
+        """Queue a copy to the device; torch keeps page-locked memory until it is done."""
+        return staged.to(self.kind, non_blocking=True)
 
     def peak_memory(self) -> int:
         """Peak memory of tensors (on a CPU: of the process) so far, in bytes."""

@@ -18,6 +18,7 @@ from kit.training.last_resort import LastResort
 from kit.training.running_clock import RunningClock
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from kit.config.recipe import Health
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _MEDIAN_FROM = 10  # good steps
 _HANG_FACTOR = 10  # times the median
+_RECORD = 20.0  # seconds for what else is left on disk: less than `last_resort` has to spare
 _EXIT_DELAY = 3.0  # seconds for the other ranks to notice as well, and to print their stacks
 
 
@@ -54,8 +56,20 @@ class Watchdog:
     and `hang.json` marks it as a hang. Time in which the process was stopped does not count.
     """
 
-    def __init__(self, note: Path, job: str, rank: int, bound: float, first: float) -> None:
-        """`bound`: minimum time limit, seconds; `first`: seconds from now to the end of the first step."""
+    def __init__(
+        self,
+        note: Path,
+        job: str,
+        rank: int,
+        bound: float,
+        first: float,
+        record: Callable[[], None] | None = None,
+    ) -> None:
+        """`bound`: minimum time limit, seconds; `first`: seconds from now to the end of the first step.
+
+        `record` leaves more on disk about a hang; it may fail, or block.
+        """
+        self._record = record
         self._note, self._job, self._rank, self._bound = note, job, rank, bound
         self._seconds: deque[float] = deque(maxlen=100)
         self._what = "start"
@@ -106,5 +120,9 @@ class Watchdog:
         except OSError as error:
             log.error(f"{self._note}: {error.strerror}")
         sys.stderr.flush()
+        if self._record is not None:
+            recording = threading.Thread(target=self._record, daemon=True, name="record")
+            recording.start()
+            recording.join(_RECORD)
         time.sleep(_EXIT_DELAY)
         os._exit(1)

@@ -7,20 +7,27 @@ says where it cannot be.
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 import torch
+import torch.distributed as dist
 
+from kit.config.recipe import Health
 from kit.errors import ConfigError
 from kit.store.files import append_line, write_json
-from kit.training import device
+from kit.training import device, flight_recorder, last_resort
 from kit.training.attempt import RankInfo, _out_of_memory_explained
+from kit.training.collectives import Collectives
 from kit.training.device import Device
-from tests.conftest import ROOT
+from kit.training.interruption import Interruption
+from tests.conftest import ROOT, new_workdir
 
 from .test_command import refused
 
@@ -196,23 +203,106 @@ torch.cuda.device_count = lambda: 1
 import torch.distributed as dist
 from kit.config.recipe import Recipe
 from kit.data.tokens import TokenizerInfo
+from kit.training.collectives import Collectives
 from kit.training.device import Device
 from kit.training.engine import Engine
-dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+from kit.training.interruption import Interruption
+ranks = Collectives.join(Device("cpu", 0), dist.HashStore(), 0, 1, Interruption())
 recipe = Recipe.model_validate(json.loads(sys.argv[1]))
 engine = Engine(recipe, Device("cpu", 0), 1, TokenizerInfo(50, begin=1, end=2))
 loss = engine.micro_batch(torch.zeros(2, 17, dtype=torch.int64), 1, last=True)
 engine.update(lambda norm: True)
 import deepspeed
 print(loss.device, deepspeed.get_accelerator().device_name(), os.environ["DS_ACCELERATOR"])
+groups = dist.distributed_c10d._world.pg_map
+print(len(groups), *{g._get_backend(torch.device("cpu")).options._timeout.days for g in groups})
+ranks.leave()
+print(len(groups), dist.is_initialized())
 """
 
 
-def test_training_on_a_cpu_leaves_the_gpu_of_the_machine_alone(workdir: Workdir) -> None:
-    place: dict[str, Any] = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
+@pytest.fixture(scope="module")
+def on_a_cpu(tmp_path_factory: pytest.TempPathFactory, streams: list[bytes]) -> list[str]:
+    """The lines that the program above prints, in an environment without MASTER_ADDR."""
+    recipe = new_workdir(tmp_path_factory.mktemp("on-a-cpu"), streams).recipe()
+    place = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
+    own = {name: value for name, value in os.environ.items() if not name.startswith("MASTER_")}
     done = subprocess.run(
-        [sys.executable, "-c", _ON_A_CPU, workdir.recipe().model_dump_json()],
-        cwd=ROOT, capture_output=True, text=True, check=False, env=os.environ | place,
+        [sys.executable, "-c", _ON_A_CPU, recipe.model_dump_json()],
+        cwd=ROOT, capture_output=True, text=True, check=False, env=own | place,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "cpu cpu cpu"
+    return done.stdout.splitlines()
+
+
+def test_training_on_a_cpu_leaves_the_gpu_of_the_machine_alone(on_a_cpu: list[str]) -> None:
+    assert on_a_cpu[-3] == "cpu cpu cpu"
+
+
+def test_no_group_has_a_time_limit_of_its_own_those_of_deepspeed_included(
+    on_a_cpu: list[str],
+) -> None:
+    groups, *days = on_a_cpu[-2].split()
+    assert int(groups) > 2  # the default one, that of the decisions, and DeepSpeed's
+    assert days == ["365"]
+
+
+def test_all_groups_are_taken_down_at_the_end(on_a_cpu: list[str]) -> None:
+    assert on_a_cpu[-1] == "0 False"
+
+
+class Connected(NamedTuple):
+    """What a process group was made with, and the GPUs that had been chosen by then."""
+
+    backend: str | None
+    device_id: torch.device | None
+    taken: list[int]
+
+
+@pytest.mark.parametrize(("ranks", "bound"), [(2, torch.device("cuda", 1)), (1, None)])
+def test_a_rank_chooses_its_gpu_before_nccl_connects_and_tells_nccl_which(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, ranks: int, bound: torch.device | None
+) -> None:
+    machine.put()
+    groups: list[Connected] = []
+
+    def connect(backend: str | None = None, **given: Any) -> Any:
+        groups.append(Connected(backend, given.get("device_id"), list(machine.taken)))
+        return SimpleNamespace(bound_device_id=bound)
+
+    monkeypatch.setattr(dist, "init_process_group", connect)
+    monkeypatch.setattr(dist, "new_group", connect)
+    for name in ("default_pg_timeout", "default_pg_nccl_timeout"):  # put back afterwards
+        monkeypatch.setattr(dist.distributed_c10d, name, None)
+    rank = ranks - 1
+    joined = Collectives.join(Device("cuda", 1), dist.HashStore(), rank, ranks, Interruption())
+    assert groups == [Connected("nccl", bound, [1]), Connected("gloo", None, [1])]
+    assert joined.control.bound_device_id is None  # decisions stay on the CPU
+
+
+def test_ncclss_own_watchdog_comes_after_ours_and_writes_into_the_attempt(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = (*flight_recorder._DUMP, heartbeat := flight_recorder._HEARTBEAT)
+    for name in names:
+        monkeypatch.setenv(name, "")  # put back afterwards
+        monkeypatch.delenv(name)
+    attempt = run.attempt(3)
+    rules = Health(hang_seconds=5000, start_seconds=1800)
+    flight_recorder.set_up(attempt, rules)
+    assert os.environ[names[0]] == str(attempt.root / "flight-nccl-rank-")
+    assert int(os.environ[heartbeat]) > 5000 + last_resort._SPARE
+    assert names[1] not in os.environ
+    monkeypatch.delenv(names[0])
+    monkeypatch.setenv(names[1], "/local/trace-")  # the site's, by its older name
+    monkeypatch.setenv(heartbeat, "300")
+    flight_recorder.set_up(attempt, rules)
+    assert names[0] not in os.environ
+    assert os.environ[heartbeat] == "300"
+
+
+@pytest.mark.parametrize("name", [*flight_recorder._DUMP, "TORCH_FR_BUFFER_SIZE"])
+def test_torch_knows_the_names_of_the_flight_recorder(name: str) -> None:
+    (library,) = Path(torch.__file__).parent.glob("lib/libtorch_cpu.so")
+    with library.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as binary:
+        assert binary.find(name.encode() + b"\0") > 0

@@ -24,7 +24,11 @@ from kit.training.health import Watchdog
 def wait_for_ever():
     threading.Event().wait()
 
-watchdog = Watchdog(Path(sys.argv[1]), "job.0", 3, bound=float(sys.argv[3]), first=20)
+def record():
+    time.sleep(4.0)  # longer than the other ranks are given
+    Path(sys.argv[1]).with_name("record").touch()
+
+watchdog = Watchdog(Path(sys.argv[1]), "job.0", 3, bound=float(sys.argv[3]), first=20, record=record)
 for _ in range(3):
     watchdog.begin("step 7")
     watchdog.step_ended(0.001)
@@ -54,12 +58,13 @@ def test_a_step_without_end_leaves_its_stacks_and_ends_the_process(
     note = read_json(tmp_path / "hang.json")
     assert (note["job"], note["rank"], note["what"]) == ("job.0", 3, "step 8")
     assert note["seconds"] > 1.5
+    assert (tmp_path / "record").exists()
 
 
 def test_what_is_looked_at_within_its_time_is_left_in_peace(tmp_path: Path, root: Path) -> None:
     done = start(tmp_path / "hang.json", root, "end", 20.0)
     assert done.stdout == "left in peace\n"
-    assert not (tmp_path / "hang.json").exists()
+    assert not {*tmp_path.iterdir()}
 
 
 STUCK = """

@@ -26,6 +26,7 @@ from kit.output import log
 from kit.store.paths import Run
 from kit.training import attempt
 from kit.training.collectives import Collectives
+from kit.training.device import Device
 from kit.training.interruption import Interruption
 
 run, rank = Run(Path(sys.argv[1])), int(sys.argv[2])
@@ -35,7 +36,7 @@ if rank == 0:
     _, store = attempt.claim(run, info, 0)
 else:
     _, store = attempt.join(run, info, 60)
-ranks = Collectives.join("gloo", store, rank, 2, Interruption(), nodes=2)
+ranks = Collectives.join(Device("cpu", 0), store, rank, 2, Interruption(), nodes=2)
 assert ranks.max([rank, 7]) == [1, 7]
 ranks.barrier()
 print(os.environ["GLOO_SOCKET_IFNAME"], os.environ["NCCL_SOCKET_IFNAME"], flush=True)

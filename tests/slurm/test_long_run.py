@@ -387,6 +387,9 @@ def test_a_rank_that_hangs_is_seen_and_a_node_with_two_failures_is_left_out(
     said = log_of(run)
     assert re.search(r"attempt 1 rank 0: step \d+ has not ended after ", said)
     assert "most recent call first" in said
+    # What rank 0 was waiting for, by torch's flight recorder.
+    recorded = read_json(run.attempt(1).flight_record("gloo", "0.json"))
+    assert not recorded["entries"][-1]["retired"]
     assert [row["nodes"] for row in decisions.read(run)] == [[one] for one in nodes]
     assert slurm.job(job)["NodeList"] != node
     assert slurm.job(job)["ExcNodeList"] == node
