@@ -89,18 +89,19 @@ class Engine:
         self._engine._copy_recovery_script = lambda _: None  # jobs.export extracts the weights
         self._overflowed = False
         self._accumulation = accumulation
-        self._synchronize = device.synchronize
+        self._synchronize, self._send = device.synchronize, device.send
         self.forward = device.stopwatch()  # of the forward passes of a step
 
     def micro_batch(self, blocks: Tensor, seed: int, *, last: bool) -> Tensor:
         """Run forward and backward; returns the detached loss. `seed` determines dropout.
 
+        `blocks` are staged (`Device.staged`): then nothing here waits for the device.
         Call `update` after the `last` micro-batch of a step.
         """
         if not self._engine.module.training:  # only after a validation: it walks every layer
             self._engine.train()
         torch.manual_seed(seed)
-        blocks = blocks.to(self.device)
+        blocks = self._send(blocks)
         with part("forward"), self.forward:
             loss: Tensor = self._engine(blocks)
         with part("backward"):
@@ -115,11 +116,18 @@ class Engine:
         Returns that norm: the same on all ranks, not finite if the gradient is not.
         """
         scale = self.loss_scale
-        self._optimizer.accept = lambda: accept(self._norm())
+        norms: list[float] = []
+
+        def accepted() -> bool:
+            if not norms:  # ZeRO asks for each group: a second wait would be for the first's update
+                norms.append(self._norm())
+            return accept(norms[0])
+
+        self._optimizer.accept = accepted
         with part("update"):
             self._engine.step()
         self._optimizer.accept = None
-        norm = self._norm()
+        norm = norms[0] if norms else self._norm()
         self._overflowed = scale is not None and scale > _MIN_SCALE and not math.isfinite(norm)
         return norm
 

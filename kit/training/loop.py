@@ -27,6 +27,7 @@ from kit.training.checkpointer import Checkpointer
 from kit.training.ending import Ending, Leave
 from kit.training.interruption import Reason, StopMonitor
 from kit.training.profiler import WHOLE, StepProfiler, part
+from kit.training.read_ahead import ReadAhead
 from kit.training.recorder import recorder
 from kit.training.resume import resume
 from kit.training.samples import Samples
@@ -57,6 +58,7 @@ class Loop:
         self._batches = training_batches(
             recipe, training_set, collectives.rank, collectives.world_size
         )
+        self._reader = ReadAhead(self._batches, context.device)
         self._held_out_blocks = validation_blocks(recipe, self._held_out)
         self._schedule = schedule.for_run(
             run, self._training, lambda t: t.steps_over(self._batches.blocks), attempt.number
@@ -148,7 +150,7 @@ class Loop:
             first = batches.first_sample(sample, micro)
             seed = text_hash(f"dropout.{batches.seed}.{first}") >> 1
             with part("data"), self._meter.waiting_for_data():
-                blocks = torch.from_numpy(batches.read(sample, micro))
+                blocks = self._reader.read(sample, micro)
             last = micro == batches.accumulation - 1
             total += self._engine.micro_batch(blocks, seed, last=last)  # no wait for a GPU
         with part("agreement"):  # the first to wait for a GPU
@@ -197,6 +199,7 @@ class Loop:
             log.info(f"leaving after step {step:,}: {ending.reason}")
         if ending.outcome != "superseded":
             ending = self._checkpointer.save_before_leaving(ending)
+        self._reader.close()
         self._checkpointer.close()
         saved = self._checkpointer.saved or 0
         result: Result = {

@@ -1,0 +1,174 @@
+"""What the loop waits for, over real steps on a stand-in for a GPU."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch.distributed as dist
+
+from kit.config.cluster import Cluster
+from kit.config.recipe import Recipe
+from kit.config.section import read_resolved
+from kit.relay import resolve
+from kit.run import directory
+from kit.store.files import read_json
+from kit.training import engine, flight_recorder
+from kit.training.attempt import RankInfo, claim
+from kit.training.collectives import Collectives
+from kit.training.context import Context
+from kit.training.engine import Engine
+from kit.training.health import Watchdog
+from kit.training.interruption import SIGNALS, Interruption
+from kit.training.loop import Loop
+from tests.relay import DEMO, copy_of
+from tests.stand_in_device import Event, StandIn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from kit.store.paths import Run
+
+# Three steps of three micro-batches; the second is looked at.
+RECIPE = (
+    "tracking.mlflow=null", "tracking.tensorboard=false", "model.n_layer=1", "model.n_embd=8",
+    "model.n_head=2", "model.n_positions=16", "training.precision=bf16", "training.steps=3",
+    "training.global_batch=6", "training.micro_batch=2", "training.validation_blocks=1",
+    "training.warmup_steps=1", "training.validate_every=3", "training.checkpoint_every=3",
+    "cluster.training.ranks_per_node=1",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def device(
+    alone: None, tokens: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[StandIn]:
+    """A stand-in that has trained, with marks of micro-batches and updates in its log."""
+    handlers = {number: signal.getsignal(number) for number in (*SIGNALS, signal.SIGCONT)}
+    workspace = copy_of(tokens, tmp_path_factory.mktemp("waits"))
+    run = directory.prepare(resolve.load(DEMO, [f"workspace={workspace}", *RECIPE]))
+    recipe, cluster = read_resolved(run.recipe, Recipe), read_resolved(run.cluster, Cluster)
+    attempt, _ = claim(run, RankInfo("test.0", 0, 1, 0, 1), 0)
+    watchdog = Watchdog(attempt.hang, "test.0", 0, 3600, 3600)
+    collectives = Collectives(0, 1, Interruption(), dist.new_group(backend="gloo"))
+    device = StandIn()
+    with pytest.MonkeyPatch.context() as patch, device.in_place(patch):
+        _mark(patch, device)
+        loop = Loop(Context(run, recipe, cluster, attempt, device, collectives, watchdog))
+        with device.watching():
+            assert loop.run()["outcome"] == "done"
+    watchdog.disarm()
+    yield device
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+class _Fused(engine._GuardedAdamW):
+    """As on a GPU, and with a mark at each group of weights that it updates."""
+
+    device: StandIn
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{**kwargs, "fused": True})
+
+    def step(self, closure: Any = None) -> Any:
+        result = super().step(closure)
+        self.device.add("weights")
+        return result
+
+
+def _mark(patch: pytest.MonkeyPatch, device: StandIn) -> None:
+    """Let micro-batches and updates leave marks in the log, with their numbers."""
+
+    def marked(name: str, function: Any) -> Any:
+        numbers = itertools.count(1)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            number = next(numbers)
+            device.add(f"{name} {number}")
+            result = function(*args, **kwargs)
+            device.add(f"{name} {number} ended")
+            return result
+
+        return call
+
+    patch.setattr(_Fused, "device", device, raising=False)
+    patch.setattr(engine, "_GuardedAdamW", _Fused)
+    for name in ("micro_batch", "update"):
+        patch.setattr(Engine, name, marked(name, getattr(Engine, name)))
+
+
+def waits(events: list[Event], package: str) -> list[str]:
+    """What a package waits for, in order; `Collectives` has its own tensors, on the CPU."""
+    return [
+        f"{event.place}: {event.detail}"
+        for event in events
+        if event.what == "wait"
+        and event.place.startswith(f"{package}/")
+        and not event.place.endswith("/collectives.py")
+    ]
+
+
+def test_between_micro_batches_nothing_waits_but_the_end_of_a_reduction_in_zero_2(
+    device: StandIn,
+) -> None:
+    during = device.between("micro_batch 4", "micro_batch 6 ended")
+    assert waits(during, "kit") == waits(during, "transformers") == []
+    # With overlap_comm, once a micro-batch: independent_gradient_partition_epilogue.
+    assert (
+        waits(during, "deepspeed") == ["deepspeed/runtime/zero/stage_1_and_2.py: synchronize"] * 3
+    )
+
+
+def test_blocks_are_read_ahead_by_a_thread_and_sent_from_page_locked_memory(
+    device: StandIn,
+) -> None:
+    during = device.between("micro_batch 4", "micro_batch 7")
+    assert [event.what for event in during if event.what == "sent"] == ["sent"] * 3
+    staged = [event for event in device.log if event.what == "staged"]
+    assert {event.thread.split("_")[0] for event in staged} == {"read ahead"}
+    whats = [event.what for event in device.log]
+    for number in range(1, 9):  # the next one, while this one is computed or agreed upon
+        staged_before = whats[: whats.index(f"micro_batch {number + 1}")].count("staged")
+        assert staged_before in (number + 1, number + 2)
+
+
+def test_a_step_of_ours_waits_for_its_loss_and_its_norm_and_for_nothing_after_the_weights(
+    device: StandIn,
+) -> None:
+    update = device.between("micro_batch 6 ended", "micro_batch 7")
+    first = [event.what for event in update].index("weights")
+    assert waits(update[:first], "kit") == [
+        "kit/training/loop.py: cpu",
+        "kit/training/engine.py: _local_scalar_dense",
+    ]
+    assert waits(update[first:], "kit") == []
+    # Its own, once the device is idle: overflow, then whether the gradients of each group are clipped.
+    last = len(update) - 1 - [event.what for event in update][::-1].index("weights")
+    assert waits(update[last:], "deepspeed") == []
+
+
+def test_a_save_waits_once_for_all_its_copies(device: StandIn) -> None:
+    saved = [event for event in device.log if event.detail == "synchronize"]
+    assert [event.place for event in saved if event.place.startswith("kit/")] == [
+        "kit/training/engine.py"
+    ]
+
+
+def test_the_collectives_of_a_rank_can_be_written_at_any_time(alone: None, run: Run) -> None:
+    collectives = Collectives(0, 1, Interruption(), dist.new_group(backend="gloo"))
+    collectives.max([1, 2, 3])
+    attempt = run.attempt(1)
+    attempt.root.mkdir()
+    flight_recorder.write(attempt, 0)
+    last = read_json(attempt.flight_record("gloo", "0.json"))["entries"][-1]
+    assert (last["profiling_name"], last["input_sizes"]) == ("gloo:all_reduce", [[3]])
+
+
+def test_reductions_follow_the_backward_pass_on_a_stream_of_their_own(device: StandIn) -> None:
+    during = device.between("micro_batch 4", "micro_batch 4 ended")
+    streams = [event.detail for event in during if event.what == "stream"]
+    assert streams.index("wait_stream") < streams.index("enter") < streams.index("record_stream")
