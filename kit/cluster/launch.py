@@ -43,6 +43,8 @@ _END_TIME = (
     "export EKIDEN_END_TIME=${SLURM_JOB_END_TIME:-$(SLURM_TIME_FORMAT=%s timeout 60 "
     "squeue --noheader --jobs=$SLURM_JOB_ID --format=%e)}"
 )
+# srun passes the environment of this shell on, also where sbatch was given or has as default --export=NONE.
+_TO_TASKS = "export SLURM_EXPORT_ENV=ALL"
 _STARTED = "export EKIDEN_STARTED=$(date +%s)"
 # srun in the background: the shell would not hear SIGTERM before it has ended. A signal ends `wait` early.
 _HEARING_SRUN = (
@@ -67,6 +69,8 @@ def send(run: Run, cluster: Cluster, job: Job, after: list[str]) -> str:
     folder = run.job_logs(job.name)
     folder.mkdir(parents=True, exist_ok=True)
     executor = _set_up(submitit.SlurmExecutor, run, cluster, job, after)
+    if cluster.passed_variables:
+        os.environ.pop("SBATCH_EXPORT", None)  # goes before the option in the script
     try:
         # submitit prints what sbatch says of a refusal, of which the error has the important part.
         with _nothing_left_of_a_refusal(folder), redirect_stderr(io.StringIO()):
@@ -278,6 +282,7 @@ def _parameters(run: Run, cluster: Cluster, job: Job, after: list[str]) -> dict[
         "setup": setup,
         "additional_parameters": more,
         "stderr_to_stdout": True,
+        "wckey": None,  # submitit's own, which sites with keys of their own refuse; yours is in `sbatch`
     }
     if job.resources != "training":
         task = cluster.resources_of(job.resources)
@@ -338,6 +343,7 @@ def setup_lines(
         *cluster.setup,
         # The snapshot when the job starts, not when it was submitted.
         f'export PYTHONPATH="$(readlink -f {code})"{_behind(cluster)}',
+        _TO_TASKS,
         *(f"export {name}={shlex.quote(value)}" for name, value in variables.items()),
         *([_STARTED, _END_TIME] if resources == "training" else []),
     ]
@@ -362,10 +368,23 @@ def srun_words(cluster: Cluster, resources: Kind, cpus: int) -> list[str]:
 
 def srun_options(cluster: Cluster, resources: Kind) -> list[str]:
     """The options of srun in a cluster file, as words."""
-    options = cluster.container.srun if cluster.container else {}
+    options = _distribution(cluster, resources)
+    options |= cluster.container.srun if cluster.container else {}
     options |= cluster.srun_of(resources)
     given = _without_none({name: flag(value) for name, value in options.items()})
     return [f"--{name}" if value is True else f"--{name}={value}" for name, value in given.items()]
+
+
+def _distribution(cluster: Cluster, resources: Kind) -> dict[str, str]:
+    """Neighbouring ranks on one socket, as their GPUs are, unless the cluster file places them itself.
+
+    By default Slurm deals them out to the sockets in turn, and half of them reach their GPU through the
+    other socket.
+    """
+    placed = {*cluster.sbatch_of(resources), *cluster.srun_of(resources), *cluster.environment}
+    if resources != "training" or placed & {"distribution", "SLURM_DISTRIBUTION"}:
+        return {}
+    return {"distribution": "block:block"}
 
 
 def _megabytes(gigabytes: float | None) -> str | None:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from kit.store.paths import Run
 
 _OPTION = re.compile(r"^#SBATCH --([\w-]+)(?:=(.*))?$", re.MULTILINE)
-# Each script has its own logs and dependencies; submitit adds a wckey, and a signal that tasks ignore.
-_OF_THE_SCRIPT = {"output", "open-mode", "dependency", "wckey"}
+# Each script has its own logs and dependencies; submitit adds a signal, which tasks ignore.
+_OF_THE_SCRIPT = {"output", "open-mode", "dependency"}
 _HEAD = """\
 # Sets up the shell of a job of this run: `source "$run/setup.sh" SECTION`, with a section of the cluster
 # file (network, arrays, single, training). Written by `submit` and `prepare`: change the cluster file.

@@ -29,7 +29,11 @@ _UNKNOWN_JOB = "Invalid job id"  # of squeue, if Slurm has forgotten the only jo
 ENDED_BADLY = {
     "FAILED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE", "CANCELLED", "PREEMPTED",
 }  # fmt: skip
-_ALIVE = {"PENDING", "RUNNING", "SUSPENDED", "COMPLETING", "CONFIGURING", "REQUEUED", "STOPPED"}
+# squeue's states (22.05 to 24.11) of a job that runs, or can again, if only once it is released.
+_ALIVE = {
+    "PENDING", "RUNNING", "SUSPENDED", "COMPLETING", "CONFIGURING", "REQUEUED", "STOPPED", "REQUEUE_FED",
+    "REQUEUE_HOLD", "RESIZING", "RESV_DEL_HOLD", "SIGNALING", "SPECIAL_EXIT", "STAGE_OUT",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,8 @@ def test_a_plain_script_starts_its_ranks_as_the_job_that_is_submitted(
     (own,) = commands(text_of(stage), "srun")
     cpus = next(word for word in sent if word.startswith("--cpus-per-task="))
     own = [word.replace("$SLURM_CPUS_PER_TASK", cpus.partition("=")[2]) for word in own]
-    options = [word for word in sent if word.startswith("--") and word != "--output"]
+    of_setup = {"--output", *launch.srun_options(mdx, stage.resources)}  # in srun_options
+    options = [word for word in sent if word.startswith("--") and word not in of_setup]
     assert [word for word in own if word.startswith("--") and "--output" not in word] == options
     (output,) = (word.partition("=")[2] for word in own if word.startswith("--output"))
     assert output == "${logs}_%t_log.out"
@@ -131,7 +132,10 @@ def test_a_plain_script_has_the_environment_of_the_job_that_is_submitted(
 def test_options_of_srun_reach_the_sections_that_have_them(run: Run, mdx: Cluster) -> None:
     training = mdx.training.model_copy(update={"srun": {"mpi": "pmix", "label": "true"}})
     text = plain.setup(run, mdx.model_copy(update={"training": training}))
-    assert re.findall(r"srun_options=\((.*)\)", text) == ["", "", "", "--mpi=pmix --label"]
+    assert re.findall(r"srun_options=\((.*)\)", text) == [
+        *("", "", ""),
+        "--distribution=block:block --mpi=pmix --label",
+    ]
 
 
 def test_an_option_that_the_cluster_file_lacks_is_named(run: Run, mdx: Cluster) -> None:

@@ -73,6 +73,12 @@ def test_of_a_requeued_job_the_newest_record_counts() -> None:
     assert (fourth.job, fourth.state) == ("18_4", "OUT_OF_MEMORY")
 
 
+@pytest.mark.parametrize("state", ["REQUEUE_HOLD", "SPECIAL_EXIT", "PENDING"])
+def test_a_job_that_is_held_is_still_in_the_queue(state: str) -> None:
+    assert Element("17", state, "JobHeldUser", None, None, None).alive
+    assert not Element("17", "FAILED", "None", None, None, None).alive
+
+
 @pytest.mark.parametrize(
     ("indices", "held"),
     [

@@ -64,8 +64,42 @@ def test_options_of_srun_come_behind_those_of_the_kit(run: Run, workdir: Workdir
     training = launch.script(run, cluster, TRAIN.job(workdir.recipe()), [])
     shared = launch.script(run, cluster, DOWNLOAD.job(workdir.recipe()), [])
     image = "'--container-image=/my images/a.sqsh'"
-    assert f" --cpus-per-task=1 {image} --mpi=none --cpu-bind=cores " in training
+    placed = "--distribution=block:block"
+    assert f" --cpus-per-task=1 {placed} {image} --mpi=none --cpu-bind=cores " in training
     assert f" --cpus-per-task=1 {image} --mpi=none --overlap " in shared
+
+
+@pytest.mark.parametrize(
+    ("more", "option"),
+    [
+        ({}, "--distribution=block:block"),
+        ({"srun": {"distribution": "plane=2"}}, "--distribution=plane=2"),
+        ({"srun": {"distribution": False}}, None),  # Slurm's own
+        ({"sbatch": {"distribution": "cyclic"}}, None),
+        ({"training": {"ranks_per_node": 2, "sbatch": {"distribution": "cyclic"}}}, None),
+        ({"environment": {"SLURM_DISTRIBUTION": "cyclic"}}, None),
+    ],
+)
+def test_neighbouring_ranks_share_a_socket_unless_the_cluster_file_places_them(
+    run: Run, workdir: Workdir, more: dict[str, Any], option: str | None
+) -> None:
+    script = launch.script(run, far(workdir, **more), TRAIN.job(workdir.recipe()), [])
+    (command,) = [line for line in script.splitlines() if line.startswith("srun --")]
+    words = [word for word in command.split() if word.startswith("--distribution")]
+    assert words == ([option] if option else [])
+
+
+def test_a_wckey_is_sent_only_if_it_is_given(run: Run, workdir: Workdir) -> None:
+    assert "--wckey" not in launch.script(run, far(workdir), TRAIN.job(workdir.recipe()), [])
+    given = far(workdir, sbatch={"wckey": "lab"})
+    assert "#SBATCH --wckey=lab\n" in launch.script(run, given, TRAIN.job(workdir.recipe()), [])
+
+
+def test_tasks_get_the_environment_of_their_script_at_sites_that_export_none(
+    run: Run, workdir: Workdir
+) -> None:
+    script = launch.script(run, far(workdir), TRAIN.job(workdir.recipe()), [])
+    assert script.index("export SLURM_EXPORT_ENV=ALL\n") < script.index("\nsrun --")
 
 
 def test_an_option_on_the_command_line_may_be_a_flag(run: Run, workdir: Workdir) -> None:
