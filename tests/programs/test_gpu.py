@@ -280,7 +280,7 @@ def test_a_rank_chooses_its_gpu_before_nccl_connects_and_tells_nccl_which(
     assert joined.control.bound_device_id is None  # decisions stay on the CPU
 
 
-def test_ncclss_own_watchdog_comes_after_ours_and_writes_into_the_attempt(
+def test_nccls_own_watchdog_comes_after_ours_and_writes_into_the_attempt(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = (*flight_recorder._DUMP, heartbeat := flight_recorder._HEARTBEAT)

@@ -59,6 +59,17 @@ def test_a_step_that_is_smaller_than_its_job_has_the_nodes_of_the_step(
     assert performed[0][-1]["EKIDEN_NODES"] == "1"
 
 
+def test_a_rank_has_the_place_that_srun_gives_it(
+    run: Run, performed: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = {"SLURM_PROCID": "13", "SLURM_LOCALID": "2", "SLURM_NTASKS": "16"}  # cyclic: not 13 % 8
+    for name, value in (SLURM | place | {"SLURM_JOB_NUM_NODES": "2"}).items():
+        monkeypatch.setenv(name, value)
+    task.main([str(run.root), "train", "kit.corpus.preprocess:work", "1", "0"])
+    ((*_, ranks),) = performed
+    assert ranks == {"RANK": "13", "LOCAL_RANK": "2", "WORLD_SIZE": "16", "EKIDEN_NODES": "2"}
+
+
 def test_a_task_that_fails_leaves_no_mark_of_success(
     run: Run, performed: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
