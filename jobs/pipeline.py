@@ -113,6 +113,15 @@ def prepare_verb(arguments: Arguments, as_json: Json = False) -> None:
     print(*prepare.lines(project.run, jobs), sep="\n")
 
 
+@verb(app, "systemd", "work/demo/runs/demo > ekiden-demo.service")
+def systemd_verb(arguments: Arguments) -> None:
+    """Print a unit of systemd that continues a run of this machine after a reboot."""
+    from kit.cluster import systemd
+
+    project = arguments.load()
+    print(systemd.unit(project.run, project.cluster), end="")
+
+
 @verb(app, "status", "gpt2-xl-ja --json")
 def status_verb(arguments: Arguments, showing: Showing) -> None:
     """Show the progress of all stages, the loss, the scores, and the command to type next."""
