@@ -19,7 +19,7 @@ from kit.training import rendezvous
 from kit.training.interruption import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
     from torch._C._distributed_c10d import Store
@@ -83,9 +83,19 @@ class Collectives:
         """Block until every rank has arrived."""
         dist.barrier(group=self.control)
 
-    def agree_on_reason(self) -> Reason:
-        """All-reduce max of the reasons to stop; NONE if no rank has one."""
-        return Reason(self.max([self.interruption.received])[0])
+    def begin_to_agree(self) -> Callable[[], Reason]:
+        """Start an all-reduce max of the reasons to stop; call the result for it, NONE if no rank has one.
+
+        The ranks agree in threads of gloo meanwhile.
+        """
+        reason = torch.tensor([self.interruption.received], dtype=torch.int64)
+        work = dist.all_reduce(reason, dist.ReduceOp.MAX, group=self.control, async_op=True)
+
+        def agreed() -> Reason:
+            work.wait()
+            return Reason(reason.tolist()[0])
+
+        return agreed
 
     def max(self, values: Sequence[int]) -> list[int]:
         """All-reduce max, element by element."""

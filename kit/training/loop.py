@@ -1,8 +1,8 @@
 """The training loop, from top to bottom.
 
 A step is `accumulation` micro-batches on every rank and one update. Validation and checkpoints come
-between steps. Between micro-batches the ranks agree whether to leave; if they do, gradients of the
-unfinished step are dropped and the state of the last full step is saved. All randomness is a function
+between steps. During each micro-batch the ranks agree whether to leave after it; if they do, gradients of
+an unfinished step are dropped and the state of the last full step is saved. All randomness is a function
 of the recipe's seed and the sample number, so that an interruption leaves no trace.
 """
 
@@ -34,6 +34,8 @@ from kit.training.samples import Samples
 from kit.training.usage import UsageMeter
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kit.store.records import Result
     from kit.tracking.rows import Flags, StepFigures
     from kit.training.context import Context
@@ -79,6 +81,7 @@ class Loop:
         self._meter = UsageMeter(context.device, collectives, self._engine.forward)
         self._profiler = StepProfiler(run, attempt, context.device, collectives.rank)
         self._last_step = 0.0  # seconds
+        self._reason = Reason.NONE  # to leave, agreed during the last micro-batch
 
     def run(self) -> Result:
         """Train until the last step, or a reason to leave; returns the result for `end.json`."""
@@ -90,6 +93,7 @@ class Loop:
                 with part(WHOLE):
                     self._step()
                 self._profiler.step_ended(self._progress.step)
+                self._leave_for(self._reason)
                 self._between_steps()
         except Leave as leave:
             ending = leave.ending
@@ -146,13 +150,17 @@ class Loop:
         total = torch.zeros((), dtype=torch.float32, device=self._engine.device)
         for micro in range(batches.accumulation):
             with part("agreement"):
-                self._leave_if_interrupted()
+                agreed = self._begin_to_agree()
             first = batches.first_sample(sample, micro)
             seed = text_hash(f"dropout.{batches.seed}.{first}") >> 1
             with part("data"), self._meter.waiting_for_data():
                 blocks = self._reader.read(sample, micro)
             last = micro == batches.accumulation - 1
             total += self._engine.micro_batch(blocks, seed, last=last)  # no wait for a GPU
+            with part("agreement"):  # reached during the micro-batch
+                self._reason = agreed()
+            if not last:
+                self._leave_for(self._reason)
         with part("agreement"):  # the first to wait for a GPU
             loss = self._collectives.sum(total.cpu())
         return loss / (batches.accumulation * batches.ranks)
@@ -164,7 +172,8 @@ class Loop:
         if not due or self._progress.validated >= step:
             return
         began = time.monotonic()
-        total = torch.zeros((), dtype=torch.float64)
+        # Added up on the device: the host waits for it once.
+        total = torch.zeros((), dtype=torch.float64, device=self._engine.device)
         for first in range(0, self._held_out_blocks, self._collectives.world_size):
             self._watchdog.begin(f"validation at step {step}")
             self._leave_if_interrupted()
@@ -174,16 +183,23 @@ class Loop:
                 min(index, self._held_out_blocks - 1), self._batches.length
             )
             loss = self._engine.validate(torch.from_numpy(block[None]))
-            total += loss.cpu() if index < self._held_out_blocks else 0
-        mean = self._collectives.sum(total) / self._held_out_blocks
+            total += loss if index < self._held_out_blocks else 0
+        mean = self._collectives.sum(total.cpu()) / self._held_out_blocks
         samples = self._samples.write(step, self._leave_if_interrupted)
         self._progress.validated = step
         self._recorder.validation(step, mean, samples, time.monotonic() - began)
 
     def _leave_if_interrupted(self) -> None:
         """Raise Leave on all ranks, if any of them has a reason."""
+        self._leave_for(self._begin_to_agree()())
+
+    def _begin_to_agree(self) -> Callable[[], Reason]:
+        """Begin to agree whether to leave; the result, once called, is the reason that all ranks have."""
         self._stop_monitor.poll(self._seconds_to_leave)
-        if (reason := self._collectives.agree_on_reason()) is not Reason.NONE:
+        return self._collectives.begin_to_agree()
+
+    def _leave_for(self, reason: Reason) -> None:
+        if reason is not Reason.NONE:
             reason = self._stop_monitor.explained(reason, self._warning_seconds)
             raise Leave(Ending.from_reason(reason))
 
