@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import signal
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,16 +22,17 @@ from kit.training.collectives import Collectives
 from kit.training.context import Context
 from kit.training.engine import Engine
 from kit.training.health import Watchdog
-from kit.training.interruption import SIGNALS, Interruption
+from kit.training.interruption import SIGNALS, Interruption, Reason
 from kit.training.loop import Loop
 from tests.relay import DEMO, copy_of
 from tests.stand_in_device import Event, StandIn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from kit.store.paths import Run
+    from kit.store.records import Result
 
 # Three steps of three micro-batches; the second is looked at.
 RECIPE = (
@@ -43,27 +45,37 @@ RECIPE = (
 
 
 @pytest.fixture(scope="module")
-def device(
-    alone: None, tokens: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[StandIn]:
-    """A stand-in that has trained, with marks of micro-batches and updates in its log."""
+def device(alone: None, tokens: Path, tmp_path_factory: pytest.TempPathFactory) -> StandIn:
+    """A stand-in that has trained, with marks of what the loop calls in its log."""
+    device = StandIn()
+    result = train(copy_of(tokens, tmp_path_factory.mktemp("waits")), device)
+    assert result["outcome"] == "done"
+    return device
+
+
+def train(workspace: Path, device: StandIn, stop_in: int | None = None) -> Result:
+    """One attempt on a device; a user asks for its end during micro-batch `stop_in`, counted from 1."""
     handlers = {number: signal.getsignal(number) for number in (*SIGNALS, signal.SIGCONT)}
-    workspace = copy_of(tokens, tmp_path_factory.mktemp("waits"))
     run = directory.prepare(resolve.load(DEMO, [f"workspace={workspace}", *RECIPE]))
     recipe, cluster = read_resolved(run.recipe, Recipe), read_resolved(run.cluster, Cluster)
     attempt, _ = claim(run, RankInfo("test.0", 0, 1, 0, 1), 0)
     watchdog = Watchdog(attempt.hang, "test.0", 0, 3600, 3600)
     collectives = Collectives(0, 1, Interruption(), dist.new_group(backend="gloo"))
-    device = StandIn()
-    with pytest.MonkeyPatch.context() as patch, device.in_place(patch):
-        _mark(patch, device)
-        loop = Loop(Context(run, recipe, cluster, attempt, device, collectives, watchdog))
-        with device.watching():
-            assert loop.run()["outcome"] == "done"
-    watchdog.disarm()
-    yield device
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+
+    def reached(mark: str) -> None:
+        if mark == f"micro_batch {stop_in}":
+            collectives.interruption.received = Reason.STOP_FILE
+
+    try:
+        with pytest.MonkeyPatch.context() as patch, device.in_place(patch):
+            _mark(patch, device, reached)
+            loop = Loop(Context(run, recipe, cluster, attempt, device, collectives, watchdog))
+            with device.watching():
+                return loop.run()
+    finally:
+        watchdog.disarm()
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 class _Fused(engine._GuardedAdamW):
@@ -80,21 +92,27 @@ class _Fused(engine._GuardedAdamW):
         return result
 
 
-def _mark(patch: pytest.MonkeyPatch, device: StandIn) -> None:
-    """Let micro-batches and updates leave marks in the log, with their numbers."""
+def _mark(patch: pytest.MonkeyPatch, device: StandIn, reached: Callable[[str], None]) -> None:
+    """Let calls leave marks in the log, with their numbers from 1; `reached` is told of each begin."""
 
     def marked(name: str, function: Any) -> Any:
         numbers = itertools.count(1)
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            number = next(numbers)
-            device.add(f"{name} {number}")
+            mark = f"{name} {next(numbers)}"
+            device.add(mark)
+            reached(mark)
             result = function(*args, **kwargs)
-            device.add(f"{name} {number} ended")
+            device.add(f"{mark} ended")
             return result
 
         return call
 
+    answer = marked("answer", lambda agreed: agreed())
+    ask = Collectives.begin_to_agree
+    patch.setattr(
+        Collectives, "begin_to_agree", marked("ask", lambda own: partial(answer, ask(own)))
+    )
     patch.setattr(_Fused, "device", device, raising=False)
     patch.setattr(engine, "_GuardedAdamW", _Fused)
     for name in ("micro_batch", "update"):
@@ -149,6 +167,27 @@ def test_a_step_of_ours_waits_for_its_loss_and_its_norm_and_for_nothing_after_th
     # Its own, once the device is idle: overflow, then whether the gradients of each group are clipped.
     last = len(update) - 1 - [event.what for event in update][::-1].index("weights")
     assert waits(update[last:], "deepspeed") == []
+
+
+def test_the_ranks_agree_while_they_compute(device: StandIn) -> None:
+    whats = [event.what for event in device.log]
+    for number in range(1, 10):
+        begin, end = (whats.index(f"micro_batch {number}{words}") for words in ("", " ended"))
+        asked = [what for what in whats[:begin] if what.startswith("ask ")][-1]
+        answer = next(what for what in whats[end:] if what.startswith("answer "))
+        assert asked.split()[1] == answer.split()[1]
+
+
+@pytest.mark.parametrize(("stop_in", "step"), [(4, 1), (5, 2), (6, 2)])
+def test_a_step_is_finished_if_its_last_micro_batch_is_done_and_else_dropped(
+    alone: None, tokens: Path, tmp_path: Path, stop_in: int, step: int
+) -> None:
+    device = StandIn()
+    result = train(copy_of(tokens, tmp_path), device, stop_in)
+    assert (result["outcome"], result["step"], result["saved"]) == ("stopped", step, step)
+    # Ranks agree upon it during the micro-batch that follows.
+    assert f"micro_batch {stop_in + 1}" in [event.what for event in device.log]
+    assert f"micro_batch {stop_in + 2}" not in [event.what for event in device.log]
 
 
 def test_a_save_waits_once_for_all_its_copies(device: StandIn) -> None:
