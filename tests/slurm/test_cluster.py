@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from kit.cluster import launch
 from tests.relay import wait_until
 
 if TYPE_CHECKING:
@@ -29,6 +30,16 @@ def test_every_node_of_a_job_sees_its_gpus(slurm: Slurm) -> None:
     jobid = slurm.submit(body, "--nodes=2", "--gpus-per-node=8")
     slurm.wait(jobid, "COMPLETED")
     assert slurm.output(jobid) == "0 mdx1 0,1,2,3,4,5,6,7\n1 mdx2 0,1,2,3,4,5,6,7\n"
+
+
+@pytest.mark.parametrize(("line", "value"), [(launch._TO_TASKS, "ours"), ("", "")])
+def test_tasks_get_the_environment_of_a_script_that_was_sent_without_one(
+    slurm: Slurm, line: str, value: str
+) -> None:
+    body = f"export VALUE=ours\n{line}\nsrun /bin/bash -c 'echo value=$VALUE'"
+    jobid = slurm.submit(body, "--export=NONE")
+    slurm.wait(jobid, "COMPLETED")
+    assert slurm.output(jobid) == f"value={value}\n"
 
 
 def test_a_preempted_job_runs_again_under_its_id(slurm: Slurm) -> None:

@@ -233,9 +233,7 @@ def test_gpus_that_torch_cannot_use_end_the_job_in_one_line_and_not_in_requeues(
     if runpy.run_path(str(torch.with_name("version.py")))["cuda"] is not None:
         pytest.skip("of a CPU build")
     overrides = ("name=no-gpu", "cluster.device=cuda", "tracking.mlflow=null")
-    # At a site that exports nothing by default the ranks find the run's code all the same, and no other.
-    site = ("cluster.training.sbatch.export=NONE", f"cluster.training.sbatch.chdir={workspace}")
-    run, jobs = submit(workspace, *overrides, *site, job="train")
+    run, jobs = submit(workspace, *overrides, job="train")
     job = slurm.wait(jobs["train"], "FAILED", timeout=PATIENCE)
     assert job["Restarts"] == "0"
     assert not run.claimed_attempts()
