@@ -13,6 +13,8 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
+from kit.store.files import atomic
+
 if TYPE_CHECKING:
     from kit.config.recipe import Health
     from kit.store.attempt_paths import Attempt
@@ -20,9 +22,8 @@ if TYPE_CHECKING:
 # torch reads the first of these that is set.
 _DUMP = ("TORCH_FR_DUMP_TEMP_FILE", "TORCH_NCCL_DEBUG_INFO_TEMP_FILE")
 _HEARTBEAT = "TORCH_NCCL_HEARTBEAT_TIMEOUT_SEC"
-_LATER = (
-    120  # seconds: more than the rank's watchdog and the process beside it need to end the rank
-)
+# Seconds: more than the rank's watchdog and the process beside it need to end the rank.
+_LATER = 120
 
 
 def set_up(attempt: Attempt, rules: Health) -> None:
@@ -43,7 +44,8 @@ def write(attempt: Attempt, rank: int) -> None:
     It takes seconds, and may block if a GPU is stuck: call it from a thread that may be left behind.
     """
     c10d: Any = importlib.import_module("torch._C._distributed_c10d")
-    gloo = attempt.flight_record("gloo", f"{rank}.json")
-    gloo.write_bytes(c10d._dump_fr_trace_json())
+    with atomic(attempt.flight_record("gloo", f"{rank}.json")) as file:
+        file.write(c10d._dump_fr_trace_json())
     if (dump := getattr(c10d, "_dump_nccl_trace", None)) is not None:  # in CUDA builds only
-        attempt.flight_record("nccl", rank).write_bytes(dump())
+        with atomic(attempt.flight_record("nccl", rank)) as file:
+            file.write(dump())
