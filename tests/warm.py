@@ -62,6 +62,11 @@ def _checked(done: subprocess.CompletedProcess[str], code: int) -> str:
     return done.stdout + done.stderr
 
 
+def training(module: str, *arguments: str) -> str:
+    """Run `python -m MODULE ARGUMENTS` of the tests in such a fork, and return what it printed."""
+    return _checked(_run_in(TRAINING, module, *arguments), 0)
+
+
 def run(
     module: str, *arguments: str, environment: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:

@@ -15,7 +15,8 @@ import torch
 
 from kit.models import gpt2
 from kit.plan.memory import checkpoint_bytes
-from kit.training import noise, state_files, zero
+from kit.training import gradients, noise, state_files, zero
+from kit.training.adamw import GuardedAdamW, own_step_counters
 from kit.training.host_copy import HostCopy
 from kit.training.profiler import part
 
@@ -62,7 +63,7 @@ class Engine:
         training = recipe.training
         if training.compile:
             model.gpt2.transformer.compile()  # in place, which keeps the names of the weights
-        self._optimizer = _GuardedAdamW(
+        self._optimizer = GuardedAdamW(
             gpt2.parameter_groups(model, training),
             lr=training.learning_rate,
             betas=(training.beta1, training.beta2),
@@ -110,6 +111,11 @@ class Engine:
             self._engine.step()  # counts the micro-batch; gradients accumulate
         return loss.detach().float()
 
+    def abandon(self) -> None:
+        """Drop the gradients of an unfinished step, as if its micro-batches had never run."""
+        self._synchronize()
+        gradients.drop(self._engine)
+
     def update(self, accept: Callable[[float], bool]) -> float:
         """Update the weights, if `accept` returns True for the gradient norm before clipping.
 
@@ -128,6 +134,8 @@ class Engine:
             self._engine.step()
         self._optimizer.accept = None
         norm = norms[0] if norms else self._norm()
+        if not math.isfinite(norm):
+            self.abandon()  # with offload DeepSpeed would add the next step to what overflowed
         self._overflowed = scale is not None and scale > _MIN_SCALE and not math.isfinite(norm)
         return norm
 
@@ -210,10 +218,11 @@ class Engine:
 
         Weights, moments and loss scale come from the checkpoint, everything else from the recipe.
         """
+        self.abandon()
         path, _ = self._engine.load_checkpoint(str(folder.parent), tag=folder.name)
         assert path is not None, folder
         self._restore_hyperparameters()
-        _own_step_counters(self._optimizer)
+        own_step_counters(self._optimizer)
         self._set_counters(step)  # the accumulation depends on the world size
 
     def _restore_hyperparameters(self) -> None:
@@ -259,7 +268,8 @@ def configuration(recipe: Recipe, accumulation: int) -> dict[str, Any]:
         "train_micro_batch_size_per_gpu": training.micro_batch,
         "gradient_accumulation_steps": accumulation,
         "gradient_clipping": training.clip,
-        "bf16": {"enabled": training.precision == "bf16"},
+        # ZeRO-1 would otherwise keep each bf16 gradient beside the fp32 one to which it was added.
+        "bf16": {"enabled": training.precision == "bf16", "immediate_grad_update": True},
         "fp16": {"enabled": training.precision == "fp16", **_LOSS_SCALE},
         "data_types": {"grad_accum_dtype": training.gradient_dtype},
         "zero_allow_untested_optimizer": True,
@@ -311,37 +321,9 @@ def gathered(state: Path) -> dict[str, Tensor]:
     return dict(get_fp32_state_dict_from_zero_checkpoint(str(state.parent), tag=state.name))
 
 
-def _own_step_counters(optimizer: torch.optim.Optimizer) -> None:
-    """Give each parameter a step counter of its own, on its device: DeepSpeed 0.19.8 and torch may not.
-
-    From a universal checkpoint DeepSpeed takes them as they are in the file, on the CPU, and torch leaves
-    them there if a CPU saved them: fused AdamW on a GPU refuses such counters. Under ZeRO-3 a universal
-    checkpoint gives one tensor to all groups, and each group's update would advance it: AdamW's bias
-    correction would use a wrong step.
-    """
-    for parameter, state in optimizer.state.items():
-        state["step"] = state["step"].clone().to(parameter.device)
-
-
 def _read(path: Path, map_location: Any) -> Any:
     kind = os.environ.get(_ACCELERATOR, "cpu")
     return state_files.read(path, map_location, lambda: import_deepspeed(kind))
-
-
-class _GuardedAdamW(torch.optim.AdamW):
-    """AdamW that asks before each update: by then DeepSpeed knows the gradient norm."""
-
-    accept: Callable[[], bool] | None = None
-    clip: float | None = None  # set if DeepSpeed neither clips nor has the norm
-    norm: float = 0.0
-
-    def step(self, closure: Any = None) -> Any:
-        if self.clip is not None:
-            parameters = [p for group in self.param_groups for p in group["params"]]
-            self.norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.clip))
-        if self.accept is not None and not self.accept():
-            return None
-        return super().step(closure)
 
 
 class _Capture:

@@ -210,6 +210,7 @@ class Loop:
 
     def _leave(self, ending: Ending) -> Result:
         """Finish the save in flight, and save unsaved steps if time allows."""
+        self._engine.abandon()
         step = self._progress.step
         if ending.outcome != "done":
             log.info(f"leaving after step {step:,}: {ending.reason}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,9 @@ from kit.models.gpt2 import LanguageModel, release_weights
 from kit.models.gpt2 import configuration as gpt2_configuration
 from kit.plan.shape import padded_vocab_size
 from kit.training import weights
+from kit.training.adamw import own_step_counters
 from kit.training.device import Device
-from kit.training.engine import Engine, _own_step_counters, configuration
+from kit.training.engine import Engine, configuration
 from kit.training.host_copy import write
 
 if TYPE_CHECKING:
@@ -222,6 +224,21 @@ def test_a_gradient_too_large_for_its_loss_scale_halves_the_scale_and_updates_no
     assert state(other, 4, tmp_path / "again") == after
 
 
+@pytest.mark.parametrize("stage", [2, 1, 3])
+def test_after_an_overflow_an_offloaded_optimizer_starts_from_nothing(
+    workdir: Workdir, alone: None, stage: int
+) -> None:
+    zero = {"stage": stage, "offload_optimizer": {"device": "cpu", "pin_memory": True}}
+    file = {"zero_optimization": zero, "zero_force_ds_cpu_optimizer": False}
+    (workdir.folder / "zero2.json").write_text(json.dumps(file), encoding="utf-8")
+    overflowed, other = (engine(workdir, "training.precision=fp16") for _ in range(2))
+    overflowed._scaler.cur_scale = 2.0**40
+    assert not math.isfinite(step(overflowed, 0))
+    overflowed._scaler.cur_scale = 2.0**16
+    assert step(overflowed, 2) == step(other, 2)
+    assert step(overflowed, 4) == step(other, 4)
+
+
 def test_at_the_smallest_loss_scale_an_infinite_gradient_is_a_bad_step(
     workdir: Workdir, alone: None
 ) -> None:
@@ -290,7 +307,7 @@ def test_step_counters_of_a_universal_checkpoint_are_on_the_devices_of_their_par
     shared = torch.tensor(7.0)
     for parameter in parameters:
         optimizer.state[parameter]["step"] = shared
-    _own_step_counters(optimizer)
+    own_step_counters(optimizer)
     meta, cpu = (optimizer.state[parameter]["step"] for parameter in parameters)
     assert (meta.device.type, cpu.device.type) == ("meta", "cpu")
     assert cpu is not shared
