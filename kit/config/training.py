@@ -220,7 +220,8 @@ class Training(Section):
     deepspeed: str | dict[str, Any] = Field(
         default="zero2",
         description="a DeepSpeed JSON file, relative to the recipe's file, or the name of one of the "
-        "kit's: zero2, zero2-offload; the resolved recipe holds its text. The article: zero2-offload",
+        "kit's: zero1 (for several nodes), zero2, zero2-offload; the resolved recipe holds its text. The "
+        "article: zero2-offload",
     )
 
     @model_validator(mode="after")

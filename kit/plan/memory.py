@@ -49,6 +49,8 @@ class Setup:
     micro_batch: int = 1
     item: int = 2  # bytes of a number in forward and backward pass
     gradient_item: int = 4  # bytes of an accumulated gradient
+    crossing_item: int = 4  # bytes of a gradient between ranks
+    bf16: bool = True  # not fp16: DeepSpeed then has another ZeRO-1
     stage: int = 2  # of ZeRO
     offload: bool = False  # of the optimizer, to host memory
     bucket: int = 200_000_000  # numbers in a bucket of gradients
@@ -160,7 +162,8 @@ def _states(setup: Setup) -> list[Part]:
     of_optimizer += "AdamW" + (", fp32 weights" if copies > _MOMENTS else "")
     if setup.offload:
         optimizer, of_optimizer = 0.0, "in host memory (offload)"
-        if stage >= 2:
+        # Those of another format are added up on the GPU, the rank's part of them.
+        if stage >= 2 and setup.gradient_item == setup.item:
             gradients, of_gradients = 0.0, "in host memory (offload)"
     per_weight = f"{setup.item} bytes per parameter{sharded if stage == 3 else ''}"
     return [
@@ -171,18 +174,41 @@ def _states(setup: Setup) -> list[Part]:
 
 
 def _buckets(setup: Setup) -> Part:
-    """Gradients on their way to their rank: a bucket or two, and the copy that is reduced."""
+    """Gradients on their way to their rank: buckets, and the copies of one that is reduced."""
     if setup.stage == 0:
         return Part("buckets", 0.0, "none without ZeRO")
-    copies = (2 if setup.overlap else 1) + 1
+    if setup.stage == 1 and setup.bf16 and setup.gradient_item == _FP32 and not setup.offload:
+        return _whole_copy(setup)
     # A CPU's pages count once they are written: no more than there are gradients.
     size = setup.bucket if setup.gpu else min(setup.bucket, setup.parameters)
-    numbers = copies * size
-    source = f"{copies} x {size:,} numbers: reduce_bucket_size (DeepSpeed)"
-    if setup.stage == 3:
-        numbers += min(setup.parameters, _PREFETCH + setup.rows * setup.width)
-        source += ", and gathered weights"
-    return Part("buckets", numbers * setup.item, source)
+    if setup.stage == 3:  # a bucket, and what its gradients are joined to
+        gathered = min(setup.parameters, _PREFETCH + setup.rows * setup.width) * setup.item
+        source = (
+            f"{size:,} numbers x {2 * setup.crossing_item} bytes: reduce_bucket_size (DeepSpeed)"
+        )
+        total = 2 * setup.crossing_item * size + gathered
+        return Part("buckets", total, f"{source}, and gathered weights")
+    # ZeRO-1 fills them with accumulated gradients, ZeRO-2 with those of a micro-batch.
+    item = setup.gradient_item if setup.stage == 1 else setup.item
+    copies = (2 if setup.overlap else 1) + 1
+    each = copies * item + (setup.crossing_item if setup.crossing_item != item else 0)
+    source = (
+        f"{size:,} numbers x {each} bytes: reduce_bucket_size, {copies - 1} of them, and copies"
+    )
+    return Part("buckets", each * size, f"{source} (DeepSpeed)")
+
+
+def _whole_copy(setup: Setup) -> Part:
+    """ZeRO-1 in bf16: no buckets; after the backward pass all gradients are reduced at once.
+
+    Their copy in another format has the memory of the activations, which are gone by then.
+    """
+    if setup.crossing_item == setup.gradient_item:
+        return Part("buckets", 0.0, "none: ZeRO-1 reduces gradients where they are (DeepSpeed)")
+    free = sum(part.bytes for part in (*_activations(setup), _logits(setup)))
+    copy = setup.parameters * setup.crossing_item
+    source = f"none: a copy of {copy / 1e9:.3g} GB, once the activations are gone (DeepSpeed)"
+    return Part("buckets", max(0.0, copy - free), source)
 
 
 def _activations(setup: Setup) -> list[Part]:

@@ -21,6 +21,7 @@ def lines(facts: dict[str, Any]) -> list[str]:
         f"{facts['accelerator'] or 'no accelerator named'}. Computed, but for figures called rehearsed.",
         *_section("parameters", _parameters(facts["parameters"])),
         *_section("memory of a rank", _memory(facts["memory"])),
+        *_section("between ranks, a step", _communication(facts["communication"])),
         *_section("time", _time(facts["time"])),
         *_section("checkpoints", _checkpoints(facts["checkpoints"])),
         *_section("disk", _disk(facts["disk"])),
@@ -67,6 +68,12 @@ def _memory(memory: dict[str, Any]) -> Iterator[str]:
         yield _row("to compare with it", memory["tensors"], size)
 
 
+def _communication(communication: dict[str, Any]) -> Iterator[str]:
+    names = {"gradients": "gradients", "with_zero1": "with zero1", "zero1_memory": "  its memory"}
+    for key, fact in communication.items():
+        yield _row(names[key], fact, size)
+
+
 def _time(time: dict[str, Any]) -> Iterator[str]:
     yield _row("tokens a step", time["tokens_a_step"], _whole)
     yield _row("steps", time["steps"], _whole)
@@ -75,8 +82,14 @@ def _time(time: dict[str, Any]) -> Iterator[str]:
     yield _row("a step", time["seconds_a_step"], lambda seconds: f"{seconds:.3g} s")
     if time["computed_seconds"]["value"] is not None:
         yield _row("  computed", time["computed_seconds"], lambda seconds: f"{seconds:.3g} s")
+    if time["estimated_seconds"]["value"] is not None:
+        yield _row("  estimated", time["estimated_seconds"], _seconds_range)
     yield _row("tokens per second", time["tokens_per_second"], _whole)
     yield _row("days", time["days"], lambda days: f"{days:.1f}" if days >= 1 else f"{days:.2g}")
+
+
+def _seconds_range(seconds: list[float]) -> str:
+    return " to ".join(f"{one:.3g}" for one in seconds) + " s"
 
 
 def _checkpoints(checkpoints: dict[str, Any]) -> Iterator[str]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from kit.config.devices import ACCELERATORS
 from kit.output.quantities import size as size_of
-from kit.plan import interval, memory, rate, shape
+from kit.plan import interval, memory, rate, shape, traffic
 from kit.plan.disk import checkpoints_kept
 from kit.plan.flops import flops_per_token
 
@@ -61,6 +61,7 @@ def facts(
         "accelerator": cluster.training.accelerator,
         "parameters": _parameters(recipe),
         "memory": _memory(recipe, cluster, known),
+        "communication": _communication(recipe, cluster),
         "time": time,
         "checkpoints": _checkpoints(recipe, cluster, known),
         "disk": _disk(recipe, known, time["steps"]["value"]),
@@ -138,6 +139,31 @@ def _largest(recipe: Recipe, setup: Setup, limit: float | None) -> dict[str, Any
     return figure(found, f"divides the {blocks} blocks of a rank's step, and fits (computed)")
 
 
+def _communication(recipe: Recipe, cluster: Cluster) -> dict[str, Any]:
+    """Gradients between ranks in a step, and what ZeRO-1 would change in that."""
+    setup = shape.setup(recipe, cluster)
+    if setup.ranks == 1:
+        return {"gradients": figure(0, "there is one rank")}
+    micro_batches = recipe.training.global_batch // (setup.micro_batch * setup.ranks)
+    found = {"gradients": _traffic(setup, micro_batches)}
+    if setup.stage == 2 and not setup.offload and setup.bf16:
+        # As in the kit's zero1: in the format of the forward and backward pass.
+        other = replace(setup, stage=1, crossing_item=setup.item)
+        more = other.gradient_item * other.parameters * (1 - 1 / other.ranks)
+        found["with_zero1"] = _traffic(other, micro_batches)
+        found["zero1_memory"] = figure(
+            memory.total(other), f"of a rank then: {size_of(more)} more of gradients, no buckets"
+        )
+    return found
+
+
+def _traffic(setup: Setup, micro_batches: int) -> dict[str, Any]:
+    sent = traffic.gradients(setup, micro_batches)
+    often = "once a step" if setup.stage < 2 else f"at each of {sent.times} micro-batches"
+    how = f"{sent.function} of {size_of(sent.each)}, {8 * setup.crossing_item} bits a gradient"
+    return figure(sent.bytes, f"ZeRO-{setup.stage}, {often}: {how}")
+
+
 def _time(recipe: Recipe, cluster: Cluster, known: Known, mfu: float | None) -> dict[str, Any]:
     steps = _steps(recipe, known)
     seconds = _seconds(recipe, cluster, known, mfu)
@@ -159,6 +185,7 @@ def _time(recipe: Recipe, cluster: Cluster, known: Known, mfu: float | None) -> 
         "computed_seconds": _computed(recipe, cluster, mfu)
         if seconds["source"] == "rehearsed"
         else figure(None, "is the time of a step already"),
+        "estimated_seconds": _estimated(recipe, cluster),
         "tokens_per_second": figure(per_second, "tokens a step / seconds a step"),
         "days": figure(days, f"{reason}; no starts, saves, validations, queue"),
     }
@@ -190,6 +217,18 @@ def _computed(recipe: Recipe, cluster: Cluster, mfu: float | None) -> dict[str, 
         return figure(None, "unknown: rehearse it, or name cluster.training.accelerator")
     how = f"an MFU of {mfu or rate.MFU:.1%}, {'given' if mfu else 'assumed'}"
     return figure(seconds, f"computed: {how}, of {cluster.training.accelerator}'s peak")
+
+
+def _estimated(recipe: Recipe, cluster: Cluster) -> dict[str, Any]:
+    """The seconds of a step from those of its kernels, as a range."""
+    found = rate.estimated_seconds(recipe, cluster)
+    if found is None:
+        return figure(None, "no estimate for this model, micro-batch and device")
+    slow, fast = rate.ESTIMATED_MFU
+    steps = 150e9 / rate.tokens_a_step(recipe)
+    days = " to ".join(f"{steps * seconds / DAY:.1f}" for seconds in found)
+    source = f"estimated kernel by kernel: an MFU of {fast:.0%} to {slow:.0%}; 150 G tokens in {days} days"
+    return figure(list(found), source)
 
 
 def _checkpoints(recipe: Recipe, cluster: Cluster, known: Known) -> dict[str, Any]:

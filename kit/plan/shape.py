@@ -52,6 +52,8 @@ def setup(recipe: Recipe, cluster: Cluster) -> Setup:
         micro_batch=training.micro_batch,
         item=ITEM[training.precision],
         gradient_item=ITEM[training.gradient_dtype],
+        crossing_item=ITEM[training.deepspeed.get("communication_data_type") or training.precision],
+        bf16=training.precision == "bf16",
         stage=stage,
         # On a CPU it moves nothing: the optimizer is in the same memory.
         offload=gpu and (offload.get("device", "none") != "none" or bool(zero.get("cpu_offload"))),

@@ -148,7 +148,11 @@ def test_a_shell_completes_its_jobs_verbs_and_recipes(bin: Path, empty: Path) ->
 
     assert completed("pipe") == ["pipeline"]
     assert completed("train", "re") == ["rehearse"]
-    assert completed("train", "submit", "gpt2") == ["gpt2-xl-ja", "gpt2-xl-ja-article"]
+    assert completed("train", "submit", "gpt2") == [
+        "gpt2-xl-ja",
+        "gpt2-xl-ja-2nodes",
+        "gpt2-xl-ja-article",
+    ]
     assert completed("train", "submit", "demo", "--cluster", "m") == ["mdx"]
     script = say(
         Path("/bin/bash"), "-c", '"$1" --show-completion; true', "_", str(bin / "ekiden"), cwd=empty

@@ -357,13 +357,16 @@ def test_a_deepspeed_file_of_the_kit_is_named_from_any_recipe(
     monkeypatch.chdir(workdir.folder)
     found = workdir.recipe("training.deepspeed=zero2-offload").training.deepspeed
     assert isinstance(found, dict)
-    assert found["zero_optimization"]["offload_optimizer"] == {"device": "cpu"}
+    assert found["zero_optimization"]["offload_optimizer"] == {
+        "device": "cpu",
+        "pin_memory": True,
+    }
     change(workdir, "training.deepspeed", "zero2")
     assert workdir.recipe().training.deepspeed != {"zero_optimization": {"stage": 2}}
     (workdir.folder / "deepspeed").mkdir()
     (workdir.folder / "deepspeed/zero2.json").write_text("{}", encoding="utf-8")  # the recipe's own
     assert workdir.recipe().training.deepspeed == {}
-    assert "one of zero2, zero2-offload" in mistake(workdir, "training.deepspeed=zero4")
+    assert "one of zero1, zero2, zero2-offload" in mistake(workdir, "training.deepspeed=zero4")
 
 
 @pytest.mark.parametrize(
@@ -694,7 +697,7 @@ def test_an_unknown_cluster_is_answered_with_the_known(
 ) -> None:
     monkeypatch.chdir(workdir.folder)
     with pytest.raises(
-        ConfigError, match=r"--cluster mdy: .*known clusters: local, local-gpu, mdx;"
+        ConfigError, match=r"--cluster mdy: .*known clusters: local, local-gpu, mdx, mdx-2nodes;"
     ):
         load_cluster("mdy", workdir.recipe_file, [])
 

@@ -80,11 +80,45 @@ def test_the_logits_of_eight_blocks_at_once_take_five_gigabytes() -> None:
 
 
 def test_an_offloaded_optimizer_is_in_host_memory() -> None:
-    offloaded = replace(XL, offload=True)
+    offloaded = replace(XL, offload=True, gradient_item=2)
     parts = bytes_of(offloaded)
     assert parts["optimizer"] == parts["gradients"] == 0
+    # Accumulated in fp32 from 16 bits, gradients stay on the GPU, a part on each rank.
+    in_fp32 = bytes_of(replace(offloaded, gradient_item=4))
+    assert in_fp32["gradients"] == 4 * 1_557_200_000 / 8
     assert memory.host_bytes(offloaded) == 16 * 1_557_200_000 / 8
     assert memory.host_bytes(XL) == 0
+
+
+def test_gradients_that_cross_ranks_in_fp32_have_a_copy_of_their_bucket_for_it() -> None:
+    # Two buckets and the slices of one, joined, in 16 bits; those of 8 million numbers more in 32 bits.
+    setup = replace(XL, bucket=8_000_000)
+    assert bytes_of(replace(setup, crossing_item=2))["buckets"] == 3 * 2 * 8_000_000
+    assert bytes_of(setup)["buckets"] == (3 * 2 + 4) * 8_000_000
+    # ZeRO-1 in fp16 fills the buckets with accumulated gradients.
+    first = replace(setup, stage=1, bf16=False)
+    assert bytes_of(replace(first, crossing_item=2))["buckets"] == (3 * 4 + 2) * 8_000_000
+    assert bytes_of(first)["buckets"] == 3 * 4 * 8_000_000
+    # ZeRO-3 has one, in the format in which it crosses, and joins its gradients to another.
+    third = bytes_of(replace(setup, stage=3, crossing_item=2))["buckets"]
+    assert bytes_of(replace(setup, stage=3))["buckets"] - third == 2 * 2 * 8_000_000
+
+
+def test_zero1_in_bf16_copies_its_gradients_once_the_activations_are_gone() -> None:
+    whole = replace(XL, stage=1, crossing_item=2)
+    assert bytes_of(whole)["buckets"] == bytes_of(replace(whole, crossing_item=4))["buckets"] == 0
+    small = replace(whole, micro_batch=1, checkpointing=True, chunk=64)
+    activations = sum(
+        bytes_of(small)[name] for name in ("activations", "around them", "backward pass", "logits")
+    )
+    assert activations < 2 * 1_557_200_000
+    assert bytes_of(small)["buckets"] == 2 * 1_557_200_000 - activations
+
+
+def test_zero1_costs_gpt2_xl_five_gigabytes_and_a_half_of_gradients_on_eight_ranks() -> None:
+    first, second = (bytes_of(replace(XL, stage=stage)) for stage in (1, 2))
+    assert first["gradients"] - second["gradients"] == 4 * 1_557_200_000 * 7 / 8  # 5.45 GB
+    assert first["optimizer"] == second["optimizer"]
 
 
 def test_a_checkpoint_of_gpt2_xl_takes_22_gigabytes() -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from typer.testing import CliRunner
 
 from jobs import plan
+from kit.config.load import load_recipe
 from kit.errors import ConfigError
-from kit.plan import page
+from kit.plan import page, rate
 from kit.plan.simulation.given import Chances
 from kit.relay import planning, resolve
 from kit.store.files import append_line, write_json
@@ -26,9 +28,11 @@ if TYPE_CHECKING:
 STEPS = 277_433  # ten epochs of 15 billion tokens, 540,672 a step
 
 
-def facts(recipe: str, *overrides: str, mfu: float | None = None) -> dict[str, Any]:
+def facts(
+    recipe: str, *overrides: str, mfu: float | None = None, cluster: str = "mdx"
+) -> dict[str, Any]:
     return planning.facts(
-        resolve.load(ROOT / "configs" / f"{recipe}.yaml", [*overrides], "mdx"), mfu
+        resolve.load(ROOT / "configs" / f"{recipe}.yaml", [*overrides], cluster), mfu
     )
 
 
@@ -50,6 +54,79 @@ def test_the_recipe_of_today_has_a_micro_batch_of_eight() -> None:
     assert memory["largest_micro_batch"]["value"]["plain"] == 8
     assert 31e9 < memory["total"]["value"] < 33e9
     assert not facts("gpt2-xl-ja", "training.micro_batch=16")["memory"]["fits"]
+
+
+def commented(recipe: str, pattern: str) -> tuple[float, ...]:
+    """The numbers in a comment of the recipe."""
+    text = (ROOT / "configs" / f"{recipe}.yaml").read_text(encoding="utf-8")
+    found = re.search(pattern.replace("N", r"([\d.]+)"), text)
+    assert found is not None, pattern
+    return tuple(map(float, found.groups()))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "cluster"), [("gpt2-xl-ja", "mdx"), ("gpt2-xl-ja-2nodes", "mdx-2nodes")]
+)
+def test_the_memory_in_a_recipes_comment_is_that_of_the_plan(recipe: str, cluster: str) -> None:
+    memory = facts(recipe, cluster=cluster)["memory"]
+    planned = (memory["tensors"], memory["total"], memory["limit"])
+    said = commented(recipe, "# N GB of tensors, N GB of N in all")
+    assert said == tuple(round(fact["value"] / 1e9, 1) for fact in planned)
+    assert memory["fits"]
+    assert memory["total"]["value"] < 0.9 * memory["limit"]["value"]
+
+
+def test_the_pace_in_a_recipes_comment_is_that_of_the_plan() -> None:
+    found = facts("gpt2-xl-ja")
+    fast, slow = found["time"]["estimated_seconds"]["value"]
+    days, most_days, low, high, assumed = commented(
+        "gpt2-xl-ja", "take N to N days at an MFU of N to N% .* a cautious N%"
+    )
+    assert (low / 100, high / 100) == rate.ESTIMATED_MFU
+    assert assumed / 100 == rate.MFU
+    steps = 150e9 / found["time"]["tokens_a_step"]["value"]
+    assert [days, most_days] == [round(steps * one / 86_400) for one in (fast, slow)]
+    every, seconds, size = commented("gpt2-xl-ja", "keep_every: N .* at N s a step .*; N GB each")
+    assert seconds == pytest.approx((fast + slow) / 2, abs=0.05)
+    assert every * seconds == pytest.approx(86_400, rel=0.05)
+    assert size == round(found["checkpoints"]["bytes"]["value"] / 1e9)
+
+
+def test_a_pace_is_estimated_for_one_model_on_one_node_only() -> None:
+    for other in ("training.micro_batch=4", "model.n_layer=24", "cluster.training.nodes=2",
+                  "cluster.training.accelerator=h100", "training.deepspeed=zero2-offload"):  # fmt: skip
+        assert facts("gpt2-xl-ja", other)["time"]["estimated_seconds"]["value"] is None
+
+
+def test_zero1_sends_the_gradients_of_gpt2_xl_once_a_step_and_holds_them_whole() -> None:
+    # 1,557,276,800 parameters; 512 blocks a step are 8 micro-batches of 8 on each of 8 ranks.
+    found = facts("gpt2-xl-ja")["communication"]
+    assert found["gradients"]["value"] == 8 * 4 * 1_557_276_800
+    assert found["with_zero1"]["value"] == 2 * 1_557_276_800
+    assert "5.45 GB more of gradients" in found["zero1_memory"]["source"]
+    bf16 = 'training.deepspeed={"zero_optimization": {"stage": 2}}'
+    assert facts("gpt2-xl-ja", bf16)["communication"]["gradients"] == {
+        "value": 8 * 2 * 1_557_276_800,
+        "source": "ZeRO-2, at each of 8 micro-batches: all-reduce of 3.11 GB, 16 bits a gradient",
+    }
+
+
+def test_the_recipe_for_two_nodes_is_the_one_for_one_with_another_zero() -> None:
+    one, two = (
+        load_recipe(ROOT / "configs" / f"gpt2-xl-ja{name}.yaml", []) for name in ("", "-2nodes")
+    )
+    assert isinstance(two.training.deepspeed, dict)
+    assert two.training.deepspeed["zero_optimization"]["stage"] == 1
+    same = {"name": two.name, "training": two.training}
+    assert one.model_copy(update=same) == two
+    zero = {"deepspeed": two.training.deepspeed}
+    assert one.training.model_copy(update=zero) == two.training
+    found = facts(two.name, cluster="mdx-2nodes")
+    assert found["nodes"] == 2
+    said = commented(two.name, "# N GB cross the ranks once a step, where zero2 sends N GB")
+    sent = (found, facts("gpt2-xl-ja", cluster="mdx-2nodes"))
+    values = tuple(each["communication"]["gradients"]["value"] / 1e9 for each in sent)
+    assert said == pytest.approx(values, rel=0.01)
 
 
 def test_the_parts_are_the_whole() -> None:
