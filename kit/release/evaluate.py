@@ -135,7 +135,6 @@ def load_model(recipe: Recipe, source: ReleaseSource) -> Any:
     Raises CheckpointError if its files are damaged.
     """
     import torch
-    from transformers import GPT2LMHeadModel
     from transformers.utils import logging
 
     from kit.models import gpt2
@@ -144,7 +143,7 @@ def load_model(recipe: Recipe, source: ReleaseSource) -> Any:
     logging.disable_progress_bar()
     sources.require_files(source)
     tokenizer = tokens.tokenizer_info(recipe)
-    model = GPT2LMHeadModel(gpt2.configuration(recipe.model, tokenizer))
+    model = gpt2.to_load(gpt2.configuration(recipe.model, tokenizer))
     dtype = getattr(torch, recipe.release.dtype)
     trained = weights.read(source.checkpoint.state, dtype, source.checkpoint.ensure_intact_and_own)
     missing, unknown = model.load_state_dict(

@@ -52,14 +52,15 @@ class Engine:
         accumulation: int,
         vocabulary: TokenizerInfo,
         *,
+        to_load: bool = False,
         universal: bool = False,
     ) -> None:
-        """`universal`: `load` will read the output of `convert`."""
+        """`to_load`: `load` is called next, so draw no weights; `universal`: on the output of `convert`."""
         deepspeed = import_deepspeed(device.kind)
         self.device = device.prepare()
         deepspeed.init_distributed(dist_backend=device.backend, auto_mpi_discovery=False)
         torch.manual_seed(recipe.training.seed)  # the same weights on every rank
-        model = gpt2.LanguageModel(recipe, vocabulary)
+        model = gpt2.LanguageModel(recipe, vocabulary, to_load_weights=to_load or universal)
         training = recipe.training
         if training.compile:
             model.gpt2.transformer.compile()  # in place, which keeps the names of the weights

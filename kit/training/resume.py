@@ -57,7 +57,7 @@ def resume(context: Context, start: Start, accumulation: int, data: str) -> Orig
     log.info(building)
     log.info(f"loading the checkpoint of {newest.origin}")
     if record["ranks"] == context.collectives.world_size:
-        engine = Engine(*arguments)
+        engine = Engine(*arguments, to_load=True)
         engine.load(newest.state, newest.step)
     else:
         engine = _load_for_other_world_size(context, newest, record["ranks"], arguments)

@@ -210,3 +210,10 @@ def test_a_key_of_a_fork_has_its_effect(
     row = ROWS[key]
     one, other = forked(row.base), forked((*row.base, row.change))
     assert getattr(one, row.seen) != getattr(other, row.seen)
+
+
+def test_a_checkpoint_to_keep_is_made_where_others_come_by_the_clock(
+    forked: Callable[[tuple[str, ...]], Seen],
+) -> None:
+    made = forked(("training.checkpoint_every=null", "training.keep_every=3")).checkpoints
+    assert "00000015" in [name.split("-")[1] for name in made]
