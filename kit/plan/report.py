@@ -224,10 +224,10 @@ def _estimated(recipe: Recipe, cluster: Cluster) -> dict[str, Any]:
     found = rate.estimated_seconds(recipe, cluster)
     if found is None:
         return figure(None, "no estimate for this model, micro-batch and device")
-    slow, fast = rate.ESTIMATED_MFU
+    low, high = rate.ESTIMATED_MFU
     steps = 150e9 / rate.tokens_a_step(recipe)
     days = " to ".join(f"{steps * seconds / DAY:.1f}" for seconds in found)
-    source = f"estimated kernel by kernel: an MFU of {fast:.0%} to {slow:.0%}; 150 G tokens in {days} days"
+    source = f"estimated kernel by kernel: an MFU of {high:.0%} to {low:.0%}; 150 G tokens in {days} days"
     return figure(list(found), source)
 
 

@@ -9,10 +9,12 @@ from kit.errors import ConfigError
 if TYPE_CHECKING:
     from kit.config.recipe import Training
 
+_CROSSING = "communication_data_type"
+_FORMATS = (None, "fp32", "bf16", "fp16")  # of DeepSpeed for it; null: that of the weights
 # Other top-level keys are set by the recipe, or unknown to DeepSpeed, which ignores them silently.
 KEYS = {
     "zero_optimization", "zero_allow_untested_optimizer", "zero_force_ds_cpu_optimizer",
-    "communication_data_type", "prescale_gradients", "gradient_predivide_factor",
+    _CROSSING, "prescale_gradients", "gradient_predivide_factor",
     "wall_clock_breakdown", "memory_breakdown", "comms_logger", "flops_profiler",
 }  # fmt: skip
 
@@ -27,6 +29,10 @@ def check(training: Training) -> None:
             raise ConfigError(
                 f"training.deepspeed: {key} cannot be set there; allowed: {', '.join(sorted(KEYS))}"
             )
+    if (crossing := training.deepspeed.get(_CROSSING)) not in _FORMATS:
+        raise ConfigError(
+            f"training.deepspeed: {_CROSSING}={crossing}: unknown format; allowed: fp32, bf16, fp16, null"
+        )
     assert training.precision != "auto"  # resolved when the run is submitted
     if training.gradient_dtype not in ("fp32", training.precision):
         allowed = " or ".join(dict.fromkeys(("fp32", training.precision)))

@@ -342,5 +342,9 @@ def test_what_deepspeed_cannot_do_is_refused_before_it_is_asked(workdir: Workdir
     (workdir.folder / "zero2.json").write_text(
         '{"zero_optimization": {"stage": 3}}', encoding="utf-8"
     )
+    odd = workdir.folder / "odd.json"
+    odd.write_text('{"communication_data_type": "int8"}', encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"communication_data_type=int8: .* allowed: fp32, bf16"):
+        configuration(workdir.recipe(f"training.deepspeed={odd}"), 2)
     with pytest.raises(ConfigError, match=r"on_bad_step=rollback: .* ZeRO-3"):
         configuration(workdir.recipe("training.health.on_bad_step=rollback"), 2)
