@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from dataclasses import dataclass
 from functools import cache
@@ -60,6 +61,7 @@ class Seen:
     outcome: dict[str, Any]
     logits: int  # how often they were computed
     bucket: int  # of DeepSpeed's reductions
+    gradients: bool  # whether any were left at its end
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ def test_what_is_seen_elsewhere_is_there(key: str) -> None:
 @pytest.fixture(scope="module")
 def forked(
     alone: None, tokens: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[[tuple[str, ...]], Seen]]:
+) -> Iterator[Callable[..., Seen]]:
     """What is seen of a fork of one parent, with the changes given."""
     handlers = {number: signal.getsignal(number) for number in (*SIGNALS, signal.SIGCONT)}
     workspace = copy_of(tokens, tmp_path_factory.mktemp("forks"))
@@ -148,22 +150,25 @@ def forked(
     blocks = train(parent)[0]._batches.blocks
 
     @cache
-    def of(changes: tuple[str, ...]) -> Seen:
+    def of(changes: tuple[str, ...], *, signalled: bool = False) -> Seen:
         given = [change.format(epochs=13.5 * 4 / blocks) for change in changes]
         name = f"fork-{len(list(parent.root.parent.iterdir()))}"
         run = fork.begin(project, AT, [f"name={name}", *given])
         if FULL[0] in changes:  # a file stands in the way of the folder that the save makes
             last = run.checkpoint(16, 1)
             last.with_name(f".{last.name}").touch()
-        return seen(run)
+        return seen(run, signalled=signalled)
 
     yield of
     for number, handler in handlers.items():
         signal.signal(number, handler)
 
 
-def train(run: Run) -> tuple[Loop, dict[str, Any], int]:
-    """One attempt in this process: its loop, how it ended, and how often logits were computed."""
+def train(run: Run, *, signalled: bool = False) -> tuple[Loop, dict[str, Any], int]:
+    """One attempt in this process: its loop, how it ended, and how often logits were computed.
+
+    `signalled`: SIGTERM comes during the first micro-batch.
+    """
     recipe, cluster = read_resolved(run.recipe, Recipe), read_resolved(run.cluster, Cluster)
     attempt, _ = claim(run, RankInfo("test.0", 0, 1, 0, 1), 0)
     watchdog = Watchdog(attempt.hang, "test.0", 0, 3600, 3600)
@@ -172,14 +177,16 @@ def train(run: Run) -> tuple[Loop, dict[str, Any], int]:
     calls: list[None] = []
     head = loop._engine._engine.module.gpt2.lm_head
     head.register_forward_hook(lambda *_: calls.append(None))
+    if signalled:
+        head.register_forward_hook(lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     try:
         return loop, loop.run(), len(calls)
     finally:
         watchdog.disarm()
 
 
-def seen(run: Run) -> Seen:
-    loop, outcome, logits = train(run)
+def seen(run: Run, *, signalled: bool = False) -> Seen:
+    loop, outcome, logits = train(run, signalled=signalled)
     rows = ledger.comparable(
         [row for attempt in ledger.attempts(run) for row in ledger.rows(attempt)]
     )
@@ -197,6 +204,7 @@ def seen(run: Run) -> Seen:
         outcome=outcome,
         logits=logits,
         bucket=loop._engine._engine.zero_reduce_bucket_size(),
+        gradients=any(loop._engine._engine.optimizer.averaged_gradients.values()),
     )
 
 
@@ -204,16 +212,23 @@ ROWS = {key: how for key, how in EFFECTS.items() if isinstance(how, Row)}
 
 
 @pytest.mark.parametrize("key", ROWS)
-def test_a_key_of_a_fork_has_its_effect(
-    forked: Callable[[tuple[str, ...]], Seen], key: str
-) -> None:
+def test_a_key_of_a_fork_has_its_effect(forked: Callable[..., Seen], key: str) -> None:
     row = ROWS[key]
     one, other = forked(row.base), forked((*row.base, row.change))
     assert getattr(one, row.seen) != getattr(other, row.seen)
 
 
 def test_a_checkpoint_to_keep_is_made_where_others_come_by_the_clock(
-    forked: Callable[[tuple[str, ...]], Seen],
+    forked: Callable[..., Seen],
 ) -> None:
     made = forked(("training.checkpoint_every=null", "training.keep_every=3")).checkpoints
     assert any(name.startswith("step-00000015.") for name in made)
+
+
+def test_a_signal_between_two_micro_batches_leaves_no_gradients(
+    forked: Callable[..., Seen],
+) -> None:
+    left = forked((), signalled=True)
+    assert left.outcome["outcome"] == "interrupted"
+    assert not left.curve
+    assert not left.gradients

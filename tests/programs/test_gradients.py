@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from kit.plan import traffic
+from kit.plan.memory import Setup
 from tests import warm
 from tests.conftest import new_workdir
 
@@ -126,3 +128,11 @@ def test_gradients_cross_the_ranks_as_the_deepspeed_file_says(
         all_of_them = {f"{function} torch.{crossing}": one["parameters"]}
         each = all_of_them if stage >= 2 else {}
         assert one["crossed"] == [each, each, all_of_them]
+        setup = Setup(
+            *(one["parameters"], 1, 8, 2, 8, 50),
+            stage=stage,
+            crossing_item=4 if crossing == "float32" else 2,
+        )
+        planned = traffic.gradients(setup, len(one["crossed"]))
+        assert planned.function == function.removesuffix("_tensor").replace("_", "-")
+        assert planned.bytes == setup.crossing_item * sum(sum(m.values()) for m in one["crossed"])
