@@ -129,6 +129,13 @@ def test_the_recipe_for_two_nodes_is_the_one_for_one_with_another_zero() -> None
     assert said == pytest.approx(values, rel=0.01)
 
 
+def test_the_cluster_of_two_nodes_is_that_of_one_twice() -> None:
+    recipe = ROOT / "configs" / "gpt2-xl-ja.yaml"
+    one, two = (resolve.load(recipe, [], name).cluster for name in ("mdx", "mdx-2nodes"))
+    nodes = one.training.model_copy(update={"nodes": 2})
+    assert one.model_copy(update={"name": two.name, "training": nodes}) == two
+
+
 def test_the_parts_are_the_whole() -> None:
     for recipe in ("gpt2-xl-ja", "gpt2-xl-ja-article", "demo"):
         found = facts(recipe)
