@@ -32,28 +32,28 @@ Case = tuple[int, str, str, dict[str, object], dict[str, str]]
 # Stage, precision, gradient_dtype, more of zero_optimization, more of the file.
 CASES: dict[str, Case] = {
     "0-fp32": (0, "fp32", "fp32", {}, {}),
-    "1-bf16-comm-fp32": (1, "bf16", "fp32", {}, FP32),
-    "1-fp16": (1, "fp16", "fp32", {}, FP32),
-    "2-bf16": (2, "bf16", "fp32", {}, {}),
+    "1-bf16": (1, "bf16", "fp32", {}, {}),
     "2-bf16-comm-fp32": (2, "bf16", "fp32", {}, FP32),
     "2-bf16-offload": (2, "bf16", "fp32", OFFLOAD, FP32),
     "3-bf16-comm-fp32": (3, "bf16", "fp32", {}, FP32),
 }
 LONG: dict[str, Case] = {
     "0-bf16": (0, "bf16", "bf16", {}, {}),
-    "1-fp32": (1, "fp32", "fp32", {}, {}),
-    "1-bf16": (1, "bf16", "fp32", {}, {}),
     "1-bf16-bf16": (1, "bf16", "bf16", {}, {}),
+    "1-bf16-comm-fp32": (1, "bf16", "fp32", {}, FP32),
     "1-bf16-offload": (1, "bf16", "fp32", OFFLOAD, {}),
-    "2-fp32": (2, "fp32", "fp32", {}, {}),
-    "2-fp16": (2, "fp16", "fp32", {}, FP32),
+    "1-fp16": (1, "fp16", "fp32", {}, FP32),
+    "1-fp32": (1, "fp32", "fp32", {}, {}),
+    "2-bf16": (2, "bf16", "fp32", {}, {}),
     "2-bf16-bf16": (2, "bf16", "bf16", {}, {}),
     "2-bf16-bf16-offload": (2, "bf16", "bf16", OFFLOAD, {}),
+    "2-fp16": (2, "fp16", "fp32", {}, FP32),
     "2-fp16-offload": (2, "fp16", "fp32", OFFLOAD, {}),
-    "3-fp32": (3, "fp32", "fp32", {}, {}),
+    "2-fp32": (2, "fp32", "fp32", {}, {}),
     "3-bf16": (3, "bf16", "fp32", {}, {}),
-    "3-fp16": (3, "fp16", "fp32", {}, {}),
     "3-bf16-offload": (3, "bf16", "fp32", OFFLOAD, {}),
+    "3-fp16": (3, "fp16", "fp32", {}, {}),
+    "3-fp32": (3, "fp32", "fp32", {}, {}),
 }
 every_case = pytest.mark.parametrize(
     "name", [*CASES, *(pytest.param(name, marks=pytest.mark.long) for name in LONG)]
