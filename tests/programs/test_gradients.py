@@ -24,7 +24,7 @@ SMALL = (
 # Buckets smaller than the largest weight, which has one of its own then; several are filled in turn.
 ZERO = {
     "overlap_comm": True, "contiguous_gradients": True,
-    "reduce_bucket_size": 300, "allgather_bucket_size": 300,
+    "reduce_bucket_size": 390, "allgather_bucket_size": 390,
 }  # fmt: skip
 OFFLOAD: dict[str, object] = {"offload_optimizer": {"device": "cpu", "pin_memory": True}}
 FP32 = {"communication_data_type": "fp32"}
@@ -104,7 +104,7 @@ def test_steps_amid_others_that_came_to_nothing_are_bit_equal_to_steps_alone(
     ranks: Callable[[str], list[Found]], name: str
 ) -> None:
     for one in ranks(name):
-        assert len({weights for _, weights in one["expected"]}) == 3
+        assert len({weights for _, weights in one["expected"]}) == 2
         assert one["abandoned"] == one["expected"]
 
 
