@@ -93,7 +93,7 @@ def join(run: Run, name: str, info: RankInfo, device: Device, interface: str | N
         write_json(place, here | {"ranks": info.world_size})
     else:
         store = rendezvous.connect(_await(place), info.rank, info.node)
-    joining = (device.backend, store, info.rank, info.world_size, Interruption())
+    joining = (device, store, info.rank, info.world_size, Interruption())
     return Collectives.join(*joining, nodes=info.nodes)
 
 
@@ -110,7 +110,7 @@ def _sum(device: Device) -> float:
     import torch
     import torch.distributed as dist
 
-    one = torch.ones((), device=device.prepare(deterministic=False))
+    one = torch.ones((), device=device.prepare())
     dist.all_reduce(one)
     return float(one)
 

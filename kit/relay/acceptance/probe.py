@@ -70,7 +70,7 @@ def _probe(run: Run, recipe: Recipe, device: Device, ranks: Collectives) -> dict
 
     saved = checkpoint.committed(run)[0]
     found: dict[str, Any] = {
-        "agreement": _timed(ranks, lambda: [ranks.agree_on_reason() for _ in range(_ROUNDS)])
+        "agreement": _timed(ranks, lambda: [ranks.begin_to_agree()() for _ in range(_ROUNDS)])
         / _ROUNDS,
         "checkpoint_bytes": sum(file["size"] for file in saved.record["files"].values()),
         "verify_seconds": _timed(ranks, lambda: _verify(saved, ranks)),
@@ -133,7 +133,9 @@ def _memory(
         rest = device.allocated()
         device.forget_peak()
         for micro in range(micro_batches):
-            block = torch.from_numpy(batches.read(step * batches.global_batch, micro))
+            block = device.staged(
+                torch.from_numpy(batches.read(step * batches.global_batch, micro))
+            )
             engine.micro_batch(block, micro, last=micro == micro_batches - 1)
         kept, peak = device.allocated() - rest, device.peak_memory()
         engine.update(lambda _: True)
