@@ -48,14 +48,14 @@ def fourth_step(
     workdir: Workdir, precision: str, saved: Path, monkeypatch: pytest.MonkeyPatch, *, fused: bool
 ) -> tuple[Engine, list[torch.Tensor]]:
     """An engine after a step on from a state of three, by that kernel, and its partitions before."""
-    plain = door._GuardedAdamW
+    plain = door.GuardedAdamW
 
     class Chosen(plain):  # type: ignore[misc,valid-type]
         def __init__(self, *args: Any, **given: Any) -> None:
             super().__init__(*args, **given | {"fused": fused})
 
     with monkeypatch.context() as patch:
-        patch.setattr(door, "_GuardedAdamW", Chosen)
+        patch.setattr(door, "GuardedAdamW", Chosen)
         one = engine(workdir, precision)
     one.load(saved, 3)
     before = [parameter.detach().clone() for parameter in one._optimizer.state]

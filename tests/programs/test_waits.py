@@ -17,6 +17,7 @@ from kit.relay import resolve
 from kit.run import directory
 from kit.store.files import read_json
 from kit.training import engine, flight_recorder
+from kit.training.adamw import GuardedAdamW
 from kit.training.attempt import RankInfo, claim
 from kit.training.collectives import Collectives
 from kit.training.context import Context
@@ -78,7 +79,7 @@ def train(workspace: Path, device: StandIn, stop_in: int | None = None) -> Resul
             signal.signal(number, handler)
 
 
-class _Fused(engine._GuardedAdamW):
+class _Fused(GuardedAdamW):
     """As on a GPU, and with a mark at each group of weights that it updates."""
 
     device: StandIn
@@ -114,8 +115,8 @@ def _mark(patch: pytest.MonkeyPatch, device: StandIn, reached: Callable[[str], N
         Collectives, "begin_to_agree", marked("ask", lambda own: partial(answer, ask(own)))
     )
     patch.setattr(_Fused, "device", device, raising=False)
-    patch.setattr(engine, "_GuardedAdamW", _Fused)
-    for name in ("micro_batch", "update"):
+    patch.setattr(engine, "GuardedAdamW", _Fused)
+    for name in ("micro_batch", "update", "capture"):
         patch.setattr(Engine, name, marked(name, getattr(Engine, name)))
 
 
@@ -191,10 +192,8 @@ def test_a_step_is_finished_if_its_last_micro_batch_is_done_and_else_dropped(
 
 
 def test_a_save_waits_once_for_all_its_copies(device: StandIn) -> None:
-    saved = [event for event in device.log if event.detail == "synchronize"]
-    assert [event.place for event in saved if event.place.startswith("kit/")] == [
-        "kit/training/engine.py"
-    ]
+    during = device.between("capture 1", "capture 1 ended")
+    assert waits(during, "kit") == ["kit/training/engine.py: synchronize"]
 
 
 def test_the_collectives_of_a_rank_can_be_written_at_any_time(alone: None, run: Run) -> None:
