@@ -1,6 +1,7 @@
 """What a run will need, computed before it begins, and when it will arrive, simulated.
 
 python -m jobs.plan gpt2-xl-ja --cluster mdx
+python -m jobs.plan gpt2-xl-ja --gpus 8xa100,8xh100,4xv100-32gb
 python -m jobs.plan gpt2-xl-ja-article training.steps=277000 --cluster mdx --mfu 0.1 --simulate
 """
 
@@ -99,6 +100,13 @@ def plan_verb(
             help="Share of the GPUs' peak, for the time. Default: as rehearsed, else 0.35.",
         ),
     ] = None,
+    gpus: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND,KIND...",
+            help="Compare nodes with these GPUs in a table, in place of a cluster: 8xa100,4xv100-32gb.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Compute parameters, memory of a rank, time, disk and interruptions, each figure with its source.
@@ -106,17 +114,30 @@ def plan_verb(
     Nothing is started. If the run was rehearsed on the cluster, measured figures are used and shown.
     With --simulate, also when the run arrives, and the effect of other settings.
     """
-    from kit.plan import page
-    from kit.relay import planning
+    from kit.plan import comparison_page, page
+    from kit.relay import comparing, planning
 
     request = simulating.request()
-    facts = planning.facts(arguments.load(refuse=False), mfu, request)
+    if gpus is not None:
+        _refuse_a_cluster(arguments, simulating)
+        facts = comparing.facts(arguments.load(refuse=False), gpus.split(","), mfu)
+    else:
+        facts = planning.facts(arguments.load(refuse=False), mfu, request)
     if simulating.plot is not None:
         planning.draw(facts, simulating.plot)
     if as_json:
         print_json(facts)
     else:
-        print("\n".join(page.lines(facts)))
+        print("\n".join((page if gpus is None else comparison_page).lines(facts)))
+
+
+def _refuse_a_cluster(arguments: Arguments, simulating: Simulating) -> None:
+    """Raise ConfigError for what has no effect with --gpus, which describes the nodes."""
+    given = [word for word in arguments.overrides or () if word.startswith("cluster.")]
+    given += ["--cluster"] if arguments.cluster_name else []
+    given += ["--simulate"] if simulating.simulate else []
+    if given:
+        raise ConfigError(f"{', '.join(given)}: no effect with --gpus; leave out one of them")
 
 
 def _seconds(minutes: float | None) -> float | None:

@@ -22,6 +22,7 @@ NAMES = {
     "write_rate": "how fast a large file is written and synced",
     "sync_time": "how long a small file takes to be synced",
     "clock": "the clock of the node against that of the file server",
+    "memory": "the computed memory of a rank and of a node against that of the GPU and the job",
     "packages": "the installed packages against those of the run",
     "port": "whether a port is free",
     "address": "the addresses of a node of several, and whether the others reach it",

@@ -14,13 +14,14 @@ _NAME, _VALUE = 22, 16  # widths
 
 
 def lines(facts: dict[str, Any]) -> list[str]:
-    """The lines of `report.facts`: a name, a value and its source each."""
+    """The lines of `planning.facts`: a name, a value and its source each."""
     ranks, nodes = count(facts["ranks"], "rank"), count(facts["nodes"], "node")
     return [
         f"{facts['recipe']} on {facts['cluster']}: {ranks} on {nodes}, "
         f"{facts['accelerator'] or 'no accelerator named'}. Computed, but for figures called rehearsed.",
         *_section("parameters", _parameters(facts["parameters"])),
         *_section("memory of a rank", _memory(facts["memory"])),
+        *(f"  does NOT fit: {one['text']}; {one['remedy']}" for one in facts["misfits"]),
         *_section("between ranks, a step", _communication(facts["communication"])),
         *_section("time", _time(facts["time"])),
         *_section("checkpoints", _checkpoints(facts["checkpoints"])),

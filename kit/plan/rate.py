@@ -1,4 +1,7 @@
-"""The time of a step before there is a measurement: the model's operations at an assumed MFU."""
+"""The time of a step before there is a measurement, and the number of steps.
+
+The time is that of the model's operations at an assumed MFU.
+"""
 
 from __future__ import annotations
 
@@ -54,3 +57,12 @@ def estimated_seconds(recipe: Recipe, cluster: Cluster) -> tuple[float, float] |
 def tokens_a_step(recipe: Recipe) -> int:
     """Tokens of a step, over all ranks."""
     return recipe.training.global_batch * recipe.model.n_positions
+
+
+def steps(recipe: Recipe, training_tokens: int | None) -> int | None:
+    """Steps of the whole run; None if the recipe gives epochs of tokens that do not exist yet."""
+    training = recipe.training
+    if training.steps is not None or training_tokens is None:
+        return training.steps
+    blocks = max(0, (training_tokens - 1) // recipe.model.n_positions)
+    return training.steps_over(blocks)

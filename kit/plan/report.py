@@ -98,7 +98,9 @@ def _memory(recipe: Recipe, cluster: Cluster, known: Known) -> dict[str, Any]:
     return {
         "parts": {part.name: figure(part.bytes, part.source) for part in memory.parts(setup)},
         "total": figure(total, f"the sum, at micro-batch {setup.micro_batch}"),
-        "limit": figure(limit, f"{name}, the smallest of that name" if limit else _no_limit(setup)),
+        "limit": figure(
+            limit, f"cluster.training.accelerator={name}" if limit else _no_limit(setup)
+        ),
         "fits": None if limit is None else total <= limit,
         "largest_micro_batch": _largest(recipe, setup, limit),
         "host_bytes": figure(
@@ -192,15 +194,14 @@ def _time(recipe: Recipe, cluster: Cluster, known: Known, mfu: float | None) -> 
 
 
 def _steps(recipe: Recipe, known: Known) -> dict[str, Any]:
-    training = recipe.training
+    training, steps = recipe.training, rate.steps(recipe, known.training_tokens)
     if training.steps is not None:
-        return figure(training.steps, "training.steps")
+        return figure(steps, "training.steps")
     if known.training_tokens is None:
         why = "unknown: training.epochs, of tokens that do not exist yet"
         return figure(None, why)
-    blocks = max(0, (known.training_tokens - 1) // recipe.model.n_positions)
     return figure(
-        training.steps_over(blocks),
+        steps,
         f"training.epochs={training.epochs:g} x {known.training_tokens:,} tokens of the workspace",
     )
 

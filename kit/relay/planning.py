@@ -11,7 +11,7 @@ from kit.config.section import read_resolved
 from kit.data import index, shards, tokens
 from kit.errors import ConfigError, EkidenError, JobFailed
 from kit.output.charts import picture
-from kit.plan import report
+from kit.plan import fit, report
 from kit.plan.report import Known
 from kit.plan.simulation import outlook
 from kit.plan.simulation.given import Chances, given
@@ -61,13 +61,24 @@ def facts(
     recipe = project.recipe
     zero.check(recipe.training)
     rehearsed, reason = _rehearsed(project)
-    known = Known(rehearsed, reason, _training_tokens(recipe), _on_disk(recipe))
+    known = Known(rehearsed, reason, training_tokens(recipe), _on_disk(recipe))
     found = report.facts(recipe, project.cluster, known, mfu)
+    found["misfits"] = [one._asdict() for one in fit.misfits(recipe, project.cluster)]
     if simulation is not None:
         own = own_record.read(project)
         conditions = given(recipe, project.cluster, found, simulation.chances, own, rehearsed)
         found["simulation"] = outlook.facts(conditions, simulation.runs, simulation.seed)
     return found
+
+
+def training_tokens(recipe: Recipe) -> int | None:
+    """The number of training tokens; None before all of them are made."""
+    try:
+        files = index.load(recipe)
+        item = tokens.dtype_for(tokens.tokenizer_info(recipe).size).itemsize
+    except EkidenError:
+        return None
+    return sum(files.sizes[shards.TRAIN]) // item
 
 
 def draw(plan: dict[str, Any], path: Path) -> None:
@@ -108,16 +119,6 @@ def _differences(project: Project, other: Recipe) -> list[str]:
         if getattr(own.training, key) != getattr(other.training, key)
     ]
     return [*(["model"] if own.model != other.model else []), *keys]
-
-
-def _training_tokens(recipe: Recipe) -> int | None:
-    """The number of training tokens; None before all of them are made."""
-    try:
-        files = index.load(recipe)
-        item = tokens.dtype_for(tokens.tokenizer_info(recipe).size).itemsize
-    except EkidenError:
-        return None
-    return sum(files.sizes[shards.TRAIN]) // item
 
 
 def _on_disk(recipe: Recipe) -> dict[str, int]:

@@ -134,6 +134,8 @@ def look_ahead(project: Project, plan: Plan) -> None:
         print(f"warning: {line}", file=sys.stderr, flush=True)
     if line := submit_checks.little_room(project):
         print(f"warning: {line}", file=sys.stderr, flush=True)
+    for line in submit_checks.tight_memory(project):
+        print(f"warning: {line}", file=sys.stderr, flush=True)
     if cluster.device == "cuda" and cluster.is_this_machine:
         from kit.training import device
 

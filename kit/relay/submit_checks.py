@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kit.cluster import scheduler
+from kit.config.devices import ACCELERATORS, BF16_CAPABILITY
 from kit.data import shards, tokens
 from kit.errors import ConfigError, EkidenError, StageError
+from kit.plan import fit
 from kit.run import directory
 from kit.store import records
 from kit.store.mounts import mount_of
@@ -47,7 +49,7 @@ def check(project: Project, jobs: Sequence[Job]) -> None:
         *_of_prompts(recipe, jobs),
     ]
     if any(job.resources == "training" for job in jobs):
-        problems += _of_training(project.run, recipe, cluster)
+        problems += [*_of_training(project.run, recipe, cluster), *_of_memory(project)]
     if problems:
         raise ConfigError(*problems)
 
@@ -68,6 +70,15 @@ def little_room(project: Project) -> str | None:
         f"{folder}: {free / 1e9:,.1f} GB free, and {keep} checkpoints need {needed / 1e9:,.1f} GB or "
         "more; free some space, or lower training.keep"
     )
+
+
+def tight_memory(project: Project) -> list[str]:
+    """Warnings if the memory of a GPU or of a node is too small by an estimate that may be too high."""
+    if project.run.attempts.is_dir():
+        return []  # it has shown that it fits
+    rehearses = directory.is_rehearsal(project.run)  # which shows whether it fits
+    misfits = fit.misfits(project.recipe, project.cluster)
+    return [str(misfit) for misfit in misfits if rehearses or not misfit.certain]
 
 
 def shared_sqlite(project: Project, mounts: str | None = None) -> str | None:
@@ -152,6 +163,21 @@ def _of_training(run: Run, recipe: Recipe, cluster: Cluster) -> Iterator[str]:
             f"training.warmup_steps={training.warmup_steps}: the run ends before the warm-up does, at step "
             f"{steps}; lower it, or raise training.{'epochs' if training.steps is None else 'steps'}"
         )
+
+
+def _of_memory(project: Project) -> Iterator[str]:
+    """Problems of memory and precision on the GPUs and nodes of the cluster file."""
+    recipe, cluster, run = project.recipe, project.cluster, project.run
+    name = cluster.training.accelerator if cluster.device == "cuda" else None
+    if recipe.training.precision == "bf16" and name is not None:
+        capability = ACCELERATORS[name].capability
+        if capability < BF16_CAPABILITY:
+            yield (
+                f"training.precision=bf16: {name} has no bf16 (compute capability {capability}); set it to "
+                "auto, which is fp16 there"
+            )
+    if not (run.attempts.is_dir() or directory.is_rehearsal(run)):
+        yield from (str(one) for one in fit.misfits(recipe, cluster) if one.certain)
 
 
 def _refused(check: Callable[[], object]) -> Iterator[str]:

@@ -16,7 +16,7 @@ SHOWN = re.findall(r"```sh\nekiden plan ([^\n]+)\n```\n[^`]*```text\n([\s\S]+?)\
 
 
 def test_there_are_shown_commands() -> None:
-    assert len(SHOWN) == 3
+    assert len(SHOWN) == 5
 
 
 @pytest.mark.parametrize(

@@ -193,3 +193,16 @@ def test_checkpoints_that_no_disk_here_can_hold(tmp_path: Path) -> None:
     assert line.startswith(f"{tmp_path}: ")
     assert "101 checkpoints need " in line
     assert submit_checks.little_room(load(DEMO, [f"workspace={tmp_path}"])) is None
+
+
+def test_what_may_not_fit_is_warned_of_and_what_cannot_is_refused(workdir: Workdir) -> None:
+    submit = ("jobs.train", "submit", "gpt2-xl-ja-article", "--cluster", "mdx", "--dry-run")
+    here = f"workspace={workdir.folder / 'work'}"
+    whole = ("training.loss_chunk=null", "training.deepspeed=zero2")
+    warned = workdir.run(*submit, here, *whole)
+    assert warned.returncode == 0, warned.stderr
+    assert "warning: training.micro_batch=3: a rank needs 42 GB, and a100 has 40" in warned.stderr
+    refused = workdir.run(*submit, here, "training.micro_batch=6")
+    assert refused.returncode == 2
+    (line,) = [line for line in refused.stderr.splitlines() if line.startswith("error: ")]
+    assert "training.micro_batch=6: a rank needs 68.8 GB, and a100 has 40 GB" in line

@@ -10,8 +10,10 @@ from kit.config.devices import ACCELERATORS, BF16_CAPABILITY
 # TFLOP/s, dense, on tensor cores; whether it multiplies bf16; GB.
 SHEETS = {
     "v100": (125.0, False, 16),
+    "v100-32gb": (125.0, False, 32),
     "t4": (65.0, False, 16),
     "a100": (312.0, True, 40),
+    "a100-80gb": (312.0, True, 80),
     "l40s": (362.0, True, 48),
     "h100-pcie": (756.0, True, 80),
     "h100": (989.4, True, 80),

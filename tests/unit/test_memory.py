@@ -66,6 +66,11 @@ def test_a_layer_of_fused_kernels_keeps_sixteen_numbers_per_token_and_width() ->
     assert layer == pytest.approx(16.05 * 8 * 1024 * 1600 * 2, rel=0.002)
 
 
+def test_the_unfused_activation_keeps_three_more_of_four_widths() -> None:
+    layer = memory.layer_bytes(replace(XL, fused_activation=False))
+    assert layer == pytest.approx(28.05 * 3 * 1024 * 1600 * 2, rel=0.002)
+
+
 def test_the_layer_of_the_article_keeps_sixty_one() -> None:
     # Measured likewise: eager attention, gelu_new, dropout.
     article = replace(XL, fused_attention=False, fused_activation=False, dropout=True)

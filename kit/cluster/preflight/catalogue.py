@@ -12,6 +12,7 @@ from kit.cluster.preflight import (
     disk,
     gpus,
     kernel_log,
+    memory,
     mlflow,
     network,
     packages,
@@ -40,6 +41,7 @@ CHECKS: dict[str, Check] = {
     "write_rate": disk.write_rate,
     "sync_time": disk.sync_time,
     "clock": clock.clock,
+    "memory": memory.needed,
     "packages": packages.packages,
     "port": network.port,
     "address": network.address,
@@ -59,7 +61,7 @@ CHECKS: dict[str, Check] = {
 # On a login node: what is the same for all nodes, and what the submission itself needs.
 _ON_LOGIN = (
     "limits", "account", "submission", "space", "inodes", "quota", "create", "rename", "locks",
-    "write_rate", "sync_time", "clock",
+    "write_rate", "sync_time", "clock", "memory",
 )  # fmt: skip
 _ON_NODE = (
     "create", "rename", "write_rate", "sync_time", "clock", "packages", "port", "address", "deepspeed",

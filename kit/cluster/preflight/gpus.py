@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from kit.cluster.preflight.finding import Finding, NotChecked, warning
 from kit.output import quantities
 from kit.output.quantities import size
-from kit.plan import memory, shape
+from kit.plan import fit, shape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 # A process of the job before may still be ending, and a GPU cooling down.
 _TRIES, _PAUSE = 5, 4.0  # readings and seconds between them, before a fault that may pass is bad
-_PLAN_ERROR = 0.9  # the computed memory may be this much too large
 _RESET = "reset the GPU (nvidia-smi --gpu-reset), or have the node drained"
 
 
@@ -121,7 +120,7 @@ def gpu_peers(site: Site) -> Finding:  # noqa: ARG001
 
 
 def _memory(site: Site, nvml: Any) -> Finding:
-    needed, most, lines = _needed(site), 0, []
+    needed, most, lines = fit.least(shape.setup(site.recipe, site.cluster)), 0, []
     for label, handle in _reached(nvml):
         reading = nvml.nvmlDeviceGetMemoryInfo(handle)
         most = max(most, reading.used)
@@ -136,12 +135,6 @@ def _memory(site: Site, nvml: Any) -> Finding:
     if lines:
         return warning("gpu_memory", "; ".join(lines), "see whose process that is: nvidia-smi")
     return Finding("gpu_memory", "ok", f"at most {size(most)} in use")
-
-
-def _needed(site: Site) -> float:
-    """The memory that tensors of a rank need at least, in bytes, by the plan."""
-    parts = memory.parts(shape.setup(site.recipe, site.cluster))
-    return _PLAN_ERROR * sum(part.bytes for part in parts if part.name not in memory.ALLOWANCES)
 
 
 def _processes(nvml: Any, handle: Any) -> str:

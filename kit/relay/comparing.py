@@ -1,0 +1,75 @@
+"""The kinds of nodes in `plan --gpus`, and the plan of a recipe on each.
+
+comparing.facts(project, ["8xa100", "4xv100-32gb"])      # the JSON of `jobs.plan --gpus ... --json`
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from kit.config.devices import ACCELERATORS
+from kit.errors import ConfigError
+from kit.plan import comparison, rate
+from kit.plan.comparison import On
+from kit.relay import planning
+from kit.training import batches, precision, zero
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kit.config.cluster import Cluster
+    from kit.config.recipe import Recipe
+    from kit.config.run import Project
+
+
+def facts(project: Project, kinds: Sequence[str], mfu: float | None = None) -> dict[str, Any]:
+    """The plan on one node of each kind, as plain values.
+
+    Of the project's cluster nothing is used. Raises ConfigError for a kind that is unknown, or whose GPUs
+    cannot share the recipe's batch.
+    """
+    recipe = project.recipe
+    pairs = [_on(kind, project) for kind in kinds]
+    steps = rate.steps(recipe, planning.training_tokens(recipe))
+    return comparison.facts(recipe.name, pairs, steps, mfu)
+
+
+def _on(kind: str, project: Project) -> On:
+    number, gpu = _parsed(kind)
+    cluster = _node(project.cluster, number, gpu)
+    recipe = _on_these(project.recipe, cluster)
+    try:
+        batches.check_shares(recipe.training, number)
+        zero.check(recipe.training)
+    except ConfigError as error:
+        raise ConfigError(f"--gpus {kind}: {error}") from None
+    return On(kind, recipe, cluster)
+
+
+def _parsed(kind: str) -> tuple[int, str]:
+    """The number and the name in 8xa100."""
+    match = re.fullmatch(r"([1-9]\d{0,3})x(.+)", kind)
+    if match is None or match[2] not in ACCELERATORS:
+        raise ConfigError(
+            f"--gpus {kind}: write the GPUs of a node as NUMBERxNAME, such as 8xa100,4xv100-32gb; known "
+            f"GPUs: {', '.join(ACCELERATORS)}"
+        )
+    return int(match[1]), match[2]
+
+
+def _node(cluster: Cluster, number: int, gpu: str) -> Cluster:
+    """One node with that many GPUs, a rank on each."""
+    shape = {"nodes": 1, "ranks_per_node": number, "gpus_per_node": number, "accelerator": gpu}
+    training = cluster.training.model_copy(update=shape)
+    return cluster.model_copy(update={"device": "cuda", "training": training})
+
+
+def _on_these(recipe: Recipe, cluster: Cluster) -> Recipe:
+    """The recipe with the precision that `auto` means there; one that was written stays."""
+    training = recipe.training
+    if training.precision_reason is None:
+        return recipe
+    chosen, reason = precision.resolve(cluster)
+    update = {"precision": chosen, "precision_reason": reason}
+    return recipe.model_copy(update={"training": training.model_copy(update=update)})
