@@ -2,6 +2,7 @@
 # make demo       the whole relay on this machine, in about two minutes; DUMP=path takes a real dump
 # make test       lint, types, and all tests; those of Slurm where its packages are installed; DUMP=path of a real dump
 # make unit       the tests that need no other program, in a minute
+# make test-pythons  the same and one relay under each other Python that is found here; PYTHONS=python3.13 names them
 # make slurm      the tests on a real Slurm; make programs: those that start programs, without one
 # make lint       ruff, its formatter, mypy, and a check of the English
 # make test-long  what takes too long for every change
@@ -28,7 +29,7 @@ TORCH_INDEX ?=
 BENCHMARKS := $(notdir $(basename $(shell grep -l __main__ tests/benchmarks/*.py)))
 DEMO := $(if $(DUMP),name=demo-dump workspace=work/demo-dump corpus.sources.jawiki.location=$(DUMP) corpus.unit_mb=0.5)
 
-.PHONY: help install install-mlflow demo test slurm programs functions unit test-long chaos bench lint docs pictures reference wheel lock mlflow clean
+.PHONY: help install install-mlflow demo test slurm programs functions unit test-pythons test-python pythons relay test-long chaos bench lint docs pictures reference wheel lock mlflow clean
 
 help:
 	@sed -n '/^PYTHON/q; s/^# //p' Makefile
@@ -62,6 +63,25 @@ functions: $(VENV)-dev/installed
 
 unit: $(VENV)-dev/installed
 	$(PYTEST) -n 2 tests/unit
+
+# The Pythons of pyproject.toml's classifiers beside the one that makes .venv: by name on the PATH, or one of pyenv's.
+# Each has a .venv-VERSION of its own; without TORCH_INDEX its torch is the one for CUDA, and takes 6 GB.
+OTHERS := 3.13 3.12
+PYTHONS ?= $(shell for v in $(OTHERS); do for python in python$$v ~/.pyenv/versions/$$v.*/bin/python; do \
+  $$python -c '' 2>/dev/null && { echo $$python; break; }; done; done)
+test-pythons:
+	@test -n "$(PYTHONS)" || { echo "found none of Python $(OTHERS); PYTHONS=PATH names one"; exit 1; }
+	failed=0; for python in $(PYTHONS); do $(MAKE) test-python PYTHON=$$python || failed=1; done; exit $$failed
+
+test-python:
+	$(MAKE) unit relay VENV=.venv-$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+
+pythons:
+	@printf '%s\n' $(PYTHONS)
+
+# One relay, with a preemption.
+relay: $(VENV)-dev/installed
+	$(PYTEST) tests/end_to_end/test_relay.py -k test_a_preempted_run_is_requeued_and_done
 
 # What takes too long for every change: all moments of a save, more interruptions, the recipes on eight ranks.
 test-long: lint
@@ -154,4 +174,4 @@ lock:
 FREEZE = $(VENV)-lock/bin/python -m pip freeze --all | grep -vE '^(ekiden|pip)( @|==)' | sed 's/+cpu$$//'
 
 clean:
-	rm -rf $(VENV) $(VENV)-dev $(VENV)-docs $(VENV)-bench $(VENV)-mlflow build dist site work
+	rm -rf $(VENV) $(VENV)-* build dist site work

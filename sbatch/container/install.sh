@@ -5,8 +5,8 @@ set -eu
 lock=$1 index=${2:-}
 
 # A compiler and Python's headers are for training.compile, ibverbs is for NCCL over InfiniBand.
-apt-get update
-DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends \
+apt-get -qq update
+DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends \
   ca-certificates g++ ibverbs-providers libibverbs1 libpython3-dev python3-venv
 rm -rf /var/lib/apt/lists/*
 
