@@ -9,6 +9,7 @@ from pydantic import Field, field_validator
 
 from kit.config.filters import Filters
 from kit.config.section import Section
+from kit.config.wikipedia import Wikipedia
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 _PUBLISHED_TEXTS = {  # by kind, patterns of their names; kit/corpus/raw/sources.py has their URLs
@@ -99,6 +100,9 @@ class Corpus(Section):
         default="default",
         description="form of the text. default: as a reader saw it, with paragraphs; article: one "
         "normalised sentence per line, byte for byte as the article's script. The article: article",
+    )
+    wikipedia: Wikipedia = Field(
+        default=Wikipedia(), description="markup of Wikipedia's articles in mode `default`"
     )
     normalise: Normalise = Field(
         default=Normalise(), description="details that mode `default` preserves from neologdn"

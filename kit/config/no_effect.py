@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from kit.config.cluster import Cluster, Kind, TaskResources
 from kit.config.recipe import Normalise, Recipe, is_remote
 from kit.config.tokenizer import TokenizerSpec
+from kit.config.wikipedia import Wikipedia
 from kit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -152,6 +153,13 @@ def _of_corpus(recipe: Recipe) -> Iterator[IdleKey]:
         for key in Normalise.model_fields:
             reason = f"with {cause}=article, which preserves none of this"
             yield IdleKey(f"corpus.normalise.{key}", reason, (cause,))
+    kinds = {source.kind for source in corpus.sources.values()}
+    if corpus.mode == "article" or "wikipedia" not in kinds:
+        is_article = corpus.mode == "article"
+        reason = "with corpus.mode=article" if is_article else "without a source of kind wikipedia"
+        cause = "corpus.mode" if is_article else "corpus.sources"
+        for key in Wikipedia.model_fields:
+            yield IdleKey(f"corpus.wikipedia.{key}", reason, (cause,))
     length = corpus.filters.length
     if length is not None and not length.min and length.max is None:
         reason = "without min or max: every length is allowed"

@@ -10,21 +10,28 @@ from kit.corpus.raw import pieces
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from kit.config.wikipedia import Wikipedia
     from kit.corpus.bad_input import BadInput
+    from kit.corpus.dump.tally import Tally
     from kit.store.records import Piece
 
 
 def read(
-    piece: Piece, bad_input: BadInput, mode: Literal["default", "article"]
+    piece: Piece,
+    bad_input: BadInput,
+    mode: Literal["default", "article"],
+    wiki: Wikipedia | None = None,
+    tally: Tally | None = None,
 ) -> Iterator[list[str]]:
     """Yield each document as a list of non-empty lines.
 
+    `wiki` is the section of the recipe for Wikipedia dumps, `tally` counts what is left out of these.
     Raises InputError if the raw text is damaged, or has changed since jobs.download cut it, even while
     it is read.
     """
     pieces.refuse_changed(piece)
     if piece["kind"] == "wikipedia":
-        yield from wikipedia.documents(piece, bad_input, mode)
+        yield from wikipedia.documents(piece, bad_input, mode, section=wiki, tally=tally)
     elif piece["kind"] == "jsonl":
         yield from jsonl.documents(piece, bad_input)
     elif piece["kind"] == "parquet":

@@ -70,10 +70,11 @@ def _make(
     # Here, as the status of the stage, which only lists its units, needs none of them.
     from kit.corpus import documents as raw_documents
     from kit.corpus import segment
+    from kit.corpus.dump.tally import Tally
     from kit.corpus.steps import Steps, segmented
 
     corpus = recipe.corpus
-    bad_input = BadInput(corpus.on_bad_input)
+    bad_input, tally = BadInput(corpus.on_bad_input), Tally()
     steps = Steps(corpus, _duplicates(recipe, number))
     counts: dict[str, Counter[str]] = {part: Counter() for part in shards.PARTS}
     examples = report.Examples()
@@ -83,7 +84,7 @@ def _make(
         shards.writer(train) as add_train,
         shards.writer(held_out) as add_held_out,
     ):
-        raw = raw_documents.read(shard.piece, bad_input, corpus.mode)
+        raw = raw_documents.read(shard.piece, bad_input, corpus.mode, corpus.wikipedia, tally)
         for document, text in segmented(raw, steps, words):
             examples.offer(document.key, document.raw, text, document.left_out)
             if document.left_out is not None:
@@ -102,6 +103,7 @@ def _make(
         "faults": dict(sorted(bad_input.counts.items())),
         "fault_places": dict(sorted(bad_input.places.items())),
         "kept_whole": unsegmented,
+        "wikipedia": {key: dict(sorted(count.items())) for key, count in vars(tally).items()},
         "bytes_in": shard.piece["end"] - shard.piece["start"],
         "tools": _tools(corpus, shard.piece["kind"]),
     }

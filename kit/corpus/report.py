@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 EXAMPLES = "examples.json"
 TABLE, PLOT = "report.md", "report.png"
-VERSION = 1  # raise when the same shards give another report
+VERSION = 2  # raise when the same shards give another report
 _EXAMPLES = 10
+_TEMPLATES = 30  # names to print
 _EXAMPLE_CHARACTERS = 400  # before and after
 # Without it the examples would be held-out documents, which have the smallest keys.
 _SALT = 0x9E3779B97F4A7C15
@@ -38,12 +39,13 @@ class Example(TypedDict):
 
 
 class Total(TypedDict):
-    """The counts of all shards; the last three by reason or kind."""
+    """The counts of all shards; all but the steps by reason, kind or name."""
 
     steps: dict[str, dict[str, int]]
     lines_dropped: dict[str, int]
     faults: dict[str, int]
     kept_whole: dict[str, int]
+    wikipedia: dict[str, dict[str, int]]  # see kit/corpus/dump/tally.py
 
 
 class Examples:
@@ -96,6 +98,7 @@ def total(manifests: Sequence[Mapping[str, Any]]) -> Total:
     """Sum the counts of all shards."""
     steps: dict[str, Counter[str]] = {}
     lines_dropped, faults, unsegmented = Counter[str](), Counter[str](), Counter[str]()
+    wikipedia: dict[str, Counter[str]] = {}
     for shard in manifests:
         parts = {f"written: {part}": counts for part, counts in shard["counts"].items()}
         for name, step in (shard["steps"] | parts).items():
@@ -103,11 +106,14 @@ def total(manifests: Sequence[Mapping[str, Any]]) -> Total:
         lines_dropped.update(shard["lines_dropped"])
         faults.update(shard["faults"])
         unsegmented.update(shard["kept_whole"])
+        for name, counted in shard.get("wikipedia", {}).items():
+            wikipedia.setdefault(name, Counter()).update(counted)
     return {
         "steps": {name: dict(step) for name, step in sorted(steps.items(), key=order)},
         "lines_dropped": dict(sorted(lines_dropped.items())),
         "faults": dict(sorted(faults.items())),
         "kept_whole": dict(sorted(unsegmented.items())),
+        "wikipedia": {name: dict(counted.most_common()) for name, counted in wikipedia.items()},
     }
 
 
@@ -134,7 +140,23 @@ def _table(totals: Total) -> str:
     for title, counts in sums.items():
         counted = {reason: count for reason, count in counts.items() if count}
         lines += ["", f"{title}: {', '.join(f'{r} {n:,}' for r, n in counted.items()) or 'none'}."]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_wikipedia(totals["wikipedia"])]) + "\n"
+
+
+def _wikipedia(totals: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """What was kept and left out of articles, and the most frequent templates without an entry."""
+    titles = {
+        "counts": "Wikipedia",
+        "templates": "Templates without a text, within lines",
+        "boxes": "Templates without an entry, on lines of their own",
+    }
+    lines = []
+    for key, title in titles.items():
+        counted = [f"{name} {number:,}" for name, number in totals.get(key, {}).items() if number]
+        more = f" and {len(counted) - _TEMPLATES:,} more" if len(counted) > _TEMPLATES else ""
+        if counted:
+            lines += ["", f"{title}: {', '.join(counted[:_TEMPLATES])}{more}."]
+    return lines
 
 
 def _examples(complete: Sequence[shards.Shard]) -> str:

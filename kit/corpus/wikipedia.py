@@ -2,18 +2,25 @@
 
 A multistream dump is a sequence of bz2 streams: a header, then pages (100 a stream), then a closing tag.
 A range of streams decompresses on its own (multistream.py). wikiextractor 3.1, run as a separate program
-(extractor.py), turns wikitext into text; the markup it leaves is cleaned (wikitext.py).
+(extractor.py), turns wikitext into text. In mode default the wikitext is simplified before (simplify.py),
+and lines are made of the text, cleaned of what it leaves (article.py, wikitext.py).
 """
 
 from __future__ import annotations
 
 import re
-from html import unescape
+from dataclasses import replace
+from html import escape, unescape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kit.corpus.dump import extractor, wikitext
-from kit.corpus.dump.multistream import Damage, Stream, stream_ranges, streams
+from kit.config.wikipedia import Wikipedia
+from kit.corpus.dump import continuous, extractor, wikitext
+from kit.corpus.dump.article import Article
+from kit.corpus.dump.multistream import Damage, stream_ranges, streams
+from kit.corpus.dump.simplify import simplify
+from kit.corpus.dump.tally import Tally
+from kit.corpus.dump.templates import PageFacts, Templates
 from kit.errors import InputError
 
 if TYPE_CHECKING:
@@ -46,11 +53,14 @@ def documents(
     bad_input: BadInput,
     mode: str,
     patience: float = extractor.PATIENCE,
+    section: Wikipedia | None = None,
+    tally: Tally | None = None,
 ) -> Iterator[list[str]]:
     """Yield the articles in a range of a dump as lists of lines: the title, unless dropped, and text.
 
-    Mode "article" gives the lines of the article's pipeline, mode "default" cleaned ones. Only
-    articles (namespace 0), no redirects; in default mode only those with text. Damage in the dump, and
+    Mode "article" gives the lines of the article's pipeline, mode "default" cleaned ones, as `section`
+    says, and counts in `tally` what it keeps and leaves out. Only articles (namespace 0), no redirects; in
+    default mode only those with text. Damage in the dump, and
     pages that wikiextractor cannot process, are reported to `bad_input`. Also raises InputError for a
     damaged header, and if wikiextractor is missing or does not work. The result depends neither on how
     the dump was cut nor on the day.
@@ -61,7 +71,8 @@ def documents(
     """
     path = Path(piece["path"])
     names = _namespaces(path, piece["header_end"])
-    articles = _articles(path, piece["start"], piece["end"], bad_input)
+    read = streams if piece["header_end"] else continuous.runs
+    articles = _articles(path, read(path, piece["start"], piece["end"], bad_input), bad_input)
 
     def failed(page: Page, reason: str) -> None:
         bad_input.report(
@@ -69,15 +80,29 @@ def documents(
         )
 
     title = piece.get("title", "line") == "line"
-    for page, text in extractor.texts(articles, names, failed, patience):
-        if mode == "article":
-            lines = _bare(f"{page.title}\n\n{text}" if title else text)
-        else:
-            lines = wikitext.clean(text)
-            if lines and title:
-                lines.insert(0, wikitext.without_controls(unescape(page.title)).strip())
-        if lines:
-            yield lines
+    if mode == "article":
+        for page, text in extractor.texts(articles, names, failed, patience):
+            if lines := _bare(f"{page.title}\n\n{text}" if title else text):
+                yield lines
+        return
+    section = section or Wikipedia()
+    templates = Templates(section.templates)
+    tally = tally or Tally()
+    article = Article(section, templates.names, tally)
+    simplified = (_simplified(page, templates, section, tally) for page in articles)
+    for page, text in extractor.texts(simplified, names, failed, patience):
+        if lines := article.lines(text):
+            yield [*([_title(page)] if title else []), *lines]
+
+
+def _simplified(page: Page, templates: Templates, section: Wikipedia, tally: Tally) -> Page:
+    facts = PageFacts(_title(page), page.revised)
+    text = simplify(unescape(page.text.decode()), templates, facts, section, tally)
+    return replace(page, text=escape(text, quote=False).encode())
+
+
+def _title(page: Page) -> str:
+    return wikitext.without_controls(unescape(page.title)).strip()
 
 
 def _bare(text: str) -> list[str]:
@@ -87,16 +112,14 @@ def _bare(text: str) -> list[str]:
 
 
 def _namespaces(path: Path, header_end: int) -> list[str]:
-    """The names of the namespaces, escaped as in the XML; nothing else of the header is used."""
-    text = b""
-    with path.open("rb") as file:
-        try:
-            for piece in Stream(file, 0, header_end):
-                text += piece
-                if len(text) > _HEADER:
-                    break
-        except Damage as damage:
-            raise InputError(f"{path}: {damage}; download it again") from None
+    """The names of the namespaces, escaped as in the XML; nothing else of the header is used.
+
+    `header_end` is 0 if the streams do not end with it.
+    """
+    try:
+        text = continuous.header(path, header_end or path.stat().st_size, _HEADER)
+    except Damage as damage:
+        raise InputError(f"{path}: {damage}; download it again") from None
     names = [name.decode(errors="replace") for name in _NAMESPACE.findall(text[:_HEADER])]
     if not names:
         raise InputError(
@@ -105,8 +128,10 @@ def _namespaces(path: Path, header_end: int) -> list[str]:
     return names
 
 
-def _articles(path: Path, start: int, end: int, bad_input: BadInput) -> Iterator[Page]:
-    for offset, pieces in streams(path, start, end, bad_input):
+def _articles(
+    path: Path, texts: Iterator[tuple[int, int, Iterable[bytes]]], bad_input: BadInput
+) -> Iterator[Page]:
+    for offset, _, pieces in texts:
         place = f"{path}, stream at byte {offset}"
         for before, raw, size in _pages(pieces):
             stray = before.strip()
@@ -176,7 +201,7 @@ def _article(stream: str, raw: bytes, size: int, bad_input: BadInput) -> Page | 
         return None
     try:
         text.decode()
-        return extractor.Page(title[1].decode(), _dated(text, rest), place)
+        return extractor.Page(title[1].decode(), _dated(text, rest), place, _revised(rest))
     except UnicodeDecodeError as error:
         bad_input.report(
             "not_utf8", f"{place}: byte {error.start} is not UTF-8; download the dump again"
@@ -193,6 +218,12 @@ def _wikitext(revision: bytes) -> bytes | None:
         return b"" if b"<text" not in revision[opening.end() :] else None
     text, closing, after = revision[opening.end() :].partition(b"</text>")
     return text if closing and b"<" not in text and b"<text" not in after else None
+
+
+def _revised(revision: bytes) -> tuple[int, int, int] | None:
+    """Year, month and day of a revision."""
+    timestamp = _TIMESTAMP.search(revision)
+    return (int(timestamp[1]), int(timestamp[2]), int(timestamp[3])) if timestamp else None
 
 
 def _dated(text: bytes, revision: bytes) -> bytes:

@@ -54,7 +54,7 @@ class Range(TypedDict):
 class RangeFacts(TypedDict, total=False):
     """Facts that the reader of a range needs, by kind."""
 
-    header_end: int  # wikipedia: bytes of the dump's header
+    header_end: int  # wikipedia: bytes of the dump's header; 0: its stream holds pages too
     title: str  # wikipedia
     text_key: str  # jsonl, parquet
 

@@ -273,6 +273,88 @@ def test_the_day_of_the_run_does_not_get_into_the_text(workdir: Workdir, pack: M
     assert text_of(workdir.dump, 1) == [["2019年05月07日13時、13:24:35のこと。"]]
 
 
+SEEN = {  # wikitext, and the lines that a reader saw
+    "数": (
+        "面積は{{formatnum:1234567}}平方キロメートルである。{{要出典範囲|距離は百キロメートルである|date=2020年}}。",
+        ["面積は1,234,567平方キロメートルである。距離は百キロメートルである。"],
+    ),
+    "仮リンク": (
+        "参加者は{{仮リンク|ジョン・スミス|en|John Smith}}と{{lang|en|Jane Doe}}である。"
+        "{{読み仮名|駅伝|えきでん}}は長い。{{ruby|襷|たすき}}を渡す。",
+        ["参加者はジョン・スミスとJane Doeである。駅伝（えきでん）は長い。襷（たすき）を渡す。"],
+    ),
+    "数式": (
+        "速さは<math>v = d/t</math>で、速い。関数は<code>print(x)</code>である。"
+        "<syntaxhighlight lang=\"python\">print('hello')</syntaxhighlight>次の段落。",
+        ["関数はprint(x)である。", "print('hello')", "次の段落。"],
+    ),
+    "化学": ("水はH<sub>2</sub>O、10<sup>3</sup>である。", ["水はH₂O、10³である。"]),
+    "表": (
+        '{| class="wikitable"\n! 見出し !! 列\n|-\n| 値一 || 値二\n|}\n本文が続く。\n* 箇条一\n# 番号一\n'
+        "; 用語\n: 説明\n:*項目\n:;項目\n== 節 ==\n節の本文。",
+        ["本文が続く。", "箇条一", "番号一", "用語", "説明", "項目", "項目", "節", "節の本文。"],
+    ),
+    "入れ子": (
+        "{{Infobox|名前={{lang|ja|駅}}|画像=[[ファイル:A.jpg|thumb|説明 [[駅]]]]}}'''入れ子'''は"
+        "[[ファイル:B.jpg|thumb|図の説明は[[駅伝|えきでん]]です]]本文です。"
+        "[[駅伝#歴史|歴史]]と[http://example.com 外部 リンク]と[[:en:Ekiden]]。",
+        ["入れ子は本文です。歴史と外部 リンクとen:Ekiden。"],
+    ),
+    "年": ("{{年数|1920|1|1|2022|7|1}}年前、{{和暦|1920}}。", ["102年前、1920年（大正9年）。"]),
+    "転送だけ": ("#転送 [[駅伝]]", []),
+    "壊れ": (
+        "閉じない {{甲|乙 続く。\n[[閉じない\n'''太字",
+        ["閉じない {{甲|乙 続く。", "[[閉じない", "太字"],
+    ),
+    "不等号": ("a < b かつ &lt;タグ&gt; は AT&T と &amp;。", ["a < b かつ <タグ> は AT&T と &。"]),
+    "変換": ("-{zh-hans:简;zh-hant:繁}-と{{PAGENAME}}。", ["-{zh-hans:简;zh-hant:繁}-と変換。"]),
+}
+
+
+def _seen_pages(pack: ModuleType) -> str:
+    return "".join(
+        pack.page(number, title, 0, None, wikitext)
+        for number, (title, (wikitext, _)) in enumerate(SEEN.items())
+    )
+
+
+def test_an_article_is_what_its_reader_saw(workdir: Workdir, pack: ModuleType) -> None:
+    pack_dump(workdir.dump, pack, _seen_pages(pack))
+    found = text_of(workdir.dump, 1, "default", "line")
+    assert found == [[title, *lines] for title, (_, lines) in SEEN.items() if lines]
+    text = "\n".join(line for document in found for line in document)
+    assert "formula_" not in text
+    assert "codice_" not in text
+
+
+@pytest.mark.parametrize("mode", ["default", "article"])
+@pytest.mark.parametrize("unit_bytes", [1, 1500])
+def test_a_dump_packed_by_pbzip2_gives_the_same_documents(
+    mode: str, unit_bytes: int, workdir: Workdir, pack: ModuleType, tmp_path: Path
+) -> None:
+    pack_dump(workdir.dump, pack, _seen_pages(pack))
+    text = bz2.decompress(workdir.dump.read_bytes())
+    packed = tmp_path / "pbzip2.xml.bz2"
+    packed.write_bytes(
+        b"".join(bz2.compress(text[i : i + 1900]) for i in range(0, len(text), 1900))
+    )
+    assert len(pieces_of(packed, 1)) > 2
+    assert text_of(packed, unit_bytes, mode) == text_of(workdir.dump, 1, mode)
+
+
+@needs_dump
+def test_a_real_dump_has_no_holes() -> None:
+    documents = text_of(DUMP, 10**9)
+    begin = {document[0][:2] for document in documents}
+    assert not begin & {"は、", "が、", "を、", "とは"}
+    assert not any(head.startswith("、") for head in begin)
+    text = "\n".join(line for document in documents for line in document)
+    holes = sum(map(text.count, ("「」", "『』", "、、", "。。")))
+    assert holes / len(documents) < 0.03  # those of the source itself
+    assert "formula_" not in text
+    assert "codice_" not in text
+
+
 GOOD = "良い頁である。"
 BROKEN = {
     "not UTF-8": ("not_utf8", "壊れた頁".encode() + b"\xe3\x81"),
@@ -308,10 +390,8 @@ def test_a_page_that_wikiextractor_cannot_do_is_passed_over_with_its_place(
     pages = [pack.page(number, f"題{number}", 0, None, text) for number, text in enumerate(texts)]
     pack_dump(workdir.dump, pack, "".join(pages))
     faults = BadInput("skip")
-    assert [name for name, _ in text_of(workdir.dump, 1, title="line", faults=faults)] == [
-        "題0",
-        "題2",
-    ]
+    documents = text_of(workdir.dump, 1, "article", title="line", faults=faults)
+    assert [name for name, _ in documents] == ["題0", "題2"]
     assert faults.counts == {"page_failed": 1}
     start = pieces_of(workdir.dump, 1)[0]["start"]
     place = (

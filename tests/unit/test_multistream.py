@@ -115,7 +115,7 @@ def test_a_dump_with_a_damaged_start_of_a_stream_is_scanned(
     found = [
         at
         for start, end in ranges[1]
-        for at, _ in multistream.streams(workdir.dump, start, end, faults)
+        for at, _, _ in multistream.streams(workdir.dump, start, end, faults)
     ]
     assert found == [first, second + len(streams[2])]
     assert f"stream at byte {second} " in faults.places["stream_damaged"][0]
@@ -128,7 +128,7 @@ def test_the_streams_of_a_range_are_given_with_their_places(
     end = start + len(streams[1]) + len(streams[2])
     given = {
         at: b"".join(pieces)
-        for at, pieces in multistream.streams(workdir.dump, start, end, BadInput("stop"))
+        for at, _, pieces in multistream.streams(workdir.dump, start, end, BadInput("stop"))
     }
     middle = start + len(streams[1])
     assert given == {start: bz2.decompress(streams[1]), middle: bz2.decompress(streams[2])}
@@ -141,7 +141,7 @@ def test_a_damaged_stream_gives_nothing_of_what_stands_before_the_damage(tmp_pat
     path.write_bytes(bytes(raw) + bz2.compress(b"whole"))
     faults = BadInput("skip")
     given = list(multistream.streams(path, 0, path.stat().st_size, faults))
-    assert given == [(len(raw), [b"whole"])]
+    assert given == [(len(raw), path.stat().st_size, [b"whole"])]
     assert faults.counts == {"stream_damaged": 1}
 
 
@@ -151,7 +151,7 @@ def test_a_bomb_comes_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(multistream, "HELD", 1 << 20)
     tracemalloc.start()
     try:
-        for _, pieces in multistream.streams(path, 0, path.stat().st_size, BadInput("stop")):
+        for _, _, pieces in multistream.streams(path, 0, path.stat().st_size, BadInput("stop")):
             assert sum(map(len, pieces)) == 12 << 20
         assert tracemalloc.get_traced_memory()[1] < 5 << 20
     finally:

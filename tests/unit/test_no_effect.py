@@ -52,6 +52,12 @@ IDLE = [
     ("corpus.mode=article", "corpus.normalise.keep_ranges=true", "which preserves none"),
     ("corpus.mode=article", "corpus.normalise.keep_url_tildes=false", "which preserves none"),
     ("corpus.mode=article", "corpus.normalise={keep_accent_spaces: true}", "which preserves none"),
+    ("corpus.mode=article", "corpus.wikipedia.lists=drop", "with corpus.mode=article"),
+    (
+        "corpus.sources={web: {kind: plaintext, location: web.txt}}",
+        "corpus.wikipedia={headings: drop}",
+        "without a source of kind wikipedia",
+    ),
     ("", "tokenizer.choose.margin=0.1", "with a single candidate"),
     ("tokenizer.algorithm=unigram", "tokenizer.min_frequency=3", "pairs that BPE merges"),
     (ONE, "tokenizer.algorithm=bpe", "each of tokenizer.candidates sets its own"),

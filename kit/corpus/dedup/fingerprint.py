@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import xxhash
 
-from kit.config.recipe import Recipe
+from kit.config.defaults import NonDefaults
+from kit.config.recipe import Corpus, Recipe
 from kit.config.section import read_resolved
 from kit.corpus import documents
 from kit.corpus.bad_input import BadInput
@@ -24,13 +25,14 @@ if TYPE_CHECKING:
     from kit.store.paths import Run
     from kit.store.records import Piece
 
-VERSION = 1  # raise when the same documents give other fingerprints
+VERSION = 2  # raise when the same documents give other fingerprints
+_CAUSES = {"mode", "on_bad_input", "wikipedia"}  # keys that decide which documents there are
 
 
 def units(_: Run, recipe: Recipe) -> list[Unit]:
     """One unit per piece of the raw text. Raises StageError until the download is complete."""
     workspace = Workspace(Path(recipe.workspace))
-    section = {"mode": recipe.corpus.mode, "on_bad_input": recipe.corpus.on_bad_input}
+    section = NonDefaults(recipe.corpus, frozenset(Corpus.model_fields.keys() - _CAUSES))
     return [
         Unit(
             piece["name"],
@@ -51,7 +53,7 @@ def _make(recipe: Recipe, piece: Piece, folder: Path) -> Mapping[str, Any]:
     bad_input = BadInput(recipe.corpus.on_bad_input)
     count = 0
     with atomic(folder / duplicates.FINGERPRINTS) as out:
-        for lines in documents.read(piece, bad_input, recipe.corpus.mode):
+        for lines in documents.read(piece, bad_input, recipe.corpus.mode, recipe.corpus.wikipedia):
             out.write(xxhash.xxh3_128_digest("\n".join(lines).encode()))
             count += 1
     return {"documents": count, "faults": dict(sorted(bad_input.counts.items()))}

@@ -59,6 +59,7 @@ class Page:
     title: str
     text: bytes
     place: str
+    revised: tuple[int, int, int] | None = None  # year, month, day
 
     def xml(self, number: int) -> bytes:
         """The page as the program expects it, which reads lines, not XML."""

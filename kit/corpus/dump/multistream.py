@@ -4,7 +4,8 @@ header_end, ranges = stream_ranges(path, 64_000_000, index)
 for offset, pieces in streams(path, start, end, bad_input):
     ...  # pieces of the text of the stream at byte `offset`
 
-Each stream decompresses on its own. The starts come from the dump's index, or from a scan for the
+Each stream decompresses on its own. Streams that end within pages, as a parallel bzip2 writes them, are
+read by kit/corpus/dump/continuous.py. The starts come from the dump's index, or from a scan for the
 bytes that open a stream; both give the same ranges. Memory is bounded by `HELD` and a few pieces, however
 much a stream decompresses to.
 """
@@ -31,6 +32,7 @@ HELD = 32 << 20  # bytes of a stream to keep while it is checked; real ones have
 _MAGIC = re.compile(rb"BZh[1-9]1AY&SY")  # a bz2 stream with a first block
 _MAGIC_SIZE = 10
 _BLOCK = b"1AY&SY"  # for `bytes.find`, which is four times as fast as the pattern
+_HEADER_END = b"</siteinfo>"
 _CLOSING = b"</mediawiki>"
 _TAIL = 1000  # bytes of the end of the text that are searched for the closing tag
 _INDEX_LINE = 4096  # bytes; a title has 255 at most
@@ -45,7 +47,8 @@ def stream_ranges(
 ) -> tuple[int, list[tuple[int, int]]]:
     """Cut a dump into byte ranges of whole streams, each about `unit_bytes` of compressed input.
 
-    Returns the end of the header stream, and the ranges [start, end) after it. Raises InputError for a
+    Returns the end of the header stream, and the ranges [start, end) after it; if that stream
+    does not end with the header, 0 and ranges of the whole dump. Raises InputError for a
     file that is not a multistream dump or is truncated, and for an index that cannot be read or belongs
     to another dump.
     """
@@ -64,20 +67,22 @@ def stream_ranges(
     if header_end is None:
         raise InputError(f"{path}: not a sequence of bz2 streams; give a multistream dump")
     ranges = []
-    begin = last = header_end
-    for last in starts:
+    first = header_end if _ends_with_header(path, header_end) else 0
+    begin, before, last = first, first, header_end
+    for start in starts:
+        before, last = last, start
         if last - begin >= unit_bytes:
             ranges.append((begin, last))
             begin = last
     size = path.stat().st_size
-    _check_closing(path, last, size)
-    return header_end, [*ranges, (begin, size)]
+    _check_closing(path, last, size, last if first else before)
+    return first, [*ranges, (begin, size)]
 
 
 def streams(
     path: Path, start: int, end: int, bad_input: BadInput
-) -> Iterator[tuple[int, Iterable[bytes]]]:
-    """Yield the offset of each stream of a range, and its text in pieces of at most CHUNK bytes.
+) -> Iterator[tuple[int, int, Iterable[bytes]]]:
+    """Yield start and end of each stream of a range, and its text in pieces of at most CHUNK bytes.
 
     A stream is yielded once it has decompressed to its end, so that a damaged one yields nothing: it is
     reported to `bad_input`, and a scan finds the next one. One larger than `HELD` is decompressed twice,
@@ -93,7 +98,7 @@ def streams(
                 bad_input.report("stream_damaged", f"{path}: {damage}; download it again")
                 offset = next(_scan(path, offset + 1, end), end)
                 continue
-            yield offset, pieces
+            yield offset, stream.end, pieces
             offset = stream.end
 
 
@@ -122,6 +127,18 @@ class Stream:
             if piece:
                 yield piece
         self.end = position - len(decompressor.unused_data)
+
+
+def _ends_with_header(path: Path, end: int) -> bool:
+    """Whether the first stream, which ends at byte `end`, ends with the header of the dump."""
+    tail = b""
+    try:
+        with path.open("rb") as file:
+            for piece in Stream(file, 0, end):
+                tail = (tail + piece)[-_TAIL:]
+    except Damage:  # reported when the header is read
+        return True
+    return tail.rstrip().endswith(_HEADER_END)
 
 
 def _checked(stream: Stream) -> list[bytes] | Stream:
@@ -214,11 +231,14 @@ def _offsets(index: Path) -> Iterator[int]:
             ) from None
 
 
-def _check_closing(path: Path, start: int, size: int) -> None:
-    """Raise DamagedFile unless the last stream, at byte `start`, is complete and closes the dump."""
+def _check_closing(path: Path, start: int, size: int, begin: int) -> None:
+    """Raise DamagedFile unless the last stream, at byte `start`, is complete and closes the dump.
+
+    The tag that closes it may begin in the stream before, at byte `begin`.
+    """
     tail = b""
     with path.open("rb") as file:
-        position = start
+        position = begin
         try:
             while position < size:
                 stream = Stream(file, position, size)

@@ -54,6 +54,7 @@ _SETTING = re.compile(  # a whole line that sets a key or a title, or files the 
     re.IGNORECASE,
 )
 _TABLE = re.compile(r"\{\|.*|\|\}.*|[|!].*\b(?:style|class|colspan|rowspan|align|scope)\s*=.*")
+_FIRST = frozenset("DdデＤ[{|!")  # characters with which such lines begin
 _PARENTHESIS = re.compile("[（(）)]")
 _CONTEXT = 20  # characters of context before a pair
 _DEPTH = 16  # of nested parentheses; deeper ones are left unchanged
@@ -61,6 +62,8 @@ _SEPARATOR = re.compile(r"([、，；,]|;(?=\s))")
 _ONLY_SEPARATORS = re.compile(r"[\s、，；：,;:]*")
 _JOINERS = " \N{NO-BREAK SPACE}　-–—/・"  # between two emptied templates
 _LABEL = re.compile(r"[^\s:：]{1,8}\s*[:：]")  # a language without its word, as in 「（英: ）」
+# What every pair has in which an item is empty, or a label without its word.
+_EMPTIED = re.compile(r"[（(、，；,;:：][\s\-–—/・]*[、，；,;:：)）]")
 _SPACES = re.compile(" {2,}")
 # After these words a mark in parentheses, or an empty pair, is the subject of the text; and a call.
 _MARKS = re.compile(r"(?:点|コンマ|カンマ|コロン|マーク|記号|符号|演算子|文字|区切り)[」』]?$")
@@ -70,7 +73,7 @@ _CALL = re.compile(r"[A-Za-z0-9_>\]]$")
 
 def clean(text: str) -> list[str]:
     """The non-empty lines of an extracted article, without remains of markup."""
-    lines = (_line(line) for line in without_controls(_unescape(text)).split("\n"))
+    lines = (clean_line(line) for line in without_controls(unescaped(text)).split("\n"))
     return [line for line in lines if line]
 
 
@@ -79,7 +82,8 @@ def without_controls(text: str) -> str:
     return _CONTROL.sub("", text)
 
 
-def _unescape(text: str) -> str:
+def unescaped(text: str) -> str:
+    """The text with its entities, up to three levels of them, as characters."""
     for _ in range(_LEVELS):
         if "&" not in text:
             break
@@ -92,7 +96,8 @@ def _character(entity: re.Match[str]) -> str:
     return entity[0] if name and f"{name};" not in html5 else html.unescape(entity[0])
 
 
-def _line(line: str) -> str:
+def clean_line(line: str) -> str:
+    """A line, its entities as characters, without remains of markup; may be empty."""
     if "<" in line:
         line = _TAG.sub("", _without_comments(line))
     if "{{" in line:
@@ -102,9 +107,9 @@ def _line(line: str) -> str:
     if "__" in line or "＿＿" in line:
         line = _SWITCH.sub("", line)
     line = line.strip()
-    if _SETTING.fullmatch(line) or _TABLE.fullmatch(line):
+    if line[:1] in _FIRST and (_SETTING.fullmatch(line) or _TABLE.fullmatch(line)):
         return ""
-    if "(" in line or "（" in line:
+    if _EMPTIED.search(line):
         line = _parentheses(line)
     return line
 
