@@ -1,4 +1,8 @@
-"""Sentence splitting, equal to `ssplit` of ku-nlp/python-textformatting (commit decc088 of 2021)."""
+"""Sentence splitting, as `ssplit` of ku-nlp/python-textformatting does it (commit decc088 of 2021).
+
+`ssplit` strips the white space around a sentence, and drops a sentence of nothing else: `strip=True` gives
+just what it gives. Without, sentences joined are the line.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,7 @@ _MARK = 1  # the kind of a closing mark; greater ones are brackets
 
 
 def split(line: str) -> list[str]:
-    """Split a line into sentences; joined, they are the line.
+    """Split a line without line feeds into sentences; joined, they are the line.
 
     A sentence ends after a run of closing marks. Pieces are merged while round brackets are open, or
     corner brackets and quotation marks counted together; one unbalanced bracket merges the rest.
@@ -41,22 +45,22 @@ def split(line: str) -> list[str]:
     return [*sentences, "".join(sentence)] if sentence else sentences
 
 
-def split_lines(lines: Sequence[str]) -> list[list[str]]:
-    """Split each line as `split` does; quicker for many lines at once."""
-    if any("\n" in line for line in lines):
-        return [split(line) for line in lines]
-    text, counts = cut_lines(lines)
-    flat = iter(text.split("\n"))
-    return [
-        list(itertools.islice(flat, count)) if line else list(itertools.islice(flat, 1))[1:]
-        for line, count in zip(lines, counts, strict=True)
-    ]
-
-
-def cut_lines(lines: Sequence[str]) -> tuple[str, list[int]]:
+def cut_lines(lines: Sequence[str], *, strip: bool = False) -> tuple[str, list[int]]:
     """Split lines that have no line feeds; returns all sentences joined by line feeds, and the number
-    of each line. An empty line counts as one empty sentence.
+    of each line. An empty line counts as one empty sentence; with `strip`, a blank line as none.
     """
+    text, counts = _cut_lines(lines)
+    if not strip:
+        return text, counts
+    sentences = [sentence.strip() for sentence in text.split("\n")]
+    if not all(sentences):
+        flat = iter(sentences)
+        rows = [list(filter(None, itertools.islice(flat, count))) for count in counts]
+        sentences, counts = [*itertools.chain.from_iterable(rows)], [*map(len, rows)]
+    return "\n".join(sentences), counts
+
+
+def _cut_lines(lines: Sequence[str]) -> tuple[str, list[int]]:
     text = "\n".join(lines)
     if len(text) < _SHORT_TEXT:
         pieces = [split(line) or [""] for line in lines]

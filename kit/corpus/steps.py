@@ -35,7 +35,7 @@ class Document:
 
     raw: list[str]
     key: int  # a hash of the lines, 64 bits
-    lines: list[str] = field(default_factory=list)  # normalised, none of them empty
+    lines: list[str] = field(default_factory=list)  # normalised, none of them blank
     left_out: str | None = None  # the step that dropped it
 
 
@@ -64,7 +64,7 @@ class Steps:
             document = Document(lines, text_hash("\n".join(lines)))
             normalised = texts[first : first + len(lines)]
             first += len(lines)
-            document.lines = [line for line in normalised if line]
+            document.lines = [line for line in normalised if line.strip()]
             self.lines_dropped["empty"] += len(lines) - len(document.lines)
             self._step("read", lines)
             document.left_out = self._refused_by(document)
@@ -115,12 +115,12 @@ def segmented(
     A document that was left out has none.
     """
     waiting: deque[tuple[list[_Slice], _Text]] = deque()
-    end = f" {shards.LINE_END}\n" if steps.corpus.mode == "default" else "\n"
+    article = steps.corpus.mode == "article"
 
     def chunks() -> Iterator[list[str]]:
         for batch in shards.batches(raw, _BATCH):
             for slices in _sliced(steps.prepare(batch)):
-                text = _Text.from_documents([part.lines for part in slices if part.lines], end)
+                text = _Text.from_documents([part.lines for part in slices if part.lines], article)
                 waiting.append((slices, text))
                 yield [chunk for chunk in text.chunks if chunk]
 
@@ -177,13 +177,17 @@ class _Text:
     ends: list[int]  # the number of chunks up to the end of each document
 
     @classmethod
-    def from_documents(cls, documents: Sequence[Sequence[str]], end: str) -> _Text:
-        """The text of documents of non-empty lines; `end` closes the last sentence of a line."""
+    def from_documents(cls, documents: Sequence[Sequence[str]], article: bool) -> _Text:
+        """The text of documents of lines that are not blank.
+
+        Of the article, sentences as `ssplit` gives them; else all text, and marks at the ends of lines.
+        """
         if not documents:
             return cls([], [], [])
         import numpy as np
 
-        text, counts = sentences.cut_lines([line for lines in documents for line in lines])
+        lines = [line for document in documents for line in document]
+        text, counts = sentences.cut_lines(lines, strip=article)
         codes = np.frombuffer(text.encode("utf-32-le"), np.uint32)
         places = np.flatnonzero((codes == ord(" ")) | (codes == ord("\n")))
         closes = np.append(codes[places] == ord("\n"), True)  # which chunks end a sentence
@@ -194,7 +198,8 @@ class _Text:
         first = np.append(0, last[:-1] + 1)
         separators[first[empty[first]]] = shards.SPACE  # no word precedes it
         separators[last] = "\n"
-        separators[line_ends] = end
+        if not article:
+            separators[line_ends] = f" {shards.LINE_END}\n"
         ends = line_ends[np.cumsum([len(lines) for lines in documents]) - 1] + 1
         return cls(text.replace(" ", "\n").split("\n"), separators.tolist(), ends.tolist())
 

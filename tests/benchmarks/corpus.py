@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import filecmp
-import itertools
 import sys
 import tempfile
 import time
@@ -74,8 +73,8 @@ def _normalise_and_split(source: Path, output: Path) -> None:
     ):
         while batch := lines.readlines(_BATCH):
             normalised, _ = normaliser.lines([line.removesuffix("\n") for line in batch])
-            split = itertools.chain.from_iterable(sentences.split_lines(normalised))
-            out.write("\n".join([*split, ""]))
+            text, _ = sentences.cut_lines(normalised, strip=True)
+            out.write(f"{text}\n" if text else "")
 
 
 if __name__ == "__main__":

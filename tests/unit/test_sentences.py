@@ -10,15 +10,40 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kit.corpus import sentences
-from kit.corpus.sentences import split, split_lines
+from kit.corpus.sentences import cut_lines, split
 from tests.benchmarks.peers.script import ssplit
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-LINES = st.text(st.sampled_from("あ日aB1 。．？！♪…?!（(）)「“」”『』、.ー"), max_size=40)
+LINES = st.text(st.sampled_from("あ日aB1 \u3000\x85。．？！♪…?!（(）)「“」”『』、.ー"), max_size=40)
 
 LONG = "霧" * 10_000  # fewer characters would be split line by line
+# What textformatting's `ssplit` gives, where it differs from cuts alone: it drops white space around a
+# sentence, and a sentence of nothing else.
+STRIPPED = [
+    ("", []),
+    (" ", []),
+    (" \u3000\t", []),
+    (" 一文だけ ", ["一文だけ"]),
+    ("Yes! No. ", ["Yes!", "No."]),
+    ("質問。\u3000→\u3000答え。", ["質問。", "→\u3000答え。"]),
+    ("一つ。 。二つ", ["一つ。", "。", "二つ"]),
+    ("。 二つ", ["。", "二つ"]),
+    ('何？ "次"', ["何？", '"次"']),
+    ("(a! b) c! d", ["(a! b) c!", "d"]),
+    ("「開いた。 次。 ", ["「開いた。 次。"]),
+    ("一つ。\u2028二つ。\x85", ["一つ。", "二つ。"]),
+    ("一つ。\ufeff二つ。\u200b", ["一つ。", "\ufeff二つ。", "\u200b"]),  # no white space
+]
+
+
+def split_lines(lines: list[str], *, strip: bool = False) -> list[list[str]]:
+    """The sentences of each line, cut together."""
+    text, counts = cut_lines(lines, strip=strip)
+    flat = iter(text.split("\n"))
+    rows = [list(itertools.islice(flat, count)) for count in counts]
+    return [row if line else [] for line, row in zip(lines, rows, strict=True)]
 
 
 @pytest.mark.parametrize(
@@ -72,19 +97,21 @@ def test_a_line_without_brackets_is_cut_behind_each_run_of_marks_and_nowhere_els
         assert not set(body) & marks
 
 
+@pytest.mark.parametrize(("line", "sentences"), STRIPPED)
+def test_stripped_sentences_are_those_of_textformatting(line: str, sentences: list[str]) -> None:
+    assert ssplit(line) == sentences  # textformatting's own, where it is installed
+    assert split_lines([line], strip=True) == [sentences]
+    assert split_lines([line, LONG, line], strip=True) == [sentences, [LONG], sentences]
+
+
 @settings(max_examples=200)
 @given(st.lists(LINES))
 def test_lines_together_are_split_as_each_alone(lines: list[str]) -> None:
-    found = [
-        ssplit(line) for line in lines
-    ]  # counts brackets in the whole text held, at each piece
-    assert [split(line) for line in lines] == found
-    assert split_lines(lines) == found
-    assert split_lines([*lines, LONG]) == [*found, [LONG]]
-
-
-def test_a_line_that_holds_a_line_feed_stays_one_line() -> None:
-    assert split_lines(["一つ。\n二つ", LONG]) == [["一つ。", "\n二つ"], [LONG]]
+    assert split_lines(lines) == [split(line) for line in lines]
+    assert split_lines([*lines, LONG]) == [*map(split, lines), [LONG]]
+    found = [ssplit(line) for line in lines]  # counts brackets in the whole text held
+    assert split_lines(lines, strip=True) == found
+    assert split_lines([*lines, LONG], strip=True) == [*found, [LONG]]
 
 
 def test_a_bracket_that_stays_open_has_no_character_counted_twice(
@@ -109,10 +136,10 @@ def test_a_bracket_that_stays_open_has_no_character_counted_twice(
 def test_the_demo_is_split_as_textformatting_splits_it(root: Path) -> None:
     ssplit = pytest.importorskip("textformatting").ssplit
     for line in (root / "configs/demo/web.txt").read_text(encoding="utf-8").splitlines():
-        assert split(line) == list(ssplit(line)), line
+        assert split_lines([line], strip=True) == [ssplit(line)], line
 
 
 @given(LINES)
 def test_random_lines_are_split_as_textformatting_splits_them(line: str) -> None:
     ssplit = pytest.importorskip("textformatting").ssplit
-    assert split(line) == list(ssplit(line))
+    assert split_lines([line], strip=True) == [ssplit(line)]

@@ -20,6 +20,7 @@ from kit.corpus.steps import Steps, _Text, segmented
 from kit.data import shards
 from kit.errors import InputError
 from kit.store.files import text_hash, zstd_reader, zstd_writer
+from tests.benchmarks.peers.script import ssplit
 
 SOURCE = Source(kind="plaintext", location="a.txt")
 DEFAULT = Corpus(sources={"a": SOURCE}, unit_mb=1, tasks=1, held_out=0.1, segmenter="mecab")
@@ -70,9 +71,10 @@ def test_the_words_of_a_document_give_back_its_normalised_text(lines: list[str])
 
 @settings(max_examples=100, deadline=None)
 @given(LINES)
-def test_in_article_mode_the_words_give_back_the_text_without_line_ends(lines: list[str]) -> None:
+def test_in_article_mode_the_words_give_back_the_sentences_of_ssplit(lines: list[str]) -> None:
     found, _ = taken(lines, ARTICLE)
-    assert shards.plain_text(found) == "".join(normalised(lines, ARTICLE))
+    sentences = [part for line in normalised(lines, ARTICLE) for part in ssplit(line)]
+    assert [shards.plain_text([sentence]) for sentence in found] == sentences
 
 
 @settings(max_examples=100, deadline=None)
@@ -115,16 +117,17 @@ def test_a_line_of_marks_alone_leaves_no_empty_line() -> None:
 
 
 def test_a_space_of_the_text_stands_before_the_word_that_follows_it() -> None:
-    def put(*lines: str) -> str:
-        text = _Text.from_documents([lines], "␤\n")
+    def put(*lines: str, article: bool = False) -> str:
+        text = _Text.from_documents([lines], article)
         (made,) = text.segmented([f"<{chunk}>" for chunk in text.chunks if chunk])
         return made
 
-    assert put("東京都 Linux") == "<東京都> ▁<Linux>␤\n"
-    assert put("a! b", "c") == "<a!>\n▁<b>␤\n<c>␤\n"
-    assert put(" a", "a  b") == "▁<a>␤\n<a> ▁ ▁<b>␤\n"
-    assert put("a  b ", " ") == "<a> ▁ ▁<b> ▁␤\n▁␤\n"
-    assert put("長い" * 3000 + " a") == f"<{'長い' * 3000}> ▁<a>␤\n"
+    assert put("東京都 Linux") == "<東京都> ▁<Linux> ␤\n"
+    assert put("a! b", "c") == "<a!>\n▁<b> ␤\n<c> ␤\n"
+    assert put(" a", "a  b") == "▁<a> ␤\n<a> ▁ ▁<b> ␤\n"
+    assert put("a  b ", " ") == "<a> ▁ ▁<b> ▁ ␤\n▁ ␤\n"
+    assert put("長い" * 3000 + " a") == f"<{'長い' * 3000}> ▁<a> ␤\n"
+    assert put("a! b c! ", " d", article=True) == "<a!>\n<b> ▁<c!>\n<d>\n"
 
 
 def test_batches_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:

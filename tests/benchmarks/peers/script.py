@@ -34,7 +34,7 @@ def main(source: Path, output: Path) -> None:
 
 
 def ssplit(line: str) -> list[str]:
-    """The sentences of a line: cut behind marks, merged while brackets stand open."""
+    """The sentences of a line: cut behind marks, merged while brackets stand open, stripped."""
     pieces: list[str] = []
     for piece in _CUT.findall(line):
         if pieces and piece in _MARKS:
@@ -47,7 +47,8 @@ def ssplit(line: str) -> list[str]:
         if _balanced(held):
             sentences.append(held)
             held = ""
-    return [*sentences, held] if held else sentences
+    stripped = (sentence.strip() for sentence in [*sentences, held])
+    return [sentence for sentence in stripped if sentence]
 
 
 def _balanced(text: str) -> bool:
