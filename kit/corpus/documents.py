@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from kit.corpus import jsonl, parquet, plaintext, wikipedia
+from kit.corpus import jsonl, line_ends, parquet, plaintext, wikipedia
 from kit.corpus.raw import pieces
 
 if TYPE_CHECKING:
@@ -30,13 +30,14 @@ def read(
     it is read.
     """
     pieces.refuse_changed(piece)
+    others = line_ends.of_mode(mode)
     if piece["kind"] == "wikipedia":
         yield from wikipedia.documents(piece, bad_input, mode, section=wiki, tally=tally)
     elif piece["kind"] == "jsonl":
-        yield from jsonl.documents(piece, bad_input)
+        yield from jsonl.documents(piece, bad_input, others=others)
     elif piece["kind"] == "parquet":
-        yield from parquet.documents(piece, bad_input)
+        yield from parquet.documents(piece, bad_input, others)
     else:
-        yield from plaintext.documents(piece, bad_input)
+        yield from plaintext.documents(piece, bad_input, others=others)
     # A file truncated in the meantime has lost documents without any error.
     pieces.refuse_changed(piece)

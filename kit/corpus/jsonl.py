@@ -1,4 +1,7 @@
-"""JSON lines: one object per line, with the text of a document under `text_key`."""
+"""JSON lines: one object per line, with the text of a document under `text_key`.
+
+Between objects stands a line feed or a carriage return; other line ends may occur unescaped in a string.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import json
 import re
 from typing import TYPE_CHECKING
 
+from kit.corpus import line_ends
 from kit.corpus.plaintext import DOCUMENT_LINES
 from kit.corpus.raw.lines import LINE_BYTES, Lines
 
@@ -19,15 +23,22 @@ RECORD_BYTES = 1 << 24  # of one object: fits a novel in \u escapes, and bounds 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def documents(piece: Piece, bad_input: BadInput, limit: int = RECORD_BYTES) -> Iterator[list[str]]:
+def documents(
+    piece: Piece,
+    bad_input: BadInput,
+    limit: int = RECORD_BYTES,
+    others: str = line_ends.UNICODE,
+) -> Iterator[list[str]]:
     """Yield the documents of a piece as lists of non-empty lines; blank lines of the file are ignored.
+
+    Line feed, carriage return and `others` end a line of a text.
 
     Raises InputError for a file that is not text. The kinds of bad input are those of lines
     (`not_utf8`, `nul`, `line_too_long`) and `not_json`, `not_an_object`, `no_text`,
     `text_is_no_string`, `surrogate` and `document_too_long`. Each skips the document, except a line of
     the text that is too long: it alone is skipped.
     """
-    source = Lines(piece, limit)
+    source = Lines(piece, limit, line_ends.PYTHON)
     for raw in source:
         if not source.owned:
             return
@@ -36,15 +47,15 @@ def documents(piece: Piece, bad_input: BadInput, limit: int = RECORD_BYTES) -> I
         record = source.text(raw, bad_input)
         key = piece["text_key"]
         text = None if record is None else _text(record, key, source.place, bad_input)
-        found = [] if text is None else lines(text, key, source.place, bad_input)
+        found = [] if text is None else lines(text, key, others, source.place, bad_input)
         if found:
             yield found
 
 
-def lines(text: str, key: str, place: str, bad_input: BadInput) -> list[str]:
+def lines(text: str, key: str, others: str, place: str, bad_input: BadInput) -> list[str]:
     """The non-empty lines of a text that is the value of `key`; none if it is bad, as reported."""
     checked = _checked(text, key, place, bad_input)
-    return [] if checked is None else _lines(checked, place, bad_input)
+    return [] if checked is None else _lines(checked, others, place, bad_input)
 
 
 def _text(record: str, key: str, place: str, bad_input: BadInput) -> str | None:
@@ -84,7 +95,7 @@ def _checked(text: str, key: str, place: str, bad_input: BadInput) -> str | None
             "surrogate",
             f"{place}: {key!r} contains half a \\u surrogate pair; write the text as UTF-8",
         )
-    elif text.count("\n") >= DOCUMENT_LINES:
+    elif len(text) >= DOCUMENT_LINES and line_ends.count(text, line_ends.UNICODE) >= DOCUMENT_LINES:
         bad_input.report(
             "document_too_long",
             f"{place}: {key!r} has more than {DOCUMENT_LINES} lines; split it into several documents",
@@ -94,9 +105,8 @@ def _checked(text: str, key: str, place: str, bad_input: BadInput) -> str | None
     return None
 
 
-def _lines(text: str, place: str, bad_input: BadInput) -> list[str]:
-    lines = [line.removesuffix("\r") for line in text.split("\n")]
-    lines = [line for line in lines if line.strip()]
+def _lines(text: str, others: str, place: str, bad_input: BadInput) -> list[str]:
+    lines = [line for line in line_ends.split(text, others) if line.strip()]
     if len(text) * 4 <= LINE_BYTES:
         return lines
     short = [line for line in lines if len(line.encode()) <= LINE_BYTES]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kit.corpus import jsonl
+from kit.corpus import jsonl, line_ends
 from kit.corpus.raw import parquet
 
 if TYPE_CHECKING:
@@ -15,8 +15,12 @@ if TYPE_CHECKING:
     from kit.store.records import Piece
 
 
-def documents(piece: Piece, bad_input: BadInput) -> Iterator[list[str]]:
+def documents(
+    piece: Piece, bad_input: BadInput, others: str = line_ends.UNICODE
+) -> Iterator[list[str]]:
     """Yield the documents of a piece as lists of non-empty lines.
+
+    Line feed, carriage return and `others` end a line.
 
     Raises InputError for a file that is damaged. The kinds of bad input are `no_text` (a null), `not_utf8`
     and those of the text of a JSON line: `nul`, `document_too_long` and `line_too_long`.
@@ -25,7 +29,7 @@ def documents(piece: Piece, bad_input: BadInput) -> Iterator[list[str]]:
     for row, raw in parquet.rows(path, piece["start"], piece["end"], key):
         place = f"{path}, row {row}"
         text = _decoded(raw, key, place, bad_input)
-        lines = [] if text is None else jsonl.lines(text, key, place, bad_input)
+        lines = [] if text is None else jsonl.lines(text, key, others, place, bad_input)
         if lines:
             yield lines
 

@@ -1,5 +1,7 @@
 """Plain text in the format of CC-100: lines, with a blank line between documents.
 
+What ends a line depends on the mode (line_ends.py).
+
 A blank line is empty or has only ASCII white space. A line of other white space, such as an ideographic
 space, is dropped and does not separate documents.
 """
@@ -8,7 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kit.corpus.raw.lines import Lines
+from kit.corpus import line_ends
+from kit.corpus.raw.lines import LINE_BYTES, Lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +29,7 @@ def documents(
     bad_input: BadInput,
     characters: int = DOCUMENT_CHARACTERS,
     limit: int = DOCUMENT_LINES,
+    others: str = line_ends.UNICODE,
 ) -> Iterator[list[str]]:
     """Yield the documents of a piece as lists of non-empty lines.
 
@@ -33,7 +37,7 @@ def documents(
     Raises InputError for a file that is not text. The kinds of bad input are `not_utf8`, `nul` and
     `line_too_long` (which skip the line), and `document_too_long`.
     """
-    source = Lines(piece)
+    source = Lines(piece, LINE_BYTES, others)
     mine = source.at_head  # whether the current document belongs to the piece
     lines: list[str] = []
     left = characters  # below zero: the current document is being skipped

@@ -158,12 +158,13 @@ def _spaces(tokenizer: Tokenizer) -> str:
 
 def _segmented(prompts: Sequence[str], recipe: Recipe) -> list[list[str]]:
     """The prompts as sentences of a shard, their last line left open for the model to continue."""
-    from kit.corpus import segment
+    from kit.corpus import line_ends, segment
     from kit.corpus.steps import segment_document
 
     corpus = recipe.corpus
+    lines = [line_ends.split(prompt, line_ends.of_mode(corpus.mode)) for prompt in prompts]
     with segment.open(corpus.segmenter, corpus.segmenter_version, workers=1) as words:
-        documents = [segment_document(prompt.split("\n"), corpus, words) for prompt in prompts]
+        documents = [segment_document(each, corpus, words) for each in lines]
     for sentences in documents:
         if sentences:
             sentences[-1] = sentences[-1].removesuffix(f" {shards.LINE_END}")

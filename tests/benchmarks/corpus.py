@@ -68,7 +68,7 @@ def _normalise_and_split(source: Path, output: Path) -> None:
     """As jobs.preprocess does it in article mode, without the words."""
     normaliser = Normaliser("article", Normalise())
     with (
-        source.open(encoding="utf-8", newline="\n") as lines,
+        source.open(encoding="utf-8") as lines,
         output.open("w", encoding="utf-8") as out,
     ):
         while batch := lines.readlines(_BATCH):

@@ -36,10 +36,22 @@ def read(found: list[Piece], faults: BadInput | None = None, limit: int = 10**7)
 
 def test_each_object_is_a_document_of_the_lines_of_its_text(tmp_path: Path) -> None:
     source = tmp_path / "a.jsonl"
-    rows = ["一行目\n\n二行目\r\n", "", "\n", "次\u2028の文書"]
+    rows = ["一行目\n\n二行目\r\n", "", "\n", "次の文書"]
     lines = [json.dumps({"id": 7, "text": row}) for row in rows]
     source.write_bytes("\r\n \n".join(lines).encode())
-    assert read(cut(source)) == [["一行目", "二行目"], ["次\u2028の文書"]]
+    assert read(cut(source)) == [["一行目", "二行目"], ["次の文書"]]
+
+
+@pytest.mark.parametrize("escaped", [False, True])
+@pytest.mark.parametrize("end", ["\v", "\f", "\r", "\r\n", "\x85", "\u2028", "\u2029"])
+def test_all_mandatory_breaks_of_unicode_end_a_line_of_the_text(
+    tmp_path: Path, end: str, escaped: bool
+) -> None:
+    row = json.dumps({"text": f"前半{end}後半。{end}{end}次です。"}, ensure_ascii=escaped)
+    for name, ends in (("a", "\n"), ("b", "\r"), ("c", "\r\n")):  # of the objects
+        (tmp_path / name).write_bytes(f"{row}{ends}{row}{ends}".encode())
+        found = [["前半", "後半。", "次です。"]] * 2
+        assert read(cut(tmp_path / name)) == read(cut(tmp_path / name, 20)) == found
 
 
 def test_the_text_stands_under_the_key_of_the_recipe(tmp_path: Path) -> None:
@@ -99,7 +111,16 @@ def test_a_line_of_the_text_that_is_too_long_is_passed_over(tmp_path: Path) -> N
 
 ROWS = st.lists(
     st.sampled_from(
-        [b"", b" ", b'{"text": "a\\n\\nb"}', '{"text": "あ"}'.encode(), b"{}", b"\xff"]
+        [
+            b"",
+            b" ",
+            b'{"text": "a\\n\\nb"}',
+            '{"text": "あ"}'.encode(),
+            b"{}",
+            b"\xff",
+            b"{}\r",
+            b"\r{}",
+        ]
     ),
     max_size=8,
 ).map(b"\n".join)

@@ -9,6 +9,9 @@ import itertools
 import lzma
 import os
 import random
+import re
+import shutil
+import tempfile
 import tracemalloc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +21,7 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kit.corpus import plaintext
+from kit.corpus import line_ends, plaintext
 from kit.corpus.bad_input import BadInput
 from kit.corpus.raw import pieces
 from kit.corpus.raw.lines import LINE_BYTES
@@ -47,7 +50,7 @@ def cut(source: Path, unit_bytes: int = 10**6, folder: Path | None = None) -> li
     return pieces.cut("plaintext", source, folder, unit_bytes, 0)
 
 
-def read(found: list[Piece], faults: BadInput | None = None, **limits: int) -> list[list[str]]:
+def read(found: list[Piece], faults: BadInput | None = None, **limits: Any) -> list[list[str]]:
     faults = faults or BadInput("stop")
     return [text for piece in found for text in plaintext.documents(piece, faults, **limits)]
 
@@ -105,9 +108,63 @@ def test_line_ends_of_windows_are_line_ends(tmp_path: Path) -> None:
     assert documents(tmp_path / "a.gz") == DOCUMENTS
 
 
-def test_only_a_line_feed_ends_a_line(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_bytes("一\u2028二\x85三\r四\n".encode())
-    assert documents(tmp_path / "a.txt") == [["一\u2028二\x85三\r四"]]
+ODD_ENDS = ["\v", "\f", "\x85", "\u2028", "\u2029"]
+
+
+@pytest.mark.parametrize("end", ["\r", "\r\n", *ODD_ENDS])
+def test_all_mandatory_breaks_of_unicode_end_a_line(tmp_path: Path, end: str) -> None:
+    source = tmp_path / "a.txt"
+    text = "駅伝は日本で始まった。\n二行目です\n\nマラソンは長い。\n\n山の駅伝は高い。\n"
+    source.write_bytes(text.replace("\n", end).encode())
+    lines = [["駅伝は日本で始まった。", "二行目です"], ["マラソンは長い。"], ["山の駅伝は高い。"]]
+    assert documents(source) == lines
+    in_article = lines if end in ("\r", "\r\n") else [[text.replace("\n", end)]]
+    assert read(cut(source), others=line_ends.PYTHON) == in_article
+
+
+def test_no_other_character_ends_a_line(tmp_path: Path) -> None:
+    ends = {"\n", "\r", *ODD_ENDS}
+    others = [chr(code) for code in range(1, 0x3100) if chr(code) not in ends]
+    (tmp_path / "a.txt").write_bytes("".join(f"霧{character}駅" for character in others).encode())
+    ((line,),) = documents(tmp_path / "a.txt")
+    assert line == "".join(f"霧{character}駅" for character in others)
+
+
+def blocks_of(lines: list[str]) -> list[list[str]]:
+    """Lines as documents, by the definition: a blank one closes a document."""
+    found: list[list[str]] = [[]]
+    for line in lines:
+        if line.strip(" \t\r\n\v\f"):
+            found[-1] += [line] if line.strip() else []
+        else:
+            found.append([])
+    return [document for document in found if document]
+
+
+@pytest.mark.parametrize("name", ["UNICODE", "PYTHON"])
+@settings(max_examples=60, deadline=None)
+@given(
+    text=st.text(st.sampled_from("あa　 \t\r\r\n\n\v\f\x85\u2028\u2029"), max_size=40),
+    chunk=st.integers(1, 7),
+)
+def test_lines_end_as_defined_however_the_text_arrives(name: str, text: str, chunk: int) -> None:
+    pattern = {"UNICODE": "\r\n|[\n\r\v\f\x85\u2028\u2029]", "PYTHON": "\r\n|[\n\r]"}[name]
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kit.corpus.raw.lines.CHUNK", chunk)
+        source = Path(folder) / "a.txt"
+        source.write_bytes(text.encode())
+        found = read([at_hand(source, 0, len(text.encode()))], others=getattr(line_ends, name))
+    assert found == blocks_of(re.split(pattern, text))
+
+
+def test_a_file_of_carriage_returns_is_cut_into_pieces(tmp_path: Path) -> None:
+    whole = [[f"文書{number}", "本文"] for number in range(100)]
+    text = "\r\r".join("\r".join(document) for document in whole).encode()
+    for name, data in (("a.txt", text), ("a.gz", gzip.compress(text))):
+        (tmp_path / name).write_bytes(data)
+        found = cut(tmp_path / name, 200)
+        assert len(found) > 5
+        assert read(found) == whole
 
 
 def test_a_line_of_ideographic_spaces_is_left_out_and_parts_no_document(tmp_path: Path) -> None:
@@ -135,7 +192,9 @@ def test_a_text_is_cut_at_document_boundaries_and_joined_is_the_whole(
     assert all((Path(piece["path"]) == source) == (suffix == ".txt") for piece in found)
 
 
-LETTERS = st.sampled_from([*"ab\n\n\n \r", "\0", "あ", "\u3000", "\udcff"])
+LETTERS = st.sampled_from(
+    [*"ab\n\n\n \r\r", *"\v\x85\u2028\u2029", "\0", "あ", "\u3000", "\udcff", "\udce2\udc80"]
+)
 TEXTS = st.lists(LETTERS, max_size=60).map(
     lambda letters: "".join(letters).encode(errors="surrogateescape")
 )
@@ -156,16 +215,21 @@ def test_wherever_a_text_is_cut_each_document_and_fault_is_read_once(
 ) -> None:
     source = tmp_path / "a.txt"
     source.write_bytes(text)
-    whole = counted([at_hand(source, 0, len(text))], characters=characters)
-    assert counted(ranges(source, len(text), cuts), characters=characters) == whole
+    limits = {"characters": characters}
+    whole = counted([at_hand(source, 0, len(text))], **limits)
+    assert counted(ranges(source, len(text), cuts), **limits) == whole
     packed = tmp_path / "a.xz"
     bounds = [0, *sorted(cut for cut in cuts if cut < len(text)), len(text)]
     packed.write_bytes(blocks(*(text[a:b] for a, b in itertools.pairwise(bounds))))
-    assert counted(ranges(packed, len(text), cuts), characters=characters) == whole
+    assert counted(ranges(packed, len(text), cuts), **limits) == whole
+    parts = cut(Path(shutil.copy(source, tmp_path / "b.txt")), characters)
+    assert counted(parts, **limits) == whole
+    (tmp_path / "a.gz").write_bytes(gzip.compress(text))
+    assert counted(cut(tmp_path / "a.gz", characters), **limits) == whole
 
 
 def test_at_every_byte_a_text_may_be_cut(tmp_path: Path) -> None:
-    text = b"a\n\n \nb\xff\n\nc\r\n\r\nd\ne\n\n\nf"
+    text = b"a\n\n \nb\xff\n\nc\r\n\r\nd\xc2\x85e\r\r\xe2\x80\xa8f"
     source = tmp_path / "a.txt"
     source.write_bytes(text)
     whole = counted([at_hand(source, 0, len(text))])

@@ -45,7 +45,7 @@ CLEANED = [
     ('! style="width:5em" | 名前', ""),
     ("{| class=wikitable", ""),
     # what is no character
-    ("壊れた\ud800文\x00字\x85列\ufffeの\x1b終わり", "壊れた文字列の終わり"),
+    ("壊れた\ud800文\x00字\x84列\ufffeの\x1b終わり", "壊れた文字列の終わり"),
     ("　字下げ　", "字下げ"),
 ]
 KEPT = [
@@ -77,6 +77,11 @@ KEPT = [
 @pytest.mark.parametrize(("text", "want"), CLEANED)
 def test_what_is_left_of_markup_goes(text: str, want: str) -> None:
     assert clean(text) == ([want] if want else [])
+
+
+@pytest.mark.parametrize("end", [*"\n\v\f\r\x85\u2028\u2029", "\r\n", "&#x2028;"])
+def test_all_mandatory_breaks_of_unicode_end_a_line(end: str) -> None:
+    assert clean(f"前半{end}後半。{end}{end}次") == ["前半", "後半。", "次"]
 
 
 @pytest.mark.parametrize("text", KEPT)

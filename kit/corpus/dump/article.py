@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from kit.corpus import sentences
+from kit.corpus import line_ends, sentences
 from kit.corpus.dump import marks, wikitext
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Article:
 
     def lines(self, text: str) -> list[str]:
         """The non-empty lines, without remains of markup."""
-        text = wikitext.unescaped(text)
+        text = line_ends.unified(wikitext.unescaped(text), line_ends.UNICODE)
         self._has_holes = bool(_HOLES.search(text))
         kept: list[str] = []
         headings: list[tuple[int, str]] = []  # of sections that have no line yet

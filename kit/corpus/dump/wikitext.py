@@ -14,6 +14,8 @@ import re
 from html.entities import html5
 from typing import TYPE_CHECKING
 
+from kit.corpus import line_ends
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -73,7 +75,8 @@ _CALL = re.compile(r"[A-Za-z0-9_>\]]$")
 
 def clean(text: str) -> list[str]:
     """The non-empty lines of an extracted article, without remains of markup."""
-    lines = (clean_line(line) for line in without_controls(unescaped(text)).split("\n"))
+    text = line_ends.unified(unescaped(text), line_ends.UNICODE)
+    lines = (clean_line(line) for line in without_controls(text).split("\n"))
     return [line for line in lines if line]
 
 

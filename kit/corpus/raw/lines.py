@@ -1,18 +1,22 @@
 """The lines of one piece of a text, checked one by one.
 
-A piece that is a range of a text owns the line starts p with start < p <= end (the first piece also 0):
-it skips the line that contains its start, and reads its last line beyond its end. So every line has
-exactly one owner, wherever the text is cut.
+A piece that is a range [start, end) of a text owns the lines behind the line ends in it (the first piece
+also line 1): it skips the line that contains its start, and reads its last line beyond its end. So every
+line has exactly one owner, wherever the text is cut. A line end of several bytes counts as its first byte,
+CR LF as its last.
 """
 
 from __future__ import annotations
 
 import codecs
 import contextlib
+import itertools
 import math
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from kit.corpus import line_ends
 from kit.corpus.raw import seekable
 from kit.corpus.raw.compression import Unpacked
 from kit.corpus.raw.pieces import CHANGED, refuse_changed
@@ -20,23 +24,35 @@ from kit.errors import InputError
 from kit.store.files import CHUNK, file_hash
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from kit.corpus.bad_input import BadInput
     from kit.store.records import Piece
 
 LINE_BYTES = 1 << 22  # of a line of text, to bound a task's memory
+# Line ends beside LF and CR, as patterns of UTF-8.
+_OTHERS = {
+    line_ends.UNICODE: (b"\v", b"\f", rb"\xc2\x85", rb"\xe2\x80[\xa8\xa9]"),
+    line_ends.PYTHON: (),
+}
+_PART_OF_AN_END = re.compile(rb"(?:\r|\xc2|\xe2\x80?)\Z")  # the end of a line may go on behind it
 
 
 class Lines:
     """An iterator over the raw lines from the start of a piece to the end of its file.
 
-    A line is bytes without the line feed, or None if it has more than `limit` bytes. During iteration
-    `start` is the offset of the current line in the text, and `owned` whether it starts in the piece.
+    A line is bytes without their end (of CR LF the CR stays), or None if it has more than `limit` bytes.
+    Line feed, carriage return and `others` (line_ends.py) end one. During iteration `start` is the offset
+    of the current line in the text, and `owned` whether it belongs to the piece.
     """
 
-    def __init__(self, piece: Piece, limit: int = LINE_BYTES) -> None:
+    def __init__(
+        self, piece: Piece, limit: int = LINE_BYTES, others: str = line_ends.UNICODE
+    ) -> None:
         self.start = 0
+        self._end_before = -1  # the offset of the line end before the current line
+        self._others = _OTHERS[others]
+        self._any_end = re.compile(b"|".join([rb"\n|\r(?!\n)", *self._others]))
         self._number = 0
         self._piece = piece
         self._limit = limit
@@ -51,8 +67,8 @@ class Lines:
 
     @property
     def owned(self) -> bool:
-        """Whether the current line starts in the piece."""
-        return self.start <= self._end
+        """Whether the current line belongs to the piece."""
+        return self._end_before < self._end
 
     @property
     def place(self) -> str:
@@ -68,19 +84,22 @@ class Lines:
         start = self._piece["start"]
         line = b""  # the current line, as read so far
         lost = 0  # bytes of it that were dropped
+        before = self._end_before
+        mark = codecs.BOM_UTF8 if self.at_head and not self._is_part else b""
         with self._open() as text:
-            chunk = text.read(CHUNK)
-            if self.at_head and not self._is_part and chunk.startswith(codecs.BOM_UTF8):
-                chunk = chunk.removeprefix(codecs.BOM_UTF8)
-                start += len(codecs.BOM_UTF8)
-            while chunk:
-                rows = chunk.split(b"\n")
+            for chunk in _chunks(text):
+                rows, widths = self._rows(chunk)
+                if mark and rows[0].startswith(mark):
+                    rows[0] = rows[0].removeprefix(mark)
+                    start += len(mark)
+                mark = b""
                 rows[0] = line + rows[0]
                 line = rows.pop()
-                for row in rows:
-                    self.start = start
+                for row, width in zip(rows, widths, strict=False):
+                    self.start, self._end_before = start, before
                     self._number += 1
-                    start += lost + len(row) + 1
+                    before = start + lost + len(row)
+                    start = before + width
                     if not within:
                         yield None if lost or len(row) > self._limit else row
                     within = False
@@ -88,9 +107,8 @@ class Lines:
                 if within or lost or len(line) > self._limit:
                     lost += len(line)
                     line = b""
-                chunk = text.read(CHUNK)
         if (line or lost) and not within:
-            self.start = start
+            self.start, self._end_before = start, before
             self._number += 1
             yield None if lost else line
 
@@ -119,6 +137,16 @@ class Lines:
             return None
         return text.removesuffix("\r")
 
+    def _rows(self, chunk: bytes) -> tuple[list[bytes], Iterable[int]]:
+        """Split a chunk at the ends of lines; also the bytes of each of these ends."""
+        lone = b"\r" in chunk and chunk.count(b"\r") > chunk.count(b"\r\n")
+        if not lone and not any(_occurs(end, chunk) for end in self._others):
+            return chunk.split(b"\n"), itertools.repeat(1)
+        spans = [match.span() for match in self._any_end.finditer(chunk)]
+        starts, stops = [0, *(end for _, end in spans)], [*(start for start, _ in spans), None]
+        rows = [chunk[start:stop] for start, stop in zip(starts, stops, strict=True)]
+        return rows, [end - start for start, end in spans]
+
     def _verify(self) -> None:
         refuse_changed(self._piece)
         if self._is_part and file_hash(self._path) != self._piece["xxh3"]:
@@ -136,6 +164,23 @@ class Lines:
             with self._path.open("rb") as plain:
                 plain.seek(self._piece["start"])
                 yield plain
+
+
+def _occurs(end: bytes, chunk: bytes) -> bool:
+    # Each in its quickest way: for several bytes `in` takes four times as long.
+    return end in chunk if len(end) == 1 else re.search(end, chunk) is not None
+
+
+def _chunks(text: _Text) -> Iterator[bytes]:
+    """Read a text in chunks that do not end within the end of a line."""
+    held = b""
+    while read := text.read(CHUNK):
+        chunk = held + read if held else read
+        part = _PART_OF_AN_END.search(chunk[-2:])
+        held = part[0] if part else b""
+        yield chunk.removesuffix(held)
+    if held:
+        yield held
 
 
 class _Text(Protocol):

@@ -29,10 +29,15 @@ if TYPE_CHECKING:
     from kit.store.records import Range
 
 _LONGEST_BLANK_LINE = 1 << 10  # bytes of white space in a blank line; a longer one is never a cut
+# Only line ends of every mode (kit/corpus/line_ends.py). A CR counts once the byte after it is known.
+_LINE_END = rb"(?:\r\n|\n|\r(?=[^\n]))"
 _BOUNDARY = {
-    "plaintext": re.compile(rb"\n[ \t\r\v\f]{0,%d}\n" % _LONGEST_BLANK_LINE),
-    "jsonl": re.compile(rb"\n"),
+    "plaintext": re.compile(
+        rb"(?:\n|\r(?=[^\n]))[ \t\v\f]{0,%d}%s" % (_LONGEST_BLANK_LINE, _LINE_END)
+    ),
+    "jsonl": re.compile(_LINE_END),
 }
+_LONGEST_BOUNDARY = _LONGEST_BLANK_LINE + 4  # with the byte after it
 _LARGEST_BLOCK = (
     4  # the largest block of xz, in pieces; a file with larger ones is copied into parts
 )
@@ -138,7 +143,7 @@ def _find(stream: IO[bytes], begin: int, boundary: re.Pattern[bytes]) -> int | N
         buffer += chunk
         if match := boundary.search(buffer):
             return begin + match.start()
-        searched = max(len(buffer) - _LONGEST_BLANK_LINE - 2, 0)
+        searched = max(len(buffer) - _LONGEST_BOUNDARY, 0)
         buffer = buffer[searched:]
         begin += searched
     return None
@@ -218,7 +223,7 @@ class Cutter:
                 return
             # A boundary may begin in the last bytes, unless the text ends with them.
             chunk = self._text.read()
-            ready = len(self._buffer) - (_LONGEST_BLANK_LINE + 2 if chunk else 0)
+            ready = len(self._buffer) - (_LONGEST_BOUNDARY if chunk else 0)
             if ready > 0:
                 yield self._buffer[:ready]
                 length += ready

@@ -22,7 +22,7 @@ _CUT = re.compile(f"[^{_MARKS}]*[{_MARKS}]|[^{_MARKS}]+")
 def main(source: Path, output: Path) -> None:
     """Write the sentences of a text file, one a line."""
     with (
-        source.open(encoding="utf-8", newline="\n") as lines,
+        source.open(encoding="utf-8") as lines,
         output.open("w", encoding="utf-8") as out,
     ):
         for line in lines:
