@@ -103,6 +103,25 @@ def memory(options: Options) -> Iterator[Line]:
             )  # fmt: skip
 
 
+def units(options: Options) -> Iterator[Line]:
+    """The peak of the largest process of a task of one unit, and of one of many such units."""
+    text = text_of(options)
+    with tempfile.TemporaryDirectory() as name:
+        counts, peaks = [], []
+        for times in (1, 20):
+            folder = Path(name) / str(times)
+            folder.mkdir()
+            source = folder / "text.txt"
+            _write_source(source, text, times, size=500_000)
+            recipe = _recipe(folder, "plaintext", source, "corpus.unit_mb=0.6")
+            counts.append(len(shards.expected(recipe)))
+            peaks.append(_unit(recipe, folder)[1])
+        yield harness.compare(
+            f"peak memory of a task, {counts[1]} units of plain text",
+            "MB", peaks[1:], peaks[:1], f"{counts[0]} unit", "ratio <= 1.1",
+        )  # fmt: skip
+
+
 def planning(_: Options) -> Iterator[Line]:
     """What is done of 10,000 shards: the whole command, beside a plain program that reads the manifests."""
     with tempfile.TemporaryDirectory() as name:
@@ -133,9 +152,9 @@ def _seconds(words: list[str], said: str) -> float:
     return seconds
 
 
-def _recipe(folder: Path, kind: str, source: Path) -> Recipe:
-    """A recipe over one source in one unit, its raw text at hand."""
-    overrides = [f"workspace={folder}", *_one_source(kind, source)]
+def _recipe(folder: Path, kind: str, source: Path, *more: str) -> Recipe:
+    """A recipe over one source, in one unit unless `more` overrides say other, its raw text at hand."""
+    overrides = [f"workspace={folder}", *_one_source(kind, source), *more]
     recipe = resolve.load(DEMO, overrides, "local").recipe
     make_units("download", units_of(download, recipe))
     return recipe
@@ -147,7 +166,7 @@ def _one_source(kind: str, source: Path) -> list[str]:
 
 
 def _unit(recipe: Recipe, folder: Path) -> tuple[float, float]:
-    """Make the one unit of a recipe anew: processor seconds, and the peak of memory in MB."""
+    """Make the units of a recipe anew in one task: processor seconds, and the peak of memory in MB."""
     for shard in shards.expected(recipe):
         manifest.clear(shard.folder)
     write_json(folder / "recipe.json", recipe.model_dump(mode="json"))
@@ -190,11 +209,11 @@ def _write_sentences(recipe: Recipe, text: Path, path: Path) -> None:
                 out.writelines(f"{sentence}\n" for sentence in sentences.split(normalised))
 
 
-def _write_source(path: Path, source: Path, times: int) -> None:
-    """A source of one piece, its body `times` times over: 5 MB of a text, the streams of a dump."""
+def _write_source(path: Path, source: Path, times: int, size: int = 5_000_000) -> None:
+    """A source, its body `times` times over: about `size` bytes of a text, or the streams of a dump."""
     raw = source.read_bytes()
     if path.suffix != ".bz2":
-        body = raw[: raw.index(b"\n\n", 5_000_000) + 2]
+        body = raw[: raw.index(b"\n\n", size) + 2]
         path.write_bytes(body * times)
         return
     header_end, ranges = wikipedia.stream_ranges(source, 1)

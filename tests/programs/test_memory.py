@@ -1,18 +1,23 @@
-"""The memory of a task that makes a shard: within its bound on the longest documents that are taken."""
+"""The memory of a task: bounded on the longest documents that are taken, whatever its number of units."""
 
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from kit.corpus import preprocess
 from kit.corpus.plaintext import DOCUMENT_CHARACTERS, DOCUMENT_LINES
 from kit.corpus.raw.lines import LINE_BYTES
 from kit.store.files import read_json
 from kit.store.paths import MANIFEST
+from kit.store.units import make_units
+from tests.conftest import units_of
 from tests.relay import ROOT
 from tests.speed import LONG
 
@@ -43,6 +48,24 @@ TEXTS = {
         lambda: json.dumps({"text": "日\n" * (DOCUMENT_LINES - 1)}, ensure_ascii=False),
     ),
 }
+
+
+def _resident() -> float:
+    """MB of memory that this process holds."""
+    pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
+    return int(pages) * resource.getpagesize() / 1e6
+
+
+def test_the_memory_of_a_task_does_not_grow_with_its_units(workdir: Workdir) -> None:
+    source = f"corpus.sources={{web: {{kind: plaintext, location: {workdir.web}}}}}"
+    recipe = workdir.recipe(source, "corpus.unit_mb=0.0005", "corpus.segmenter=mecab")
+    workdir.make(recipe, "download")
+    first, *others = units_of(preprocess, recipe)
+    assert len(others) >= 8
+    make_units("preprocess", [first])
+    before = _resident()
+    make_units("preprocess", others)
+    assert _resident() - before < 40  # a tagger takes 45
 
 
 # One of them always, all of them in the long run.

@@ -3,10 +3,13 @@
 MeCab accepts a line of any length, at a cost: its lattice takes 1.6 kB of memory per character of plain
 text, which is never freed, and time that grows with the square of a run of Latin letters or katakana
 (1.6 s for 64,000). So a chunk longer than `LONGEST` is cut, which bounds memory to 12 MB.
+
+fugashi never frees a tagger, which takes 45 MB: a process makes one, and all units of its task use it.
 """
 
 from __future__ import annotations
 
+import functools
 import shlex
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -15,7 +18,7 @@ from kit.corpus.segmenters import jumandic
 from kit.corpus.segmenters.chunking import chunks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
 LONGEST = 4096  # characters: 10 ms at worst
@@ -26,11 +29,8 @@ class MeCab:
     """See segment.Segmenter. Makes the dictionary in `cache` if it is missing."""
 
     def __init__(self, cache: Path) -> None:
-        import fugashi
-
         self.unsegmented: Counter[str] = Counter()
-        dictionary = shlex.quote(str(jumandic.folder(cache)))
-        self._parse = fugashi.GenericTagger(f"-Owakati -r /dev/null -d {dictionary}").parse
+        self._parse = _parser(jumandic.folder(cache))
 
     def __enter__(self) -> MeCab:
         return self
@@ -76,3 +76,12 @@ class MeCab:
             if words is None:
                 self.unsegmented[reason or "changed"] += 1
             yield piece if words is None else words
+
+
+@functools.cache
+def _parser(dictionary: Path) -> Callable[[str], str]:
+    import fugashi
+
+    arguments = f"-Owakati -r /dev/null -d {shlex.quote(str(dictionary))}"
+    parse: Callable[[str], str] = fugashi.GenericTagger(arguments).parse
+    return parse
