@@ -65,8 +65,26 @@ class Normalise(Section):
 
     keep_ranges: bool = Field(default=True, description="keep the 〜 of ranges: 1995〜2001年")
     keep_url_tildes: bool = Field(default=True, description="keep the ~ of URLs")
+    keep_tildes: bool = Field(default=True, description="keep all other tildes: すご〜い, ~/bin")
     keep_accent_spaces: bool = Field(
         default=True, description="keep the spaces after accented letters: café au lait"
+    )
+    keep_spaces: bool = Field(
+        default=True,
+        description="keep the spaces between letters or digits, full-width or not: 甲太郎　乙次郎",
+    )
+    keep_dashes: bool = Field(default=True, description="keep dashes: ――, —, –, ──")
+    keep_minus: bool = Field(
+        default=True,
+        description="write － as -, unless a katakana comes before and no digit after: －５℃ is -5℃, and "
+        "センタ－ is センター. Also keep ⁻ and ₋: 10⁻³",
+    )
+    keep_quotes: bool = Field(default=True, description="keep ‘ ’ “ ”: “何？”")
+    keep_yen: bool = Field(default=True, description="keep ¥: ¥1000")
+    compose: bool = Field(
+        default=True,
+        description="compose letters and the marks after them, as file names of macOS have them: か゛ of "
+        "two characters becomes が",
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import itertools
 import re
+import unicodedata
 from typing import TYPE_CHECKING
 
 import neologdn
@@ -20,11 +21,19 @@ from tests.dump import DUMP, needs_dump
 if TYPE_CHECKING:
     from pathlib import Path
 
-NONE = Normalise(keep_ranges=False, keep_url_tildes=False, keep_accent_spaces=False)
-ALL_OPTIONS = [
-    Normalise(keep_ranges=ranges, keep_url_tildes=tildes, keep_accent_spaces=accents)
-    for ranges, tildes, accents in itertools.product((False, True), repeat=3)
-]
+NAMES = list(Normalise.model_fields)
+
+
+def only(*names: str) -> Normalise:
+    """Some options on, all others off."""
+    assert set(names) <= set(NAMES)
+    return Normalise.model_validate({name: name in names for name in NAMES})
+
+
+NONE = only()
+ALL_OPTIONS = [NONE, Normalise()]
+ALL_OPTIONS += [only(name) for name in NAMES]
+ALL_OPTIONS += [only(*(other for other in NAMES if other != name)) for name in NAMES]
 ARTICLE, BARE, USUAL = (
     Normaliser("article", NONE),
     Normaliser("default", NONE),
@@ -32,7 +41,7 @@ ARTICLE, BARE, USUAL = (
 )
 TILDES, HYPHENS, VOWELS, WHITE = "~∼∾〜〰～", "-˗֊‐‑‒–⁃⁻₋−", "—―─━ー﹣－ｰ", " \u3000\t\xa0"
 FULL_WIDTH = "".join(map(chr, range(0xFF00, 0xFFF0)))
-OTHERS = "゛゜ﾞﾟ¥‘’“”かはうカハウキガ日a0*é🗾\0\ufeff\u3099▁\x01〓"
+OTHERS = "゛゜ﾞﾟ¥‘’“”かはうカハウキガンー日a0*é🗾\0\ufeff\u3099\u309a\u0301▁\x01〓"
 INTERESTING = sorted({*TILDES, *HYPHENS, *VOWELS, *WHITE, *FULL_WIDTH, *OTHERS})
 FEW_OF_EACH = "~〜 \u3000\t-‐－ーａＡ*＊カｶﾊﾞ゜あ日a0é。、\ufeff"
 PIECES = st.one_of(
@@ -134,7 +143,7 @@ def test_with_another_neologdn_every_line_goes_through_it(monkeypatch: pytest.Mo
         assert lines == ["new あ", "new い", f"new {LONG}"]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(LINES)
 def test_many_lines_at_once_are_as_each_through_neologdn_whatever_is_kept(lines: list[str]) -> None:
     for options, slow in zip(ALL_OPTIONS, LINE_BY_LINE, strict=True):
@@ -171,7 +180,9 @@ def test_a_line_that_holds_a_line_feed_stays_one_line() -> None:
 def test_every_white_space_is_a_plain_one_by_default() -> None:
     for white in map(chr, range(0x10000)):
         if white.isspace():
-            assert one(f"{white}a{white}{white}b{white}日{white}本{white}") == "a b日本"
+            line = f"{white}a{white}{white}b{white}日{white}本{white}"
+            assert one(line) == "a b 日 本"
+            assert one(line, BARE) == "a b日本"
 
 
 @pytest.mark.parametrize(
@@ -219,8 +230,7 @@ def test_every_white_space_is_a_plain_one_by_default() -> None:
     ],
 )  # fmt: skip
 def test_the_tilde_of_a_range_is_kept_and_no_other(line: str, kept: str) -> None:
-    ranges = Normalise(keep_ranges=True, keep_url_tildes=False, keep_accent_spaces=False)
-    assert one(line, Normaliser("default", ranges)) == kept
+    assert one(line, Normaliser("default", only("keep_ranges"))) == kept
     assert "〜" not in one(line, BARE)
 
 
@@ -238,8 +248,7 @@ def test_the_tilde_of_a_range_is_kept_and_no_other(line: str, kept: str) -> None
     ],
 )
 def test_the_tildes_within_a_url_are_kept_and_no_others(line: str, kept: str) -> None:
-    urls = Normalise(keep_ranges=False, keep_url_tildes=True, keep_accent_spaces=False)
-    assert one(line, Normaliser("default", urls)) == kept
+    assert one(line, Normaliser("default", only("keep_url_tildes"))) == kept
     assert "~" not in one(line, BARE)
 
 
@@ -262,9 +271,7 @@ def test_the_tildes_within_a_url_are_kept_and_no_others(line: str, kept: str) ->
     ],
 )
 def test_spaces_behind_letters_of_other_scripts_are_kept(line: str, kept: str) -> None:
-    accents = Normalise(keep_ranges=False, keep_url_tildes=False, keep_accent_spaces=True)
-    assert one(line, Normaliser("default", accents)) == kept
-    assert one(line) == kept
+    assert one(line, Normaliser("default", only("keep_accent_spaces"))) == kept
 
 
 @settings(max_examples=80, deadline=None)
@@ -274,8 +281,125 @@ def test_letters_of_other_scripts_are_treated_as_neologdn_treats_an_a(lines: lis
         code: "A" for start, end in SPACED_SCRIPTS if end < 0x3000 for code in range(start, end)
     }
     lines = [re.sub("[\u3130-\uffef\U00010000-\U0010ffff]", "日", line) for line in lines]
-    accents = Normalise(keep_ranges=False, keep_url_tildes=False, keep_accent_spaces=True)
-    kept = lines_of(Normaliser("default", accents), lines)
+    kept = lines_of(Normaliser("default", only("keep_accent_spaces")), lines)
     assert [line.translate(letters) for line in kept] == lines_of(
         BARE, [line.translate(letters) for line in lines]
     )
+
+
+# What an option keeps, and what neologdn makes of it; the examples of docs/corpus.md are among them.
+KEPT = [
+    ("keep_tildes", "すご〜い", "すご〜い", "すごい"),
+    ("keep_tildes", "愛～永遠に～", "愛〜永遠に〜", "愛永遠に"),
+    ("keep_tildes", "ls ~/bin", "ls ~/bin", "ls /bin"),
+    ("keep_tildes", "はい~", "はい〜", "はい"),
+    ("keep_tildes", "〜〜〜", "〜〜〜", ""),
+    ("keep_tildes", "a ∼ 'b'", "a ∼ 'b'", "a 'b'"),
+    ("keep_tildes", "すご〰い", "すご〰い", "すごい"),
+    ("keep_tildes", "http://a.jp/1~~2", "http://a.jp/1~~2", "http://a.jp/12"),
+    ("keep_spaces", "甲太郎　乙次郎", "甲太郎 乙次郎", "甲太郎乙次郎"),
+    ("keep_spaces", "第一章　はじめに", "第一章 はじめに", "第一章はじめに"),
+    ("keep_spaces", "１　はじめに", "1 はじめに", "1はじめに"),
+    ("keep_spaces", "東京 \u3000 大阪\t京都", "東京 大阪 京都", "東京大阪京都"),
+    ("keep_spaces", "　段落。　次 （注） 終", "段落。次(注)終", "段落。次(注)終"),
+    ("keep_dashes", "彼は――そう", "彼は――そう", "彼はーそう"),
+    ("keep_dashes", "「──」", "「──」", "「ー」"),
+    ("keep_dashes", "1914–18", "1914–18", "1914-18"),
+    ("keep_dashes", "wait — what", "wait — what", "wait ーwhat"),
+    ("keep_dashes", "A━B—", "A━B—", "AーBー"),
+    ("keep_minus", "－５℃", "-5℃", "ー5℃"),
+    ("keep_minus", "０９０－１２３４", "090-1234", "090ー1234"),
+    ("keep_minus", "東京－大阪", "東京-大阪", "東京ー大阪"),
+    ("keep_minus", "ロンドン－パリ", "ロンドン-パリ", "ロンドンーパリ"),
+    ("keep_minus", "センタ－とｻ－ﾋﾞｽ", "センターとサービス", "センターとサービス"),
+    ("keep_minus", "ボ－イング－７４７", "ボーイング-747", "ボーイングー747"),
+    ("keep_minus", "カ－－", "カー", "カー"),
+    ("keep_minus", "ｶﾞ－ﾄﾞ", "ガード", "ガード"),
+    ("keep_minus", "10⁻³とx₋₁", "10⁻³とx₋₁", "10-³とx-₁"),
+    ("keep_minus", "−5", "-5", "-5"),
+    ("keep_quotes", "“何？”と‘引用’", "“何?”と‘引用’", '"何?"と`引用\''),
+    ("keep_quotes", "say “hello” to", "say “hello” to", 'say "hello" to'),
+    ("keep_yen", "¥1000", "¥1000", "\\1000"),
+    ("compose", "か\u3099んは\u3099れ", "がんばれ", "か\u3099んは\u3099れ"),
+    ("compose", "ﾊ\u309aン", "パン", "ハ\u309aン"),
+    ("compose", "cafe\u0301", "café", "cafe\u0301"),
+    ("compose", "神\u0301神", "神\u0301神", "神\u0301神"),
+    ("compose", "\u3099か " + "\u3099" * 9, "\u3099か" + "\u3099" * 9, "\u3099か" + "\u3099" * 9),
+]
+
+
+@pytest.mark.parametrize(("name", "line", "kept", "destroyed"), KEPT)
+def test_an_option_keeps_what_neologdn_destroys(
+    name: str, line: str, kept: str, destroyed: str
+) -> None:
+    assert one(line, Normaliser("default", only(name))) == kept
+    assert one(line, BARE) == destroyed
+    assert one(kept, Normaliser("default", only(name))) == kept
+
+
+def test_with_all_options_the_signs_of_a_text_mean_what_they_did() -> None:
+    line = "気温は－５℃、電話は０９０－１２３４－５６７８、郵便は〒１００－０００１。"
+    assert one(line) == "気温は-5℃、電話は090-1234-5678、郵便は〒100-0001。"
+    line = "値段は¥1000と‘引用’である。彼は——そう言った。"
+    assert one(line) == line
+
+
+# Written otherwise than before or by NFKC, with the same meaning in running text.
+SAME_MEANING = dict.fromkeys("˗֊‐‑‒⁃−", "-") | dict.fromkeys("~∼∾～〰", "〜") | {"゛": "ﾞ", "゜": "ﾟ"}
+SAME_MEANING |= {" ": "", "\u3000": ""}  # beside punctuation
+SAME_MEANING |= {"▁": "_", "␤": " ", "\u2063": ""}  # the marks of a shard
+
+
+@pytest.mark.parametrize("before", ["日", "a", "カ", "ー", "1"])
+def test_each_character_stays_or_becomes_what_nfkc_makes_of_it(before: str) -> None:
+    characters = [
+        character
+        for character in map(chr, (*range(0xD800), *range(0xE000, 0x10000)))
+        if not character.isspace() or character in SAME_MEANING
+    ]
+    lines = lines_of(USUAL, [f"{before}{character}、" for character in characters])
+    for character, line in zip(characters, lines, strict=True):
+        if line == f"{before}{character}、":
+            continue
+        meant = {character, unicodedata.normalize("NFKC", character)}
+        meant.add(SAME_MEANING.get(character, character))
+        if (before == "カ" and character in "－﹣") or (before == "ー" and character in "ーｰ"):
+            meant = {"ー", ""}  # of カ－ド; and of a run of ー one stays
+        elif before == "カ" and character in "゛ﾞ":
+            meant = {"\u3099"}
+        texts = [unicodedata.normalize("NFC", f"{before}{text}、") for text in meant]
+        assert line in texts, character
+
+
+def test_each_character_beyond_the_basic_plane_stays() -> None:
+    codes = range(0x10000, 0x110000)
+    chunks = [codes[start : start + 512] for start in range(0, len(codes), 512)]
+    lines = ["日".join(map(chr, chunk)) for chunk in chunks]
+    assert lines_of(USUAL, lines) == lines
+
+
+def test_of_a_pair_each_stays_what_it_is_alone() -> None:
+    """But for runs of ー and of hyphens, of which one stays, and what a voicing mark joins."""
+    signs = [c for c in INTERESTING if c not in "゛゜ﾞﾟ\u3099\u309a\u0301\ufeff▁ \u3000\t\xa0"]
+    alone = dict(zip(signs, lines_of(USUAL, [f"日{sign}、" for sign in signs]), strict=True))
+    pairs = [
+        pair for pair in itertools.product(signs, repeat=2) if set(pair).isdisjoint("~∼∾〜〰～－﹣")
+    ]
+    found = lines_of(USUAL, [f"日{one}{other}、" for one, other in pairs])
+    for (first, second), line in zip(pairs, found, strict=True):
+        one, other = (alone[sign].removeprefix("日").removesuffix("、") for sign in (first, second))
+        run = one == other and one in "-ー"
+        assert line in (f"日{one}{other}、", f"日{one}、" if run else None), (first, second)
+
+
+def test_the_table_of_the_docs_is_true(root: Path) -> None:
+    page = (root / "docs/corpus.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \| (.*) \| (.*) \|$", page, re.MULTILINE)
+    rows = [row for row in rows if row[0] in NAMES]
+    assert sorted(name for name, *_ in rows) == sorted(NAMES)
+    for name, *cells in rows:
+        if name == "compose":  # words stand there for what looks the same
+            continue
+        line, kept, destroyed = (re.sub(r"\\(.)", r"\1", cell) for cell in cells)
+        assert one(line, Normaliser("default", only(name))) == kept
+        assert one(line, BARE) == destroyed

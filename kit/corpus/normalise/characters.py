@@ -8,6 +8,8 @@ neologdn's output for every code point; the tests compare the two.
 
 from __future__ import annotations
 
+import functools
+import re
 import unicodedata
 from typing import TYPE_CHECKING
 
@@ -32,10 +34,11 @@ _FIRST_CHANGING = VOWEL  # a text whose flags are all below it stays unchanged
 
 _CODE_POINTS = 0x110000
 TILDES = "~∼∾〜〰～"
-_HYPHENS = "˗֊‐‑‒–⁃⁻₋−"
-_VOWELS = "—―─━ー﹣－ｰ"
+HYPHENS = "˗֊‐‑‒–⁃⁻₋−"
+VOWELS = "—―─━ー﹣－ｰ"
 _SPACES = " \u3000"
-_VOICING = "゛゜ﾞﾟ"  # join the kana before
+VOICING = "゛゜ﾞﾟ"  # join the kana before
+LETTER = rf"[^\W_{VOICING}]"  # a letter or a digit, and no voicing mark
 _BYTE_ORDER = "\ufeff"  # dropped if the normalised line begins with it
 # White space of any kind; str.isspace and \s of re agree on it.
 _WHITE = "\t\v\f\r\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007"
@@ -51,10 +54,21 @@ _HALF_WIDTH_KANA = (0xFF61, 0xFF9E)  # with punctuation; the voicing marks follo
 
 
 class CodePointTable:
-    """Flags and output by code point. `latin` are ranges that count as Latin in addition to ASCII."""
+    """Flags and output by code point.
+
+    `latin` are ranges that count as Latin in addition to ASCII. The characters `kept` stay, and count as
+    Latin. Lines with one of `hard` are left to neologdn. With `spaces`, one of a run of spaces also stays
+    between letters or digits.
+    """
 
     def __init__(
-        self, *, white: bool, tildes: int = TILDE, latin: Iterable[tuple[int, int]] = ()
+        self,
+        *,
+        white: bool,
+        latin: Iterable[tuple[int, int]] = (),
+        kept: str = "",
+        hard: str = "",
+        spaces: bool = False,
     ) -> None:
         import numpy as np
 
@@ -65,19 +79,22 @@ class CodePointTable:
         for before, after in _changes():
             self.written[ord(before)] = ord(after)
             flags[ord(before)] = CHANGED | (flags[ord(after)] & OPEN)
-        for flag, characters in ((HYPHEN, _HYPHENS), (VOWEL, _VOWELS)):
+        for flag, characters in ((HYPHEN, HYPHENS), (VOWEL, VOWELS)):
             flags[_points(characters)] = flag | OPEN | CHANGED
-        self.written[_points(_HYPHENS)] = ord("-")
-        self.written[_points(_VOWELS)] = ord("ー")
+        self.written[_points(HYPHENS)] = ord("-")
+        self.written[_points(VOWELS)] = ord("ー")
         flags[ord("ー")] = VOWEL | OPEN
         flags[(self.written < 128) & (self.written != ord("*"))] |= LATIN
         for start, end in latin:
             flags[start:end] |= LATIN
         flags[_points(_SPACES + (_WHITE if white else ""))] = SPACE
-        flags[_points(TILDES)] = tildes
-        flags[_points(_VOICING + _BYTE_ORDER)] = HARD
+        flags[_points(TILDES)] = TILDE
+        flags[_points(kept)] = LATIN | OPEN
+        self.written[_points(kept)] = _points(kept)
+        flags[_points(VOICING + _BYTE_ORDER + hard)] = HARD
         flags[ord("\n")] = 0
         self.flags = flags
+        self._spaces = spaces
 
     def normalise(self, text: str) -> tuple[str, list[int]]:
         """Normalise lines joined by line feeds; also returns the numbers of those left to neologdn.
@@ -92,13 +109,16 @@ class CodePointTable:
             return text, []
         hard = np.flatnonzero(flags & HARD)
         lines = np.searchsorted(np.flatnonzero(codes == ord("\n")), hard) - 1 if len(hard) else hard
-        codes, flags = _close_gaps(self.written[codes], flags)
+        codes, flags = _close_gaps(self.written[codes], flags, codes if self._spaces else None)
         codes = _shorten_runs(codes, flags)
         return codes[1:-1].tobytes().decode("utf-32-le"), np.unique(lines).tolist()
 
 
-def _close_gaps(codes: Codes, flags: Flags) -> tuple[Codes, Flags]:
-    """Drop spaces and tildes, except one space of a run that may stay by both its neighbours."""
+def _close_gaps(codes: Codes, flags: Flags, before: Codes | None) -> tuple[Codes, Flags]:
+    """Drop spaces and tildes, except one space of a run that may stay by both its neighbours.
+
+    `before` are the codes before normalisation, if spaces between letters stay.
+    """
     import numpy as np
 
     gap = flags & (SPACE | TILDE) != 0
@@ -108,12 +128,26 @@ def _close_gaps(codes: Codes, flags: Flags) -> tuple[Codes, Flags]:
     first, last = positions[~gap[positions - 1]], positions[~gap[positions + 1]]
     # neologdn ignores a tilde: a run of nothing else leaves no space.
     kinds = np.bitwise_or.reduceat(flags[positions], np.searchsorted(positions, first))
-    stays = first[
-        (flags[first - 1] & LATIN != 0) & (flags[last + 1] & OPEN != 0) & (kinds & SPACE != 0)
-    ]
+    may_stay = (flags[first - 1] & LATIN != 0) & (flags[last + 1] & OPEN != 0)
+    if before is not None:
+        letters = _letters()
+        may_stay |= letters[before[first - 1]] & letters[before[last + 1]] & (kinds == SPACE)
+    stays = first[may_stay & (kinds & SPACE != 0)]
     codes[stays] = ord(" ")
     gap[stays] = False
     return codes[~gap], flags[~gap]
+
+
+@functools.cache
+def _letters() -> NDArray[np.bool_]:
+    """Which code points match `LETTER`."""
+    import numpy as np
+
+    every = np.arange(_CODE_POINTS, dtype=np.uint32).tobytes().decode("utf-32-le", "surrogatepass")
+    letters = np.zeros(_CODE_POINTS, bool)
+    for run in re.finditer(f"{LETTER}+", every):
+        letters[slice(*run.span())] = True
+    return letters
 
 
 def _shorten_runs(codes: Codes, flags: Flags) -> Codes:

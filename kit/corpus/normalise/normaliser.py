@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import neologdn
 
-from kit.corpus.normalise import characters, preserve
+from kit.corpus.normalise import characters, compose, preserve
 from kit.data.shards import BOUNDARY, LINE_END, MARKS, SPACE
 
 if TYPE_CHECKING:
@@ -34,16 +34,21 @@ class Normaliser:
 
     def __init__(self, mode: str, options: Normalise) -> None:
         self._default = mode == "default"
-        tildes = self._default and (options.keep_ranges or options.keep_url_tildes)
-        accents = self._default and options.keep_accent_spaces
-        self._options = options if tildes or accents else None
+        self._compose = options.compose
+        self._preserver = preserve.Preserver(options)
         self._table: characters.CodePointTable | None = None
-        if neologdn.VERSION == _TABLE_VERSION:
-            self._table = characters.CodePointTable(
-                white=self._default,
-                tildes=characters.HARD if tildes else characters.TILDE,
-                latin=preserve.SPACED_SCRIPTS if accents else (),
-            )
+        if neologdn.VERSION != _TABLE_VERSION:
+            return
+        if not self._default:
+            self._table = characters.CodePointTable(white=False)
+            return
+        self._table = characters.CodePointTable(
+            white=True,
+            latin=preserve.SPACED_SCRIPTS if options.keep_accent_spaces else (),
+            kept=preserve.kept(options),
+            hard=preserve.hard(options) + compose.MARKS * options.compose,
+            spaces=options.keep_spaces,
+        )
 
     def lines(self, lines: Sequence[str]) -> tuple[list[str], int]:
         """Normalise lines, one to one (some may become empty); also returns the number of marks replaced.
@@ -65,9 +70,9 @@ class Normaliser:
         if not self._default:
             return str(neologdn.normalize(line))
         line = _WHITE.sub(" ", line).rstrip(" ")
-        if self._options is None:
-            return str(neologdn.normalize(line))
-        line, originals = preserve.protect(line, self._options)
+        if self._compose:
+            line = compose.composed(line)
+        line, originals = self._preserver.protect(line)
         return preserve.restore(neologdn.normalize(line), originals)
 
 
