@@ -71,7 +71,7 @@ class Normalise(Section):
     )
     keep_spaces: bool = Field(
         default=True,
-        description="keep the spaces between letters or digits, full-width or not: 甲太郎　乙次郎",
+        description="keep one space of those between letters or digits, full-width or not: 東京 大阪",
     )
     keep_dashes: bool = Field(default=True, description="keep dashes: ――, —, –, ──")
     keep_minus: bool = Field(
