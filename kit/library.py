@@ -32,7 +32,7 @@ def tokens(run: str | os.PathLike[str], part: str = shards.TRAIN) -> BlockDatase
     >>> from kit import library
     >>> data = library.tokens("work/demo/runs/demo")
     >>> len(data)
-    569
+    570
     >>> block = data[0]
     >>> block.dtype, block.shape
     (torch.int64, torch.Size([129]))
@@ -47,7 +47,7 @@ def tokens(run: str | os.PathLike[str], part: str = shards.TRAIN) -> BlockDatase
     In numpy: any slice of all tokens, and the memory-mapped files.
 
     >>> len(data.row)
-    72886
+    73000
     >>> data.row.slice(0, 4).dtype
     dtype('int64')
     >>> data.row.files[0].dtype
