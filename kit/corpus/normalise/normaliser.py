@@ -25,11 +25,11 @@ class Normaliser:
     """Normalises lines as a recipe says.
 
     Mode `article` gives `neologdn.normalize(line.rstrip())`. Mode `default` first turns all white space
-    into plain spaces, and preserves the text that `options` select (preserve.py); with all options off
-    there is no other difference. In both, the marks of a shard are then replaced. If neologdn has
-    another version than the table, all lines go through it. Normalising twice changes nothing more,
-    except byte order marks at the head of a line, spaces that replaced marks, and in `article` other
-    white space that was followed only by a tilde.
+    into plain spaces, composes letters (compose.py), and preserves the text that `options` select
+    (preserve.py); with all options off there is no other difference. In both, the marks of a shard are then
+    replaced. If neologdn has another version than the table, all lines go through it. Normalising twice
+    changes nothing more, except byte order marks at the head of a line, spaces that replaced marks, and in
+    `article` other white space that was followed only by a tilde.
     """
 
     def __init__(self, mode: str, options: Normalise) -> None:
