@@ -28,7 +28,7 @@ ALLOWANCES = ("fragmentation", "context")  # parts that are no tensors
 # Measured: a rank on a CPU with a tiny model, of torch 2.13 and DeepSpeed 0.19.8 on x86-64.
 PROCESS = 0.39e9
 _FP32 = 4
-_MOMENTS = 2  # of AdamW
+MOMENTS = 2  # of AdamW
 _LOGITS = (
     12  # bytes per logit: log-probabilities, and the gradients of loss and of log-softmax, in fp32
 )
@@ -109,12 +109,12 @@ def largest(setup: Setup, memory: float, per_rank: int) -> int | None:
 
 def host_bytes(setup: Setup) -> float:
     """Host memory that a rank needs for an offloaded optimizer: fp32 weights, gradients and moments."""
-    return setup.parameters * (2 + _MOMENTS) * _FP32 / setup.ranks if setup.offload else 0.0
+    return setup.parameters * (2 + MOMENTS) * _FP32 / setup.ranks if setup.offload else 0.0
 
 
 def checkpoint_bytes(parameters: int, item: int) -> int:
     """The size of a checkpoint: the weights, and three fp32 values of AdamW for each."""
-    return parameters * ((1 + _MOMENTS) * _FP32 + item)
+    return parameters * ((1 + MOMENTS) * _FP32 + item)
 
 
 def captured_bytes(parameters: int, item: int, ranks: int) -> float:
@@ -155,11 +155,11 @@ def _states(setup: Setup) -> list[Part]:
     sharded = f" / {ranks} ranks (ZeRO-{stage})"
     weights = number * setup.item / (ranks if stage == 3 else 1)
     gradients = number * setup.gradient_item / (ranks if stage >= 2 else 1)
-    copies = _MOMENTS + (0 if stage == 0 and setup.item == _FP32 else 1)
+    copies = MOMENTS + (0 if stage == 0 and setup.item == _FP32 else 1)
     optimizer = number * copies * _FP32 / (ranks if stage else 1)
     of_gradients = f"{setup.gradient_item} bytes per parameter{sharded if stage >= 2 else ''}"
     of_optimizer = f"{copies * _FP32} bytes per parameter{sharded if stage else ''}: "
-    of_optimizer += "AdamW" + (", fp32 weights" if copies > _MOMENTS else "")
+    of_optimizer += "AdamW" + (", fp32 weights" if copies > MOMENTS else "")
     if setup.offload:
         optimizer, of_optimizer = 0.0, "in host memory (offload)"
         # Those of another format are added up on the GPU, the rank's part of them.

@@ -138,7 +138,15 @@ class Numerics(TypedDict):
     environment: dict[str, str]  # variables that choose algorithms, as far as they are set
 
 
-class Start(TypedDict):
+class Beginning(TypedDict):
+    """The state that an attempt begins with."""
+
+    from_step: int
+    validated: bool  # whether the ledger has the validation of that step
+    checkpoint: str | None  # the name of its folder
+
+
+class Start(Beginning):
     """`start.json` of an attempt."""
 
     job: str  # the token of this start of the job
@@ -147,9 +155,6 @@ class Start(TypedDict):
     addresses: list[str]  # of rank 0's store, for other ranks to try; `host` in earlier versions
     port: int
     topology: Topology  # not in attempts of earlier versions
-    from_step: int
-    validated: bool  # whether the ledger has the validation of that step
-    checkpoint: str | None  # the name of its folder
     amendments: NotRequired[int]  # number of amendments it has applied
     times: NotRequired[StartTimes]
     nodes: NotRequired[str]  # of the job, in Slurm's notation

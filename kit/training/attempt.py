@@ -202,7 +202,7 @@ def claim(
     `interface`: the network between the nodes, if given. Raises JobFailed if another process claims the
     same number.
     """
-    from kit.training import checkpoint
+    from kit.training import checkpoint, loading
 
     imported = time.time()
     run.attempts.mkdir(parents=True, exist_ok=True)
@@ -213,15 +213,9 @@ def claim(
         raise JobFailed(
             f"{attempt.root}: another job has just started this attempt; cancel one of the two"
         ) from None
-    resumed = checkpoint.newest(run)
+    resumed = checkpoint.newest(run)  # all ranks verify it (kit/training/loading.py)
     published = rendezvous.published(info.nodes, interface)
     store = rendezvous.open_store(info.job, info.world_size, info.nodes)
-    from_step = resumed.step if resumed else 0
-    # An earlier attempt may have validated at this step before it died: the ledger has the row.
-    validated = any(
-        row["kind"] == "validation" and row["step"] == from_step
-        for row in ledger.canonical(run, from_step - 1)
-    )
     start: records.Start = {
         "job": info.job,
         "ranks": info.world_size,
@@ -229,9 +223,7 @@ def claim(
         "addresses": published,
         "port": store.port,
         "topology": info.topology(backend),
-        "from_step": from_step,
-        "validated": validated,
-        "checkpoint": resumed.folder.name if resumed else None,
+        **loading.beginning(run, resumed),
         "amendments": amended,
         **_times(run, info.job, imported),
         "time": time.time(),
@@ -262,7 +254,7 @@ def _next(run: Run) -> Attempt:
 
 
 def join(run: Run, info: RankInfo, patience: float) -> tuple[Attempt, Store]:
-    """Any other rank: wait for the attempt that rank 0 begins once it has verified a checkpoint.
+    """Any other rank: wait for the attempt that rank 0 begins.
 
     Raises JobFailed after `patience` seconds, not counting time in which the job was suspended.
     """

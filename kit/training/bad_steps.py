@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kit.output.quantities import count
-from kit.training import checkpoint
+from kit.training import checkpoint, loading
 from kit.training.ending import fail
 
 if TYPE_CHECKING:
+    from kit.training.checkpoint import Checkpoint
     from kit.training.checkpointer import Checkpointer
     from kit.training.context import Context
     from kit.training.recorder import Recorder
@@ -25,6 +26,7 @@ class BadSteps:
         self._training, self._collectives = context.recipe.training, context.collectives
         self._engine, self._progress = origin.engine, origin.progress
         self._recorder, self._checkpointer = recorder, checkpointer
+        self._watchdog = context.watchdog
         self._rollbacks: dict[int, int] = {}  # their number, by the step rolled back to
 
     def handle(self, problem: str) -> bool:
@@ -53,18 +55,20 @@ class BadSteps:
         progress, limit = self._progress, self._training.health.limit
         bad_step = progress.step + 1
         self._checkpointer.wait()
-        target = None
+        candidates: list[Checkpoint] = []
         if self._collectives.rank == 0:
-            target = checkpoint.on_schedule(self._run, self._training, progress.step)
-        target = self._collectives.broadcast(target)
-        if target is None:
+            candidates = checkpoint.on_schedule(self._run, self._training, progress.step)
+        self._watchdog.begin("reading a checkpoint", progress.slowest_save)
+        part = loading.first_whole(candidates, self._collectives)
+        if part is None:
             raise fail(f"bad step {bad_step}: {problem}; no checkpoint to roll back to")
+        target = part.checkpoint
         rollbacks = self._rollbacks[target.step] = self._rollbacks.get(target.step, 0) + 1
         if rollbacks > limit:
             raise fail(
                 f"bad step {bad_step}: {problem}, after {count(limit, 'rollback')} to step {target.step}"
             )
-        self._engine.load(target.state, target.step)
+        self._engine.load(target.state, target.step, part.files)
         progress.roll_back(target.record, progress.sample + self._training.global_batch)
         self._checkpointer.saved = target.step
         self._recorder.roll_back(bad_step, problem, progress)

@@ -1,27 +1,33 @@
 """Checkpoints on disk: committed, or not there.
 
-Resuming takes the newest that verifies, and sets a broken one aside. Names contain step and attempt,
-so that an older attempt, still alive on a lost node, overwrites nothing and is never chosen.
+Resuming takes the newest that verifies (kit/training/loading.py), and sets a broken one aside. Names
+contain step and attempt, so that an older attempt, still alive on a lost node, overwrites nothing and is
+never chosen.
 
     checkpoints/step-00000100.attempt-0002/{state/, checkpoint.json}
 """
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NotRequired
+from typing import TYPE_CHECKING, Any, NotRequired
+
+import xxhash
 
 from kit.errors import CheckpointError
 from kit.output import log
 from kit.store import records
-from kit.store.files import file_hash, read_json, sync_directory
+from kit.store.files import read_json, sync_directory
 from kit.store.paths import checkpoint_numbers
 from kit.tracking import ledger
+from kit.training import file_in_memory
+from kit.training.file_in_memory import Damaged
 from kit.training.progress import ProgressRecord
 
 if TYPE_CHECKING:
@@ -54,6 +60,17 @@ class Record(LoopRecord):
     files: dict[str, Output]
 
 
+class SealedRecord(Record):
+    """The same as it is on the disk."""
+
+    xxh3: NotRequired[str]  # of all other keys; not in checkpoints of earlier versions
+
+
+def sealed(record: Record) -> SealedRecord:
+    """The manifest with the hash of its own keys, which shows damage to them."""
+    return {**record, "xxh3": _seal(record)}
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A committed checkpoint."""
@@ -69,9 +86,9 @@ class Checkpoint:
         return f"step {self.step:,} of {by}"
 
     @property
-    def record(self) -> Record:
+    def record(self) -> SealedRecord:
         """Its manifest: files with sizes and hashes, ranks, data, and the progress of the loop."""
-        record: Record = read_json(self.folder / RECORD)
+        record: SealedRecord = read_json(self.folder / RECORD)
         return record
 
     @property
@@ -86,9 +103,12 @@ class Checkpoint:
         checkpoint.
         """
         try:
-            files = self.record["files"]
+            own = self.record
+            files = own["files"]
         except (FileNotFoundError, ValueError, KeyError) as error:
             return f"{RECORD} cannot be read ({error})"
+        if not _is_intact(own):
+            return f"{RECORD} has changed since it was written"
         for name, record in files.items():
             path = self.state / name
             if not path.is_file():
@@ -100,10 +120,15 @@ class Checkpoint:
     def _changed(self, files: Mapping[str, Output]) -> str | None:
         """The first file with another hash; all are read at once, since a file system has many disks."""
         with ThreadPoolExecutor(_READERS) as readers:
-            hashes = readers.map(lambda name: file_hash(self.state / name), files)
-            for (name, record), found in zip(files.items(), hashes, strict=True):
-                if found != record["xxh3"]:
-                    return f"{name} has changed since it was written"
+            problems = readers.map(self._problem_of, files.items())
+            return next(filter(None, problems), None)
+
+    def _problem_of(self, file: tuple[str, Output]) -> str | None:
+        name, record = file
+        try:
+            file_in_memory.verify(self.state / name, record)
+        except Damaged as problem:
+            return str(problem)
         return None
 
     def ensure_own(self) -> None:
@@ -153,19 +178,16 @@ def by_name(run: Run, name: str) -> Checkpoint:
 
 
 def newest(run: Run) -> Checkpoint | None:
-    """The checkpoint to resume from: the first of `committed` that verifies.
+    """The checkpoint to resume from: the first of `committed` with all its files, by size.
 
-    A broken one is renamed, so that it is never chosen, with a warning. None if the run has no
-    checkpoint yet; raises CheckpointError if it had some, and none verifies.
+    Their bytes are verified when they are read (kit/training/loading.py). A broken one is set aside. None
+    if the run has no checkpoint yet; raises CheckpointError if it had some, and all are broken.
     """
     for checkpoint in committed(run):
-        log.info(f"verifying the checkpoint of {checkpoint.origin}")
-        problem = checkpoint.problem()
+        problem = checkpoint.problem(read=False)
         if problem is None:
             return checkpoint
-        aside = checkpoint.folder.with_name(f"broken-{checkpoint.folder.name}-{time.time_ns()}")
-        checkpoint.folder.rename(aside)
-        log.warning(f"checkpoint {checkpoint.folder}: {problem}; set aside as {aside.name}")
+        set_aside(checkpoint, problem)
     broken = sorted(run.checkpoints.glob("broken-*"))
     if broken:
         raise CheckpointError(
@@ -173,6 +195,13 @@ def newest(run: Run) -> Checkpoint | None:
             "folders to start from step 0"
         )
     return None
+
+
+def set_aside(checkpoint: Checkpoint, problem: str) -> None:
+    """Rename a broken checkpoint, so that it is never chosen, with a warning."""
+    aside = checkpoint.folder.with_name(f"broken-{checkpoint.folder.name}-{time.time_ns()}")
+    checkpoint.folder.rename(aside)
+    log.warning(f"checkpoint {checkpoint.folder}: {problem}; set aside as {aside.name}")
 
 
 def final(run: Run, remedy: str) -> Checkpoint:
@@ -218,20 +247,19 @@ def link(checkpoint: Checkpoint, copy: Path) -> None:
         )
 
 
-def on_schedule(run: Run, training: Training, step: int) -> Checkpoint | None:
-    """The newest intact checkpoint up to `step` on the recipe's schedule: the target of a rollback.
+def on_schedule(run: Run, training: Training, step: int) -> list[Checkpoint]:
+    """The checkpoints up to `step` on the recipe's schedule, the preferred target of a rollback first.
 
-    Checkpoints saved for an interruption or a user are skipped, so that a rollback does not depend
+    Checkpoints saved for an interruption or a user are left out, so that a rollback does not depend
     on how the run was interrupted.
     """
-    for checkpoint in committed(run):
-        if (
-            checkpoint.step <= step
-            and _is_on_schedule(training, checkpoint.step)
-            and checkpoint.problem() is None
-        ):
-            return checkpoint
-    return None
+    return [
+        checkpoint
+        for checkpoint in committed(run)
+        if checkpoint.step <= step
+        and _is_on_schedule(training, checkpoint.step)
+        and checkpoint.problem(read=False) is None
+    ]
 
 
 def abandon(run: Run, attempt: Attempt, step: int) -> None:
@@ -257,6 +285,21 @@ def prune(run: Run, training: Training, attempt: Attempt) -> None:
         numbers = checkpoint_numbers(path.with_name(name))
         if numbers and path not in kept and numbers[1] <= attempt.number:
             shutil.rmtree(path)
+
+
+def _is_intact(record: SealedRecord) -> bool:
+    """Whether the keys are as they were written, as far as that can be known of an earlier version."""
+    if "xxh3" in record:
+        return record["xxh3"] == _seal(record)
+    return (
+        record.keys() <= Record.__annotations__.keys()
+    )  # else its own name may be what is damaged
+
+
+def _seal(record: Mapping[str, Any]) -> str:
+    values = {key: value for key, value in record.items() if key != "xxh3"}
+    text = json.dumps(values, ensure_ascii=False, sort_keys=True)
+    return xxhash.xxh3_128_hexdigest(text.encode())
 
 
 def _user(number: int) -> str:

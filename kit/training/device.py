@@ -20,6 +20,8 @@ from kit.errors import ConfigError
 from kit.output import quantities
 from kit.training.stopwatch import GpuStopwatch, Stopwatch
 
+_PORTABLE = 1  # cudaHostRegisterPortable
+
 
 @dataclass(frozen=True)
 class Device:
@@ -95,6 +97,19 @@ class Device:
     def stopwatch(self) -> Stopwatch:
         """A stopwatch for work on the device."""
         return GpuStopwatch() if self.is_gpu else Stopwatch()
+
+    def pin(self, address: int, size: int) -> None:
+        """Lock host memory, so that a GPU copies to it at full speed and without waiting.
+
+        Raises ConfigError if the driver refuses: the limit of locked memory, or of the container.
+        """
+        error = int(torch.cuda.cudart().cudaHostRegister(address, size, _PORTABLE))  # type: ignore[no-untyped-call]
+        if error:
+            raise ConfigError(
+                f"device: cuda: {quantities.size(size)} of host memory for checkpoints cannot be locked "
+                f"(cudaHostRegister: error {error}); raise cluster.training.memory_gb, or the limit of "
+                "locked memory (ulimit -l)"
+            )
 
     def synchronize(self) -> None:
         """Block until all work queued on the device is done."""

@@ -8,26 +8,27 @@ import math
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from kit.models import gpt2
-from kit.plan.memory import checkpoint_bytes
+from kit.plan.memory import MOMENTS, checkpoint_bytes
 from kit.training import gradients, noise, state_files, zero
 from kit.training.adamw import GuardedAdamW, own_step_counters
-from kit.training.host_copy import HostCopy
+from kit.training.deepspeed_files import Exchange, to_come
 from kit.training.profiler import part
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
     from torch import Tensor
 
     from kit.config.recipe import Recipe
     from kit.data.tokens import TokenizerInfo
     from kit.training.device import Device
+    from kit.training.file_in_memory import FileInMemory
 
 # AdamW's, per parameter group; the learning rate is set before each update. Checkpoints have them too, with
 # the kernel of the device that saved them.
@@ -86,8 +87,8 @@ class Engine:
         if recipe.training.precision == "fp16":
             # At the smallest scale an overflow is a bad step, and `health` decides.
             self._scaler.raise_error_at_min_scale = False
-        self._copy = _Capture(HostCopy(pinned=device.is_gpu))
-        self._engine.checkpoint_engine = self._copy
+        self._files = Exchange(device, lambda: import_deepspeed(device.kind))
+        self._engine.checkpoint_engine = self._files
         self._engine._copy_recovery_script = lambda _: None  # jobs.export extracts the weights
         self._overflowed = False
         self._accumulation = accumulation
@@ -210,21 +211,33 @@ class Engine:
         left out: the counter of micro-batches is reset to the last full step.
         """
         self._set_counters(step)
-        self._engine.save_checkpoint("state", tag="state", save_latest=False)
-        self._synchronize()
-        return self._copy.pop()
+        return self._files.copies(self._save)
 
-    def load(self, folder: Path, step: int) -> None:
+    def reserve(self) -> None:
+        """Allocate the memory of `capture`, before the first step. A collective."""
+        more = to_come(self._optimizer, self._engine.optimizer, MOMENTS)
+        self._files.reserve(self._save, more)
+
+    def load(
+        self, folder: Path, step: int, files: Mapping[str, FileInMemory] | None = None
+    ) -> None:
         """Load a checkpoint of `step` full steps. A collective.
 
-        Weights, moments and loss scale come from the checkpoint, everything else from the recipe.
+        Weights, moments and loss scale come from the checkpoint, everything else from the recipe. `files`
+        are this rank's, read already, and are closed; None: they are read from `folder`.
         """
         self.abandon()
-        path, _ = self._engine.load_checkpoint(str(folder.parent), tag=folder.name)
-        assert path is not None, folder
+        self._files.give(files, lambda: self._load(folder))
         self._restore_hyperparameters()
         own_step_counters(self._optimizer)
         self._set_counters(step)  # the accumulation depends on the world size
+
+    def _save(self) -> None:
+        self._engine.save_checkpoint("state", tag="state", save_latest=False)
+
+    def _load(self, folder: Path) -> None:
+        path, _ = self._engine.load_checkpoint(str(folder.parent), tag=folder.name)
+        assert path is not None, folder
 
     def _restore_hyperparameters(self) -> None:
         """Undo the settings that DeepSpeed takes from a checkpoint although the recipe has them.
@@ -322,37 +335,6 @@ def gathered(state: Path) -> dict[str, Tensor]:
     return dict(get_fp32_state_dict_from_zero_checkpoint(str(state.parent), tag=state.name))
 
 
-def _read(path: Path, map_location: Any) -> Any:
-    kind = os.environ.get(_ACCELERATOR, "cpu")
-    return state_files.read(path, map_location, lambda: import_deepspeed(kind))
-
-
-class _Capture:
-    """Replaces DeepSpeed's checkpoint writer (its CheckpointEngine, version 0.19.8): copies to memory."""
-
-    def __init__(self, copy: HostCopy) -> None:
-        self._copy = copy
-        self._states: dict[str, Any] = {}
-
-    def pop(self) -> dict[str, Any]:
-        states, self._states = self._states, {}
-        return states
-
-    def save(self, state_dict: Any, path: str) -> None:
-        name = path.rsplit("/", 1)[-1]
-        self._states[name] = self._copy.take(name, state_dict)
-
-    def load(self, path: str, map_location: Any = None) -> Any:
-        return _read(Path(path), map_location)
-
-    def create(self, info: object) -> None: ...
-
-    def makedirs(self, path: str, exist_ok: bool = False) -> None: ...
-
-    def commit(self, info: object) -> None: ...
-
-    def is_decoupled(self) -> bool:
-        return False
 
 
 def _universal(enabled: bool) -> dict[str, Any]:

@@ -62,16 +62,16 @@ class Loop:
         )
         self._reader = ReadAhead(self._batches, context.device)
         self._held_out_blocks = validation_blocks(recipe, self._held_out)
-        self._schedule = schedule.for_run(
-            run, self._training, lambda t: t.steps_over(self._batches.blocks), attempt.number
-        )
         start = records.start(attempt)
         origin = resume(context, start, self._batches.accumulation, data.fingerprint)
+        self._schedule = schedule.for_run(  # depends on the step that the attempt starts from
+            run, self._training, lambda t: t.steps_over(self._batches.blocks), attempt.number
+        )
         self._engine, self._progress = origin.engine, origin.progress
         self._stop_monitor = StopMonitor(run, attempt, collectives.interruption, collectives.rank)
         self._samples = Samples(context, self._engine)
         self._recorder = recorder(
-            context, start, self._batches, data.tokens_per_byte(self._held_out)
+            context, origin.start, self._batches, data.tokens_per_byte(self._held_out)
         )
         self._recorder.begin(self._schedule, self._engine.parameters(), origin.exactness)
         self._checkpointer = Checkpointer(

@@ -10,7 +10,7 @@ from kit.data import tokens
 from kit.errors import CheckpointError
 from kit.output import log
 from kit.output.quantities import count
-from kit.training import checkpoint, exactness
+from kit.training import checkpoint, exactness, loading
 from kit.training.engine import Engine, convert
 from kit.training.progress import Progress
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from kit.training.checkpoint import Checkpoint
     from kit.training.context import Context
     from kit.training.exactness import Exactness
+    from kit.training.loading import Part
 
 
 @dataclass(frozen=True)
@@ -28,26 +29,37 @@ class Origin:
     engine: Engine
     progress: Progress
     saved: int | None  # the step of the newest checkpoint; None: step 0 must be saved as well
+    start: Start  # of the attempt, which names another checkpoint if the first was damaged
     exactness: Exactness
 
 
 def resume(context: Context, start: Start, accumulation: int, data: str) -> Origin:
-    """Build the model, and load the checkpoint named in `start.json`.
+    """Build the model, and load the checkpoint named in `start.json`, or the first before it that is whole.
 
-    `data` is the fingerprint of the tokens. Raises CheckpointError if it was trained on others.
+    `data` is the fingerprint of the tokens. Raises CheckpointError if it was trained on others, or if every
+    checkpoint is damaged.
     """
+    start, part = loading.begin(context.run, context.attempt, start, context.collectives)
+    origin = _origin(context, start, part, accumulation, data)
+    origin.engine.reserve()
+    return origin
+
+
+def _origin(
+    context: Context, start: Start, part: Part | None, accumulation: int, data: str
+) -> Origin:
     recipe = context.recipe
     arguments = (recipe, context.device, accumulation, tokens.tokenizer_info(recipe))
     compiles = "; the first step compiles the model" if recipe.training.compile else ""
     building = f"building the model and DeepSpeed's engine{compiles}"
-    if start["checkpoint"] is None:
+    if part is None:
         log.info(building)
         # A rollback may go back to step 0, so it must be saved as well.
         saved = None if recipe.training.health.on_bad_step == "rollback" else 0
         engine = Engine(*arguments)
         exact = exactness.of_attempt(context, start, None)
-        return _with_validation(Origin(engine, Progress(), saved, exact), start)
-    newest = checkpoint.by_name(context.run, start["checkpoint"])
+        return _with_validation(Origin(engine, Progress(), saved, start, exact))
+    newest = part.checkpoint
     record = newest.record
     if record["data"] != data:
         raise CheckpointError(
@@ -58,18 +70,18 @@ def resume(context: Context, start: Start, accumulation: int, data: str) -> Orig
     log.info(f"loading the checkpoint of {newest.origin}")
     if record["ranks"] == context.collectives.world_size:
         engine = Engine(*arguments, to_load=True)
-        engine.load(newest.state, newest.step)
+        engine.load(newest.state, newest.step, part.files)
     else:
         engine = _load_for_other_world_size(context, newest, record["ranks"], arguments)
     log.info(f"resumes from {newest.origin}")
     exact = exactness.of_attempt(context, start, record)
     progress = Progress.from_record(record)
-    return _with_validation(Origin(engine, progress, newest.step, exact), start)
+    return _with_validation(Origin(engine, progress, newest.step, start, exact))
 
 
-def _with_validation(origin: Origin, start: Start) -> Origin:
+def _with_validation(origin: Origin) -> Origin:
     """Mark the validation that an earlier attempt did at this step before it died."""
-    if start["validated"]:
+    if origin.start["validated"]:
         origin.progress.validated = origin.progress.step
     return origin
 
@@ -86,7 +98,7 @@ def _load_for_other_world_size(
             f"{saved.folder}: saved by {count(ranks, 'rank')}, resumed on {collectives.world_size}: data "
             "order and global batch stay the same, the last bits of sums do not"
         )
-        saved.ensure_own()  # its hashes have been checked by rank 0 when it chose it
+        saved.ensure_own()  # all ranks have checked its hashes
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         convert(saved.state, universal)

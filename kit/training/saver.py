@@ -189,7 +189,7 @@ class Saver:
             "time": time.time(),
             "files": files,
         }
-        write_json(staging / checkpoint.RECORD, record)
+        write_json(staging / checkpoint.RECORD, checkpoint.sealed(record))
         staging.rename(self._run.checkpoint(step, self._attempt.number))
         sync_directory(self._run.checkpoints)
         return sum(file["size"] for file in files.values())

@@ -26,16 +26,24 @@ _PLAIN_TYPES = {
 }
 
 
-def read(path: Path, map_location: Any, import_deepspeed: Callable[[], object]) -> Any:
+def read(
+    path: Path,
+    map_location: Any,
+    import_deepspeed: Callable[[], object],
+    *,
+    name: str | None = None,
+    mapped: bool = False,
+) -> Any:
     """Read a file; `import_deepspeed` is called if it has DeepSpeed's types.
 
+    `name` is that in errors, the path by default. `mapped`: tensors are views of the file's pages.
     Raises CheckpointError if the file would run code.
     """
-    needed = _types(path)
+    needed = _types(path, name)
     if needed:
         import_deepspeed()
-    with torch.serialization.safe_globals([pkgutil.resolve_name(name) for name in needed]):
-        return torch.load(path, map_location=map_location, weights_only=True)
+    with torch.serialization.safe_globals([pkgutil.resolve_name(one) for one in needed]):
+        return torch.load(path, map_location=map_location, weights_only=True, mmap=mapped)
 
 
 def refuse_code(folder: Path) -> None:
@@ -44,13 +52,13 @@ def refuse_code(folder: Path) -> None:
         _types(path)
 
 
-def _types(path: Path) -> list[str]:
+def _types(path: Path, shown: str | None = None) -> list[str]:
     """The types in a pickle besides tensors and plain values. Raises CheckpointError for foreign ones."""
     found = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     for name in found:
         if name not in _PLAIN_TYPES:
             raise CheckpointError(
-                f"{path}: not loaded, as it would call {name}, which DeepSpeed never writes; restore the "
-                "checkpoint from a copy that you trust"
+                f"{shown or path}: not loaded, as it would call {name}, which DeepSpeed never writes; "
+                "restore the checkpoint from a copy that you trust"
             )
     return list(found)

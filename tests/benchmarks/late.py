@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from kit.store.files import file_hash, read_json, write_json
 from kit.tracking import ledger
+from kit.training import checkpoint
 from tests.benchmarks import runs
 
 if TYPE_CHECKING:
@@ -90,7 +91,8 @@ def _age_checkpoint(folder: Path, factor: int) -> None:
         (path,) = folder.rglob(name)
         torch.save(_aged(torch.load(path, weights_only=False), factor), path)
         files[name] = {"size": path.stat().st_size, "xxh3": file_hash(path)}
-    write_json(folder / "checkpoint.json", record | {"files": files})
+    record.pop("xxh3")
+    write_json(folder / "checkpoint.json", checkpoint.sealed(record | {"files": files}))
 
 
 def _aged(value: Any, factor: int, name: str = "") -> Any:

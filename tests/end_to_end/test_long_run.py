@@ -243,7 +243,10 @@ def test_saves_come_by_time_and_the_last_one_only_if_there_is_time(workspace: Pa
 
     # A save that once took an hour is not begun within a grace of a minute.
     saved = checkpoint.committed(run)[0]
-    write_json(saved.folder / checkpoint.RECORD, {**saved.record, "slowest_save": 3600.0})
+    write_json(
+        saved.folder / checkpoint.RECORD,
+        checkpoint.sealed({**saved.record, "slowest_save": 3600.0}),
+    )
     grace = ("cluster.training.grace_seconds=60", "cluster.training.minutes=100000")
     train(workspace, "by-time", *rules, *grace, verb="submit")
     wait_for_step(run, saved.step + 3)

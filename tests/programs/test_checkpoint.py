@@ -19,7 +19,7 @@ from kit.config.recipe import Training
 from kit.errors import CheckpointError, JobFailed
 from kit.store.files import write_json
 from kit.store.paths import Run
-from kit.training import checkpoint
+from kit.training import checkpoint, loading
 from kit.training.attempt import RankInfo, join
 from kit.training.saver import Saved, Saver
 from tests.disk import small_disk
@@ -53,6 +53,12 @@ class Together:
 
     def max(self, values: Sequence[int]) -> list[int]:
         return self.agree(values)
+
+    def broadcast(self, value: Any) -> Any:
+        return value
+
+    def gather_objects(self, text: str) -> list[str]:
+        return [text]
 
 
 class Table:
@@ -123,8 +129,14 @@ def names(run: Run) -> list[str]:
 
 
 def chosen(run: Run) -> tuple[int, int] | None:
-    found = checkpoint.newest(run)
-    return (found.attempt, found.step) if found else None
+    """What the next attempt begins with."""
+    following = run.attempt(99)
+    start: Any = loading.beginning(run, checkpoint.newest(run))
+    try:
+        _, part = loading.begin(run, following, start, Together())
+    finally:
+        shutil.rmtree(following.root, ignore_errors=True)
+    return (part.checkpoint.attempt, part.checkpoint.step) if part else None
 
 
 def test_what_is_saved_is_found(run: Run) -> None:
@@ -266,7 +278,7 @@ def test_where_every_checkpoint_is_broken_nothing_begins_anew_unasked(run: Run) 
         break_by("a flipped byte", folder_of(run, 1, step))
     for _ in range(2):  # at the first look, and at every later one
         with pytest.raises(CheckpointError, match="every checkpoint is broken"):
-            checkpoint.newest(run)
+            chosen(run)
     assert len(names(run)) == 2
 
 
@@ -278,7 +290,7 @@ def test_a_file_system_that_fails_makes_no_checkpoint_broken(run: Run) -> None:
     (folder / "checkpoint.json").unlink()
     (folder / "checkpoint.json").mkdir()  # reading it is an error of the system, not a missing file
     with pytest.raises(OSError, match="directory"):
-        checkpoint.newest(run)
+        chosen(run)
     (folder / "checkpoint.json").rmdir()
     (folder / "checkpoint.json").write_bytes(record)
     assert chosen(run) == (1, 50)
@@ -348,24 +360,6 @@ def test_a_disk_that_is_read_only_for_a_while_fails_the_saves_of_that_while(run:
             subprocess.run(remount, check=True)
             assert save(run, 1, 60).reason == reason
             assert chosen(run) == (1, 50 if mode == "ro" else 60)
-
-
-def test_a_copy_is_not_changed_by_what_the_loop_does_next() -> None:
-    import torch
-
-    from kit.training.host_copy import HostCopy
-
-    copy = HostCopy(pinned=False)
-    tied = torch.arange(6.0)
-    state = {"a": tied, "b": [tied, {"step": 3}], "rest": torch.zeros(0)}
-    taken = copy.take("file", state)
-    tied += 1
-    assert taken["a"].tolist() == [0, 1, 2, 3, 4, 5]
-    assert taken["b"][0] is taken["a"]
-    assert taken["b"][1] == {"step": 3}
-    again = copy.take("file", state)
-    assert again["a"].tolist() == [1, 2, 3, 4, 5, 6]
-    assert again["a"].data_ptr() == taken["a"].data_ptr()  # no new memory for each save
 
 
 def prune(run: Run, attempt: int, **keys: Any) -> None:
@@ -459,10 +453,10 @@ def test_the_checkpoint_to_go_back_to_outlives_those_that_interruptions_made(run
     assert [found.step for found in checkpoint.committed(run)] == [23, 22, 20]
     rules = training(checkpoint_every=10)
     found = checkpoint.on_schedule(run, rules, 23)
-    assert found is not None
-    assert found.step == 20
-    break_by("a flipped byte", found.folder)
-    assert checkpoint.on_schedule(run, rules, 23) is None
+    assert [one.step for one in found] == [20]
+    assert loading.first_whole(found, Together()) is not None
+    break_by("a flipped byte", found[0].folder)
+    assert loading.first_whole(found, Together()) is None
 
 
 def test_what_was_committed_on_a_way_that_is_gone_back_is_removed(run: Run) -> None:
