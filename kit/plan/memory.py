@@ -119,8 +119,12 @@ def checkpoint_bytes(parameters: int, item: int) -> int:
 
 def captured_bytes(parameters: int, item: int, ranks: int) -> float:
     """The part of a checkpoint that rank 0 copies to host memory and writes, under ZeRO-1 and 2."""
-    weights = parameters * item
-    return weights + (checkpoint_bytes(parameters, item) - weights) / ranks
+    return parameters * item + own_bytes(parameters, ranks)
+
+
+def own_bytes(parameters: int, ranks: int) -> float:
+    """The part of the optimizer that each rank writes and reads."""
+    return parameters * (1 + MOMENTS) * _FP32 / ranks
 
 
 def layer_bytes(setup: Setup) -> float:

@@ -23,6 +23,7 @@ def lines(facts: dict[str, Any]) -> list[str]:
         *_section("memory of a rank", _memory(facts["memory"])),
         *(f"  does NOT fit: {one['text']}; {one['remedy']}" for one in facts["misfits"]),
         *_section("between ranks, a step", _communication(facts["communication"])),
+        *_section("host memory of a node", _node_memory(facts["node_memory"])),
         *_section("time", _time(facts["time"])),
         *_section("checkpoints", _checkpoints(facts["checkpoints"])),
         *_section("disk", _disk(facts["disk"])),
@@ -56,14 +57,10 @@ def _memory(memory: dict[str, Any]) -> Iterator[str]:
     for name, part in memory["parts"].items():
         yield _row(name, part, size)
     yield _row("total", memory["total"], size)
-    verdict = {None: "", True: "; it fits", False: "; it does NOT fit"}[memory["fits"]]
-    limit = memory["limit"]
-    yield _row("device", {**limit, "source": limit["source"] + verdict}, size)
+    yield _row("device", _judged(memory), size)
     largest = memory["largest_micro_batch"]
     for how, name in (("plain", "largest micro-batch"), ("checkpointing", "with checkpointing")):
         yield _row(name, {**largest, "value": largest["value"][how]}, str)
-    if memory["host_bytes"]["value"]:
-        yield _row("host memory", memory["host_bytes"], size)
     yield _row("rehearsed", memory["rehearsed"], size)
     if memory["rehearsed"]["value"]:
         yield _row("to compare with it", memory["tensors"], size)
@@ -73,6 +70,21 @@ def _communication(communication: dict[str, Any]) -> Iterator[str]:
     names = {"gradients": "gradients", "with_zero1": "with zero1", "zero1_memory": "  its memory"}
     for key, fact in communication.items():
         yield _row(names[key], fact, size)
+
+
+def _node_memory(memory: dict[str, Any]) -> Iterator[str]:
+    for name, part in memory["parts"].items():
+        if part["value"]:
+            yield _row(name, part, size)
+    yield _row("total", memory["total"], size)
+    yield _row("node", _judged(memory), size)
+
+
+def _judged(memory: dict[str, Any]) -> dict[str, Any]:
+    """The limit, with whether what is needed fits."""
+    verdict = {None: "", True: "; it fits", False: "; it does NOT fit"}[memory["fits"]]
+    limit: dict[str, Any] = memory["limit"]
+    return {**limit, "source": limit["source"] + verdict}
 
 
 def _time(time: dict[str, Any]) -> Iterator[str]:

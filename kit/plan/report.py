@@ -15,13 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 from kit.config.devices import ACCELERATORS
 from kit.output.quantities import size as size_of
-from kit.plan import interval, memory, rate, shape, traffic
+from kit.plan import disk, host, interval, memory, rate, shape, traffic
 from kit.plan.disk import checkpoints_kept
 from kit.plan.flops import flops_per_token
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from kit.config.cluster import Cluster
     from kit.config.recipe import Recipe
+    from kit.plan.disk import Room
     from kit.plan.memory import Setup
 
 DAY = 86_400.0
@@ -45,7 +48,9 @@ class Known:
     rehearsed: dict[str, Any] | None = None  # `measure` of kit/relay/rehearsal.py
     not_rehearsed: str = "not rehearsed on this cluster"  # why it is None
     training_tokens: int | None = None
-    on_disk: dict[str, int] | None = None  # bytes of stages that have files, by name
+    on_disk: dict[str, int] | None = None  # bytes of stages and of the run that have files, by name
+    room: Sequence[Room] = ()  # of the disk
+    node_memory: tuple[float, str] | None = None  # bytes, and who says so
 
 
 def facts(
@@ -62,6 +67,7 @@ def facts(
         "parameters": _parameters(recipe),
         "memory": _memory(recipe, cluster, known),
         "communication": _communication(recipe, cluster),
+        "node_memory": _node_memory(recipe, cluster, known),
         "time": time,
         "checkpoints": _checkpoints(recipe, cluster, known),
         "disk": _disk(recipe, known, time["steps"]["value"]),
@@ -117,6 +123,19 @@ def _memory(recipe: Recipe, cluster: Cluster, known: Known) -> dict[str, Any]:
             sum(part.bytes for part in memory.parts(setup) if part.name not in memory.ALLOWANCES),
             "the sum without fragmentation and context" if setup.gpu else "the sum",
         ),
+    }
+
+
+def _node_memory(recipe: Recipe, cluster: Cluster, known: Known) -> dict[str, Any]:
+    """Host memory of rank 0's node, and whether it is there."""
+    parts = host.parts(shape.setup(recipe, cluster), cluster.training.ranks_per_node)
+    needed = host.total(parts)
+    limit, source = known.node_memory or (None, "unknown: cluster.training.memory_gb is not given")
+    return {
+        "parts": {part.name: figure(part.bytes, part.source) for part in parts},
+        "total": figure(needed, "at the peak: the start, or the steps with the copy"),
+        "limit": figure(limit, source),
+        "fits": None if limit is None else needed <= limit,
     }
 
 
@@ -282,10 +301,45 @@ def _disk(recipe: Recipe, known: Known, steps: int | None) -> dict[str, Any]:
     source = f"{kept} of {size_of(each)}, and one being written"
     if steps is None and training.keep_every:
         source += f"; one more for every {training.keep_every:,} steps"
-    stages = {name: figure(size, "on disk now") for name, size in (known.on_disk or {}).items()}
-    for name in ("raw", "shards", "tokens"):
-        stages.setdefault(name, figure(None, "unknown: not made yet"))
-    return stages | {"checkpoints": figure((kept + 1) * each, source)}
+    parts = _stages(known) | {
+        "checkpoints": figure((kept + 1) * each, source),
+        "release": figure(
+            disk.release_bytes(recipe, shape.of(recipe).parameters),
+            f"weights in {recipe.release.dtype}",
+        ),
+        "records": figure(
+            steps and disk.record_bytes(recipe, steps),
+            "ledger, TensorBoard, MLflow: bytes a step as measured"
+            if steps
+            else "unknown: so are the steps",
+        ),
+    }
+    return parts | _room(parts, known)
+
+
+def _stages(known: Known) -> dict[str, Any]:
+    on_disk = known.on_disk or {}
+    return {
+        name: figure(on_disk[name], "on disk now")
+        if name in on_disk
+        else figure(None, "unknown: not made yet")
+        for name in ("raw", "shards", "tokens")
+    }
+
+
+def _room(parts: dict[str, Any], known: Known) -> dict[str, Any]:
+    """The sum of the parts, what of it is still to be written, and the room for that."""
+    at_end = {name: part["value"] for name, part in parts.items() if part["value"] is not None}
+    unknown = [name for name in parts if name not in at_end]
+    without = f", without {', '.join(unknown)}" if unknown else ""
+    needed = disk.to_write(at_end, known.on_disk or {})
+    return {
+        "at the end": figure(sum(at_end.values()), f"the sum{without}"),
+        "still to write": figure(needed, "the sum without what is on disk now"),
+    } | {
+        room.name: figure(room.bytes, f"{room.source}; {disk.verdict(needed, room.bytes, unknown)}")
+        for room in known.room
+    }
 
 
 def _interruptions(cluster: Cluster, days: float | None) -> dict[str, Any]:

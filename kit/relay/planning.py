@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kit.cluster.preflight import disk, host_memory, quota
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
 from kit.data import index, shards, tokens
 from kit.errors import ConfigError, EkidenError, JobFailed
 from kit.output.charts import picture
+from kit.output.quantities import size
 from kit.plan import fit, report
+from kit.plan.disk import Room
 from kit.plan.report import Known
 from kit.plan.simulation import outlook
 from kit.plan.simulation.given import Chances, given
@@ -23,6 +27,9 @@ from kit.store.paths import Workspace
 from kit.training import zero
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kit.config.cluster import Cluster
     from kit.config.run import Project
 
 # Keys of `training` that change the memory or the time of a step.
@@ -61,7 +68,14 @@ def facts(
     recipe = project.recipe
     zero.check(recipe.training)
     rehearsed, reason = _rehearsed(project)
-    known = Known(rehearsed, reason, training_tokens(recipe), _on_disk(recipe))
+    known = Known(
+        rehearsed,
+        reason,
+        training_tokens(recipe),
+        _on_disk(project),
+        [*_room(Path(recipe.workspace))],
+        _node_memory(project.cluster),
+    )
     found = report.facts(recipe, project.cluster, known, mfu)
     found["misfits"] = [one._asdict() for one in fit.misfits(recipe, project.cluster)]
     if simulation is not None:
@@ -121,11 +135,29 @@ def _differences(project: Project, other: Recipe) -> list[str]:
     return [*(["model"] if own.model != other.model else []), *keys]
 
 
-def _on_disk(recipe: Recipe) -> dict[str, int]:
-    """Bytes of the stages that have files."""
-    workspace = Workspace(Path(recipe.workspace))
-    found = {name: _bytes(workspace.root / name) for name in ("raw", "shards", "tokens")}
+def _on_disk(project: Project) -> dict[str, int]:
+    """Bytes of the stages, and of the checkpoints and release of the run, that have files."""
+    workspace = Workspace(Path(project.recipe.workspace))
+    folders = {name: workspace.root / name for name in ("raw", "shards", "tokens")}
+    folders |= {"checkpoints": project.run.checkpoints, "release": project.run.export}
+    found = {name: _bytes(folder) for name, folder in folders.items()}
     return {name: number for name, number in found.items() if number}
+
+
+def _room(workspace: Path) -> Iterator[Room]:
+    """The free space on the file system of the workspace, and the rest of your quotas there."""
+    folder = disk.existing(workspace)
+    yield Room("free", shutil.disk_usage(folder).free, f"on the file system of {folder}")
+    for usage in quota.of_folder(folder):
+        if usage.limit:
+            left = max(0, usage.limit - usage.kilobytes) * 1024
+            source = f"left of {size(usage.limit * 1024)} of {usage.of}"
+            yield Room(f"quota of {usage.of}", left, source)
+
+
+def _node_memory(cluster: Cluster) -> tuple[float, str] | None:
+    limit = host_memory.lowest(cluster)
+    return limit and (limit.bytes, limit.source)
 
 
 def _bytes(folder: Path) -> int:

@@ -23,6 +23,7 @@ class Mount:
     kind: str  # ext4, lustre, ...
     options: str
     source: str = ""  # the device, or SERVER:PATH
+    super_options: str = ""  # of the file system itself, such as those of NFS
 
     @property
     def is_shared(self) -> bool:
@@ -41,6 +42,6 @@ def mount_of(path: Path, mounts: str | None = None) -> Mount:
         point, options = before.split()[4:6]
         point = point.encode().decode("unicode_escape")  # a space is \040
         if place.is_relative_to(point) and len(point) >= len(found.point):
-            kind, source, *_ = after.split()
-            found = Mount(point, kind, options, source)
+            kind, source, *more = after.split()
+            found = Mount(point, kind, options, source, *more[:1])
     return found

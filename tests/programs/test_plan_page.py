@@ -31,4 +31,9 @@ def test_there_are_shown_commands() -> None:
 def test_the_page_shows_what_the_command_prints(words: str, text: str) -> None:
     done = CliRunner().invoke(plan.app, words.split())
     assert done.exit_code == 0, done.output
-    assert text.strip() in done.output
+    assert without_room(text.strip()) in without_room(done.output)
+
+
+def without_room(text: str) -> str:
+    """The text without the free space of the machine."""
+    return re.sub(r"^  free .*$", "  free", text, flags=re.MULTILINE)

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from jobs import plan
+from kit.cluster.preflight import quota
 from kit.config.load import load_recipe
 from kit.errors import ConfigError
 from kit.plan import page, rate
@@ -211,6 +212,29 @@ def test_a_rehearsal_of_other_settings_is_not_taken_for_this_one(workdir: Workdi
         "value": None,
         "source": "the last rehearsal had another training.micro_batch",
     }
+
+
+def test_the_disk_at_the_end_is_compared_with_the_room_for_it(
+    workdir: Workdir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = ("training.steps=43200", "training.keep_every=10000")
+    project = rehearsed(workdir, *steps, "release.dtype=float32")
+    disk = planning.facts(project)["disk"]
+    # Two and four for good, and one being written, as rehearsed; fp32 weights; 4,230 bytes a step.
+    parameters = planning.facts(project)["parameters"]["total"]["value"]
+    expected = {"checkpoints": 7 * 10**7, "release": 4 * parameters, "records": 43_200 * 4_230}
+    assert {name: disk[name]["value"] for name in expected} == expected
+    assert disk["at the end"]["value"] == sum(expected.values())
+    assert "it fits, without raw, shards, tokens" in disk["free"]["source"]
+    made = project.run.checkpoints / "step-00000001.attempt-0001"
+    made.mkdir(parents=True)
+    (made / "weights").write_bytes(bytes(10**6))
+    disk = planning.facts(project)["disk"]
+    assert disk["still to write"]["value"] == sum(expected.values()) - 10**6
+    left = quota.Usage("you", 900_000, 1_000_000, 1, 0)  # 102.4 MB left
+    monkeypatch.setattr(quota, "of_folder", lambda _: iter([left]))
+    found = planning.facts(project)["disk"]["quota of you"]
+    assert (found["value"], "does NOT fit" in found["source"]) == (102_400_000, True)
 
 
 def test_an_mfu_of_no_gpu_is_refused(workdir: Workdir) -> None:

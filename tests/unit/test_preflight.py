@@ -20,7 +20,9 @@ from kit.cluster.preflight import (
     clock,
     deepspeed,
     disk,
+    durability,
     gpus,
+    host_memory,
     kernel_log,
     network,
     node,
@@ -40,6 +42,7 @@ from kit.relay.resolve import load
 from kit.run import addresses
 from kit.store import records
 from kit.store.files import read_json, write_json, write_text
+from kit.store.mounts import Mount
 from tests.nvml import Nvml
 from tests.relay import DEMO, NOWHERE
 
@@ -66,6 +69,10 @@ def demo() -> Project:
 def site(demo: Project, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> Make:
     """A site for the demo, with overrides."""
     monkeypatch.setattr(disk, "_LARGE", 1 << 20)
+    limit = host_memory.Limit(1e12, "a node of these tests")
+    monkeypatch.setattr(host_memory, "lowest", lambda _: limit)
+    monkeypatch.setattr(host_memory, "available", lambda: 1e12)
+    monkeypatch.setattr(durability, "mount_of", lambda _: Mount("/", "ext4", "rw"))
 
     def made(*overrides: str) -> Site:
         trees: dict[str, Any] = {
@@ -275,7 +282,7 @@ def test_a_quota_that_is_nearly_used_up_is_a_warning(
     site: Make, monkeypatch: pytest.MonkeyPatch, used: int, files: int, result: str
 ) -> None:
     text = LFS.format(used=used, soft=0, files=files)
-    monkeypatch.setattr(quota, "_usages", lambda _: quota.parse(text, "you"))
+    monkeypatch.setattr(quota, "of_folder", lambda _: quota.parse(text, "you"))
     assert quota.quota(site()).result == result
 
 
@@ -826,5 +833,5 @@ def test_the_table_has_a_line_for_each_check_and_the_verdict_last(site: Make, ru
     assert lines[0].startswith("bad      ")
     assert lines[1].strip() == "-> buy a larger disk"
     assert lines[-1] == f"bad: {number} checks, 1 bad"
-    assert lines[-2] == "to skip one: cluster.checks.skip=[space]"
+    assert lines[-2] == "to skip one: cluster.checks.skip=[host_memory]"
     assert "skipped: quota, write_rate" in lines

@@ -10,7 +10,9 @@ from kit.cluster.preflight import (
     clock,
     deepspeed,
     disk,
+    durability,
     gpus,
+    host_memory,
     kernel_log,
     memory,
     mlflow,
@@ -32,9 +34,11 @@ CHECKS: dict[str, Check] = {
     "limits": slurm.limits,
     "account": slurm.account,
     "submission": slurm.submission,
+    "host_memory": host_memory.host_memory,
     "space": disk.space,
     "inodes": disk.inodes,
     "quota": quota.quota,
+    "durable": durability.durable,
     "create": disk.create,
     "rename": disk.rename,
     "locks": disk.locks,
@@ -60,17 +64,17 @@ CHECKS: dict[str, Check] = {
 }
 # On a login node: what is the same for all nodes, and what the submission itself needs.
 _ON_LOGIN = (
-    "limits", "account", "submission", "space", "inodes", "quota", "create", "rename", "locks",
-    "write_rate", "sync_time", "clock", "memory",
+    "limits", "account", "submission", "memory", "host_memory", "space", "inodes", "quota", "durable",
+    "create", "rename", "locks", "write_rate", "sync_time", "clock",
 )  # fmt: skip
 _ON_NODE = (
-    "create", "rename", "write_rate", "sync_time", "clock", "packages", "port", "address", "deepspeed",
-    "compiler", "mlflow", *OF_GPUS,
+    "host_memory", "durable", "create", "rename", "write_rate", "sync_time", "clock", "packages", "port",
+    "address", "deepspeed", "compiler", "mlflow", *OF_GPUS,
 )  # fmt: skip
 # At each start: what takes milliseconds. The packages are compared by every task already.
 _AT_START = (
-    "space", "inodes", "create", "rename", "clock", "address", "gpu_count", "gpu_model", "gpu_memory",
-    "gpu_ecc", "gpu_throttling", "gpu_peers",
+    "host_memory", "space", "inodes", "create", "rename", "clock", "address", "gpu_count", "gpu_model",
+    "gpu_memory", "gpu_ecc", "gpu_throttling", "gpu_peers",
 )  # fmt: skip
 # Answers of a file system that a job would get too.
 _REFUSALS = frozenset({

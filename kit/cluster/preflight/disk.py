@@ -137,8 +137,13 @@ def locks(site: Site) -> Finding:
 
 def nearest(site: Site) -> Path:
     """The workspace, or the nearest folder above it that exists."""
-    workspace = Path(site.recipe.workspace).absolute()
-    return next(path for path in (workspace, *workspace.parents) if path.is_dir())
+    return existing(Path(site.recipe.workspace))
+
+
+def existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists."""
+    whole = folder.absolute()
+    return next(path for path in (whole, *whole.parents) if path.is_dir())
 
 
 def _still_to_come(site: Site) -> int:

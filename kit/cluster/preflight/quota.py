@@ -41,8 +41,7 @@ class Usage:
 
 def quota(site: Site) -> Finding:
     """Warn if one is nearly used up."""
-    folder = nearest(site)
-    usages = list(_usages(folder))
+    usages = list(of_folder(nearest(site)))
     if not usages:
         raise NotChecked("neither quota nor lfs quota answers")
     for usage in usages:
@@ -62,6 +61,16 @@ def quota(site: Site) -> Finding:
     return Finding("quota", "ok", ", ".join(parts))
 
 
+def of_folder(folder: Path) -> Iterator[Usage]:
+    """The quotas that hold there, as far as a program tells them."""
+    mount = mount_of(folder)
+    if mount.kind == "lustre":
+        for option, number, of in (("-u", os.getuid(), "you"), ("-g", os.getgid(), "your group")):
+            yield from parse(_output("lfs", "quota", "-q", option, str(number), str(folder)), of)
+    else:
+        yield from parse(_output("quota", "-p", "-w"), "you", mount.source)
+
+
 def parse(text: str, of: str, place: str | None = None) -> list[Usage]:
     """The rows that `lfs quota -q` and `quota -p -w` print, in kB; with `place`, of that device only."""
     return [
@@ -75,15 +84,6 @@ def parse(text: str, of: str, place: str | None = None) -> list[Usage]:
         for row in _ROW.finditer(text)
         if place in (None, row["place"])
     ]
-
-
-def _usages(folder: Path) -> Iterator[Usage]:
-    mount = mount_of(folder)
-    if mount.kind == "lustre":
-        for option, number, of in (("-u", os.getuid(), "you"), ("-g", os.getgid(), "your group")):
-            yield from parse(_output("lfs", "quota", "-q", option, str(number), str(folder)), of)
-    else:
-        yield from parse(_output("quota", "-p", "-w"), "you", mount.source)
 
 
 def _output(*command: str) -> str:

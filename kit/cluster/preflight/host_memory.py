@@ -1,0 +1,111 @@
+"""The memory of a node: what the plan needs there, against what the node has and the job is given.
+
+A job that needs more is killed by the kernel without a word, perhaps in its first save: so the sum is made
+before (kit/plan/host.py).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from kit.cluster.preflight.finding import Finding, NotChecked, warning
+from kit.output.quantities import size
+from kit.plan import host, shape
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kit.cluster.preflight.finding import Site
+    from kit.config.cluster import Cluster
+
+_PROC, _CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
+
+
+class Limit(NamedTuple):
+    """Memory that the ranks of a node may use, in bytes, and who says so."""
+
+    bytes: float
+    source: str
+
+
+def host_memory(site: Site) -> Finding:
+    """Whether training fits into the memory of a node, by the plan."""
+    limit = lowest(site.cluster)
+    if limit is None:
+        raise NotChecked("needs a node, or cluster.training.memory_gb")
+    needed = host.total(
+        host.parts(shape.setup(site.recipe, site.cluster), site.cluster.training.ranks_per_node)
+    )
+    found = f"{size(needed)} needed (computed) of {size(limit.bytes)}: {limit.source}"
+    if needed > limit.bytes:
+        remedy = (
+            "raise cluster.training.memory_gb, or lower ranks_per_node; ekiden plan has the parts"
+        )
+        return Finding("host_memory", "bad", found, remedy)
+    free = available() if _is_here(site.cluster) else None
+    if free is not None and needed > free:
+        text = f"{found}; {size(free)} available now"
+        return warning("host_memory", text, "see who uses the rest of it")
+    return Finding("host_memory", "ok", found)
+
+
+def lowest(cluster: Cluster, proc: Path = _PROC, cgroups: Path = _CGROUPS) -> Limit | None:
+    """The lowest limit that is known here: on a login node only what is asked of Slurm."""
+    return min(_limits(cluster, proc, cgroups), default=None)
+
+
+def available(proc: Path = _PROC) -> float | None:
+    """Bytes that are free, or would be if the kernel dropped its caches; None if it does not tell."""
+    return _meminfo(proc).get("MemAvailable")
+
+
+def _is_here(cluster: Cluster) -> bool:
+    """Whether this machine is a node of the training."""
+    return cluster.is_this_machine or "SLURM_JOB_ID" in os.environ
+
+
+def _limits(cluster: Cluster, proc: Path, cgroups: Path) -> Iterator[Limit]:
+    training = cluster.training
+    replaced = cluster.is_this_machine or cluster.replaced("training", "memory_gb") is not None
+    if training.memory_gb is not None and not replaced:
+        yield Limit(training.memory_gb * 1e9, "cluster.training.memory_gb")
+    if not _is_here(cluster):
+        return
+    if (whole := _meminfo(proc).get("MemTotal")) is not None:
+        yield Limit(whole, "this node's")
+    if asked := os.environ.get("SLURM_MEM_PER_NODE", ""):
+        yield Limit(int(asked) * 1024.0**2, "the job's, by SLURM_MEM_PER_NODE")
+    for file in _files_of_limits(proc, cgroups):
+        text = file.read_text(encoding="utf-8").strip() if file.is_file() else "max"
+        if text.isdigit():  # without a limit cgroup v1 has a number larger than any memory
+            yield Limit(float(text), f"the limit of {file.parent}")
+
+
+def _files_of_limits(proc: Path, cgroups: Path) -> Iterator[Path]:
+    """The files with the limits of this process and of the groups around it; see cgroups(7)."""
+    try:
+        lines = (proc / "self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, place = line.split(":", 2)
+        if controllers == "":
+            root, name = cgroups, "memory.max"
+        elif "memory" in controllers.split(","):
+            root, name = cgroups / "memory", "memory.limit_in_bytes"
+        else:
+            continue
+        folder = root / place.lstrip("/")
+        yield from (one / name for one in (folder, *folder.parents) if one.is_relative_to(root))
+
+
+def _meminfo(proc: Path) -> dict[str, float]:
+    """Sizes of proc_meminfo(5), in bytes."""
+    try:
+        lines = (proc / "meminfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return {}
+    pairs = (line.split() for line in lines)
+    return {words[0].rstrip(":"): int(words[1]) * 1024.0 for words in pairs if len(words) == 3}
