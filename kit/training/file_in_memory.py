@@ -10,7 +10,6 @@ process.
 
 from __future__ import annotations
 
-import mmap
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -18,6 +17,8 @@ from typing import TYPE_CHECKING, Self
 import xxhash
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kit.store.records import Output
 
 _CHUNK = 1 << 20  # bytes: hashed while they are in the processor's cache
@@ -30,14 +31,14 @@ class Damaged(Exception):  # noqa: N818  found in a file, no error of ours
 class FileInMemory:
     """A file in memory. Whoever mapped `path` keeps its bytes after `close`."""
 
-    def __init__(self, name: str, size: int) -> None:
+    def __init__(self, name: str) -> None:
         self._descriptor = os.memfd_create(name)
-        os.ftruncate(self._descriptor, size)
         self.path = Path(f"/proc/self/fd/{self._descriptor}")
 
-    def mapped(self) -> mmap.mmap:
-        """Its bytes, to be written."""
-        return mmap.mmap(self._descriptor, 0)
+    def append(self, data: memoryview) -> None:
+        """Add bytes. Raises OSError."""
+        while data:
+            data = data[os.write(self._descriptor, data) :]
 
     def close(self) -> None:
         """Give the memory back, unless it is still mapped."""
@@ -52,9 +53,9 @@ class FileInMemory:
 
 def read(path: Path, expected: Output) -> FileInMemory:
     """Read a file into memory. Raises Damaged unless it has the expected size and hash, or OSError."""
-    file = FileInMemory(path.name, expected["size"])
+    file = FileInMemory(path.name)
     try:
-        _read(path, expected, memoryview(file.mapped()))
+        _read(path, expected, file.append)
     except BaseException:
         file.close()
         raise
@@ -63,16 +64,13 @@ def read(path: Path, expected: Output) -> FileInMemory:
 
 def verify(path: Path, expected: Output) -> None:
     """The same, without keeping the bytes."""
-    _read(path, expected, None)
+    _read(path, expected, lambda _: None)
 
 
-def _read(path: Path, expected: Output, target: memoryview | None) -> None:
-    """Read and hash a file chunk by chunk, into `target` if there is one.
-
-    Reading and hashing release the interpreter's lock.
-    """
+def _read(path: Path, expected: Output, keep: Callable[[memoryview], None]) -> None:
+    """Read and hash a file, and keep it chunk by chunk; all of it releases the interpreter's lock."""
     digest, size = xxhash.xxh3_128(), expected["size"]
-    spare = memoryview(bytearray(_CHUNK))
+    buffer = memoryview(bytearray(_CHUNK))
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
@@ -82,10 +80,10 @@ def _read(path: Path, expected: Output, target: memoryview | None) -> None:
             raise Damaged(f"{path.name} has {found} of {size} bytes")
         at = 0
         while at < size:
-            chunk = spare[: size - at] if target is None else target[at : at + _CHUNK]
-            if not (count := os.readv(descriptor, [chunk])):
+            if not (count := os.readv(descriptor, [buffer[: size - at]])):
                 raise Damaged(f"{path.name} has {at} of {size} bytes")
-            digest.update(chunk[:count])
+            digest.update(buffer[:count])
+            keep(buffer[:count])
             at += count
     finally:
         os.close(descriptor)
