@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from kit.training.checkpoint import Checkpoint
 
 _READERS = 4  # threads of a rank: reading and hashing release the interpreter's lock
+_WORTH_A_LINE = 2.0  # seconds
 _OWNER = re.compile(r"zero_pp_rank_(\d+)_")  # in the names of DeepSpeed's files
 
 
@@ -99,6 +100,7 @@ def first_whole(candidates: Sequence[Checkpoint], ranks: Ranks) -> Part | None:
 
 def read(found: Checkpoint, ranks: Ranks) -> Part | str:
     """Read this rank's part of a checkpoint, and verify it; a fault that any rank found, as text."""
+    log.info(f"verifying the checkpoint of {found.origin}")
     began, record = time.monotonic(), found.record
     needed, only_verified = shares(record["files"], record["ranks"], ranks.rank, ranks.world_size)
     files, problems = _read(found, needed, only_verified)
@@ -107,13 +109,13 @@ def read(found: Checkpoint, ranks: Ranks) -> Part | str:
     if problem is not None:
         part.close()
         return problem
-    seconds = time.monotonic() - began
-    own = sum(record["files"][name]["size"] for name in needed + only_verified)
-    whole = sum(file["size"] for file in record["files"].values())
-    log.info(
-        f"verified {size(whole)} in {duration(seconds)}; this rank read {size(own)}, "
-        f"{size(own / max(seconds, 1e-3))}/s"
-    )
+    if (seconds := time.monotonic() - began) > _WORTH_A_LINE:
+        own = sum(record["files"][name]["size"] for name in needed + only_verified)
+        whole = sum(file["size"] for file in record["files"].values())
+        log.info(
+            f"verified {size(whole)} in {duration(seconds)}; this rank read {size(own)}, "
+            f"{size(own / seconds)}/s"
+        )
     return part
 
 
