@@ -41,8 +41,9 @@ def step(_: Options) -> Iterator[Line]:
         runs.prepare_corpus(folder)
         batch = ("training.global_batch=2", "training.micro_batch=1")
         run = runs.make(
-            folder, "saves", *STEADY, *MODEL, *batch, f"training.checkpoint_every={EVERY}"
-        )
+            folder, "saves", *STEADY, *MODEL, *batch, f"training.checkpoint_every={EVERY}",
+            "tracking.mlflow=null", "tracking.tensorboard=false",
+        )  # fmt: skip
         program = stack.enter_context(runs.attempt(run))
         work = _watched(program, EVERY * (SAVES + 1) + 1)
         saves = program.rows("checkpoint")[1:]  # before the first, files and pages are new
