@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kit.config.devices import ACCELERATORS
 from kit.output.quantities import size
-from kit.plan import memory, shape
+from kit.plan import host, memory, shape
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from kit.plan.memory import Setup
 
 _ERROR = 0.9  # the computed memory may be this much too large: docs/planning.md compares it with rehearsals
-_SLURM_GB = 2.0**30  # bytes: memory_gb goes to sbatch as 1024 M each
+SLURM_GB = 2.0**30  # bytes of memory_gb: it goes to sbatch as 1024 M each
 
 
 class Misfit(NamedTuple):
@@ -41,7 +41,7 @@ class Misfit(NamedTuple):
 
 def misfits(recipe: Recipe, cluster: Cluster) -> list[Misfit]:
     """All that does not fit: a rank into its GPU, or all ranks of a node into its host memory."""
-    found = (_of_gpu(recipe, cluster), _of_host(recipe, cluster))
+    found = (of_gpu(recipe, cluster), _of_host(recipe, cluster))
     return [misfit for misfit in found if misfit is not None]
 
 
@@ -51,18 +51,16 @@ def least(setup: Setup) -> float:
     return _ERROR * sum(part.bytes for part in parts if part.name not in memory.ALLOWANCES)
 
 
-def host_needed(setup: Setup, ranks_per_node: int) -> dict[str, float]:
-    """Host memory of a node by part, in bytes, at least: the parts that grow with the model."""
+def host_least(setup: Setup, ranks_per_node: int) -> float:
+    """The memory that the ranks of a node need at least, in bytes: what is not assumed."""
     if not setup.gpu:
-        return {f"{ranks_per_node} ranks": ranks_per_node * memory.total(setup)}
-    share = ranks_per_node / setup.ranks
-    copy = share * memory.checkpoint_bytes(setup.parameters, setup.item)
+        return _ERROR * host.total(host.parts(setup, ranks_per_node))
     offloaded = ranks_per_node * memory.host_bytes(setup)
-    parts = {"the offloaded optimizer": offloaded, "the copy for a save": copy}
-    return {name: number for name, number in parts.items() if number}
+    return _ERROR * (offloaded + host.copied_bytes(setup, ranks_per_node))
 
 
-def _of_gpu(recipe: Recipe, cluster: Cluster) -> Misfit | None:
+def of_gpu(recipe: Recipe, cluster: Cluster) -> Misfit | None:
+    """What does not fit into the GPU of a rank; None if it fits, or no GPU is named."""
     name, setup = cluster.training.accelerator, shape.setup(recipe, cluster)
     if name is None or not setup.gpu:
         return None
@@ -112,15 +110,13 @@ def _ways(setup: Setup, limit: float, blocks: int) -> Iterator[str]:
 def _of_host(recipe: Recipe, cluster: Cluster) -> Misfit | None:
     setup, training = shape.setup(recipe, cluster), cluster.training
     limit, whose, remedy = _host_limit(cluster)
-    parts = host_needed(setup, training.ranks_per_node)
-    needed = sum(parts.values())
+    needed = host.total(host.parts(setup, training.ranks_per_node))
     if limit is None or needed <= limit:
         return None
-    each = " and ".join(f"{size(number)} for {name}" for name, number in parts.items())
     if setup.offload:
         remedy += ", or train without offload (training.deepspeed=zero2)"
-    text = f"a node needs {size(needed)} of host memory or more, {each}, and {whose}"
-    return Misfit(f"{text} (computed)", remedy, _ERROR * needed > limit)
+    text = f"a node needs {size(needed)} of host memory, and {whose} (computed)"
+    return Misfit(text, remedy, host_least(setup, training.ranks_per_node) > limit)
 
 
 def _host_limit(cluster: Cluster) -> tuple[float | None, str, str]:
@@ -131,4 +127,4 @@ def _host_limit(cluster: Cluster) -> tuple[float | None, str, str]:
     given = cluster.training.memory_gb
     if given is None or cluster.replaced("training", "memory_gb"):
         return None, "", ""
-    return given * _SLURM_GB, f"cluster.training.memory_gb={given:g}", "raise it"
+    return given * SLURM_GB, f"cluster.training.memory_gb={given:g}", "raise it"

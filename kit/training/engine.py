@@ -335,8 +335,6 @@ def gathered(state: Path) -> dict[str, Tensor]:
     return dict(get_fp32_state_dict_from_zero_checkpoint(str(state.parent), tag=state.name))
 
 
-
-
 def _universal(enabled: bool) -> dict[str, Any]:
     return {"checkpoint": {"load_universal": True}} if enabled else {}
 

@@ -105,7 +105,7 @@ def read(found: Checkpoint, ranks: Ranks) -> Part | str:
     needed, only_verified = shares(record["files"], record["ranks"], ranks.rank, ranks.world_size)
     files, problems = _read(found, needed, only_verified)
     part = Part(found, files)
-    problem = next(filter(None, ranks.gather_objects("; ".join(problems))), None)
+    problem: str | None = next(filter(None, ranks.gather_objects("; ".join(problems))), None)
     if problem is not None:
         part.close()
         return problem

@@ -56,7 +56,7 @@ def test_the_login_node_knows_what_is_asked_of_slurm(
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     assert host_memory.host_memory(site(run)).result == "ok"
     found = host_memory.host_memory(site(run, "cluster.training.memory_gb=100"))
-    assert (found.result, "146 GB needed (computed) of 100 GB" in found.found) == ("bad", True)
+    assert (found.result, "146 GB needed (computed) of 107 GB" in found.found) == ("bad", True)
     with pytest.raises(NotChecked):
         host_memory.host_memory(site(run, "cluster.training.memory_gb=null"))
     by_cpu = ("cluster.training.sbatch.mem-per-cpu=4G", "cluster.training.memory_gb=null")

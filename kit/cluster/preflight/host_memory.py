@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from kit.cluster.preflight.finding import Finding, NotChecked, warning
 from kit.output.quantities import size
 from kit.plan import host, shape
+from kit.plan.fit import SLURM_GB
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,7 +71,7 @@ def _limits(cluster: Cluster, proc: Path, cgroups: Path) -> Iterator[Limit]:
     training = cluster.training
     replaced = cluster.is_this_machine or cluster.replaced("training", "memory_gb") is not None
     if training.memory_gb is not None and not replaced:
-        yield Limit(training.memory_gb * 1e9, "cluster.training.memory_gb")
+        yield Limit(training.memory_gb * SLURM_GB, "cluster.training.memory_gb")
     if not _is_here(cluster):
         return
     if (whole := _meminfo(proc).get("MemTotal")) is not None:

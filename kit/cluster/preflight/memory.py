@@ -1,4 +1,4 @@
-"""Whether a rank fits in its GPU and all ranks in the memory of their node, by the plan."""
+"""Whether a rank fits in its GPU, by the plan; kit/cluster/preflight/host_memory.py looks at the node."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ if TYPE_CHECKING:
 
 def needed(site: Site) -> Finding:
     """Whether the computed memory is there; what is certainly too little is bad."""
-    misfits = fit.misfits(site.recipe, site.cluster)
-    if misfits:
-        found = "; ".join(misfit.text for misfit in misfits)
-        remedy = "; ".join(misfit.remedy for misfit in misfits)
-        if any(misfit.certain for misfit in misfits):
-            return Finding("memory", "bad", found, remedy)
-        return warning("memory", found, remedy)
-    if site.cluster.device == "cuda" and site.cluster.training.accelerator is None:
+    if site.cluster.device == "cpu":
+        raise NotChecked("device: cpu")
+    if site.cluster.training.accelerator is None:
         raise NotChecked("cluster.training.accelerator names no GPU")
+    if misfit := fit.of_gpu(site.recipe, site.cluster):
+        if misfit.certain:
+            return Finding("memory", "bad", misfit.text, misfit.remedy)
+        return warning("memory", misfit.text, misfit.remedy)
     total = memory.total(shape.setup(site.recipe, site.cluster))
     return Finding("memory", "ok", f"a rank needs {size(total)} (computed)")
