@@ -39,7 +39,7 @@ class Process(Protocol):
 
 
 class Starting(Protocol):
-    """The interface of what starts tasks: `Starter`, or `Steps` in a job of Slurm."""
+    """The interface for starting tasks: `Starter`, or `Steps` in a job of Slurm."""
 
     def start(
         self, module: str, job_id: str, restarts: int, ranks: int = 1, more: Mapping[str, str] = ...
@@ -47,7 +47,7 @@ class Starting(Protocol):
         """Start every rank of a task of `module`; `more` are additional environment variables."""
 
     def close(self) -> None:
-        """End what was started besides tasks, which keep running."""
+        """End everything but tasks, which keep running."""
 
 
 @dataclass

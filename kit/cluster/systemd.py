@@ -27,7 +27,7 @@ _NVIDIA = "nvidia-persistenced.service nvidia-fabricmanager.service"
 
 
 def unit(run: Run, cluster: Cluster) -> str:
-    """The text of the unit; `pipeline run` makes what is missing, and ends at once if all is done.
+    """The text of the unit; `pipeline run` makes missing files, and ends at once if all is done.
 
     Raises ConfigError for a cluster with a scheduler of its own, RunError for a run that was never begun.
     """

@@ -25,7 +25,7 @@ def read(
 ) -> Iterator[list[str]]:
     """Yield each document as a list of non-empty lines.
 
-    `wiki` is the section of the recipe for Wikipedia dumps, `tally` counts what is left out of these.
+    `wiki` is the section of the recipe for Wikipedia dumps, `tally` counts the parts left out of these.
     Raises InputError if the raw text is damaged, or has changed since jobs.download cut it, even while
     it is read.
     """

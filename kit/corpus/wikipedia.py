@@ -3,7 +3,7 @@
 A multistream dump is a sequence of bz2 streams: a header, then pages (100 a stream), then a closing tag.
 A range of streams decompresses on its own (multistream.py). wikiextractor 3.1, run as a separate program
 (extractor.py), turns wikitext into text. In mode default the wikitext is simplified before (simplify.py),
-and lines are made of the text, cleaned of what it leaves (article.py, wikitext.py).
+and lines are made of the text, without its remains (article.py, wikitext.py).
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def documents(
     """Yield the articles in a range of a dump as lists of lines: the title, unless dropped, and text.
 
     Mode "article" gives the lines of the article's pipeline, mode "default" cleaned ones, as `section`
-    says, and counts in `tally` what it keeps and leaves out. Only articles (namespace 0), no redirects; in
+    says, and counts in `tally` the kept and the dropped. Only articles (namespace 0), no redirects; in
     default mode only those with text. Damage in the dump, and
     pages that wikiextractor cannot process, are reported to `bad_input`. Also raises InputError for a
     damaged header, and if wikiextractor is missing or does not work. The result depends neither on how

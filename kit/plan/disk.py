@@ -1,4 +1,4 @@
-"""Disk space of a run: what is there at its end, and whether there is room for it."""
+"""Disk space of a run: all of it at its end, and whether there is room for it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def release_bytes(recipe: Recipe, parameters: int) -> int:
 
 
 def record_bytes(recipe: Recipe, steps: int) -> int:
-    """The ledger, and what shows it."""
+    """The ledger, and the files that show it."""
     return steps * (LEDGER + (MLFLOW if recipe.tracking.mlflow else 0))
 
 

@@ -52,7 +52,7 @@ def least(setup: Setup) -> float:
 
 
 def host_least(setup: Setup, ranks_per_node: int) -> float:
-    """The memory that the ranks of a node need at least, in bytes: what is not assumed."""
+    """The memory that the ranks of a node need at least, in bytes, without assumed parts."""
     if not setup.gpu:
         return _ERROR * host.total(host.parts(setup, ranks_per_node))
     offloaded = ranks_per_node * memory.host_bytes(setup)

@@ -81,7 +81,7 @@ def _node_memory(memory: dict[str, Any]) -> Iterator[str]:
 
 
 def _judged(memory: dict[str, Any]) -> dict[str, Any]:
-    """The limit, with whether what is needed fits."""
+    """The limit, with whether the needed memory fits."""
     verdict = {None: "", True: "; it fits", False: "; it does NOT fit"}[memory["fits"]]
     limit: dict[str, Any] = memory["limit"]
     return {**limit, "source": limit["source"] + verdict}

@@ -161,7 +161,7 @@ def _largest(recipe: Recipe, setup: Setup, limit: float | None) -> dict[str, Any
 
 
 def _communication(recipe: Recipe, cluster: Cluster) -> dict[str, Any]:
-    """Gradients between ranks in a step, and what ZeRO-1 would change in that."""
+    """Gradients between ranks in a step, and the difference that ZeRO-1 would make."""
     setup = shape.setup(recipe, cluster)
     if setup.ranks == 1:
         return {"gradients": figure(0, "there is one rank")}
@@ -328,7 +328,7 @@ def _stages(known: Known) -> dict[str, Any]:
 
 
 def _room(parts: dict[str, Any], known: Known) -> dict[str, Any]:
-    """The sum of the parts, what of it is still to be written, and the room for that."""
+    """The sum of the parts, the rest still to be written, and the room for that."""
     at_end = {name: part["value"] for name, part in parts.items() if part["value"] is not None}
     unknown = [name for name in parts if name not in at_end]
     without = f", without {', '.join(unknown)}" if unknown else ""

@@ -25,7 +25,24 @@ OTHERS = {
     "corpus.filters.length.min": ">= 0",
     "corpus.filters.japanese.min_share": "> 0, <= 1",
     "corpus.filters.symbols.max_share": ">= 0, < 1",
-    "corpus.filters.repeated_lines.max_share": ">= 0, < 1",
+    "corpus.filters.ellipses.max_share": ">= 0, < 1",
+    "corpus.filters.punctuated_lines.min_share": "> 0, <= 1",
+    "corpus.filters.japanese_letters.min": ">= 0",
+    "corpus.filters.japanese_letters.min_share": ">= 0, <= 1",
+    **{
+        f"corpus.filters.{script}.{bound}_share": ">= 0, <= 1"
+        for script in ("hiragana", "katakana", "kanji")
+        for bound in ("min", "max")
+    },
+    **{
+        f"corpus.filters.{of}.{share}": ">= 0, <= 1"
+        for of in ("repeated_lines", "repeated_sentences")
+        for share in ("max_share", "max_character_share")
+    },
+    "corpus.filters.sentence_length.min_mean": ">= 0",
+    "corpus.filters.compression.min": ">= 0",
+    "corpus.filters.words.max": ">= 0",
+    "corpus.filters.hojichar.arguments": "",
     "tokenizer.vocab_size": "> 3, <= 2147483647",  # the special tokens, and 32 bits
     "tokenizer.candidates.vocab_size": "> 3, <= 2147483647",
     "tokenizer.choose.margin": ">= 0, < 1",

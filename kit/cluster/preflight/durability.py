@@ -34,7 +34,7 @@ def durable(site: Site) -> Finding:
 
 
 def lost(mount: Mount) -> tuple[str, str] | None:
-    """What a crash loses on this mount although it was synced, and what to do; None: nothing."""
+    """Data that a crash loses on this mount although it was synced, with a remedy; None: nothing."""
     options = {*mount.options.split(","), *mount.super_options.split(",")}
     if mount.kind in _MEMORY:
         return "is in memory, and lost with a reboot", "put the workspace on a disk"

@@ -1,4 +1,4 @@
-"""The memory of a node: what the plan needs there, against what the node has and the job is given.
+"""The memory of a node: that of the plan, against that of the node and of the job.
 
 A job that needs more is killed by the kernel without a word, perhaps in its first save: so the sum is made
 before (kit/plan/host.py).
@@ -53,7 +53,7 @@ def host_memory(site: Site) -> Finding:
 
 
 def lowest(cluster: Cluster, proc: Path = _PROC, cgroups: Path = _CGROUPS) -> Limit | None:
-    """The lowest limit that is known here: on a login node only what is asked of Slurm."""
+    """The lowest limit that is known here: on a login node only that asked of Slurm."""
     return min(_limits(cluster, proc, cgroups), default=None)
 
 

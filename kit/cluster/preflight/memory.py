@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def needed(site: Site) -> Finding:
-    """Whether the computed memory is there; what is certainly too little is bad."""
+    """Whether the computed memory is there; too little for certain is bad."""
     if site.cluster.device == "cpu":
         raise NotChecked("device: cpu")
     if site.cluster.training.accelerator is None:

@@ -1,4 +1,4 @@
-"""The lines of an article, from what wikiextractor made of its simplified text.
+"""The lines of an article, from the output of wikiextractor for its simplified text.
 
 A sentence with a formula, or with a template whose text is not known, is left out whole, and so is a
 parenthesis with one. Headings stand on lines of their own, those of empty sections are left out.

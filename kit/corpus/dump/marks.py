@@ -1,4 +1,4 @@
-"""Control characters that carry what wikiextractor would drop or alter through it.
+"""Control characters that carry text through wikiextractor that it would drop or alter.
 
 XML forbids them, and `simplify` removes those that an article holds none the less, so that none is mistaken
 for text. U+001C to U+001F, white space to Python, are not used.

@@ -1,4 +1,4 @@
-"""Wikitext before wikiextractor: what it would drop or alter within the text is replaced or marked.
+"""Wikitext before wikiextractor: text that it would drop or alter is replaced or marked.
 
 Notes and comments go; templates become their text (templates.py); headings, list items, programs and
 formulas are marked (marks.py), so that `article` can keep them or leave them out whole. Every rule passes

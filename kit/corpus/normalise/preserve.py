@@ -88,7 +88,7 @@ def kept(options: Normalise) -> str:
 
 
 def hard(options: Normalise) -> str:
-    """The characters whose surroundings decide what becomes of them."""
+    """The characters whose surroundings decide about them."""
     tildes = options.keep_ranges or options.keep_url_tildes or options.keep_tildes
     return TILDES * tildes + MINUS * options.keep_minus
 
