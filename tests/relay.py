@@ -32,7 +32,6 @@ SHORT = (
     "training.warmup_steps=4",
     "training.learning_rate=5.0e-3",
     "model.n_layer=1",
-    "model.n_positions=64",
     "model.dropout=0.1",  # its randomness must leave no trace either
     FP32,
 )

@@ -69,7 +69,7 @@ def test_a_plain_job_is_requeued_after_a_failure_and_is_the_one_that_submit_send
     command("download", "submit", str(DEMO), *later, *given)
     sent = read_json(Workspace(tmp_path / "駅 伝").run("sent").jobs)["slurm"]["download"]
     line = prepared("name=plain", *given)["download"]
-    job = send(line, tmp_path)
+    job = send(line, tmp_path, "--hold")  # a job that has started shows its nodes otherwise
     run = Workspace(tmp_path / "駅 伝").run("plain")
 
     expected, found = slurm.job(f"{sent}_0"), slurm.job(f"{job}_0")
@@ -78,6 +78,7 @@ def test_a_plain_job_is_requeued_after_a_failure_and_is_the_one_that_submit_send
     for field in SAME[1:]:
         assert found.get(field) == expected.get(field), field
     slurm.run("scancel", sent)
+    slurm.run("scontrol", "release", job)
 
     for task in range(2):
         fields = slurm.wait(f"{job}_{task}", "COMPLETED", timeout=PATIENCE)
