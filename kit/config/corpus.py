@@ -58,6 +58,25 @@ class Source(Section):
         default="text",
         description="key of a jsonl object, or column of a parquet file, that holds the text",
     )
+    url_key: str | None = Field(
+        default=None,
+        min_length=1,
+        description="key of a jsonl object, or column of a parquet file, that holds the URL of a document. "
+        "For corpus.remove, corpus.filters.urls and `preprocess show`; articles of a wikipedia dump have "
+        "the URLs of their wiki. null: none",
+    )
+    id_key: str | None = Field(
+        default=None,
+        min_length=1,
+        description="key or column that holds an id of a document, text or an integer. For corpus.remove "
+        "and `preprocess show`; articles of a wikipedia dump have the ids of their pages. null: none",
+    )
+    license: str | None = Field(
+        default=None,
+        min_length=1,
+        description="licence of the text, as an SPDX identifier or in words, for `preprocess show` and the "
+        "model card. null: not given",
+    )
 
 
 class Normalise(Section):
@@ -135,6 +154,12 @@ class Corpus(Section):
         description="version of the segmenter. Set when the recipe is resolved, never in a file",
     )
     filters: Filters = Field(default=Filters(), description="filters that remove documents")
+    remove: str | None = Field(
+        default=None,
+        min_length=1,
+        description="file that names documents to leave out, one a line, by URL, SOURCE:ID, or the hash "
+        "that `preprocess show` prints; relative to the recipe's file. null: none",
+    )
     on_bad_input: Literal["stop", "skip"] = Field(
         default="stop",
         description="action on a bad line, page or document, such as one with invalid UTF-8. stop: fail "

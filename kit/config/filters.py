@@ -107,6 +107,16 @@ class WordList(Section):
     max: int = Field(default=0, ge=0, description="how often they may occur together")
 
 
+class UrlList(Section):
+    """Domains and URLs whose documents are left out."""
+
+    file: str = Field(
+        min_length=1,
+        description="domains, each with its subdomains, or URLs, each with those below it, one a line, in "
+        "UTF-8; relative to the recipe's file",
+    )
+
+
 class HojiChar(Section):
     """A filter of the package HojiChar that refuses documents."""
 
@@ -191,6 +201,11 @@ class Filters(Section):
     )
     words: dict[str, WordList] = Field(
         default={}, description="lists of words that a document may not hold, each under a name"
+    )
+    urls: dict[str, UrlList] = Field(
+        default={},
+        description="lists of domains and URLs whose documents are left out, each under a name. For "
+        "wikipedia dumps and sources with url_key",
     )
     hojichar: dict[str, HojiChar] = Field(
         default={},

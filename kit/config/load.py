@@ -57,9 +57,10 @@ def load_recipe(path: Path, overrides: list[str]) -> Recipe:
 
     `path` may also be the name of a recipe, or a run directory, whose recipe is returned unchanged.
     Relative paths in a file are relative to that file, in overrides to the current directory: `workspace`,
-    `corpus.downloads`, `location` and `index` of a source, `file` of a list of words,
-    `training.deepspeed`; the first two, which are created, are relative to `presets.base_folder`. The
-    result holds absolute paths, and the text of the DeepSpeed file. Raises ConfigError.
+    `corpus.downloads`, `location` and `index` of a source, `file` of a list of words or URLs,
+    `corpus.remove`, `training.deepspeed`; the first two, which are created, are relative to
+    `presets.base_folder`. The result holds absolute paths, and the text of the DeepSpeed file.
+    Raises ConfigError.
     """
     path = presets.recipe(path)
     if path.is_dir():
@@ -277,9 +278,12 @@ def _make_absolute(tree: dict[str, Any], inputs: Path, outputs: Path) -> None:
         for key in ("location", "index") if isinstance(source, dict) else ():
             if isinstance(source.get(key), str):
                 source[key] = _absolute(source[key], inputs)
-    for words in _section(_section(corpus, "filters"), "words").values():
-        if isinstance(words, dict) and isinstance(words.get("file"), str):
-            words["file"] = _path(words["file"], inputs)
+    if isinstance(corpus.get("remove"), str):
+        corpus["remove"] = _path(corpus["remove"], inputs)
+    filters = _section(corpus, "filters")
+    for rule in (*_section(filters, "words").values(), *_section(filters, "urls").values()):
+        if isinstance(rule, dict) and isinstance(rule.get("file"), str):
+            rule["file"] = _path(rule["file"], inputs)
     deepspeed = training.get("deepspeed")
     if isinstance(deepspeed, str) and not presets.is_name(deepspeed):
         training["deepspeed"] = _path(deepspeed, inputs)

@@ -140,7 +140,8 @@ def _of_sources(recipe: Recipe) -> Iterator[IdleKey]:
             for key in ("title", "index"):
                 yield IdleKey(f"{prefix}.{key}", f"{by_kind}: it is for wikipedia dumps", causes)
         if source.kind not in ("jsonl", "parquet"):
-            yield IdleKey(f"{prefix}.text_key", f"{by_kind}: it is for jsonl and parquet", causes)
+            for key in ("text_key", "url_key", "id_key"):
+                yield IdleKey(f"{prefix}.{key}", f"{by_kind}: it is for jsonl and parquet", causes)
         if not is_remote(source.location):
             reason = "if location is a path: there is no download"
             yield IdleKey(f"{prefix}.mirrors", reason, (f"{prefix}.location",))
@@ -164,6 +165,10 @@ def _of_corpus(recipe: Recipe) -> Iterator[IdleKey]:
     if length is not None and not length.min and length.max is None:
         reason = "without min or max: every length is allowed"
         yield IdleKey("corpus.filters.length", reason, remedy="set min or max, in characters")
+    if "wikipedia" not in kinds and not any(source.url_key for source in corpus.sources.values()):
+        reason = "without a source that has URLs"
+        remedy = "set url_key of a source, or leave it out"
+        yield IdleKey("corpus.filters.urls", reason, ("corpus.sources",), remedy)
     yield IdleKey(
         "corpus.segmenter_version",
         "as it is set when the recipe is resolved",

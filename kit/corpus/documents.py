@@ -8,11 +8,12 @@ from kit.corpus import jsonl, line_ends, parquet, plaintext, wikipedia
 from kit.corpus.raw import pieces
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from kit.config.wikipedia import Wikipedia
     from kit.corpus.bad_input import BadInput
     from kit.corpus.dump.tally import Tally
+    from kit.corpus.identity import Keys
     from kit.store.records import Piece
 
 
@@ -22,21 +23,23 @@ def read(
     mode: Literal["default", "article"],
     wiki: Wikipedia | None = None,
     tally: Tally | None = None,
-) -> Iterator[list[str]]:
+    keys: Keys | None = None,
+) -> Generator[list[str], None, None]:
     """Yield each document as a list of non-empty lines.
 
-    `wiki` is the section of the recipe for Wikipedia dumps, `tally` counts the parts left out of these.
+    `wiki` is the section of the recipe for Wikipedia dumps, `tally` counts the parts of these left out.
+    With `keys` the lists have the identity of their document (identity.py), as far as the source has it.
     Raises InputError if the raw text is damaged, or has changed since jobs.download cut it, even while
     it is read.
     """
     pieces.refuse_changed(piece)
     others = line_ends.of_mode(mode)
     if piece["kind"] == "wikipedia":
-        yield from wikipedia.documents(piece, bad_input, mode, section=wiki, tally=tally)
+        yield from wikipedia.documents(piece, bad_input, mode, section=wiki, tally=tally, keys=keys)
     elif piece["kind"] == "jsonl":
-        yield from jsonl.documents(piece, bad_input, others=others)
+        yield from jsonl.documents(piece, bad_input, others=others, keys=keys)
     elif piece["kind"] == "parquet":
-        yield from parquet.documents(piece, bad_input, others)
+        yield from parquet.documents(piece, bad_input, others, keys)
     else:
         yield from plaintext.documents(piece, bad_input, others=others)
     # A file truncated in the meantime has lost documents without any error.

@@ -105,7 +105,7 @@ def _is_as_cut(file: tuple[str, int, int]) -> bool:
 
 
 def _unit(recipe: Recipe, name: str, source: Source) -> Unit:
-    """The unit of a source. Mirrors and `downloads` are not causes: they do not decide its text."""
+    """The unit of a source. Keys that do not decide its text are no causes."""
     folder = Workspace(Path(recipe.workspace)).raw(name)
     remote = sources.remote(source)
     files = [] if remote else sources.local(name, source)
@@ -167,8 +167,9 @@ def _is_path(index: str | None) -> TypeGuard[str]:
 
 
 def _not_causes(kind: str) -> frozenset[str]:
+    never = {"mirrors", "url_key", "id_key", "license"}
     others = {"wikipedia": {"text_key"}, "jsonl": {"title", "index"}, "parquet": {"title", "index"}}
-    return frozenset({"mirrors"} | others.get(kind, {"text_key", "title", "index"}))
+    return frozenset(never | others.get(kind, {"text_key", "title", "index"}))
 
 
 def _local_index(name: str, index: str) -> sources.Local:

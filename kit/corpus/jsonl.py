@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kit.corpus import line_ends
+from kit.corpus.identity import Identified
 from kit.corpus.plaintext import DOCUMENT_LINES
 from kit.corpus.raw.lines import LINE_BYTES, Lines
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kit.corpus.bad_input import BadInput
+    from kit.corpus.identity import Keys
     from kit.store.records import Piece
 
 RECORD_BYTES = 1 << 24  # of one object: fits a novel in \u escapes, and bounds a task's memory
@@ -28,10 +30,11 @@ def documents(
     bad_input: BadInput,
     limit: int = RECORD_BYTES,
     others: str = line_ends.UNICODE,
+    keys: Keys | None = None,
 ) -> Iterator[list[str]]:
     """Yield the documents of a piece as lists of non-empty lines; blank lines of the file are ignored.
 
-    Line feed, carriage return and `others` end a line of a text.
+    Line feed, carriage return and `others` end a line of a text. With `keys` the lists have identities.
 
     Raises InputError for a file that is not text. The kinds of bad input are those of lines
     (`not_utf8`, `nul`, `line_too_long`) and `not_json`, `not_an_object`, `no_text`,
@@ -46,10 +49,13 @@ def documents(
             continue
         record = source.text(raw, bad_input)
         key = piece["text_key"]
-        text = None if record is None else _text(record, key, source.place, bad_input)
+        value = None if record is None else _object(record, source.place, bad_input)
+        text = None if value is None else _text(value, key, source.place, bad_input)
         found = [] if text is None else lines(text, key, others, source.place, bad_input)
         if found:
-            yield found
+            yield (
+                found if keys is None or value is None else Identified(found, keys.identity(value))
+            )
 
 
 def lines(text: str, key: str, others: str, place: str, bad_input: BadInput) -> list[str]:
@@ -58,7 +64,7 @@ def lines(text: str, key: str, others: str, place: str, bad_input: BadInput) -> 
     return [] if checked is None else _lines(checked, others, place, bad_input)
 
 
-def _text(record: str, key: str, place: str, bad_input: BadInput) -> str | None:
+def _object(record: str, place: str, bad_input: BadInput) -> dict[str, Any] | None:
     try:
         value = json.loads(record)
     except (ValueError, RecursionError) as error:
@@ -69,6 +75,10 @@ def _text(record: str, key: str, place: str, bad_input: BadInput) -> str | None:
     if not isinstance(value, dict):
         bad_input.report("not_an_object", f"{place}: not a JSON object; write one object per line")
         return None
+    return value
+
+
+def _text(value: dict[str, Any], key: str, place: str, bad_input: BadInput) -> str | None:
     if key not in value:
         keys = ", ".join(map(repr, list(value)[:5]))
         bad_input.report(

@@ -1,6 +1,6 @@
 """Plain text in the format of CC-100: lines, with a blank line between documents.
 
-What ends a line depends on the mode (line_ends.py).
+The ends of lines depend on the mode (line_ends.py).
 
 A blank line is empty or has only ASCII white space. A line of other white space, such as an ideographic
 space, is dropped and does not separate documents.

@@ -64,6 +64,15 @@ def is_held_out(key: int, share: float) -> bool:
     return key < share * 2**64
 
 
+def repeated(recipe: Recipe, number: int) -> Iterable[int]:
+    """The documents of a unit that occur earlier in the corpus; none unless duplicates are filtered."""
+    if not recipe.corpus.filters.duplicates:
+        return ()
+    names = [piece["name"] for piece in shards.pieces(recipe)]
+    numbers: np.ndarray[Any, Any] = duplicates.of_unit(duplicates.lists(recipe, names), number)
+    return map(int, numbers)
+
+
 def _make(
     recipe: Recipe, number: int, shard: shards.Shard, workers: int, folder: Path
 ) -> Mapping[str, Any]:
@@ -71,11 +80,13 @@ def _make(
     from kit.corpus import documents as raw_documents
     from kit.corpus import segment
     from kit.corpus.dump.tally import Tally
+    from kit.corpus.exclusion import REMOVED, Exclusion
     from kit.corpus.steps import Steps, segmented
 
     corpus = recipe.corpus
     bad_input, tally = BadInput(corpus.on_bad_input), Tally()
-    steps = Steps(corpus, _duplicates(recipe, number))
+    exclusion = Exclusion(corpus, shard.piece["source"])
+    steps = Steps(corpus, repeated(recipe, number), exclusion)
     counts: dict[str, Counter[str]] = {part: Counter() for part in shards.PARTS}
     examples = report.Examples()
     train, held_out = (shards.part_file(folder, part) for part in shards.PARTS)
@@ -84,9 +95,12 @@ def _make(
         shards.writer(train) as add_train,
         shards.writer(held_out) as add_held_out,
     ):
-        raw = raw_documents.read(shard.piece, bad_input, corpus.mode, corpus.wikipedia, tally)
+        raw = raw_documents.read(
+            shard.piece, bad_input, corpus.mode, corpus.wikipedia, tally, exclusion.keys
+        )
         for document, text in segmented(raw, steps, words):
-            examples.offer(document.key, document.raw, text, document.left_out)
+            if document.left_out != REMOVED:  # its text may not be kept anywhere
+                examples.offer(document.key, document.raw, text, document.left_out)
             if document.left_out is not None:
                 steps.count_left_out(document)
                 continue
@@ -106,6 +120,7 @@ def _make(
         "wikipedia": {key: dict(sorted(count.items())) for key, count in vars(tally).items()},
         "bytes_in": shard.piece["end"] - shard.piece["start"],
         "tools": _tools(corpus, shard.piece["kind"]),
+        **exclusion.facts(),
     }
 
 
@@ -115,15 +130,6 @@ def _tools(corpus: Corpus, kind: str) -> dict[str, str]:
     return {"segmenter": f"{corpus.segmenter} {corpus.segmenter_version}"} | {
         package: importlib.metadata.version(package) for package in packages
     }
-
-
-def _duplicates(recipe: Recipe, number: int) -> Iterable[int]:
-    """The documents of a unit that occur earlier in the corpus; none unless duplicates are filtered."""
-    if not recipe.corpus.filters.duplicates:
-        return ()
-    names = [piece["name"] for piece in shards.pieces(recipe)]
-    numbers: np.ndarray[Any, Any] = duplicates.of_unit(duplicates.lists(recipe, names), number)
-    return map(int, numbers)
 
 
 def _count(count: Counter[str], document: Document, text: str) -> None:

@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from kit.corpus import exclusion
 from kit.data import shards
 from kit.store import manifest
 from kit.store.files import atomic, read_json, write_text
@@ -86,9 +87,11 @@ def make(recipe: Recipe) -> Path:
     causes = manifest.causes("corpus-report", VERSION, {}, {s.name: s.causes for s in complete})
     if manifest.state(folder, causes) == "done":
         return folder
-    totals = total([manifest.read(shard.folder, "jobs.preprocess") for shard in complete])
+    manifests = [manifest.read(shard.folder, "jobs.preprocess") for shard in complete]
+    totals = total(manifests)
     manifest.clear(folder)
-    write_text(folder / TABLE, _table(totals) + _examples(complete))
+    text = _table(totals) + exclusion.summary(recipe, manifests) + _examples(complete)
+    write_text(folder / TABLE, text)
     _plot(totals, folder / PLOT)
     manifest.commit(folder, causes, totals=totals)
     return folder
@@ -119,7 +122,8 @@ def total(manifests: Sequence[Mapping[str, Any]]) -> Total:
 
 def order(entry: tuple[str, Any]) -> int:
     """The position of a step, given with its name first, in table and plot."""
-    steps = ("read", "left out: empty", "normalised", "left out", "written")
+    before = ("left out: removed", "left out: urls.", "left out: empty")
+    steps = ("read", *before, "normalised", "left out", "written")
     return next(
         i for prefix in sorted(steps, key=len, reverse=True) if entry[0].startswith(prefix)
         for i in [steps.index(prefix)]
@@ -144,7 +148,7 @@ def _table(totals: Total) -> str:
 
 
 def _wikipedia(totals: Mapping[str, Mapping[str, int]]) -> list[str]:
-    """What was kept and left out of articles, and the most frequent templates without an entry."""
+    """Parts of articles that were kept and left out, and the most frequent templates without an entry."""
     titles = {
         "counts": "Wikipedia",
         "templates": "Templates without a text, within lines",

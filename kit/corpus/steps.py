@@ -24,6 +24,7 @@ from kit.store.files import text_hash
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from kit.corpus.exclusion import Exclusion
     from kit.corpus.segment import Segmenter
 
 _BATCH = 1 << 18  # characters: large enough for fast paths, small beside a segmenter's memory
@@ -37,12 +38,15 @@ class Document:
     key: int  # a hash of the lines, 64 bits
     lines: list[str] = field(default_factory=list)  # normalised, none of them blank
     left_out: str | None = None  # the step that dropped it
+    is_duplicate: bool = False  # of an earlier document of the corpus
 
 
 class Steps:
     """The steps that change or drop lines and documents, with the counts of each."""
 
-    def __init__(self, corpus: Corpus, duplicates: Iterable[int] = ()) -> None:
+    def __init__(
+        self, corpus: Corpus, duplicates: Iterable[int] = (), exclusion: Exclusion | None = None
+    ) -> None:
         self.counts: dict[str, Counter[str]] = {}
         self.lines_dropped: Counter[str] = Counter()
         self.marks_replaced = 0
@@ -54,22 +58,36 @@ class Steps:
         self._number = 0
         self._filters = Chain(corpus.filters)
         self._normaliser = Normaliser(corpus.mode, corpus.normalise)
+        self._exclusion = exclusion
 
     def prepare(self, raw: Sequence[list[str]]) -> list[Document]:
         """Normalise and filter documents, in the order of the unit."""
-        texts = self._normalised([line for lines in raw for line in lines])
-        documents = []
+        documents = [self._read(lines) for lines in raw]
+        kept = [document for document in documents if document.left_out is None]
+        texts = self._normalised([line for document in kept for line in document.raw])
         first = 0
-        for lines in raw:
-            document = Document(lines, text_hash("\n".join(lines)))
-            normalised = texts[first : first + len(lines)]
-            first += len(lines)
-            document.lines = [line for line in normalised if line.strip()]
-            self.lines_dropped["empty"] += len(lines) - len(document.lines)
-            self._step("read", lines)
+        for document in kept:
+            last = first + len(document.raw)
+            document.lines = [line for line in texts[first:last] if line.strip()]
+            first = last
+            self.lines_dropped["empty"] += len(document.raw) - len(document.lines)
             document.left_out = self._refused_by(document)
-            documents.append(document)
         return documents
+
+    def _read(self, lines: list[str]) -> Document:
+        document = Document(lines, text_hash("\n".join(lines)), is_duplicate=self._is_duplicate())
+        self._step("read", lines)
+        if self._exclusion is not None:
+            document.left_out = self._exclusion.reason(lines, document.key)
+        return document
+
+    def _is_duplicate(self) -> bool:
+        """Whether the next document occurs earlier in the corpus."""
+        found = self._number == self._next_duplicate
+        if found:
+            self._next_duplicate = next(self._duplicates, None)
+        self._number += 1
+        return found
 
     def _normalised(self, lines: list[str]) -> list[str]:
         """Normalise lines, at most a batch at a time: a document may be longer."""
@@ -85,15 +103,11 @@ class Steps:
         return texts
 
     def _refused_by(self, document: Document) -> str | None:
-        is_duplicate = self._number == self._next_duplicate
-        if is_duplicate:
-            self._next_duplicate = next(self._duplicates, None)
-        self._number += 1
         if not document.lines:
             return "empty"
         self._step("normalised", document.lines)
         name = self._filters.refused_by(document.lines)
-        return name or ("duplicates" if is_duplicate else None)
+        return name or ("duplicates" if document.is_duplicate else None)
 
     def _step(self, name: str, lines: Sequence[str]) -> None:
         step = self.counts.setdefault(name, Counter())
@@ -105,6 +119,12 @@ class Steps:
         """Count a document that was left out, under the step that dropped it."""
         assert document.left_out is not None
         self._step(f"left out: {document.left_out}", document.lines or document.raw)
+
+
+def prepared(raw: Iterable[list[str]], steps: Steps) -> Iterator[Document]:
+    """Yield each document, in order, as it is before its words are segmented."""
+    for batch in shards.batches(raw, _BATCH):
+        yield from steps.prepare(batch)
 
 
 def segmented(

@@ -13,6 +13,7 @@ from dataclasses import replace
 from html import escape, unescape
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from kit.config.wikipedia import Wikipedia
 from kit.corpus.dump import continuous, extractor, wikitext
@@ -21,6 +22,7 @@ from kit.corpus.dump.multistream import Damage, stream_ranges, streams
 from kit.corpus.dump.simplify import simplify
 from kit.corpus.dump.tally import Tally
 from kit.corpus.dump.templates import PageFacts, Templates
+from kit.corpus.identity import Identified, Identity
 from kit.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
     from kit.corpus.bad_input import BadInput
     from kit.corpus.dump.extractor import Page
+    from kit.corpus.identity import Keys
     from kit.store.records import Piece
 
 __all__ = ["PAGE", "documents", "stream_ranges"]
@@ -38,6 +41,8 @@ _HEAD = 4096  # bytes kept of a page that is too large, for its title
 _CLOSING = b"</mediawiki>"
 _END = b"</page>"
 _NAMESPACE = re.compile(rb'<namespace key="-?\d+"[^>]*>([^<>\n]+)</namespace>')
+_BASE = re.compile(rb"<base>\s*(https?://[^<>\s]+/)[^<>\s/]*\s*</base>")
+_ID = re.compile(rb"<id>\s*(\d+)\s*</id>")
 _TITLE = re.compile(rb"<title>([^<>\n]+)</title>")
 _NUMBER = re.compile(rb"<ns>\s*(-?\d+)\s*</ns>")
 _TEXT = re.compile(rb"<text\b[^>]*>")
@@ -55,13 +60,16 @@ def documents(
     patience: float = extractor.PATIENCE,
     section: Wikipedia | None = None,
     tally: Tally | None = None,
+    keys: Keys | None = None,
 ) -> Iterator[list[str]]:
     """Yield the articles in a range of a dump as lists of lines: the title, unless dropped, and text.
 
     Mode "article" gives the lines of the article's pipeline, mode "default" cleaned ones, as `section`
-    says, and counts in `tally` the kept and the dropped. Only articles (namespace 0), no redirects; in
-    default mode only those with text. Damage in the dump, and
-    pages that wikiextractor cannot process, are reported to `bad_input`. Also raises InputError for a
+    says, and counts in `tally` the parts kept and left out. With `keys` the lists have identities: the
+    address of the article in its wiki, if the dump names it, and the id of the page.
+
+    Only articles (namespace 0), no redirects; in default mode only those with text. Damage in the dump,
+    and pages that wikiextractor cannot process, are reported to `bad_input`. Also raises InputError for a
     damaged header, and if wikiextractor is missing or does not work. The result depends neither on how
     the dump was cut nor on the day.
 
@@ -70,7 +78,7 @@ def documents(
     all; plus a gigabyte of address space for each of wikiextractor's three processes.
     """
     path = Path(piece["path"])
-    names = _namespaces(path, piece["header_end"])
+    names, base = _header(path, piece["header_end"])
     read = streams if piece["header_end"] else continuous.runs
     articles = _articles(path, read(path, piece["start"], piece["end"], bad_input), bad_input)
 
@@ -83,7 +91,7 @@ def documents(
     if mode == "article":
         for page, text in extractor.texts(articles, names, failed, patience):
             if lines := _bare(f"{page.title}\n\n{text}" if title else text):
-                yield lines
+                yield lines if keys is None else Identified(lines, _identity(page, base))
         return
     section = section or Wikipedia()
     templates = Templates(section.templates)
@@ -92,7 +100,8 @@ def documents(
     simplified = (_simplified(page, templates, section, tally) for page in articles)
     for page, text in extractor.texts(simplified, names, failed, patience):
         if lines := article.lines(text):
-            yield [*([_title(page)] if title else []), *lines]
+            lines = [*([_title(page)] if title else []), *lines]
+            yield lines if keys is None else Identified(lines, _identity(page, base))
 
 
 def _simplified(page: Page, templates: Templates, section: Wikipedia, tally: Tally) -> Page:
@@ -105,14 +114,19 @@ def _title(page: Page) -> str:
     return wikitext.without_controls(unescape(page.title)).strip()
 
 
+def _identity(page: Page, base: str | None) -> Identity:
+    name = unescape(page.title).strip().replace(" ", "_")
+    return Identity(None if base is None else base + quote(name, safe="/:,()!*'~@;"), page.id)
+
+
 def _bare(text: str) -> list[str]:
     """The non-empty lines after `sed 's/<[^>]*>//g'`; surrogates, which cannot be written, replaced."""
     text = _SURROGATE.sub("\ufffd", text)
     return [line for line in (_TAG.sub("", line) for line in text.split("\n")) if line]
 
 
-def _namespaces(path: Path, header_end: int) -> list[str]:
-    """The names of the namespaces, escaped as in the XML; nothing else of the header is used.
+def _header(path: Path, header_end: int) -> tuple[list[str], str | None]:
+    """The names of the namespaces, escaped as in the XML, and the address before a title, if there is one.
 
     `header_end` is 0 if the streams do not end with it.
     """
@@ -125,7 +139,8 @@ def _namespaces(path: Path, header_end: int) -> list[str]:
         raise InputError(
             f"{path}: its first stream lists no namespaces; give a pages-articles-multistream dump"
         )
-    return names
+    base = _BASE.search(text[:_HEADER])
+    return names, None if base is None else base[1].decode(errors="replace")
 
 
 def _articles(
@@ -180,7 +195,7 @@ def _pages(pieces: Iterable[bytes]) -> Iterator[tuple[bytes, bytes, int]]:
 def _article(stream: str, raw: bytes, size: int, bad_input: BadInput) -> Page | None:
     """The page as an article; None if it is not one, or is skipped as bad input."""
     top, _, rest = raw.partition(b"<revision>")
-    title, number = _TITLE.search(top), _NUMBER.search(top)
+    title, number, own_id = _TITLE.search(top), _NUMBER.search(top), _ID.search(top)
     if number is not None and (number[1] != b"0" or b"<redirect" in top):
         return None
     name = "" if title is None else unescape(title[1].decode(errors="replace"))
@@ -201,7 +216,13 @@ def _article(stream: str, raw: bytes, size: int, bad_input: BadInput) -> Page | 
         return None
     try:
         text.decode()
-        return extractor.Page(title[1].decode(), _dated(text, rest), place, _revised(rest))
+        return extractor.Page(
+            title[1].decode(),
+            _dated(text, rest),
+            place,
+            _revised(rest),
+            None if own_id is None else own_id[1].decode(),
+        )
     except UnicodeDecodeError as error:
         bad_input.report(
             "not_utf8", f"{place}: byte {error.start} is not UTF-8; download the dump again"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from kit.config import relocation
 from kit.config.defaults import NonDefaults
-from kit.data import duplicates, word_lists
+from kit.data import duplicates, removal, url_lists, word_lists
 from kit.errors import InputError, StageError
 from kit.store import look, manifest
 from kit.store.files import zstd_reader, zstd_writer
@@ -72,6 +72,9 @@ def _expected(recipe: Recipe) -> list[Shard]:
         hashes = word_lists.fingerprints(recipe.corpus.filters)
         for made_from in inputs:
             made_from["words"] = hashes
+    if named := _named(recipe):
+        for made_from in inputs:
+            made_from["named"] = named
     corpus = section(recipe)  # once for all shards
     return [
         Shard(
@@ -87,12 +90,31 @@ def _expected(recipe: Recipe) -> list[Shard]:
 def section(recipe: Recipe) -> NonDefaults:
     """The part of the recipe that decides the bytes of shards.
 
-    A list of words counts by its words, which are an input, not by its path.
+    A list of words or URLs, or the documents to remove, count by their content, which is an input, not by
+    their paths.
     """
-    filters = recipe.corpus.filters
-    words = {name: rule.model_copy(update={"file": ""}) for name, rule in filters.words.items()}
-    filters = filters.model_copy(update={"words": words})
-    return NonDefaults(recipe.corpus.model_copy(update={"filters": filters}), _NOT_A_CAUSE)
+    corpus = recipe.corpus
+    lists: dict[str, dict[str, Any]] = {"words": corpus.filters.words, "urls": corpus.filters.urls}
+    blank = {
+        key: {name: rule.model_copy(update={"file": ""}) for name, rule in rules.items()}
+        for key, rules in lists.items()
+    }
+    remove = None if corpus.remove is None else ""
+    changes = {"filters": corpus.filters.model_copy(update=blank), "remove": remove}
+    return NonDefaults(corpus.model_copy(update=changes), _NOT_A_CAUSE)
+
+
+def _named(recipe: Recipe) -> dict[str, Any]:
+    """What leaves documents out by URL or id, and the keys that hold these; empty if nothing does."""
+    corpus, found = recipe.corpus, dict[str, Any]()
+    if corpus.remove is not None:
+        found["remove"] = removal.fingerprint(corpus)
+    if corpus.filters.urls:
+        found["urls"] = url_lists.fingerprints(corpus.filters)
+    if found:
+        keys = {name: (source.url_key, source.id_key) for name, source in corpus.sources.items()}
+        found["keys"] = {name: list(pair) for name, pair in sorted(keys.items()) if any(pair)}
+    return found
 
 
 def pieces(recipe: Recipe) -> list[Piece]:

@@ -126,9 +126,11 @@ def _of_corpus(recipe: Recipe, jobs: Sequence[Job]) -> Iterator[str]:
 
 def _make_filters(recipe: Recipe) -> None:
     """Make the filters that depend on files and packages."""
+    from kit.corpus.exclusion import Exclusion
     from kit.corpus.filters import words
 
     words.checks(recipe.corpus.filters)
+    Exclusion(recipe.corpus, next(iter(recipe.corpus.sources)))
 
 
 def _of_prompts(recipe: Recipe, jobs: Sequence[Job]) -> Iterator[str]:

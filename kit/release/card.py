@@ -108,7 +108,7 @@ def text(source: ReleaseSource, recipe: Recipe, scores: dict[str, Any] | None) -
         prompt=recipe.release.prompts[0],
         segmenter=f"{recipe.corpus.segmenter}, {recipe.corpus.segmenter_version}",
         cuts=_CUTS[tokenizer["spaces"]],
-        sources=", ".join(sorted(recipe.corpus.sources)),
+        sources=", ".join(_sources(recipe)),
         documents=documents(shards.TRAIN),
         held_out=documents(shards.HELD_OUT),
         tokens=sum(fact["tokens"][shards.TRAIN] for fact in facts),
@@ -136,6 +136,14 @@ def picture(source: ReleaseSource, recipe: Recipe, folder: Path) -> None:
     chart = curves.loss_chart(curves.columns(source.curve(), recipe))
     with atomic(folder / PICTURE) as out:
         save(chart, out=out)
+
+
+def _sources(recipe: Recipe) -> list[str]:
+    """The names of the texts, with their licences as far as the recipe has them."""
+    return [
+        f"{name} ({source.license})" if source.license else name
+        for name, source in sorted(recipe.corpus.sources.items())
+    ]
 
 
 def _time(begin: float, curve: Sequence[CurveRow]) -> str:

@@ -154,6 +154,10 @@ def test_filters_whose_file_or_package_is_missing(
 ) -> None:
     (line,) = problems(f"workspace={tmp_path}", "corpus.filters.words.bad.file=no-such.txt")
     assert "no-such.txt: No such file or directory; name a file of words" in line
+    for key in ("corpus.remove", "corpus.filters.urls.bad.file"):
+        (line,) = problems(f"workspace={tmp_path}", f"{key}=no-such.txt")
+        assert line.startswith(f"{key}=")
+        assert "no-such.txt: No such file or directory;" in line
     monkeypatch.setitem(sys.modules, "hojichar", None)
     (line,) = problems(f"workspace={tmp_path}", "corpus.filters.preset=llm-jp-v1")
     assert line.startswith("corpus.filters.hojichar.ads: HojiChar is not installed; pip install")

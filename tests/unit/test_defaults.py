@@ -142,10 +142,10 @@ VERSIONS = {
 }
 DEFAULTS = {
     Source: {"mirrors": [], "sha256": None, "sha1": None, "index": None, "title": "line",
-             "text_key": "text"},
+             "text_key": "text", "url_key": None, "id_key": None, "license": None},
     Corpus: {"downloads": None, "unit_mb": 64.0, "tasks": 8, "held_out": 0.01,
                     "mode": "default", "segmenter": "auto", "segmenter_version": None,
-                    "on_bad_input": "stop"},
+                    "on_bad_input": "stop", "remove": None},
     Normalise: {"keep_ranges": True, "keep_url_tildes": True, "keep_tildes": True,
                 "keep_accent_spaces": True, "keep_spaces": True, "keep_dashes": True,
                 "keep_minus": True, "keep_quotes": True, "keep_yen": True, "compose": True},
@@ -154,8 +154,8 @@ DEFAULTS = {
               "japanese_letters": None, "hiragana": None, "katakana": None, "kanji": None,
               "sentence_length": None, "full_stops": None, "ellipses": None, "punctuated_lines": None,
               "repeated_lines": None, "repeated_sentences": None, "top_ngrams": None,
-              "repeated_ngrams": None, "compression": None, "words": {}, "hojichar": {},
-              "duplicates": False},
+              "repeated_ngrams": None, "compression": None, "words": {}, "urls": {},
+              "hojichar": {}, "duplicates": False},
     Repetition: {"max_share": 1.0, "max_character_share": 1.0},
     Shares: {"min_share": 0.0, "max_share": 1.0},
     JapaneseLetters: {"min": 0, "min_share": 0.0},

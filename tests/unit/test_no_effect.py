@@ -46,6 +46,13 @@ IDLE = [
     ("", "corpus.sources.web.title=drop", "kind=plaintext: it is for wikipedia dumps"),
     ("", "corpus.sources.web.index=i.txt", "kind=plaintext: it is for wikipedia dumps"),
     ("", "corpus.sources.jawiki.text_key=body", "kind=wikipedia: it is for jsonl"),
+    ("", "corpus.sources.web.url_key=url", "kind=plaintext: it is for jsonl and parquet"),
+    ("", "corpus.sources.jawiki.id_key=id", "kind=wikipedia: it is for jsonl and parquet"),
+    (
+        "corpus.sources={web: {kind: jsonl, location: a.jsonl}}",
+        "corpus.filters.urls={bad: {file: a}}",
+        "without a source that has URLs; set url_key",
+    ),
     ("", "corpus.sources.web.mirrors=[http://a/b]", "if location is a path"),
     ("", "corpus.segmenter_version=mine", "set corpus.segmenter"),
     ("", "corpus.filters.length={}", "set min or max"),

@@ -60,6 +60,7 @@ class Page:
     text: bytes
     place: str
     revised: tuple[int, int, int] | None = None  # year, month, day
+    id: str | None = None  # of the page in the wiki, in decimal
 
     def xml(self, number: int) -> bytes:
         """The page as the program expects it, which reads lines, not XML."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kit.errors import DamagedFile, InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 _ROWS = 256  # of a batch, to bound a task's memory: a row may be a book
@@ -35,27 +35,36 @@ def ranges(path: Path, unit_bytes: int, key: str) -> list[tuple[int, int]]:
     return list(itertools.pairwise(bounds))
 
 
-def rows(path: Path, start: int, end: int, key: str) -> Iterator[tuple[int, bytes | None]]:
-    """Yield the texts of the row groups that begin in bytes [start, end), each with its row from 1.
+def rows(
+    path: Path, start: int, end: int, key: str, more: Sequence[str] = ()
+) -> Iterator[tuple[int, bytes | None, Mapping[str, Any]]]:
+    """Yield row (from 1), text and values of `more` columns from row groups that begin in [start, end).
 
-    None is a null. Raises DamagedFile if a page cannot be read.
+    None is a null. Raises DamagedFile if a page cannot be read, InputError if a column is missing.
     """
     with _opened(path) as file:
+        for name in more:
+            _refuse_missing(path, file.schema_arrow, name, "url_key or id_key")
         row = 1
         for group in range(file.metadata.num_row_groups):
             if start <= _start(file, group) < end:
-                yield from enumerate(_texts(file, group, key), row)
+                for number, (text, values) in enumerate(_texts(file, group, key, more), row):
+                    yield number, text, values
             row += file.metadata.row_group(group).num_rows
 
 
-def _texts(file: Any, group: int, key: str) -> Iterator[bytes | None]:
+def _texts(
+    file: Any, group: int, key: str, more: Sequence[str]
+) -> Iterator[tuple[bytes | None, Mapping[str, Any]]]:
     import pyarrow
 
     batches = file.iter_batches(
-        batch_size=_ROWS, row_groups=[group], columns=[key], use_threads=False
+        batch_size=_ROWS, row_groups=[group], columns=[key, *more], use_threads=False
     )
     for batch in batches:
-        yield from batch.column(0).cast(pyarrow.large_binary()).to_pylist()
+        texts = batch.column(key).cast(pyarrow.large_binary()).to_pylist()
+        values = batch.select(more).to_pylist() if more else itertools.repeat({})
+        yield from zip(texts, values)  # noqa: B905  the latter may be endless
 
 
 def _start(file: Any, group: int) -> int:
@@ -77,11 +86,7 @@ def _text_bytes(file: Any, group: int, key: str) -> int:
 def _check_column(path: Path, schema: Any, key: str) -> None:
     import pyarrow
 
-    if key not in schema.names:
-        names = ", ".join(map(repr, schema.names[:5]))
-        raise InputError(
-            f"{path}: no column {key!r} (columns: {names or 'none':.200}); set text_key to that of the text"
-        )
+    _refuse_missing(path, schema, key, "text_key")
     kind = schema.field(key).type
     try:
         pyarrow.array([], kind).cast(pyarrow.large_binary())
@@ -91,9 +96,18 @@ def _check_column(path: Path, schema: Any, key: str) -> None:
         ) from None
 
 
+def _refuse_missing(path: Path, schema: Any, name: str, key: str) -> None:
+    """Raise InputError if there is no column of a name that `key` of the recipe gives."""
+    if name not in schema.names:
+        names = ", ".join(map(repr, schema.names[:5]))
+        raise InputError(
+            f"{path}: no column {name!r} (columns: {names or 'none':.200}); set {key} to one of them"
+        )
+
+
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """Open a file; what pyarrow cannot read of it becomes a DamagedFile."""
+    """Open a file; an error of pyarrow becomes a DamagedFile."""
     try:
         import pyarrow
         import pyarrow.parquet
