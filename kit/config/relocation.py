@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Tree = dict[str, Any]
 _RUNS = "runs"  # the folder of the run directories in a workspace
 _PATHS_OF_SOURCE = ("location", "index")
+_LISTS = ("words", "urls")  # filters whose rules name a file
 _FETCHED = "fetched-"  # prefix of a downloaded file's folder, see kit/corpus/raw/fetch.py
 _PART = ".zst"  # compressed text is cut into parts; text that is read in place never ends in this
 
@@ -140,9 +141,16 @@ def _with_paths(tree: Tree, change: Callable[[str], str]) -> Tree:
             if isinstance(value, str) and value.startswith("/")
         }
 
-    corpus = changed(tree["corpus"], "downloads")
-    sources = {name: changed(s, *_PATHS_OF_SOURCE) for name, s in corpus["sources"].items()}
-    return changed(tree, "workspace") | {"corpus": corpus | {"sources": sources}}
+    corpus = changed(tree["corpus"], "downloads", "remove")
+    corpus["sources"] = {
+        name: changed(source, *_PATHS_OF_SOURCE) for name, source in corpus["sources"].items()
+    }
+    filters = corpus.get("filters") or {}
+    for key in _LISTS:
+        if rules := filters.get(key):
+            filters |= {key: {name: changed(rule, "file") for name, rule in rules.items()}}
+            corpus["filters"] = filters
+    return changed(tree, "workspace") | {"corpus": corpus}
 
 
 def _without_credentials(value: Any) -> Any:

@@ -194,10 +194,16 @@ def test_a_path_that_only_begins_alike_has_not_moved() -> None:
 
 
 def test_a_released_recipe_holds_no_path(made: Run, workdir: Workdir) -> None:
-    recipe = workdir.recipe("name=other", f"tracking.mlflow=sqlite:///{workdir.folder}/own.db")
+    lists = (
+        "corpus.remove=out.txt",
+        "corpus.filters.urls.bad.file=domains",
+        "corpus.filters.words.bad.file=ng.txt",
+    )
+    mlflow = f"tracking.mlflow=sqlite:///{workdir.folder}/own.db"
+    recipe = workdir.recipe("name=other", mlflow, *lists)
     told = str(relocation.for_release(recipe.model_dump(mode="json")))
     assert os.sep not in told.replace("http://", "")
-    assert "dump.xml.bz2" in told
+    assert all(f"'{name}'" in told for name in ("dump.xml.bz2", "out.txt", "domains", "ng.txt"))
 
 
 def test_no_password_is_released_or_shown_by_tensorboard_mlflow_and_the_report(
