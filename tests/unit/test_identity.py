@@ -9,8 +9,9 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from kit.corpus import identity, jsonl, parquet
+from kit.corpus import identity, jsonl, parquet, wikipedia
 from kit.corpus.bad_input import BadInput
+from kit.corpus.dump.extractor import Page
 from kit.corpus.identity import Identity, Keys
 from kit.errors import InputError
 
@@ -62,6 +63,14 @@ def test_a_document_has_the_url_and_id_of_its_record(
 @pytest.mark.parametrize("value", [True, 1.5, ["a"], {"a": 1}, " ", None])
 def test_what_is_neither_text_nor_a_number_is_no_identity(value: object) -> None:
     assert KEYS.identity({"url": value, "id": value}) == Identity()
+
+
+def test_an_article_has_the_address_that_its_wiki_gives_it() -> None:
+    page = Page("C++ &amp; 何? 100%/1 (駅)", b"", "", id="12")
+    address = "https://ja.wikipedia.org/wiki/C%2B%2B_%26_%E4%BD%95%3F_100%25/1_(%E9%A7%85)"
+    base = "https://ja.wikipedia.org/wiki/"
+    assert wikipedia._identity(page, base) == (address, "12")
+    assert wikipedia._identity(page, None) == (None, "12")
 
 
 def test_half_a_surrogate_pair_in_a_url_is_replaced() -> None:
