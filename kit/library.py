@@ -121,7 +121,7 @@ def model(run: str | os.PathLike[str], step: int | None = None) -> Any:
     >>> logits.shape
     torch.Size([1, 128, 2000])
     """
-    from kit.release import evaluate, export
+    from kit.release import evaluate, model_files
     from kit.release.source import ReleaseSource
     from kit.training import checkpoint
 
@@ -141,7 +141,7 @@ def model(run: str | os.PathLike[str], step: int | None = None) -> Any:
                 raise
             failed = chosen  # a run in progress removes old checkpoints: retry with a newer one
         else:
-            export.set_generation(loaded, recipe.release)
+            model_files.set_generation(loaded, recipe.release)
             return loaded
 
 

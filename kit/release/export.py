@@ -17,7 +17,7 @@ from kit.config import relocation
 from kit.config.defaults import NonDefaults
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
-from kit.release import card, evaluate
+from kit.release import card, evaluate, model_files
 from kit.release import source as sources
 from kit.store import manifest
 from kit.store.files import atomic, read_json, write_json, write_text
@@ -29,11 +29,10 @@ from kit.tracking.mlflow.publishing import publish_results
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from kit.config.recipe import Release
     from kit.release.source import ReleaseSource
     from kit.store.paths import Run
 
-VERSION = 6  # raise when the same weights come to give another folder
+VERSION = 7  # raise when the same weights come to give another folder
 
 
 def units(run: Run, recipe: Recipe) -> list[Unit]:
@@ -50,8 +49,8 @@ def units(run: Run, recipe: Recipe) -> list[Unit]:
 
     def make(folder: Path) -> Mapping[str, Any]:
         model = evaluate.load_model(recipe, source)
-        set_generation(model, recipe.release)
-        model.save_pretrained(folder)
+        model_files.set_generation(model, recipe.release)
+        model_files.save(model, folder)
         tokenizer = Workspace(Path(recipe.workspace)).tokenizer
         shutil.copyfile(tokenizer / huggingface.FILE, folder / huggingface.FILE)
         settings = read_json(tokenizer / huggingface.SETTINGS)
@@ -76,21 +75,6 @@ def work(run: Run, task: int, tasks: int) -> None:
     make_units("export", units(run, recipe), task, tasks)
     sources.remove_links(run)
     publish_results(run, recipe)
-
-
-def set_generation(model: Any, release: Release) -> None:
-    """Set the generation defaults of a transformers model to those of the release."""
-    from transformers import GenerationConfig
-
-    model.config.use_cache = True
-    model.generation_config = GenerationConfig(
-        bos_token_id=model.config.bos_token_id,
-        eos_token_id=model.config.eos_token_id,
-        pad_token_id=model.config.eos_token_id,
-        do_sample=True,
-        temperature=release.temperature,
-        top_p=release.top_p,
-    )
 
 
 def _is_scored(source: ReleaseSource, weights: dict[str, str]) -> bool:

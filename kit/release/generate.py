@@ -15,7 +15,7 @@ from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
 from kit.data import shards, tokenizer_file
 from kit.errors import InputError, StageError
-from kit.release import closing, evaluate, export
+from kit.release import closing, evaluate, model_files
 from kit.release import source as sources
 from kit.store import manifest
 from kit.store.files import write_json
@@ -101,7 +101,7 @@ def _unit_at(source: ReleaseSource, recipe: Recipe) -> Unit:
 
     def make(folder: Path) -> Mapping[str, Any]:
         model = evaluate.load_model(recipe, source).float()
-        export.set_generation(model, recipe.release)
+        model_files.set_generation(model, recipe.release)
         tokenizer = tokenizer_file.load(Workspace(Path(recipe.workspace)).tokenizer)
         prompts = recipe.release.prompts
         pairs = zip(prompts, _write(model, tokenizer, recipe, prompts), strict=True)

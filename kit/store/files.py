@@ -11,6 +11,7 @@ import contextlib
 import io
 import json
 import os
+import stat
 import uuid
 from typing import IO, TYPE_CHECKING, Any, cast
 
@@ -77,6 +78,23 @@ def sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def settle(path: Path) -> None:
+    """Sync a file that a library wrote, with the mode that `open` would have given it.
+
+    Libraries rename temporary files, which only their user may read.
+    """
+    fresh = path.with_name(f"{_TEMPORARY}{uuid.uuid4().hex[:12]}")
+    try:
+        # Its mode follows the umask, or the default ACL of the folder.
+        with fresh.open("xb") as stream:
+            mode = stat.S_IMODE(os.fstat(stream.fileno()).st_mode)
+    finally:
+        fresh.unlink(missing_ok=True)
+    with path.open("rb") as stream:
+        os.fchmod(stream.fileno(), mode)
+        os.fsync(stream.fileno())
 
 
 def file_hash(path: Path, start: int = 0, end: int | None = None) -> str:

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sqlite3
+import stat
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -103,6 +104,37 @@ def test_no_file_of_a_relay_has_the_value_of_a_secret(preempted: Run) -> None:
     assert not [path for path in files if value.encode() in path.read_bytes()]
 
 
+def odd_modes(folder: Path, umask: int) -> dict[str, str]:
+    """The files and folders whose mode is not the one that the umask gives, with that mode."""
+    modes = {path: stat.S_IMODE(path.lstat().st_mode) for path in folder.rglob("*")}
+    return {
+        str(path): oct(mode)
+        for path, mode in modes.items()
+        if not path.is_symlink() and mode != (0o777 if path.is_dir() else 0o666) & ~umask
+    }
+
+
+def test_every_file_of_a_relay_has_the_mode_of_the_umask(preempted: Run) -> None:
+    umask = os.umask(0)
+    os.umask(umask)
+    assert odd_modes(preempted.root.parents[1], umask) == {}
+
+
+@pytest.mark.long  # a whole relay, of processes that inherit the umask
+@pytest.mark.parametrize("umask", [0o022, 0o027])
+def test_another_user_reads_what_the_umask_allows(tmp_path: Path, umask: int) -> None:
+    where = (str(DEMO), f"workspace={tmp_path}", "tracking.mlflow=workspace")
+    subprocess.run(
+        [sys.executable, "-m", "jobs.pipeline", "run", *where, *SHORT],
+        check=True,
+        capture_output=True,
+        cwd=ROOT,
+        umask=umask,
+    )
+    assert len([*tmp_path.rglob("*")]) > 100
+    assert odd_modes(tmp_path, umask) == {}
+
+
 def test_the_curve_has_every_step_once(preempted: Run) -> None:
     rows = ledger.canonical(preempted)
     assert [row["step"] for row in rows if row["kind"] == "step"] == list(range(1, 41))
@@ -150,7 +182,7 @@ with torch.no_grad():
     for start in range(0, (len(row) - 1) // length * length, length):
         logits = model(row[None, start : start + length]).logits[0].float()
         losses.append(torch.nn.functional.cross_entropy(logits, row[start + 1 : start + length + 1]))
-text = pipeline("text-generation", model=folder)("駅伝は", max_new_tokens=8)[0]["generated_text"]
+text = pipeline("text-generation", model=folder)("駅伝は")[0]["generated_text"]
 tokenizer = AutoTokenizer.from_pretrained(folder)
 odd = " 駅伝  を\\n\\n走る。naïve café, </s><unk>\\r\\n👨‍👩‍👧 𠮷 ㍻\\t <0x41>\\n"
 assert tokenizer.decode(tokenizer(odd)["input_ids"]) == odd

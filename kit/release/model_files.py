@@ -1,0 +1,58 @@
+"""The files of a model as readers load them: weights in shards, config.json, generation_config.json.
+
+Every file has the mode that the umask gives, whatever the library that wrote it left, and is on the disk
+when `save` returns.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kit.store.files import read_json, settle, write_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from kit.config.recipe import Release
+
+SHARD_BYTES = (
+    5_000_000_000  # the Hub's advice, and what transformers 4 wrote: a download that resumes
+)
+_CONFIG, _GENERATION = "config.json", "generation_config.json"
+
+
+def save(model: Any, folder: Path, shard_bytes: int = SHARD_BYTES) -> None:
+    """Write a transformers model; weights above `shard_bytes` become shards with an index."""
+    model.save_pretrained(folder, max_shard_size=shard_bytes)
+    config = read_json(folder / _CONFIG)
+    write_json(folder / _CONFIG, config | _of_older_readers(config))
+    for path in [path for path in folder.iterdir() if path.is_file()]:
+        settle(path)
+
+
+def set_generation(model: Any, release: Release) -> None:
+    """Set the generation defaults of a transformers model to those of the release.
+
+    A prompt of up to half the positions can be continued without any argument.
+    """
+    from transformers import GenerationConfig
+
+    config = model.config
+    config.use_cache = True
+    model.generation_config = GenerationConfig(
+        bos_token_id=config.bos_token_id,
+        eos_token_id=config.eos_token_id,
+        pad_token_id=config.eos_token_id,
+        do_sample=True,
+        temperature=release.temperature,
+        top_p=release.top_p,
+        max_new_tokens=max(1, min(release.max_new_tokens, config.n_positions // 2)),
+    )
+
+
+def _of_older_readers(config: dict[str, Any]) -> dict[str, Any]:
+    """Keys that transformers no longer writes.
+
+    `n_ctx` is read by llama.cpp's converter, `torch_dtype` by transformers before 4.56.
+    """
+    return {"n_ctx": config["n_positions"], "torch_dtype": config["dtype"]}
