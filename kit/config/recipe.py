@@ -145,6 +145,11 @@ class Release(Section):
     license: str = Field(
         default="other", description="license in the model card, as a Hugging Face identifier"
     )
+    bos: Literal["</s>", "<s>"] = Field(
+        default="</s>",
+        description="token that readers put before a document: `</s>`, which stands before each in "
+        "training, or `<s>`, which no training has seen, to match a published tokenizer",
+    )
     prompts: list[str] = Field(
         default=["日本の"], description="prompts of the samples that jobs.generate writes"
     )

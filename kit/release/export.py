@@ -55,6 +55,7 @@ def units(run: Run, recipe: Recipe) -> list[Unit]:
         shutil.copyfile(tokenizer / huggingface.FILE, folder / huggingface.FILE)
         settings = read_json(tokenizer / huggingface.SETTINGS)
         settings["model_max_length"] = recipe.model.n_positions
+        settings["bos_token"] = recipe.release.bos
         write_json(folder / huggingface.SETTINGS, settings)
         scores = read_json(scores_of / evaluate.SCORES) if scored else None
         write_text(folder / "README.md", card.text(source, recipe, scores))

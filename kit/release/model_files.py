@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kit.store.files import read_json, settle, write_json
+from kit.tokenizer.huggingface import END
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +32,7 @@ def save(model: Any, folder: Path, shard_bytes: int = SHARD_BYTES) -> None:
 
 
 def set_generation(model: Any, release: Release) -> None:
-    """Set the generation defaults of a transformers model to those of the release.
+    """Set the generation defaults and the bos of a transformers model to those of the release.
 
     A prompt of up to half the positions can be continued without any argument.
     """
@@ -39,6 +40,8 @@ def set_generation(model: Any, release: Release) -> None:
 
     config = model.config
     config.use_cache = True
+    if release.bos == END:
+        config.bos_token_id = config.eos_token_id
     model.generation_config = GenerationConfig(
         bos_token_id=config.bos_token_id,
         eos_token_id=config.eos_token_id,

@@ -184,6 +184,7 @@ with torch.no_grad():
         losses.append(torch.nn.functional.cross_entropy(logits, row[start + 1 : start + length + 1]))
 text = pipeline("text-generation", model=folder)("駅伝は")[0]["generated_text"]
 tokenizer = AutoTokenizer.from_pretrained(folder)
+assert model.config.bos_token_id == tokenizer.bos_token_id == int(row[-1])  # it ends a document
 odd = " 駅伝  を\\n\\n走る。naïve café, </s><unk>\\r\\n👨‍👩‍👧 𠮷 ㍻\\t <0x41>\\n"
 assert tokenizer.decode(tokenizer(odd)["input_ids"]) == odd
 print(json.dumps({"loss": float(torch.stack(losses).mean()), "dtype": str(model.dtype),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 import torch
@@ -29,9 +29,7 @@ INDEX = "model.safetensors.index.json"
 def model(workdir: Workdir) -> GPT2LMHeadModel:
     recipe = workdir.recipe("model.n_embd=8", f"model.n_positions={POSITIONS}", "model.n_layer=2")
     config = gpt2.configuration(recipe.model, TokenizerInfo(50, begin=1, end=2))
-    model = GPT2LMHeadModel(config).to(torch.bfloat16)
-    model_files.set_generation(model, Release())
-    return model
+    return GPT2LMHeadModel(config).to(torch.bfloat16)
 
 
 @pytest.fixture
@@ -101,3 +99,14 @@ def test_a_prompt_of_half_the_positions_is_continued_without_arguments(
     prompt = torch.full((1, POSITIONS // 2), 7)
     text = loaded.generate(prompt, attention_mask=torch.ones_like(prompt))
     assert text.shape == (1, POSITIONS // 2 + written)
+
+
+@pytest.mark.parametrize(("bos", "number"), [("</s>", 2), ("<s>", 1)])
+def test_a_document_begins_after_the_token_that_training_saw_before_it(
+    model: GPT2LMHeadModel, folder: Path, bos: Literal["</s>", "<s>"], number: int
+) -> None:
+    model_files.set_generation(model, Release(bos=bos))
+    model_files.save(model, folder)
+    for name in ("config.json", "generation_config.json"):
+        found = read_json(folder / name)
+        assert (found["bos_token_id"], found["eos_token_id"]) == (number, 2)
