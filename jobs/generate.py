@@ -3,16 +3,25 @@
 python -m jobs.generate run demo
 python -m jobs.generate run work/demo/runs/demo --step 80
 python -m jobs.generate text demo --prompt 霧浜県の
-python -m jobs.generate text work/demo/runs/demo --prompt 霧浜県の release.temperature=0.5
+python -m jobs.generate text work/demo/runs/demo/export --temperature 0.5 < prompts.txt
 """
 
-from typing import Annotated
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path  # noqa: TC003  a verb is made by its annotations
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.command import OfRecipe, main, verb
+from jobs.command import Json, OfRecipe, main, print_json, verb
 from jobs.release import Step, release_app
 from kit.errors import ConfigError, StageError
+
+if TYPE_CHECKING:
+    from kit.config.recipe import Recipe
+    from kit.release.continuation import Writer
 
 app = release_app(
     "generate",
@@ -21,33 +30,113 @@ app = release_app(
 )
 
 
-@verb(app, "text", "demo --prompt 霧浜県の release.temperature=0.5")
+@dataclass(frozen=True)
+class Given:
+    """The prompts of the command line."""
+
+    prompt: Annotated[list[str] | None, typer.Option("--prompt", help="Raw text; repeatable.")] = (
+        None
+    )
+    file: Annotated[
+        Path | None,
+        typer.Option("--file", help="A file with a prompt a line; - for standard input."),
+    ] = None
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the tokens are drawn; by default as the section release of the recipe says."""
+
+    temperature: Annotated[
+        float | None, typer.Option("--temperature", help="A lower one gives less varied text.")
+    ] = None
+    top_p: Annotated[
+        float | None,
+        typer.Option("--top-p", help="Draw from the likeliest tokens of this probability."),
+    ] = None
+    max_new_tokens: Annotated[
+        int | None, typer.Option("--max-new-tokens", help="Maximum length of a continuation.")
+    ] = None
+    seed: Annotated[int | None, typer.Option("--seed", help="Another one gives another text.")] = (
+        None
+    )
+    greedy: Annotated[
+        bool, typer.Option("--greedy", help="Draw nothing: always take the likeliest token.")
+    ] = False
+
+    def overrides(self, given: list[str]) -> list[str]:
+        """The options as overrides, after those given. Raises ConfigError for a key that is set twice."""
+        own = {
+            f"release.{key}": value
+            for key, value in vars(self).items()
+            if value is not None and key != "greedy"
+        }
+        set_already = [text.partition("=")[0] for text in given]
+        for key in own:
+            if key in set_already:
+                raise ConfigError(f"{key}: set as an option and as an override; give one of them")
+        drawing = [key for key in (*own, *set_already) if key != "release.max_new_tokens"]
+        if self.greedy and drawing:
+            raise ConfigError(f"--greedy: draws nothing, so {drawing[0]} has no effect; remove one")
+        return [*given, *(f"{key}={value}" for key, value in own.items())]
+
+
+@verb(app, "text", "demo --prompt 霧浜県の --temperature 0.5")
 def text_verb(
     arguments: OfRecipe,
-    prompt: Annotated[list[str], typer.Option("--prompt", help="Raw text; repeatable.")],
+    given: Given,
+    sampling: Sampling,
     step: Step = None,
+    as_json: Json = False,
 ) -> None:
-    """Continue a prompt and print plain text.
+    """Continue prompts and print plain text, token by token.
 
-    The section release of the recipe, or overrides of it, set the sampling. With --step, use the export
-    of that step.
+    RECIPE may also be an exported folder, wherever it lies. Without --prompt and --file, standard input
+    has a prompt a line; on a terminal, you type them. With --step, use the export of that step.
     """
+    from kit.release import continuation, exported, prompt_loop, prompts
+
+    texts = prompts.of_arguments(given.prompt or [])
+    folder, recipe = _source(arguments, sampling, step)
+    asks = given.prompt is None and given.file is None
+    if as_json and asks and sys.stdin.isatty():
+        raise ConfigError("--json: no prompts; give --prompt or --file, or standard input")
+    if given.file is not None:
+        texts += prompts.of_file(given.file)
+    elif asks and not sys.stdin.isatty():
+        texts = prompts.of_file(prompts.STANDARD_INPUT)
+    with continuation.opened(*exported.load(folder), recipe, greedy=sampling.greedy) as writer:
+        if not texts:
+            prompt_loop.run(writer, _tell)
+        else:
+            _write(writer, texts, folder if as_json else None)
+
+
+def _source(arguments: OfRecipe, sampling: Sampling, step: int | None) -> tuple[Path, Recipe]:
+    """The export, and its recipe with the sampling of the command. Raises EkidenError."""
     from kit.config import presets
     from kit.config.load import changed_recipe
     from kit.relay.resolve import load
-    from kit.release.generate import SETTINGS, generate
+    from kit.release import exported, generate
+    from kit.release.generate import SETTINGS
     from kit.run import begun
     from kit.store.paths import MANIFEST
 
     arguments.refuse_cluster_keys()
+    place = presets.recipe(arguments.recipe_file)
     overrides = arguments.overrides or []
-    settings = [text for text in overrides if text.partition("=")[0] in SETTINGS]
-    others = [text for text in overrides if text not in settings]
-    if others and presets.recipe(arguments.recipe_file).is_dir():
+    others = [text for text in overrides if text.partition("=")[0] not in SETTINGS]
+    settings = sampling.overrides([text for text in overrides if text not in others])
+    if others and place.is_dir():
+        kind = "an exported folder" if exported.is_export(place) else "a run directory"
         raise ConfigError(
-            f"override '{others[0]}': with a run directory you can only override the sampling: "
+            f"override '{others[0]}': with {kind} you can only override the sampling: "
             f"{', '.join(SETTINGS)}"
         )
+    if exported.is_export(place):
+        if step is not None:
+            raise ConfigError(f"--step {step}: {place} is an export, of one step; remove --step")
+        return place, changed_recipe(exported.recipe_of(place), settings)
     project = load(arguments.recipe_file, others, refuse=False)
     begun.refuse_other(project, spare=SETTINGS)
     run, recipe = project.run, changed_recipe(project.recipe, settings)
@@ -55,9 +144,25 @@ def text_verb(
     if not (export / MANIFEST).is_file():
         rest = "first" if step is None else f"{arguments.recipe_file} --step {step} first"
         raise StageError(f"{export}: not exported yet; run jobs.export {rest}")
+    generate.refuse_other_weights(export, recipe.release.dtype)
+    return export, recipe
 
-    for text in generate(export, recipe, prompt):
-        print(text)
+
+def _write(writer: Writer, texts: list[str], as_json_of: Path | None) -> None:
+    """Continue prompts, all of which are checked first; print them as they are written, or as JSON."""
+    tokens = [writer.tokens(text) for text in texts]
+    rows = []
+    for number, (prompt, ids) in enumerate(zip(texts, tokens, strict=True)):
+        continued = writer.continued(ids, number, _tell if as_json_of is None else None)
+        rows.append({"prompt": prompt, **vars(continued)})
+        if as_json_of is None:
+            _tell("\n")
+    if as_json_of is not None:
+        print_json({"export": str(as_json_of), "texts": rows})
+
+
+def _tell(text: str) -> None:
+    print(text, end="", flush=True)
 
 
 if __name__ == "__main__":
