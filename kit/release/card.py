@@ -11,6 +11,7 @@ from kit.output.quantities import duration
 from kit.store import manifest
 from kit.store.files import atomic, read_json
 from kit.store.paths import Workspace
+from kit.tokenizer.huggingface import END
 from kit.tracking import curves, ledger
 
 if TYPE_CHECKING:
@@ -39,10 +40,11 @@ A GPT-2 language model for Japanese, trained with ekiden: {layers} layers, width
 from transformers import pipeline
 
 generator = pipeline("text-generation", model="PATH_OF_THIS_FOLDER")
-print(generator("{prompt}", max_new_tokens=40)[0]["generated_text"])
+print(generator("{prompt}")[0]["generated_text"])
 ```
 The model saw text normalised by neologdn and segmented into words ({segmenter}); {cuts}
-its input. It takes raw text as well, though less surely.
+its input. It takes raw text as well, though less surely. `ekiden generate text PATH_OF_THIS_FOLDER`
+normalises and segments a prompt first. A document begins after the token `{before}`.
 
 ## Training
 | | |
@@ -108,6 +110,7 @@ def text(source: ReleaseSource, recipe: Recipe, scores: dict[str, Any] | None) -
         prompt=recipe.release.prompts[0],
         segmenter=f"{recipe.corpus.segmenter}, {recipe.corpus.segmenter_version}",
         cuts=_CUTS[tokenizer["spaces"]],
+        before=END,
         sources=", ".join(_sources(recipe)),
         documents=documents(shards.TRAIN),
         held_out=documents(shards.HELD_OUT),

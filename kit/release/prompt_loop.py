@@ -37,6 +37,7 @@ def _next(read: Callable[[str], str]) -> str | None:
     try:
         return read(_PROMPT)
     except (EOFError, KeyboardInterrupt):
+        print(file=sys.stderr)  # the shell's prompt begins a line of its own
         return None
     except UnicodeDecodeError as error:
         print(f"error: byte {error.start} is not valid UTF-8", file=sys.stderr)

@@ -182,7 +182,7 @@ def test_a_loop_continues_each_line_to_the_end_of_input(
         written = [writer.continued(writer.tokens("駅伝は"), number).text for number in (0, 3)]
     assert "".join(told) == "".join(f"{text}\n" for text in written)
     assert written[0] != written[1]  # the same prompt, drawn anew
-    errors = capsys.readouterr().err.splitlines()[1:]
+    errors = capsys.readouterr().err.splitlines()[1:-1]
     assert [error.partition(":")[0] for error in errors] == ["error"] * 2
 
 
