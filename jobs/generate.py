@@ -21,7 +21,6 @@ from kit.errors import ConfigError, StageError
 
 if TYPE_CHECKING:
     from kit.config.recipe import Recipe
-    from kit.release.continuation import Writer
 
 app = release_app(
     "generate",
@@ -94,22 +93,37 @@ def text_verb(
     RECIPE may also be an exported folder, wherever it lies. Without --prompt and --file, standard input
     has a prompt a line; on a terminal, you type them. With --step, use the export of that step.
     """
-    from kit.release import continuation, exported, prompt_loop, prompts
+    from kit.release import continuation, exported, prompt_loop
 
-    texts = prompts.of_arguments(given.prompt or [])
     folder, recipe = _source(arguments, sampling, step)
-    asks = given.prompt is None and given.file is None
-    if as_json and asks and sys.stdin.isatty():
-        raise ConfigError("--json: no prompts; give --prompt or --file, or standard input")
-    if given.file is not None:
-        texts += prompts.of_file(given.file)
-    elif asks and not sys.stdin.isatty():
-        texts = prompts.of_file(prompts.STANDARD_INPUT)
+    texts = _prompts(given, as_json=as_json)
     with continuation.opened(*exported.load(folder), recipe, greedy=sampling.greedy) as writer:
-        if not texts:
+        if texts is None:
             prompt_loop.run(writer, _tell)
-        else:
-            _write(writer, texts, folder if as_json else None)
+            return
+        tokens = [writer.tokens(text) for text in texts]  # refuses all that cannot be continued
+        if as_json:
+            rows = [vars(writer.continued(ids, number)) for number, ids in enumerate(tokens)]
+            found = [{"prompt": t, **row} for t, row in zip(texts, rows, strict=True)]
+            print_json({"export": str(folder), "texts": found})
+            return
+        for number, ids in enumerate(tokens):
+            writer.continued(ids, number, _tell)
+            _tell("\n")
+
+
+def _prompts(given: Given, *, as_json: bool) -> list[str] | None:
+    """The prompts of a command; None if they will be typed. Raises ConfigError or InputError."""
+    from kit.release import prompts
+
+    if given.prompt is None and given.file is None:
+        if not sys.stdin.isatty():
+            return prompts.of_file(prompts.STANDARD_INPUT)
+        if as_json:
+            raise ConfigError("--json: no prompts; give --prompt or --file, or standard input")
+        return None
+    texts = prompts.of_arguments(given.prompt or [])
+    return texts if given.file is None else texts + prompts.of_file(given.file)
 
 
 def _source(arguments: OfRecipe, sampling: Sampling, step: int | None) -> tuple[Path, Recipe]:
@@ -146,19 +160,6 @@ def _source(arguments: OfRecipe, sampling: Sampling, step: int | None) -> tuple[
         raise StageError(f"{export}: not exported yet; run jobs.export {rest}")
     generate.refuse_other_weights(export, recipe.release.dtype)
     return export, recipe
-
-
-def _write(writer: Writer, texts: list[str], as_json_of: Path | None) -> None:
-    """Continue prompts, all of which are checked first; print them as they are written, or as JSON."""
-    tokens = [writer.tokens(text) for text in texts]
-    rows = []
-    for number, (prompt, ids) in enumerate(zip(texts, tokens, strict=True)):
-        continued = writer.continued(ids, number, _tell if as_json_of is None else None)
-        rows.append({"prompt": prompt, **vars(continued)})
-        if as_json_of is None:
-            _tell("\n")
-    if as_json_of is not None:
-        print_json({"export": str(as_json_of), "texts": rows})
 
 
 def _tell(text: str) -> None:

@@ -91,15 +91,15 @@ def test_json_and_plain_output_are_the_same_text(export: Path) -> None:
 def test_a_text_is_told_in_pieces_that_together_are_the_text(export: Path) -> None:
     recipe = exported.recipe_of(export)
     model, tokenizer = exported.load(export)
-    bytes_of_character = 0
+    broken = 0
     with continuation.opened(model, tokenizer, recipe) as writer:
         for number in range(20):
             pieces: list[str] = []
             done = writer.continued(writer.tokens("駅伝は"), number, pieces.append)
             assert "".join(pieces) == done.text
             assert pieces[0] == "駅伝は"
-            bytes_of_character += done.text.count("\ufffd")
-    assert bytes_of_character  # which must be held back, as further bytes may make them one
+            broken += done.text.count("\ufffd")
+    assert broken  # bytes, which must be held back: further ones may make them a character
 
 
 def test_a_character_of_several_tokens_is_told_when_it_is_whole() -> None:
