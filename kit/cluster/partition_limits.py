@@ -17,6 +17,8 @@ _REMEDIES = {  # against an array that is too large
     "download": "give fewer corpus.sources",
     "fingerprint": "lower corpus.tasks",
     "deduplicate": "lower corpus.tasks",
+    "signatures": "lower corpus.tasks",
+    "bands": "lower corpus.tasks",
     "preprocess": "lower corpus.tasks",
     "count": "lower tokenizer.tasks",
     "candidates": "give fewer tokenizer.candidates",

@@ -37,6 +37,8 @@ _RESUMABLE = (
     "download",
     "fingerprint",
     "deduplicate",
+    "signatures",
+    "bands",
     "preprocess",
     "count",
     "candidates",

@@ -128,6 +128,26 @@ class HojiChar(Section):
     )
 
 
+class NearDuplicates(Section):
+    """Which documents count as nearly the same: MinHash over n-grams, banded."""
+
+    ngram: int = Field(default=5, ge=1, le=100, description="length of an n-gram, in units")
+    unit: Literal["characters", "words"] = Field(
+        default="characters",
+        description="unit of an n-gram; words are those of corpus.segmenter, and cost its time again",
+    )
+    bands: int = Field(
+        default=20, ge=1, le=200, description="number of bands; equal in one of them is enough"
+    )
+    rows: int = Field(
+        default=10,
+        ge=1,
+        le=100,
+        description="hashes of a band. A pair that shares s of its n-grams is found with probability "
+        "1 - (1 - s^rows)^bands",
+    )
+
+
 class Filters(Section):
     """Filters that remove documents, and count them; a filter that is null is off."""
 
@@ -214,6 +234,11 @@ class Filters(Section):
     duplicates: bool = Field(
         default=False,
         description="remove exact duplicates of earlier documents of the corpus. Takes two more array jobs",
+    )
+    near_duplicates: NearDuplicates | None = Field(
+        default=None,
+        description="of documents that are nearly the same, keep the longest, among equally long ones the "
+        "first. Takes three more jobs. null: off",
     )
 
     @model_validator(mode="before")

@@ -15,15 +15,13 @@ from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
 from kit.corpus import report
 from kit.corpus.bad_input import BadInput
-from kit.data import documents, duplicates, shards
+from kit.data import documents, duplicates, near_duplicates, shards
 from kit.store.files import write_json
 from kit.store.units import Unit, make_units
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
-
-    import numpy as np
 
     from kit.config.recipe import Corpus
     from kit.corpus.steps import Document
@@ -33,7 +31,8 @@ if TYPE_CHECKING:
 def units(_: Run, recipe: Recipe, workers: int = 1) -> list[Unit]:
     """One unit per piece of the raw text; `workers` processes segment its words.
 
-    Raises StageError until the download is complete and, if duplicates are filtered, their two passes.
+    Raises StageError until the download is complete and, if duplicates or near-duplicates are filtered,
+    their passes.
     """
     return [
         Unit(
@@ -64,13 +63,18 @@ def is_held_out(key: int, share: float) -> bool:
     return key < share * 2**64
 
 
-def repeated(recipe: Recipe, number: int) -> Iterable[int]:
-    """The documents of a unit that occur earlier in the corpus; none unless duplicates are filtered."""
-    if not recipe.corpus.filters.duplicates:
-        return ()
-    names = [piece["name"] for piece in shards.pieces(recipe)]
-    numbers: np.ndarray[Any, Any] = duplicates.of_unit(duplicates.lists(recipe, names), number)
-    return map(int, numbers)
+def repeated(recipe: Recipe, number: int) -> dict[int, str]:
+    """The documents of a unit that repeat others, by number in the unit, with the filter that says so."""
+    filters = recipe.corpus.filters
+    found: dict[int, str] = {}
+    if filters.near_duplicates is not None:
+        near = duplicates.of_unit([near_duplicates.removed(recipe)], number)
+        found |= dict.fromkeys(near.tolist(), "near_duplicates")
+    if filters.duplicates:
+        names = [piece["name"] for piece in shards.pieces(recipe)]
+        exact = duplicates.of_unit(duplicates.lists(recipe, names), number)
+        found |= dict.fromkeys(exact.tolist(), "duplicates")
+    return found
 
 
 def _make(

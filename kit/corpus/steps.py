@@ -22,7 +22,7 @@ from kit.data import shards
 from kit.store.files import text_hash
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from kit.corpus.exclusion import Exclusion
     from kit.corpus.segment import Segmenter
@@ -38,23 +38,24 @@ class Document:
     key: int  # a hash of the lines, 64 bits
     lines: list[str] = field(default_factory=list)  # normalised, none of them blank
     left_out: str | None = None  # the step that dropped it
-    is_duplicate: bool = False  # of an earlier document of the corpus
+    repeats: str | None = None  # the filter that says that it repeats another document
 
 
 class Steps:
     """The steps that change or drop lines and documents, with the counts of each."""
 
     def __init__(
-        self, corpus: Corpus, duplicates: Iterable[int] = (), exclusion: Exclusion | None = None
+        self,
+        corpus: Corpus,
+        repeated: Mapping[int, str] | None = None,
+        exclusion: Exclusion | None = None,
     ) -> None:
+        """`repeated`: documents of the unit that repeat others, with the filter that says so."""
         self.counts: dict[str, Counter[str]] = {}
         self.lines_dropped: Counter[str] = Counter()
         self.marks_replaced = 0
         self.corpus = corpus
-        self._duplicates = iter(
-            duplicates
-        )  # the numbers of documents that occur earlier, ascending
-        self._next_duplicate = next(self._duplicates, None)
+        self._repeated = repeated or {}
         self._number = 0
         self._filters = Chain(corpus.filters)
         self._normaliser = Normaliser(corpus.mode, corpus.normalise)
@@ -75,19 +76,13 @@ class Steps:
         return documents
 
     def _read(self, lines: list[str]) -> Document:
-        document = Document(lines, text_hash("\n".join(lines)), is_duplicate=self._is_duplicate())
+        repeats = self._repeated.get(self._number)
+        self._number += 1
+        document = Document(lines, text_hash("\n".join(lines)), repeats=repeats)
         self._step("read", lines)
         if self._exclusion is not None:
             document.left_out = self._exclusion.reason(lines, document.key)
         return document
-
-    def _is_duplicate(self) -> bool:
-        """Whether the next document occurs earlier in the corpus."""
-        found = self._number == self._next_duplicate
-        if found:
-            self._next_duplicate = next(self._duplicates, None)
-        self._number += 1
-        return found
 
     def _normalised(self, lines: list[str]) -> list[str]:
         """Normalise lines, at most a batch at a time: a document may be longer."""
@@ -106,8 +101,7 @@ class Steps:
         if not document.lines:
             return "empty"
         self._step("normalised", document.lines)
-        name = self._filters.refused_by(document.lines)
-        return name or ("duplicates" if document.is_duplicate else None)
+        return self._filters.refused_by(document.lines) or document.repeats
 
     def _step(self, name: str, lines: Sequence[str]) -> None:
         step = self.counts.setdefault(name, Counter())

@@ -40,22 +40,23 @@ def buckets(recipe: Recipe, units: Sequence[str]) -> int:
 
 def lists(recipe: Recipe, units: Sequence[str]) -> list[np.ndarray[Any, Any]]:
     """The list of each bucket, memory-mapped. Raises StageError before the second pass is complete."""
+    workspace = Workspace(Path(recipe.workspace))
+    return [read_list(workspace.duplicates(bucket)) for bucket in range(buckets(recipe, units))]
+
+
+def read_list(folder: Path) -> np.ndarray[Any, Any]:
+    """The list in a folder, memory-mapped. Raises StageError if it is missing or truncated."""
     import numpy as np
 
-    workspace = Workspace(Path(recipe.workspace))
-    arrays = []
-    for bucket in range(buckets(recipe, units)):
-        folder = workspace.duplicates(bucket)
-        size = manifest.read(folder, "jobs.preprocess")["outputs"][LIST]["size"]
-        path = folder / LIST
-        if not path.is_file() or path.stat().st_size != size:
-            raise StageError(f"{path}: missing or truncated; run jobs.preprocess again")
-        arrays.append(np.memmap(path, "<u8", "r") if size else np.zeros(0, "<u8"))
-    return arrays
+    size = manifest.read(folder, "jobs.preprocess")["outputs"][LIST]["size"]
+    path = folder / LIST
+    if not path.is_file() or path.stat().st_size != size:
+        raise StageError(f"{path}: missing or truncated; run jobs.preprocess again")
+    return np.memmap(path, "<u8", "r") if size else np.zeros(0, "<u8")
 
 
 def of_unit(lists: Sequence[np.ndarray[Any, Any]], unit: int) -> np.ndarray[Any, Any]:
-    """The sorted numbers of a unit's documents that duplicate an earlier one of the corpus."""
+    """The sorted numbers of a unit's documents in any of the lists."""
     import numpy as np
 
     keys = [_slice(keys, unit) for keys in lists]

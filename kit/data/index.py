@@ -160,6 +160,8 @@ def _manifests(recipe: Recipe, workspace: Workspace) -> list[str]:
     if recipe.corpus.filters.duplicates:
         buckets = duplicates.buckets(recipe, names)
         folders += [workspace.duplicates(bucket) for bucket in range(buckets)]
+    if recipe.corpus.filters.near_duplicates is not None:
+        folders.append(workspace.near_duplicates)
     return [f"{folder.relative_to(workspace.root)}/{MANIFEST}" for folder in folders]
 
 

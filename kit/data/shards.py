@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from kit.config import relocation
 from kit.config.defaults import NonDefaults
-from kit.data import duplicates, removal, url_lists, word_lists
+from kit.data import duplicates, near_duplicates, removal, url_lists, word_lists
 from kit.errors import InputError, StageError
 from kit.store import look, manifest
 from kit.store.files import zstd_reader, zstd_writer
@@ -68,6 +68,10 @@ def _expected(recipe: Recipe) -> list[Shard]:
         lists = duplicates.lists(recipe, [piece["name"] for piece in raw])
         for made_from, digest in zip(inputs, duplicates.digests(lists, len(raw)), strict=True):
             made_from["duplicates"] = digest
+    if recipe.corpus.filters.near_duplicates is not None:
+        removed = [near_duplicates.removed(recipe)]
+        for made_from, digest in zip(inputs, duplicates.digests(removed, len(raw)), strict=True):
+            made_from["near_duplicates"] = digest
     if recipe.corpus.filters.words:
         hashes = word_lists.fingerprints(recipe.corpus.filters)
         for made_from in inputs:

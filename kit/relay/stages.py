@@ -93,16 +93,24 @@ class Stage:
         )
 
 
-def _pass_over_corpus(name: str) -> Stage:
-    """One of the two passes that find duplicates, if the recipe enables them."""
+def _pass_over_corpus(name: str, applies: Callable[[Recipe], bool]) -> Stage:
+    """One of the passes that find duplicates or near-duplicates, if the recipe enables them."""
     return Stage(
         name,
         f"kit.corpus.dedup.{name}",
         part_of="preprocess",
         tasks=lambda recipe: recipe.corpus.tasks,
         resources="arrays",
-        applies=lambda recipe: recipe.corpus.filters.duplicates,
+        applies=applies,
     )
+
+
+def _finds_duplicates(recipe: Recipe) -> bool:
+    return recipe.corpus.filters.duplicates
+
+
+def _finds_near_duplicates(recipe: Recipe) -> bool:
+    return recipe.corpus.filters.near_duplicates is not None
 
 
 DOWNLOAD = Stage(
@@ -114,8 +122,16 @@ DOWNLOAD = Stage(
 TRAIN = Stage("train", "kit.training.attempt", of_run=True, resources="training")
 STAGES = (
     DOWNLOAD,
-    _pass_over_corpus("fingerprint"),
-    _pass_over_corpus("deduplicate"),
+    _pass_over_corpus("fingerprint", _finds_duplicates),
+    _pass_over_corpus("deduplicate", _finds_duplicates),
+    _pass_over_corpus("signatures", _finds_near_duplicates),
+    _pass_over_corpus("bands", _finds_near_duplicates),
+    Stage(
+        "clusters",
+        "kit.corpus.dedup.clusters",
+        part_of="preprocess",
+        applies=_finds_near_duplicates,
+    ),
     Stage(
         "preprocess",
         "kit.corpus.preprocess",

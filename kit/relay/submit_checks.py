@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from kit.store.paths import Run
 
 _READERS = (  # kinds of sources that need a package, and the stages that read them
-    ("wikipedia", "wikiextractor", ("fingerprint", "preprocess")),
-    ("parquet", "pyarrow", ("download", "fingerprint", "preprocess")),
+    ("wikipedia", "wikiextractor", ("fingerprint", "signatures", "preprocess")),
+    ("parquet", "pyarrow", ("download", "fingerprint", "signatures", "preprocess")),
 )
 _BYTES_PER_PARAMETER = 12  # of a checkpoint, at least: weight and two moments in fp32
 

@@ -44,7 +44,9 @@ def synthetic_recipe(recipe: Recipe) -> Recipe:
     corpus = recipe.corpus.model_copy(
         update={
             "sources": {_NAME: source},
-            "filters": recipe.corpus.filters.model_copy(update={"duplicates": False}),
+            "filters": recipe.corpus.filters.model_copy(
+                update={"duplicates": False, "near_duplicates": None}
+            ),
         }
     )
     return recipe.model_copy(update={"workspace": str(root), "corpus": corpus})

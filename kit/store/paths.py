@@ -3,6 +3,9 @@
 WORKSPACE/raw/SOURCE/            raw text from jobs.download, cut into units
           fingerprints/UNIT/     hashes of the documents, if duplicates are removed
           duplicates/BUCKET/     lists of duplicate documents
+          signatures/UNIT/       hashes of the n-grams of documents, if near-duplicates are removed
+          bands/BUCKET/          pairs of near-duplicates
+          near-duplicates/       the list of near-duplicates to leave out
           shards/UNIT/           training and held-out documents of a unit, and their manifest
           corpus-report/         documents and characters kept and dropped by each step
           word-counts/SPACES/GROUP/  word counts of a group of shards
@@ -53,6 +56,9 @@ class Workspace:
             "raw",
             "fingerprints",
             "duplicates",
+            "signatures",
+            "bands",
+            "near-duplicates",
             "shards",
             "corpus-report",
             "word-counts",
@@ -75,6 +81,19 @@ class Workspace:
     def duplicates(self, bucket: int) -> Path:
         """The folder of one bucket's list of duplicates."""
         return self.root / "duplicates" / f"{bucket:05d}"
+
+    def signatures(self, unit: str) -> Path:
+        """The folder of the signatures of a unit's documents."""
+        return self.root / "signatures" / unit
+
+    def band(self, bucket: int) -> Path:
+        """The folder of the pairs in one bucket of a band."""
+        return self.root / "bands" / f"{bucket:05d}"
+
+    @property
+    def near_duplicates(self) -> Path:
+        """The folder of the list of near-duplicates."""
+        return self.root / "near-duplicates"
 
     @property
     def corpus_report(self) -> Path:

@@ -73,7 +73,8 @@ class Manifest(TypedDict):
     causes: Causes
     outputs: dict[str, Output]
     pieces: NotRequired[list[Piece]]  # download
-    documents: NotRequired[int]  # fingerprint
+    documents: NotRequired[int]  # fingerprint, signatures
+    bands: NotRequired[list[int]]  # signatures: different hashes in each band
     counts: NotRequired[dict[str, dict[str, Any]]]  # preprocess, tokenize: by part
     steps: NotRequired[
         dict[str, dict[str, int]]

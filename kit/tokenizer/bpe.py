@@ -104,7 +104,8 @@ def _merges_by_pairs(
     entries: list[str], words: Words, limit: int, min_frequency: int
 ) -> list[tuple[str, str]]:
     """The same merges by the compiled loop, from counts; overwrites `words`."""
-    from kit.tokenizer import merge_loop, numba_cache
+    from kit.store import numba_cache
+    from kit.tokenizer import merge_loop
 
     rows = merge_loop.merge(
         words.codes,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kit.tokenizer.numba_cache import compiled
+from kit.store.numba_cache import compiled
 
 if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]

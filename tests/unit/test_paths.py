@@ -36,6 +36,7 @@ def test_the_places_of_a_workspace() -> None:
         "pick": "candidates/pick.json",
         "tokenizer": "tokenizer",
         "tokens_index": "tokens/index.json",
+        "near_duplicates": "near-duplicates",
         "mlflow": "mlflow.db",
         "synthetic_mark": "synthetic.json",
     }
@@ -44,6 +45,8 @@ def test_the_places_of_a_workspace() -> None:
         workspace.shard("web-00001"): "shards/web-00001",
         workspace.fingerprints("web-00001"): "fingerprints/web-00001",
         workspace.duplicates(7): "duplicates/00007",
+        workspace.signatures("web-00001"): "signatures/web-00001",
+        workspace.band(7): "bands/00007",
         workspace.word_counts("lossless", 12): "word-counts/lossless/00012",
         workspace.words("article"): "words/article",
         workspace.candidate("bpe-2000"): "candidates/bpe-2000",

@@ -1,1 +1,1 @@
-"""Deduplication: find documents that occur earlier in the corpus, in two passes of array jobs."""
+"""Deduplication: find documents that repeat others, or nearly do, in passes of array jobs."""
