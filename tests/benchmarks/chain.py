@@ -66,7 +66,7 @@ def chain(options: Options) -> Iterator[Line]:
     text = text_of(options)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        recipe = _recipe(folder, "plaintext", text)
+        recipe = recipe_over(folder, "plaintext", text)
         lines = folder / "sentences.txt"
         _write_sentences(recipe, text, lines)
         peer = [sys.executable, "-m", "tests.benchmarks.peers.wakati", str(lines), os.devnull]
@@ -96,7 +96,7 @@ def memory(options: Options) -> Iterator[Line]:
                 folder.mkdir()
                 source = folder / ("dump.xml.bz2" if kind == "wikipedia" else "text.txt")
                 _write_source(source, dump if kind == "wikipedia" else text, times)
-                peaks.append(_unit(_recipe(folder, kind, source), folder)[1])
+                peaks.append(_unit(recipe_over(folder, kind, source), folder)[1])
             yield harness.compare(
                 f"peak memory of a task, {kind}, an input four times as long",
                 "MB", peaks[1:], peaks[:1], "the shorter input", "ratio <= 1.1",
@@ -113,7 +113,7 @@ def units(options: Options) -> Iterator[Line]:
             folder.mkdir()
             source = folder / "text.txt"
             _write_source(source, text, times, size=500_000)
-            recipe = _recipe(folder, "plaintext", source, "corpus.unit_mb=0.6")
+            recipe = recipe_over(folder, "plaintext", source, "corpus.unit_mb=0.6")
             counts.append(len(shards.expected(recipe)))
             peaks.append(_unit(recipe, folder)[1])
         yield harness.compare(
@@ -152,7 +152,7 @@ def _seconds(words: list[str], said: str) -> float:
     return seconds
 
 
-def _recipe(folder: Path, kind: str, source: Path, *more: str) -> Recipe:
+def recipe_over(folder: Path, kind: str, source: Path, *more: str) -> Recipe:
     """A recipe over one source, in one unit unless `more` overrides say other, its raw text at hand."""
     overrides = [f"workspace={folder}", *_one_source(kind, source), *more]
     recipe = resolve.load(DEMO, overrides, "local").recipe

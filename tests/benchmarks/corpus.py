@@ -4,10 +4,10 @@
 
 script: text normalised and split into sentences, MB of it a second of processor time, against the
 article's script; chain: processor time from raw text to a shard, against MeCab alone; pool: how busy
-Juman++ processes are kept; filters: processor time of a preset, against MeCab alone; memory: the peak
-of a task, by length of its input; units: the same, by number of its units; planning: what is done of
-10,000 shards. The text is Debian's Japanese manuals, or the files named with --data: plain text, or
-Wikipedia dumps.
+Juman++ processes are kept; filters: processor time of a preset, against MeCab alone; near:
+near-duplicates, against datatrove if that is installed; memory: the peak of a task, by length of its
+input; units: the same, by number of its units; planning: what is done of 10,000 shards. The text is
+Debian's Japanese manuals, or the files named with --data: plain text, or Wikipedia dumps.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from kit.corpus.normalise.normaliser import Normaliser
 from tests.benchmarks import harness
 from tests.benchmarks.chain import chain, memory, planning, units
 from tests.benchmarks.filters import filters
+from tests.benchmarks.near_duplicates import near
 from tests.benchmarks.peers import script as peer
 from tests.benchmarks.pool import pool
 from tests.benchmarks.text import text
@@ -86,6 +87,7 @@ if __name__ == "__main__":
                 "script": script,
                 "chain": chain,
                 "filters": filters,
+                "near": near,
                 "pool": pool,
                 "memory": memory,
                 "units": units,

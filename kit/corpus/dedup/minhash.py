@@ -1,6 +1,6 @@
 """MinHash signatures of documents, compiled by numba.
 
-The hashes are those of datatrove 0.9 at its defaults: XXH64 of each n-gram, its units joined by spaces;
+The hashes are those of datatrove 0.10 at its defaults: XXH64 of each n-gram, its units joined by spaces;
 permutations h -> (h a + b mod 2^64) mod 2^61 - 1, with a and b from numpy's RandomState(1); the smallest
 value of each. A band is a row of these, and its hash XXH64 of their bytes: among 10^9 documents, the
 expected number of pairs with the same hash by chance is 0.03 in each band.

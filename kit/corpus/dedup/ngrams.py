@@ -1,6 +1,6 @@
 """The units of a text of which n-grams are made, so that trifles do not tell two documents apart.
 
-Text is simplified as by datatrove 0.9 at its defaults: lower case, each number a 0, punctuation and white
+Text is simplified as by datatrove 0.10 at its defaults: lower case, each number a 0, punctuation and white
 space a space, and no combining marks, so that が is か. Units are joined by single spaces; characters have
 none among them.
 
