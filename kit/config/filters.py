@@ -131,17 +131,17 @@ class HojiChar(Section):
 class NearDuplicates(Section):
     """Which documents count as nearly the same: MinHash over n-grams, banded."""
 
-    ngram: int = Field(default=5, ge=1, le=100, description="length of an n-gram, in units")
+    ngram: int = Field(default=5, gt=0, le=100, description="length of an n-gram, in units")
     unit: Literal["characters", "words"] = Field(
         default="characters",
         description="unit of an n-gram; words are those of corpus.segmenter, and cost its time again",
     )
     bands: int = Field(
-        default=20, ge=1, le=200, description="number of bands; equal in one of them is enough"
+        default=20, gt=0, le=200, description="number of bands; equal in one of them is enough"
     )
     rows: int = Field(
         default=10,
-        ge=1,
+        gt=0,
         le=100,
         description="hashes of a band. A pair that shares s of its n-grams is found with probability "
         "1 - (1 - s^rows)^bands",

@@ -43,6 +43,9 @@ OTHERS = {
     "corpus.filters.compression.min": ">= 0",
     "corpus.filters.words.max": ">= 0",
     "corpus.filters.hojichar.arguments": "",
+    "corpus.filters.near_duplicates.ngram": "> 0, <= 100",
+    "corpus.filters.near_duplicates.bands": "> 0, <= 200",
+    "corpus.filters.near_duplicates.rows": "> 0, <= 100",
     "tokenizer.vocab_size": "> 3, <= 2147483647",  # the special tokens, and 32 bits
     "tokenizer.candidates.vocab_size": "> 3, <= 2147483647",
     "tokenizer.choose.margin": ">= 0, < 1",
