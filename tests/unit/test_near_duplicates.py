@@ -31,6 +31,14 @@ def test_characters_are_those_that_tell_texts_apart(text: str) -> None:
     assert ngrams.characters(text) == " ".join(SIMPLE[text].replace(" ", ""))
 
 
+def test_a_long_text_gives_the_characters_of_its_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "吾輩は12.\n5匹のΑΣ\n\u3099か\n\n。\n名前は"
+    whole = ngrams.characters(text)
+    for size in range(1, len(text)):
+        monkeypatch.setattr(ngrams, "_PART", size)
+        assert ngrams.characters(text) == whole == "吾 輩 は 0 0 匹 の α ς か 名 前 は"
+
+
 def test_all_of_unicode_is_simplified_by_the_rules() -> None:
     letters = "".join(
         letter

@@ -14,9 +14,12 @@ import functools
 import re
 import sys
 import unicodedata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # PUNCTUATION of datatrove/utils/text.py; other marks, such as ・ and 『, are characters like any.
 _PUNCTUATION = (
@@ -25,15 +28,13 @@ _PUNCTUATION = (
 )
 _NUMBER = re.compile(r"\d+(?:[.,،٫⎖⎗⎘]\d+)?")
 _SPACE = ord(" ")
+_PART = 1 << 18  # characters: as code points, a long document would take half a gigabyte
 _PLANES = (0, 0x10000, 0xE0000)  # of Unicode: only these have white space and combining marks
 
 
 def characters(text: str) -> str:
     """The characters of a text, simplified, joined by spaces."""
-    codes = _codes(unmarked(simplified(text)).replace(" ", ""))
-    spaced = np.full(max(0, 2 * len(codes) - 1), _SPACE, np.uint32)
-    spaced[::2] = codes
-    return _text(spaced)
+    return " ".join(filter(None, map(_spaced, _parts(text))))
 
 
 def simplified(text: str) -> str:
@@ -46,6 +47,22 @@ def unmarked(text: str) -> str:
     """The text, canonically decomposed, without its combining marks."""
     codes = _codes(unicodedata.normalize("NFD", text))
     return _text(codes[~_tables()[1][codes]])
+
+
+def _parts(text: str) -> Iterator[str]:
+    """The text in parts that end where lines do, which nothing in it crosses."""
+    begin = 0
+    while (end := text.find("\n", begin + _PART)) >= 0:
+        yield text[begin:end]
+        begin = end + 1
+    yield text[begin:]
+
+
+def _spaced(text: str) -> str:
+    codes = _codes(unmarked(simplified(text)).replace(" ", ""))
+    spaced = np.full(max(0, 2 * len(codes) - 1), _SPACE, np.uint32)
+    spaced[::2] = codes
+    return _text(spaced)
 
 
 @functools.cache
