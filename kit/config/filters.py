@@ -42,6 +42,12 @@ class MaximumShare(Section):
     )
 
 
+class Maximum(Section):
+    """An upper bound on a ratio."""
+
+    max: float = Field(ge=0, description="largest ratio with which a document is kept")
+
+
 class Shares(Section):
     """Bounds on a share."""
 
@@ -75,6 +81,38 @@ class SentenceLength(Section):
     min_mean: float = Field(default=0.0, ge=0, description="smallest mean")
     max_mean: float | None = Field(default=None, gt=0, description="largest mean. null: no limit")
     max: int | None = Field(default=None, gt=0, description="longest sentence. null: no limit")
+
+
+class PunctuatedLines(MinimumShare):
+    """A lower bound on lines that end as a sentence does."""
+
+    quotes: bool = Field(
+        default=True,
+        description="whether a closing quotation mark or bracket counts as such an end",
+    )
+
+
+class WordCount(Section):
+    """Bounds on the number of words."""
+
+    min: int = Field(default=0, ge=0, description="smallest number of words")
+    max: int | None = Field(default=None, gt=0, description="largest number of words. null: none")
+
+
+class WordLength(Section):
+    """Bounds on the mean length of words, in characters."""
+
+    min_mean: float = Field(default=0.0, ge=0, description="smallest mean")
+    max_mean: float | None = Field(default=None, gt=0, description="largest mean. null: no limit")
+
+
+class StopWords(Section):
+    """Words of which a text has to have some."""
+
+    words: list[Annotated[str, Field(pattern=r"^\S+$")]] = Field(
+        min_length=1, description="the words, as the segmenter cuts them"
+    )
+    min: int = Field(default=2, gt=0, description="smallest number of different ones")
 
 
 class FullStops(Section):
@@ -151,7 +189,7 @@ class NearDuplicates(Section):
 class Filters(Section):
     """Filters that remove documents, and count them; a filter that is null is off."""
 
-    preset: Literal["swallow-v1", "llm-jp-v1"] | None = Field(
+    preset: Literal["swallow-v1", "llm-jp-v1", "fineweb2-jpn"] | None = Field(
         default=None,
         description="thresholds of a published corpus; a key beside it replaces one of them. null: none",
     )
@@ -193,10 +231,16 @@ class Filters(Section):
     ellipses: MaximumShare | None = Field(
         default=None, description="filter by sentences that end with … or ・, as a share. null: off"
     )
-    punctuated_lines: MinimumShare | None = Field(
+    punctuated_lines: PunctuatedLines | None = Field(
         default=None,
         description="filter by lines that end with a full stop, a question or exclamation mark, or a "
         "closing quotation mark or bracket, as a share. null: off",
+    )
+    bullet_lines: MaximumShare | None = Field(
+        default=None, description="filter by lines that begin with • or -, as a share. null: off"
+    )
+    ellipsis_lines: MaximumShare | None = Field(
+        default=None, description="filter by lines that end with … or ..., as a share. null: off"
     )
     repeated_lines: Repetition | None = Field(
         default=None,
@@ -230,6 +274,40 @@ class Filters(Section):
     hojichar: dict[str, HojiChar] = Field(
         default={},
         description="filters of HojiChar, each under a name, for which install ekiden[hojichar]",
+    )
+    word_count: WordCount | None = Field(
+        default=None,
+        description="filter by the number of words, without those of punctuation alone. null: off",
+    )
+    word_length: WordLength | None = Field(
+        default=None,
+        description="filter by the mean length of words, without those of punctuation alone. null: off",
+    )
+    words_with_letters: MinimumShare | None = Field(
+        default=None,
+        description="filter by words with a letter (kana and kanji are letters), as a share. null: off",
+    )
+    stop_words: StopWords | None = Field(
+        default=None, description="filter by words that running text has. null: off"
+    )
+    hashes_per_word: Maximum | None = Field(
+        default=None, description="filter by # characters, for each word. null: off"
+    )
+    ellipses_per_word: Maximum | None = Field(
+        default=None, description="filter by … and ..., for each word. null: off"
+    )
+    line_ends_per_word: Maximum | None = Field(
+        default=None, description="filter by line ends, for each word. null: off"
+    )
+    top_word_ngrams: Ngrams | None = Field(
+        default=None,
+        description="filter by the most frequent n-gram of words: all its occurrences, with a space "
+        "between words, as a share of the characters, by its length: {2: 0.2}. null: off",
+    )
+    repeated_word_ngrams: Ngrams | None = Field(
+        default=None,
+        description="filter by n-grams of words that repeat an earlier one, as a share of the "
+        "characters, by their length: {5: 0.15}. null: off",
     )
     duplicates: bool = Field(
         default=False,
@@ -267,5 +345,22 @@ PRESETS: dict[str | None, dict[str, Any]] = {
         "hojichar": {"ads": {"filter": "DiscardAds", "arguments": {"max_allowed_num": 10}}},
         "full_stops": {"every": 250},
         "compression": {"min": 0.3, "max": 0.7},
+    },
+    # huggingface/fineweb-2, configs/jpn_Jpan.yml and step 5 of fineweb-2-pipeline.py, without
+    # language_score; what neither sets is the default of datatrove 0.10.
+    "fineweb2-jpn": {
+        "repeated_lines": {"max_share": 0.328, "max_character_share": 0.1},
+        "punctuated_lines": {"min_share": 0.096, "quotes": False},
+        "bullet_lines": {"max_share": 0.9},
+        "ellipsis_lines": {"max_share": 0.3},
+        "line_ends_per_word": {"max": 0.13},
+        "word_count": {"min": 50, "max": 100_000},
+        "word_length": {"min_mean": 1, "max_mean": 6},
+        "words_with_letters": {"min_share": 0.759},
+        "stop_words": {"words": [*"のにをはたてがとで年し・月れさ"], "min": 2},
+        "hashes_per_word": {"max": 0.1},
+        "ellipses_per_word": {"max": 0.1},
+        "top_word_ngrams": {2: 0.239, 3: 0.196, 4: 0.172},
+        "repeated_word_ngrams": {5: 0.243, 6: 0.225, 7: 0.207, 8: 0.19, 9: 0.175, 10: 0.159},
     },
 }

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kit.config.recipe import Corpus, Filters
 from kit.corpus import sentences
+from kit.corpus.filters.by_words import WordChain
 from kit.corpus.filters.chain import Chain
 from kit.corpus.normalise.normaliser import Normaliser
 from kit.data import shards
@@ -58,6 +59,7 @@ class Steps:
         self._repeated = repeated or {}
         self._number = 0
         self._filters = Chain(corpus.filters)
+        self._word_filters = WordChain(corpus.filters)
         self._normaliser = Normaliser(corpus.mode, corpus.normalise)
         self._exclusion = exclusion
 
@@ -103,6 +105,11 @@ class Steps:
         self._step("normalised", document.lines)
         return self._filters.refused_by(document.lines) or document.repeats
 
+    def look_at_words(self, document: Document, text: str) -> None:
+        """Leave out a document whose words a filter refuses; `text` are its segmented sentences."""
+        if document.left_out is None:
+            document.left_out = self._word_filters.refused_by(document.lines, text)
+
     def _step(self, name: str, lines: Sequence[str]) -> None:
         step = self.counts.setdefault(name, Counter())
         step["documents"] += 1
@@ -145,8 +152,10 @@ def segmented(
         for part in slices:
             segments.append(next(parts) if part.lines else "")
             if part.is_last:
-                yield part.document, "".join(segments)
+                text_of_all = "".join(segments)
                 segments.clear()
+                steps.look_at_words(part.document, text_of_all)
+                yield part.document, "" if part.document.left_out else text_of_all
 
 
 def segment_document(lines: Sequence[str], corpus: Corpus, words: Segmenter) -> list[str]:

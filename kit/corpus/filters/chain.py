@@ -30,6 +30,8 @@ _BEFORE_NGRAMS: dict[str, Callable[[Facts, Any], bool]] = {
     "full_stops": sentences.full_stops,
     "ellipses": sentences.ellipses,
     "punctuated_lines": sentences.punctuated_lines,
+    "bullet_lines": sentences.bullet_lines,
+    "ellipsis_lines": sentences.ellipsis_lines,
     "repeated_lines": repetition.repeated_lines,
     "repeated_sentences": repetition.repeated_sentences,
 }

@@ -42,6 +42,8 @@ def refused_ngrams(facts: Facts, filters: Filters) -> str | None:
     """The filter that refuses a document for its n-grams: `top_ngrams`, `repeated_ngrams`, or None."""
     top: Mapping[int, float] = filters.top_ngrams or {}
     repeated: Mapping[int, float] = filters.repeated_ngrams or {}
+    if not top and not repeated:
+        return None
     for n, found in ngrams(facts.codes, top.keys() | repeated.keys()):
         if found.top > top.get(n, 1):
             return "top_ngrams"
@@ -77,6 +79,7 @@ def _repeats(parts: Sequence[str], rule: Repetition) -> bool:
     if not again:
         return False
     characters = sum(len(part) * count for part, count in again.items())
-    return sum(again.values()) > rule.max_share * len(
-        parts
-    ) or characters > rule.max_character_share * sum(map(len, parts))
+    return (
+        sum(again.values()) / len(parts) > rule.max_share
+        or characters / sum(map(len, parts)) > rule.max_character_share
+    )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from typing import TYPE_CHECKING
+
+from kit.corpus.filters.punctuation import TERMINAL
 
 if TYPE_CHECKING:
     from kit.config.filters import (
@@ -11,13 +14,15 @@ if TYPE_CHECKING:
         FullStops,
         Length,
         MaximumShare,
-        MinimumShare,
+        PunctuatedLines,
         SentenceLength,
     )
     from kit.corpus.filters.facts import Facts
 
 _ELLIPSES = ("・", "…")
-_ENDS = (*"。．！？!?.", *'」』）)”"')
+_BULLETS, _CUT_OFF = ("•", "-"), ("…", "...")
+_END = re.compile(f"[{TERMINAL}]$")
+_END_OR_QUOTE = re.compile(f'[{TERMINAL}」』）)”"]$')
 
 
 def length(facts: Facts, rule: Length) -> bool:
@@ -48,9 +53,23 @@ def ellipses(facts: Facts, rule: MaximumShare) -> bool:
     return found > rule.max_share * len(facts.sentences)
 
 
-def punctuated_lines(facts: Facts, rule: MinimumShare) -> bool:
+def punctuated_lines(facts: Facts, rule: PunctuatedLines) -> bool:
     """Whether too few of its lines end as a sentence does."""
-    return sum(line.endswith(_ENDS) for line in facts.lines) < rule.min_share * len(facts.lines)
+    ends = _END_OR_QUOTE if rule.quotes else _END
+    found = sum(ends.match(line[-1]) is not None for line in facts.lines)
+    return found / len(facts.lines) < rule.min_share
+
+
+def bullet_lines(facts: Facts, rule: MaximumShare) -> bool:
+    """Whether too many of its lines begin as those of a list."""
+    found = sum(line.lstrip().startswith(_BULLETS) for line in facts.lines)
+    return found / len(facts.lines) > rule.max_share
+
+
+def ellipsis_lines(facts: Facts, rule: MaximumShare) -> bool:
+    """Whether too many of its lines end with an ellipsis."""
+    found = sum(line.rstrip().endswith(_CUT_OFF) for line in facts.lines)
+    return found / len(facts.lines) > rule.max_share
 
 
 def compression(facts: Facts, rule: Compression) -> bool:
