@@ -32,7 +32,7 @@ def tokens(run: str | os.PathLike[str], part: str = shards.TRAIN) -> BlockDatase
     >>> from kit import library
     >>> data = library.tokens("work/demo/runs/demo")
     >>> len(data)
-    570
+    600
     >>> block = data[0]
     >>> block.dtype, block.shape
     (torch.int64, torch.Size([129]))
@@ -47,7 +47,7 @@ def tokens(run: str | os.PathLike[str], part: str = shards.TRAIN) -> BlockDatase
     In numpy: any slice of all tokens, and the memory-mapped files.
 
     >>> len(data.row)
-    73000
+    76848
     >>> data.row.slice(0, 4).dtype
     dtype('int64')
     >>> data.row.files[0].dtype
@@ -74,9 +74,9 @@ def documents(
     >>> len(texts)
     8
     >>> texts[0].splitlines()[0]
-    '灯野川'
+    '早瀬佳奈子'
     >>> next(library.documents("work/demo/runs/demo", "held-out", segmented=True)).split()[:3]
-    ['灯', '野', '川']
+    ['早瀬', '佳奈子', '␤']
     """
     recipe = resolve.read_run(Path(run)).recipe
     files = [shards.part_file(shard.folder, _known(part)) for shard in shards.complete(recipe)]

@@ -90,7 +90,7 @@ def test_a_dump_that_is_none_is_a_mistake(workdir: Workdir) -> None:
     assert "Traceback" not in found.stderr
     progress, line = found.stderr.splitlines()
     assert re.fullmatch(r"\S+ \d\d:\d\d:\d\d download: jawiki \(1 of 2\)", progress)
-    assert "not a bz2 file" in line
+    assert "dump.xml.bz2: not a .bz2 file, whatever its name says (a web page" in line
 
 
 def test_a_stage_on_a_terminal_has_a_bar_and_no_clock(workdir: Workdir) -> None:
@@ -188,7 +188,7 @@ def test_status_of_the_relay_as_json_is_one_object(workdir: Workdir) -> None:
     assert found["stages"]["train"] == {
         "done": 0, "missing": 1, "state": "not begun", "tail": [], "faults": [], "next": submit,
         "tasks_running": 0, "starts": None, "ends": None,
-        "attempts": 0, "step": 0, "steps": 10, **dict.fromkeys((*unknown, *of_training)),
+        "attempts": 0, "step": 0, "steps": 10, "inexact": [], **dict.fromkeys((*unknown, *of_training)),
     }  # fmt: skip
     assert found["tensorboard"] is None
     shown = done(workdir, "jobs.pipeline", "status")

@@ -228,7 +228,7 @@ def test_a_checkpoint_to_keep_is_made_where_others_come_by_the_clock(
 def test_a_signal_between_two_micro_batches_leaves_no_gradients(
     forked: Callable[..., Seen],
 ) -> None:
-    left = forked((), signalled=True)
+    left = forked(("training.micro_batch=1",), signalled=True)  # the first of four
     assert left.outcome["outcome"] == "interrupted"
     assert not left.curve
     assert not left.gradients

@@ -116,7 +116,8 @@ def test_steps_and_blocks_are_known_once_the_tokens_are_there(tokens: Path) -> N
     (line,) = problems(*epoch, "training.warmup_steps=5000")
     assert "the run ends before the warm-up does, at step " in line
     assert line.endswith("; lower it, or raise training.epochs")
-    lines = problems(here, "model.n_positions=100000")
+    found = problems(here, "model.n_positions=100000")
+    lines = [line for line in found if "host memory" not in line]  # of this machine
     assert ["less than a block of" in line for line in lines] == [True, True]
     assert [line.split(":")[0] for line in lines] == ["corpus.sources", "corpus.held_out=0.08"]
 
@@ -205,8 +206,8 @@ def test_what_may_not_fit_is_warned_of_and_what_cannot_is_refused(workdir: Workd
     whole = ("training.loss_chunk=null", "training.deepspeed=zero2")
     warned = workdir.run(*submit, here, *whole)
     assert warned.returncode == 0, warned.stderr
-    assert "warning: training.micro_batch=3: a rank needs 42 GB, and a100 has 40" in warned.stderr
+    assert "warning: training.micro_batch=3: a rank needs 42.9 GB, and a100 has 40" in warned.stderr
     refused = workdir.run(*submit, here, "training.micro_batch=6")
     assert refused.returncode == 2
     (line,) = [line for line in refused.stderr.splitlines() if line.startswith("error: ")]
-    assert "training.micro_batch=6: a rank needs 68.8 GB, and a100 has 40 GB" in line
+    assert "training.micro_batch=6: a rank needs 69.6 GB, and a100 has 40 GB" in line

@@ -112,7 +112,7 @@ def test_the_deepspeed_configuration_is_the_file_and_the_recipe(workdir: Workdir
     assert found["train_micro_batch_size_per_gpu"] == 2
     assert found["gradient_accumulation_steps"] == 3
     assert found["gradient_clipping"] == 0.5
-    assert found["bf16"] == {"enabled": False}
+    assert found["bf16"]["enabled"] is False
 
 
 def test_a_models_configuration_has_the_ids_of_the_vocabulary(workdir: Workdir) -> None:

@@ -193,7 +193,7 @@ def test_a_step_is_finished_if_its_last_micro_batch_is_done_and_else_dropped(
 
 def test_a_save_waits_once_for_all_its_copies(device: StandIn) -> None:
     during = device.between("capture 1", "capture 1 ended")
-    assert waits(during, "kit") == ["kit/training/engine.py: synchronize"]
+    assert waits(during, "kit") == ["kit/training/deepspeed_files.py: synchronize"]
 
 
 def test_the_collectives_of_a_rank_can_be_written_at_any_time(alone: None, run: Run) -> None:

@@ -116,7 +116,7 @@ def test_what_is_removed_does_not_shift_the_numbers_of_duplicates(tmp_path: Path
         remove=str(tmp_path / "out.txt"),
         filters={"urls": {"bad": {"file": str(tmp_path / "bad.txt")}}},
     )
-    steps = Steps(recipe, [0, 3, 5], Exclusion(recipe, "web"))
+    steps = Steps(recipe, dict.fromkeys((0, 3, 5), "duplicates"), Exclusion(recipe, "web"))
     fates = [document.left_out for document in steps.prepare(DOCUMENTS)]
     assert fates == ["removed", None, "removed", "duplicates", "urls.bad", "duplicates"]
 
