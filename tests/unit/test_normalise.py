@@ -163,6 +163,21 @@ def test_normalising_twice_is_normalising_once(lines: list[str]) -> None:
     assert lines_of(ARTICLE, once) == once
 
 
+@pytest.mark.parametrize(
+    ("line", "once"),
+    [
+        (")~\t東", ")〜東"),
+        ("a~ 東", "a〜東"),
+        ("東 ~a", "東〜a"),
+        ("A~ B", "A~ B"),
+        ("A ~ B", "A〜B"),
+    ],
+)
+def test_a_space_that_is_dropped_does_not_decide_about_a_tilde(line: str, once: str) -> None:
+    assert lines_of(USUAL, [line]) == [once]
+    assert lines_of(USUAL, [once]) == [once]
+
+
 def test_marks_of_a_shard_are_replaced_and_counted() -> None:
     for mode in (ARTICLE, USUAL):
         for rest in ([], [LONG]):
