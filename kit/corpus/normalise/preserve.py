@@ -9,7 +9,7 @@ ignoring spaces on both sides, one of these holds:
 - a digit follows, and neither hiragana nor a voicing mark precedes: 10~20, 3月〜5月, （〜1867年
 - a number precedes, with a unit of at most four kanji, katakana, letters, %, ℃, つ or か: 1867年〜）,
   10時〜, 500円〜. Its last digit may be one of 〇一二三四五六七八九十元 before 年, 月, 日, 時, 代, 世紀.
-- a word precedes and a word follows, with spaces that stay on both sides or on neither: 東京〜大阪, A〜Z,
+- a word precedes and a word follows, with spaces on both sides or on neither: 東京〜大阪, A〜Z,
   ロンドン（英国）〜パリ, 「序」〜「結」. A word begins and ends in a letter that is not kana or in two of
   katakana (ラ〜メン has one on one side); it may end in a closing bracket, and then begin in an opening
   corner bracket on the other side. Hiragana is no word: すご〜い.
@@ -74,8 +74,6 @@ _NUMBER_AFTER = re.compile("[0-9０-９]")
 _DRAWN_BEFORE = re.compile(f"[ぁ-ゟ{VOICING}]$")
 _VOWEL_BEFORE = re.compile(f"(?![ンッﾝｯ])[{_KATAKANA}][{VOICING}]?[ーｰ{MINUS}]*$")
 _ASCII = re.compile("[!-}]")
-_SPACE_BEFORE = re.compile(f"[!-~{_SPACED}] $")
-_SPACE_AFTER = re.compile(f" [!-~{_SPACED}]")
 
 
 def kept(options: Normalise) -> str:
@@ -107,6 +105,8 @@ class Preserver:
         if options.keep_spaces:
             patterns.append(f"(?<={LETTER}) (?={LETTER})")
         self._touched = re.compile("|".join(patterns))
+        spaced = f"[!-~{_SPACED if options.keep_accent_spaces else ''}]"
+        self._space_before, self._space_after = re.compile(f"{spaced} $"), re.compile(f" {spaced}")
 
     def protect(self, line: str) -> tuple[str, list[str]]:
         """Put stand-ins into a line; also returns the originals, in order.
@@ -144,9 +144,21 @@ class Preserver:
             return RANGE, _BESIDE_JAPANESE
         if not self._options.keep_tildes:
             return character, ""
-        if character in "∼∾" or (character == "~" and _is_ascii(line, place)):
+        if character in "∼∾" or (character == "~" and self._stays_ascii(line, place)):
             return character, _BESIDE_LATIN
         return "〰" if character == "〰" else RANGE, _BESIDE_JAPANESE
+
+    def _stays_ascii(self, line: str, place: int) -> bool:
+        """Whether a ~ stays one, also if the spaces that neologdn drops beside it are gone."""
+        if not _is_ascii(line, place):
+            return False
+        before = line[max(0, place - _CONTEXT) : place]
+        after = line[place + 1 : place + 1 + _CONTEXT]
+        if not self._space_before.search(before):
+            before = before.removesuffix(" ")
+        if not self._space_after.match(after):
+            after = after.removeprefix(" ")
+        return not (self._options.keep_ranges and _is_range(f"{before}~{after}", len(before)))
 
 
 def restore(line: str, originals: list[str]) -> str:
@@ -176,8 +188,7 @@ def _is_vowel(line: str, place: int) -> bool:
 
 def _is_range(line: str, place: int) -> bool:
     before, after = line[max(0, place - _CONTEXT) : place], line[place + 1 : place + 1 + _CONTEXT]
-    # A space between a letter of a script with spaces and a tilde stays; any other is dropped.
-    even = bool(_SPACE_BEFORE.search(before)) == bool(_SPACE_AFTER.match(after))
+    even = before.endswith(" ") == after.startswith(" ")
     before, after = before.removesuffix(" "), after.removeprefix(" ")
     if line[place] == "〰" or {before[-1:], after[:1]} & set(TILDES):
         return False
