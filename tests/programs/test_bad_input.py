@@ -236,7 +236,7 @@ def test_a_full_disk_ends_the_task_in_one_line_and_leaves_nothing_half_written(
     disk = tmp_path / "disk"
     disk.mkdir()
     words = (str(workdir.recipe_file), f"workspace={disk}", *only(workdir, workdir.web))
-    with small_disk(disk, "16m"):
+    with small_disk(disk, "32m"):
         done = workdir.run("jobs.download", "run", *words)
         assert done.returncode == 0, done.stderr
         filler = fill(disk)
@@ -244,15 +244,14 @@ def test_a_full_disk_ends_the_task_in_one_line_and_leaves_nothing_half_written(
         assert done.returncode == 1, done.stderr
         assert "No space left on device; free some space" in done.stderr
         assert done.stderr.count("\n") == 1
-        os.truncate(
-            filler, filler.stat().st_size - 4_000_000
-        )  # enough for the code, not for a shard
-        done = workdir.run("jobs.preprocess", "run", *words)
-        assert done.returncode == 1, done.stderr
-        assert "Traceback" not in done.stderr
-        assert "No space left on device" in done.stderr.splitlines()[-1]
-        assert not list((disk / "shards").glob(f"*/{MANIFEST}"))
-        assert not list((disk / "shards").rglob(".partial*"))
         filler.unlink()
+        (disk / "shards").mkdir(exist_ok=True)
+        with small_disk(disk / "shards", "1m"):  # room for all but a shard
+            done = workdir.run("jobs.preprocess", "run", *words)
+            assert done.returncode == 1, done.stderr
+            assert "Traceback" not in done.stderr
+            assert "No space left on device" in done.stderr.splitlines()[-1]
+            assert not list((disk / "shards").glob(f"*/{MANIFEST}"))
+            assert not list((disk / "shards").rglob(".partial*"))
         done = workdir.run("jobs.preprocess", "run", *words)
         assert done.returncode == 0, done.stderr
