@@ -166,14 +166,11 @@ def test_normalising_twice_is_normalising_once(lines: list[str]) -> None:
 @pytest.mark.parametrize(
     ("line", "once"),
     [
-        (")~\t東", ")〜東"),
-        ("a~ 東", "a〜東"),
-        ("東 ~a", "東〜a"),
-        ("A~ B", "A~ B"),
-        ("A ~ B", "A〜B"),
+        (")~\t東", ")〜東"), ("a~ 東", "a〜東"), ("東 ~a", "東〜a"), ("A~ B", "A~ B"), ("A ~ B", "A〜B"),
+        ("Ａ\u0301", "Á"), ("Ａ\u0301~ab", "Á〜ab"), ("ﾊ－ﾊ~b", "ハーハ〜b"),
     ],
-)
-def test_a_space_that_is_dropped_does_not_decide_about_a_tilde(line: str, once: str) -> None:
+)  # fmt: skip
+def test_spaces_widths_and_marks_are_settled_before_a_tilde_is_judged(line: str, once: str) -> None:
     assert lines_of(USUAL, [line]) == [once]
     assert lines_of(USUAL, [once]) == [once]
 

@@ -13,7 +13,7 @@ MARKS = "".join(map(chr, (*range(0x300, 0x370), 0x3099, 0x309A)))
 _MARK = "[\u0300-\u036f\u3099\u309a]"
 # At most eight marks: to order more takes time that grows with the square of their number.
 _DECOMPOSED = re.compile(rf"(?!{_MARK})\S{_MARK}{{1,8}}(?!{_MARK})")
-_HALF_WIDTH = re.compile("[ｦ-ﾝ]")
+_OF_OTHER_WIDTH = re.compile("[ｦ-ﾝＡ-Ｚａ-ｚ]")
 
 
 def composed(text: str) -> str:
@@ -23,6 +23,6 @@ def composed(text: str) -> str:
 
 def _letter(match: re.Match[str]) -> str:
     letter, marks = match[0][0], match[0][1:]
-    if _HALF_WIDTH.match(letter):
+    if _OF_OTHER_WIDTH.match(letter):
         letter = unicodedata.normalize("NFKC", letter)
     return unicodedata.normalize("NFC", letter + marks)

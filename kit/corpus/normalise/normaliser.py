@@ -69,11 +69,18 @@ class Normaliser:
     def _line(self, line: str) -> str:
         if not self._default:
             return str(neologdn.normalize(line))
+        once = self._once(line)
+        # Widths, marks and spaces beside a tilde decide about it, and are settled only now.
+        return self._once(once) if "~" in once and once != line else once
+
+    def _once(self, line: str) -> str:
         line = _WHITE.sub(" ", line).rstrip(" ")
         if self._compose:
             line = compose.composed(line)
         line, originals = self._preserver.protect(line)
-        return preserve.restore(neologdn.normalize(line), originals)
+        line = preserve.restore(neologdn.normalize(line), originals)
+        # A letter that a space kept apart from its mark meets it only now.
+        return compose.composed(line) if self._compose else line
 
 
 def _without_marks(lines: list[str]) -> tuple[list[str], int]:

@@ -105,8 +105,6 @@ class Preserver:
         if options.keep_spaces:
             patterns.append(f"(?<={LETTER}) (?={LETTER})")
         self._touched = re.compile("|".join(patterns))
-        spaced = f"[!-~{_SPACED if options.keep_accent_spaces else ''}]"
-        self._space_before, self._space_after = re.compile(f"{spaced} $"), re.compile(f" {spaced}")
 
     def protect(self, line: str) -> tuple[str, list[str]]:
         """Put stand-ins into a line; also returns the originals, in order.
@@ -144,21 +142,9 @@ class Preserver:
             return RANGE, _BESIDE_JAPANESE
         if not self._options.keep_tildes:
             return character, ""
-        if character in "∼∾" or (character == "~" and self._stays_ascii(line, place)):
+        if character in "∼∾" or (character == "~" and _is_ascii(line, place)):
             return character, _BESIDE_LATIN
         return "〰" if character == "〰" else RANGE, _BESIDE_JAPANESE
-
-    def _stays_ascii(self, line: str, place: int) -> bool:
-        """Whether a ~ stays one, also if the spaces that neologdn drops beside it are gone."""
-        if not _is_ascii(line, place):
-            return False
-        before = line[max(0, place - _CONTEXT) : place]
-        after = line[place + 1 : place + 1 + _CONTEXT]
-        if not self._space_before.search(before):
-            before = before.removesuffix(" ")
-        if not self._space_after.match(after):
-            after = after.removeprefix(" ")
-        return not (self._options.keep_ranges and _is_range(f"{before}~{after}", len(before)))
 
 
 def restore(line: str, originals: list[str]) -> str:
