@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from kit.data import own_files
 from kit.errors import InputError
 from kit.store.files import file_hash
 
@@ -48,14 +49,7 @@ def read(corpus: Corpus) -> Removal:
     if corpus.remove is None:
         return Removal([])
     key = f"corpus.remove={corpus.remove}"
-    try:
-        text = Path(corpus.remove).read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{key}: {error.strerror}; name a file of URLs or ids") from None
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{key}: byte {error.start + 1} is not UTF-8; convert it with iconv"
-        ) from None
+    text = own_files.read(key, "URLs or ids")
     lines = []
     for number, raw in enumerate(text.split("\n"), 1):
         line = raw.strip()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kit.data import own_files
 from kit.errors import InputError
 from kit.store.files import text_hash
 
@@ -15,14 +15,7 @@ if TYPE_CHECKING:
 def read(name: str, file: str) -> list[str]:
     """The words of the list `name`. Raises InputError for a file that is missing, empty or not UTF-8."""
     key = f"corpus.filters.words.{name}.file={file}"
-    try:
-        text = Path(file).read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{key}: {error.strerror}; name a file of words, one a line") from None
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{key}: byte {error.start + 1} is not UTF-8; convert it with iconv"
-        ) from None
+    text = own_files.read(key, "words, one a line")
     words = [word for line in text.splitlines() if (word := line.strip())]
     if not words:
         raise InputError(f"{key}: no word in it; write one a line, or leave the list out")

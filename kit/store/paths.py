@@ -53,18 +53,10 @@ class Workspace:
     def folders(self) -> list[Path]:
         """Its top-level folders, which need not exist."""
         names = (
-            "raw",
-            "fingerprints",
-            "duplicates",
-            "signatures",
-            "bands",
-            "near-duplicates",
-            "shards",
-            "corpus-report",
-            "word-counts",
-            "words",
-        )
-        return [self.root / name for name in (*names, "candidates", "tokenizer", "tokens", "runs")]
+            "raw", "fingerprints", "duplicates", "signatures", "bands", "near-duplicates", "shards",
+            "corpus-report", "word-counts", "words", "candidates", "tokenizer", "tokens", "runs",
+        )  # fmt: skip
+        return [self.root / name for name in names]
 
     def raw(self, source: str) -> Path:
         """The folder of a source's raw files."""
@@ -296,11 +288,8 @@ class Run(Results, JobFiles):
         """The claimed attempts, in order; some may have died before they wrote anything."""
         if not self.attempts.is_dir():
             return []
-        return [
-            self.attempt(int(name))
-            for name in sorted(p.name for p in self.attempts.iterdir())
-            if name.isdigit()
-        ]
+        names = sorted(path.name for path in self.attempts.iterdir())
+        return [self.attempt(int(name)) for name in names if name.isdigit()]
 
     @property
     def checkpoints(self) -> Path:

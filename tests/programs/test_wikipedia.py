@@ -16,7 +16,7 @@ import pytest
 from kit.config.recipe import Normalise
 from kit.corpus import segment, sentences, wikipedia
 from kit.corpus.bad_input import BadInput
-from kit.corpus.dump import multistream, wikitext
+from kit.corpus.dump import multistream
 from kit.corpus.normalise.normaliser import Normaliser
 from kit.errors import InputError
 from tests.dump import DUMP, needs_dump
@@ -120,7 +120,6 @@ def test_redirects_templates_and_project_pages_are_no_documents(workdir: Workdir
 
 
 def test_a_document_has_neither_tags_nor_empty_lines(workdir: Workdir) -> None:
-    assert wikitext.clean("一<br>二\n\n <ref>三</ref> \n<div>\n") == ["一二", "三"]
     for document in text_of(workdir.dump, 10**9):
         assert document
         assert all(line == line.strip() and line for line in document)

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from kit.corpus.dump.wikitext import clean
+from kit.config.wikipedia import Wikipedia
+from kit.corpus.dump.article import Article
+from kit.corpus.dump.tally import Tally
+
+
+def clean(text: str) -> list[str]:
+    """The lines of an extracted article."""
+    return Article(Wikipedia(), [], Tally()).lines(text)
+
 
 CLEANED = [
     # entities: wikiextractor escapes once more, and articles hold them twice
@@ -108,3 +116,7 @@ def test_time_is_in_proportion_to_the_text(unit: str) -> None:
     text = unit * (100_000 // len(unit))
     clean(text)
     clean(f"（{text}）")
+
+
+def test_tags_go_and_lines_without_text_with_them() -> None:
+    assert clean("一<br>二\n\n <ref>三</ref> \n<div>\n") == ["一二", "三"]

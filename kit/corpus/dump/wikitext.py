@@ -1,6 +1,6 @@
 """Clean up after wikiextractor: entities, tags, magic words, emptied parentheses.
 
-clean("'''駅伝'''（&lt;br&gt;、英: ）は…")  # ["駅伝は…"]
+clean_line("'''駅伝'''（<br>、英: ）は…")  # "駅伝は…"
 
 Ordinary text is never mistaken for markup: only tags that MediaWiki knows are removed, `main()` keeps its
 parentheses, and 読点（、） keeps its mark. Every rule passes over a line once or a few times, so the time
@@ -13,8 +13,6 @@ import html
 import re
 from html.entities import html5
 from typing import TYPE_CHECKING
-
-from kit.corpus import line_ends
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,13 +69,6 @@ _SPACES = re.compile(" {2,}")
 _MARKS = re.compile(r"(?:点|コンマ|カンマ|コロン|マーク|記号|符号|演算子|文字|区切り)[」』]?$")
 _BRACKETS = re.compile(r"(?:括弧|かっこ|カッコ|パーレン)[」』]?[（(]?$")
 _CALL = re.compile(r"[A-Za-z0-9_>\]]$")
-
-
-def clean(text: str) -> list[str]:
-    """The non-empty lines of an extracted article, without remains of markup."""
-    text = line_ends.unified(unescaped(text), line_ends.UNICODE)
-    lines = (clean_line(line) for line in without_controls(text).split("\n"))
-    return [line for line in lines if line]
 
 
 def without_controls(text: str) -> str:

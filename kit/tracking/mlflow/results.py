@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from kit.tracking.mlflow.store import Store
 
 _MAX_BYTES = 10_000_000  # of an artifact; a report has at most 1 MB
-_OF_MODEL = ("README.md", "config.json", "generation_config.json", "training_record.json")
+_OF_MODEL = ("README.md", "config.json", "generation_config.json")
 _TAGGED = "ekiden.release"  # of a model: the fingerprint of the export
 
 
