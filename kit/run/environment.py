@@ -6,6 +6,7 @@ import contextlib
 import gc
 import importlib.metadata
 import uuid
+from email import message_from_string
 from typing import TYPE_CHECKING
 
 from kit.errors import ClusterError
@@ -13,15 +14,15 @@ from kit.store.files import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from email.message import Message
 
     from kit.store.paths import Run
 
 
 def installed_packages() -> list[str]:
     """The installed packages as `name==version`, sorted; without ekiden, which is the run's code."""
-    # Parsing metadata takes a tenth of a second of every task: once per package.
-    metadata = [distribution.metadata for distribution in importlib.metadata.distributions()]
-    pairs = {(package["Name"].lower(), package["Version"]) for package in metadata}
+    headers = [_header(distribution) for distribution in importlib.metadata.distributions()]
+    pairs = {(package["Name"].lower(), package["Version"]) for package in headers}
     return sorted(f"{name}=={version}" for name, version in pairs if name != "ekiden")
 
 
@@ -52,6 +53,12 @@ def check_environment(run: Run) -> None:
 def lines(packages: list[str]) -> str:
     """The text of such a record."""
     return "".join(f"{package}\n" for package in packages)
+
+
+def _header(package: importlib.metadata.Distribution) -> Message:
+    """The metadata of a package without the README below it, which takes most of the time to parse."""
+    text = package.read_text("METADATA") or package.read_text("PKG-INFO") or ""
+    return message_from_string(text.partition("\n\n")[0])
 
 
 def _record_first(run: Run, packages: list[str]) -> None:
