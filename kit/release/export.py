@@ -67,7 +67,7 @@ def units(run: Run, recipe: Recipe) -> list[Unit]:
             write_json(folder / "training.json", source.moment.facts())
         return {}
 
-    return [Unit("export", source.place.export, causes, make)]
+    return [Unit("export", source.place.export, causes, make, published=True)]
 
 
 def work(run: Run, task: int, tasks: int) -> None:

@@ -8,6 +8,7 @@ recognises.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import os
@@ -107,6 +108,12 @@ def file_hash(path: Path, start: int = 0, end: int | None = None) -> str:
             digest.update(chunk)
             left -= len(chunk)
     return digest.hexdigest()
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hex: what others check downloads with."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def append_line(path: Path, text: str) -> None:

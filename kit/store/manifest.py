@@ -15,13 +15,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import stat
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from kit.errors import StageError
 from kit.store import look
-from kit.store.files import file_hash, is_temporary, read_json, text_hash, write_json
+from kit.store.files import file_hash, is_temporary, read_json, sha256, text_hash, write_json
 from kit.store.paths import MANIFEST
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def difference(folder: Path, expected: Mapping[str, Any], *, verify: bool = Fals
         manifest = read_json(path)
         if not same_causes(expected, manifest["causes"]):
             return _other_causes(reduce_like(expected, manifest["causes"]), expected)
-        damage = (_damage(folder / n, r, verify=verify) for n, r in manifest["outputs"].items())
+        damage = (_damage(folder, n, r, verify=verify) for n, r in manifest["outputs"].items())
         return next((text for text in damage if text), None)
     except (ValueError, KeyError, TypeError, AttributeError):
         return f"{MANIFEST} cannot be read"
@@ -166,13 +167,18 @@ def verified(folder: Path, remedy: str) -> Path:
     return folder
 
 
-def clear(folder: Path) -> None:
-    """Empty the folder for a stage: the manifest first, then the other files; subfolders stay."""
+def clear(folder: Path, *, published: bool = False) -> None:
+    """Empty the folder for a stage: the manifest first, then the other files.
+
+    Subfolders are other units and stay, unless the folder is `published` as a whole.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     invalidate(folder)
     for path in folder.iterdir():
-        if path.is_file():
+        if path.is_file() or (published and path.is_symlink()):
             path.unlink()
+        elif published:
+            shutil.rmtree(path)
 
 
 def invalidate(folder: Path) -> None:
@@ -180,15 +186,27 @@ def invalidate(folder: Path) -> None:
     (folder / MANIFEST).unlink(missing_ok=True)
 
 
-def commit(folder: Path, made_from: Mapping[str, Any], **facts: Any) -> None:
-    """Write the manifest of a folder whose files are complete, with further facts about them."""
-    names = sorted(path for path in folder.iterdir() if path.is_file() and path.name != MANIFEST)
-    outputs = {
-        path.name: {"size": path.stat().st_size, "xxh3": file_hash(path)}
-        for path in names
-        if not is_temporary(path)
-    }
-    write_json(folder / MANIFEST, {"causes": made_from, "outputs": outputs, **facts})
+def commit(
+    folder: Path, made_from: Mapping[str, Any], *, published: bool = False, **facts: Any
+) -> None:
+    """Write the manifest of a folder whose files are complete, with further facts about them.
+
+    A `published` folder is listed with its subfolders, and each file with a SHA-256, which others can check
+    without the kit and which nobody can forge.
+    """
+    paths = folder.rglob("*") if published else folder.iterdir()
+    own = folder / MANIFEST
+    files = sorted(p for p in paths if p.is_file() and p != own and not is_temporary(p))
+    outputs = {str(p.relative_to(folder)): _output(p, published=published) for p in files}
+    write_json(own, {"causes": made_from, "outputs": outputs, **facts})
+
+
+def _output(path: Path, *, published: bool) -> Output:
+    """The record of a file."""
+    record: Output = {"size": path.stat().st_size, "xxh3": file_hash(path)}
+    if published:
+        record["sha256"] = sha256(path)
+    return record
 
 
 def read(folder: Path, remedy: str) -> Manifest:
@@ -255,12 +273,13 @@ def _are_hashes(*values: str) -> bool:
     return all(re.fullmatch(r'"[0-9a-f]{16,64}"', value) for value in values)
 
 
-def _damage(file: Path, record: Output, *, verify: bool) -> str | None:
+def _damage(folder: Path, name: str, record: Output, *, verify: bool) -> str | None:
     """The damage of an output; None if it is intact."""
+    file = folder / name
     if not file.is_file():
-        return f"{file.name} is missing"
+        return f"{name} is missing"
     if (size := file.stat().st_size) != record["size"]:
-        return f"{file.name}: {size} bytes, but {record['size']} in its manifest"
+        return f"{name}: {size} bytes, but {record['size']} in its manifest"
     if verify and file_hash(file) != record["xxh3"]:
-        return f"{file.name}: bytes differ from its manifest"
+        return f"{name}: bytes differ from its manifest"
     return None

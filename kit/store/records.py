@@ -29,6 +29,7 @@ class Output(TypedDict):
 
     size: int  # bytes
     xxh3: str
+    sha256: NotRequired[str]  # of a file that is published
 
 
 class Causes(TypedDict):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kit.errors import JobFailed, StageError
@@ -33,6 +33,7 @@ class Unit:
     folder: Path
     causes: Causes
     make: Callable[[Path], Mapping[str, Any]]  # writes into the folder; returns facts about it
+    published: bool = field(default=False, kw_only=True)  # with subfolders: see `manifest.commit`
 
     def state(self, *, verify: bool = False) -> manifest.State:
         """The state of its folder; a unit that is not done has to be made."""
@@ -153,9 +154,9 @@ def _manifest_time(unit: Unit) -> int | None:
 
 def _make(name: str, unit: Unit) -> None:
     try:
-        manifest.clear(unit.folder)
+        manifest.clear(unit.folder, published=unit.published)
         facts = unit.make(unit.folder)
-        manifest.commit(unit.folder, unit.causes, **facts)
+        manifest.commit(unit.folder, unit.causes, published=unit.published, **facts)
     except OSError as error:  # a full disk, an unreadable file: no bug of ours
         place = error.filename or unit.folder
         raise JobFailed(
