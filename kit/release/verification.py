@@ -1,13 +1,15 @@
-"""Whether an exported folder, wherever it lies, is what its manifest says: no file damaged, missing, extra.
+"""Compares an exported folder, wherever it lies, with its manifest: files damaged, missing or extra.
 
     found = check(Path("demo-gpt2"))
-    found.intact, found.damaged, found.lines()
+    found.faults, found.damaged, found.lines()
 
-The SHA-256 of each file is compared; an export of an earlier version has recorded another hash.
+The SHA-256 of each file is compared; an export of an earlier version has recorded another hash. The pages
+`README*.md` are yours to complete: changes to them are reported, and are no fault.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,11 +27,12 @@ if TYPE_CHECKING:
 
 # What git and the Hub add to a repository, and the Hub's client to a download.
 _OF_OTHERS = (".git", ".gitattributes", ".gitignore", ".cache")
+_PAGE = re.compile(r"README[^/]*\.md")
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What a check of a folder found; names are relative to it."""
+    """The result of a check of a folder; names are relative to it."""
 
     folder: Path
     files: int  # that the manifest lists
@@ -37,6 +40,7 @@ class Verification:
     damaged: Sequence[str]  # each with the reason
     missing: Sequence[str]
     extra: Sequence[str]  # not in the manifest
+    edited: Sequence[str]  # pages that differ from the manifest
 
     @property
     def faults(self) -> int:
@@ -48,6 +52,7 @@ class Verification:
         yield from (f"damaged: {fault}" for fault in self.damaged)
         yield from (f"missing: {name}" for name in self.missing)
         yield from (f"extra: {name} is not in {MANIFEST}" for name in self.extra)
+        yield from (f"edited: {name}" for name in self.edited)
         result = quantities.count(self.faults, "fault") if self.faults else "intact"
         checked = f"{quantities.count(self.files, 'file')}, {quantities.size(self.bytes)}"
         yield f"{self.folder}: {result}; checked {checked} of {MANIFEST}"
@@ -61,17 +66,19 @@ def check(folder: Path) -> Verification:
     """Compare every file of a folder with its manifest. Raises StageError without a readable one."""
     outputs = _outputs(folder)
     whole = sum(record["size"] for record in outputs.values())
-    damaged, missing, done = [], [], 0
+    damaged: list[str] = []
+    edited: list[str] = []
+    missing, done = [], 0
     with progress_bar("verify", whole) as report:
         for name, record in outputs.items():
             report(done, name)
             if not (folder / name).is_file():
                 missing.append(name)
             elif fault := _damage(folder / name, record):
-                damaged.append(f"{name}: {fault}")
+                (edited if _PAGE.fullmatch(name) else damaged).append(f"{name}: {fault}")
             done += record["size"]
     extra = sorted({*_files(folder)} - {*outputs})
-    return Verification(folder, len(outputs), whole, damaged, missing, extra)
+    return Verification(folder, len(outputs), whole, damaged, missing, extra, edited)
 
 
 def _outputs(folder: Path) -> Mapping[str, Output]:

@@ -25,6 +25,8 @@ FILES = {
     ".eval_results/demo.yaml": b"- a",
 }
 
+PAGE = "README_ja.md"
+
 
 def make(folder: Path) -> dict[str, int]:
     for name, content in FILES.items():
@@ -81,6 +83,20 @@ def test_any_file_that_is_damaged_missing_or_extra_is_named(copy: Path, name: st
     assert found.extra == [f"{name}.bak"]
     assert found.faults == 2
     assert "2 faults" in [*found.lines()][-1]
+
+
+def test_a_page_that_was_completed_by_hand_is_told_and_no_fault(unit: Unit) -> None:
+    (unit.folder / PAGE).write_text("限界")
+    manifest.commit(unit.folder, CAUSES, published=True)
+    (unit.folder / PAGE).write_text("限界: 検証済み")
+    found = verification.check(unit.folder)
+    assert found.faults == 0
+    assert [line.split(",")[0] for line in found.lines()] == [
+        f"edited: {PAGE}: 20 bytes",
+        f"{unit.folder}: intact; checked 4 files",
+    ]
+    (unit.folder / PAGE).unlink()
+    assert verification.check(unit.folder).missing == [PAGE]
 
 
 def test_an_export_of_an_earlier_version_is_compared_by_its_own_hashes(copy: Path) -> None:
