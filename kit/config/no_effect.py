@@ -75,6 +75,14 @@ def _of_recipe(recipe: Recipe) -> Iterator[IdleKey]:
     yield from _of_corpus(recipe)
     yield from _of_tokenizer(recipe)
     yield from _of_training(recipe)
+    if recipe.release.license != "other":
+        cause = "release.license"
+        for key in ("license_name", "license_link"):
+            reason = f"with {cause}={recipe.release.license}, which Hugging Face knows"
+            yield IdleKey(f"release.{key}", reason, (cause,))
+    if recipe.release.citation is not None:
+        cause = "release.citation"
+        yield IdleKey("release.authors", f"together with {cause}, which names them", (cause,))
     if recipe.tracking.mlflow is None:
         cause = "tracking.mlflow"
         for key in ("mlflow_by", "experiment"):

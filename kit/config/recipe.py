@@ -6,6 +6,7 @@ written in YAML and read by kit/config/load.py; jobs get the resolved form, JSON
 
 from __future__ import annotations
 
+import difflib
 import re
 from typing import ClassVar, Literal
 
@@ -22,6 +23,7 @@ from kit.config.corpus import (
     named_kind,
 )
 from kit.config.filters import Filters, Length
+from kit.config.licenses import HUB
 from kit.config.section import RECORDED, Section
 from kit.config.tokenizer import Tokenizer
 from kit.config.training import Health, Precision, Training
@@ -143,7 +145,50 @@ class Release(Section):
         "rounding",
     )
     license: str = Field(
-        default="other", description="license in the model card, as a Hugging Face identifier"
+        default="other",
+        description="licence of the weights, as an identifier of Hugging Face. other: another one, see "
+        "license_name",
+    )
+    license_name: str | None = Field(
+        default=None,
+        pattern=r"^[a-z0-9][a-z0-9.-]*$",
+        description="short name of a licence that Hugging Face does not list, such as my-license-1.0. Only "
+        "with license: other",
+    )
+    license_link: str | None = Field(
+        default=None,
+        min_length=1,
+        description="URL of its text, or LICENSE for a file that you add to the folder. Only with license: "
+        "other",
+    )
+    authors: list[str] = Field(
+        default=[], description="authors of the model, for the citation in the model card"
+    )
+    citation: str | None = Field(
+        default=None,
+        min_length=1,
+        description="BibTeX entry to cite the model by. null: one made of name and authors, if these are "
+        "given",
+    )
+    base_model: str | None = Field(
+        default=None,
+        pattern=r"^[\w.-]+/[\w.-]+$",
+        description="repository on Hugging Face, OWNER/NAME, of the model that this run was forked from. "
+        "Only for a fork",
+    )
+    pue: float | None = Field(
+        default=None,
+        ge=1,
+        le=5,
+        description="power usage effectiveness of the data centre, for the estimate of energy in the model "
+        "card; the average was 1.54 in the survey of the Uptime Institute of 2025. null: the devices alone",
+    )
+    grid_gco2_per_kwh: float | None = Field(
+        default=None,
+        ge=0,
+        le=2000,
+        description="carbon intensity of the electricity, in g of CO2 per kWh, as its supplier publishes "
+        "it; for the model card. null: no estimate of CO2",
     )
     bos: Literal["</s>", "<s>"] = Field(
         default="</s>",
@@ -166,6 +211,18 @@ class Release(Section):
         description="sample from the likeliest tokens that together have this probability",
     )
     seed: int = Field(default=0, description="random seed of the samples")
+
+    @field_validator("license")
+    @classmethod
+    def _is_known_to_the_hub(cls, given: str, info: ValidationInfo) -> str:
+        if given not in HUB and info.context != RECORDED:
+            near = difflib.get_close_matches(given.lower(), HUB, 1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise ValueError(
+                f"no identifier of Hugging Face; {hint}for one that it does not list write other, and its "
+                "name as release.license_name"
+            )
+        return given
 
 
 class Recipe(Section):

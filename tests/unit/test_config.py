@@ -162,7 +162,7 @@ def test_1e_minus_4_is_a_number(workdir: Workdir) -> None:
 def test_what_yaml_would_turn_into_something_else_is_text(
     workdir: Workdir, text: str, value: str
 ) -> None:
-    assert workdir.recipe(f"release.license={text}").release.license == value
+    assert workdir.recipe(f"release.license_link={text}").release.license_link == value
 
 
 @pytest.mark.parametrize(
@@ -201,11 +201,11 @@ def test_numbers_are_numbers(workdir: Workdir, text: str, value: float) -> None:
 def test_a_text_is_what_the_shell_hands_over(workdir: Workdir, text: str) -> None:
     recipe = workdir.recipe(
         f"workspace=/data/{text.replace(':', '')}", f"tracking.experiment={text}",
-        f"release.license={text}",
+        f"release.license_link={text}",
         f"corpus.sources.jawiki.index={workdir.folder}/{text}", f"corpus.downloads={workdir.folder}/{text}",
     )  # fmt: skip
     assert recipe.workspace == str(Path(f"/data/{text.replace(':', '')}"))
-    assert recipe.tracking.experiment == recipe.release.license == text
+    assert recipe.tracking.experiment == recipe.release.license_link == text
     assert recipe.corpus.sources["jawiki"].index == recipe.corpus.downloads
     assert recipe.corpus.downloads == str(workdir.folder / text)
     cluster = load_cluster("local", workdir.recipe_file, [f"cluster.environment.A={text}"])
@@ -223,10 +223,10 @@ def test_a_name_may_be_a_number(workdir: Workdir, name: str) -> None:
 def test_text_of_a_file_stands_as_it_was_written(workdir: Workdir) -> None:
     append(
         workdir,
-        "release:\n  license: 012\n  prompts: [2024, 1_0, no, 2.50, '#1', null-a]  # some\n",
+        "release:\n  license_link: 012\n  prompts: [2024, 1_0, no, 2.50, '#1', null-a]  # some\n",
     )
     release = workdir.recipe().release
-    assert release.license == "012"
+    assert release.license_link == "012"
     assert release.prompts == ["2024", "1_0", "no", "2.50", "#1", "null-a"]
     path = workdir.write("c.yaml", {"name": 7, "kind": "local", "training": {"ranks_per_node": 1}})
     path.write_text(path.read_text() + "environment: {A: 1_0, true: 2}\n", encoding="utf-8")

@@ -173,7 +173,9 @@ DEFAULTS = {
                 "spaces": "lossless", "min_frequency": 2, "candidates": [], "tasks": 1, "count_mb": 1000.0},
     Candidate: {"algorithm": None, "vocab_size": None, "limit_alphabet": None, "spaces": None},
     Choice: {"measure": "bits_per_byte", "margin": 0.0, "exact": True},
-    Release: {"dtype": "bfloat16", "license": "other", "bos": "</s>", "prompts": ["日本の"],
+    Release: {"dtype": "bfloat16", "license": "other", "license_name": None, "license_link": None,
+                     "authors": [], "citation": None, "base_model": None, "pue": None,
+                     "grid_gco2_per_kwh": None, "bos": "</s>", "prompts": ["日本の"],
                      "max_new_tokens": 40, "temperature": 0.8, "top_p": 0.95, "seed": 0},
 }  # fmt: skip
 

@@ -132,7 +132,7 @@ SMALL = {
         {"training": {"epochs": 0.5, "deepspeed": {"zero_optimization": {"stage": 1}}}},
         {"training": {"steps": 1, "deepspeed": "zero2", "precision": "bf16"}},
         {"tokenizer": {"candidates": [{"vocab_size": 300}, {}], "choose": {"margin": 0.1}}},
-        {"release": {"prompts": [2024, "a"], "license": 1.0}, "tracking": {"mlflow": None}},
+        {"release": {"prompts": [2024, "a"], "license_link": 1.0}, "tracking": {"mlflow": None}},
     ],
     ids=str,
 )
