@@ -1,9 +1,10 @@
 """The released model: a folder that transformers loads without any code of the kit.
 
-It holds weights as safetensors, tokenizer, generation defaults, a model card with a picture of the loss,
-and the training record: the resolved recipe and the ledger's curve. For a checkpoint taken during training,
-the card and `training.json` say so; its scores may be missing, and the folder is remade once there are
-scores.
+It holds weights as safetensors, tokenizer, generation defaults, a model card in two languages with a
+picture of the loss, the training record (the resolved recipe and the ledger's curve), and the provenance in
+two standard forms: Croissant for the corpus, CycloneDX for model, data and packages. For a checkpoint taken
+during training, the card and `training.json` say so; its scores may be missing, and the folder is remade
+once there are scores.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from kit.config import relocation
 from kit.config.defaults import NonDefaults
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
-from kit.release import card, evaluate, model_files
+from kit.release import bom, croissant, evaluate, model_files
 from kit.release import source as sources
+from kit.release.card import pages
+from kit.release.card.gather import gather
 from kit.store import manifest
-from kit.store.files import atomic, read_json, write_json, write_text
+from kit.store.files import atomic, read_json, write_json
 from kit.store.paths import MANIFEST, Workspace
 from kit.store.units import Unit, make_units
 from kit.tokenizer import huggingface
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
     from kit.release.source import ReleaseSource
     from kit.store.paths import Run
 
-VERSION = 7  # raise when the same weights come to give another folder
+VERSION = 8  # raise when the same weights come to give another folder
 
 
 def units(run: Run, recipe: Recipe) -> list[Unit]:
@@ -58,13 +61,18 @@ def units(run: Run, recipe: Recipe) -> list[Unit]:
         settings["bos_token"] = recipe.release.bos
         write_json(folder / huggingface.SETTINGS, settings)
         scores = read_json(scores_of / evaluate.SCORES) if scored else None
-        write_text(folder / "README.md", card.text(source, recipe, scores))
-        card.picture(source, recipe, folder)
+        facts = gather(source, recipe, folder, scores)
+        pages.write(facts, source, recipe, folder)
         write_json(folder / "recipe.json", relocation.for_release(recipe.model_dump(mode="json")))
         with atomic(folder / "ledger.jsonl", "w") as out:
             out.writelines(json.dumps(row) + "\n" for row in source.curve())
         if source.moment is not None:
             write_json(folder / "training.json", source.moment.facts())
+        corpus = croissant.shard_files(recipe)
+        write_json(folder / croissant.FILE, croissant.description(facts, corpus))
+        # Last, as it lists all other files.
+        bill = bom.bill(facts, source.run, folder, weights["weights"], corpus)
+        write_json(folder / bom.FILE, bill)
         return {}
 
     return [Unit("export", source.place.export, causes, make, published=True)]

@@ -81,6 +81,8 @@ class Manifest(TypedDict):
         dict[str, dict[str, int]]
     ]  # preprocess: documents, lines, characters by step
     faults: NotRequired[dict[str, int]]
+    bytes_in: NotRequired[int]  # preprocess: of raw text
+    tools: NotRequired[dict[str, str]]  # preprocess: versions of programs and packages
     vocabulary: NotRequired[dict[str, int]]  # candidates, tokenizer
     spaces: NotRequired[str]  # tokenizer
     candidate: NotRequired[str]  # tokenizer

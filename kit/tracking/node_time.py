@@ -116,6 +116,21 @@ def before(run: Run, attempt: Attempt) -> NodeTime:
     return total
 
 
+def of_run(run: Run) -> NodeTime:
+    """The sums of all attempts of a run that has ended. Raises OSError."""
+    attempts = ledger.attempts(run)
+    starts = [records.start(attempt) for attempt in attempts]
+    read = [
+        (start["from_step"], columns.read(a)) for a, start in zip(attempts, starts, strict=True)
+    ]
+    ends = {job: float(row["time"]) for job, row in attempt_table.decisions(run).items()}
+    total = NodeTime()
+    rows = zip(attempts, starts, read, columns.current(read), strict=True)
+    for attempt, start, (_, of_attempt), kept in rows:
+        total = total.plus(_of(attempt, start, of_attempt, kept, ends.get(start["job"], 0.0)))
+    return total
+
+
 def held_since(start: Start) -> float:
     """When an attempt began to hold its nodes: when its job started, if that is known."""
     return start.get("times", {}).get("started", start["time"])

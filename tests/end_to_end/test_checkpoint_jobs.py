@@ -133,6 +133,12 @@ def test_samples_and_an_export_say_that_training_was_not_finished(
     card = (at.export / "README.md").read_text(encoding="utf-8")
     assert "**The training was not finished: step 10 of 1,000,000, 10,240 tokens seen" in card
     assert f"at step {STEP} |" in card
+    assert "goodput" not in card  # known at the end only
+    japanese = (at.export / "README_ja.md").read_text(encoding="utf-8")
+    assert (
+        "**学習の途中のモデルです(全 1,000,000 ステップのうち 10 ステップ、10,240 トークンまで)。**"
+        in japanese
+    )
     assert read_json(at.export / "training.json")["step"] == STEP
     rows = (at.export / "ledger.jsonl").read_text(encoding="utf-8").splitlines()
     assert max(json.loads(row)["step"] for row in rows) == STEP

@@ -11,7 +11,8 @@ import pytest
 
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
-from kit.release import card, closing
+from kit.release import closing
+from kit.release.card import picture
 from kit.release.source import source_of
 from kit.store.paths import Run
 from kit.watch.report.page import MOST
@@ -56,12 +57,12 @@ def test_a_finished_relay_has_its_report(preempted: Run) -> None:
 
 def test_the_model_card_shows_the_curve(preempted: Run, tmp_path: Path) -> None:
     text = (preempted.export / "README.md").read_text(encoding="utf-8")
-    assert f"]({card.PICTURE})" in text
-    assert re.search(r"\| time \| .* from begin to end, \d+\.\d% of it in the steps above \|", text)
-    shown = (preempted.export / card.PICTURE).read_bytes()
+    assert f"]({picture.PICTURE})" in text
+    assert re.search(r"\| from begin to end \| .*, \d+\.\d% of it in the steps above \|", text)
+    shown = (preempted.export / picture.PICTURE).read_bytes()
     assert shown.startswith(b"\x89PNG")
-    card.picture(source_of(preempted), read_resolved(preempted.recipe, Recipe), tmp_path)
-    assert (tmp_path / card.PICTURE).read_bytes() == shown  # made again, the same bytes
+    picture.draw(source_of(preempted), read_resolved(preempted.recipe, Recipe), tmp_path)
+    assert (tmp_path / picture.PICTURE).read_bytes() == shown  # made again, the same bytes
 
 
 @pytest.mark.skipif(BROWSER is None, reason="needs chromium")

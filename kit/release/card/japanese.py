@@ -1,0 +1,329 @@
+"""The model card in Japanese: README_ja.md."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from kit.output import quantities
+from kit.output.quantities import size
+from kit.release.card import snippets
+from kit.release.card.markdown import fenced, page, pairs, section, table
+from kit.release.card.picture import PICTURE
+from kit.tokenizer.huggingface import END
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kit.release.card.facts import CardFacts, EnergyFacts
+
+OTHER = "README.md"
+_MODES = {
+    "default": "段落を残し、読者が目にする形のまま収録しています",
+    "article": "正規化した文を1行に1文ずつ収録しています",
+}
+_SPACES = {
+    "lossless": "単語と単語の間には、表示されない文字 U+2063 が入ります",
+    "article": "単語と単語の間には半角スペースが入ります",
+}
+_MEASURES = {
+    "fertility": ("1単語あたりのトークン数(fertility)", ".3f"),
+    "characters_per_token": ("1トークンあたりの文字数", ".3f"),
+    "bits_per_byte": ("1バイトあたりのビット数(ユニグラムモデル)", ".3f"),
+    "unknown_rate": ("未知文字の割合", ".2%"),
+    "exact": ("復号すると元に戻る文書の割合", ".1%"),
+    "vocabulary_used": ("評価用テキストに現れる語彙の割合", ".1%"),
+}
+_STEPS = {
+    "read": "読み込み",
+    "normalised": "正規化後",
+    "written: train": "学習用",
+    "written: held-out": "評価用",
+}
+_UNITS = {"d": "日", "h": "時間", "min": "分", "s": "秒"}
+_LEFT_OUT = "left out: "
+
+
+def text(facts: CardFacts) -> str:
+    """The page."""
+    return page(
+        f"# {facts.name}\n\n[English]({OTHER}) | 日本語",
+        _summary(facts),
+        _use(facts),
+        _model(facts),
+        _data(facts),
+        _tokenizer(facts),
+        _training(facts),
+        _hardware(facts),
+        _scores(facts),
+        _samples(facts),
+        _limits(facts),
+        _provenance(facts),
+        _citation(facts),
+    )
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the one or two largest units that matter: `95秒`, `2日3時間`."""
+    text = quantities.duration(seconds)
+    return re.sub(r" ?([\d.,]+) (d|h|min|s)\b", lambda m: m[1] + _UNITS[m[2]], text)
+
+
+def _summary(facts: CardFacts) -> str:
+    model, training = facts.model, facts.training
+    begun = "ランダムな初期値から"
+    if training.origin is not None:
+        run, step = training.origin
+        begun = f"学習 {run} のステップ {step:,} を引き継いで"
+    text = (
+        f"日本語の GPT-2 言語モデルです。パラメータ数は {model.parameters:,} で、{begun} "
+        f"{training.tokens_seen:,} トークンを ekiden で事前学習しました。文章の続きを書くベースモデルで"
+        "あり、指示に従うための調整も、不適切な依頼を断るための調整も行っていません。"
+    )
+    if facts.unfinished and facts.moment is not None:
+        moment = facts.moment
+        text = (
+            f"**学習の途中のモデルです(全 {moment.steps:,} ステップのうち {moment.step:,} ステップ、"
+            f"{moment.tokens:,} トークンまで)。**\n\n{text}"
+        )
+    return text
+
+
+def _use(facts: CardFacts) -> str:
+    mecab = facts.corpus.segmenter == "mecab"
+    packages = "`pip install fugashi jumandic`" if mecab else "Juman++ 2"
+    return section(
+        "使い方",
+        fenced(snippets.raw(facts).rstrip(), "python"),
+        f"プロンプトは {facts.model.positions // 2:,} トークンまでです。それより長い場合は、収まる大きさの "
+        f"`max_new_tokens` を指定してください。文書は `{END}` の直後から始まります。",
+        f"学習時のテキストは neologdn で正規化し、{facts.corpus.segmenter}"
+        f"({facts.corpus.segmenter_version})で単語に分割しています。{_SPACES[facts.tokenizer.spaces]}。"
+        "生のテキストもそのまま入力できますが、学習時と異なるトークン列になることがあります。"
+        f"学習時と同じ単語列を渡すには、先にプロンプトを分割します(要 {packages})。次のコードは上の続きで、"
+        "空白を含まない1文のプロンプト向けです。",
+        fenced(snippets.segmented(facts).rstrip(), "python"),
+        "`ekiden generate text FOLDER --prompt ...` は、どのようなテキストでも正規化と分割まで行います。",
+    )
+
+
+def _model(facts: CardFacts) -> str:
+    model, release = facts.model, facts.release
+    license_ = release.license_name or release.license
+    if release.license_link:
+        license_ = f"[{license_}]({release.license_link})"
+    return section(
+        "モデル",
+        pairs(
+            [
+                ("アーキテクチャ", "GPT-2(`GPT2LMHeadModel`)"),
+                ("層数", f"{model.layers:,}"),
+                ("隠れ層の次元", f"{model.width:,}"),
+                ("アテンションヘッド数", f"{model.heads:,}"),
+                ("コンテキスト長(トークン)", f"{model.positions:,}"),
+                ("語彙サイズ", f"{facts.tokenizer.size:,}"),
+                ("パラメータ数", f"{model.parameters:,}"),
+                ("重み", f"{model.dtype}、{size(model.weights_bytes)}"),
+                ("重みのライセンス", license_),
+                ("元のモデル", release.base_model),
+            ]
+        ),
+    )
+
+
+def _data(facts: CardFacts) -> str:
+    corpus = facts.corpus
+    rows = [
+        (
+            one.name, one.kind, f"[{one.dataset or one.location}]({one.url})" if one.url else one.location,
+            one.license or "記載なし", size(one.raw_bytes), f"{one.documents:,}", f"{one.characters:,}",
+        )
+        for one in corpus.sources
+    ]  # fmt: skip
+    head = ("名前", "形式", "入手元", "ライセンス", "元データ", "文書数", "文字数")
+    tools = "、".join(f"{name} {version}" for name, version in sorted(corpus.tools.items()))
+    preset = f"フィルタは `{corpus.preset}` に準じます。" if corpus.preset else ""
+    return section(
+        "データ",
+        table(head, rows, 3),
+        f"学習用は {corpus.documents:,} 文書({size(corpus.text_bytes)}、{corpus.tokens:,} トークン)、"
+        f"評価用は {corpus.held_out:,} 文書です。{_MODES[corpus.mode]}。{preset}使用したツール: {tools}。",
+        "各段階で残った量と、フィルタごとに除いた文書の数は次のとおりです。",
+        table(
+            ("段階", "文書数", "文字数"),
+            [
+                (_step(one.name), f"{one.documents:,}", f"{one.characters:,}")
+                for one in corpus.steps
+            ],
+            2,
+        ),
+        "`croissant.json` に、コーパスの各ファイルをハッシュとともに Croissant 形式で記載しています。",
+    )
+
+
+def _step(name: str) -> str:
+    """The name of a step of the corpus."""
+    if name.startswith(_LEFT_OUT):
+        return f"除外: {name.removeprefix(_LEFT_OUT)}"
+    return _STEPS.get(name, name)
+
+
+def _tokenizer(facts: CardFacts) -> str:
+    tokenizer = facts.tokenizer
+    measures = [
+        (name, f"{tokenizer.measures[key]:{form}}")
+        for key, (name, form) in _MEASURES.items()
+        if key in tokenizer.measures
+    ]
+    note = "評価用の文書での値:" if measures else None
+    kind = f"{tokenizer.algorithm}、語彙サイズ {tokenizer.size:,}。{_SPACES[tokenizer.spaces]}。"
+    return section("トークナイザ", kind, note, pairs(measures))
+
+
+def _training(facts: CardFacts) -> str:
+    one = facts.training
+    (first, first_loss), (last, last_loss) = one.first_loss, one.last_loss
+    tokens_a_step = one.global_batch * facts.model.positions
+    a_step = f"1ステップ {tokens_a_step:,} トークン、{one.global_batch:,} ブロック"
+    losses = f"{first_loss:.3f}(ステップ {first:,})→ {last_loss:.3f}(ステップ {last:,})"
+    return section(
+        "学習",
+        pairs(
+            [
+                ("ステップ数", f"{one.step:,}({a_step})"),
+                ("学習トークン数", f"{one.tokens_seen:,}(学習データの {one.epochs:.2f} 周分)"),
+                ("最適化", "AdamW"),
+                *((name, value) for name, value in one.settings.items()),
+                ("精度", one.precision),
+                ("損失(nat/トークン)", losses),
+            ]
+        ),
+        f"![学習と検証の損失(横軸は学習したトークン数)]({PICTURE})",
+    )  # fmt: skip
+
+
+def _hardware(facts: CardFacts) -> str:
+    training, hardware, nodes = facts.training, facts.training.hardware, facts.training.node_time
+    whole = max(training.ended - training.began, training.step_seconds)
+    begin_to_end = f"{duration(whole)}(うち {training.step_seconds / whole:.1%} が上記のステップ)"
+    attempts = f"{training.attempts:,} 回(うち {training.attempts - 1:,} 回は中断後に再開)"
+    machine, versions = None, None
+    if hardware is not None:
+        machine = f"{hardware.device}、{hardware.nodes:,} ノード、{hardware.ranks:,} ランク"
+        versions = "、".join(f"{name} {version}" for name, version in hardware.versions.items())
+    return section(
+        "計算環境・時間・電力",
+        pairs(
+            [
+                ("ハードウェア", machine),
+                ("ソフトウェア", versions),
+                ("ジョブの起動", attempts),
+                ("開始から終了まで", begin_to_end),
+                ("ノードの占有時間", nodes and f"{nodes.held_seconds / 3600:,.2f} 時間×ランク"),
+                ("グッドプット", nodes and f"占有時間の {nodes.goodput:.1%} が有効なステップ"),
+                ("失われたステップ", nodes and f"{nodes.lost_steps:,}"),
+            ]
+        ),
+        _energy(facts.energy) if facts.energy is not None else None,
+    )
+
+
+def _energy(energy: EnergyFacts) -> str:
+    source = "NVML による測定の平均" if energy.measured else "ボードの電力上限"
+    factor = f" × PUE {energy.pue:g}" if energy.pue is not None else ""
+    scope = "GPU の分" if factor else "GPU のみ、PUE は含まず"
+    lines = [
+        f"電力量(推定): {energy.device_hours:,.2f} GPU 時間 × {energy.watts:,.0f} W({source}){factor} = "
+        f"{energy.kwh:,.3g} kWh({scope})。"
+    ]
+    if energy.co2_kg is not None:
+        lines.append(
+            f"CO2 排出量(推定): {energy.kwh:,.3g} kWh × {energy.grid:,g} g/kWh = {energy.co2_kg:,.3g} kg。"
+        )
+    return "\n".join(lines)
+
+
+def _scores(facts: CardFacts) -> str:
+    scores = facts.scores
+    if scores is None:
+        return section("評価", "このチェックポイントはまだ評価していません。")
+    rows = [
+        ("損失(nat/トークン)", f"{scores['loss']:.3f}", f"{scores['unigram_loss']:.3f}"),
+        ("パープレキシティ", f"{scores['perplexity']:.1f}", f"{scores['unigram_perplexity']:.1f}"),
+        ("1バイトあたりのビット数", f"{scores['bits_per_byte']:.3f}", ""),
+    ]  # fmt: skip
+    return section(
+        "評価",
+        f"学習にもトークナイザにも使っていない文書({scores['held_out_tokens']:,} トークン、"
+        f"{size(scores['held_out_bytes'])})での、ステップ {scores['step']:,} の値です。パープレキシティは"
+        "トークナイザによって変わります。1バイトあたりのビット数は、同じテキストであればモデル間で比較できます。",
+        table(("", "このモデル", "ユニグラムモデル"), rows, 2),
+    )
+
+
+def _samples(facts: CardFacts) -> str:
+    training = facts.training
+    if training.sampled_at is None:
+        return ""
+    return section(
+        "生成例",
+        f"ステップ {training.sampled_at:,} での出力です。プロンプトごとに1件で、選別はしていません。",
+        *(fenced(text, "text") for _, text in training.samples),
+    )
+
+
+def _limits(facts: CardFacts) -> str:
+    return section("限界とリスク", "\n".join(f"- {line}" for line in _risks(facts)))
+
+
+def _risks(facts: CardFacts) -> Iterator[str]:
+    yield (
+        "文章の続きを書くベースモデルです。依頼を依頼として理解せず、断ることも「わからない」と答えることもありません。"
+    )
+    yield (
+        "学習データの誤りや古い情報、性別・年齢・出身・地域・職業などに関する偏見をそのまま再現することがあります。"
+        "301 の社会集団についての日本語プロンプト 3,612 件を用いた研究では、日本語で学習したモデルは、英語"
+        "や中国語で学習したモデルよりも回答を拒否することが少なく、有害・否定的な文を出力しやすいと報告されて"
+        "います"
+        "([arXiv:2503.01947](https://arxiv.org/abs/2503.01947))。"
+    )
+    yield (
+        "上の評価は安全性を測るものではありません。利用の前に、用途に合わせて検証してください。たとえば、日本の社会や"
+        "文化に即して作られた AnswerCarefully の設問が使えます([arXiv:2506.02372](https://arxiv.org/abs/2506.02372))。"
+    )
+    yield (
+        "ウェブのテキストには実在の人物の情報が含まれます。学習した個人情報を出力したり、存在しない情報を作り出したりする"
+        "ことがあります。支障がある用途では、出力を確認し、除いてください。"
+    )
+    yield (
+        "医療、法律、与信、採用など、人に関わる判断には、専門の知識を持つ人が確認しない限り使わないでください。"
+    )
+    yield (
+        f"扱えるのは {facts.model.positions:,} トークンまでの文脈と、上記のデータにある日本語です。方言、"
+        "敬語、日本語以外の言語、プログラムについては評価していません。"
+    )
+
+
+def _provenance(facts: CardFacts) -> str:
+    code = f"(コミット `{facts.commit}`)" if facts.commit else ""
+    return section(
+        "来歴",
+        pairs(
+            [
+                ("`recipe.json`", "コーパス、トークナイザ、モデル、学習のすべての設定"),
+                ("`ledger.jsonl`", "学習の全ステップと検証の記録"),
+                ("`bom.cdx.json`", "モデル、データ、パッケージの部品表(CycloneDX)"),
+                ("`croissant.json`", "コーパスの記述(Croissant)"),
+                (
+                    "`manifest.json`",
+                    "全ファイルの SHA-256。`ekiden export verify FOLDER` で照合できます",
+                ),
+            ]
+        ),
+        f"ekiden {facts.version}{code} で作成しました。",
+    )
+
+
+def _citation(facts: CardFacts) -> str:
+    entries = [snippets.citation(facts), snippets.citation_of_kit(facts)]
+    return section("引用", *(fenced(entry.rstrip(), "bibtex") for entry in entries if entry))

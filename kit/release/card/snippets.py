@@ -1,0 +1,73 @@
+"""The code and the citation that a card shows: the same in both languages."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kit.release.card.facts import CardFacts
+
+FOLDER = "PATH_OF_THIS_FOLDER"
+_RAW = """from transformers import pipeline
+
+generator = pipeline("text-generation", model="{folder}")
+print(generator({prompt})[0]["generated_text"])
+"""
+_WORDS = {
+    "mecab": """import fugashi
+import jumandic
+
+tagger = fugashi.GenericTagger(f"-r /dev/null -d '{{jumandic.DICDIR}}'")
+words = [word.surface for word in tagger({prompt})]
+""",
+    "jumanpp": """import subprocess
+
+jumanpp = subprocess.run(["jumanpp", "--segment"], input={prompt}, capture_output=True, text=True)
+words = jumanpp.stdout.split()
+""",
+}
+_SEGMENTED = """print(generator({separator}.join(words))[0]["generated_text"])
+"""
+# As CITATION.cff of the kit, which a run's snapshot of the code does not hold: a test compares them.
+KIT = """@software{ekiden,
+  title = {ekiden},
+  author = {{The ekiden maintainers}},
+  version = {%s}
+}
+"""
+
+
+def raw(facts: CardFacts) -> str:
+    """Continues raw text."""
+    return _RAW.format(folder=FOLDER, prompt=_prompt(facts))
+
+
+def segmented(facts: CardFacts) -> str:
+    """Continues text in words, as in training; goes on from `raw`."""
+    separator = json.dumps("\u2063" if facts.tokenizer.spaces == "lossless" else " ")
+    words = _WORDS[facts.corpus.segmenter].format(prompt=_prompt(facts))
+    return f"{words}{_SEGMENTED.format(separator=separator)}"
+
+
+def citation(facts: CardFacts) -> str | None:
+    """BibTeX for the model: the recipe's, or one of its authors; None without either."""
+    release = facts.release
+    if release.citation is not None or not release.authors:
+        return release.citation
+    year = time.gmtime(facts.training.ended).tm_year
+    return (
+        f"@misc{{{facts.name},\n  title = {{{facts.name}}},\n"
+        f"  author = {{{' and '.join(release.authors)}}},\n  year = {{{year}}}\n}}"
+    )
+
+
+def citation_of_kit(facts: CardFacts) -> str:
+    """BibTeX for ekiden."""
+    return KIT % facts.version
+
+
+def _prompt(facts: CardFacts) -> str:
+    """The first prompt of the recipe, as code."""
+    return json.dumps(next(iter(facts.release.prompts), "日本の"), ensure_ascii=False)

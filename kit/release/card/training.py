@@ -1,0 +1,137 @@
+"""The facts of the training, from the run's recipe and ledgers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kit.config.cluster import Cluster
+from kit.config.section import read_resolved
+from kit.release.card import energy
+from kit.release.card.facts import HardwareFacts, NodeTimeFacts, TrainingFacts
+from kit.store import records
+from kit.store.files import read_json
+from kit.tracking import columns, ledger, node_time
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from kit.config.recipe import Recipe, Training
+    from kit.release.card.facts import EnergyFacts
+    from kit.release.source import ReleaseSource
+    from kit.store.attempt_paths import Attempt
+    from kit.store.paths import Run
+    from kit.tracking.rows import AttemptRow, Row
+
+# Of the optimizer and its schedule, in the order of the card.
+_SETTINGS = (
+    "learning_rate", "minimum_learning_rate", "warmup_steps", "decay", "weight_decay", "beta1", "beta2",
+    "epsilon", "clip", "seed",
+)  # fmt: skip
+_VERSIONS = ("torch", "deepspeed", "transformers")
+
+
+def training_facts(
+    source: ReleaseSource, recipe: Recipe, training_tokens: int, begun: Sequence[AttemptRow]
+) -> TrainingFacts:
+    """The facts of the training up to a checkpoint; `begun` are the rows that begin its attempts."""
+    rows = source.curve()
+    steps = [row for row in rows if row["kind"] == "step"]
+    losses = [(row["step"], row["loss"]) for row in steps if row["loss"] is not None]
+    step, training = source.checkpoint.step, recipe.training
+    seen = step * training.global_batch * recipe.model.n_positions
+    samples = [row for row in ledger.samples(source.run) if row["step"] <= step]
+    last = max((row["step"] for row in samples), default=None)
+    return TrainingFacts(
+        step=step,
+        global_batch=training.global_batch,
+        tokens_seen=seen,
+        epochs=seen / training_tokens,
+        settings=_settings(training),
+        precision=training.precision,
+        origin=_origin(source.run),
+        attempts=source.attempts(),
+        began=begun[0]["time"],
+        ended=rows[-1]["time"],
+        step_seconds=sum(row["seconds"] for row in steps),
+        first_loss=losses[0],
+        last_loss=losses[-1],
+        samples=[(row["prompt"], row["text"]) for row in samples if row["step"] == last],
+        sampled_at=last,
+        hardware=_hardware(begun[-1]),
+        node_time=_node_time(source),
+    )
+
+
+def events(source: ReleaseSource) -> list[tuple[Attempt, Sequence[Row]]]:
+    """The rows of each attempt up to the checkpoint that are no steps."""
+    attempts = ledger.attempts(source.run)[: source.attempts()]
+    return [(attempt, columns.read(attempt).events) for attempt in attempts]
+
+
+def beginnings(read: Iterable[tuple[Attempt, Sequence[Row]]]) -> list[AttemptRow]:
+    """The rows that begin attempts; one that died early has none."""
+    return [row for _, rows in read for row in rows if row["kind"] == "attempt"]
+
+
+def energy_facts(
+    source: ReleaseSource,
+    recipe: Recipe,
+    training: TrainingFacts,
+    read: Iterable[tuple[Attempt, Sequence[Row]]],
+) -> EnergyFacts | None:
+    """The estimate of energy of a finished run on GPUs; None for any other."""
+    on_gpus = training.hardware is not None and training.hardware.gpus
+    if training.node_time is None or not on_gpus:
+        return None
+    accelerator = read_resolved(source.run.cluster, Cluster).training.accelerator
+    held = training.node_time.held_seconds
+    return energy.estimate(held, _power(read), accelerator, recipe.release)
+
+
+def _settings(training: Training) -> dict[str, Any]:
+    """The keys of the optimizer and its schedule that have an effect."""
+    constant = training.decay == "constant"
+    idle = {"minimum_learning_rate"} if constant else set()
+    return {key: getattr(training, key) for key in _SETTINGS if key not in idle}
+
+
+def _power(read: Iterable[tuple[Attempt, Sequence[Row]]]) -> Iterator[float]:
+    """Readings of the mean power of the job's GPUs on rank 0's node, in watts."""
+    for attempt, rows in read:
+        used = records.start(attempt)["topology"]["ranks_per_node"]
+        for row in rows:
+            if row["kind"] == "devices" and (watts := energy.power(row["gpus"], used)) is not None:
+                yield watts
+
+
+def _hardware(begun: AttemptRow) -> HardwareFacts | None:
+    """The machine of an attempt; None if an earlier version of the kit recorded nothing of it."""
+    if "numerics" not in begun:
+        return None
+    facts = begun["numerics"]["facts"]
+    gpus = facts["device"] != "cpu"
+    return HardwareFacts(
+        int(facts["ranks"]),
+        int(facts["nodes"]),
+        facts["device"] if gpus else facts.get("cpu", "CPU"),
+        gpus,
+        {name: facts[name] for name in _VERSIONS if name in facts},
+    )
+
+
+def _node_time(source: ReleaseSource) -> NodeTimeFacts | None:
+    """Node time of a run that has ended; None while it goes on."""
+    if source.moment is not None:
+        return None
+    whole = node_time.of_run(source.run)
+    if whole.goodput is None:
+        return None
+    return NodeTimeFacts(whole.held_seconds, whole.goodput, whole.lost_steps)
+
+
+def _origin(run: Run) -> tuple[str, int] | None:
+    """The run and the step that a fork began from."""
+    if not run.origin.is_file():
+        return None
+    origin = read_json(run.origin)
+    return origin["run"].rsplit("/", 1)[-1], origin["step"]
