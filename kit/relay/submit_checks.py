@@ -16,7 +16,7 @@ from kit.config.devices import ACCELERATORS, BF16_CAPABILITY
 from kit.data import shards, tokens
 from kit.errors import ConfigError, EkidenError, StageError
 from kit.plan import fit
-from kit.run import directory
+from kit.run import begun, directory
 from kit.store import records
 from kit.store.mounts import mount_of
 from kit.tracking import ledger
@@ -47,6 +47,7 @@ def check(project: Project, jobs: Sequence[Job]) -> None:
         *_of_environment(cluster),
         *(_of_corpus(recipe, jobs) if cluster.container is None else ()),  # it has its own packages
         *_of_prompts(recipe, jobs),
+        *_of_base_model(project, jobs),
     ]
     if any(job.resources == "training" for job in jobs):
         problems += [*_of_training(project.run, recipe, cluster), *_of_memory(project)]
@@ -131,6 +132,15 @@ def _make_filters(recipe: Recipe) -> None:
 
     words.checks(recipe.corpus.filters)
     Exclusion(recipe.corpus, next(iter(recipe.corpus.sources)))
+
+
+def _of_base_model(project: Project, jobs: Sequence[Job]) -> Iterator[str]:
+    """The model card names a base model for a fork only."""
+    if any(job.name == "export" for job in jobs):
+        try:
+            begun.refuse_base_model(project.run, project.recipe)
+        except ConfigError as error:
+            yield str(error)
 
 
 def _of_prompts(recipe: Recipe, jobs: Sequence[Job]) -> Iterator[str]:

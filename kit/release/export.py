@@ -61,16 +61,16 @@ def units(run: Run, recipe: Recipe) -> list[Unit]:
         settings["bos_token"] = recipe.release.bos
         write_json(folder / huggingface.SETTINGS, settings)
         scores = read_json(scores_of / evaluate.SCORES) if scored else None
-        facts = gather(source, recipe, folder, scores)
-        pages.write(facts, source, recipe, folder)
         write_json(folder / "recipe.json", relocation.for_release(recipe.model_dump(mode="json")))
         with atomic(folder / "ledger.jsonl", "w") as out:
             out.writelines(json.dumps(row) + "\n" for row in source.curve())
         if source.moment is not None:
             write_json(folder / "training.json", source.moment.facts())
+        # The card comes after the files that it names, the bill after all others.
+        facts = gather(source, recipe, folder, scores)
+        pages.write(facts, source, recipe, folder)
         corpus = croissant.shard_files(recipe)
         write_json(folder / croissant.FILE, croissant.description(facts, corpus))
-        # Last, as it lists all other files.
         bill = bom.bill(facts, source.run, folder, weights["weights"], corpus)
         write_json(folder / bom.FILE, bill)
         return {}

@@ -15,13 +15,14 @@ from kit.config import amendments
 from kit.config.cluster import Cluster
 from kit.config.recipe import Recipe
 from kit.config.section import differing_keys, read_resolved
-from kit.errors import RunError
+from kit.errors import ConfigError, RunError
 from kit.store.paths import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from kit.config.run import Project
+    from kit.store.paths import Run
 
 _MAX_LISTED = 3  # differences that fit into one line
 _SHARED = ("corpus.", "tokenizer.", "tokens.")  # made once for all runs of a workspace
@@ -60,6 +61,15 @@ def refuse_change_under(project: Project, job: str) -> None:
         f"than yours ({abridged(lines)}); undo the change, or first: python -m jobs.pipeline cancel "
         f"{shlex.quote(str(project.run.root))}"
     )
+
+
+def refuse_base_model(run: Run, recipe: Recipe) -> None:
+    """Raise ConfigError for `release.base_model` of a run that is no fork."""
+    if recipe.release.base_model is not None and not run.origin.is_file():
+        raise ConfigError(
+            f"release.base_model={recipe.release.base_model} has no effect: {run.root} is not a fork; "
+            "leave it out"
+        )
 
 
 def _changes(project: Project) -> list[str]:

@@ -130,6 +130,12 @@ def test_a_run_that_has_begun_keeps_the_warm_up_it_has(tmp_path: Path) -> None:
     assert problems(*long) == []
 
 
+def test_a_base_model_of_a_run_that_is_no_fork(tmp_path: Path) -> None:
+    (problem,) = problems(f"workspace={tmp_path}", "release.base_model=owner/raccoon")
+    assert problem.startswith("release.base_model=owner/raccoon has no effect: ")
+    assert problem.endswith("is not a fork; leave it out")
+
+
 def test_an_empty_prompt_is_not_left_to_the_last_job(tmp_path: Path) -> None:
     assert problems(f"workspace={tmp_path}", "release.prompts=[日本の, '　']") == [
         "release.prompts.1='\\u3000': empty; write a prompt, or remove it"

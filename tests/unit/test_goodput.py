@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from kit.cluster.snapshot import snapshot
 from kit.plan.buckets import BUCKETS
 from kit.store.files import write_json
-from kit.tracking.node_time import before
+from kit.tracking.node_time import before, of_run
 from kit.watch.goodput import Goodput, Split, goodput
 from kit.watch.history import history
 from kit.watch.partition import SECOND, Layer, nanoseconds, partition
@@ -300,8 +300,10 @@ def test_tensorboard_is_given_the_same_goodput_of_attempts_that_have_ended(
     written.saved(12, 2)
     written.end(2, end + 3, 12)
     written.decide(2, end + 5, "preemption")
+    ended = of_run(written.run)
     written.start(3, end + 50, 12)
     shown = before(written.run, written.run.attempt(3))
+    assert ended == shown
     whole = spent(written, end + 50).whole
     assert shown.kept_seconds == pytest.approx(whole.kept / SECOND)
     assert shown.held_seconds == pytest.approx(whole.held / SECOND)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from kit.output.quantities import count, duration, size
 from kit.release.card import snippets
-from kit.release.card.markdown import fenced, page, pairs, section, table
+from kit.release.card.markdown import day, fenced, has, page, pairs, section, table
 from kit.release.card.picture import PICTURE
 from kit.tokenizer.huggingface import END
 
@@ -24,12 +24,18 @@ _SPACES = {
     "lossless": "Words are separated by U+2063, which is not seen",
     "article": "Words are separated by a space",
 }
+_FILES = {
+    "report.html": "the report on the run, as a page",
+    "runs": "the curve of the training, for TensorBoard",
+    "scores.jsonl": "every score, with its step, data, version and date",
+}
 _MEASURES = {
     "fertility": ("fertility, tokens a word", ".3f"),
     "characters_per_token": ("characters a token", ".3f"),
     "bits_per_byte": ("bits a byte, of a unigram model", ".3f"),
     "unknown_rate": ("unknown characters", ".2%"),
     "exact": ("documents that decoding restores exactly", ".1%"),
+    "raw_share": ("sentences that get the same ids as raw text", ".1%"),
     "vocabulary_used": ("entries that occur in the held-out text", ".1%"),
 }
 
@@ -108,7 +114,14 @@ def _model(facts: CardFacts) -> str:
                 ("base model", release.base_model),
             ]
         ),
+        _gguf(facts),
     )
+
+
+def _gguf(facts: CardFacts) -> str:
+    """The files for llama.cpp, which cuts no words."""
+    rows = [(f"`{name}`", size(number)) for name, number in facts.gguf.items()]
+    return table(("for llama.cpp", "size"), rows, 1)
 
 
 def _data(facts: CardFacts) -> str:
@@ -121,14 +134,15 @@ def _data(facts: CardFacts) -> str:
         for one in corpus.sources
     ]  # fmt: skip
     head = ("source", "kind", "location", "licence", "raw", "documents", "characters")
-    tools = ", ".join(f"{name} {version}" for name, version in sorted(corpus.tools.items()))
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(corpus.tools.items()))
+    tools = f" Tools: {versions}." if versions else ""
     preset = f" Filters follow the preset `{corpus.preset}`." if corpus.preset else ""
     return section(
         "Data",
         table(head, rows, 3),
         f"{count(corpus.documents, 'document')} for training, {corpus.held_out:,} held out; "
         f"{corpus.tokens:,} tokens for training from {size(corpus.text_bytes)} of text. The text is "
-        f"{_MODES[corpus.mode]}.{preset} Tools: {tools}.",
+        f"{_MODES[corpus.mode]}.{preset}{tools}",
         "What each step left, with the documents that each filter took out:",
         table(
             ("step", "documents", "characters"),
@@ -223,19 +237,35 @@ def _energy(energy: EnergyFacts) -> str:
 def _scores(facts: CardFacts) -> str:
     scores = facts.scores
     if scores is None:
-        return section("Scores", "This checkpoint has not been scored yet.")
+        return section("Scores", "This checkpoint has not been scored yet.", _tasks(facts))
     rows = [
         ("loss, nats a token", f"{scores['loss']:.3f}", f"{scores['unigram_loss']:.3f}"),
         ("perplexity a token", f"{scores['perplexity']:.1f}", f"{scores['unigram_perplexity']:.1f}"),
         ("bits a byte", f"{scores['bits_per_byte']:.3f}", ""),
     ]  # fmt: skip
+    if "raw_bits_per_byte" in scores:
+        rows.append(
+            ("bits a byte, of the same text as raw text", f"{scores['raw_bits_per_byte']:.3f}", "")
+        )
     return section(
         "Scores",
         f"On {scores['held_out_tokens']:,} tokens ({size(scores['held_out_bytes'])}) of documents held out "
         f"from training and tokenizer, at step {scores['step']:,}. Perplexity depends on the tokenizer; "
         "bits per byte compare models on the same text.",
         table(("", "this model", "unigram model"), rows, 2),
+        _tasks(facts),
     )
+
+
+def _tasks(facts: CardFacts) -> str:
+    """The main metric of each task."""
+    rows = [
+        (row["task"], row["metric"], f"{row['value']:.3f}", row.get("shots", ""), row.get("text", ""),
+         row.get("harness", ""), day(row["time"]))
+        for row in facts.task_scores
+        if row.get("main")
+    ]  # fmt: skip
+    return table(("task", "metric", "value", "shots", "text", "measured by", "date"), rows)
 
 
 def _samples(facts: CardFacts) -> str:
@@ -291,6 +321,7 @@ def _provenance(facts: CardFacts) -> str:
             [
                 ("`recipe.json`", "every setting of corpus, tokenizer, model and training"),
                 ("`ledger.jsonl`", "each step and validation of the training"),
+                *((f"`{name}`", _FILES[name]) for name in _FILES if has(facts, name)),
                 ("`bom.cdx.json`", "bill of materials of model, data and packages, in CycloneDX"),
                 ("`croissant.json`", "the corpus, in Croissant"),
                 ("`manifest.json`", "SHA-256 of every file: `ekiden export verify FOLDER` compares them"),

@@ -151,6 +151,13 @@ class CardFacts:
     training: TrainingFacts
     energy: EnergyFacts | None
     scores: Mapping[str, Any] | None  # as kit/release/evaluate.py writes them
+    task_scores: Sequence[Mapping[str, Any]]  # rows of scores.jsonl, of tasks only
+    files: Mapping[str, int]  # bytes of the other files of the release, by name
+
+    @property
+    def gguf(self) -> dict[str, int]:
+        """The files for llama.cpp, with their bytes."""
+        return {name: size for name, size in self.files.items() if name.endswith(".gguf")}
 
     @property
     def unfinished(self) -> bool:

@@ -2,59 +2,60 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from kit import __version__
-from kit.errors import ConfigError
 from kit.release.card import corpus, training
 from kit.release.card.facts import CardFacts, ModelFacts
-from kit.run import commit
+from kit.run import begun, commit
+from kit.store.paths import MANIFEST
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from kit.config.recipe import Recipe
     from kit.release.source import ReleaseSource
-    from kit.store.paths import Run
+
+_SCORES, _HELD_OUT = "scores.jsonl", "held-out"
 
 
 def gather(
     source: ReleaseSource, recipe: Recipe, folder: Path, scores: dict[str, Any] | None
 ) -> CardFacts:
-    """Gather the facts about an export into `folder`, which holds the weights.
+    """Gather the facts about an export into `folder`, which holds all of it but its card.
 
     `scores` are those of `evaluate.scores`. Raises StageError if corpus or tokenizer are missing.
     """
-    refuse_base_model(source.run, recipe)
+    files = {
+        path.relative_to(folder).as_posix(): path.stat().st_size
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != MANIFEST
+    }
+    begun.refuse_base_model(source.run, recipe)
     of_corpus, of_tokenizer = corpus.corpus_facts(recipe), corpus.tokenizer_facts(recipe)
     read = training.events(source)
-    begun = training.beginnings(read)
-    of_training = training.training_facts(source, recipe, of_corpus.tokens, begun)
+    attempts = training.beginnings(read)
+    of_training = training.training_facts(source, recipe, of_corpus.tokens, attempts)
     return CardFacts(
         name=recipe.name,
         version=__version__,
         commit=commit.read(source.run.code),
         release=recipe.release,
         moment=source.moment,
-        model=_model(recipe, begun[0]["parameters"], of_tokenizer.size, folder),
+        model=_model(recipe, attempts[0]["parameters"], of_tokenizer.size, files),
         corpus=of_corpus,
         tokenizer=of_tokenizer,
         training=of_training,
         energy=training.energy_facts(source, recipe, of_training, read),
         scores=scores,
+        task_scores=_task_scores(folder / _SCORES),
+        files=files,
     )
 
 
-def refuse_base_model(run: Run, recipe: Recipe) -> None:
-    """Raise ConfigError for `release.base_model` of a run that is no fork."""
-    if recipe.release.base_model is not None and not run.origin.is_file():
-        raise ConfigError(
-            f"release.base_model={recipe.release.base_model} has no effect: {run.root} is not a fork; "
-            "leave it out"
-        )
-
-
-def _model(recipe: Recipe, trained: int, entries: int, folder: Path) -> ModelFacts:
+def _model(recipe: Recipe, trained: int, entries: int, files: Mapping[str, int]) -> ModelFacts:
     """The shape of the model; rows that pad the embedding were trained, and are not released."""
     from kit.plan.shape import padded_vocab_size
 
@@ -67,5 +68,13 @@ def _model(recipe: Recipe, trained: int, entries: int, folder: Path) -> ModelFac
         model.n_positions,
         trained - padding * model.n_embd,
         recipe.release.dtype,
-        sum(path.stat().st_size for path in folder.glob("*.safetensors")),
+        sum(size for name, size in files.items() if name.endswith(".safetensors")),
     )
+
+
+def _task_scores(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file of scores that are of tasks, not of the held-out documents."""
+    if not path.is_file():
+        return []
+    rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    return [row for row in rows if row["task"] != _HELD_OUT]

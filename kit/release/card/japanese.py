@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from kit.output import quantities
 from kit.output.quantities import size
 from kit.release.card import snippets
-from kit.release.card.markdown import fenced, page, pairs, section, table
+from kit.release.card.markdown import day, fenced, has, page, pairs, section, table
 from kit.release.card.picture import PICTURE
 from kit.tokenizer.huggingface import END
 
@@ -26,12 +26,19 @@ _SPACES = {
     "lossless": "単語と単語の間には、表示されない文字 U+2063 が入ります",
     "article": "単語と単語の間には半角スペースが入ります",
 }
+_TEXTS = {"segmented": "分かち書き", "raw": "生のテキスト", None: ""}
+_FILES = {
+    "report.html": "学習の記録をまとめたページ",
+    "runs": "学習曲線(TensorBoard 用)",
+    "scores.jsonl": "全スコアと、そのステップ、データ、バージョン、日付",
+}
 _MEASURES = {
     "fertility": ("1単語あたりのトークン数(fertility)", ".3f"),
     "characters_per_token": ("1トークンあたりの文字数", ".3f"),
     "bits_per_byte": ("1バイトあたりのビット数(ユニグラムモデル)", ".3f"),
     "unknown_rate": ("未知文字の割合", ".2%"),
     "exact": ("復号すると元に戻る文書の割合", ".1%"),
+    "raw_share": ("生のテキストでも同じトークン列になる文の割合", ".1%"),
     "vocabulary_used": ("評価用テキストに現れる語彙の割合", ".1%"),
 }
 _STEPS = {
@@ -128,7 +135,14 @@ def _model(facts: CardFacts) -> str:
                 ("元のモデル", release.base_model),
             ]
         ),
+        _gguf(facts),
     )
+
+
+def _gguf(facts: CardFacts) -> str:
+    """The files for llama.cpp, which cuts no words."""
+    rows = [(f"`{name}`", size(number)) for name, number in facts.gguf.items()]
+    return table(("llama.cpp 用", "サイズ"), rows, 1)
 
 
 def _data(facts: CardFacts) -> str:
@@ -141,13 +155,14 @@ def _data(facts: CardFacts) -> str:
         for one in corpus.sources
     ]  # fmt: skip
     head = ("名前", "形式", "入手元", "ライセンス", "元データ", "文書数", "文字数")
-    tools = "、".join(f"{name} {version}" for name, version in sorted(corpus.tools.items()))
+    versions = "、".join(f"{name} {version}" for name, version in sorted(corpus.tools.items()))
+    tools = f"使用したツール: {versions}。" if versions else ""
     preset = f"フィルタは `{corpus.preset}` に準じます。" if corpus.preset else ""
     return section(
         "データ",
         table(head, rows, 3),
         f"学習用は {corpus.documents:,} 文書({size(corpus.text_bytes)}、{corpus.tokens:,} トークン)、"
-        f"評価用は {corpus.held_out:,} 文書です。{_MODES[corpus.mode]}。{preset}使用したツール: {tools}。",
+        f"評価用は {corpus.held_out:,} 文書です。{_MODES[corpus.mode]}。{preset}{tools}",
         "各段階で残った量と、フィルタごとに除いた文書の数は次のとおりです。",
         table(
             ("段階", "文書数", "文字数"),
@@ -246,19 +261,34 @@ def _energy(energy: EnergyFacts) -> str:
 def _scores(facts: CardFacts) -> str:
     scores = facts.scores
     if scores is None:
-        return section("評価", "このチェックポイントはまだ評価していません。")
+        return section("評価", "このチェックポイントはまだ評価していません。", _tasks(facts))
     rows = [
         ("損失(nat/トークン)", f"{scores['loss']:.3f}", f"{scores['unigram_loss']:.3f}"),
         ("パープレキシティ", f"{scores['perplexity']:.1f}", f"{scores['unigram_perplexity']:.1f}"),
         ("1バイトあたりのビット数", f"{scores['bits_per_byte']:.3f}", ""),
     ]  # fmt: skip
+    if "raw_bits_per_byte" in scores:
+        raw = f"{scores['raw_bits_per_byte']:.3f}"
+        rows.append(("1バイトあたりのビット数(生のテキスト)", raw, ""))
     return section(
         "評価",
         f"学習にもトークナイザにも使っていない文書({scores['held_out_tokens']:,} トークン、"
         f"{size(scores['held_out_bytes'])})での、ステップ {scores['step']:,} の値です。パープレキシティは"
         "トークナイザによって変わります。1バイトあたりのビット数は、同じテキストであればモデル間で比較できます。",
         table(("", "このモデル", "ユニグラムモデル"), rows, 2),
+        _tasks(facts),
     )
+
+
+def _tasks(facts: CardFacts) -> str:
+    """The main metric of each task."""
+    rows = [
+        (row["task"], row["metric"], f"{row['value']:.3f}", row.get("shots", ""), _TEXTS[row.get("text")],
+         row.get("harness", ""), day(row["time"]))
+        for row in facts.task_scores
+        if row.get("main")
+    ]  # fmt: skip
+    return table(("タスク", "指標", "値", "ショット数", "入力", "評価ツール", "評価日"), rows)
 
 
 def _samples(facts: CardFacts) -> str:
@@ -312,6 +342,7 @@ def _provenance(facts: CardFacts) -> str:
             [
                 ("`recipe.json`", "コーパス、トークナイザ、モデル、学習のすべての設定"),
                 ("`ledger.jsonl`", "学習の全ステップと検証の記録"),
+                *((f"`{name}`", _FILES[name]) for name in _FILES if has(facts, name)),
                 ("`bom.cdx.json`", "モデル、データ、パッケージの部品表(CycloneDX)"),
                 ("`croissant.json`", "コーパスの記述(Croissant)"),
                 (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from kit.tracking.summaries import fenced
@@ -9,7 +10,9 @@ from kit.tracking.summaries import fenced
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["cell", "fenced", "page", "pairs", "section", "table"]
+    from kit.release.card.facts import CardFacts
+
+__all__ = ["cell", "day", "fenced", "has", "page", "pairs", "section", "table"]
 
 
 def cell(value: object) -> str:
@@ -40,3 +43,13 @@ def section(title: str, *parts: str | None) -> str:
 def page(*sections: str) -> str:
     """A page of the sections that are not empty."""
     return "\n\n".join(part for part in sections if part) + "\n"
+
+
+def day(seconds: float) -> str:
+    """The day of a Unix time, in UTC."""
+    return datetime.fromtimestamp(seconds, UTC).date().isoformat()
+
+
+def has(facts: CardFacts, name: str) -> bool:
+    """Whether a release has a file of that name, or a folder with files."""
+    return any(file == name or file.startswith(f"{name}/") for file in facts.files)

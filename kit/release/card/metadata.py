@@ -11,9 +11,15 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from kit.release.card.facts import CardFacts, EnergyFacts, HardwareFacts
 
-_METRICS = (("perplexity", "perplexity"), ("bits_per_byte", "bits per byte"))
+_METRICS = (
+    ("perplexity", "perplexity"),
+    ("bits_per_byte", "bits per byte"),
+    ("raw_bits_per_byte", "bits per byte of raw text"),
+)
 
 
 def head(facts: CardFacts) -> str:
@@ -53,17 +59,29 @@ def _emissions(energy: EnergyFacts | None, hardware: HardwareFacts | None) -> di
 
 
 def _model_index(facts: CardFacts) -> list[dict[str, Any]]:
-    """Scores on the held-out documents."""
-    if facts.scores is None:
-        return []
-    metrics = [
-        {"type": key, "name": name, "value": facts.scores[key]}
-        for key, name in _METRICS
-        if key in facts.scores
-    ]
-    result = {
-        "task": {"type": "text-generation"},
-        "dataset": {"type": facts.name, "name": "held-out documents", "split": "held-out"},
-        "metrics": metrics,
+    """Scores on the held-out documents, and on tasks."""
+    results = [_of_task(row) for row in facts.task_scores if row.get("main")]
+    if facts.scores is not None:
+        metrics = [
+            {"type": key, "name": name, "value": facts.scores[key]}
+            for key, name in _METRICS
+            if key in facts.scores
+        ]
+        held_out = {"type": facts.name, "name": "held-out documents", "split": "held-out"}
+        results.insert(0, _result(held_out, metrics))
+    return [{"name": facts.name, "results": results}] if results else []
+
+
+def _of_task(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The main metric of a task; `hub` is its data set on the Hub, and its task there."""
+    dataset = row["hub"][0] if "hub" in row else row["task"]
+    metric = {
+        "type": row["metric"],
+        "name": f"{row['task']}/{row['metric']}",
+        "value": row["value"],
     }
-    return [{"name": facts.name, "results": [result]}]
+    return _result({"type": dataset, "name": row["task"]}, [metric])
+
+
+def _result(dataset: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {"task": {"type": "text-generation"}, "dataset": dataset, "metrics": metrics}

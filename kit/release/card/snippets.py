@@ -28,7 +28,8 @@ jumanpp = subprocess.run(["jumanpp", "--segment"], input={prompt}, capture_outpu
 words = jumanpp.stdout.split()
 """,
 }
-_SEGMENTED = """print(generator({separator}.join(words))[0]["generated_text"])
+_SEGMENTED = """text = generator({separator}.join(words))[0]["generated_text"]
+print(text.replace({separator}, ""))
 """
 # As CITATION.cff of the kit, which a run's snapshot of the code does not hold: a test compares them.
 KIT = """@software{ekiden,
