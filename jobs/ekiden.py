@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # In the order of --help: the most used first, then the stages.
 JOBS = ("pipeline", "plan", "watch", "list", "presets", "download", "preprocess", "tokenizer", "tokenize",
-        "train", "evaluate", "export", "generate")  # fmt: skip
+        "train", "evaluate", "export", "generate", "push")  # fmt: skip
 TEXT = "From raw text to a released language model on a Slurm cluster, whatever happens on the way."
 
 

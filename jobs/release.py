@@ -13,9 +13,11 @@ import typer
 from jobs.command import Arguments, Json, print_json
 from jobs.stage import Act, Doing, Showing, do_resolved, show_status, stage_app
 from jobs.submitted import Reading, cancel, cancel_of, show_logs, show_logs_of
-from kit.errors import RunError
+from kit.errors import ConfigError, RunError, StageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from kit.config.run import Project
     from kit.relay.dry_run import Planned
 
@@ -33,6 +35,30 @@ Step = Annotated[
 def release_app(name: str, text: str, does: str) -> typer.Typer:
     """Create the command line of a stage that reads weights: every verb with --step."""
     return stage_app(name, text, does, do=_do, show=_show, logs=_logs, end=_cancel)
+
+
+def export_of(place: Path, step: int | None) -> Path:
+    """The exported folder of a recipe, a run directory, or that folder itself.
+
+    Raises ConfigError for a folder with --step; StageError if it is not exported yet.
+    """
+    from kit.config import presets
+    from kit.relay.resolve import load
+    from kit.release import exported
+    from kit.run import begun
+    from kit.store.paths import MANIFEST
+
+    if exported.is_export(presets.recipe(place)):
+        if step is not None:
+            raise ConfigError(f"--step {step}: {place} is an export, of one step; remove --step")
+        return presets.recipe(place)
+    project = load(place, [], refuse=False)
+    begun.refuse_other(project)
+    export = project.run.export if step is None else project.run.at(step).export
+    if not (export / MANIFEST).is_file():
+        rest = "first" if step is None else f"{place} --step {step} first"
+        raise StageError(f"{export}: not exported yet; run jobs.export {rest}")
+    return export
 
 
 def _do(name: str, act: Act, arguments: Arguments, doing: Doing, step: Step = None) -> None:

@@ -77,8 +77,16 @@ def check(folder: Path) -> Verification:
             elif fault := _damage(folder / name, record):
                 (edited if _PAGE.fullmatch(name) else damaged).append(f"{name}: {fault}")
             done += record["size"]
-    extra = sorted({*_files(folder)} - {*outputs})
+    extra = sorted({*files(folder)} - {*outputs})
     return Verification(folder, len(outputs), whole, damaged, missing, extra, edited)
+
+
+def files(folder: Path) -> Iterator[str]:
+    """The files of a folder that a manifest should list."""
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder)
+        if name.parts[0] not in (*_OF_OTHERS, MANIFEST) and not path.is_dir():
+            yield str(name)
 
 
 def _outputs(folder: Path) -> Mapping[str, Output]:
@@ -99,11 +107,3 @@ def _damage(file: Path, record: Output) -> str | None:
     expected = record.get("sha256")
     same = sha256(file) == expected if expected else file_hash(file) == record["xxh3"]
     return None if same else f"other bytes than {MANIFEST} says"
-
-
-def _files(folder: Path) -> Iterator[str]:
-    """The files of a folder that a manifest should list."""
-    for path in folder.rglob("*"):
-        name = path.relative_to(folder)
-        if name.parts[0] not in (*_OF_OTHERS, MANIFEST) and not path.is_dir():
-            yield str(name)

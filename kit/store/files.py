@@ -116,6 +116,12 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def git_blob(path: Path) -> str:
+    """The hash by which git knows the content of a file, in hex."""
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
 def append_line(path: Path, text: str) -> None:
     """Append a line; if a crash has cut the previous one, start on a new line."""
     with path.open("ab+") as stream:
