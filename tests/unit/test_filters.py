@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import random
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
 
 from kit.config.filters import PRESETS
 from kit.config.recipe import Filters
-from kit.corpus.filters import repetition
 from kit.corpus.filters.chain import Chain
-from kit.corpus.filters.facts import Facts
 from kit.data import shards
 from kit.errors import ConfigError, InputError
 
@@ -88,8 +83,6 @@ ONE_LINE: list[tuple[str, dict[str, Any], str, str]] = [
     ("punctuated_lines", {"min_share": 1, "quotes": False}, "いち⁉", "「いち」"),
     ("bullet_lines", {"max_share": 0.5}, "いち-", " - いち"),
     ("ellipsis_lines", {"max_share": 0.5}, "…いち", "いち..."),
-    ("top_ngrams", {2: 0.5}, "ababb", "abab"),
-    ("repeated_ngrams", {2: 0.5}, "abab", "aaa"),
     ("compression", {"min": 0.5}, "いろはにほへと", "い" * 50),
     ("compression", {"max": 1.5}, "いろはにほへと", "い"),
 ]  # fmt: skip
@@ -116,27 +109,6 @@ def test_lines_and_sentences_that_repeat_are_counted_from_their_second_time_on()
     assert refused(one_line, repeated_sentences={"max_share": 0.24}) == "repeated_sentences"
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_ngrams_are_measured_as_a_count_of_them_measures(seed: int) -> None:
-    draw = random.Random(seed)
-    text = "".join(draw.choice("あいう\n𠮷") for _ in range(draw.randint(1, 60)))
-    found = dict(repetition.ngrams(Facts([text]).codes, {1, 2, 3, 5, 9}))
-    assert [*found] == [n for n in (1, 2, 3, 5, 9) if n <= len(text)]
-    for n, measured in found.items():
-        counts = Counter(text[i : i + n] for i in range(len(text) - n + 1))
-        assert measured.top == max(counts.values()) / counts.total()
-        assert measured.repeated == sum(c > 1 for c in counts.values()) / len(counts)
-
-
-def test_a_hash_of_ngrams_tells_long_and_similar_ones_apart() -> None:
-    # The Thue-Morse words collide in every polynomial modulo a power of two, from 1024 characters on.
-    codes = np.array([0x3042 + bin(i).count("1") % 2 for i in range(4096)], np.uint32)
-    text = "".join(map(chr, codes))
-    ((_, measured),) = repetition.ngrams(codes, {20})
-    counts = Counter(text[i : i + 20] for i in range(len(text) - 19))
-    assert measured.top == max(counts.values()) / counts.total()
-
-
 @pytest.mark.parametrize("preset", [name for name in PRESETS if name])
 def test_a_key_beside_a_preset_replaces_or_turns_off_one_of_its_thresholds(preset: str) -> None:
     whole = Filters.model_validate({"preset": preset})
@@ -147,19 +119,6 @@ def test_a_key_beside_a_preset_replaces_or_turns_off_one_of_its_thresholds(prese
     assert off == whole.model_copy(update={first: None})
     assert Filters.model_validate(whole.model_dump(mode="json")) == whole  # a recorded recipe
     assert Filters.model_validate(off.model_dump(mode="json")) == off
-
-
-def test_swallow_keeps_prose_and_leaves_out_lists_and_repetitions() -> None:
-    draw = random.Random(0)
-    kana = [chr(code) for code in range(0x3042, 0x3094)]
-    prose = ["".join(draw.choice(kana) for _ in range(40)) + "。" for _ in range(12)]
-    swallow = {"preset": "swallow-v1"}
-    assert refused(prose, **swallow) is None
-    assert refused(prose[:9], **swallow) == "japanese_letters"
-    assert refused([*prose, *prose[:6]], **swallow) == "repeated_lines"
-    assert refused([line.replace("。", "…") for line in prose], **swallow) == "ellipses"
-    tails = [line[:10] + prose[n % 6][10:] for n, line in enumerate(prose)]  # in two lines each
-    assert refused(tails, **swallow) == "repeated_ngrams"
 
 
 # Words

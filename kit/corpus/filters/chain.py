@@ -41,7 +41,7 @@ class Chain:
     """The filters of a recipe. Raises InputError for a list of words that cannot be read."""
 
     def __init__(self, filters: Filters) -> None:
-        self._filters = filters
+        self._ngrams = repetition.ngrams(filters)
         given = {name: getattr(filters, name) for name in (*_BEFORE_NGRAMS, "compression")}
         self._first: dict[str, Callable[[Facts], bool]] = {
             name: functools.partial(_with, refuses, given[name])
@@ -59,7 +59,7 @@ class Chain:
         facts = Facts(lines)
         return (
             _first(self._first, facts)
-            or repetition.refused_ngrams(facts, self._filters)
+            or (self._ngrams and self._ngrams(facts))
             or _first(self._last, facts)
         )
 

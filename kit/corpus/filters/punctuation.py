@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 # For the brackets of a pattern: TERMINAL_PUNCTUATION of datatrove/utils/text.py (0.10).
 TERMINAL = (
     "!.?\u0589\u061d-\u061f\u06d4\u0700-\u0702\u07f9\u0837\u0839\u083d-\u083e\u0964-\u0965"
@@ -20,3 +22,10 @@ TERMINAL = (
 )
 # The rest of its PUNCTUATION_SET: control characters and signs, and １.
 OTHERS = r"\x00-\x08\x0b-\x1f\"-\-/:->@\[-`{-\x9f«´»–—’“-„…∶━►、〈-」【】％（），１：；～"
+
+
+def terminal_signs() -> frozenset[str]:
+    """The signs that end a sentence, each by itself."""
+    ranges = re.findall("(.)(?:-(.))?", TERMINAL)
+    codes = (code for first, last in ranges for code in range(ord(first), ord(last or first) + 1))
+    return frozenset(map(chr, codes))

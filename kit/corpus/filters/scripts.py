@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -76,9 +77,7 @@ def kanji_share(facts: Facts, rule: Shares) -> bool:
 @functools.lru_cache(maxsize=1)
 def letters(facts: Facts) -> Letters:
     """Count the Japanese letters."""
-    hiragana, katakana, kanji, marks = (
-        _count(facts.codes, ranges) for ranges in (_HIRAGANA, _KATAKANA, _KANJI, _MARKS)
-    )
+    _, hiragana, katakana, kanji, marks = np.bincount(_kinds()[facts.codes], minlength=5).tolist()
     return Letters(hiragana, katakana, kanji, hiragana + katakana + kanji + marks)
 
 
@@ -92,12 +91,14 @@ def _characters(pattern: re.Pattern[str], text: str) -> int:
     return sum(map(len, pattern.findall(text)))
 
 
-def _count(codes: Codes, ranges: tuple[tuple[int, int], ...]) -> int:
-    return sum(
-        int(np.count_nonzero(codes == first)) if first == last
-        else int(np.count_nonzero(codes - np.uint32(first) <= last - first))  # wraps around below it
-        for first, last in ranges
-    )  # fmt: skip
+@functools.cache
+def _kinds() -> Codes:
+    """The kind of each code point: 1 hiragana, 2 katakana, 3 kanji, 4 marks, 0 any other."""
+    kinds = np.zeros(sys.maxunicode + 1, np.uint8)
+    for kind, ranges in enumerate((_HIRAGANA, _KATAKANA, _KANJI, _MARKS), 1):
+        for first, last in ranges:
+            kinds[first : last + 1] = kind
+    return kinds
 
 
 def _is_outside(number: int, total: int, rule: Shares) -> bool:

@@ -14,26 +14,24 @@ from kit.data.shards import LINE_END, SPACE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    Codes = np.ndarray[Any, np.dtype[np.uint32]]
-    Flags = np.ndarray[Any, np.dtype[np.uint8]]
-    Offsets = np.ndarray[Any, np.dtype[np.intp]]
+    Array = np.ndarray[Any, Any]
 
 _CODE_POINTS = 0x110000
-_BETWEEN = 1  # white space and marks of a shard: no part of a word
-_LETTER = 2
-_NO_PUNCTUATION = 4
 
 
 class Words(NamedTuple):
-    """All words of a text, one after the other."""
+    """The words of a text."""
 
-    codes: Codes  # of their characters, joined
-    flags: Flags
-    bounds: Offsets  # where each begins, and the end of the last, [words + 1]
+    codes: Array  # of their characters, joined, uint32
+    bounds: Array  # where each begins, and the end of the last, int64 [words + 1]
+    with_letters: int  # words with a letter: kana and kanji are letters too
+    longer: int  # words that are more than punctuation
+    characters: int  # of those
 
-    def any_of(self, flag: int) -> int:
-        """The number of words with a character that has the flag."""
-        return int(np.count_nonzero(np.bitwise_or.reduceat(self.flags, self.bounds[:-1]) & flag))
+    @property
+    def number(self) -> int:
+        """The number of words."""
+        return len(self.bounds) - 1
 
 
 class Segmented:
@@ -47,32 +45,10 @@ class Segmented:
     @functools.cached_property
     def words(self) -> Words:
         """The words; there is at least one."""
+        from kit.corpus.filters import word_bounds
+
         codes = np.frombuffer(self.segmented.encode("utf-32-le", "surrogatepass"), np.uint32)
-        flags = _flags()[codes]
-        is_between = flags & _BETWEEN != 0
-        begins = ~is_between
-        begins[1:] &= is_between[:-1]
-        ordinals = np.cumsum(~is_between)  # of the characters of words, from 1
-        bounds = np.append(ordinals[begins] - 1, ordinals[-1])
-        return Words(codes[~is_between], flags[~is_between], bounds)
-
-    @property
-    def number(self) -> int:
-        """The number of words."""
-        return len(self.words.bounds) - 1
-
-    @functools.cached_property
-    def with_letters(self) -> int:
-        """The number of words with a letter: kana and kanji are letters too."""
-        return self.words.any_of(_LETTER)
-
-    @functools.cached_property
-    def lengths(self) -> Offsets:
-        """The lengths of the words that are more than punctuation, in characters."""
-        words = self.words
-        flags = np.bitwise_or.reduceat(words.flags, words.bounds[:-1])
-        lengths: Offsets = np.diff(words.bounds)[flags & _NO_PUNCTUATION != 0]
-        return lengths
+        return Words(*word_bounds.split(codes, flags()))
 
     def holds(self, words: Sequence[str], number: int) -> bool:
         """Whether at least this number of the words occur."""
@@ -86,15 +62,17 @@ class Segmented:
 
 
 @functools.cache
-def _flags() -> Flags:
-    """The flags of each code point."""
+def flags() -> Array:
+    """The flags of each code point, uint8."""
+    from kit.corpus.filters.word_bounds import BETWEEN, LETTER, NO_PUNCTUATION
+
     every = np.arange(_CODE_POINTS, dtype=np.uint32).tobytes().decode("utf-32-le", "surrogatepass")
-    flags = np.full(_CODE_POINTS, _NO_PUNCTUATION, np.uint8)
+    found = np.full(_CODE_POINTS, NO_PUNCTUATION, np.uint8)
     for sign in re.finditer(f"[{TERMINAL}{OTHERS}]+", every):
-        flags[slice(*sign.span())] = 0
+        found[slice(*sign.span())] = 0
     # A letter or a digit, and the digits are taken out again.
     for run in re.finditer(r"[^\W_]+", every):
         letters = np.fromiter(map(str.isalpha, run[0]), bool, len(run[0]))
-        flags[slice(*run.span())] |= (letters * _LETTER).astype(np.uint8)
-    flags[[ord(mark) for mark in (" ", "\n", SPACE, LINE_END)]] = _BETWEEN
-    return flags
+        found[slice(*run.span())] |= letters * LETTER
+    found[[ord(mark) for mark in (" ", "\n", SPACE, LINE_END)]] = BETWEEN
+    return found

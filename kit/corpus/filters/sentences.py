@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import zlib
 from typing import TYPE_CHECKING
 
-from kit.corpus.filters.punctuation import TERMINAL
+from kit.corpus.filters.punctuation import terminal_signs
 
 if TYPE_CHECKING:
     from kit.config.filters import (
@@ -21,8 +20,8 @@ if TYPE_CHECKING:
 
 _ELLIPSES = ("・", "…")
 _BULLETS, _CUT_OFF = ("•", "-"), ("…", "...")
-_END = re.compile(f"[{TERMINAL}]$")
-_END_OR_QUOTE = re.compile(f'[{TERMINAL}」』）)”"]$')
+_END = terminal_signs()
+_END_OR_QUOTE = _END | frozenset('」』）)”"')
 
 
 def length(facts: Facts, rule: Length) -> bool:
@@ -49,14 +48,16 @@ def full_stops(facts: Facts, rule: FullStops) -> bool:
 
 def ellipses(facts: Facts, rule: MaximumShare) -> bool:
     """Whether too many of its sentences end with an ellipsis."""
-    found = sum(sentence.strip().endswith(_ELLIPSES) for sentence in facts.sentences)
-    return found > rule.max_share * len(facts.sentences)
+    allowed = rule.max_share * len(facts.sentences)
+    if sum(map(facts.text.count, _ELLIPSES)) <= allowed:  # anywhere
+        return False
+    return sum(sentence.strip().endswith(_ELLIPSES) for sentence in facts.sentences) > allowed
 
 
 def punctuated_lines(facts: Facts, rule: PunctuatedLines) -> bool:
     """Whether too few of its lines end as a sentence does."""
     ends = _END_OR_QUOTE if rule.quotes else _END
-    found = sum(ends.match(line[-1]) is not None for line in facts.lines)
+    found = sum([line[-1] in ends for line in facts.lines])
     return found / len(facts.lines) < rule.min_share
 
 

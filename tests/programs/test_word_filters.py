@@ -27,12 +27,12 @@ def refused(lines: list[str], **filters: Any) -> str | None:
 
 def test_words_are_what_stands_between_spaces_without_the_marks_of_a_shard() -> None:
     facts = Segmented(["の foo", " é。"], "の ▁foo ␤\n▁é 。 ␤\n")
-    bounds, codes = facts.words.bounds, facts.words.codes
-    text = codes.tobytes().decode("utf-32-le")
-    words = [text[start:end] for start, end in itertools.pairwise(bounds)]
+    text = facts.words.codes.tobytes().decode("utf-32-le")
+    words = [text[start:end] for start, end in itertools.pairwise(facts.words.bounds)]
     assert words == ["の", "foo", "é", "。"]
-    assert facts.with_letters == 3
-    assert facts.lengths.tolist() == [1, 3, 1]
+    assert facts.words.number == 4
+    assert facts.words.with_letters == facts.words.longer == 3
+    assert facts.words.characters == 5
     assert facts.holds(["の", "foo", "x"], 2)
     assert not facts.holds(["fo", "o", "é。", "。"], 2)
 
@@ -79,6 +79,28 @@ def test_ngrams_are_measured_as_a_naive_count_measures_them(seed: int) -> None:
             assert refused([" ".join(words)], **{name: {n: share}}) is None, (name, n)
             below = {1: 1.0, n: share * (1 - 1e-9)}
             assert refused([" ".join(words)], **{name: below}) == name, (name, n)
+
+
+def test_the_first_share_that_is_exceeded_names_the_filter() -> None:
+    draw = random.Random(7)
+    seen = Counter[str | None]()
+    for _ in range(400):
+        words = [draw.choice(["あ", "い", "あい", "う", "うえ", "お"]) for _ in range(60)]
+        for _ in range(draw.randint(0, 2)):  # a part of it once more
+            begin = draw.randrange(50)
+            words += words[begin : begin + draw.randint(1, 30)]
+        size = len("".join(words))
+        shares = {n: draw.uniform(0, 0.5) for n in draw.sample((1, 2, 3, 4), 2)}
+        again = {n: draw.uniform(0, 1) for n in draw.sample((3, 4, 5, 7), 2)}
+        exceeds = any(top(words, n) / size > share for n, share in shares.items())
+        expected = "top_word_ngrams" if exceeds else None
+        if not exceeds and any(repeated(words, n) / size > share for n, share in again.items()):
+            expected = "repeated_word_ngrams"
+        found = refused([" ".join(words)], top_word_ngrams=shares, repeated_word_ngrams=again)
+        assert found == expected, (words, shares, again)
+        seen[found] += 1
+    assert min(seen.values()) > 40, seen
+    assert len(seen) == 3
 
 
 def top(words: list[str], n: int) -> int:
