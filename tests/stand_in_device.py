@@ -6,8 +6,10 @@
     device.log                              # what came, in order
 
 On a GPU the host runs ahead of the device, until it needs a value of a tensor, or copies from memory that
-is not page-locked. Every call that would wait is recorded with the file that makes it. DeepSpeed gets an
-accelerator that runs apart from the host too, with streams and events, and takes the path of a GPU.
+is not page-locked. Every call in which the host would wait is recorded as a `wait`, with its caller. A
+stream that waits for another one, or for an event, does so on the device: a `stream`, the host goes on.
+DeepSpeed gets an accelerator that runs apart from the host too, with streams and events, and takes the path
+of a GPU. Unseen: `tensor.to(device)` of a tensor that was made on the CPU.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from kit.training.device import Device
 from kit.training.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import pytest
 
@@ -41,15 +43,16 @@ _PACKAGES = ("kit", "deepspeed", "transformers")
 
 @dataclass(frozen=True)
 class Event:
-    """What came: `what` is wait, or staged, sent, stream, event, or a mark of the test; and where."""
+    """What came: `what` is wait, or staged, sent, fetched, stream, event, or a mark of the test."""
 
     what: str
     detail: str = ""
     thread: str = ""
     place: str = ""  # the innermost file of the kit, DeepSpeed or transformers
+    function: str = ""  # and its function
 
     def __str__(self) -> str:
-        return f"{self.what} {self.detail} in {self.place}"
+        return f"{self.what} {self.detail} in {self.place}, {self.function}"
 
 
 class StandIn(Device):
@@ -65,7 +68,7 @@ class StandIn(Device):
 
     def add(self, what: str, detail: str = "") -> None:
         """Record something."""
-        self.log.append(Event(what, detail, threading.current_thread().name, _place()))
+        self.log.append(Event(what, detail, threading.current_thread().name, *_place()))
 
     def staged(self, tensor: torch.Tensor) -> torch.Tensor:
         copy = tensor.clone()
@@ -77,6 +80,17 @@ class StandIn(Device):
         locked = staged.data_ptr() in self._page_locked
         self.add("sent" if locked else "wait", "" if locked else "copy of pageable memory")
         return staged.clone()
+
+    def fetch(self, tensor: torch.Tensor) -> Callable[[], list[float]]:
+        self.add("fetched")
+        with torch._C.DisableTorchFunction():
+            copy = tensor.tolist()
+
+        def values() -> list[float]:
+            self.add("wait", "event")
+            return copy
+
+        return values
 
     def stopwatch(self) -> Stopwatch:
         return _Events(self)
@@ -158,16 +172,16 @@ class _Operators(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def _place() -> str:
+def _place() -> tuple[str, str]:
     frame = sys._getframe(2)
     while frame is not None:
         parts = Path(frame.f_code.co_filename).parts
         for package in _PACKAGES:
             if package in parts[:-1]:
                 at = len(parts) - 1 - parts[::-1].index(package)
-                return "/".join(parts[at:])
+                return "/".join(parts[at:]), frame.f_code.co_name
         frame = frame.f_back  # type: ignore[assignment]
-    return ""
+    return "", ""
 
 
 class _Stream:
@@ -191,8 +205,17 @@ class _Event:
     def record(self, stream: object = None) -> None:
         self._device.add("event", "record")
 
+    def query(self) -> bool:
+        self._device.add("event", "query")
+        return True
+
     def synchronize(self) -> None:
         self._device.add("wait", "event")
+
+
+def _copied(device: StandIn, kind: Any, values: Any) -> Any:
+    device.add("wait", f"{kind.__name__}([...])")
+    return kind(values)
 
 
 def _accelerator(device: StandIn) -> Any:
@@ -203,6 +226,10 @@ def _accelerator(device: StandIn) -> Any:
     class Accelerator(CPU_Accelerator):  # type: ignore[misc]
         Stream = property(lambda _: partial(_Stream, device))
         Event = property(lambda _: partial(_Event, device))
+
+        # A number in a list is copied from pageable memory.
+        ByteTensor = property(lambda _: partial(_copied, device, torch.ByteTensor))
+        FloatTensor = property(lambda _: partial(_copied, device, torch.FloatTensor))
 
         def is_synchronized_device(self) -> bool:
             return False

@@ -7,24 +7,46 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from torch import Tensor
+
+    from kit.training.verdict import Verdict
 
 
 class GuardedAdamW(torch.optim.AdamW):
-    """AdamW that asks before each update: by then DeepSpeed knows the gradient norm."""
+    """AdamW that clips and asks before each update: by then DeepSpeed knows the gradient norm."""
 
-    accept: Callable[[], bool] | None = None
-    clip: float | None = None  # set if DeepSpeed neither clips nor has the norm
-    norm: float = 0.0
+    judge: Callable[[], Verdict] | None = None
+    clip: Callable[[Sequence[Tensor]], None] | None = None  # set if DeepSpeed does not clip
 
     def step(self, closure: Any = None) -> Any:
-        """Update the weights, unless `accept` says no."""
+        """Update the weights, unless `judge` refuses it.
+
+        A GPU decides by itself, in the kernel, if the weights are there.
+        """
+        parameters = [p for group in self.param_groups for p in group["params"]]
         if self.clip is not None:
-            parameters = [p for group in self.param_groups for p in group["params"]]
-            self.norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.clip))
-        if self.accept is not None and not self.accept():
-            return None
-        return super().step(closure)
+            self.clip(parameters)
+        if self.judge is None:
+            return super().step(closure)
+        verdict = self.judge()
+        if self._decides(verdict, parameters):
+            return self._unless(verdict.refused, closure)
+        return super().step(closure) if verdict.is_good else None
+
+    def _decides(self, verdict: Verdict, parameters: Sequence[Tensor]) -> bool:
+        """Whether the kernel takes the verdict: the fused one, with weights that are not offloaded."""
+        fused = all(group["fused"] for group in self.param_groups)
+        return fused and all(p.device == verdict.refused.device for p in parameters)
+
+    def _unless(self, refused: Tensor, closure: Any) -> Any:
+        # As torch.amp.GradScaler calls it; the kernel changes nothing, step counters included.
+        self.found_inf = refused
+        try:
+            return super().step(closure)
+        finally:
+            del self.found_inf
 
 
 def own_step_counters(optimizer: torch.optim.Optimizer) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import resource
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -19,6 +20,9 @@ from kit.config.devices import BF16_CAPABILITY
 from kit.errors import ConfigError
 from kit.output import quantities
 from kit.training.stopwatch import GpuStopwatch, Stopwatch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _PORTABLE = 1  # cudaHostRegisterPortable
 
@@ -74,6 +78,25 @@ class Device:
     def send(self, staged: torch.Tensor) -> torch.Tensor:
         """Queue a copy to the device; torch keeps page-locked memory until it is done."""
         return staged.to(self.kind, non_blocking=True)
+
+    def fetch(self, tensor: torch.Tensor) -> Callable[[], list[float]]:
+        """Queue a copy of a vector to the host; the result, once called, waits for it and gives the values.
+
+        Work that is queued later is not waited for.
+        """
+        if not self.is_gpu:
+            return tensor.tolist
+        copy = torch.empty_like(tensor, device="cpu", pin_memory=True)
+        copy.copy_(tensor, non_blocking=True)
+        # Blocking: a thread that waits leaves its core to the others.
+        copied: Any = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+        copied.record()
+
+        def values() -> list[float]:
+            copied.synchronize()
+            return copy.tolist()
+
+        return values
 
     def peak_memory(self) -> int:
         """Peak memory of tensors (on a CPU: of the process) so far, in bytes."""

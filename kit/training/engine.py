@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import math
 import os
@@ -11,16 +12,19 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.distributed as dist
 
 from kit.models import gpt2
 from kit.plan.memory import MOMENTS, checkpoint_bytes
 from kit.training import gradients, noise, state_files, zero
 from kit.training.adamw import GuardedAdamW, own_step_counters
+from kit.training.clipping import Clipping
 from kit.training.deepspeed_files import Exchange, to_come
 from kit.training.profiler import part
+from kit.training.verdict import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from torch import Tensor
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
     from kit.data.tokens import TokenizerInfo
     from kit.training.device import Device
     from kit.training.file_in_memory import FileInMemory
+    from kit.training.verdict import Limits
 
 # AdamW's, per parameter group; the learning rate is set before each update. Checkpoints have them too, with
 # the kernel of the device that saved them.
@@ -80,10 +85,7 @@ class Engine:
             optimizer=self._optimizer,
             config=configuration(recipe, accumulation) | _universal(universal),
         )
-        self._clip = training.clip
-        if self._engine.optimizer is self._optimizer:  # fp32 without ZeRO: DeepSpeed has no norm
-            self._engine._config.gradient_clipping = 0.0
-            self._optimizer.clip = training.clip
+        self._clipping = Clipping(self._engine, self._optimizer, training.clip)
         if recipe.training.precision == "fp16":
             # At the smallest scale an overflow is a bad step, and `health` decides.
             self._scaler.raise_error_at_min_scale = False
@@ -92,7 +94,7 @@ class Engine:
         self._engine._copy_recovery_script = lambda _: None  # jobs.export extracts the weights
         self._overflowed = False
         self._accumulation = accumulation
-        self._synchronize, self._send = device.synchronize, device.send
+        self._of_rank = device
         self.forward = device.stopwatch()  # of the forward passes of a step
 
     def micro_batch(self, blocks: Tensor, seed: int, *, last: bool) -> Tensor:
@@ -104,7 +106,7 @@ class Engine:
         if not self._engine.module.training:  # only after a validation: it walks every layer
             self._engine.train()
         torch.manual_seed(seed)
-        blocks = self._send(blocks)
+        blocks = self._of_rank.send(blocks)
         with part("forward"), self.forward:
             loss: Tensor = self._engine(blocks)
         with part("backward"):
@@ -115,31 +117,34 @@ class Engine:
 
     def abandon(self) -> None:
         """Drop the gradients of an unfinished step, as if its micro-batches had never run."""
-        self._synchronize()
+        self._of_rank.synchronize()
         gradients.drop(self._engine)
 
-    def update(self, accept: Callable[[float], bool]) -> float:
-        """Update the weights, if `accept` returns True for the gradient norm before clipping.
+    def update(self, total: Tensor, limits: Limits) -> tuple[float, float]:
+        """Update the weights, if loss and gradient norm are finite and within `limits`.
 
-        Returns that norm: the same on all ranks, not finite if the gradient is not.
+        `total` is the sum of the losses of this rank's micro-batches. Returns the loss, its mean over
+        micro-batches and ranks, and the gradient norm before clipping, not finite if the gradient is not:
+        the same on all ranks. The host waits for these two only, once: the update may still be running.
         """
         scale = self.loss_scale
-        norms: list[float] = []
+        with part("agreement"):
+            mean = self._mean(total)
 
-        def accepted() -> bool:
-            if not norms:  # ZeRO asks for each group: a second wait would be for the first's update
-                norms.append(self._norm())
-            return accept(norms[0])
+        @functools.cache  # ZeRO asks for each group
+        def judge() -> Verdict:
+            return Verdict(self._of_rank, mean, self._clipping.norm(self.device), limits)
 
-        self._optimizer.accept = accepted
+        self._optimizer.judge = judge
         with part("update"):
             self._engine.step()
-        self._optimizer.accept = None
-        norm = norms[0] if norms else self._norm()
+        self._optimizer.judge = None
+        with part("agreement"):
+            loss, norm = judge().read()
         if not math.isfinite(norm):
             self.abandon()  # with offload DeepSpeed would add the next step to what overflowed
         self._overflowed = scale is not None and scale > _MIN_SCALE and not math.isfinite(norm)
-        return norm
+        return loss, norm
 
     @property
     def loss_scale(self) -> float | None:
@@ -158,7 +163,7 @@ class Engine:
     def validate(self, blocks: Tensor) -> Tensor:
         """The loss with dropout and autograd off."""
         self._engine.eval()
-        loss: Tensor = self._engine(blocks.to(self.device))
+        loss: Tensor = self._engine(self._of_rank.send(self._of_rank.staged(blocks)))
         return loss.float()
 
     @torch.no_grad()
@@ -248,8 +253,7 @@ class Engine:
         optimizer = self._engine.optimizer
         for group, own in zip(optimizer.param_groups, self._hyperparameters, strict=True):
             group.update(own)
-        if hasattr(optimizer, "clip_grad"):  # ZeRO's, and bf16's without ZeRO
-            optimizer.clip_grad = self._clip
+        self._clipping.restore()
 
     def _set_counters(self, step: int) -> None:
         """Set DeepSpeed's counters, which are part of a checkpoint, to `step` full steps."""
@@ -263,11 +267,13 @@ class Engine:
         """DeepSpeed's loss scaler: a new object after each load."""
         return self._engine.optimizer.loss_scaler
 
-    def _norm(self) -> float:
-        if self._optimizer.clip is not None:
-            return self._optimizer.norm
-        norm = float(self._engine.optimizer._global_grad_norm)
-        return norm if norm >= 0 else math.nan  # DeepSpeed's -1: not finite
+    def _mean(self, total: Tensor) -> Tensor:
+        """The mean loss of a step over micro-batches and ranks, fp64."""
+        total = total.detach().clone()
+        dist.all_reduce(total)
+        total = total.double()
+        # By a tensor: a GPU would multiply by the reciprocal of a number.
+        return total / torch.full_like(total, self._accumulation * dist.get_world_size())
 
 
 def configuration(recipe: Recipe, accumulation: int) -> dict[str, Any]:
@@ -283,7 +289,12 @@ def configuration(recipe: Recipe, accumulation: int) -> dict[str, Any]:
         "gradient_accumulation_steps": accumulation,
         "gradient_clipping": training.clip,
         # ZeRO-1 would otherwise keep each bf16 gradient beside the fp32 one to which it was added.
-        "bf16": {"enabled": training.precision == "bf16", "immediate_grad_update": True},
+        # The norm tells of a gradient that is not finite; the check would wait for the GPU.
+        "bf16": {
+            "enabled": training.precision == "bf16",
+            "immediate_grad_update": True,
+            "check_grad_overflow": False,
+        },
         "fp16": {"enabled": training.precision == "fp16", **_LOSS_SCALE},
         "data_types": {"grad_accum_dtype": training.gradient_dtype},
         "zero_allow_untested_optimizer": True,

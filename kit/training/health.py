@@ -16,6 +16,7 @@ from kit.output import log, quantities
 from kit.store.files import write_json
 from kit.training.last_resort import LastResort
 from kit.training.running_clock import RunningClock
+from kit.training.verdict import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,22 +31,30 @@ _RECORD = 20.0  # seconds for what else is left on disk: less than `last_resort`
 _EXIT_DELAY = 3.0  # seconds for the other ranks to notice as well, and to print their stacks
 
 
+def limits(health: Health, progress: Progress) -> Limits:
+    """The limits of the next step; a function of values that all ranks share, so that they agree."""
+    if len(progress.losses) < _MEDIAN_FROM:
+        return Limits()
+    loss = norm = math.inf
+    if health.loss_spike is not None:
+        loss = statistics.median(progress.losses) + health.loss_spike
+    if health.gradient_spike is not None:
+        norm = statistics.median(progress.gradient_norms) * health.gradient_spike
+    return Limits(loss, norm)
+
+
 def problem(health: Health, progress: Progress, loss: float, gradient_norm: float) -> str | None:
-    """The fault of a step, or None; a function of values that all ranks share, so that they agree."""
+    """The fault of a step, or None, by `limits`."""
+    allowed = limits(health, progress)
     if not math.isfinite(loss):
         return f"loss {loss}"
     if not math.isfinite(gradient_norm):
         return "gradient not finite"
-    if len(progress.losses) < _MEDIAN_FROM:
-        return None
-    if health.loss_spike is not None:
-        usual = statistics.median(progress.losses)
-        if loss > usual + health.loss_spike:
-            return f"loss {loss:.3f}, the median is {usual:.3f}"
-    if health.gradient_spike is not None:
+    if loss > allowed.loss:
+        return f"loss {loss:.3f}, the median is {statistics.median(progress.losses):.3f}"
+    if gradient_norm > allowed.gradient_norm:
         usual = statistics.median(progress.gradient_norms)
-        if gradient_norm > usual * health.gradient_spike:
-            return f"gradient norm {gradient_norm:.3g}, the median is {usual:.3g}"
+        return f"gradient norm {gradient_norm:.3g}, the median is {usual:.3g}"
     return None
 
 

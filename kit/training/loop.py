@@ -36,6 +36,8 @@ from kit.training.usage import UsageMeter
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from torch import Tensor
+
     from kit.store.records import Result
     from kit.tracking.rows import Flags, StepFigures
     from kit.training.context import Context
@@ -110,18 +112,15 @@ class Loop:
         began = clock.now()
         progress, rules = self._progress, self._training.health
         self._watchdog.begin(f"step {progress.step + 1}")
-        loss = self._forward_and_backward()
+        total = self._forward_and_backward()
         rate = self._schedule.rate(progress.step)
         self._engine.set_learning_rate(rate)
-
-        def bad(norm: float) -> str | None:
-            return health.problem(rules, progress, loss, norm)
-
         scale = self._engine.loss_scale
-        norm = self._engine.update(lambda norm: bad(norm) is None)
+        # The one wait for a GPU: what is below runs beside the update of the weights.
+        loss, norm = self._engine.update(total, health.limits(rules, progress))
         # In fp16 the loss scale is found by trial: a step that overflows is skipped, but is not bad.
         overflowed = self._engine.overflowed and math.isfinite(loss)
-        problem = None if overflowed else bad(norm)
+        problem = None if overflowed else health.problem(rules, progress, loss, norm)
         if problem is not None and not self._bad_steps.handle(problem):
             self._meter.discard()
             return
@@ -144,8 +143,8 @@ class Loop:
         with part("ledger"):
             self._recorder.step(progress, figures, flags, usage)
 
-    def _forward_and_backward(self) -> float:
-        """Run the micro-batches of a step; returns its loss, the mean over all ranks."""
+    def _forward_and_backward(self) -> Tensor:
+        """Run the micro-batches of a step; returns the sum of this rank's losses, on its device."""
         batches, sample = self._batches, self._progress.sample
         total = torch.zeros((), dtype=torch.float32, device=self._engine.device)
         for micro in range(batches.accumulation):
@@ -161,9 +160,7 @@ class Loop:
                 self._reason = agreed()
             if not last:
                 self._leave_for(self._reason)
-        with part("agreement"):  # the first to wait for a GPU
-            loss = self._collectives.sum(total.cpu())
-        return loss / (batches.accumulation * batches.ranks)
+        return total
 
     def _validate_if_due(self) -> None:
         """Validate at the recipe's interval, and after the last step."""

@@ -15,11 +15,13 @@ from kit.errors import ConfigError
 from kit.models.gpt2 import LanguageModel, release_weights
 from kit.models.gpt2 import configuration as gpt2_configuration
 from kit.plan.shape import padded_vocab_size
+from kit.training import engine as door
 from kit.training import weights
 from kit.training.adamw import own_step_counters
 from kit.training.device import Device
 from kit.training.engine import Engine, configuration
 from kit.training.host_copy import write
+from kit.training.verdict import Limits
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,6 +32,14 @@ SMALL = (
     "model.n_embd=8", "model.n_positions=8", "training.global_batch=2", "training.micro_batch=1",
 )  # fmt: skip
 VOCABULARY = TokenizerInfo(50, begin=1, end=2)
+NOTHING = Limits(gradient_norm=-1.0)  # which no step keeps to
+
+
+class Fused(door.GuardedAdamW):
+    """AdamW as on a GPU."""
+
+    def __init__(self, *args: Any, **given: Any) -> None:
+        super().__init__(*args, **given | {"fused": True})
 
 
 def engine(workdir: Workdir, *overrides: str, **how: bool) -> Engine:
@@ -51,10 +61,11 @@ def blocks(seed: int = 0) -> torch.Tensor:
 
 
 def step(one: Engine, seed: int, *, accept: bool = True) -> float:
-    one.micro_batch(blocks(seed), seed, last=False)
-    one.micro_batch(blocks(seed + 1), seed, last=True)
+    total = one.micro_batch(blocks(seed), seed, last=False)
+    total += one.micro_batch(blocks(seed + 1), seed, last=True)
     one.set_learning_rate(0.1)
-    return one.update(lambda _: accept)
+    _, norm = one.update(total, Limits() if accept else NOTHING)
+    return norm
 
 
 def state(one: Engine, at: int, folder: Path) -> dict[str, str]:
@@ -78,11 +89,15 @@ SCALED = tuple(
 )
 
 
+@pytest.mark.parametrize("kernel", [None, "fused"])  # which refuses on a GPU without the host
 @pytest.mark.parametrize(("deepspeed", "precision"), STAGES)
 def test_a_refused_update_changes_nothing_also_as_the_first(
-    workdir: Workdir, alone: None, tmp_path: Path, deepspeed: str, precision: str
-) -> None:
+    workdir: Workdir, alone: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    deepspeed: str, precision: str, kernel: str | None,
+) -> None:  # fmt: skip
     (workdir.folder / "zero2.json").write_text(deepspeed, encoding="utf-8")
+    if kernel:
+        monkeypatch.setattr(door, "GuardedAdamW", Fused)
     refused = engine(workdir, precision)
     norm = step(refused, 0, accept=False)
     assert 0 < norm < math.inf
@@ -190,18 +205,13 @@ def test_a_gradient_that_is_not_finite_is_never_applied(
     step(one, 0)
     with torch.no_grad():
         one._engine.module.gpt2.transformer.ln_f.weight.fill_(math.inf)
-    accepted: list[float] = []
-
-    def accept(norm: float) -> bool:
-        accepted.append(norm)
-        return math.isfinite(norm)
-
-    one.micro_batch(blocks(2), 2, last=False)
-    loss = one.micro_batch(blocks(3), 3, last=True)
-    norm = one.update(accept)
+    before = moments_of(one)
+    total = one.micro_batch(blocks(2), 2, last=False)
+    total += one.micro_batch(blocks(3), 3, last=True)
+    loss, norm = one.update(total, Limits())
     assert not math.isfinite(norm)
-    assert not math.isfinite(float(loss))
-    assert not any(map(math.isfinite, accepted))
+    assert not math.isfinite(loss)
+    assert moments_of(one) == before
 
 
 @pytest.mark.parametrize(("deepspeed", "precision"), SCALED[:2])  # ZeRO-3 shows no whole weights
@@ -258,6 +268,15 @@ def test_at_the_smallest_loss_scale_an_infinite_gradient_is_a_bad_step(
     assert not math.isfinite(step(one, 0))
     assert not one.overflowed
     assert one.loss_scale == 1
+
+
+def moments_of(one: Engine) -> list[list[float]]:
+    """The moments and steps of AdamW."""
+    return [
+        value.flatten().tolist()
+        for state in one._optimizer.state.values()
+        for value in state.values()
+    ]
 
 
 def weights_of(one: Engine) -> list[list[float]]:

@@ -207,11 +207,12 @@ from kit.training.collectives import Collectives
 from kit.training.device import Device
 from kit.training.engine import Engine
 from kit.training.interruption import Interruption
+from kit.training.verdict import Limits
 ranks = Collectives.join(Device("cpu", 0), dist.HashStore(), 0, 1, Interruption())
 recipe = Recipe.model_validate(json.loads(sys.argv[1]))
 engine = Engine(recipe, Device("cpu", 0), 1, TokenizerInfo(50, begin=1, end=2))
 loss = engine.micro_batch(torch.zeros(2, 17, dtype=torch.int64), 1, last=True)
-engine.update(lambda norm: True)
+engine.update(loss, Limits())
 import deepspeed
 print(loss.device, deepspeed.get_accelerator().device_name(), os.environ["DS_ACCELERATOR"])
 groups = dist.distributed_c10d._world.pg_map

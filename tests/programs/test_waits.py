@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import itertools
+import json
 import signal
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -27,6 +29,9 @@ from kit.training.interruption import SIGNALS, Interruption, Reason
 from kit.training.loop import Loop
 from tests.relay import DEMO, copy_of
 from tests.stand_in_device import Event, StandIn
+
+from .test_gradients import CASES, LONG, every_case
+from .waits import TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,10 +59,10 @@ def device(alone: None, tokens: Path, tmp_path_factory: pytest.TempPathFactory) 
     return device
 
 
-def train(workspace: Path, device: StandIn, stop_in: int | None = None) -> Result:
+def train(workspace: Path, device: StandIn, *overrides: str, stop_in: int | None = None) -> Result:
     """One attempt on a device; a user asks for its end during micro-batch `stop_in`, counted from 1."""
     handlers = {number: signal.getsignal(number) for number in (*SIGNALS, signal.SIGCONT)}
-    run = directory.prepare(resolve.load(DEMO, [f"workspace={workspace}", *RECIPE]))
+    run = directory.prepare(resolve.load(DEMO, [f"workspace={workspace}", *RECIPE, *overrides]))
     recipe, cluster = read_resolved(run.recipe, Recipe), read_resolved(run.cluster, Cluster)
     attempt, _ = claim(run, RankInfo("test.0", 0, 1, 0, 1), 0)
     watchdog = Watchdog(attempt.hang, "test.0", 0, 3600, 3600)
@@ -116,7 +121,7 @@ def _mark(patch: pytest.MonkeyPatch, device: StandIn, reached: Callable[[str], N
     )
     patch.setattr(_Fused, "device", device, raising=False)
     patch.setattr(engine, "GuardedAdamW", _Fused)
-    for name in ("micro_batch", "update", "capture"):
+    for name in ("micro_batch", "update", "capture", "validate"):
         patch.setattr(Engine, name, marked(name, getattr(Engine, name)))
 
 
@@ -129,6 +134,31 @@ def waits(events: list[Event], package: str) -> list[str]:
         and event.place.startswith(f"{package}/")
         and not event.place.endswith("/collectives.py")
     ]
+
+
+def waiters(events: list[Event]) -> dict[str, int]:
+    """Who waits, a module and a function, and how often; without `Collectives`."""
+    return dict(
+        collections.Counter(
+            f"{event.place.split('/')[-1].removesuffix('.py')}.{event.function}"
+            for event in events
+            if event.what == "wait" and not event.place.endswith("/collectives.py")
+        )
+    )
+
+
+def overrides(name: str, folder: Path) -> tuple[str, ...]:
+    """A case of `test_gradients`, with the buckets of a whole model."""
+    stage, precision, gradients, more, rest = {**CASES, **LONG}[name]
+    overlapping = {"overlap_comm": True, "contiguous_gradients": True} if stage else {}
+    file = {"zero_optimization": {"stage": stage, **overlapping, **more}, **rest}
+    if more:
+        file["zero_force_ds_cpu_optimizer"] = False
+    (folder / "case.json").write_text(json.dumps(file), encoding="utf-8")
+    return (
+        f"training.precision={precision}", f"training.gradient_dtype={gradients}",
+        f"training.deepspeed={folder / 'case.json'}",
+    )  # fmt: skip
 
 
 def test_between_micro_batches_nothing_waits_but_the_end_of_a_reduction_in_zero_2(
@@ -147,27 +177,46 @@ def test_blocks_are_read_ahead_by_a_thread_and_sent_from_page_locked_memory(
 ) -> None:
     during = device.between("micro_batch 4", "micro_batch 7")
     assert [event.what for event in during if event.what == "sent"] == ["sent"] * 3
-    staged = [event for event in device.log if event.what == "staged"]
-    assert {event.thread.split("_")[0] for event in staged} == {"read ahead"}
-    whats = [event.what for event in device.log]
+    threads = {event.thread.split("_")[0] for event in during if event.what == "staged"}
+    assert threads == {"read ahead"}
+    read = [e for e in device.log if e.what != "staged" or e.thread.startswith("read ahead")]
+    whats = [event.what for event in read]
     for number in range(1, 9):  # the next one, while this one is computed or agreed upon
         staged_before = whats[: whats.index(f"micro_batch {number + 1}")].count("staged")
         assert staged_before in (number + 1, number + 2)
 
 
-def test_a_step_of_ours_waits_for_its_loss_and_its_norm_and_for_nothing_after_the_weights(
+def test_a_step_waits_once_for_loss_and_norm_behind_the_update_of_the_weights(
     device: StandIn,
 ) -> None:
-    update = device.between("micro_batch 6 ended", "micro_batch 7")
-    first = [event.what for event in update].index("weights")
-    assert waits(update[:first], "kit") == [
-        "kit/training/loop.py: cpu",
-        "kit/training/engine.py: _local_scalar_dense",
-    ]
-    assert waits(update[first:], "kit") == []
-    # Its own, once the device is idle: overflow, then whether the gradients of each group are clipped.
-    last = len(update) - 1 - [event.what for event in update][::-1].index("weights")
-    assert waits(update[last:], "deepspeed") == []
+    step = device.between("micro_batch 4", "micro_batch 7")
+    assert waits(step, "kit") == ["kit/training/verdict.py: event"]
+    whats = [event.what for event in step]
+    ours = step.index(next(event for event in step if waits([event], "kit")))
+    # The copy is queued before the update, so that the wait is not for the update itself.
+    assert whats.index("fetched") < whats.index("weights")
+    assert "weights" not in whats[ours:]
+    first = whats.index("weights")
+    assert waits(step[first:], "deepspeed") == []
+
+
+def test_no_block_of_a_validation_is_waited_for(device: StandIn) -> None:
+    assert waits(device.between("validate 1", "validate 1 ended"), "kit") == []
+
+
+@every_case
+def test_every_wait_of_a_step_is_in_the_table(
+    alone: None, tokens: Path, tmp_path: Path, name: str
+) -> None:
+    device = StandIn()
+    result = train(copy_of(tokens, tmp_path / "workspace"), device, *overrides(name, tmp_path))
+    assert result["outcome"] == "done"
+    step = device.between("micro_batch 4", "micro_batch 7")
+    whats = [event.what for event in step]
+    bounds = [0, *(whats.index(mark) for mark in ("micro_batch 5", "micro_batch 6", "update 2"))]
+    bounds += [whats.index("weights"), len(step)]
+    parts = [step[begin:end] for begin, end in itertools.pairwise(bounds)]
+    assert tuple(map(waiters, parts)) == TABLE[name]
 
 
 def test_the_ranks_agree_while_they_compute(device: StandIn) -> None:
@@ -184,7 +233,7 @@ def test_a_step_is_finished_if_its_last_micro_batch_is_done_and_else_dropped(
     alone: None, tokens: Path, tmp_path: Path, stop_in: int, step: int
 ) -> None:
     device = StandIn()
-    result = train(copy_of(tokens, tmp_path), device, stop_in)
+    result = train(copy_of(tokens, tmp_path), device, stop_in=stop_in)
     assert (result["outcome"], result["step"], result["saved"]) == ("stopped", step, step)
     # Ranks agree upon it during the micro-batch that follows.
     assert f"micro_batch {stop_in + 1}" in [event.what for event in device.log]

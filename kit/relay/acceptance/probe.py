@@ -126,19 +126,22 @@ def _memory(
     """
     import torch
 
+    from kit.training.verdict import Limits
+
     marks = _Marks(device, engine.forward)
     engine.forward = marks  # type: ignore[assignment]  # has its methods
     found: dict[str, float] = {}
     for step in range(2):
         rest = device.allocated()
         device.forget_peak()
+        total = torch.zeros((), device=engine.device)
         for micro in range(micro_batches):
             block = device.staged(
                 torch.from_numpy(batches.read(step * batches.global_batch, micro))
             )
-            engine.micro_batch(block, micro, last=micro == micro_batches - 1)
+            total += engine.micro_batch(block, micro, last=micro == micro_batches - 1)
         kept, peak = device.allocated() - rest, device.peak_memory()
-        engine.update(lambda _: True)
+        engine.update(total, Limits())
         activations = marks.after - marks.before
         found = {
             "gradients": kept,

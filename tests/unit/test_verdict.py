@@ -1,0 +1,49 @@
+"""The verdict on a step, which a GPU gives by itself, and the one that the host words."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from kit.config.recipe import Health
+from kit.training import health
+from kit.training.device import Device
+from kit.training.progress import Progress
+from kit.training.verdict import Limits, Verdict
+
+RULES = Health(loss_spike=0.5, gradient_spike=2)
+PROGRESS = Progress(losses=[3.1] * 20, gradient_norms=[0.7] * 20)
+LIMITS = health.limits(RULES, PROGRESS)
+
+
+def verdict(loss: float, norm: float, limits: Limits = LIMITS) -> Verdict:
+    return Verdict(Device("cpu", 0), torch.tensor(loss).double(), torch.tensor(norm), limits)
+
+
+@pytest.mark.parametrize("loss", [3.1, 3.6, 3.7, math.inf, -math.inf, math.nan])
+@pytest.mark.parametrize("norm", [0.0, 0.7, 1.4, 1.5, -1.0, math.inf, math.nan])
+def test_the_device_refuses_a_step_if_and_only_if_the_host_finds_it_bad(
+    loss: float, norm: float
+) -> None:
+    found = verdict(loss, norm)
+    problem = health.problem(RULES, PROGRESS, *found.read())
+    assert found.is_good is (problem is None)
+    assert found.refused.tolist() == (0.0 if problem is None else 1.0)
+    assert found.refused.dtype == torch.float32  # as the fused kernel takes it
+
+
+def test_at_its_limit_a_step_is_good_and_one_fp64_number_further_it_is_not() -> None:
+    assert verdict(LIMITS.loss, 0.7).is_good
+    beyond = torch.tensor(math.nextafter(LIMITS.loss, math.inf), dtype=torch.float64)
+    assert not Verdict(Device("cpu", 0), beyond, torch.tensor(0.7), LIMITS).is_good
+
+
+def test_without_limits_whatever_is_finite_is_good() -> None:
+    assert verdict(1e30, 1e30, Limits()).is_good
+    assert health.limits(RULES, Progress()) == Limits()
+
+
+def test_the_norm_that_deepspeed_marks_as_not_finite_is_not_a_number() -> None:
+    assert math.isnan(verdict(3.1, -1.0).read()[1])
