@@ -19,7 +19,8 @@ LIMITS = health.limits(RULES, PROGRESS)
 
 
 def verdict(loss: float, norm: float, limits: Limits = LIMITS) -> Verdict:
-    return Verdict(Device("cpu", 0), torch.tensor(loss).double(), torch.tensor(norm), limits)
+    one, other = (torch.tensor(value, dtype=torch.float64) for value in (loss, norm))
+    return Verdict(Device("cpu", 0), one, other, limits)
 
 
 @pytest.mark.parametrize("loss", [3.1, 3.6, 3.7, math.inf, -math.inf, math.nan])
@@ -35,9 +36,9 @@ def test_the_device_refuses_a_step_if_and_only_if_the_host_finds_it_bad(
 
 
 def test_at_its_limit_a_step_is_good_and_one_fp64_number_further_it_is_not() -> None:
-    assert verdict(LIMITS.loss, 0.7).is_good
-    beyond = torch.tensor(math.nextafter(LIMITS.loss, math.inf), dtype=torch.float64)
-    assert not Verdict(Device("cpu", 0), beyond, torch.tensor(0.7), LIMITS).is_good
+    assert verdict(LIMITS.loss, LIMITS.gradient_norm).is_good
+    assert not verdict(math.nextafter(LIMITS.loss, math.inf), 0.7).is_good
+    assert not verdict(3.1, math.nextafter(LIMITS.gradient_norm, math.inf)).is_good
 
 
 def test_without_limits_whatever_is_finite_is_good() -> None:
