@@ -156,6 +156,8 @@ class _Functions(TorchFunctionMode):
             self._device.add("wait", name)
         elif name in ("tensor", "as_tensor") and kwargs.get("device") is not None:
             self._device.add("wait", f"torch.{name}(..., device=)")  # a copy of pageable memory
+        elif name == "where" and any(isinstance(one, int | float) for one in args):
+            self._device.add("wait", "torch.where(..., a number)")  # the same
         return function(*args, **kwargs)
 
 

@@ -36,7 +36,7 @@ class Verdict:
     def __init__(self, device: Device, loss: Tensor, norm: Tensor, limits: Limits) -> None:
         """`loss` and `norm` are scalars on the device; a norm below 0 is one that is not finite."""
         loss, norm = loss.double(), norm.double()
-        norm = torch.where(norm >= 0, norm, math.nan)
+        norm = norm.masked_fill(norm < 0, math.nan)  # `where` would copy the number, and wait
         good = torch.isfinite(loss) & torch.isfinite(norm)
         good &= (loss <= limits.loss) & (norm <= limits.gradient_norm)
         self.refused = good.logical_not().float()  # 1 or 0: `found_inf` of fused AdamW
