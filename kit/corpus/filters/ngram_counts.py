@@ -128,7 +128,7 @@ def _repeated_exceed(sums: Array, powers: Array, bounds: Array, size: int, large
     if shortest == len(largest):
         return False
     hashes, heads, counts = np.empty(words, np.uint64), _places(words), _places(words)
-    # An n-gram has at least n characters: only where so many occur again may it do so.
+    # An n-gram has at least n characters: it occurs again only where that number of characters does.
     places = _places(words)
     while len(places) and bounds[places[-1]] + shortest >= len(sums):
         places = places[:-1]
