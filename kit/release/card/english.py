@@ -208,10 +208,13 @@ def _hardware(facts: CardFacts) -> str:
                 ("software", versions),
                 ("attempts", attempts),
                 ("from begin to end", begin_to_end),
-                ("node time held", nodes and f"{nodes.held_seconds / 3600:,.2f} hours times ranks"),
+                (
+                    "node time held",
+                    nodes and f"{nodes.held_seconds / 3600:,.2f} h, summed over the ranks",
+                ),
                 (
                     "goodput",
-                    nodes and f"{nodes.goodput:.1%} of the node time were steps that count",
+                    nodes and f"{nodes.goodput:.1%} of that, in steps that were kept",
                 ),
                 ("steps lost", nodes and f"{nodes.lost_steps:,}"),
             ]

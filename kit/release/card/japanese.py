@@ -234,8 +234,11 @@ def _hardware(facts: CardFacts) -> str:
                 ("ソフトウェア", versions),
                 ("ジョブの起動", attempts),
                 ("開始から終了まで", begin_to_end),
-                ("ノードの占有時間", nodes and f"{nodes.held_seconds / 3600:,.2f} 時間×ランク"),
-                ("グッドプット", nodes and f"占有時間の {nodes.goodput:.1%} が有効なステップ"),
+                (
+                    "ノードの占有時間",
+                    nodes and f"{nodes.held_seconds / 3600:,.2f} 時間(全ランクの合計)",
+                ),
+                ("グッドプット", nodes and f"そのうち {nodes.goodput:.1%} が有効なステップ"),
                 ("失われたステップ", nodes and f"{nodes.lost_steps:,}"),
             ]
         ),
