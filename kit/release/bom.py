@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from kit.config.licenses import spdx_of
+from kit.release import verification
 from kit.store.files import read_json, sha256
 
 if TYPE_CHECKING:
@@ -124,9 +125,11 @@ def _performance(facts: CardFacts) -> dict[str, Any]:
 
 
 def _files(folder: Path) -> Iterator[dict[str, Any]]:
-    """The files of the release so far."""
+    """The files of the release but its pages, which its author completes."""
     for path in sorted(one for one in folder.rglob("*") if one.is_file()):
         name = path.relative_to(folder).as_posix()
+        if verification.PAGE.fullmatch(name):
+            continue
         hashes = [{"alg": "SHA-256", "content": sha256(path)}]
         yield {"type": "file", "bom-ref": f"file:{name}", "name": name, "hashes": hashes}
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 # What git and the Hub add to a repository, and the Hub's client to a download.
 _OF_OTHERS = (".git", ".gitattributes", ".gitignore", ".cache")
-_PAGE = re.compile(r"README[^/]*\.md")
+PAGE = re.compile(r"README[^/]*\.md")
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def check(folder: Path) -> Verification:
             if not (folder / name).is_file():
                 missing.append(name)
             elif fault := _damage(folder / name, record):
-                (edited if _PAGE.fullmatch(name) else damaged).append(f"{name}: {fault}")
+                (edited if PAGE.fullmatch(name) else damaged).append(f"{name}: {fault}")
             done += record["size"]
     extra = sorted({*files(folder)} - {*outputs})
     return Verification(folder, len(outputs), whole, damaged, missing, extra, edited)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from typing import TYPE_CHECKING
 
 import pytest
+from typer.testing import CliRunner
 
+from jobs.export import app
 from kit.errors import StageError
 from kit.release import verification
 from kit.store import manifest
@@ -141,3 +144,18 @@ def test_damage_in_a_subfolder_breaks_the_unit(unit: Unit) -> None:
     assert unit.why(verify=True) == "runs/events.1: bytes differ from its manifest"
     (unit.folder / "runs/events.1").unlink()
     assert unit.state() == "broken"
+
+
+def test_the_command_exits_with_one_for_a_fault(copy: Path) -> None:
+    def call(*options: str) -> tuple[int, str]:
+        done = CliRunner().invoke(app, ["verify", str(copy), *options])
+        return done.exit_code, done.stdout
+
+    assert call() == (0, f"{copy}: intact; checked 3 files, 15 B of {MANIFEST}\n")
+    (copy / "model.safetensors").unlink()
+    code, said = call()
+    assert (code, said.splitlines()[0]) == (1, "missing: model.safetensors")
+    code, said = call("--json")
+    found = json.loads(said)
+    assert (code, found["intact"], found["missing"]) == (1, False, ["model.safetensors"])
+    assert found["files"] == 3
