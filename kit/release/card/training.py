@@ -98,7 +98,8 @@ def _settings(training: Training) -> dict[str, Any]:
 def _power(read: Iterable[tuple[Attempt, Sequence[Row]]]) -> Iterator[float]:
     """Readings of the mean power of the job's GPUs on rank 0's node, in watts."""
     for attempt, rows in read:
-        used = records.start(attempt)["topology"]["ranks_per_node"]
+        topology = records.start(attempt).get("topology")  # not in those of earlier versions
+        used = topology["ranks_per_node"] if topology else 0
         for row in rows:
             if row["kind"] == "devices" and (watts := energy.power(row["gpus"], used)) is not None:
                 yield watts
