@@ -46,7 +46,7 @@ WIKI = SourceFacts(
 ENERGY = EnergyFacts(1234.5, 312.4, measured=True, pue=1.3, kwh=501.4, grid=423, co2_kg=212.1)
 SCORES = {
     "step": 6000, "loss": 2.5, "perplexity": 12.2, "bits_per_byte": 1.05, "unigram_loss": 6.1,
-    "raw_bits_per_byte": 1.234, "unigram_perplexity": 445.9, "held_out_tokens": 8_765,
+    "raw_bits_per_byte": 1.234, "raw_share": 0.3812, "unigram_perplexity": 445.9, "held_out_tokens": 8_765,
     "held_out_bytes": 24_600,
 }  # fmt: skip
 FULL = CardFacts(
@@ -136,8 +136,8 @@ FIGURES = (
     "423 g/kWh", "212 kg", "12.2", "1.050", "445.9", "8,765", "24.6 kB", "駅伝は走る", "5,900", "0123abcd",
     "torch 2.13.0", "apache-2.0", "Sato, Hana and Mori, Ken", "year = {2023}", f"[owner/news]({HUB})",
     "fugashi 1.5.2", "| jnli | acc | 0.543 | 3 |", "lm-eval 0.4.13 | 2023-11-14",
-    "`tanuki-q8_0.gguf` | 1.65 GB",
-    "`runs`", "`report.html`", "41.0%", "| 1.234 |",
+    "`tanuki-q8_0.gguf`", "1.65 GB",
+    "`runs`", "`report.html`", "41.0%", "1.234", "38.1%",
 )  # fmt: skip
 
 
@@ -223,6 +223,24 @@ def test_a_base_model_is_for_a_fork(workdir: Workdir) -> None:
     run.root.mkdir(parents=True)
     write_json(run.origin, {"run": "/runs/raccoon", "step": 1})
     begun.refuse_base_model(run, recipe)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "spaces", "said"),
+    [
+        ("Unigram", "lossless", "of 2025-07 or later"),
+        ("BPE", "article", "of 2026; characters outside the vocabulary are dropped there"),
+        ("BPE", "lossless", None),
+    ],
+)
+def test_the_llama_cpp_that_a_file_needs_is_named(
+    algorithm: str, spaces: str, said: str | None
+) -> None:
+    tokenizer = replace(FULL.tokenizer, algorithm=algorithm, spaces=spaces)
+    one, other = both(replace(FULL, tokenizer=tokenizer))
+    assert numbers(one) == numbers(other)
+    assert (said or "1.65 GB).\n") in one
+    assert ("が必要です" in other) == (said is not None)
 
 
 def test_a_card_of_a_run_in_progress_says_so() -> None:

@@ -24,6 +24,10 @@ _SPACES = {
     "lossless": "Words are separated by U+2063, which is not seen",
     "article": "Words are separated by a space",
 }
+_LLAMA = {
+    "article": "It takes a llama.cpp of 2026; characters outside the vocabulary are dropped there, where "
+    "this tokenizer writes `<unk>`."
+}
 _FILES = {
     "report.html": "the report on the run, as a page",
     "runs": "the curve of the training, for TensorBoard",
@@ -89,7 +93,20 @@ def _use(facts: CardFacts) -> str:
         f"first, with {packages}; this goes on from above, and suits a prompt of one sentence without "
         "spaces:",
         fenced(snippets.segmented(facts).rstrip(), "python"),
+        _raw(facts),
         "`ekiden generate text FOLDER --prompt ...` normalises and cuts any text.",
+    )
+
+
+def _raw(facts: CardFacts) -> str | None:
+    """The cost of raw text, once it is scored."""
+    scores = facts.scores
+    if scores is None or "raw_share" not in scores:
+        return None
+    return (
+        f"Without that, {scores['raw_share']:.1%} of the held-out sentences get the tokens of training, "
+        f"and the text costs {scores['raw_bits_per_byte']:.3f} bits per byte, in place of "
+        f"{scores['bits_per_byte']:.3f}."
     )
 
 
@@ -118,10 +135,15 @@ def _model(facts: CardFacts) -> str:
     )
 
 
-def _gguf(facts: CardFacts) -> str:
-    """The files for llama.cpp, which cuts no words."""
-    rows = [(f"`{name}`", size(number)) for name, number in facts.gguf.items()]
-    return table(("for llama.cpp", "size"), rows, 1)
+def _gguf(facts: CardFacts) -> str | None:
+    """The files for llama.cpp, and which llama.cpp reads them."""
+    if not facts.gguf:
+        return None
+    files = ", ".join(f"`{name}` ({size(number)})" for name, number in facts.gguf.items())
+    needs = f" {_LLAMA[facts.tokenizer.spaces]}" if facts.tokenizer.spaces in _LLAMA else ""
+    if facts.tokenizer.algorithm == "Unigram" and not needs:
+        needs = " It takes a llama.cpp of 2025-07 or later."
+    return f"For llama.cpp and programs built on it: {files}.{needs}"
 
 
 def _data(facts: CardFacts) -> str:
@@ -246,10 +268,6 @@ def _scores(facts: CardFacts) -> str:
         ("perplexity a token", f"{scores['perplexity']:.1f}", f"{scores['unigram_perplexity']:.1f}"),
         ("bits a byte", f"{scores['bits_per_byte']:.3f}", ""),
     ]  # fmt: skip
-    if "raw_bits_per_byte" in scores:
-        rows.append(
-            ("bits a byte, of the same text as raw text", f"{scores['raw_bits_per_byte']:.3f}", "")
-        )
     return section(
         "Scores",
         f"On {scores['held_out_tokens']:,} tokens ({size(scores['held_out_bytes'])}) of documents held out "

@@ -27,6 +27,10 @@ _SPACES = {
     "article": "単語と単語の間には半角スペースが入ります",
 }
 _TEXTS = {"segmented": "分かち書き", "raw": "生のテキスト", None: ""}
+_LLAMA = {
+    "article": "2026 年の llama.cpp が必要です。語彙にない文字は、このトークナイザでは `<unk>` になりますが"
+    "、llama.cpp では消えます。"
+}
 _FILES = {
     "report.html": "学習の記録をまとめたページ",
     "runs": "学習曲線(TensorBoard 用)",
@@ -110,7 +114,20 @@ def _use(facts: CardFacts) -> str:
         f"学習時と同じ単語列を渡すには、先にプロンプトを分割します(要 {packages})。次のコードは上の続きで、"
         "空白を含まない1文のプロンプト向けです。",
         fenced(snippets.segmented(facts).rstrip(), "python"),
+        _raw(facts),
         "`ekiden generate text FOLDER --prompt ...` は、どのようなテキストでも正規化と分割まで行います。",
+    )
+
+
+def _raw(facts: CardFacts) -> str | None:
+    """The cost of raw text, once it is scored."""
+    scores = facts.scores
+    if scores is None or "raw_share" not in scores:
+        return None
+    return (
+        f"分割しない場合、評価用の文のうち学習時と同じトークン列になるのは {scores['raw_share']:.1%} で、"
+        f"1バイトあたりのビット数は {scores['bits_per_byte']:.3f} から {scores['raw_bits_per_byte']:.3f} に"
+        "なります。"
     )
 
 
@@ -139,10 +156,15 @@ def _model(facts: CardFacts) -> str:
     )
 
 
-def _gguf(facts: CardFacts) -> str:
-    """The files for llama.cpp, which cuts no words."""
-    rows = [(f"`{name}`", size(number)) for name, number in facts.gguf.items()]
-    return table(("llama.cpp 用", "サイズ"), rows, 1)
+def _gguf(facts: CardFacts) -> str | None:
+    """The files for llama.cpp, and which llama.cpp reads them."""
+    if not facts.gguf:
+        return None
+    files = "、".join(f"`{name}`({size(number)})" for name, number in facts.gguf.items())
+    needs = _LLAMA.get(facts.tokenizer.spaces, "")
+    if facts.tokenizer.algorithm == "Unigram" and not needs:
+        needs = "2025-07 以降の llama.cpp が必要です。"
+    return f"llama.cpp と、それを使うプログラム向けのファイル: {files}。{needs}"
 
 
 def _data(facts: CardFacts) -> str:
@@ -270,9 +292,6 @@ def _scores(facts: CardFacts) -> str:
         ("パープレキシティ", f"{scores['perplexity']:.1f}", f"{scores['unigram_perplexity']:.1f}"),
         ("1バイトあたりのビット数", f"{scores['bits_per_byte']:.3f}", ""),
     ]  # fmt: skip
-    if "raw_bits_per_byte" in scores:
-        raw = f"{scores['raw_bits_per_byte']:.3f}"
-        rows.append(("1バイトあたりのビット数(生のテキスト)", raw, ""))
     return section(
         "評価",
         f"学習にもトークナイザにも使っていない文書({scores['held_out_tokens']:,} トークン、"
