@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # Of every number that is not named here: it is greater than 0.
 OTHERS = {
     "training.seed": "",
+    "release.grid_gco2_per_kwh": ">= 0, <= 2000",
+    "release.pue": ">= 1, <= 5",
     "release.seed": "",
     "corpus.held_out": "> 0, < 0.5",
     "corpus.filters.length.min": ">= 0",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 from kit import __version__
@@ -12,7 +13,6 @@ from kit.run import begun, commit
 from kit.store.paths import MANIFEST
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from kit.config.recipe import Recipe
@@ -34,8 +34,7 @@ def gather(
         if path.is_file() and path.name != MANIFEST
     }
     begun.refuse_base_model(source.run, recipe)
-    of_corpus, of_tokenizer = corpus.corpus_facts(recipe), corpus.tokenizer_facts(recipe)
-    read = training.events(source)
+    of_corpus, read = corpus.corpus_facts(recipe), training.events(source)
     attempts = training.beginnings(read)
     of_training = training.training_facts(source, recipe, of_corpus.tokens, attempts)
     return CardFacts(
@@ -44,9 +43,9 @@ def gather(
         commit=commit.read(source.run.code),
         release=recipe.release,
         moment=source.moment,
-        model=_model(recipe, attempts[0]["parameters"], of_tokenizer.size, files),
+        model=_model(recipe, folder),
         corpus=of_corpus,
-        tokenizer=of_tokenizer,
+        tokenizer=corpus.tokenizer_facts(recipe),
         training=of_training,
         energy=training.energy_facts(source, recipe, of_training, read),
         scores=scores,
@@ -55,21 +54,29 @@ def gather(
     )
 
 
-def _model(recipe: Recipe, trained: int, entries: int, files: Mapping[str, int]) -> ModelFacts:
-    """The shape of the model; rows that pad the embedding were trained, and are not released."""
-    from kit.plan.shape import padded_vocab_size
-
-    model = recipe.model
-    padding = padded_vocab_size(entries, model.pad_vocab_to) - entries
+def _model(recipe: Recipe, folder: Path) -> ModelFacts:
+    """The shape of the model, and its weights as they are released."""
+    model, weights = recipe.model, sorted(folder.glob("*.safetensors"))
     return ModelFacts(
         model.n_layer,
         model.n_embd,
         model.n_head,
         model.n_positions,
-        trained - padding * model.n_embd,
+        sum(map(_parameters, weights)),
         recipe.release.dtype,
-        sum(size for name, size in files.items() if name.endswith(".safetensors")),
+        sum(path.stat().st_size for path in weights),
     )
+
+
+def _parameters(weights: Path) -> int:
+    """The number of parameters in a file of weights, from its head.
+
+    Format: https://huggingface.co/docs/safetensors: the length of the head, as uint64 in
+    little-endian, and the head in JSON.
+    """
+    with weights.open("rb") as stream:
+        head = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+    return sum(math.prod(one["shape"]) for name, one in head.items() if name != "__metadata__")
 
 
 def _task_scores(path: Path) -> list[dict[str, Any]]:
