@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import signal
@@ -9,9 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from kit.cluster import decisions
+from kit.config.filters import NearDuplicates
+from kit.corpus.dedup import signatures
+from kit.data import duplicates, near_duplicates
 from kit.store.files import read_json
 from kit.store.manifest import read
 from kit.store.paths import MANIFEST, Run, Workspace
@@ -29,7 +34,11 @@ pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 
 TASKS = 3
 VICTIM = 1  # the task that is killed
-PASSES = ("fingerprint", "deduplicate", "preprocess")
+PASSES = ("fingerprint", "deduplicate", "signatures", "bands", "clusters", "preprocess")
+REPEATED, CHANGED = (
+    20,
+    10,
+)  # documents that the corpus has twice, and those that it has once more, nearly
 SLOW = "cluster.environment.STAND_IN_BURN=0.00002"  # seconds a byte: a unit takes about one
 
 
@@ -62,14 +71,17 @@ def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def trial(slurm: Slurm, stand_in: None, tmp_path_factory: pytest.TempPathFactory) -> Trial:
     """Download, then preprocess, with a SIGKILL for a task that has a unit done and one begun."""
+    list(signatures.hashes([""], NearDuplicates()))  # compiled here, once, and not by every task
     folder = tmp_path_factory.mktemp("corpus")
     again = folder / "again.txt"  # what the demo has too
     documents = (ROOT / "configs/demo/web.txt").read_text(encoding="utf-8").split("\n\n")
-    again.write_text("\n\n".join(documents[:20]) + "\n", encoding="utf-8")
+    changed = [f"{text}々" for text in documents[REPEATED : REPEATED + CHANGED]]
+    again.write_text("\n\n".join([*documents[:REPEATED], *changed]) + "\n", encoding="utf-8")
     overrides = (
         "corpus.sources.again.kind=plaintext",
         f"corpus.sources.again.location={again}",
         "corpus.filters.duplicates=true",
+        "corpus.filters.near_duplicates={}",
         "corpus.segmenter=jumanpp",
         "corpus.unit_mb=0.012",
     )
@@ -111,6 +123,16 @@ def has_ended(job: Fields) -> bool:
     return job["JobState"] in ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT")
 
 
+@pytest.fixture(scope="module")
+def alone(trial: Trial, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The workspace of the same corpus, made by one task without Slurm."""
+    folder = tmp_path_factory.mktemp("alone")
+    mine = (*(o for o in trial.overrides if not o.startswith("cluster.")), "corpus.tasks=1")
+    for job in ("download", "preprocess"):
+        command(job, "run", str(DEMO), f"workspace={folder}", *mine)
+    return folder
+
+
 def shards_of(workspace: Path) -> dict[str, bytes]:
     """The bytes of every shard, and of its manifest."""
     folder = workspace / "shards"
@@ -135,15 +157,16 @@ def test_downloads_run_in_the_partition_with_the_network(slurm: Slurm, trial: Tr
     assert {job["JobState"] for job in found} == {"COMPLETED"}
 
 
-def test_both_passes_for_duplicates_and_the_shards_are_one_chain_of_arrays(
+def test_the_passes_for_duplicates_and_the_shards_are_one_chain_of_arrays(
     slurm: Slurm, trial: Trial
 ) -> None:
     assert set(trial.jobs) == set(PASSES)
     found = {name: jobs_of(slurm, job) for name, job in trial.jobs.items()}
-    assert {name: len(jobs) for name, jobs in found.items()} == dict.fromkeys(PASSES, TASKS)
+    tasks = {name: len(jobs) for name, jobs in found.items()}
+    assert tasks == dict.fromkeys(PASSES, TASKS) | {"clusters": 1}
     assert {job["JobState"] for jobs in found.values() for job in jobs} == {"COMPLETED"}
     assert {job["Partition"] for jobs in found.values() for job in jobs} == {"low"}
-    for before, after in (PASSES[:2], PASSES[1:]):  # times as Slurm writes them can be compared
+    for before, after in itertools.pairwise(PASSES):  # times as Slurm writes them can be compared
         ends = max(job["EndTime"] for job in found[before])
         assert min(job["SubmitTime"] for job in found[after]) < ends
         assert min(job["StartTime"] for job in found[after]) >= ends
@@ -151,8 +174,13 @@ def test_both_passes_for_duplicates_and_the_shards_are_one_chain_of_arrays(
 
 def test_the_last_task_writes_the_report(trial: Trial) -> None:
     (table,) = (trial.workspace / "corpus-report").glob("*.md")
-    row = next(r for r in table.read_text().splitlines() if r.startswith("| left out: duplicates"))
-    assert re.search(r"\b20\b", row), row
+    rows = {
+        row.split("|")[1].strip(): row.split("|")[2]
+        for row in table.read_text().splitlines()
+        if row.startswith("| left out: ")
+    }
+    assert int(rows["left out: duplicates"]) == REPEATED
+    assert int(rows["left out: near_duplicates"]) == CHANGED
 
 
 def test_a_task_killed_in_mid_work_is_tried_again_by_itself(slurm: Slurm, trial: Trial) -> None:
@@ -165,15 +193,25 @@ def test_a_task_killed_in_mid_work_is_tried_again_by_itself(slurm: Slurm, trial:
     assert slurm.job(victim)["Comment"] == "ekiden: done"  # not that of its requeue any more
 
 
-def test_shards_made_by_slurm_are_those_of_one_task_without_it(
-    trial: Trial, tmp_path: Path
-) -> None:
-    alone = (*(o for o in trial.overrides if not o.startswith("cluster.")), "corpus.tasks=1")
-    for job in ("download", "preprocess"):
-        command(job, "run", str(DEMO), f"workspace={tmp_path}", *alone)
+def test_near_duplicates_found_by_arrays_are_those_of_one_task(trial: Trial, alone: Path) -> None:
+    """That the pairs lie in different units, found by different tasks, is what makes it an array's work."""
+    folders = [Workspace(path).near_duplicates for path in (trial.workspace, alone)]
+    for name in (duplicates.LIST, near_duplicates.KEPT):
+        whole, expected = ((folder / name).read_bytes() for folder in folders)
+        assert whole == expected
+        assert len(whole) == 8 * (REPEATED + CHANGED)
+    out, kept = (
+        np.fromfile(folders[0] / name, "<u8") >> 32
+        for name in (duplicates.LIST, near_duplicates.KEPT)
+    )
+    assert set(out % TASKS) | set(kept % TASKS) == set(range(TASKS))
+    assert (out != kept).all()
+
+
+def test_shards_made_by_slurm_are_those_of_one_task_without_it(trial: Trial, alone: Path) -> None:
     assert len(trial.units) > 2 * TASKS
     assert {path.split("/")[0] for path in trial.shards()} == set(trial.units)
-    assert trial.shards() == shards_of(tmp_path)
+    assert trial.shards() == shards_of(alone)
 
 
 def test_a_damaged_shard_is_found_by_verify_and_sends_its_task_only(
