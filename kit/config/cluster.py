@@ -171,7 +171,8 @@ class Cluster(Section):
     )
     single: TaskResources = Field(
         default=TaskResources(),
-        description="all other jobs: tokenizer, evaluate, export, generate. Slurm only, except gpus",
+        description="all other jobs: clusters (of near-duplicates), tokenizer, evaluate, export, generate. "
+        "Slurm only, except gpus",
     )
     training: TrainingResources = Field(description="the training job: ranks, time limit, retries")
     environment: Annotated[dict[str, str | None], AfterValidator(names_of_variables)] = Field(

@@ -66,10 +66,12 @@ def recipe_of(workdir: Workdir, name: str, *overrides: str) -> Recipe:
     return workdir.recipe(ON, f"workspace={workdir.folder / name}", *overrides)
 
 
-def make(recipe: Recipe, tasks: int = 1) -> None:
+def make(recipe: Recipe, *order: int) -> None:
+    """The passes, each as the tasks of an array that run in this order, or as a single one."""
     make_units("download", units_of(download, recipe))
+    tasks = len(order) or 1
     for module in PASSES:
-        for task in reversed(range(tasks)):
+        for task in order or (0,):
             make_units(module.__name__, units_of(module, recipe), task, tasks)
 
 
@@ -163,30 +165,38 @@ def test_clusters_are_those_of_all_pairs_of_documents(workdir: Workdir, row: lis
     assert len(shards.pieces(recipe)) > 5
 
 
-def test_clusters_do_not_depend_on_tasks_units_or_buckets(
+def test_clusters_do_not_depend_on_tasks_their_order_units_or_buckets(
     workdir: Workdir, row: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = recipe_of(workdir, "one", "corpus.unit_mb=1")
     make(one)
-    monkeypatch.setattr(near_duplicates, "_BUCKET", 30)
-    monkeypatch.setattr(clusters, "_PAIRS", 3)
-    other = recipe_of(workdir, "other")
-    make(other, tasks=3)
-    names = [piece["name"] for piece in shards.pieces(other)]
-    assert len(near_duplicates.buckets(other, names)) >= 2 * 20
-    assert found(one) == found(other) != {}
+    drawn = random.Random(3)
+    buckets = set()
+    for trial in range(2):
+        monkeypatch.setattr(near_duplicates, "_BUCKET", drawn.randint(15, 40))
+        monkeypatch.setattr(clusters, "_PAIRS", drawn.randint(1, 50))
+        size = drawn.uniform(0.002, 0.02)
+        other = recipe_of(workdir, f"other-{trial}", f"corpus.unit_mb={size:.4f}")
+        tasks = drawn.randint(2, 6)
+        make(other, *drawn.sample(range(tasks), tasks))
+        names = [piece["name"] for piece in shards.pieces(other)]
+        buckets.add(len(near_duplicates.buckets(other, names)))
+        assert found(one) == found(other) != {}
+    assert min(buckets) >= 2 * 20
+    assert len(buckets) > 1
 
 
 def test_order_decides_only_which_of_equally_long_documents_stays(
     workdir: Workdir, row: list[str]
 ) -> None:
-    forwards = recipe_of(workdir, "forwards")
-    make(forwards)
-    expected = clusters_of(forwards)
-    write(workdir, row[::-1])
-    backwards = recipe_of(workdir, "backwards")
-    make(backwards)
-    assert clusters_of(backwards) == expected != []
+    one = recipe_of(workdir, "one")
+    make(one)
+    expected = clusters_of(one)
+    for seed in range(2):
+        write(workdir, random.Random(seed).sample(row, len(row)))
+        other = recipe_of(workdir, f"other-{seed}")
+        make(other)
+        assert clusters_of(other) == expected != []
 
 
 def test_shards_leave_near_duplicates_out_and_count_them(workdir: Workdir, row: list[str]) -> None:

@@ -89,6 +89,36 @@ def test_clusters_of_parts_of_the_pairs_are_clusters_of_all() -> None:
     assert len(pairs.clusters(np.zeros((0, 2), "<u8"))) == 0
 
 
+def stays(edges: list[tuple[int, int]], lengths: list[int]) -> dict[int, int]:
+    """Each document left out, with the one that stays: the longest of the cluster, then the first."""
+    members: dict[int, list[int]] = {}
+    for document, lead in components(edges).items():
+        members.setdefault(lead, []).append(document)
+    best = {lead: min(row, key=lambda d: (-lengths[d], d)) for lead, row in members.items()}
+    return {d: best[lead] for lead, row in members.items() for d in row if d != best[lead]}
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_neither_the_order_of_documents_nor_that_of_pairs_nor_their_parts_decide(seed: int) -> None:
+    drawn = random.Random(seed)
+    size = drawn.randint(2, 40)
+    edges = [(drawn.randrange(size), drawn.randrange(size)) for _ in range(drawn.randint(1, size))]
+    lengths = [drawn.randint(1, 3) for _ in range(size)]
+    for _ in range(5):
+        number = drawn.sample(range(size), size)  # of each document in another order of the corpus
+        moved = [drawn.sample([number[a], number[b]], 2) for a, b in edges]
+        drawn.shuffle(moved)
+        of_moved = [lengths[number.index(document)] for document in range(size)]
+        found = np.zeros((0, 2), "<u8")
+        while moved:  # a part at a time, as tasks leave them
+            cut = drawn.randint(1, len(moved))
+            found = pairs.clusters(np.concatenate([found, np.array(moved[:cut], "<u8")]))
+            moved = moved[cut:]
+        rows = pairs.left_out(found, np.array(of_moved, np.uint32)[found[:, 0]])
+        renumbered = [(number[a], number[b]) for a, b in edges]
+        assert dict(rows.tolist()) == stays(renumbered, of_moved)
+
+
 def test_the_longest_stays_then_the_first() -> None:
     found = np.array([[1, 1], [4, 1], [6, 1], [7, 7], [9, 7]], "<u8")
     lengths = np.array([10, 30, 30, 5, 5], np.uint32)
