@@ -27,6 +27,7 @@ from jobs.command import (
     tell_differences,
     verb,
 )
+from kit.errors import ConfigError
 from kit.output.quantities import size
 
 app = new_app(
@@ -80,6 +81,13 @@ def report_verb(
         Path | None,
         typer.Option("--out", help="The folder to write to. Default: report in the run directory."),
     ] = None,
+    public: Annotated[
+        bool,
+        typer.Option(
+            "--public",
+            help="Without paths, nodes, alerts and forecast, as a release has it; page only.",
+        ),
+    ] = False,
 ) -> None:
     """Write a page about the run: one file of HTML to keep or to send, and its charts as PNG.
 
@@ -90,12 +98,16 @@ def report_verb(
     from kit.cluster.snapshot import snapshot
     from kit.relay import status
     from kit.watch.report import content, write
+    from kit.watch.report.public import public as published
 
     project = arguments.load(refuse=False)
     tell_differences(project)
     seen = snapshot(project.run)
     chain = status.facts(project, arguments.words, seen=seen)
-    page = write.write(content.gather(project, chain, seen, time.time()), out or project.run.report)
+    found = content.gather(project, chain, seen, time.time())
+    if public and out is None:
+        raise ConfigError("--public: give the folder to write to by --out")
+    page = write.write(published(found) if public else found, out or project.run.report)
     print(f"{page}: {size(page.stat().st_size)}")
 
 

@@ -129,8 +129,8 @@ class _Pieces:
 
     def __init__(self, tokenizer: Tokenizer, tell: Tell) -> None:
         self._tokenizer, self._tell = tokenizer, tell
-        open_ends = (*huggingface.BYTES, *huggingface.SPECIAL)
-        self._open_ends = {tokenizer.token_to_id(name) for name in open_ends}
+        special = tokenizer.get_added_tokens_decoder()
+        self._open_ends = {*special, *map(tokenizer.token_to_id, huggingface.BYTES)}
         self._ids: list[int] = []
         self._told = 0  # characters
 

@@ -1,16 +1,15 @@
 """The released model: a folder that transformers loads without any code of the kit.
 
 It holds weights as safetensors, tokenizer, generation defaults, a model card in two languages with a
-picture of the loss, the training record (the resolved recipe and the ledger's curve), and the provenance in
-two standard forms: Croissant for the corpus, CycloneDX for model, data and packages. For a checkpoint taken
-during training, the card and `training.json` say so; its scores may be missing, and the folder is remade
-once there are scores.
+picture of the loss, the training record (the resolved recipe, the ledger's curve, also as an event file of
+TensorBoard, and the report on the run), and the provenance in two standard forms: Croissant for the corpus,
+CycloneDX for model, data and packages. For a checkpoint taken during training, the card and `training.json`
+say so; its scores may be missing, and the folder is remade once there are scores.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ from kit.config import relocation
 from kit.config.defaults import NonDefaults
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
-from kit.release import bom, croissant, evaluate, model_files
+from kit.release import bom, closing, croissant, evaluate, model_files, tokenizer_files
 from kit.release import source as sources
 from kit.release.card import pages
 from kit.release.card.gather import gather
@@ -26,7 +25,7 @@ from kit.store import manifest
 from kit.store.files import atomic, read_json, write_json
 from kit.store.paths import MANIFEST, Workspace
 from kit.store.units import Unit, make_units
-from kit.tokenizer import huggingface
+from kit.tracking import curve_events
 from kit.tracking.mlflow.publishing import publish_results
 
 if TYPE_CHECKING:
@@ -55,16 +54,16 @@ def units(run: Run, recipe: Recipe) -> list[Unit]:
         model_files.set_generation(model, recipe.release)
         model_files.save(model, folder)
         tokenizer = Workspace(Path(recipe.workspace)).tokenizer
-        shutil.copyfile(tokenizer / huggingface.FILE, folder / huggingface.FILE)
-        settings = read_json(tokenizer / huggingface.SETTINGS)
-        settings["model_max_length"] = recipe.model.n_positions
-        settings["bos_token"] = recipe.release.bos
-        write_json(folder / huggingface.SETTINGS, settings)
+        tokenizer_files.save(tokenizer, recipe.release, recipe.model.n_positions, folder)
         scores = read_json(scores_of / evaluate.SCORES) if scored else None
         write_json(folder / "recipe.json", relocation.for_release(recipe.model_dump(mode="json")))
         with atomic(folder / "ledger.jsonl", "w") as out:
             out.writelines(json.dumps(row) + "\n" for row in source.curve())
-        if source.moment is not None:
+        last = None if source.moment is None else source.checkpoint.step
+        curve_events.write(source.run, recipe, last, folder / "runs")
+        if source.moment is None:
+            closing.public_report(source.run, folder)
+        else:
             write_json(folder / "training.json", source.moment.facts())
         # The card comes after the files that it names, the bill after all others.
         facts = gather(source, recipe, folder, scores)

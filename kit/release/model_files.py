@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from kit.release.tokenizer_files import pad_id
 from kit.store.files import read_json, settle, write_json
 from kit.tokenizer.huggingface import END
 
@@ -20,19 +21,20 @@ SHARD_BYTES = (
     5_000_000_000  # the Hub's advice, and what transformers 4 wrote: a download that resumes
 )
 _CONFIG, _GENERATION = "config.json", "generation_config.json"
+_SAMPLING = ("do_sample", "max_new_tokens", "temperature", "top_p")
 
 
 def save(model: Any, folder: Path, shard_bytes: int = SHARD_BYTES) -> None:
     """Write a transformers model; weights above `shard_bytes` become shards with an index."""
     model.save_pretrained(folder, max_shard_size=shard_bytes)
-    config = read_json(folder / _CONFIG)
-    write_json(folder / _CONFIG, config | _of_older_readers(config))
+    config, generation = (read_json(folder / name) for name in (_CONFIG, _GENERATION))
+    write_json(folder / _CONFIG, config | _of_older_readers(config, generation))
     for path in [path for path in folder.iterdir() if path.is_file()]:
         settle(path)
 
 
 def set_generation(model: Any, release: Release) -> None:
-    """Set the generation defaults and the bos of a transformers model to those of the release.
+    """Set the generation defaults and the special tokens of a transformers model to those of the release.
 
     A prompt of up to half the positions can be continued without any argument.
     """
@@ -42,10 +44,11 @@ def set_generation(model: Any, release: Release) -> None:
     config.use_cache = True
     if release.bos == END:
         config.bos_token_id = config.eos_token_id
+    config.pad_token_id = pad_id(release)
     model.generation_config = GenerationConfig(
         bos_token_id=config.bos_token_id,
         eos_token_id=config.eos_token_id,
-        pad_token_id=config.eos_token_id,
+        pad_token_id=config.pad_token_id,
         do_sample=True,
         temperature=release.temperature,
         top_p=release.top_p,
@@ -53,9 +56,16 @@ def set_generation(model: Any, release: Release) -> None:
     )
 
 
-def _of_older_readers(config: dict[str, Any]) -> dict[str, Any]:
+def _of_older_readers(config: dict[str, Any], generation: dict[str, Any]) -> dict[str, Any]:
     """Keys that transformers no longer writes.
 
-    `n_ctx` is read by llama.cpp's converter, `torch_dtype` by transformers before 4.56.
+    `n_ctx` is read by llama.cpp's converter, `torch_dtype` by transformers before 4.56. A pipeline of
+    transformers 4.57 has a max_new_tokens of its own, 256, which passes the end of a short model; only
+    `task_specific_params` come before it (pipelines/base.py).
     """
-    return {"n_ctx": config["n_positions"], "torch_dtype": config["dtype"]}
+    sampling = {key: generation[key] for key in _SAMPLING if key in generation}
+    return {
+        "n_ctx": config["n_positions"],
+        "torch_dtype": config["dtype"],
+        "task_specific_params": {"text-generation": sampling},
+    }

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from kit.config.recipe import Recipe
+    from kit.tracking.rows import SampleRow
 
 # Shown on the page HPARAMS; those that it finds itself it does not show for a single run.
 _METRICS = ("train/bits_per_byte", "train/validation_loss", "train/loss", "train/goodput")
@@ -39,8 +40,17 @@ def fenced(plain: str, language: str = "") -> str:
 
 def recipe_text(recipe: Recipe) -> Any:
     """The resolved recipe."""
-    values = relocation.without_secrets(recipe.model_dump(mode="json"))
-    return text("recipe", fenced(json.dumps(values, indent=2, ensure_ascii=False), "json"))
+    return tree_text(relocation.without_secrets(recipe.model_dump(mode="json")))
+
+
+def tree_text(tree: Mapping[str, Any]) -> Any:
+    """A resolved recipe, as far as it may be shown."""
+    return text("recipe", fenced(json.dumps(tree, indent=2, ensure_ascii=False), "json"))
+
+
+def sample_text(row: SampleRow) -> Any:
+    """A text that the model wrote at a validation."""
+    return text(f"samples/{' '.join(row['prompt'].split())}", fenced(row["text"]))
 
 
 def hparams_start(recipe: Recipe, name: str, began: float) -> list[Any]:

@@ -50,6 +50,13 @@ def scalars(row: Row) -> dict[str, float]:
     return {f"train/{key}": value for key, value in values.items() if value is not None}
 
 
+def of_nodes(total: NodeTime) -> dict[str, float]:
+    """Goodput and lost steps at a validation, by tag; none if no node was held yet."""
+    if total.goodput is None:
+        return {}
+    return {"train/goodput": total.goodput, "train/lost_steps": total.lost_steps}
+
+
 class EventFile:
     """The event file of one attempt."""
 
@@ -122,9 +129,7 @@ class EventFile:
         if row["kind"] == "devices":
             values |= _of_gpus(row["gpus"])
         if row["kind"] == "validation":
-            total = self._account.until(row["time"])
-            if total.goodput is not None:
-                values |= {"train/goodput": total.goodput, "train/lost_steps": total.lost_steps}
+            values |= of_nodes(self._account.until(row["time"]))
         return values
 
     def _texts(self, row: Row) -> Iterator[Any]:
@@ -134,8 +139,7 @@ class EventFile:
             change = f"{row['key']}: {row['old']} -> {row['new']}"
             yield summaries.text(f"amendments/{row['key']}", summaries.fenced(change))
         elif row["kind"] == "sample":
-            tag = " ".join(row["prompt"].split())
-            yield summaries.text(f"samples/{tag}", summaries.fenced(row["text"]))
+            yield summaries.sample_text(row)
         elif row["kind"] == "end" and row["outcome"] != "interrupted":
             reason = f": {row['reason']}" if row["reason"] else ""
             ended = f"{row['outcome']} at step {row['step']:,}{reason}"

@@ -8,13 +8,16 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
 from kit.release import closing
 from kit.release.card import picture
 from kit.release.source import source_of
+from kit.store.files import read_json
 from kit.store.paths import Run
+from kit.tracking import ledger
 from kit.watch.report.page import MOST
 from kit.watch.report.write import PICTURES
 from tests.relay import log_of
@@ -53,6 +56,21 @@ def test_a_finished_relay_has_its_report(preempted: Run) -> None:
     found = {path.stem for path in preempted.report.glob("*.png")}
     assert found == {*PICTURES} - {"late-loss"}  # 40 steps are too few for it
     assert f"report: {preempted.report_page}" in log_of(preempted, "generate")
+
+
+def test_a_release_has_its_curve_and_its_report_without_paths_and_nodes(preempted: Run) -> None:
+    page = (preempted.export / "report.html").read_text(encoding="utf-8")
+    assert "The training is finished: step 40 of 40" in page
+    assert "Not shown" not in page
+    node = read_json(ledger.attempts(preempted)[0].start)["node"]
+    for private in (str(preempted.root.parents[1]), f">{node}<"):
+        assert private in preempted.report_page.read_text(encoding="utf-8")
+        assert private not in page
+    (events,) = (preempted.export / "runs").iterdir()
+    drawn = EventAccumulator(str(events.parent), {"scalars": 0}).Reload()
+    rows = [row for row in ledger.canonical(preempted) if row["kind"] == "step"]
+    shown = [(event.step, event.value) for event in drawn.Scalars("train/loss")]
+    assert shown == [(row["step"], pytest.approx(row["loss"])) for row in rows]
 
 
 def test_the_model_card_shows_the_curve(preempted: Run, tmp_path: Path) -> None:

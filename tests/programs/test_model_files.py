@@ -94,6 +94,9 @@ def test_a_prompt_of_half_the_positions_is_continued_without_arguments(
     model_files.set_generation(model, Release(max_new_tokens=asked))
     model_files.save(model, folder)
     assert read_json(folder / "generation_config.json")["max_new_tokens"] == written
+    of_task = read_json(folder / "config.json")["task_specific_params"]["text-generation"]
+    sampling = {"do_sample": True, "max_new_tokens": written, "temperature": 0.8, "top_p": 0.95}
+    assert of_task == sampling
     loaded = AutoModelForCausalLM.from_pretrained(folder).float()
     loaded.generation_config.eos_token_id = None  # a document that does not end
     prompt = torch.full((1, POSITIONS // 2), 7)

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 import pytest
 
 from kit.relay import resolve
-from kit.tracking import event_files, ledger
+from kit.tracking import curve_events, event_files, ledger
 from tests.drawn import Attempt
 from tests.relay import DEMO, NOWHERE
 from tests.speed import patience
@@ -23,14 +23,17 @@ if TYPE_CHECKING:
 
     from kit.store.paths import Run
 
+RELEASE = "runs"  # as in an exported folder
+
 
 @pytest.fixture
 def drawn(run: Run) -> Run:
-    """Two attempts that were killed, the second going back, and one that came to the end."""
+    """Two attempts that were killed, the second going back, one that came to the end, and their release."""
     recipe = resolve.load(DEMO, [NOWHERE], "local").recipe
     Attempt(run, recipe, 1, 0).steps(range(1, 13), validations=(5, 8, 10)).killed()
     Attempt(run, recipe, 2, 5).steps(range(6, 8)).killed()
     Attempt(run, recipe, 3, 5).steps(range(6, 16), validations=(8, 10, 15)).left(15, "done", "")
+    curve_events.write(run, recipe, None, run.tensorboard / RELEASE)
     return run
 
 
@@ -57,7 +60,10 @@ def get(drawn: Run) -> Iterator[Callable[..., Any]]:
             while True:
                 assert time.monotonic() < end, "TensorBoard does not answer"
                 try:
-                    if ask("scalars/scalars", run=".", tag="train/loss")[-1][1] == 15:
+                    runs = (".", RELEASE)
+                    if all(
+                        ask("scalars/scalars", run=r, tag="train/loss")[-1][1] == 15 for r in runs
+                    ):
                         break
                 except OSError:  # not yet there, or without the tag
                     pass
@@ -89,3 +95,11 @@ def test_the_pages_have_the_ledger(drawn: Run, get: Callable[..., Any]) -> None:
     assert found["hparams"]["model.n_layer"] == 2
     values = {value["name"]["tag"]: value["value"] for value in found["metricValues"]}
     assert values["train/bits_per_byte"] == pytest.approx(rows[-1]["bits_per_byte"])
+    # The one file of the release says the same.
+    tags = get("scalars/tags")
+    assert tags[RELEASE] == tags["."]
+    for tag in tags["."]:
+        live, released = (get("scalars/scalars", run=run, tag=tag) for run in (".", RELEASE))
+        assert released == live, tag
+    for tag in ("samples/駅伝は", "samples/今日は"):
+        assert get("text/text", run=RELEASE, tag=tag) == get("text/text", run=".", tag=tag)

@@ -26,6 +26,7 @@ from kit.watch.report import charts, of_run, write
 from kit.watch.report.content import Content, gather
 from kit.watch.report.markup import private, table, text
 from kit.watch.report.page import MOST, page
+from kit.watch.report.public import public
 from tests.written import T, Written, two_attempts
 
 if TYPE_CHECKING:
@@ -193,6 +194,31 @@ def test_secrets_of_the_recipe_are_masked(project: Project, running: Written) ->
     found = shown(gathered(project))
     assert "http://***@host:5000" in found.text
     assert "hunter2" not in found.text
+
+
+def test_a_public_page_names_no_node_no_path_and_of_a_reason_its_kind(
+    project: Project, running: Written, tmp_path: Path
+) -> None:
+    content = dataclasses.replace(gathered(project), nodes={1: "node-17", 2: "node-18"})
+    alert = {"severity": "warning", "text": "node-17 is slow", "command": "scancel 17"}
+    facts = content.facts | {"alerts": [alert], "problems": ["squeue: node-17"]}
+    content = dataclasses.replace(content, facts=facts)
+    before, after = shown(content).text, shown(public(content)).text
+    private_parts = (
+        "node-17",
+        "scancel",
+        str(tmp_path),
+        "crash (exit code 1)",
+        "Arrival",
+        "Alerts",
+    )
+    for part in private_parts:
+        assert part in before
+        assert part not in after
+    for part in ("step 60 of 1,000", "validation loss 1.500", "✕ failure: 1", '"n_positions": 16'):
+        assert part in after
+    written = write.write(public(content), tmp_path / "published")
+    assert [path.name for path in written.parent.iterdir()] == ["report.html"]
 
 
 def test_a_run_of_seventy_days_stays_below_a_megabyte_and_keeps_its_spike(

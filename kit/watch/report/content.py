@@ -39,6 +39,7 @@ class Content:
     lost: Sequence[tuple[float, float]]  # Unix times between which steps were done and lost
     nodes: Mapping[int, str]  # of rank 0, by attempt
     ranks: Mapping[int, int]  # by attempt
+    public: bool = False  # to be published with the model
 
     @property
     def now(self) -> float:

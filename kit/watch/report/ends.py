@@ -37,6 +37,12 @@ def kind_of_end(reason: str | None) -> tuple[str, str]:
     return _OTHER_END
 
 
+def begin_of(reason: str) -> str:
+    """The words that a reason of its kind begins with."""
+    found = (begin for begins, *_ in _ENDS for begin in begins if reason.startswith(begin))
+    return next(found, _OTHER_END[1])
+
+
 def marks(content: Content) -> list[Mark]:
     """A mark for each attempt but the first, with the end of the attempt before it."""
     curve, found = content.curve, []

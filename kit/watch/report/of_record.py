@@ -23,8 +23,9 @@ _PACKAGES = (
 
 
 def recipe(content: Content) -> Markup:
-    """The resolved recipe as JSON, secrets masked."""
-    tree = relocation.without_secrets(content.recipe.model_dump(mode="json"))
+    """The resolved recipe as JSON, secrets masked; to be published, without paths."""
+    shown = relocation.for_release if content.public else relocation.without_secrets
+    tree = shown(content.recipe.model_dump(mode="json"))
     words = json.dumps(tree, ensure_ascii=False, indent=1, sort_keys=True)
     return preformatted("The resolved recipe", words, _RECIPE)
 

@@ -167,7 +167,7 @@ def attempts(content: Content) -> Markup:
             f"{one['lost']:,}",
             private(one["reason"] or "", 160),
             content.ranks.get(one["number"], ""),
-            text(content.nodes.get(one["number"], ""), 60),
+            *(() if content.public else (text(content.nodes.get(one["number"], ""), 60),)),
         )
         for one in every[-_LISTED:]
     ]
@@ -180,15 +180,14 @@ def attempts(content: Content) -> Markup:
         "lost",
         "end",
         "ranks",
-        "node of rank 0",
+        *(() if content.public else ("node of rank 0",)),
     )
     words = f"{count(len(every), 'attempt')}. {ends.note(content)}"
     if found := content.training["inexact"]:
         words += f" Bit-equality is {inexact.words(found)}."
     if len(every) > _LISTED:
-        words += (
-            f" The last {_LISTED} are listed; the others are in the folder attempts of the run."
-        )
+        words += f" The last {_LISTED} are listed"
+        words += "." if content.public else "; the others are in the folder attempts of the run."
     return Markup(paragraph(words) + table("Attempts", head, rows))
 
 

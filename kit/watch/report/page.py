@@ -54,7 +54,7 @@ def page(content: Content, charts: Mapping[str, Chart]) -> str:
         style=sheet(),
         name=text(content.recipe.name),
         summary=private(of_run.summary(content), 500),
-        made=private(f"{content.run.root}, as of {of_run.when(content.now)}"),
+        made=private(_made(content)),
         links="".join(f'<li><a href="#{_anchor(name)}">{name}</a></li>' for name, _ in parts),
         parts="".join(
             f'<section id="{_anchor(name)}">\n<h2>{name}</h2>\n{body}</section>\n'
@@ -72,12 +72,14 @@ def _parts(content: Content, charts: Mapping[str, Chart]) -> Iterator[tuple[str,
         return f"<h3>{title}</h3>\n{_alone(part, content)}"
 
     yield "Figures", _alone(_figures, content)
-    yield "Alerts", _alone(of_run.alerts, content)
+    if not content.public:
+        yield "Alerts", _alone(of_run.alerts, content)
     curves = "".join(chart(name) for name in ("loss", "late-loss", "learning-rate", "throughput"))
     yield "Training", curves or paragraph("No step was done yet.")
     yield "Goodput", chart("goodput") + _alone(of_run.goodput, content)
     yield "Attempts", chart("timeline") + _alone(of_run.attempts, content)
-    yield "Arrival", chart("progress") + _alone(of_run.arrival, content)
+    if not content.public:
+        yield "Arrival", chart("progress") + _alone(of_run.arrival, content)
     yield (
         "Data",
         table("Corpus", of_data.corpus)
@@ -85,6 +87,9 @@ def _parts(content: Content, charts: Mapping[str, Chart]) -> Iterator[tuple[str,
         + table("Tokens", of_data.data),
     )
     yield "Results", table("Scores", of_data.scores) + table("Samples", of_data.samples)
+    if content.public:
+        yield "Record", table("Versions", of_record.versions) + table("Recipe", of_record.recipe)
+        return
     yield (
         "Record",
         table("Stages", of_run.stages)
@@ -93,6 +98,11 @@ def _parts(content: Content, charts: Mapping[str, Chart]) -> Iterator[tuple[str,
         + table("Nodes", of_record.nodes)
         + table("Recipe", of_record.recipe),
     )
+
+
+def _made(content: Content) -> str:
+    moment = f"as of {of_run.when(content.now)}"
+    return moment.capitalize() if content.public else f"{content.run.root}, {moment}"
 
 
 def _figures(content: Content) -> Markup:

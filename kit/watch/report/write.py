@@ -1,4 +1,4 @@
-"""Write the report: `report.html`, and each of its charts as a PNG beside it.
+"""Write the report: `report.html`, and each of its charts as a PNG beside it, unless it is published.
 
 content = gather(project, chain, files, now)
 pages = write(content, run.report)
@@ -23,7 +23,7 @@ PICTURES = ("loss", "late-loss", "learning-rate", "throughput", "goodput", "time
 
 
 def write(content: Content, folder: Path) -> Path:
-    """Write page and pictures, each whole or absent; returns the page.
+    """Write page and pictures, each whole or absent; returns the page. A public one has no pictures.
 
     Raises ConfigError if the folder cannot be written.
     """
@@ -31,7 +31,7 @@ def write(content: Content, folder: Path) -> Path:
     drawn = charts.all_charts(content)
     text = page(content, drawn)
     try:
-        for name in PICTURES:
+        for name in () if content.public else PICTURES:
             path = folder / f"{name}.png"
             if name not in drawn:
                 path.unlink(missing_ok=True)
