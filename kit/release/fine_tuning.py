@@ -9,15 +9,11 @@ end of a row.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
 from kit.data.shards import BOUNDARY
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 FOLDER, TUNED = "PATH_OF_THIS_FOLDER", "fine-tuned"
-TEXTS = ("空は何色ですか。青です。", "雪は何色ですか。白です。")
+_TEXTS = ["空は何色ですか。青です。", "雪は何色ですか。白です。"]
 _SNIPPET = """{imports}import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, DataCollatorForLanguageModeling
 
@@ -56,9 +52,7 @@ texts = [{separator}.join(line.split()) for line in lines]
 }
 
 
-def snippet(
-    segmenter: str | None = None, spaces: str = "lossless", texts: Sequence[str] = TEXTS
-) -> str:
+def snippet(segmenter: str | None = None, spaces: str = "lossless") -> str:
     """Python that teaches a model texts and their ends; with a segmenter, texts in words.
 
     `segmenter`, `spaces`: the values of `corpus.segmenter` and `tokenizer.spaces` of the recipe.
@@ -67,7 +61,7 @@ def snippet(
     separator = json.dumps(BOUNDARY if spaces == "lossless" else " ")
     return _SNIPPET.format(
         imports=imports,
-        texts=json.dumps([*texts], ensure_ascii=False),
+        texts=json.dumps(_TEXTS, ensure_ascii=False),
         words=words.format(separator=separator),
         folder=FOLDER,
         tuned=TUNED,

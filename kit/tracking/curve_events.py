@@ -1,6 +1,6 @@
 """The curve of a run as one event file of TensorBoard, to be published with the model.
 
-    write(run, recipe, last=None, folder)
+    write(run, recipe, None, folder / "runs")
 
 Every step and validation of the canonical ledger is drawn once, under the tags of the live files
 (kit/tracking/tensorboard.py) and at the time at which it ended; with them the samples, the recipe without
