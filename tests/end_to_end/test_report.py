@@ -102,6 +102,8 @@ def test_a_run_of_somebody_else_is_reported_elsewhere(preempted: Run, tmp_path: 
     said = command("watch", "report", str(preempted.root), "--out", str(tmp_path / "out"))
     assert str(tmp_path / "out" / "report.html") in said
     assert preempted.report_page.read_bytes() == before
+    said = command("watch", "report", str(preempted.root), "--public", code=2)
+    assert said == "error: --public: give the folder to write to by --out\n"
 
 
 def test_a_report_that_fails_is_one_warning(
