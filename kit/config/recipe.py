@@ -29,10 +29,12 @@ from kit.config.tokenizer import Tokenizer
 from kit.config.training import Health, Precision, Training
 
 __all__ = [  # all sections of a recipe, those of the neighbouring modules included
-    "NAME", "Alerting", "Corpus", "Filters", "Health", "Length", "Model", "Normalise", "Precision",
-    "Recipe", "Release", "Source", "Tokenizer", "Tokens", "Tracking", "Training", "is_remote", "is_url",
-    "named_kind",
+    "NAME", "Alerting", "Corpus", "Filters", "GgufType", "Health", "Length", "Model", "Normalise",
+    "Precision", "Recipe", "Release", "Source", "Tokenizer", "Tokens", "Tracking", "Training",
+    "is_remote", "is_url", "named_kind",
 ]  # fmt: skip
+
+GgufType = Literal["f16", "q8_0", "bf16", "f32"]
 
 
 class Tokens(Section):
@@ -195,6 +197,11 @@ class Release(Section):
         description="token that readers put before a document: `</s>`, which stands before each in "
         "training, or `<s>`, which no training has seen, to match a published tokenizer",
     )
+    gguf: list[GgufType] = Field(
+        default=[],
+        description="number formats of GGUF files beside the safetensors, for llama.cpp: f16, q8_0 (8 "
+        "bits), bf16, f32. Needs ekiden[gguf]",
+    )
     prompts: list[str] = Field(
         default=["日本の"], description="prompts of the samples that jobs.generate writes"
     )
@@ -223,6 +230,14 @@ class Release(Section):
                 "name as release.license_name"
             )
         return given
+
+    @field_validator("gguf")
+    @classmethod
+    def _each_once(cls, kinds: list[GgufType]) -> list[GgufType]:
+        for kind in kinds:
+            if kinds.count(kind) > 1:
+                raise ValueError(f"{kind} is listed twice; list each format once")
+        return kinds
 
 
 class Recipe(Section):
@@ -271,3 +286,19 @@ class Recipe(Section):
                 "a path with a line break cannot be in a job's script; rename the folder"
             )
         return workspace
+
+    @model_validator(mode="after")
+    def _gguf_possible(self) -> Recipe:
+        """What llama.cpp cannot read, before months of training."""
+        if self.release.gguf and self.model.activation == "gelu":
+            raise ValueError(
+                "release.gguf: llama.cpp computes GPT-2 with gelu's tanh approximation, unlike "
+                "model.activation=gelu; set gguf=[], or another activation"
+            )
+        for spec in self.tokenizer.specs() if self.release.gguf else ():
+            if (spec.algorithm, spec.spaces) == ("unigram", "article"):
+                raise ValueError(
+                    f"release.gguf: llama.cpp has no tokenizer equal to {spec.name}; set gguf=[], or take "
+                    "bpe or spaces: lossless"
+                )
+        return self

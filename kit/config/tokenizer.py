@@ -8,7 +8,9 @@ from pydantic import Field, model_validator
 
 from kit.config.section import Section
 
-Measure = Literal["bits_per_byte", "characters_per_token", "fertility", "vocabulary_used"]
+Measure = Literal[
+    "bits_per_byte", "characters_per_token", "fertility", "vocabulary_used", "raw_share"
+]
 _MAX_ENTRIES = 2**31 - 1  # ids are signed 32-bit integers in training
 
 
@@ -74,7 +76,8 @@ class Choice(Section):
         default="bits_per_byte",
         description="measure to choose by. bits_per_byte: of a unigram model of the tokens, the lowest; "
         "fertility: tokens per word, the lowest; characters_per_token: the highest; vocabulary_used: the "
-        "share of entries that occur, the highest",
+        "share of entries that occur, the highest; raw_share: the share of sentences that get the same "
+        "tokens without a segmenter, the highest",
     )
     margin: float = Field(
         default=0.0,

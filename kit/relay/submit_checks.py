@@ -45,7 +45,9 @@ def check(project: Project, jobs: Sequence[Job]) -> None:
     problems = [
         *scheduler.for_cluster(cluster).problems(cluster, jobs),
         *_of_environment(cluster),
-        *(_of_corpus(recipe, jobs) if cluster.container is None else ()),  # it has its own packages
+        *(
+            _of_packages(recipe, jobs) if cluster.container is None else ()
+        ),  # it has its own packages
         *_of_prompts(recipe, jobs),
         *_of_base_model(project, jobs),
     ]
@@ -109,6 +111,15 @@ def _of_environment(cluster: Cluster) -> Iterator[str]:
                 f"cluster.environment.{name}=null takes it from your environment, where it is not set; "
                 f"export {name}, or remove the key"
             )
+
+
+def _of_packages(recipe: Recipe, jobs: Sequence[Job]) -> Iterator[str]:
+    """Problems of packages that some recipes need and that are not installed."""
+    yield from _of_corpus(recipe, jobs)
+    exporting = any(job.name == "export" for job in jobs)
+    if exporting and recipe.release.gguf and importlib.util.find_spec("gguf") is None:
+        kinds = ",".join(recipe.release.gguf)
+        yield f"release.gguf=[{kinds}]: gguf is not installed; pip install 'ekiden[gguf]'"
 
 
 def _of_corpus(recipe: Recipe, jobs: Sequence[Job]) -> Iterator[str]:

@@ -2,7 +2,8 @@
 
 Perplexity depends on the tokenizer; bits per byte, the loss of all held-out tokens over the UTF-8 bytes of
 their text, do not. A model that has learnt anything beats the unigram model of its training tokens. The
-scores of a checkpoint taken during training record its progress under `training`.
+same text is scored as readers without a segmenter encode it, too. The scores of a checkpoint taken during
+training record its progress under `training`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from kit.config.section import read_resolved
 from kit.data import shards, tokens
 from kit.errors import CheckpointError
 from kit.output.progress import progress_bar
+from kit.release import raw_text
 from kit.release import source as sources
 from kit.store import manifest
 from kit.store.files import text_hash, write_json
@@ -81,7 +83,9 @@ def scores(recipe: Recipe, source: ReleaseSource, device: str) -> dict[str, Any]
     data = tokens.complete(recipe)
     train, held_out = (tokens.open_part(data, part, recipe) for part in shards.PARTS)
     text_bytes = tokens.text_bytes((unit.folder for unit in data), shards.HELD_OUT)
-    total = total_loss(recipe, source, held_out, device)
+    model, length = _ready(load_model(recipe, source), device), recipe.model.n_positions
+    total = total_loss(model, held_out, length)
+    raw = raw_text.read(recipe)
     predicted = len(held_out) - 1
     loss = total / predicted
     unigram = unigram_loss(train, held_out, tokens.tokenizer_info(recipe).size)
@@ -93,6 +97,8 @@ def scores(recipe: Recipe, source: ReleaseSource, device: str) -> dict[str, Any]
         "loss": loss,
         "perplexity": math.exp(loss),
         "bits_per_byte": total / math.log(2) / text_bytes,
+        "raw_share": raw.share,
+        "raw_bits_per_byte": total_loss(model, raw.stream, length) / math.log(2) / text_bytes,
         "unigram_loss": unigram,
         "unigram_perplexity": math.exp(unigram),
         **({} if source.moment is None else {"training": source.moment.facts()}),
@@ -104,20 +110,11 @@ def preload() -> None:
     importlib.import_module("transformers.models.gpt2.modeling_gpt2")
 
 
-def total_loss(
-    recipe: Recipe, source: ReleaseSource, stream: tokens.TokenStream, device: str
-) -> float:
-    """The summed loss in nats of every token of a stream except the first, read in blocks.
-
-    The weights are those of the release. A GPU (device cuda, if there is one) computes in their dtype, a
-    CPU in fp32, since few have native bf16.
-    """
+def total_loss(model: Any, stream: tokens.TokenStream, length: int) -> float:
+    """The summed loss in nats of every token of a stream except the first, read in blocks of `length`."""
     import torch
     import torch.nn.functional as F  # noqa: N812  torch's own name for it
 
-    model = load_model(recipe, source)
-    model = model.cuda() if device == "cuda" and torch.cuda.is_available() else model.float()
-    length = recipe.model.n_positions
     total = 0.0
     with torch.no_grad(), progress_bar("evaluate", len(stream) - 1, "token") as advance_to:
         for start in range(0, len(stream) - 1, length):
@@ -126,6 +123,16 @@ def total_loss(
             logits = model(block[None, :-1]).logits[0].float()
             total += float(F.cross_entropy(logits, block[1:], reduction="sum"))
     return total
+
+
+def _ready(model: Any, device: str) -> Any:
+    """A model of the release on a GPU (device cuda, if there is one), or in fp32 on the CPU.
+
+    Few CPUs have native bf16.
+    """
+    import torch
+
+    return model.cuda() if device == "cuda" and torch.cuda.is_available() else model.float()
 
 
 def load_model(recipe: Recipe, source: ReleaseSource) -> Any:

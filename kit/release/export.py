@@ -17,7 +17,16 @@ from kit.config import relocation
 from kit.config.defaults import NonDefaults
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
-from kit.release import bom, closing, croissant, evaluate, model_files, tokenizer_files
+from kit.data import tokenizer_file
+from kit.release import (
+    bom,
+    closing,
+    croissant,
+    evaluate,
+    gguf_file,
+    model_files,
+    tokenizer_files,
+)
 from kit.release import source as sources
 from kit.release.card import pages
 from kit.release.card.gather import gather
@@ -55,6 +64,7 @@ def units(run: Run, recipe: Recipe) -> list[Unit]:
         model_files.save(model, folder)
         tokenizer = Workspace(Path(recipe.workspace)).tokenizer
         tokenizer_files.save(tokenizer, recipe.release, recipe.model.n_positions, folder)
+        _save_gguf(model, recipe, folder)
         scores = read_json(scores_of / evaluate.SCORES) if scored else None
         write_json(folder / "recipe.json", relocation.for_release(recipe.model_dump(mode="json")))
         with atomic(folder / "ledger.jsonl", "w") as out:
@@ -83,6 +93,16 @@ def work(run: Run, task: int, tasks: int) -> None:
     make_units("export", units(run, recipe), task, tasks)
     sources.remove_links(run)
     publish_results(run, recipe)
+
+
+def _save_gguf(model: Any, recipe: Recipe, folder: Path) -> None:
+    """Write the recipe's GGUF files beside the weights."""
+    tokenizer = tokenizer_file.load(folder)
+    for kind in recipe.release.gguf:
+        path = folder / gguf_file.file_name(recipe.name, kind)
+        gguf_file.save(
+            model, tokenizer, path, kind, name=recipe.name, license_name=recipe.release.license
+        )
 
 
 def _is_scored(source: ReleaseSource, weights: dict[str, str]) -> bool:

@@ -21,6 +21,7 @@ from kit.data import shards
 from kit.data.tokens import dtype_for
 from kit.errors import InputError
 from kit.store.files import atomic
+from kit.tokenizer import raw_text
 from kit.tokenizer.huggingface import END, surface
 from kit.tokenizer.word_cache import WordCache
 
@@ -61,6 +62,7 @@ class TokenizerFigures:
     fertility: float  # tokens per word, excluding ends of lines; a lone space costs its token
     unknown_rate: float  # share of characters encoded as <unk>, even if one <unk> covers several
     exact: float  # share of the documents that decoding restores exactly
+    raw_share: float  # share of the sentences whose raw text, not segmented, gets the same ids
     vocabulary_used: float  # share of the entries that occur
     # From the frequency of tokens and ENDs in the training text, plus one each; 8 bits per byte of <unk>.
     bits_per_byte: float
@@ -115,6 +117,7 @@ def measure(
         fertility=(tokens - totals.line_end_tokens) / totals.words,
         unknown_rate=totals.unknown / totals.characters,
         exact=totals.exact / totals.documents,
+        raw_share=totals.as_raw / totals.sentences,
         vocabulary_used=np.count_nonzero(totals.frequencies) / len(totals.frequencies),
         bits_per_byte=_bits(tokenizer, frequencies, documents, totals) / totals.bytes,
         tokens_per_second=tokens / totals.seconds,
@@ -198,6 +201,7 @@ class _HeldOut:
         # In article mode characters outside it are unknown; otherwise they become bytes.
         self._alphabet = set(tokenizer.get_vocab()) if spaces == "article" else None
         self.documents = self.words = self.characters = self.bytes = self.exact = 0
+        self.sentences = self.as_raw = 0
         self.unknown = self.unknown_bytes = 0
         self.line_end_tokens = 0
         self.seconds = 0.0
@@ -216,6 +220,9 @@ class _HeldOut:
         self.characters += sum(map(len, plain))
         self.bytes += sum(len(text.encode()) for text in plain)
         self._count_unknown("".join(plain))
+        sentences = [*itertools.chain.from_iterable(documents)]
+        self.sentences += len(sentences)
+        self.as_raw += raw_text.equal(self._tokenizer, self._cache, sentences)
         for text in texts:
             self._count_words(text)
 

@@ -10,7 +10,7 @@ from kit.config.recipe import Recipe
 from kit.config.run import run_of
 from kit.config.section import read_resolved
 from kit.data import tokens
-from kit.errors import ConfigError
+from kit.errors import ConfigError, StageError
 from kit.output import log
 from kit.store import manifest
 from kit.store.files import atomic, write_json, write_text
@@ -32,6 +32,7 @@ COLUMNS = {  # of the table: a measure, its heading, its format
     "fertility": ("tokens per word", ".4f"),
     "unknown_rate": ("unknown", ".3%"),
     "exact": ("exact", ".2%"),
+    "raw_share": ("raw", ".1%"),
     "vocabulary_used": ("entries used", ".1%"),
     "bits_per_byte": ("bits per byte", ".4f"),
     "tokens_per_second": ("tokens/s", ",.0f"),
@@ -107,7 +108,8 @@ def pick(recipe: Recipe, name: str) -> Iterator[None]:
 def select(recipe: Recipe) -> tuple[str, str]:
     """Select the candidate that becomes the tokenizer; returns its name and the reason.
 
-    Raises ConfigError for a pick that is not a candidate, StageError until all are measured.
+    Raises ConfigError for a pick that is not a candidate, StageError until all are measured, also by the
+    measure to choose by.
     """
     vocabularies = {v.name: v.vocab_size for v in recipe.tokenizer.specs()}
     name = manual_pick(recipe)
@@ -117,6 +119,7 @@ def select(recipe: Recipe) -> tuple[str, str]:
     if len(vocabularies) == 1:
         return next(iter(vocabularies)), "the only candidate"
     measured = {name: figures(recipe, name) for name in vocabularies}
+    _require_measure(recipe, measured)
     return select_by_rule(recipe.tokenizer.choose, vocabularies, measured)
 
 
@@ -163,7 +166,10 @@ def report(recipe: Recipe) -> str:
         f"| --- |{' ---: |' * len(COLUMNS)}",
     ]
     for candidate, values in measured.items():
-        cells = (format(values[key], style) for key, (_, style) in COLUMNS.items())
+        cells = (
+            format(values[key], style) if key in values else ""
+            for key, (_, style) in COLUMNS.items()
+        )
         lines.append(f"| {candidate}{' *' * (candidate == name)} | {' | '.join(cells)} |")
     held_out = next(iter(measured.values()))
     lines += [
@@ -183,6 +189,18 @@ def _source(recipe: Recipe) -> tuple[Path, str]:
     name, reason = select(recipe)
     folder = Workspace(Path(recipe.workspace)).candidate(name)
     return manifest.verified(folder, "jobs.tokenizer"), reason
+
+
+def _require_measure(recipe: Recipe, measured: Mapping[str, Mapping[str, float]]) -> None:
+    """Raise StageError if an older version measured a candidate, without the measure to choose by."""
+    measure = recipe.tokenizer.choose.measure
+    for name, values in measured.items():
+        if measure not in values:
+            folder = Workspace(Path(recipe.workspace)).candidate(name)
+            raise StageError(
+                f"{folder}: measured without {measure}, by an older version; remove the folder, and run "
+                "jobs.tokenizer again"
+            )
 
 
 def _names(recipe: Recipe) -> list[str]:

@@ -34,7 +34,7 @@ class WordCache:
         capacity: int = _CAPACITY,
     ) -> None:
         """Cache up to `capacity` words of a tokenizer from tokenizer_file.load."""
-        self._tokenizer, self._spaces, self._dtype = tokenizer, spaces, dtype
+        self._tokenizer, self._spaces, self.dtype = tokenizer, spaces, dtype
         self._capacity = capacity
         # Always a separate piece; in article mode it would merge with other signs.
         self._mark = tokenizer.token_to_id(LINE_END) if spaces == "lossless" else None
@@ -67,18 +67,18 @@ class WordCache:
             return None
         text = LINE_END.join([*words, ""])
         (encoding,) = self._tokenizer.encode_batch_fast([text], add_special_tokens=False)
-        ids = np.array(encoding.ids, self._dtype)
+        ids = np.array(encoding.ids, self.dtype)
         ends = np.flatnonzero(ids == self._mark)
         if len(ends) != len(words):
             return None
-        packed, size = ids.tobytes(), self._dtype.itemsize
+        packed, size = ids.tobytes(), self.dtype.itemsize
         starts = [0, *(ends[:-1] + 1).tolist()]
         return [packed[size * a : size * b] for a, b in zip(starts, ends.tolist(), strict=True)]
 
     def _one_by_one(self, words: Sequence[str]) -> list[bytes]:
         texts = [surface(word, self._spaces) for word in words]
         encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-        return [np.array(encoding.ids, self._dtype).tobytes() for encoding in encodings]
+        return [np.array(encoding.ids, self.dtype).tobytes() for encoding in encodings]
 
     def _evict(self, fresh: list[str]) -> None:
         """Drop the new words that are too long to keep; all words if the cache is over capacity."""

@@ -148,6 +148,14 @@ def test_a_dump_and_no_wikiextractor(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert line.startswith("corpus.sources.jawiki.kind=wikipedia: wikiextractor is not installed;")
 
 
+def test_gguf_files_and_no_gguf(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    assert problems() == []
+    assert problems("release.gguf=[f16, q8_0]") == [
+        "release.gguf=[f16,q8_0]: gguf is not installed; pip install 'ekiden[gguf]'"
+    ]
+
+
 def test_parquet_and_no_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     (tmp_path / "a.parquet").write_bytes(b"PAR1")

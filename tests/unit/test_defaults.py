@@ -175,7 +175,8 @@ DEFAULTS = {
     Choice: {"measure": "bits_per_byte", "margin": 0.0, "exact": True},
     Release: {"dtype": "bfloat16", "license": "other", "license_name": None, "license_link": None,
                      "authors": [], "citation": None, "base_model": None, "pue": None,
-                     "grid_gco2_per_kwh": None, "bos": "</s>", "prompts": ["日本の"],
+                     "grid_gco2_per_kwh": None, "bos": "</s>", "gguf": [],
+                     "prompts": ["日本の"],
                      "max_new_tokens": 40, "temperature": 0.8, "top_p": 0.95, "seed": 0},
 }  # fmt: skip
 

@@ -135,6 +135,13 @@ def test_figures_add_up_over_many_documents_and_chunks(monkeypatch: pytest.Monke
     } == classes
 
 
+def test_the_raw_share_is_that_of_sentences_whose_tokens_cross_no_word() -> None:
+    # `aab` is a|ab, with or without its cut; `a b` becomes ab; `b ▁ab` is cut by its space.
+    sentences = ["a ab", "a b", f"b {SPACE}ab", f"ab {LINE_END}"]
+    assert figures("lossless", [sentences[:2], sentences[2:]])["raw_share"] == 3 / 4
+    assert figures("article", [["a b", f"a {SPACE}b", "b a ab"]])["raw_share"] == 2 / 3
+
+
 def test_everything_but_the_speed_is_the_same_again() -> None:
     one, other = (figures("lossless") for _ in range(2))
     for found in (one, other):

@@ -25,6 +25,7 @@ def measured(**values: tuple[float, ...]) -> dict[str, dict[str, float]]:
         ("fertility", "middle"),
         ("characters_per_token", "large"),
         ("vocabulary_used", "large"),
+        ("raw_share", "large"),
     ],
 )
 def test_a_rule_knows_which_way_is_better(measure: str, best: str) -> None:
