@@ -14,13 +14,14 @@ import jobs.generate
 from kit.cluster import lock
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
+from kit.data import tokenizer_file
 from kit.errors import CheckpointError, RunError, StageError
 from kit.relay.submit import ensure_idle
 from kit.release.generate import generate
 from kit.store.files import read_json
 from kit.store.paths import Run, Workspace
 from kit.tracking import ledger
-from tests import warm
+from tests import llama_cpp, warm
 from tests.chaos.processes import starts
 from tests.relay import DEMO, TINY, command, wait_until
 
@@ -44,6 +45,7 @@ RULES = (
     f"training.validate_every={STEP}",
     f"training.checkpoint_every={STEP}",
     f"training.keep_every={STEP}",
+    "release.gguf=[q8_0]",
     "name=under-way",
 )
 
@@ -106,6 +108,10 @@ def test_scores_of_a_checkpoint_come_while_the_training_lives(
         "note": f"training was not finished: step 10 of 1,000,000, 10,240 tokens seen, learning rate "
         f"{step['learning_rate']:.3g}",
     }
+    # Of the same text without its words: fewer tokens, which training has seen less often.
+    assert 0 < found["raw_share"] < 1
+    assert found["raw_bits_per_byte"] == pytest.approx(found["bits_per_byte"], rel=0.2)
+    assert found["raw_bits_per_byte"] != found["bits_per_byte"]
     # The files it was given are gone, the run's own stand; nothing that the training relies on has changed.
     assert not list(job.checkpoints.rglob("*.pt"))
     assert list(run.checkpoint(STEP, 1).rglob("*.pt"))
@@ -140,6 +146,9 @@ def test_samples_and_an_export_say_that_training_was_not_finished(
         in japanese
     )
     assert read_json(at.export / "training.json")["step"] == STEP
+    quantized = llama_cpp.Vocabulary(at.export / "under-way-Q8_0.gguf")
+    ids = tokenizer_file.load(at.export).encode("霧浜県の海", add_special_tokens=False).ids
+    assert quantized.tokenize("霧浜県の海") == ids
     rows = (at.export / "ledger.jsonl").read_text(encoding="utf-8").splitlines()
     assert max(json.loads(row)["step"] for row in rows) == STEP
 

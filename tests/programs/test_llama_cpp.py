@@ -1,0 +1,119 @@
+"""The real llama.cpp on GGUF files of the kit: ids of 10,000 sentences, and greedy text.
+
+    pip install llama-cpp-python       # compiles llama.cpp; not a dependency of the kit
+    DUMP=jawiki-head.xml.bz2 python -m pytest -m trial tests/programs/test_llama_cpp.py
+
+Without that package, the tests of test_gguf.py hold llama.cpp's rules as they were rewritten.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from tokenizers import models
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from kit.config.tokenizer import TokenizerSpec
+from kit.data import tokenizer_file
+from kit.data.shards import plain_text
+from kit.release import gguf_file
+from kit.tokenizer import bpe, huggingface, unigram
+from kit.tokenizer.count import count
+from tests.dump import needs_dump
+from tests.programs.test_vocabularies import dump
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tokenizers import Tokenizer
+
+llama_cpp = pytest.importorskip("llama_cpp")
+pytestmark = [pytest.mark.trial, needs_dump]
+
+SENTENCES, POSITIONS = 10_000, 64
+# Runs of one sign, such as 111, which two paths through the same entries make equally likely.
+TIES = 20
+
+
+@pytest.fixture(scope="module")
+def texts() -> list[str]:
+    """Real text, a sentence a document; the first are held out."""
+    return [text for text in itertools.islice(dump(), 5 * SENTENCES) if text.strip()]
+
+
+@pytest.fixture(
+    scope="module", params=[("bpe", "lossless"), ("unigram", "lossless"), ("bpe", "article")]
+)
+def made(
+    request: pytest.FixtureRequest, texts: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Tokenizer, str, GPT2LMHeadModel, Path]:
+    """A tokenizer, its mode, a model, and both as a GGUF file."""
+    algorithm, spaces = request.param
+    spec = TokenizerSpec(algorithm=algorithm, vocab_size=8000, limit_alphabet=3000, spaces=spaces)
+    words = count(texts[SENTENCES:], spaces, tmp_path_factory.mktemp("counts"))
+    trained = bpe.train(words, spec, 2) if algorithm == "bpe" else unigram.train(words, spec)
+    folder = tmp_path_factory.mktemp("model")
+    huggingface.save(trained, folder)
+    tokenizer = tokenizer_file.load(folder)
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=8000, n_positions=POSITIONS, n_embd=64, n_layer=2, n_head=2,
+        activation_function="gelu_pytorch_tanh", bos_token_id=2, eos_token_id=2,
+        initializer_range=0.2,  # far from ties between tokens
+    )  # fmt: skip
+    model = GPT2LMHeadModel(config).eval()
+    path = folder / "model.gguf"
+    gguf_file.save(model, tokenizer, path, "f32", name="trial", license_name="other")
+    return tokenizer, spaces, model, path
+
+
+def test_the_ids_are_those_of_the_tokenizer(
+    made: tuple[Tokenizer, str, Any, Path], texts: list[str]
+) -> None:
+    tokenizer, spaces, _, path = made
+    reader = llama_cpp.Llama(str(path), vocab_only=True, verbose=False)
+
+    def ids_of(text: str) -> list[int]:
+        found: list[int] = reader.tokenize(text.encode(), add_bos=False, special=False)
+        return found
+
+    def known(text: str) -> list[int]:
+        ids = tokenizer.encode(text, add_special_tokens=False).ids
+        return [number for number in ids if spaces == "lossless" or number]
+
+    ties = 0
+    for text in texts[:SENTENCES]:
+        sentence = text.removesuffix("\n")
+        words = [ids_of(plain_text([word])) for word in sentence.split(" ")]
+        by_word = [*itertools.chain.from_iterable(words)]
+        raw = plain_text([sentence])
+        for given, found in ((raw, ids_of(raw)), (huggingface.surface(text, spaces), by_word)):
+            if found != known(given):
+                assert sorted(found) == sorted(known(given)), given
+                ties += 1
+    assert ties <= (TIES if isinstance(tokenizer.model, models.Unigram) else 0)
+
+
+def test_greedy_text_is_that_of_transformers(
+    made: tuple[Tokenizer, str, GPT2LMHeadModel, Path], texts: list[str]
+) -> None:
+    tokenizer, _, model, path = made
+    whole = 0  # GGML_TYPE_F32: by default llama.cpp keeps keys and values in half precision
+    reader = llama_cpp.Llama(
+        str(path), n_ctx=POSITIONS, n_threads=1, type_k=whole, type_v=whole, verbose=False
+    )
+    for text in texts[:20]:
+        ids = tokenizer.encode(text[:20].strip(), add_special_tokens=False).ids[:10]
+        prompt = torch.tensor([ids])
+        output = model.generate(
+            prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=40,
+            eos_token_id=None,
+        )  # fmt: skip
+        written = output[0].tolist()[len(ids) :]
+        reader.reset()
+        assert [*itertools.islice(reader.generate(ids, temp=0.0), 40)] == written
+        told = reader.detokenize(written).decode(errors="replace")
+        assert told == tokenizer.decode(written, skip_special_tokens=True)
