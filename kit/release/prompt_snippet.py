@@ -7,8 +7,6 @@ They do the words only: the prompt is taken as normalised, and as one sentence.
 
 from __future__ import annotations
 
-from typing import Literal
-
 _CUT = {
     "mecab": (
         "import fugashi, jumandic  # pip install fugashi jumandic",
@@ -26,6 +24,6 @@ _JOIN = {  # a space of the text stays, as the beginning of a word; in article m
 }
 
 
-def snippet(segmenter: Literal["mecab", "jumanpp"], spaces: Literal["lossless", "article"]) -> str:
-    """Three lines: an import, a segmenter, and the prompt with its words kept apart."""
+def snippet(segmenter: str, spaces: str) -> str:
+    """The lines for a segmenter (mecab or jumanpp) and a mode of `tokenizer.spaces`."""
     return "\n".join((*_CUT[segmenter], _JOIN[spaces])) + "\n"

@@ -184,7 +184,7 @@ def test_the_snippets_of_the_card_run(
         assert "\u2063" not in told
     # The words that it cuts are the tokens that training saw.
     tokenizer = tokenizer_file.load(preempted.export)
-    ids = tokenizer.encode("\u2063".join(names["words"]), add_special_tokens=False).ids
+    ids = tokenizer.encode(names["prompt"], add_special_tokens=False).ids
     with continuation.opened(None, tokenizer, recipe) as writer:
         assert ids == writer.tokens("霧浜県の")
 

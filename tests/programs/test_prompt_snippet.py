@@ -34,7 +34,7 @@ PROMPTS = [
 ]
 
 
-def prepared(prompt: str, segmenter: Any, spaces: Any) -> str:
+def prepared(prompt: str, segmenter: str, spaces: str) -> str:
     names: dict[str, Any] = {"prompt": prompt}
     exec(prompt_snippet.snippet(segmenter, spaces), names)
     return str(names["prompt"])

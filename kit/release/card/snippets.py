@@ -6,6 +6,8 @@ import json
 import time
 from typing import TYPE_CHECKING
 
+from kit.release import prompt_snippet
+
 if TYPE_CHECKING:
     from kit.release.card.facts import CardFacts
 
@@ -15,20 +17,7 @@ _RAW = """from transformers import pipeline
 generator = pipeline("text-generation", model="{folder}")
 print(generator({prompt})[0]["generated_text"])
 """
-_WORDS = {
-    "mecab": """import fugashi
-import jumandic
-
-tagger = fugashi.GenericTagger(f"-r /dev/null -d '{{jumandic.DICDIR}}'")
-words = [word.surface for word in tagger({prompt})]
-""",
-    "jumanpp": """import subprocess
-
-jumanpp = subprocess.run(["jumanpp", "--segment"], input={prompt}, capture_output=True, text=True)
-words = jumanpp.stdout.split()
-""",
-}
-_SEGMENTED = """text = generator({separator}.join(words))[0]["generated_text"]
+_SEGMENTED = """{cut}text = generator(prompt)[0]["generated_text"]
 print(text.replace({separator}, ""))
 """
 # As CITATION.cff of the kit, which a run's snapshot of the code does not hold: a test compares them.
@@ -48,8 +37,9 @@ def raw(facts: CardFacts) -> str:
 def segmented(facts: CardFacts) -> str:
     """Continues text in words, as in training; goes on from `raw`."""
     separator = json.dumps("\u2063" if facts.tokenizer.spaces == "lossless" else " ")
-    words = _WORDS[facts.corpus.segmenter].format(prompt=_prompt(facts))
-    return f"{words}{_SEGMENTED.format(separator=separator)}"
+    cut = prompt_snippet.snippet(facts.corpus.segmenter, facts.tokenizer.spaces)
+    given = f"prompt = {_prompt(facts)}\n"
+    return given + _SEGMENTED.format(cut=cut, separator=separator)
 
 
 def citation(facts: CardFacts) -> str | None:
