@@ -2,6 +2,7 @@
 
 python -m jobs.evaluate run work/demo/runs/demo --step 80
 python -m jobs.generate submit work/demo/runs/demo --step 80
+python -m jobs.evaluate run work/demo/runs/demo --step all
 """
 
 from __future__ import annotations
@@ -28,6 +29,15 @@ Step = Annotated[
         min=0,
         metavar="N",
         help="Use the checkpoint of step N; works during training, too.",
+    ),
+]
+
+Steps = Annotated[
+    str | None,
+    typer.Option(
+        "--step",
+        metavar="N[,N...]|all",
+        help="Use the checkpoints of these steps, or all there are; works during training, too.",
     ),
 ]
 
@@ -61,13 +71,32 @@ def export_of(place: Path, step: int | None) -> Path:
     return export
 
 
-def _do(name: str, act: Act, arguments: Arguments, doing: Doing, step: Step = None) -> None:
-    """Process the last checkpoint, like any stage, or that of a step, even during training."""
+def _do(name: str, act: Act, arguments: Arguments, doing: Doing, step: Steps = None) -> None:
+    """Process the last checkpoint, like any stage, or those of steps, even during training."""
     project = arguments.load()
     if step is None:
         _do_last(name, act, project, doing)
-    else:
-        _do_step(name, act, project, step, doing)
+        return
+    steps = _numbers(project, step)
+    if doing.dry_run:
+        doing.show([plan for one in steps for plan in _planned(name, act, project, one)])
+        return
+    for one in steps:
+        _do_step(name, act, project, one, doing)
+
+
+def _numbers(project: Project, text: str) -> list[int]:
+    """The steps of an option. Raises ConfigError, or CheckpointError if there is no checkpoint."""
+    from kit.release import checkpoint_jobs
+
+    if text == "all":
+        return checkpoint_jobs.steps(project.run)
+    numbers = text.split(",")
+    if not all(number.strip().isdecimal() for number in numbers):
+        raise ConfigError(
+            f"--step {text}: not a step; give a number, several with commas between them, or all"
+        )
+    return [*dict.fromkeys(map(int, numbers))]
 
 
 def _do_last(name: str, act: Act, project: Project, doing: Doing) -> None:
@@ -93,9 +122,6 @@ def _do_step(
     from kit.relay.submit import say
     from kit.release import checkpoint_jobs
 
-    if doing.dry_run:
-        doing.show(_planned(name, act, project, step))
-        return
     if doing.verify:
         checkpoint_jobs.invalidate_broken(name, project, step, say)
     do = checkpoint_jobs.run if act == "run" else checkpoint_jobs.submit

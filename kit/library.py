@@ -121,7 +121,7 @@ def model(run: str | os.PathLike[str], step: int | None = None) -> Any:
     >>> logits.shape
     torch.Size([1, 128, 2000])
     """
-    from kit.release import evaluate, model_files
+    from kit.release import loaded, model_files
     from kit.release.source import ReleaseSource
     from kit.training import checkpoint
 
@@ -135,14 +135,14 @@ def model(run: str | os.PathLike[str], step: int | None = None) -> Any:
             else checkpoint.of_step(directory, step, "step")
         )
         try:
-            loaded = evaluate.load_model(recipe, ReleaseSource(directory, chosen, directory))
+            model = loaded.load_model(recipe, ReleaseSource(directory, chosen, directory))
         except (CheckpointError, FileNotFoundError):
             if chosen == failed:
                 raise
             failed = chosen  # a run in progress removes old checkpoints: retry with a newer one
         else:
-            model_files.set_generation(loaded, recipe.release)
-            return loaded
+            model_files.set_generation(model, recipe.release)
+            return model
 
 
 def _known(part: str) -> str:

@@ -58,8 +58,9 @@ def load_recipe(path: Path, overrides: list[str]) -> Recipe:
     `path` may also be the name of a recipe, or a run directory, whose recipe is returned unchanged.
     Relative paths in a file are relative to that file, in overrides to the current directory: `workspace`,
     `corpus.downloads`, `location` and `index` of a source, `file` of a list of words or URLs,
-    `corpus.remove`, `training.deepspeed`; the first two, which are created, are relative to
-    `presets.base_folder`. The result holds absolute paths, and the text of the DeepSpeed file.
+    `corpus.remove`, `training.deepspeed`, `release.tasks` and `release.tasks_data`; the first two, which
+    are created, are relative to `presets.base_folder`. The result holds absolute paths, and the text of the
+    DeepSpeed file.
     Raises ConfigError.
     """
     path = presets.recipe(path)
@@ -287,6 +288,14 @@ def _make_absolute(tree: dict[str, Any], inputs: Path, outputs: Path) -> None:
     deepspeed = training.get("deepspeed")
     if isinstance(deepspeed, str) and not presets.is_name(deepspeed):
         training["deepspeed"] = _path(deepspeed, inputs)
+    release = _section(tree, "release")
+    if isinstance(release.get("tasks_data"), str):
+        release["tasks_data"] = _path(release["tasks_data"], inputs)
+    if isinstance(tasks := release.get("tasks"), list):
+        release["tasks"] = [
+            _path(task, inputs) if isinstance(task, str) and not presets.is_name(task) else task
+            for task in tasks
+        ]
 
 
 def _section(tree: dict[str, Any], name: str) -> dict[str, Any]:

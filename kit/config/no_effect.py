@@ -87,6 +87,9 @@ def _of_recipe(recipe: Recipe) -> Iterator[IdleKey]:
         cause = "tracking.mlflow"
         for key in ("mlflow_by", "experiment"):
             yield IdleKey(f"tracking.{key}", f"with {cause}=null: only MLflow uses it", (cause,))
+    if not recipe.release.tasks:
+        for key in ("tasks_data", "tasks_text"):
+            yield IdleKey(f"release.{key}", "without release.tasks", ("release.tasks",))
     if recipe.alerts.command is None and recipe.alerts.heartbeat_url is None:
         needs = ("alerts.command", "alerts.heartbeat_url")
         yield IdleKey("alerts.timeout", "without alerts.command or alerts.heartbeat_url", needs)
@@ -216,7 +219,11 @@ def _of_training(recipe: Recipe) -> Iterator[IdleKey]:
         yield IdleKey("training.decay_all", f"with {cause}=0", (cause,))
     if not recipe.release.prompts:
         cause = "release.prompts"
-        yield IdleKey("training.sample_tokens", f"without {cause}: no text to continue", (cause,))
+        for key in ("sample_tokens", "samples_every"):
+            yield IdleKey(f"training.{key}", f"without {cause}: no text to continue", (cause,))
+    elif training.sample_tokens is None:
+        cause = "training.sample_tokens"
+        yield IdleKey("training.samples_every", f"with {cause}=null: no samples", (cause,))
     if training.health.loss_spike is None and training.health.gradient_spike is None:
         spikes = ("training.health.loss_spike", "training.health.gradient_spike")
         yield IdleKey("training.health.window", "without loss_spike or gradient_spike", spikes)

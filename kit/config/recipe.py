@@ -218,6 +218,22 @@ class Release(Section):
         description="sample from the likeliest tokens that together have this probability",
     )
     seed: int = Field(default=0, description="random seed of the samples")
+    tasks: list[str] = Field(
+        default=[],
+        description="tasks of lm-evaluation-harness that jobs.evaluate scores, offline: YAML files whose "
+        "data lie beside them, folders of such files, or names of the eight of japanese_leaderboard. "
+        "Needs the extra ekiden[scores]",
+    )
+    tasks_data: str | None = Field(
+        default=None,
+        min_length=1,
+        description="folder with the data of those that tasks gives by name. Only with tasks",
+    )
+    tasks_text: Literal["segmented", "raw"] = Field(
+        default="segmented",
+        description="form in which tasks are read. segmented: normalised and segmented like the corpus; "
+        "raw: as they are, as other readers of the release do. Only with tasks",
+    )
 
     @field_validator("license")
     @classmethod

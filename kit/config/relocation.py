@@ -150,7 +150,13 @@ def _with_paths(tree: Tree, change: Callable[[str], str]) -> Tree:
         if rules := filters.get(key):
             filters |= {key: {name: changed(rule, "file") for name, rule in rules.items()}}
             corpus["filters"] = filters
-    return changed(tree, "workspace") | {"corpus": corpus}
+    moved = changed(tree, "workspace") | {"corpus": corpus}
+    if release := tree.get("release"):
+        release = changed(release, "tasks_data")
+        if tasks := release.get("tasks"):
+            release["tasks"] = [change(task) if task.startswith("/") else task for task in tasks]
+        moved["release"] = release
+    return moved
 
 
 def _without_credentials(value: Any) -> Any:

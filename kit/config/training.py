@@ -62,8 +62,8 @@ class Training(Section):
     # None of them changes completed steps, or the samples of a future one.
     AMENDABLE: ClassVar = frozenset(
         {
-            "steps", "epochs", "micro_batch", "validate_every", "sample_tokens", "checkpoint_every",
-            "keep", "keep_every", "save_tries", "save_pause", "health",
+            "steps", "epochs", "micro_batch", "validate_every", "sample_tokens", "samples_every",
+            "checkpoint_every", "keep", "keep_every", "save_tries", "save_pause", "health",
         }
     )  # fmt: skip
     # They decide the form of the optimizer's state; of `deepspeed` only the ZeRO stage is bound.
@@ -195,6 +195,12 @@ class Training(Section):
         description="tokens by which the model continues each of release.prompts at a validation, as text "
         "for you to read. null: no samples",
     )
+    samples_every: int | None = Field(
+        default=None,
+        gt=0,
+        description="steps between two validations that write samples, a multiple of validate_every; the "
+        "last validation always does. null: every validation. Only with sample_tokens",
+    )
     checkpoint_every: int | None = Field(
         default=None,
         gt=0,
@@ -234,6 +240,11 @@ class Training(Section):
                     f"{key}={value} needs decay: wsd, but decay is {self.decay}; leave it out, or set it "
                     "to null"
                 )
+        if self.samples_every is not None and self.samples_every % self.validate_every:
+            raise ValueError(
+                f"samples_every={self.samples_every} is not a multiple of "
+                f"validate_every={self.validate_every}: samples are written at validations"
+            )
         if self.global_batch % self.micro_batch:
             raise ValueError(
                 f"global_batch={self.global_batch} is not a multiple of micro_batch={self.micro_batch}"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
-from kit.data import duplicates, shards, tokens
+from kit.data import duplicates, shards, text_bytes, tokenizer_file, tokens
 from kit.errors import StageError
 from kit.output import log
 from kit.store import manifest
@@ -63,9 +63,22 @@ class TokenFiles:
                 raise StageError(f"{path.parent}: broken; run jobs.tokenize first")
         return tokens.open_stream(paths, tokens.dtype_for(tokens.tokenizer_info(recipe).size))
 
-    def tokens_per_byte(self, held_out: TokenStream) -> float | None:
-        """Predicted tokens of the held-out part per byte of its text; None if its bytes are unknown."""
-        return (len(held_out) - 1) / self.held_out_bytes if self.held_out_bytes else None
+    def tokens_per_byte(self, recipe: Recipe, held_out: TokenStream, blocks: int) -> float | None:
+        """Tokens that are predicted in the first held-out blocks per byte of the text of these tokens.
+
+        None if the bytes of the held-out text are unknown.
+        """
+        if not self.held_out_bytes:
+            return None
+        tokenizer = tokenizer_file.load(Workspace(Path(recipe.workspace)).tokenizer)
+        return text_bytes.tokens_per_byte(
+            text_bytes.table(tokenizer),
+            held_out,
+            blocks,
+            recipe.model.n_positions,
+            self.held_out_bytes,
+            inside=recipe.training.labels == "inside",
+        )
 
 
 def load(recipe: Recipe) -> TokenFiles:

@@ -66,6 +66,7 @@ def rehearse(
             "steps": steps,
             "epochs": None,
             "validate_every": steps,
+            "samples_every": None,
             "checkpoint_every": steps // 2,
             "keep_every": None,
             # Synthetic tokens have no tokenizer that could make text of them.

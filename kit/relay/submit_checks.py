@@ -16,6 +16,7 @@ from kit.config.devices import ACCELERATORS, BF16_CAPABILITY
 from kit.data import shards, tokens
 from kit.errors import ConfigError, EkidenError, StageError
 from kit.plan import fit
+from kit.release.tasks import tasks_of
 from kit.run import begun, directory
 from kit.store import records
 from kit.store.mounts import mount_of
@@ -50,6 +51,7 @@ def check(project: Project, jobs: Sequence[Job]) -> None:
         ),  # it has its own packages
         *_of_prompts(recipe, jobs),
         *_of_base_model(project, jobs),
+        *(_of_tasks(recipe, jobs) if cluster.container is None else ()),
     ]
     if any(job.resources == "training" for job in jobs):
         problems += [*_of_training(project.run, recipe, cluster), *_of_memory(project)]
@@ -159,6 +161,12 @@ def _of_prompts(recipe: Recipe, jobs: Sequence[Job]) -> Iterator[str]:
     for number, prompt in enumerate(recipe.release.prompts):
         if any(job.name == "generate" for job in jobs) and not prompt.strip():
             yield f"release.prompts.{number}={prompt!r}: empty; write a prompt, or remove it"
+
+
+def _of_tasks(recipe: Recipe, jobs: Sequence[Job]) -> Iterator[str]:
+    """Problems of the tasks to score: their package, their files and data."""
+    if any(job.name == "evaluate" for job in jobs):
+        yield from _refused(lambda: tasks_of(recipe.release))
 
 
 def _of_training(run: Run, recipe: Recipe, cluster: Cluster) -> Iterator[str]:

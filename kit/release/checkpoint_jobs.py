@@ -28,7 +28,7 @@ from kit.store.paths import MANIFEST, Run
 from kit.training import checkpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from kit.config.cluster import Cluster
@@ -51,7 +51,7 @@ def run(name: str, project: Project, step: int, say: Say) -> None:
             prepare(name, project, step, say)
             _STAGES[name].work(job, 0, 1)
     sources.remove_links(job)
-    say(f"{name}: {_unit(name, job, project.recipe).folder}: {sources.moment(job).words}")
+    say(f"{name}: {_folder(name, job)}: {sources.moment(job).words}")
 
 
 def submit(name: str, project: Project, step: int, say: Say) -> None:
@@ -59,7 +59,7 @@ def submit(name: str, project: Project, step: int, say: Say) -> None:
     job = _idle_job(name, project, step)
     if state(name, project, step) == "done":
         sources.remove_links(job)
-        say(f"nothing to submit: {_unit(name, job, project.recipe).folder} is done")
+        say(f"nothing to submit: {_folder(name, job)} is done")
         return
     _refuse_other_tokens(project, step)
     queue = scheduler.for_cluster(project.cluster)
@@ -69,6 +69,17 @@ def submit(name: str, project: Project, step: int, say: Say) -> None:
     for line in queue.submit(job, project.cluster, [stage_job], lay_out).lines(name):
         say(line)
     say(f"directory of the job: {job.root}")
+
+
+def steps(run: Run) -> list[int]:
+    """The steps of all checkpoints that the run has written and still has.
+
+    Raises CheckpointError if there is none.
+    """
+    found = {one.step for one in checkpoint.committed(run) if one.attempt > 0}
+    if not found:
+        raise CheckpointError(f"{run.root}: has no checkpoint yet; train first")
+    return sorted(found)
 
 
 def submission(name: str, project: Project, step: int) -> tuple[Run, Job]:
@@ -100,7 +111,7 @@ def state(name: str, project: Project, step: int, *, verify: bool = False) -> ma
     linked = sources.linked_checkpoint(job) if job.moment.is_file() else None
     result: manifest.State = "missing" if linked is None else "stale"
     if linked is not None and not _is_replaced(run, linked):
-        result = _unit(name, job, project.recipe).state(verify=verify)
+        result = _state_of(_units(name, job, project.recipe), verify=verify)
         if result == "done" or linked.problem(read=False) is None:
             return result
     _checkpoint(run, step)
@@ -108,11 +119,13 @@ def state(name: str, project: Project, step: int, *, verify: bool = False) -> ma
 
 
 def invalidate_broken(name: str, project: Project, step: int, say: Say) -> None:
-    """Read every file of the result, and mark it as missing if one is damaged."""
-    if state(name, project, step, verify=True) == "broken":
-        folder = _unit(name, project.run.at(step).job(name), project.recipe).folder
-        manifest.invalidate(folder)
-        say(f"{name}: {folder} is damaged and will be made again")
+    """Read every file of the result, and mark damaged ones as missing."""
+    if state(name, project, step, verify=True) == "missing":
+        return
+    for unit in _units(name, project.run.at(step).job(name), project.recipe):
+        if unit.state(verify=True) == "broken":
+            manifest.invalidate(unit.folder)
+            say(f"{name}: {unit.folder} is damaged and will be made again")
 
 
 def results(run: Run) -> list[dict[str, Any]]:
@@ -164,9 +177,22 @@ def _failure(name: str, job: Run) -> str | None:
     return decisions.mistake(job, name) or last
 
 
-def _unit(name: str, job: Run, recipe: Recipe) -> Unit:
-    unit: Unit = _STAGES[name].units(job, recipe)[0]
-    return unit
+def _units(name: str, job: Run, recipe: Recipe) -> list[Unit]:
+    units: list[Unit] = _STAGES[name].units(job, recipe)
+    return units
+
+
+def _state_of(units: Sequence[Unit], *, verify: bool) -> manifest.State:
+    """The state of several units as one: done if all are, else that of the first that is not."""
+    states = (unit.state(verify=verify) for unit in units)
+    return next((state for state in states if state != "done"), "done")
+
+
+def _folder(name: str, job: Run) -> Path:
+    """The folder of the results of a checkpoint's job."""
+    at = job.job_at
+    assert at is not None  # it is laid out
+    return _folders(at)[name]
 
 
 def _is_replaced(run: Run, linked: Checkpoint) -> bool:

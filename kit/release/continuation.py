@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from kit.data import shards
 from kit.errors import InputError
+from kit.release import prepared
 from kit.tokenizer import huggingface
 
 if TYPE_CHECKING:
@@ -69,14 +70,15 @@ class Writer:
         greedy: bool,
     ) -> None:
         self._model, self._tokenizer, self._recipe, self._words = model, tokenizer, recipe, words
-        self._spaces, self._greedy = _spaces(tokenizer), greedy
+        self._spaces, self._greedy = prepared.spaces_of(tokenizer), greedy
 
     def tokens(self, prompt: str) -> list[int]:
         """The tokens of a prompt, processed like the corpus.
 
         Raises InputError for one that is empty then, or leaves no room for new tokens.
         """
-        surface = huggingface.surface(shards.document(self._segmented(prompt)), self._spaces)
+        sentences = prepared.segmented(prompt, self._recipe.corpus, self._words)
+        surface = huggingface.surface(shards.document(sentences), self._spaces)
         ids: list[int] = self._tokenizer.encode(surface, add_special_tokens=False).ids
         most = self._recipe.model.n_positions - 1
         if not 1 <= len(ids) <= most:
@@ -111,18 +113,6 @@ class Writer:
         ended = written[-1] == self._tokenizer.token_to_id(huggingface.END)
         return Continued(text, len(written) - len(ids), ended)
 
-    def _segmented(self, prompt: str) -> list[str]:
-        """The prompt as sentences of a shard, the last line left open for the model to continue."""
-        from kit.corpus import line_ends
-        from kit.corpus.steps import segment_document
-
-        corpus = self._recipe.corpus
-        lines = line_ends.split(prompt, line_ends.of_mode(corpus.mode))
-        sentences = segment_document(lines, corpus, self._words)
-        if sentences:
-            sentences[-1] = sentences[-1].removesuffix(f" {shards.LINE_END}")
-        return sentences
-
 
 class _Pieces:
     """A streamer of transformers that tells a text in pieces, which together are the text."""
@@ -153,10 +143,3 @@ class _Pieces:
         if len(text) > self._told:
             self._tell(text[self._told :])
             self._told = len(text)
-
-
-def _spaces(tokenizer: Tokenizer) -> str:
-    """The value of `tokenizer.spaces` of a released tokenizer, whose file does not name it."""
-    from tokenizers.pre_tokenizers import Whitespace
-
-    return "article" if isinstance(tokenizer.pre_tokenizer, Whitespace) else "lossless"

@@ -4,12 +4,16 @@ Perplexity depends on the tokenizer; bits per byte, the loss of all held-out tok
 their text, do not. A model that has learnt anything beats the unigram model of its training tokens. The
 same text is scored as readers without a segmenter encode it, too. The scores of a checkpoint taken during
 training record its progress under `training`.
+
+The tasks of `release.tasks` are further units of the stage: see kit/release/tasks/. Every score is also a
+row of the ledger of evaluations.
 """
 
 from __future__ import annotations
 
 import importlib
 import math
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,9 +26,12 @@ from kit.errors import CheckpointError
 from kit.output.progress import progress_bar
 from kit.release import raw_text
 from kit.release import source as sources
+from kit.release.loaded import load_model
+from kit.release.tasks import scoring
 from kit.store import manifest
-from kit.store.files import text_hash, write_json
+from kit.store.files import read_json, text_hash, write_json
 from kit.store.units import Unit, make_units
+from kit.tracking import scores as ledger
 from kit.tracking.mlflow.publishing import publish_results
 
 if TYPE_CHECKING:
@@ -33,24 +40,33 @@ if TYPE_CHECKING:
 
     from kit.release.source import ReleaseSource
     from kit.store.paths import Run
+    from kit.tracking.scores import ScoreRow
     from kit.training.checkpoint import Checkpoint
 
 VERSION = 3  # raise when the same weights come to get other scores
 SCORES = "scores.json"
+_MEASURES = ("bits_per_byte", "perplexity", "loss")  # of the scores, for the ledger of evaluations
 
 
 def units(run: Run, recipe: Recipe) -> list[Unit]:
-    """The one unit of the stage. Raises CheckpointError until there is a checkpoint."""
+    """The held-out documents, then the tasks of the recipe.
+
+    Raises CheckpointError until there is a checkpoint, StageError for a task without its files.
+    """
     source = sources.source_of(run)
     inputs = causes_of(recipe, source.checkpoint)
     causes = manifest.causes("evaluate", VERSION, {"dtype": recipe.release.dtype}, inputs)
 
     def make(folder: Path) -> Mapping[str, Any]:
         device = read_resolved(run.cluster, Cluster).device
-        write_json(folder / SCORES, scores(recipe, source, device))
-        return {}
+        found = scores(recipe, source, device)
+        write_json(folder / SCORES, found)
+        now = time.time()
+        ledger.add(source.run, _rows(source, found, inputs, now))
+        return {"time": now}
 
-    return [Unit("evaluation", source.place.evaluation, causes, make)]
+    held_out = Unit("evaluation", source.place.evaluation, causes, make)
+    return [held_out, *scoring.units(run, recipe, source, inputs)]
 
 
 def work(run: Run, task: int, tasks: int) -> None:
@@ -105,6 +121,34 @@ def scores(recipe: Recipe, source: ReleaseSource, device: str) -> dict[str, Any]
     }
 
 
+def rows(source: ReleaseSource, weights: Mapping[str, str]) -> list[ScoreRow]:
+    """The scores of a release on the held-out documents, as rows of the ledger of evaluations."""
+    folder = source.place.evaluation
+    return _rows(source, read_json(folder / SCORES), weights, ledger.time_of(folder))
+
+
+def _rows(
+    source: ReleaseSource, found: Mapping[str, Any], causes: Mapping[str, str], now: float
+) -> list[ScoreRow]:
+    return [
+        {
+            "kind": "score",
+            "time": now,
+            "step": source.checkpoint.step,
+            "checkpoint": source.checkpoint.folder.name,
+            "weights": causes["weights"],
+            "dtype": found["dtype"],
+            "task": ledger.HELD_OUT,
+            "metric": metric,
+            "value": found[metric],
+            "data": causes["data"],
+            "main": metric == "bits_per_byte",
+        }
+        for metric in _MEASURES
+        if metric in found
+    ]
+
+
 def preload() -> None:
     """Import the slow modules, for the fork server."""
     importlib.import_module("transformers.models.gpt2.modeling_gpt2")
@@ -133,33 +177,6 @@ def _ready(model: Any, device: str) -> Any:
     import torch
 
     return model.cuda() if device == "cuda" and torch.cuda.is_available() else model.float()
-
-
-def load_model(recipe: Recipe, source: ReleaseSource) -> Any:
-    """Load a checkpoint as a transformers.GPT2LMHeadModel on the CPU, in the dtype of the release.
-
-    The weights are the fp32 masters or their rounding: see kit/training/weights.py.
-    Raises CheckpointError if its files are damaged.
-    """
-    import torch
-    from transformers.utils import logging
-
-    from kit.models import gpt2
-    from kit.training import weights
-
-    logging.disable_progress_bar()
-    sources.require_files(source)
-    tokenizer = tokens.tokenizer_info(recipe)
-    model = gpt2.to_load(gpt2.configuration(recipe.model, tokenizer))
-    dtype = getattr(torch, recipe.release.dtype)
-    trained = weights.read(source.checkpoint.state, dtype, source.checkpoint.ensure_intact_and_own)
-    missing, unknown = model.load_state_dict(
-        gpt2.release_weights(trained, tokenizer.size), strict=False
-    )
-    assert not unknown, unknown
-    assert set(missing) <= {"lm_head.weight"}, missing  # tied; ZeRO-3 keeps one of the two
-    model.tie_weights()
-    return model.to(dtype).eval()
 
 
 def unigram_loss(train: tokens.TokenStream, held_out: tokens.TokenStream, vocab_size: int) -> float:

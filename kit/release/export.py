@@ -24,12 +24,15 @@ from kit.release import (
     croissant,
     evaluate,
     gguf_file,
+    loaded,
     model_files,
+    results,
     tokenizer_files,
 )
 from kit.release import source as sources
 from kit.release.card import pages
 from kit.release.card.gather import gather
+from kit.release.tasks import scoring
 from kit.store import manifest
 from kit.store.files import atomic, read_json, write_json
 from kit.store.paths import MANIFEST, Workspace
@@ -52,14 +55,17 @@ def units(run: Run, recipe: Recipe) -> list[Unit]:
     weights = evaluate.causes_of(recipe, source.checkpoint)
     scored = _is_scored(source, weights)
     scores_of = source.place.evaluation
-    inputs = {
+    inputs: dict[str, Any] = {
         **weights,
         "scores": manifest.fingerprint(scores_of, "jobs.evaluate") if scored else None,
     }
-    causes = manifest.causes("export", VERSION, NonDefaults(recipe.release), inputs)
+    if tasks := scoring.fingerprints(source, weights):
+        inputs["tasks"] = tasks
+    section = NonDefaults(recipe.release, scoring.KEYS)
+    causes = manifest.causes("export", VERSION, section, inputs)
 
     def make(folder: Path) -> Mapping[str, Any]:
-        model = evaluate.load_model(recipe, source)
+        model = loaded.load_model(recipe, source)
         model_files.set_generation(model, recipe.release)
         model_files.save(model, folder)
         tokenizer = Workspace(Path(recipe.workspace)).tokenizer
@@ -69,6 +75,7 @@ def units(run: Run, recipe: Recipe) -> list[Unit]:
         write_json(folder / "recipe.json", relocation.for_release(recipe.model_dump(mode="json")))
         with atomic(folder / "ledger.jsonl", "w") as out:
             out.writelines(json.dumps(row) + "\n" for row in source.curve())
+        results.write(folder, results.of(source, weights, scored=scored))
         last = None if source.moment is None else source.checkpoint.step
         curve_events.write(source.run, recipe, last, folder / "runs")
         if source.moment is None:

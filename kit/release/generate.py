@@ -15,8 +15,9 @@ from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
 from kit.data import tokenizer_file
 from kit.errors import StageError
-from kit.release import closing, continuation, evaluate, exported, model_files
+from kit.release import closing, continuation, evaluate, exported, loaded, model_files
 from kit.release import source as sources
+from kit.release.tasks import scoring
 from kit.store import manifest
 from kit.store.files import write_json
 from kit.store.paths import Workspace
@@ -42,7 +43,7 @@ def units(run: Run, recipe: Recipe) -> list[Unit]:
     if run.job_at is not None:
         return [_unit_at(sources.source_of(run), recipe)]
     inputs = {"export": manifest.fingerprint(run.export, "jobs.export")}
-    causes = manifest.causes("generate", VERSION, NonDefaults(recipe.release), inputs)
+    causes = manifest.causes("generate", VERSION, NonDefaults(recipe.release, scoring.KEYS), inputs)
 
     def make(folder: Path) -> Mapping[str, Any]:
         texts = generate(run.export, recipe, recipe.release.prompts)
@@ -97,10 +98,10 @@ def _unit_at(source: ReleaseSource, recipe: Recipe) -> Unit:
     moment = source.moment
     assert moment is not None
     inputs = evaluate.causes_of(recipe, source.checkpoint)
-    causes = manifest.causes("generate", VERSION, NonDefaults(recipe.release), inputs)
+    causes = manifest.causes("generate", VERSION, NonDefaults(recipe.release, scoring.KEYS), inputs)
 
     def make(folder: Path) -> Mapping[str, Any]:
-        model = evaluate.load_model(recipe, source).float()
+        model = loaded.load_model(recipe, source).float()
         model_files.set_generation(model, recipe.release)
         tokenizer = tokenizer_file.load(Workspace(Path(recipe.workspace)).tokenizer)
         prompts = recipe.release.prompts

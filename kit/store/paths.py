@@ -176,6 +176,11 @@ class Results:
         return self.root / "evaluation"
 
     @property
+    def task_scores(self) -> Path:
+        """Its scores on tasks, a folder each."""
+        return self.root / "task-scores"
+
+    @property
     def export(self) -> Path:
         """The model in release format."""
         return self.root / "export"
@@ -204,6 +209,11 @@ class Run(Results, JobFiles):
     def environment(self) -> Path:
         """The list of packages that every node must have."""
         return self.root / "environment.txt"
+
+    @property
+    def scores(self) -> Path:
+        """The scores of all checkpoints, a JSON line each: the ledger of evaluations."""
+        return self.root / "scores" / "ledger.jsonl"
 
     @property
     def identity(self) -> Path:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from kit.store.records import Result
     from kit.tracking.rows import Flags, StepFigures
     from kit.training.context import Context
+    from kit.training.samples import Sample
 
 _EXIT_SECONDS = 5.0  # to end the process, after a save
 
@@ -72,9 +73,10 @@ class Loop:
         self._engine, self._progress = origin.engine, origin.progress
         self._stop_monitor = StopMonitor(run, attempt, collectives.interruption, collectives.rank)
         self._samples = Samples(context, self._engine)
-        self._recorder = recorder(
-            context, origin.start, self._batches, data.tokens_per_byte(self._held_out)
-        )
+        per_byte = None  # rank 0 records
+        if collectives.rank == 0:
+            per_byte = data.tokens_per_byte(recipe, self._held_out, self._held_out_blocks)
+        self._recorder = recorder(context, origin.start, self._batches, per_byte)
         self._recorder.begin(self._schedule, self._engine.parameters(), origin.exactness)
         self._checkpointer = Checkpointer(
             context, origin, data.fingerprint, self._recorder, self._stop_monitor
@@ -182,9 +184,16 @@ class Loop:
             loss = self._engine.validate(torch.from_numpy(block[None]))
             total += loss if index < self._held_out_blocks else 0
         mean = self._collectives.sum(total.cpu()) / self._held_out_blocks
-        samples = self._samples.write(step, self._leave_if_interrupted)
+        samples = self._write_samples(step)
         self._progress.validated = step
         self._recorder.validation(step, mean, samples, time.monotonic() - began)
+
+    def _write_samples(self, step: int) -> list[Sample]:
+        """The samples of a validation, if due."""
+        every = self._training.samples_every
+        if every is not None and step % every and step < self._schedule.end:
+            return []
+        return self._samples.write(step, self._leave_if_interrupted)
 
     def _leave_if_interrupted(self) -> None:
         """Raise Leave on all ranks, if any of them has a reason."""

@@ -44,7 +44,7 @@ _TO_PUBLISH, _TO_PUBLISH_INTERRUPTED = 30.0, 3.0
 def recorder(
     context: Context, start: Start, batches: Batches, tokens_per_byte: float | None
 ) -> Recorder:
-    """The recorder of this rank; `tokens_per_byte`: of the held-out part."""
+    """The recorder of this rank; `tokens_per_byte`: of the validated blocks."""
     if context.collectives.rank > 0:
         return Recorder()
     return LedgerRecorder(context, start, batches, tokens_per_byte)

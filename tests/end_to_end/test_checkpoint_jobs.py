@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import signal
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 
 import jobs.evaluate
 import jobs.export
@@ -20,7 +22,7 @@ from kit.relay.submit import ensure_idle
 from kit.release.generate import generate
 from kit.store.files import read_json
 from kit.store.paths import Run, Workspace
-from kit.tracking import ledger
+from kit.tracking import ledger, scores
 from tests import llama_cpp, warm
 from tests.chaos.processes import starts
 from tests.relay import DEMO, TINY, command, wait_until
@@ -50,9 +52,28 @@ RULES = (
 )
 
 
+TASK = """
+task: terms
+dataset_path: json
+dataset_kwargs: {data_files: {test: terms.jsonl}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: "{{q}}"
+doc_to_target: 0
+doc_to_choice: [駅伝, 川]
+target_delimiter: ""
+metric_list: [{metric: acc}]
+metadata: {version: 1.0, hub: someone/terms}
+"""
+SCORED = find_spec("lm_eval") is not None  # the extra `scores`
+
+
 @pytest.fixture(scope="module")
 def arguments(workspace: Path) -> tuple[str, ...]:
-    return (str(DEMO), f"workspace={workspace}", *RULES)
+    (workspace / "terms.yaml").write_text(TASK)
+    (workspace / "terms.jsonl").write_text('{"q": "走る"}\n{"q": "走者は"}\n')
+    tasks = (f"release.tasks=[{workspace / 'terms.yaml'}]",) if SCORED else ()
+    return (str(DEMO), f"workspace={workspace}", *RULES, *tasks)
 
 
 @pytest.fixture(scope="module")
@@ -88,11 +109,11 @@ def test_scores_of_a_checkpoint_come_while_the_training_lives(
     before, code = relied_on(run), run.code.readlink()
     said = warm.command("evaluate", "submit", *arguments, "--step", str(STEP))
     assert "is running; see" in said
-    scores = run.at(STEP).evaluation / "scores.json"
-    wait_until(scores.is_file, "scores")
+    found_at = run.at(STEP).evaluation / "scores.json"
+    wait_until(found_at.is_file, "scores")
     job = run.at(STEP).job("evaluate")
     wait_until(lambda: not lock.is_held(job), "the job's end")
-    found = read_json(scores)
+    found = read_json(found_at)
     # Of the weights of that step, not of the newest: stored as bf16, with the tokens after the last block.
     (validation,) = [
         row for row in ledger.canonical(run) if row["kind"] == "validation" and row["step"] == STEP
@@ -151,6 +172,27 @@ def test_samples_and_an_export_say_that_training_was_not_finished(
     assert quantized.tokenize("霧浜県の海") == ids
     rows = (at.export / "ledger.jsonl").read_text(encoding="utf-8").splitlines()
     assert max(json.loads(row)["step"] for row in rows) == STEP
+
+
+@pytest.mark.skipif(not SCORED, reason="needs ekiden[scores]")
+def test_scores_on_a_task_are_records_of_the_step(run: Run, arguments: tuple[str, ...]) -> None:
+    """Made by the harness itself, in a process without a network."""
+    step = ("--step", str(STEP))
+    call(jobs.evaluate.app, "run", *arguments, *step)  # if the first test has not
+    (row,) = read_json(run.at(STEP).task_scores / "terms" / "scores.json")
+    assert (row["task"], row["metric"], row["text"]) == ("terms", "acc", "segmented")
+    assert (row["examples"], row["shots"], row["version"]) == (2, 0, "1.0")
+    assert row["value"] in (0.0, 0.5, 1.0)
+    assert row["harness"].startswith("lm-eval ")
+    recorded = {scores.column(one): one["value"] for one in scores.current(run)}
+    assert recorded["terms/acc"] == row["value"]
+    assert recorded["held-out/loss"] == read_json(run.at(STEP).evaluation / "scores.json")["loss"]
+    call(jobs.export.app, "run", *arguments, *step)
+    (entry,) = yaml.safe_load((run.at(STEP).export / ".eval_results/terms.yaml").read_text())
+    assert entry["dataset"] == {"id": "someone/terms", "task_id": "default"}
+    assert entry["value"] == row["value"]
+    published = (run.at(STEP).export / "scores.jsonl").read_text().splitlines()
+    assert [json.loads(line)["task"] for line in published] == ["held-out"] * 3 + ["terms"]
 
 
 def test_status_shows_what_was_made_beside_and_still_the_training(

@@ -11,7 +11,7 @@ import pytest
 from kit.corpus import download, preprocess
 from kit.data import shards, tokenizer_file, tokens
 from kit.errors import ConfigError, StageError
-from kit.release import continuation
+from kit.release import prepared
 from kit.store import manifest
 from kit.store.files import write_json
 from kit.store.units import census, make_units
@@ -185,7 +185,7 @@ def test_a_shard_that_vanished_is_named_and_nothing_is_written(
 @pytest.mark.parametrize("spaces", ["lossless", "article"])
 def test_a_released_tokenizer_tells_what_a_space_is_to_it(tmp_path: Path, spaces: str) -> None:
     huggingface.save(vocabulary.trained(["駅伝 は 走る"], spaces), tmp_path)
-    assert continuation._spaces(tokenizer_file.load(tmp_path)) == spaces
+    assert prepared.spaces_of(tokenizer_file.load(tmp_path)) == spaces
 
 
 def test_a_block_is_shown_as_text_where_it_lies(recipe: Recipe, workdir: Workdir) -> None:

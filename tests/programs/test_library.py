@@ -21,7 +21,7 @@ from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
 from kit.data import shards
 from kit.errors import CheckpointError, ConfigError, StageError
-from kit.release import evaluate
+from kit.release import loaded as models
 from kit.store.files import read_json
 from kit.store.paths import Run, Workspace
 from kit.tracking import ledger
@@ -173,7 +173,7 @@ def test_a_checkpoint_that_its_run_removes_meanwhile_gives_way_to_the_next(
     own: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     newest, other = checkpoint.committed(own)[:2]
-    load, loaded = evaluate.load_model, []
+    load, loaded = models.load_model, []
 
     def removed(recipe: Recipe, source: Any) -> Any:
         loaded.append(source.checkpoint)
@@ -181,7 +181,7 @@ def test_a_checkpoint_that_its_run_removes_meanwhile_gives_way_to_the_next(
             shutil.rmtree(newest.folder)
         return load(recipe, source)
 
-    monkeypatch.setattr(evaluate, "load_model", removed)
+    monkeypatch.setattr(models, "load_model", removed)
     library.model(own.root)
     assert loaded == [newest, other]
     with pytest.raises(

@@ -177,7 +177,8 @@ DEFAULTS = {
                      "authors": [], "citation": None, "base_model": None, "pue": None,
                      "grid_gco2_per_kwh": None, "bos": "</s>", "gguf": [],
                      "prompts": ["日本の"],
-                     "max_new_tokens": 40, "temperature": 0.8, "top_p": 0.95, "seed": 0},
+                     "max_new_tokens": 40, "temperature": 0.8, "top_p": 0.95, "seed": 0,
+                     "tasks": [], "tasks_data": None, "tasks_text": "segmented"},
 }  # fmt: skip
 
 

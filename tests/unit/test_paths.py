@@ -97,6 +97,8 @@ def test_the_places_of_a_run() -> None:
             "evaluation": "evaluation",
             "export": "export",
             "samples": "samples",
+            "scores": "scores/ledger.jsonl",
+            "task_scores": "task-scores",
         }.items()
     }
     checkpoint = run.checkpoint(40, 2)

@@ -128,6 +128,7 @@ def settings(steps: int) -> dict[str, Any]:
         "steps": steps,
         "warmup_steps": 2,
         "validate_every": steps,
+        "samples_every": None,
         "checkpoint_every": steps // 2,
     }
 

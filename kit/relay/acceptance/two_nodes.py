@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kit.output.quantities import count
 from kit.relay.acceptance.measured import steps_of
@@ -23,7 +23,8 @@ def two_nodes(trials: Trials, alone: Run | None) -> Verdict:
     """Train on both; `alone`: the run of many steps on one node, to compare the rate with."""
     if trials.cluster.training.nodes == 1:
         return Verdict(_NAME, "not tried", "one node")
-    own = {"steps": _STEPS, "warmup_steps": 2, "validate_every": _STEPS} | _divided(trials)
+    own: dict[str, Any] = {"steps": _STEPS, "warmup_steps": 2, "validate_every": _STEPS}
+    own |= {"samples_every": None} | _divided(trials)
     run = trials.run("two-nodes", own, nodes=2)
     trials.discard(run)
     start = records.start(ledger.attempts(run)[0])

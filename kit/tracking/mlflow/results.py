@@ -17,8 +17,9 @@ from kit.errors import StageError
 from kit.store import manifest
 from kit.store.files import file_hash
 from kit.store.paths import MANIFEST, Workspace
-from kit.tracking import ledger
+from kit.tracking import ledger, scores
 from kit.tracking.mlflow import client as door
+from kit.tracking.mlflow import curve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from kit.config.recipe import Recipe
     from kit.store.paths import Run
     from kit.tracking.mlflow.store import Store
+    from kit.tracking.scores import ScoreRow
 
 _MAX_BYTES = 10_000_000  # of an artifact; a report has at most 1 MB
 _OF_MODEL = ("README.md", "config.json", "generation_config.json")
@@ -39,7 +41,7 @@ def send(store: Store, run: Run, recipe: Recipe) -> str | None:
     """
     problem = None
     senders: tuple[Callable[[Store, Run, Recipe], None], ...] = (
-        _send_recipe, _send_data, _send_files, _send_samples, _send_model,
+        _send_recipe, _send_data, _send_files, _send_samples, _send_scores, _send_model,
     )  # fmt: skip
     for sender in senders:
         try:
@@ -57,6 +59,7 @@ def contents(run: Run, recipe: Recipe) -> dict[str, str]:
         found["data"] = dataset["digest"]
     if text := _samples(run):
         found["samples"] = text
+    found |= {_name_of(row): str(row["value"]) for row in scores.current(run)}
     if fingerprint := _export(run):
         found["model"] = fingerprint
     return found
@@ -130,6 +133,22 @@ def _samples(run: Run) -> str:
                     row = json.loads(line)
                     texts.append(f"step {row['step']}\n{row['text']}\n")
     return "\n".join(texts)
+
+
+def _name_of(row: ScoreRow) -> str:
+    return f"score {row['step']} {row['weights']} {scores.column(row)}"
+
+
+def _send_scores(store: Store, run: Run, recipe: Recipe) -> None:  # noqa: ARG001
+    """Send the scores of evaluations as metrics at the steps of their checkpoints."""
+    for row in scores.current(run):
+        name, value = _name_of(row), row["value"]
+        if not store.has(name, str(value)):
+            metrics = curve.metrics(
+                {f"score/{scores.column(row)}": value}, row["time"], row["step"]
+            )
+            store.client.log_batch(store.id, metrics=metrics)
+            store.note({name: str(value)})
 
 
 def _send_samples(store: Store, run: Run, recipe: Recipe) -> None:  # noqa: ARG001

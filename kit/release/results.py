@@ -1,0 +1,117 @@
+"""The scores of a release in the forms that others read.
+
+    found = results.of(source, weights, scored=True)
+    results.write(folder, found)                    # scores.jsonl and .eval_results/ of an export
+    results.model_index("gpt2-xl-ja", found)        # for the metadata of the model card
+
+`.eval_results/*.yaml` feeds the Hub's pages of models and its leaderboards; `model-index` is the older
+form. Both are made by huggingface_hub's own classes.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from kit.release import evaluate
+from kit.release.tasks import scoring
+from kit.store.files import atomic, write_text
+from kit.tracking import scores as ledger
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from kit.release.source import ReleaseSource
+    from kit.tracking.scores import ScoreRow
+
+LEDGER, FOR_HUB = "scores.jsonl", ".eval_results"
+_HARNESS = "https://github.com/EleutherAI/lm-evaluation-harness"
+
+
+def of(source: ReleaseSource, weights: Mapping[str, str], *, scored: bool) -> list[ScoreRow]:
+    """All scores of these weights: on the held-out documents if they are `scored`, and on tasks."""
+    own = evaluate.rows(source, weights) if scored else []
+    return [*own, *scoring.rows(source, weights)]
+
+
+def write(folder: Path, found: Sequence[ScoreRow]) -> None:
+    """Write the scores into an export; `.eval_results` has those of tasks that the Hub knows."""
+    shutil.rmtree(folder / FOR_HUB, ignore_errors=True)
+    if not found:
+        return
+    with atomic(folder / LEDGER, "w") as out:
+        out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in found)
+    for row in found:
+        if row.get("main") and "hub" in row:
+            (folder / FOR_HUB).mkdir(exist_ok=True)
+            text = yaml.safe_dump(for_hub(row), allow_unicode=True, sort_keys=False)
+            write_text(folder / FOR_HUB / f"{row['task']}.yaml", text)
+
+
+def for_hub(row: ScoreRow) -> list[dict[str, Any]]:
+    """The content of a file of `.eval_results` for the score of a task that the Hub knows."""
+    from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
+
+    dataset, task = row["hub"]
+    entry = EvalResultEntry(
+        dataset_id=dataset,
+        task_id=task,
+        value=row["value"],
+        date=date(row),
+        source_url=_HARNESS,
+        source_name=row["harness"],
+        notes=notes(row),
+    )
+    return eval_result_entries_to_yaml([entry])
+
+
+def model_index(name: str, found: Sequence[ScoreRow]) -> list[dict[str, Any]]:
+    """The value of `model-index` in the metadata of a model card; empty without scores."""
+    from huggingface_hub import EvalResult
+    from huggingface_hub.repocard_data import eval_results_to_model_index
+
+    if not found:
+        return []
+    results = [
+        EvalResult(
+            task_type="text-generation",
+            dataset_type=row["hub"][0] if "hub" in row else row["task"],
+            dataset_name=_title(row),
+            dataset_config=row["hub"][1] if "hub" in row else None,
+            dataset_args={"hash": row["data"]},
+            metric_type=row["metric"],
+            metric_name=ledger.column(row),
+            metric_value=row["value"],
+            metric_args={"date": date(row), "notes": notes(row)},
+        )
+        for row in found
+    ]
+    index: list[dict[str, Any]] = eval_results_to_model_index(name, results)
+    return index
+
+
+def date(row: ScoreRow) -> str:
+    """The day of an evaluation, in UTC."""
+    return datetime.fromtimestamp(row["time"], UTC).date().isoformat()
+
+
+def notes(row: ScoreRow) -> str:
+    """How a score was measured, in one line."""
+    shots = f"{row['shots']}-shot" if "shots" in row else None
+    examples = f"{row['examples']:,} examples" if "examples" in row else None
+    version = f"version {row['version']} of the task" if row.get("version") else None
+    text = f"{row['text']} text" if "text" in row else None
+    error = f"standard error {row['stderr']:.4f}" if "stderr" in row else None
+    step = f"step {row['step']}"
+    data = f"data {row['data']}"
+    parts = (row["metric"], shots, examples, text, error, row.get("harness"), version, data, step)
+    return ", ".join(filter(None, parts))
+
+
+def _title(row: ScoreRow) -> str:
+    return "held-out documents of the corpus" if row["task"] == ledger.HELD_OUT else row["task"]
