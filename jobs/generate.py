@@ -2,7 +2,7 @@
 
 python -m jobs.generate run demo
 python -m jobs.generate run work/demo/runs/demo --step 80
-python -m jobs.generate text demo --prompt 霧浜県の
+python -m jobs.generate text demo 霧浜県の
 python -m jobs.generate text work/demo/runs/demo/export --temperature 0.5 < prompts.txt
 """
 
@@ -80,7 +80,7 @@ class Sampling:
         return [*given, *(f"{key}={value}" for key, value in own.items())]
 
 
-@verb(app, "text", "demo --prompt 霧浜県の --temperature 0.5")
+@verb(app, "text", "demo 霧浜県の --temperature 0.5")
 def text_verb(
     arguments: OfRecipe,
     given: Given,
@@ -90,13 +90,17 @@ def text_verb(
 ) -> None:
     """Continue prompts and print plain text, token by token.
 
-    RECIPE may also be an exported folder, wherever it lies. Without --prompt and --file, standard input
-    has a prompt a line; on a terminal, you type them. With --step, use the export of that step.
+    RECIPE may also be an exported folder, wherever it lies. Words after it without an equals sign are
+    prompts, too. Without any, and without --file, standard input has a prompt a line; on a terminal, you
+    type them. With --step, use the export of that step.
     """
     from kit.release import continuation, exported, prompt_loop
 
-    folder, recipe = _source(arguments, sampling, step)
-    texts = _prompts(given, as_json=as_json)
+    words = arguments.overrides or []
+    own = [text for text in words if "=" not in text]
+    overrides = [text for text in words if "=" in text]
+    folder, recipe = _source(arguments, overrides, sampling, step)
+    texts = _prompts(own, given, as_json=as_json)
     with continuation.opened(*exported.load(folder), recipe, greedy=sampling.greedy) as writer:
         if texts is None:
             prompt_loop.run(writer, _tell)
@@ -112,21 +116,23 @@ def text_verb(
             _tell("\n")
 
 
-def _prompts(given: Given, *, as_json: bool) -> list[str] | None:
+def _prompts(own: list[str], given: Given, *, as_json: bool) -> list[str] | None:
     """The prompts of a command; None if they will be typed. Raises ConfigError or InputError."""
     from kit.release import prompts
 
-    if given.prompt is None and given.file is None:
+    if not own and given.prompt is None and given.file is None:
         if not sys.stdin.isatty():
             return prompts.of_file(prompts.STANDARD_INPUT)
         if as_json:
             raise ConfigError("--json: no prompts; give --prompt or --file, or standard input")
         return None
-    texts = prompts.of_arguments(given.prompt or [])
+    texts = prompts.of_arguments([*own, *(given.prompt or [])])
     return texts if given.file is None else texts + prompts.of_file(given.file)
 
 
-def _source(arguments: OfRecipe, sampling: Sampling, step: int | None) -> tuple[Path, Recipe]:
+def _source(
+    arguments: OfRecipe, overrides: list[str], sampling: Sampling, step: int | None
+) -> tuple[Path, Recipe]:
     """The export, and its recipe with the sampling of the command. Raises EkidenError."""
     from kit.config import presets
     from kit.config.load import changed_recipe
@@ -134,11 +140,10 @@ def _source(arguments: OfRecipe, sampling: Sampling, step: int | None) -> tuple[
     from kit.release import exported, generate
     from kit.release.generate import SETTINGS
     from kit.run import begun
-    from kit.store.paths import MANIFEST
+    from kit.store.paths import MANIFEST, Run
 
     arguments.refuse_cluster_keys()
     place = presets.recipe(arguments.recipe_file)
-    overrides = arguments.overrides or []
     others = [text for text in overrides if text.partition("=")[0] not in SETTINGS]
     settings = sampling.overrides([text for text in overrides if text not in others])
     if others and place.is_dir():
@@ -147,6 +152,8 @@ def _source(arguments: OfRecipe, sampling: Sampling, step: int | None) -> tuple[
             f"override '{others[0]}': with {kind} you can only override the sampling: "
             f"{', '.join(SETTINGS)}"
         )
+    if place.is_dir() and not (exported.is_export(place) or Run(place).recipe.is_file()):
+        raise StageError(f"{place}: neither an exported folder nor a run directory")
     if exported.is_export(place):
         if step is not None:
             raise ConfigError(f"--step {step}: {place} is an export, of one step; remove --step")

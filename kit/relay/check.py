@@ -22,12 +22,13 @@ from kit.cluster.preflight.finding import Finding, Site, verdict
 from kit.cluster.preflight.start import CHECK, node_name
 from kit.config.checks import NAMES
 from kit.config.run import Project
-from kit.errors import ClusterError
+from kit.errors import ClusterError, StageError
 from kit.output import log
 from kit.output.interrupt import keeping
 from kit.output.quantities import count
 from kit.relay.chain import to_do
 from kit.relay.stages import stages_of
+from kit.release.tasks import tasks_of
 from kit.run import directory
 from kit.store.paths import Run, Workspace
 
@@ -55,6 +56,7 @@ def facts(project: Project, *, on_cluster: bool) -> Facts:
             site, names, lambda *one: skipped.append(_skipped(site.node, *one))
         )
     ]
+    found += _of_tasks(site)
     away: list[str] = []
     if on_cluster and not project.cluster.is_this_machine:
         for result in _on_nodes(project):
@@ -73,6 +75,15 @@ def facts(project: Project, *, on_cluster: bool) -> Facts:
         "skip": [name for name in NAMES if name in project.cluster.checks.skip],
         "needs_node": away,
     }
+
+
+def _of_tasks(site: Site) -> Iterator[Facts]:
+    """A problem of the tasks to score; nothing skips it."""
+    if site.cluster.container is None and any(job.name == "evaluate" for job in site.jobs):
+        try:
+            tasks_of(site.recipe.release)
+        except StageError as error:
+            yield Finding("tasks", "bad", str(error), node=site.node).facts() | {"skip": ""}
 
 
 def lines(facts: Facts) -> Iterator[str]:

@@ -16,7 +16,7 @@ STANDARD_INPUT = Path("-")
 
 def of_arguments(prompts: Sequence[str]) -> list[str]:
     """The prompts of the command line. Raises InputError for one that is not UTF-8."""
-    return [text(prompt, f"--prompt {number}") for number, prompt in enumerate(prompts, 1)]
+    return [text(prompt, f"prompt {number}") for number, prompt in enumerate(prompts, 1)]
 
 
 def of_file(path: Path) -> list[str]:

@@ -2,10 +2,9 @@
 
     found = results.of(source, weights, scored=True)
     results.write(folder, found)                    # scores.jsonl and .eval_results/ of an export
-    results.model_index("gpt2-xl-ja", found)        # for the metadata of the model card
 
-`.eval_results/*.yaml` feeds the Hub's pages of models and its leaderboards; `model-index` is the older
-form. Both are made by huggingface_hub's own classes.
+`.eval_results/*.yaml` feeds the Hub's pages of models and its leaderboards, and is made by huggingface_hub's
+own class. Its older form, `model-index`, is metadata of the model card, which is made from scores.jsonl.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ import yaml
 from kit.release import evaluate
 from kit.release.tasks import scoring
 from kit.store.files import atomic, write_text
-from kit.tracking import scores as ledger
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -70,31 +68,6 @@ def for_hub(row: ScoreRow) -> list[dict[str, Any]]:
     return eval_result_entries_to_yaml([entry])
 
 
-def model_index(name: str, found: Sequence[ScoreRow]) -> list[dict[str, Any]]:
-    """The value of `model-index` in the metadata of a model card; empty without scores."""
-    from huggingface_hub import EvalResult
-    from huggingface_hub.repocard_data import eval_results_to_model_index
-
-    if not found:
-        return []
-    results = [
-        EvalResult(
-            task_type="text-generation",
-            dataset_type=row["hub"][0] if "hub" in row else row["task"],
-            dataset_name=_title(row),
-            dataset_config=row["hub"][1] if "hub" in row else None,
-            dataset_args={"hash": row["data"]},
-            metric_type=row["metric"],
-            metric_name=ledger.column(row),
-            metric_value=row["value"],
-            metric_args={"date": date(row), "notes": notes(row)},
-        )
-        for row in found
-    ]
-    index: list[dict[str, Any]] = eval_results_to_model_index(name, results)
-    return index
-
-
 def date(row: ScoreRow) -> str:
     """The day of an evaluation, in UTC."""
     return datetime.fromtimestamp(row["time"], UTC).date().isoformat()
@@ -111,7 +84,3 @@ def notes(row: ScoreRow) -> str:
     data = f"data {row['data']}"
     parts = (row["metric"], shots, examples, text, error, row.get("harness"), version, data, step)
     return ", ".join(filter(None, parts))
-
-
-def _title(row: ScoreRow) -> str:
-    return "held-out documents of the corpus" if row["task"] == ledger.HELD_OUT else row["task"]

@@ -104,6 +104,7 @@ EFFECTS: dict[str, Row | str] = {
     "validate_every": Row("training.validate_every=2", "validations"),
     "validation_blocks": Row("training.validation_blocks=1", "validations"),
     "sample_tokens": Row("training.sample_tokens=2", "samples"),
+    "samples_every": Row("training.samples_every=8", "samples", ("training.validate_every=2",)),
     "checkpoint_every": Row("training.checkpoint_every=14", "checkpoints"),
     "keep": Row("training.keep=3", "checkpoints", OFTEN),
     "keep_every": Row("training.keep_every=13", "checkpoints"),

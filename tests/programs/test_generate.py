@@ -75,6 +75,8 @@ def test_prompts_come_from_arguments_a_file_and_standard_input(
     assert texts(export, "--file", file) == by_argument
     assert texts(export, "--file", "-", given=file.read_bytes()) == by_argument
     assert texts(export, given=file.read_bytes()) == by_argument
+    words = texts(export, "駅伝は", "release.seed=3", "海の")
+    assert words == texts(export, "--prompt", "駅伝は", "--prompt", "海の", "--seed", 3)
     one, both = "駅伝は".encode(), ("--prompt", "駅伝は", "--file", "-")
     assert [row["prompt"] for row in texts(export, *both, given=one)] == ["駅伝は"] * 2
 
@@ -132,6 +134,7 @@ def test_what_has_no_effect_is_refused(export: Path) -> None:
     assert "release.top_p: set as an option and as an override" in refused(export, *prompt, *twice)
     assert "release.temperature=0.0: " in refused(export, *prompt, "--temperature", 0)
     assert "with an exported folder you can only" in refused(export, *prompt, "model.n_layer=2")
+    assert "neither an exported folder nor a run directory" in refused(export.parent, *prompt)
     assert "of one step; remove --step" in refused(export, *prompt, "--step", 3)
 
 
@@ -140,7 +143,7 @@ def test_a_prompt_that_cannot_be_used_is_one_line(export: Path, tmp_path: Path) 
     cp932.write_bytes("駅伝は\n".encode() + "海の".encode("cp932"))
     assert refused(export, "--file", cp932).startswith(f"{cp932}, line 2: byte 0 (0x8a) is not")
     said_of = refused(export, "--prompt", "駅\udcff")
-    assert said_of.startswith("--prompt 1: byte 3 (0xff) is not valid UTF-8")
+    assert said_of.startswith("prompt 1: byte 3 (0xff) is not valid UTF-8")
     assert "standard input: no prompt" in refused(export, given=b"\n\n")
     assert "cannot be read (No such file" in refused(export, "--file", tmp_path / "none")
     assert f"give 1 to {POSITIONS - 1}" in refused(export, "--prompt", "駅" * POSITIONS)

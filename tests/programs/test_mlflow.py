@@ -13,7 +13,7 @@ import pytest
 
 from kit.cluster import decisions
 from kit.store.files import read_json, write_json
-from kit.tracking import ledger
+from kit.tracking import ledger, scores
 from kit.tracking.mlflow import client as door
 from kit.tracking.mlflow import runs
 from kit.tracking.mlflow.address import tracking_uri
@@ -114,6 +114,27 @@ def test_mlflow_shows_each_step_once_under_one_identity(told: Run, store: Recipe
     assert found.info.status == "FINISHED"
     assert found.data.tags[runs.TAG] == "0123abcd"
     assert found.data.params["model.n_embd"] == "16"
+
+
+def test_mlflow_shows_each_score_once_at_the_step_of_its_checkpoint(
+    told: Run, store: Recipe
+) -> None:
+    from mlflow.tracking import MlflowClient
+
+    attempt(told, 1, range(1, 8))
+    row: Any = {"kind": "score", "task": "jnli", "metric": "acc", "weights": "a", "time": 1.5}
+    scores.add(told, [row | {"step": 4, "value": 0.25}, row | {"step": 7, "value": 0.5}])
+    for _ in range(2):
+        assert publish(told, store, "FINISHED") is None
+    scores.add(
+        told, [row | {"step": 2, "value": 0.125}]
+    )  # scored later, as any kept checkpoint may be
+    assert publish(told, store, "FINISHED") is None
+    found, metrics = shown_by_mlflow(store)
+    client = MlflowClient(tracking_uri(store))
+    points = client.get_metric_history(found.info.run_id, "score/jnli/acc")
+    assert sorted((p.step, p.value) for p in points) == [(2, 0.125), (4, 0.25), (7, 0.5)]
+    assert [step for step, _ in metrics["train/loss"]] == list(range(1, 8))
 
 
 def test_mlflow_finds_its_run_again_without_the_cursor(told: Run, store: Recipe) -> None:

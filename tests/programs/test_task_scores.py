@@ -15,6 +15,7 @@ from kit.data import shards
 from kit.data.tokens import TokenizerInfo
 from kit.errors import InputError
 from kit.models import gpt2
+from kit.release import model_files
 from kit.release.prepared import Encoder
 from kit.release.tasks import files, harness, leaderboard
 from kit.tokenizer import huggingface
@@ -123,7 +124,7 @@ def test_a_score_is_the_log_probability_of_each_token(
         ("駅伝は", "冬"),
         ("問題：駅伝は\n答え：", "\nはい"),
         ("", "海の県"),
-        ("海", "の" * 90),
+        ("海の県" * 20, "の" * 40),
     ]
     found = model.loglikelihood([Asked(*pair) for pair in texts])
     for (before, after), (value, _) in zip(texts, found, strict=True):
@@ -135,18 +136,48 @@ def test_a_score_is_the_log_probability_of_each_token(
             ids = whole[:first], whole[first:]
         context, scored = ids[0] or [2], ids[1]  # 2: `</s>`, after which documents begin
         cut = max(0, len(context) + len(scored) - POSITIONS - 1)
-        if len(scored) <= POSITIONS:
-            assert value == pytest.approx(nats(weights, context[cut:], scored), rel=1e-4)
+        assert value == pytest.approx(nats(weights, context[cut:], scored), rel=1e-4)
     (whole,) = model.loglikelihood_rolling([Asked("海の県")])
     assert whole == pytest.approx(found[2][0], rel=1e-5)
     assert math.isfinite(model.loglikelihood_rolling([Asked("海の県" * 50)])[0])
 
 
-def test_a_continuation_without_text_is_one_line(
+@pytest.mark.long
+def test_the_harness_gives_a_released_folder_the_scores_that_raw_text_has_here(
+    tmp_path: Path, weights: GPT2LMHeadModel, tokenizer: Tokenizer
+) -> None:
+    """As `lm_eval --model hf` reads it; that model class needs accelerate."""
+    pytest.importorskip("accelerate", reason="needs accelerate, of ekiden[bench]")
+    from lm_eval.models.huggingface import HFLM
+
+    model_files.save(weights, tmp_path)
+    huggingface.save(tokenizer, tmp_path)
+    theirs, ours = HFLM(str(tmp_path), device="cpu"), scoring(weights, tokenizer, None)
+    texts = [
+        ("駅伝は", "冬"),
+        ("問題：駅伝は\n答え：", "\nはい"),
+        ("海 ", "の県"),
+        ("海の県" * 20, "の" * 40),
+    ]
+    asked = [Asked(*pair) for pair in texts]
+    for (value, likeliest), expected in zip(
+        ours.loglikelihood(asked), theirs.loglikelihood(asked), strict=True
+    ):
+        assert (pytest.approx(value, rel=1e-5), likeliest) == expected
+    whole = [Asked("海の県" * 50), Asked("駅伝")]
+    expected_sums = theirs.loglikelihood_rolling(whole)
+    assert ours.loglikelihood_rolling(whole) == pytest.approx(expected_sums, rel=1e-5)
+
+
+def test_a_continuation_that_cannot_be_scored_is_one_line(
     weights: GPT2LMHeadModel, tokenizer: Tokenizer, encoder: Encoder
 ) -> None:
-    with pytest.raises(InputError, match="is scored, but has no tokens; change the task"):
-        scoring(weights, tokenizer, encoder).loglikelihood([Asked("海", "　")])
+    model = scoring(weights, tokenizer, encoder)
+    for text, tokens in (("　", 0), ("の" * 90, 90)):
+        with pytest.raises(
+            InputError, match=f"is scored, and has {tokens} tokens; a text of 1 to 64"
+        ):
+            model.loglikelihood([Asked("海", text)])
 
 
 def test_a_text_ends_at_a_stop_sequence_or_in_time(

@@ -14,10 +14,11 @@ from jobs import evaluate
 from kit.cluster import lock
 from kit.config.cluster import Cluster
 from kit.config.section import read_resolved
-from kit.errors import CheckpointError, RunError
+from kit.errors import CheckpointError, ConfigError, RunError
 from kit.relay import resolve
 from kit.release import checkpoint_jobs, source
 from kit.store.files import file_hash, read_json, write_json
+from kit.tracking import scores
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -180,3 +181,43 @@ def test_what_a_fork_was_begun_from_is_made_of_its_parent(workdir: Workdir, run:
         CheckpointError, match=r"--step 4: .* forked from it; name the run parent, or a later"
     ):
         checkpoint_jobs.state("evaluate", resolve.load(workdir.recipe_file), 4)
+
+
+def test_several_steps_or_all_are_taken_one_by_one(workdir: Workdir, run: Run) -> None:
+    add_checkpoint(run, 7, 1)
+    assert checkpoint_jobs.steps(run) == [5, 7]
+
+    def planned(step: str) -> list[str]:
+        words = ["run", str(workdir.recipe_file), "--step", step, "--dry-run"]
+        done = CliRunner().invoke(evaluate.app, words, catch_exceptions=False)
+        return [line.split("checkpoint of ")[1].split(";")[0] for line in done.stdout.splitlines()]
+
+    assert planned("all") == planned("5,7") == ["step 5", "step 7"]
+    assert planned("7") == ["step 7"]
+    with pytest.raises(ConfigError, match="--step 5-7: not a step; give a number, several"):
+        planned("5-7")
+
+
+def test_all_steps_of_a_run_without_a_checkpoint_are_one_line(workdir: Workdir) -> None:
+    with pytest.raises(CheckpointError, match="has no checkpoint yet; train first"):
+        checkpoint_jobs.steps(workdir.workspace.run("small"))
+
+
+def test_scores_are_shown_by_step(workdir: Workdir, run: Run) -> None:
+    def shown(*more: str) -> str:
+        words = ["show", str(workdir.recipe_file), *more]
+        return CliRunner().invoke(evaluate.app, words, catch_exceptions=False).stdout
+
+    assert "no scores yet" in shown()
+    row = {
+        "kind": "score",
+        "step": 5,
+        "weights": "a",
+        "task": "jnli",
+        "metric": "acc",
+        "value": 0.5,
+    }
+    scores.add(run, [row | {"main": True}, row | {"metric": "f1"}])  # type: ignore[list-item]
+    assert shown().splitlines() == ["step  jnli/acc", "   5       0.5"]
+    assert "jnli/f1" in shown("--every-metric").splitlines()[0]
+    assert [one["metric"] for one in json.loads(shown("--json"))] == ["acc", "f1"]

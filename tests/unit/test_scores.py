@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from huggingface_hub.repocard_data import model_index_to_eval_results
 
 from kit.release import results
 from kit.tracking import scores
@@ -114,18 +113,3 @@ def test_the_hub_gets_a_file_for_each_task_that_it_knows(tmp_path: Path) -> None
     assert len((tmp_path / "scores.jsonl").read_text().splitlines()) == 4
     results.write(tmp_path, rows[:1])
     assert not (tmp_path / ".eval_results").exists()
-
-
-def test_the_index_of_a_model_is_one_that_the_hubs_client_reads() -> None:
-    rows = [row(20, "held-out", 2.5, metric="bits_per_byte"), row(20, "jnli", 0.5, **JNLI)]
-    name, found = model_index_to_eval_results(results.model_index("demo", rows))
-    assert name == "demo"
-    held_out, jnli = found
-    assert (held_out.dataset_name, held_out.metric_type, held_out.metric_value) == (
-        "held-out documents of the corpus", "bits_per_byte", 2.5,
-    )  # fmt: skip
-    assert (jnli.dataset_type, jnli.dataset_config, jnli.metric_value) == (
-        "Rakuten/JGLUE", "JNLI", 0.5,
-    )  # fmt: skip
-    assert jnli.metric_args["date"] == "2026-11-30"
-    assert results.model_index("demo", []) == []

@@ -97,8 +97,11 @@ class ScoringModel(TemplateLM):  # type: ignore[misc]  # the harness is not type
     ) -> list[tuple[float, bool]]:
         """For each request the log-probability in nats, and whether each token is the likeliest."""
         for texts, _before, after in requests:
-            if not after:
-                raise InputError(f"'{texts[1][:30]}' is scored, but has no tokens; change the task")
+            if not 0 < len(after) <= self._length:
+                raise InputError(
+                    f"'{texts[1][:30]}' is scored, and has {len(after)} tokens; a text of 1 to "
+                    f"{self._length} can be: change the task"
+                )
         order = sorted(range(len(requests)), key=lambda n: -_size(requests[n]))
         found: dict[int, tuple[float, bool]] = {}
         with progress_bar("requests", len(order), "request") as advance_to:
