@@ -3,8 +3,8 @@
     found = results.of(source, weights, scored=True)
     results.write(folder, found)                    # scores.jsonl and .eval_results/ of an export
 
-`.eval_results/*.yaml` feeds the Hub's pages of models and its leaderboards, and is made by huggingface_hub's
-own class. Its older form, `model-index`, is metadata of the model card, which is made from scores.jsonl.
+`.eval_results/*.yaml` feeds the Hub's pages of models and its leaderboards, and is made by a class of
+huggingface_hub. Its older form, `model-index`, is metadata of the model card, which reads scores.jsonl.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ def for_hub(row: ScoreRow) -> list[dict[str, Any]]:
         source_name=row["harness"],
         notes=notes(row),
     )
-    return eval_result_entries_to_yaml([entry])
+    entries: list[dict[str, Any]] = eval_result_entries_to_yaml([entry])
+    return entries
 
 
 def date(row: ScoreRow) -> str:
