@@ -18,6 +18,7 @@ from kit.models import gpt2
 from kit.release import model_files
 from kit.release.prepared import Encoder
 from kit.release.tasks import files, harness, leaderboard
+from kit.store.files import read_json, write_json
 from kit.tokenizer import huggingface
 from tests import vocabulary
 
@@ -152,6 +153,8 @@ def test_the_harness_gives_a_released_folder_the_scores_that_raw_text_has_here(
 
     model_files.save(weights, tmp_path)
     huggingface.save(tokenizer, tmp_path)
+    settings = tmp_path / huggingface.SETTINGS
+    write_json(settings, read_json(settings) | {"bos_token": "</s>"})  # as an export has it
     theirs, ours = HFLM(str(tmp_path), device="cpu"), scoring(weights, tokenizer, None)
     texts = [
         ("駅伝は", "冬"),
