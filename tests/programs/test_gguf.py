@@ -132,7 +132,9 @@ def test_rows_that_make_no_whole_blocks_stay_in_half_precision(
 ) -> None:
     recipe = workdir.recipe("model.n_embd=48", "model.n_head=2")
     config = gpt2.configuration(recipe.model, TokenizerInfo(270, begin=1, end=2))
-    found = saved(GPT2LMHeadModel(config), tmp_path / "a.gguf", "q8_0").tensors
+    model = GPT2LMHeadModel(config)
+    model_files.set_generation(model, recipe.release)
+    found = saved(model, tmp_path / "a.gguf", "q8_0").tensors
     kinds = {tensor.name: tensor.tensor_type.name for tensor in found}
     assert kinds["blk.0.attn_qkv.weight"] == "F16"
     assert kinds["blk.0.ffn_down.weight"] == "Q8_0"  # its rows are 4 x 48
@@ -152,7 +154,7 @@ def test_a_file_has_the_keys_that_llama_cpp_demands(model: GPT2LMHeadModel, tmp_
     assert keys["gpt2.attention.layer_norm_epsilon"] == pytest.approx(1e-5)
     own = {name.removeprefix("tokenizer.ggml."): value for name, value in keys.items()}
     assert (own["model"], own["bos_token_id"], own["eos_token_id"]) == ("llama", 2, 2)
-    assert (own["unknown_token_id"], own["padding_token_id"]) == (0, 2)
+    assert (own["unknown_token_id"], own["padding_token_id"]) == (0, 1)
     assert not any(own[key] for key in ("add_bos_token", "add_eos_token", "add_space_prefix"))
     assert own["tokens"][:3] == ["<unk>", "<s>", "</s>"]
     assert len(own["tokens"]) == len(own["scores"]) == len(own["token_type"]) == 270
