@@ -80,7 +80,6 @@ def excessive(codes: Array, top: Array, repeated: Array) -> int:
     return NEITHER
 
 
-@compiled
 def excessive_words(codes: Array, bounds: Array, size: int, top: Array, repeated: Array) -> int:
     """The same of n-grams of words, TOP before REPEATED; both are shares of `size` characters.
 
