@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from kit.output.quantities import count
 from kit.release import evaluate
 from kit.release.tasks import scoring
 from kit.store.files import atomic, write_text
@@ -77,7 +78,7 @@ def date(row: ScoreRow) -> str:
 def notes(row: ScoreRow) -> str:
     """How a score was measured, in one line."""
     shots = f"{row['shots']}-shot" if "shots" in row else None
-    examples = f"{row['examples']:,} examples" if "examples" in row else None
+    examples = count(row["examples"], "example") if "examples" in row else None
     version = f"version {row['version']} of the task" if row.get("version") else None
     text = f"{row['text']} text" if "text" in row else None
     error = f"standard error {row['stderr']:.4f}" if "stderr" in row else None
