@@ -168,6 +168,8 @@ def mistakes_of_ekiden(words: list[str]) -> Iterator[str]:
 def mistakes_of_parameters(called: str, given: dict[str, Any]) -> Iterator[str]:
     for override in given.get("overrides") or given.get("settings") or ():
         key, equals, _ = override.partition("=")
+        if called.endswith("generate text") and not equals:
+            continue  # a prompt
         kind: Any = Cluster if key.startswith("cluster.") else Recipe
         path = key.removeprefix("cluster.").split(".")
         if not equals or type_at(kind, path) is None:
