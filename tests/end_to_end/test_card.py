@@ -174,7 +174,7 @@ def code_of(page: str) -> list[str]:
 def test_the_snippets_of_the_card_run(
     preempted: Run, recipe: Recipe, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    raw, segmented = code_of((preempted.export / "README.md").read_text("utf-8"))
+    raw, segmented, _ = code_of((preempted.export / "README.md").read_text("utf-8"))
     names: dict[str, Any] = {}
     for code in (raw, segmented):
         exec(code.replace(snippets.FOLDER, str(preempted.export)), names)

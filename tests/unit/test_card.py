@@ -14,6 +14,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from kit.config.devices import ACCELERATORS
 from kit.config.recipe import Release
 from kit.errors import ConfigError
+from kit.release import fine_tuning
 from kit.release.card import corpus, energy, english, japanese, metadata, snippets
 from kit.release.card.facts import (
     CardFacts,
@@ -314,6 +315,13 @@ def test_the_citation_of_the_kit_is_that_of_its_file() -> None:
 )  # fmt: skip
 def test_durations_in_japanese(seconds: float, words: str) -> None:
     assert japanese.duration(seconds) == words
+
+
+def test_the_card_shows_how_to_fine_tune_in_words() -> None:
+    code = fine_tuning.snippet("mecab", "lossless")
+    assert "tokenizer.eos_token" in code
+    for page in both(FULL):
+        assert code in page
 
 
 def test_a_cell_stays_one() -> None:

@@ -95,6 +95,8 @@ def _use(facts: CardFacts) -> str:
         fenced(snippets.segmented(facts).rstrip(), "python"),
         _raw(facts),
         "`ekiden generate text FOLDER --prompt ...` normalises and cuts any text.",
+        "To teach it texts of yours, and to stop where they end:",
+        fenced(snippets.tuning(facts).rstrip(), "python"),
     )
 
 

@@ -116,6 +116,8 @@ def _use(facts: CardFacts) -> str:
         fenced(snippets.segmented(facts).rstrip(), "python"),
         _raw(facts),
         "`ekiden generate text FOLDER --prompt ...` は、どのようなテキストでも正規化と分割まで行います。",
+        "手元のテキストを、その終わり方とともに追加で学習させるには、次のようにします。",
+        fenced(snippets.tuning(facts).rstrip(), "python"),
     )
 
 

@@ -6,7 +6,7 @@ import json
 import time
 from typing import TYPE_CHECKING
 
-from kit.release import prompt_snippet
+from kit.release import fine_tuning, prompt_snippet
 
 if TYPE_CHECKING:
     from kit.release.card.facts import CardFacts
@@ -40,6 +40,11 @@ def segmented(facts: CardFacts) -> str:
     cut = prompt_snippet.snippet(facts.corpus.segmenter, facts.tokenizer.spaces)
     given = f"prompt = {_prompt(facts)}\n"
     return given + _SEGMENTED.format(cut=cut, separator=separator)
+
+
+def tuning(facts: CardFacts) -> str:
+    """Teaches the model texts and their ends, in words as in training."""
+    return fine_tuning.snippet(facts.corpus.segmenter, facts.tokenizer.spaces)
 
 
 def citation(facts: CardFacts) -> str | None:
