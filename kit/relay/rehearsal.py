@@ -197,7 +197,7 @@ def measure(run: Run, recipe: Recipe, cluster: Cluster) -> dict[str, Any]:
         "mfu": accelerator
         and rate * work / (begun["ranks"] * devices.ACCELERATORS[accelerator].peak_flops),
         "memory_bytes": max(row.get("memory_bytes") or 0 for row in steps) or None,
-        "save_seconds": max(row["seconds"] for row in saves),
+        "save_seconds": max(row["seconds"] - row.get("rested", 0.0) for row in saves),
         "save_blocked_seconds": max(row["blocked"] for row in saves),
         "checkpoint_bytes": max(row["bytes"] for row in saves),
         "validation_seconds": max((row["seconds"] for row in validations), default=0.0),

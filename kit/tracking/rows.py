@@ -123,6 +123,7 @@ class CheckpointFields(TypedDict):
     step: int
     blocked: float  # seconds for which it blocked training
     seconds: float  # until it was committed
+    rested: NotRequired[float]  # seconds of those: the writers left the cores to training
     bytes: int
 
 

@@ -12,6 +12,7 @@ from kit.training.ending import Ending, fail
 from kit.training.saver import Saver
 
 if TYPE_CHECKING:
+    from kit.config.recipe import Training
     from kit.training.checkpoint import LoopRecord
     from kit.training.context import Context
     from kit.training.interruption import StopMonitor
@@ -46,6 +47,7 @@ class Checkpointer:
         self._saver = Saver(
             *(context.run, context.attempt, self._training, self._collectives, recorder.sync),
             self._clock,
+            lambda: context.collectives.interruption.received > 0,
         )
         self.saved = origin.saved  # the step of the last committed checkpoint
         self._began = self._clock() - self._progress.trained
@@ -59,15 +61,17 @@ class Checkpointer:
 
         Raises Leave after too many failures.
         """
-        requested = self._poll_save(self._is_save_requested())
+        requested, rested = self._poll_save(self._is_save_requested())
         step, training = self._progress.step, self._training
-        # Checkpoints of keep_every are due as well: the clock alone would miss their steps.
-        due = (training.checkpoint_every, training.keep_every)
-        on_schedule = any(every and step % every == 0 for every in due)
-        if on_schedule and training.health.on_bad_step == "rollback" and self._saver.step != step:
-            # A rollback goes to a step on schedule: a slow disk must not decide which of them exist.
+        on_schedule = any(every and step % every == 0 for every in _intervals(training))
+        rollback = training.health.on_bad_step == "rollback"
+        if on_schedule and (rollback or rested) and self._saver.step != step:
+            # A rollback goes to a step on schedule: a slow disk must not decide which of them exist; nor
+            # may a rest, whatever the rule.
             self.wait()
         self._pending |= requested or on_schedule
+        if self._pending or self._is_halfway():
+            self._saver.hurry()
         if self._pending and self._saver.step is None:
             self._pending = False
             if step != self.saved:
@@ -78,6 +82,7 @@ class Checkpointer:
     def wait(self) -> None:
         """Block until no save is in flight."""
         self._watchdog.begin("save", self._progress.slowest_save)
+        self._saver.hurry()
         while self._saver.step is not None:
             self._poll_save(False)
             time.sleep(_POLL)
@@ -101,6 +106,11 @@ class Checkpointer:
             return Ending("failed", f"{count(tries, 'save')} failed, also of the last step")
         return ending
 
+    @property
+    def saving(self) -> bool:
+        """Whether a save is in flight."""
+        return self._saver.step is not None
+
     def close(self) -> None:
         """Wait until old checkpoints are removed."""
         self._saver.close()
@@ -121,14 +131,23 @@ class Checkpointer:
             progress.blocked, progress.slowest_save, now - self._began, self._interruptions
         )
 
-    def _poll_save(self, requested: bool) -> bool:
-        """Finish the save in flight once no rank is writing; returns whether any rank requests a save."""
-        writing, error, any_requested = self._collectives.max(
-            [self._saver.writing, self._saver.error, requested]
+    def _is_halfway(self) -> bool:
+        """Whether half of the steps to the next save on schedule have passed since the one in flight."""
+        begun, step = self._saver.step, self._progress.step
+        due = None if begun is None else _next_due(self._training, begun)
+        return begun is not None and due is not None and 2 * (step - begun) >= due - begun
+
+    def _poll_save(self, requested: bool) -> tuple[bool, bool]:
+        """Finish the save in flight once no rank is writing.
+
+        Returns whether any rank requests a save, and whether one in flight has rested on any.
+        """
+        writing, error, any_requested, rested = self._collectives.max(
+            [self._saver.writing, self._saver.error, requested, self._saver.rested]
         )
         if self._saver.step is not None and not writing:
             self._record_save(self._saver.finish(error))
-        return bool(any_requested)
+        return bool(any_requested), bool(rested)
 
     def _begin_save(self) -> None:
         began = self._clock()
@@ -153,9 +172,20 @@ class Checkpointer:
             self._recorder.save_failed(saved)
             return
         self.saved, self._failures, self._retry_at = saved.step, 0, None
-        self._progress.slowest_save = max(self._progress.slowest_save, saved.seconds)
+        at_full_speed = max(saved.seconds - saved.rested, 0.0)
+        self._progress.slowest_save = max(self._progress.slowest_save, at_full_speed)
         self._recorder.checkpoint(saved, self._progress.blocked)
 
     def _time_for_save(self) -> bool:
         """Whether this rank has time for a save as long as the slowest so far."""
         return self._stop_monitor.seconds_left(self._grace) > self._progress.slowest_save
+
+
+def _next_due(training: Training, step: int) -> int | None:
+    """The first step after `step` at which the recipe's schedule saves; None if the clock alone decides."""
+    return min((step // n * n + n for n in _intervals(training) if n), default=None)
+
+
+def _intervals(training: Training) -> tuple[int | None, int | None]:
+    # Checkpoints of keep_every are due as well: the clock alone would miss their steps.
+    return training.checkpoint_every, training.keep_every

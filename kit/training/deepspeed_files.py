@@ -70,9 +70,9 @@ class Exchange:
         if self._files is None:
             return state_files.read(Path(path), map_location, self._import)
         file = self._files[Path(path).name]
-        # A GPU gets copies of what is mapped. A CPU's optimizer would keep it, all of the file with it.
+        # A GPU gets copies of views. A CPU's optimizer would keep it, all of the file with it.
         mapped = self._device.is_gpu
-        return state_files.read(file.path, map_location, self._import, name=path, mapped=mapped)
+        return state_files.read(file, map_location, self._import, name=path, mapped=mapped)
 
     def create(self, info: object) -> None:
         """Called by DeepSpeed."""

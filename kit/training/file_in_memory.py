@@ -1,27 +1,34 @@
-"""Files of a checkpoint, of which each byte is read once, and hashed on its way into memory.
+"""Files of a checkpoint, of which each byte is read once, and hashed beside it.
 
     with read(path, record["files"][name]) as file:
-        state = torch.load(file.path, mmap=True)     # its tensors are views of the bytes that were hashed
+        state = state_files.read(file, "cpu", ..., mapped=True)   # views of the bytes that were hashed
 
-What is loaded is thus what was verified, even if the disk gives other bytes the next time. The memory is an
-anonymous file (memfd_create(2)), which torch can map: it has no name in any folder, and is gone with the
-process.
+What is loaded is thus what was verified, even if the disk gives other bytes the next time. Threads read the
+chunks ahead of the hash, from the disk into the place where they are loaded from: no copy in between.
 """
 
 from __future__ import annotations
 
+import io
 import os
-from pathlib import Path
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Self
 
 import xxhash
 
+from kit.training import direct_io
+
 if TYPE_CHECKING:
+    import mmap
     from collections.abc import Callable
+    from pathlib import Path
+    from typing import Any, BinaryIO
 
     from kit.store.records import Output
 
-_CHUNK = 1 << 20  # bytes: hashed while they are in the processor's cache
+_CHUNK = 8 << 20  # bytes
+_AHEAD = 4  # chunks that are read while one is hashed, each by a thread
 
 
 class Damaged(Exception):  # noqa: N818  found in a file, no error of ours
@@ -29,20 +36,26 @@ class Damaged(Exception):  # noqa: N818  found in a file, no error of ours
 
 
 class FileInMemory:
-    """A file in memory. Whoever mapped `path` keeps its bytes after `close`."""
+    """A file in memory. Tensors that are views of it keep its bytes after `close`."""
 
-    def __init__(self, name: str) -> None:
-        self._descriptor = os.memfd_create(name)
-        self.path = Path(f"/proc/self/fd/{self._descriptor}")
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._memory: mmap.mmap | None = direct_io.pages(size)
 
-    def append(self, data: memoryview) -> None:
-        """Add bytes. Raises OSError."""
-        while data:
-            data = data[os.write(self._descriptor, data) :]
+    @property
+    def memory(self) -> memoryview:
+        """The bytes, in whole pages: some more than the file has."""
+        assert self._memory is not None, "closed"
+        return memoryview(self._memory)
+
+    def open(self) -> BinaryIO:
+        """A stream of the file's bytes."""
+        stream: Any = _Stream(self.memory[: self.size])
+        return stream  # type: ignore[no-any-return]  # torch asks for no more than it has
 
     def close(self) -> None:
-        """Give the memory back, unless it is still mapped."""
-        os.close(self._descriptor)
+        """Give the memory back, unless there are views of it."""
+        self._memory = None
 
     def __enter__(self) -> Self:
         return self
@@ -51,41 +64,87 @@ class FileInMemory:
         self.close()
 
 
-def read(path: Path, expected: Output) -> FileInMemory:
-    """Read a file into memory. Raises Damaged unless it has the expected size and hash, or OSError."""
-    file = FileInMemory(path.name)
-    try:
-        _read(path, expected, file.append)
-    except BaseException:
-        file.close()
-        raise
+def read(path: Path, expected: Output, *, shared: bool = False) -> FileInMemory:
+    """Read a file into memory. Raises Damaged unless it has the expected size and hash, or OSError.
+
+    `shared`: other ranks of the node read it as well, so all of them read it through the page cache.
+    """
+    file = FileInMemory(expected["size"])
+    memory = file.memory
+    _read(path, expected, lambda at: memory[at : at + _CHUNK], shared=shared)
     return file
 
 
 def verify(path: Path, expected: Output) -> None:
     """The same, without keeping the bytes."""
-    _read(path, expected, lambda _: None)
+    places = memoryview(direct_io.pages((_AHEAD + 1) * _CHUNK))
+    _read(path, expected, lambda at: places[at % len(places) :][:_CHUNK])
 
 
-def _read(path: Path, expected: Output, keep: Callable[[memoryview], None]) -> None:
-    """Read and hash a file, and keep it chunk by chunk; all of it releases the interpreter's lock."""
+def _read(
+    path: Path, expected: Output, place: Callable[[int], memoryview], *, shared: bool = False
+) -> None:
+    """Read and hash a file; `place` is where to read the chunk at an offset.
+
+    A place is used again once the chunk before in it is hashed. All of it releases the interpreter's lock.
+    """
     digest, size = xxhash.xxh3_128(), expected["size"]
-    buffer = memoryview(bytearray(_CHUNK))
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        raise Damaged(f"{path.name} is missing") from None
+    descriptor = _opened(path, shared=shared)
+    chunks: deque[Callable[[], memoryview]] = deque()
     try:
         if (found := os.fstat(descriptor).st_size) != size:
             raise Damaged(f"{path.name} has {found} of {size} bytes")
-        at = 0
-        while at < size:
-            if not (count := os.readv(descriptor, [buffer[: size - at]])):
-                raise Damaged(f"{path.name} has {at} of {size} bytes")
-            digest.update(buffer[:count])
-            keep(buffer[:count])
-            at += count
+        # One reader through the page cache: two would look like jumps, and nothing would be read ahead.
+        with ThreadPoolExecutor(1 if shared else _AHEAD) as readers:
+            for at in range(0, size, _CHUNK):
+                job = readers.submit(_chunk, descriptor, place(at), at, min(_CHUNK, size - at))
+                chunks.append(job.result)
+                if len(chunks) > _AHEAD:
+                    digest.update(chunks.popleft()())
+            for chunk in chunks:
+                digest.update(chunk())
     finally:
         os.close(descriptor)
     if digest.hexdigest() != expected["xxh3"]:
         raise Damaged(f"{path.name} has changed since it was written")
+
+
+def _opened(path: Path, *, shared: bool) -> int:
+    try:
+        if not shared:
+            return direct_io.open_file(path, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        raise Damaged(f"{path.name} is missing") from None
+    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+    return descriptor
+
+
+def _chunk(descriptor: int, place: memoryview, at: int, size: int) -> memoryview:
+    """The bytes at an offset; fewer where another process has cut the file."""
+    return place[: direct_io.read_at(descriptor, place, at, size)]
+
+
+class _Stream(io.RawIOBase):
+    """The bytes of a buffer as a file that is read."""
+
+    def __init__(self, data: memoryview) -> None:
+        self._data, self._at = data, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, place: Any, /) -> int:
+        wanted = memoryview(place).cast("B")
+        part = self._data[self._at : self._at + len(wanted)]
+        wanted[: len(part)] = part
+        self._at += len(part)
+        return len(part)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        begin = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: len(self._data)}[whence]
+        self._at = begin + offset
+        return self._at

@@ -1,25 +1,18 @@
-"""Copy of a rank's state in host memory: taken in the loop, written in the background."""
+"""Copy of a rank's state in host memory: taken in the loop, written in the background (state_files.py)."""
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import mmap
-import os
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
-import xxhash
+
+from kit.training import direct_io
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
-
-    from kit.store.records import Output
 
 _CONTAINERS = (dict, list, tuple)
-_ALIGNMENT = 64  # bytes: a cache line
-_CHUNK = 4 << 20  # bytes that are hashed and written at a time: the second finds them in a cache
 
 
 class HostCopy:
@@ -91,7 +84,7 @@ class _Region:
 
     def __init__(self, size: int, pin: Callable[[int, int], None] | None) -> None:
         self.size, self._used = size, 0
-        self._memory = mmap.mmap(-1, max(size, 1))
+        self._memory = direct_io.pages(size)
         pages = torch.frombuffer(self._memory, dtype=torch.uint8)
         pages.zero_()
         if pin is not None:
@@ -112,8 +105,8 @@ class _Region:
 
 
 def aligned(size: int) -> int:
-    """The bytes that a tensor takes in a region."""
-    return -(-size // _ALIGNMENT) * _ALIGNMENT
+    """The bytes that a tensor takes in a region: whole pages, so that the disk reads it from there."""
+    return direct_io.whole(size)
 
 
 def tensors(state: Any) -> Iterator[torch.Tensor]:
@@ -123,65 +116,6 @@ def tensors(state: Any) -> Iterator[torch.Tensor]:
         if value.numel() and (identity := _identity(value)) not in seen:
             seen.add(identity)
             yield value
-
-
-def write(path: Path, state: Any) -> Output:
-    """Write a state as torch.save does, and sync it; returns size and hash. Raises OSError.
-
-    torch's own checksums (CRC-32) are left out: they take four times the processor time of this hash, and
-    nothing reads them.
-    """
-    with path.open("wb", buffering=0) as stream, _without_checksums():
-        sink = _Sink(stream.fileno())
-        torch.save(state, cast("IO[bytes]", sink))
-        if sink.error is not None:
-            raise sink.error
-        os.fsync(stream.fileno())
-    return {"size": sink.size, "xxh3": sink.digest.hexdigest()}
-
-
-@contextlib.contextmanager
-def _without_checksums() -> Iterator[None]:
-    before = torch.serialization.get_crc32_options()
-    torch.serialization.set_crc32_options(False)
-    try:
-        yield
-    finally:
-        torch.serialization.set_crc32_options(before)
-
-
-class _Sink:
-    """The file that torch.save writes to; it hashes the bytes in memory, not those on the disk.
-
-    Hashing and writing release the interpreter's lock. An error of the disk is stored: raised within
-    torch's writer, whose destructor writes again, it would end the process.
-    """
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self.size = 0
-        self.digest = xxhash.xxh3_128()
-        self.error: OSError | None = None
-
-    def write(self, data: Any) -> int:
-        rest = memoryview(data).cast("B")
-        size = len(rest)
-        if self.error is None:
-            self.size += size
-            try:
-                for at in range(0, size, _CHUNK):
-                    self._write(rest[at : at + _CHUNK])
-            except OSError as error:
-                self.error = error
-        return size
-
-    def flush(self) -> None:
-        """Nothing is buffered."""
-
-    def _write(self, chunk: memoryview) -> None:
-        self.digest.update(chunk)
-        while chunk:
-            chunk = chunk[os.write(self._descriptor, chunk) :]
 
 
 def _all_tensors(value: Any) -> Iterator[torch.Tensor]:

@@ -147,7 +147,12 @@ def _read(
     problems: list[str] = []
     with ThreadPoolExecutor(_READERS) as readers:
         jobs = {
-            name: readers.submit(file_in_memory.read, found.state / name, expected[name])
+            name: readers.submit(
+                file_in_memory.read,
+                found.state / name,
+                expected[name],
+                shared=found.record["ranks"] > 1 and _owner(name) is None,
+            )
             for name in needed
         } | {
             name: readers.submit(file_in_memory.verify, found.state / name, expected[name])

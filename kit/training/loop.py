@@ -210,9 +210,10 @@ class Loop:
             raise Leave(Ending.from_reason(reason))
 
     def _seconds_to_leave(self) -> float:
-        """Time for the step in progress, and for a save half as long again as the slowest so far."""
+        """Time for the step in progress, the save in flight, and one half as long again as the slowest."""
         slowest = self._progress.slowest_save or self._warning_seconds
-        return 1.5 * slowest + 2.0 * self._last_step + _EXIT_SECONDS
+        saves = 2.5 if self._checkpointer.saving else 1.5
+        return saves * slowest + 2.0 * self._last_step + _EXIT_SECONDS
 
     def _leave(self, ending: Ending) -> Result:
         """Finish the save in flight, and save unsaved steps if time allows."""

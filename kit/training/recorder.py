@@ -180,6 +180,7 @@ class LedgerRecorder(Recorder):
                 step=saved.step,
                 blocked=blocked,
                 seconds=saved.seconds,
+                rested=saved.rested,
                 bytes=saved.bytes,
             )
         )

@@ -1,6 +1,7 @@
 """Saving of checkpoints: the loop waits for a copy to host memory, a thread writes it.
 
-In a folder with a hidden name each rank writes, syncs and hashes its own files, then a done-file.
+In a folder with a hidden name each rank writes, syncs and hashes its own files, then a done-file; at its
+pace (kit/training/pace.py) until somebody waits for it.
 Once no rank is writing, rank 0 adds the manifest and renames the folder, at a step boundary. A save
 that fails on any rank fails on all; earlier checkpoints stay intact.
 """
@@ -18,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from kit.output import log
 from kit.store.files import read_json, sync_directory, write_json
 from kit.training import checkpoint
-from kit.training.host_copy import write
+from kit.training.pace import Pace
+from kit.training.state_files import write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -66,6 +68,9 @@ class Saved:
     error: int
     seconds: float  # from its start
     bytes: int
+    rested: float = (
+        0.0  # seconds of those for which every rank rested, to leave the cores to training
+    )
 
     @property
     def reason(self) -> str:
@@ -84,10 +89,15 @@ class Saver:
         ranks: Ranks,
         ledger: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
+        urgent: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`ledger` syncs the rows before the checkpoint, which depends on them; `clock` gives seconds."""
+        """`ledger` syncs the rows before the checkpoint, which depends on them; `clock` gives seconds.
+
+        `urgent`: whether this rank has had a signal, so that its save no longer rests.
+        """
         self._run, self._attempt, self._training, self._ranks = run, attempt, training, ranks
-        self._sync_ledger, self._clock = ledger, clock
+        self._sync_ledger, self._clock, self._urgent = ledger, clock, urgent
+        self._pace = Pace()
         self._thread: threading.Thread | None = None
         self._cleaner: threading.Thread | None = None
         self._error = 0
@@ -105,6 +115,15 @@ class Saver:
         """The errno of this rank's part of the save in flight; 0 if it has not failed."""
         return 0 if self.writing else self._error
 
+    @property
+    def rested(self) -> bool:
+        """Whether this rank's part of the save in flight has rested, and so ends later than it could."""
+        return self.step is not None and self._pace.rested > 0
+
+    def hurry(self) -> None:
+        """Write at full speed from now on."""
+        self._pace.hurry()
+
     def begin(self, engine: State, step: int, record: LoopRecord) -> Saved | None:
         """Copy the state after `step` steps and start writing it; returns a save that failed at once.
 
@@ -117,6 +136,7 @@ class Saver:
         if error:
             return Saved(step, error, self._clock() - self._began, 0)
         self._error, self.step = 0, step
+        self._pace = Pace(self._urgent, self._clock)
         part = engine.capture(step)
         self._thread = threading.Thread(target=self._write, args=(part,), daemon=True, name="saver")
         self._thread.start()
@@ -132,10 +152,11 @@ class Saver:
                 size = self._commit(step)
             except OSError as problem:
                 error = problem.errno or errno.EIO
-        error, size = self._ranks.max([error, size])
+        # The least of all ranks: what is left of the time is then never less than a save needs.
+        error, size, rested = self._ranks.max([error, size, -int(self._pace.rested * 1000)])
         if self._ranks.rank == 0:
             self._clean(step, failed=bool(error))
-        return Saved(step, error, self._clock() - self._began, size)
+        return Saved(step, error, self._clock() - self._began, size, -rested / 1000)
 
     def close(self) -> None:
         """Wait until old checkpoints are removed."""
@@ -166,10 +187,11 @@ class Saver:
         """In the background: write this rank's files, then its done-file."""
         assert self.step is not None
         staging = self._staging(self.step)
+        self._pace.begin()
         try:
             self._sync_ledger()
             state = staging / checkpoint.STATE
-            files = {name: write(state / name, value) for name, value in part.items()}
+            files = {name: write(state / name, value, self._pace) for name, value in part.items()}
             sync_directory(state)
             write_json(_done_file(staging, self._ranks.rank), files)
         except OSError as problem:

@@ -41,7 +41,6 @@ def make(folder: Path, name: str, *overrides: str) -> Run:
     project = resolve.load(
         DEMO, [f"workspace={folder}", "corpus.unit_mb=100", f"name={name}", *overrides], "local"
     )
-    assert project.cluster.training.ranks == RANKS
     run = directory.prepare(project)
     local_task.announce(run, TRAIN.job(project.recipe))
     return run
@@ -53,8 +52,9 @@ def attempt(run: Run) -> Iterator[harness.Program]:
     cluster = read_resolved(run.cluster, Cluster)
     number = max((a.number for a in run.claimed_attempts()), default=0) + 1
     commands = []
-    for rank in range(RANKS):
-        place = local_task.of_job(run, "train-0", rank, RANKS, number)
+    ranks = cluster.training.ranks
+    for rank in range(ranks):
+        place = local_task.of_job(run, "train-0", rank, ranks, number)
         commands.append((place.command, launch.job_environment(run, cluster) | place.environment))
 
     ledger = run.attempt(number).ledger

@@ -20,7 +20,7 @@ from kit.training import weights
 from kit.training.adamw import own_step_counters
 from kit.training.device import Device
 from kit.training.engine import Engine, configuration
-from kit.training.host_copy import write
+from kit.training.state_files import write
 from kit.training.verdict import Limits
 
 if TYPE_CHECKING:

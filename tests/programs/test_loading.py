@@ -11,7 +11,7 @@ import torch
 from kit.store import records
 from kit.store.files import write_json
 from kit.training import checkpoint, file_in_memory, loading, state_files
-from kit.training.host_copy import write
+from kit.training.state_files import write
 from tests.programs.test_checkpoint import Table, Together, Words, begin, save
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def test_a_file_is_read_once_to_be_verified_and_loaded(tmp_path: Path) -> None:
 
     def once(*, mapped: bool) -> Any:
         with file_in_memory.read(file, expected) as found:
-            return state_files.read(found.path, "cpu", seldom, mapped=mapped)
+            return state_files.read(found, "cpu", seldom, mapped=mapped)
 
     read: dict[str, float] = {}
     for how, load in {
@@ -198,5 +198,5 @@ def test_what_is_loaded_is_what_was_verified(tmp_path: Path) -> None:
     expected = write(file, {"module": torch.ones(1000)})
     with file_in_memory.read(file, expected) as found:
         file.write_bytes(bytes(expected["size"]))  # the disk gives other bytes the next time
-        state = state_files.read(found.path, "cpu", lambda: None, mapped=True)
+        state = state_files.read(found, "cpu", lambda: None, mapped=True)
     assert state["module"].sum() == 1000  # the memory outlives its file

@@ -23,7 +23,7 @@ from kit.config.load import load_recipe
 from kit.data.tokens import TokenizerInfo
 from kit.training.device import Device
 from kit.training.engine import Engine
-from kit.training.host_copy import write
+from kit.training.state_files import write
 from kit.training.verdict import Limits
 
 if TYPE_CHECKING:

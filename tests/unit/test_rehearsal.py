@@ -37,8 +37,9 @@ def write_ledger(run: Run, number: int, seconds: list[float]) -> None:
         memory = 3_000_000 if step == len(seconds) else 2_000_000
         step_row = {"step": step, "time": clock, "seconds": took, "memory_bytes": memory}
         rows.append({"kind": "step", **step_row})
-    for blocked, took in ((0.25, 4.0), (0.5, 3.0)):
-        rows.append({"kind": "checkpoint", "blocked": blocked, "seconds": took, "bytes": 10**9})
+    for blocked, took, rested in ((0.25, 4.0, 0.0), (0.5, 9.0, 6.0)):
+        times = {"blocked": blocked, "seconds": took, "rested": rested}
+        rows.append({"kind": "checkpoint", **times, "bytes": 10**9})
     rows += [{"kind": "validation", "step": 0, "seconds": took} for took in (7.0, 6.0)]
     write_json(attempt.start, {"from_step": 0, "time": 1000.0})
     attempt.ledger.write_text("".join(f"{json.dumps(row)}\n" for row in rows))

@@ -180,7 +180,7 @@ def _size(tensors: list[Any]) -> int:
 
 def _save(run: Run, engine: Engine, step: int, ranks: Collectives) -> dict[str, Any]:
     """Copy the state to host memory, twice, as the first time buffers are made; then write it."""
-    from kit.training import host_copy
+    from kit.training import state_files
 
     state: dict[str, Any] = {}
     first = _timed(ranks, lambda: state.update(engine.capture(step)))
@@ -190,7 +190,9 @@ def _save(run: Run, engine: Engine, step: int, ranks: Collectives) -> dict[str, 
     files: list[int] = []
 
     def write() -> None:
-        files.extend(host_copy.write(folder / name, value)["size"] for name, value in state.items())
+        files.extend(
+            state_files.write(folder / name, value)["size"] for name, value in state.items()
+        )
 
     writing = _timed(ranks, write)
     written = sum(size for (size,) in ranks.gather([sum(files)]))
