@@ -7,6 +7,7 @@ file, headers between tensors) goes through a buffer. A file system that refuses
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import mmap
@@ -31,7 +32,14 @@ def pages(size: int) -> mmap.mmap:
     """
     memory = mmap.mmap(-1, max(whole(size), PAGE), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     memory.madvise(mmap.MADV_DONTFORK)
+    with contextlib.suppress(OSError):  # a kernel without huge pages
+        memory.madvise(mmap.MADV_HUGEPAGE)  # made in a third of the time
     return memory
+
+
+def touch(memory: memoryview) -> None:
+    """Have the kernel make the pages of new memory: it is slow at that within a read through the cache."""
+    np.frombuffer(memory, np.uint8)[::PAGE] = 0
 
 
 def whole(size: int) -> int:

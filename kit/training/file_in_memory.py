@@ -97,7 +97,8 @@ def _read(
         # One reader through the page cache: two would look like jumps, and nothing would be read ahead.
         with ThreadPoolExecutor(1 if shared else _AHEAD) as readers:
             for at in range(0, size, _CHUNK):
-                job = readers.submit(_chunk, descriptor, place(at), at, min(_CHUNK, size - at))
+                own = (descriptor, place(at), at, min(_CHUNK, size - at))
+                job = readers.submit(_touched if shared else _chunk, *own)
                 chunks.append(job.result)
                 if len(chunks) > _AHEAD:
                     digest.update(chunks.popleft()())
@@ -123,6 +124,11 @@ def _opened(path: Path, *, shared: bool) -> int:
 def _chunk(descriptor: int, place: memoryview, at: int, size: int) -> memoryview:
     """The bytes at an offset; fewer where another process has cut the file."""
     return place[: direct_io.read_at(descriptor, place, at, size)]
+
+
+def _touched(descriptor: int, place: memoryview, at: int, size: int) -> memoryview:
+    direct_io.touch(place)
+    return _chunk(descriptor, place, at, size)
 
 
 class _Stream(io.RawIOBase):
