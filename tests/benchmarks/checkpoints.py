@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from tests.benchmarks.harness import Line, Options
 
-EVERY, SAVES = 6, 12
+EVERY, SAVES = 10, 10
 BYTES = 400_000_000
 REPETITIONS = 9
 # Weights in fp32: 16 bytes each. Of two ranks the first writes 10 of them, the other 6.
