@@ -68,9 +68,7 @@ class Saved:
     error: int
     seconds: float  # from its start
     bytes: int
-    rested: float = (
-        0.0  # seconds of those for which every rank rested, to leave the cores to training
-    )
+    rested: float = 0.0  # seconds of those in which no rank wrote, to leave the cores to training
 
     @property
     def reason(self) -> str:
