@@ -222,7 +222,7 @@ def test_no_password_is_released_or_shown_by_tensorboard_mlflow_and_the_report(
         str(relocation.for_release(recipe.model_dump(mode="json"))),
         str(summaries.recipe_text(recipe)),
         str(params.of_recipe(recipe).values),
-        str(of_record.recipe(cast("Content", SimpleNamespace(recipe=recipe)))),
+        str(of_record.recipe(cast("Content", SimpleNamespace(recipe=recipe, public=False)))),
     ):
         assert "s3cr3t" not in told
         assert "ann:" not in told
