@@ -43,6 +43,7 @@ def documents(
     """
     source = Lines(piece, limit, line_ends.PYTHON)
     for raw in source:
+        assert not isinstance(raw, list)  # as there is no room for one
         if not source.owned:
             return
         if raw is not None and (not raw or raw.isspace()):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # Limits of a document, to bound a task's memory: a million short lines take more than their text.
 DOCUMENT_CHARACTERS = 1 << 24
 DOCUMENT_LINES = 1 << 20
+_ASCII_SPACE = " \t\n\r\v\f"  # as in bytes.isspace
 
 
 def documents(
@@ -41,17 +42,25 @@ def documents(
     mine = source.at_head  # whether the current document belongs to the piece
     lines: list[str] = []
     left = characters  # below zero: the current document is being skipped
+    source.room = min(left, 2 * limit) if mine else 0
     for raw in source:
-        if raw is not None and (not raw or raw.isspace()):
+        if isinstance(raw, list):
+            *complete, rest = _split(raw)
+            for part in complete:
+                if lines or part:
+                    yield lines + part
+                lines, left = [], characters
+            lines += rest
+            left -= sum(map(len, rest))
+        elif raw is not None and (not raw or raw.isspace()):
             if lines:
                 yield lines
             if not source.owned:
                 return
             mine, lines, left = True, [], characters
-        elif not mine:
-            if not source.owned:
-                return
-        elif left >= 0:
+        elif not mine and not source.owned:
+            return
+        elif mine and left >= 0:
             text = source.text(raw, bad_input)
             if text is None or not text.strip():
                 continue
@@ -64,5 +73,21 @@ def documents(
                     f"{source.place}: the document has more than {characters} characters or {limit} "
                     "lines; put blank lines between documents",
                 )
+        # So much cannot make the document too long: a line that is not empty takes two bytes.
+        source.room = min(left, 2 * (limit - len(lines))) if mine else 0
     if lines:
         yield lines
+
+
+def _split(lines: list[str]) -> list[list[str]]:
+    """The parts of a text between its blank lines, without lines of other white space."""
+    if [*map(str.strip, lines)].count("") > lines.count(""):
+        lines = [line if line.strip() else line.strip(_ASCII_SPACE) for line in lines]
+        lines = [line for line in lines if not line or line.strip()]
+    parts = []
+    first = 0
+    for _ in range(lines.count("")):
+        last = lines.index("", first)
+        parts.append(lines[first:last])
+        first = last + 1
+    return [*parts, lines[first:]]

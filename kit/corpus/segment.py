@@ -36,7 +36,7 @@ class Segmenter(Protocol):
     def stream(self, batches: Iterable[Sequence[str]]) -> Iterator[list[str]]:
         """Yield for each batch, in order, the words of its chunks, joined by single spaces.
 
-        A chunk is not empty and has no plain space or line feed; its words without the spaces are the
+        A chunk has no plain space or line feed, and may be empty; its words without the spaces are the
         chunk. Reads some batches ahead. Only one stream at a time. Raises ClusterError.
         """
 

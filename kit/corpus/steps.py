@@ -10,6 +10,8 @@ prepared; the result does not depend on the boundaries of batches.
 
 from __future__ import annotations
 
+import bisect
+import itertools
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
@@ -67,11 +69,11 @@ class Steps:
         """Normalise and filter documents, in the order of the unit."""
         documents = [self._read(lines) for lines in raw]
         kept = [document for document in documents if document.left_out is None]
-        texts = self._normalised([line for document in kept for line in document.raw])
+        texts = self._normalised([*itertools.chain.from_iterable(d.raw for d in kept)])
         first = 0
         for document in kept:
             last = first + len(document.raw)
-            document.lines = [line for line in texts[first:last] if line.strip()]
+            document.lines = [*filter(str.strip, texts[first:last])]
             first = last
             self.lines_dropped["empty"] += len(document.raw) - len(document.lines)
             document.left_out = self._refused_by(document)
@@ -89,14 +91,10 @@ class Steps:
     def _normalised(self, lines: list[str]) -> list[str]:
         """Normalise lines, at most a batch at a time: a document may be longer."""
         texts: list[str] = []
-        first = size = 0
-        for last, line in enumerate(lines, 1):
-            size += len(line)
-            if size >= _BATCH or last == len(lines):
-                normalised, marks = self._normaliser.lines(lines[first:last])
-                texts += normalised
-                self.marks_replaced += marks
-                first, size = last, 0
+        for some in _of_a_batch(lines):
+            normalised, marks = self._normaliser.lines(some)
+            texts += normalised
+            self.marks_replaced += marks
         return texts
 
     def _refused_by(self, document: Document) -> str | None:
@@ -143,7 +141,7 @@ def segmented(
             for slices in _sliced(steps.prepare(batch)):
                 text = _Text.from_documents([part.lines for part in slices if part.lines], article)
                 waiting.append((slices, text))
-                yield [chunk for chunk in text.chunks if chunk]
+                yield text.chunks
 
     segments: list[str] = []  # of the current document
     for answers in words.stream(chunks()):
@@ -178,21 +176,33 @@ def _sliced(documents: Sequence[Document]) -> Iterator[list[_Slice]]:
     row: list[_Slice] = []
     for document in documents:
         lines = document.lines if document.left_out is None else []
-        first = size = 0
-        for last, line in enumerate(lines[:-1], 1):
-            size += len(line)
-            if size >= _BATCH:
-                yield [*row, _Slice(document, lines[first:last], False)]
-                row, first, size = [], last, 0
-        row.append(_Slice(document, lines[first:], True))
+        *parts, last = _of_a_batch(lines) or [lines]
+        for part in parts:
+            yield [*row, _Slice(document, part, False)]
+            row = []
+        row.append(_Slice(document, last, True))
     if row:
         yield row
 
 
+def _of_a_batch(lines: list[str]) -> list[list[str]]:
+    """The lines in parts that a last line brings to the size of a batch; the last part may be smaller."""
+    ends = [*itertools.accumulate(map(len, lines))]
+    if not ends or ends[-1] < _BATCH:
+        return [lines] if lines else []
+    parts = []
+    first = before = 0
+    while first < len(lines):
+        last = bisect.bisect_left(ends, before + _BATCH, first) + 1
+        parts.append(lines[first:last])
+        first, before = last, ends[min(last, len(lines)) - 1]
+    return parts
+
+
 @dataclass(frozen=True)
 class _Text:
-    """Documents as the chunks between their spaces and sentence ends (some empty), and the separator
-    that follows the words of each chunk.
+    """Documents as the chunks between their spaces and sentence ends, and the separator that follows the
+    words of each chunk.
     """
 
     chunks: list[str]
@@ -227,10 +237,9 @@ class _Text:
         return cls(text.replace(" ", "\n").split("\n"), separators.tolist(), ends.tolist())
 
     def segmented(self, words: Sequence[str]) -> Iterator[str]:
-        """Yield each document, given the words of the chunks that are not empty."""
-        remaining = iter(words)
+        """Yield each document, given the words of each chunk."""
         row = [""] * (2 * len(self.chunks))
-        row[::2] = [next(remaining) if chunk else "" for chunk in self.chunks]
+        row[::2] = words
         row[1::2] = self.separators
         begin = 0
         for end in self.ends:

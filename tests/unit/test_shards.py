@@ -120,7 +120,7 @@ def test_a_line_of_marks_alone_leaves_no_empty_line() -> None:
 def test_a_space_of_the_text_stands_before_the_word_that_follows_it() -> None:
     def put(*lines: str, article: bool = False) -> str:
         text = _Text.from_documents([lines], article)
-        (made,) = text.segmented([f"<{chunk}>" for chunk in text.chunks if chunk])
+        (made,) = text.segmented([chunk and f"<{chunk}>" for chunk in text.chunks])
         return made
 
     assert put("東京都 Linux") == "<東京都> ▁<Linux> ␤\n"

@@ -80,6 +80,8 @@ class Jumanpp:
 
     def _ask(self, text: str) -> list[str | None]:
         """Send the safe parts of a chunk to the pool; returns all its parts, as in a plan."""
+        if not text:  # an empty line would close a block
+            return [text]
         if not UNSAFE.search(text) and (
             len(text) <= self._longest_run  # true of most chunks
             or (len(text) <= LONGEST and not has_long_run(text, self._longest_run))
