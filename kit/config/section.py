@@ -31,7 +31,8 @@ _MAX_SUGGESTIONS = 3  # keys of one name in other sections
 class Section(BaseModel):
     """A frozen part of a configuration; a key it does not know is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    # Validators are built with the first value: most sections are only parts of another.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
     one_of: ClassVar[tuple[tuple[str, ...], ...]] = ()  # groups of keys, one of each is required
     # The keys that `jobs.train amend` may change during a run, and those that not even a fork may change;
     # a nested section is listed with all its keys. Any other key may be changed by a fork only.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from kit.corpus import jsonl, line_ends, parquet, plaintext, wikipedia
+from kit.corpus import line_ends
 from kit.corpus.raw import pieces
 
 if TYPE_CHECKING:
@@ -32,15 +32,24 @@ def read(
     Raises InputError if the raw text is damaged, or has changed since jobs.download cut it, even while
     it is read.
     """
+    # Each kind is imported where it is read: the tables and patterns of a dump take a tenth of a second.
     pieces.refuse_changed(piece)
     others = line_ends.of_mode(mode)
     if piece["kind"] == "wikipedia":
+        from kit.corpus import wikipedia
+
         yield from wikipedia.documents(piece, bad_input, mode, section=wiki, tally=tally, keys=keys)
     elif piece["kind"] == "jsonl":
+        from kit.corpus import jsonl
+
         yield from jsonl.documents(piece, bad_input, others=others, keys=keys)
     elif piece["kind"] == "parquet":
+        from kit.corpus import parquet
+
         yield from parquet.documents(piece, bad_input, others, keys)
     else:
+        from kit.corpus import plaintext
+
         yield from plaintext.documents(piece, bad_input, others=others)
     # A file truncated in the meantime has lost documents without any error.
     pieces.refuse_changed(piece)
