@@ -11,6 +11,7 @@ import unicodedata
 
 MARKS = "".join(map(chr, (*range(0x300, 0x370), 0x3099, 0x309A)))
 _MARK = "[\u0300-\u036f\u3099\u309a]"
+_ANY_MARK = re.compile(_MARK)
 # At most eight marks: to order more takes time that grows with the square of their number.
 _DECOMPOSED = re.compile(rf"(?!{_MARK})\S{_MARK}{{1,8}}(?!{_MARK})")
 _OF_OTHER_WIDTH = re.compile("[ｦ-ﾝＡ-Ｚａ-ｚ]")
@@ -18,6 +19,8 @@ _OF_OTHER_WIDTH = re.compile("[ｦ-ﾝＡ-Ｚａ-ｚ]")
 
 def composed(text: str) -> str:
     """The text with each letter and its marks composed, where Unicode has that letter."""
+    if not _ANY_MARK.search(text):  # quicker than the pattern below, and true of most text
+        return text
     return _DECOMPOSED.sub(_letter, text)
 
 

@@ -99,12 +99,15 @@ class Preserver:
     def __init__(self, options: Normalise) -> None:
         self._options = options
         touched = f"{_BESIDE_LATIN}{_BESIDE_JAPANESE}{TILDES}{kept(options)}{hard(options)}"
-        patterns = [f"[{touched}]"]
+        # All begin with one set of characters, which `re` looks for quickly.
+        first, conditions = touched, [f"(?<=[{touched}])"]
         if options.keep_accent_spaces:
-            patterns.append(f"[{_SPACED}](?=[ {TILDES}])")
+            first += _SPACED
+            conditions.append(f"(?<=[{_SPACED}])(?=[ {TILDES}])")
         if options.keep_spaces:
-            patterns.append(f"(?<={LETTER}) (?={LETTER})")
-        self._touched = re.compile("|".join(patterns))
+            first += " "
+            conditions.append(f"(?<={LETTER} )(?={LETTER})")
+        self._touched = re.compile(f"[{first}](?:{'|'.join(conditions)})")
 
     def protect(self, line: str) -> tuple[str, list[str]]:
         """Put stand-ins into a line; also returns the originals, in order.
