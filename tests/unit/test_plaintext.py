@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from kit.corpus import line_ends, plaintext
 from kit.corpus.bad_input import BadInput
+from kit.corpus.raw import lines as raw_lines
 from kit.corpus.raw import pieces
 from kit.corpus.raw.lines import LINE_BYTES
 from kit.errors import InputError
@@ -463,3 +464,51 @@ def test_where_a_text_is_cut_equal_bytes_come_of_it(tmp_path: Path) -> None:
     source.write_bytes(long_text(".gz"))
     one, two = (cut(source, 10**5, tmp_path / name) for name in ("one", "two"))
     assert [piece["xxh3"] for piece in one] == [piece["xxh3"] for piece in two]
+
+
+@pytest.mark.parametrize(("chunk", "characters", "limit"), [(9, 60, 9), (60, 300, 60)])
+@pytest.mark.parametrize("others", [line_ends.UNICODE, line_ends.PYTHON])
+def test_lines_read_at_once_are_those_read_one_by_one(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    chunk: int,
+    characters: int,
+    limit: int,
+    others: str,
+) -> None:
+    draw = random.Random(7)
+    parts = ["あ", "い。", " ", "\u3000", "a", *["\n"] * 5, "\n\n", "\r\n", " \n", "\u3000\n"]
+    rare = ["\r", "\v", "\x1c\n", "\u2028", "\0", "\udcff", "長" * 30]
+    raw = "\ufeff".encode()
+    for _ in range(200):  # runs without a fault, so that some chunks have none
+        run = [
+            *draw.choices(parts, k=draw.randrange(60)),
+            *draw.choices(rare, k=draw.random() < 0.3),
+        ]
+        raw += "".join(run).encode(errors="surrogateescape")
+    (tmp_path / "a.txt").write_bytes(raw)
+    monkeypatch.setattr(raw_lines, "CHUNK", chunk)
+
+    def found() -> tuple[list[list[str]], Counter[str], dict[str, list[str]]]:
+        faults = BadInput("skip")
+        pieces = cut(tmp_path / "a.txt", 2000)
+        return (
+            read(pieces, faults, characters=characters, limit=limit, others=others),
+            faults.counts,
+            faults.places,
+        )
+
+    at_once = 0
+    texts = raw_lines._texts
+
+    def counted(raw: bytes) -> list[str]:
+        nonlocal at_once
+        found = texts(raw)
+        at_once += len(found)
+        return found
+
+    monkeypatch.setattr(raw_lines, "_texts", counted)
+    quick = found()
+    assert at_once > 100
+    monkeypatch.setattr(raw_lines, "_texts", lambda _: [])
+    assert quick == found()

@@ -169,3 +169,38 @@ def test_a_cache_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ClusterError, match=r"file/jumandic-.*cannot write a copy.*TMPDIR"):
         jumandic.folder(tmp_path / "file")
+
+
+def test_mecab_is_asked_once_for_a_chunk_that_recurs(
+    mecab: MeCab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    parse = mecab._parse
+
+    def counted(text: str) -> str:
+        asked.append(text)
+        return parse(text)
+
+    monkeypatch.setattr(mecab, "_parse", counted)
+    monkeypatch.setattr(mecab, "_known", {})
+    monkeypatch.setattr(mecab, "_size", 0)
+    first, second = mecab.stream([["駅伝", "走者", "駅伝", ""], ["走者", "走者が走る", ""]])
+    assert (first, second) == (["駅伝", "走者", "駅伝", ""], ["走者", "走者 が 走る", ""])
+    assert sorted(asked) == sorted(["駅伝", "走者", "走者が走る", ""])
+
+
+def test_what_is_kept_of_chunks_is_bounded(mecab: MeCab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kit.corpus.segmenters.mecab._KEPT", 1000)
+    monkeypatch.setattr(mecab, "_known", {})
+    monkeypatch.setattr(mecab, "_size", 0)
+    for number in range(300):
+        list(mecab.stream([[f"{number}番目の走者"]]))
+        assert sum(map(len, mecab._known)) <= 1000 + 10
+
+
+def test_a_chunk_that_stays_whole_is_counted_each_time(mecab: MeCab) -> None:
+    chunk = "a" * (LONGEST + 1)
+    before = mecab.unsegmented[LONG_RUN]
+    for _ in range(2):
+        assert list(mecab.stream([[chunk, "駅伝", chunk]])) == [[chunk, "駅伝", chunk]]
+    assert mecab.unsegmented[LONG_RUN] == before + 4

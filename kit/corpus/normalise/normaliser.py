@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import TYPE_CHECKING
 
@@ -36,11 +37,8 @@ class Normaliser:
         self._default = mode == "default"
         self._compose = options.compose
         self._preserver = preserve.Preserver(options)
-        self._table: characters.CodePointTable | None = None
-        if neologdn.VERSION != _TABLE_VERSION:
-            return
-        if not self._default:
-            self._table = characters.CodePointTable(white=False)
+        self._known_version = neologdn.VERSION == _TABLE_VERSION
+        if not (self._default and self._known_version):
             return
         self._table = characters.CodePointTable(
             white=True,
@@ -56,31 +54,58 @@ class Normaliser:
         Quickest with some 10,000 to 1,000,000 characters at once. Raises UnicodeError for a lone surrogate.
         """
         if not self._default:
-            lines = [line.rstrip() for line in lines]
+            return _without_marks(self._neologdn([line.rstrip() for line in lines]))
         text = "\n".join(lines)
-        if self._table is None or len(text) < _SHORT_TEXT or text.count("\n") != len(lines) - 1:
-            return _without_marks([self._line(line) for line in lines])
+        if not self._known_version or _is_short(text, lines):
+            return _without_marks(self._protected(lines))
         normalised, hard = self._table.normalise(text)
         result = normalised.split("\n")
-        for number in hard:
-            result[number] = self._line(lines[number])
+        for number, line in zip(hard, self._protected([lines[n] for n in hard]), strict=True):
+            result[number] = line
         return _without_marks(result)
 
-    def _line(self, line: str) -> str:
-        if not self._default:
-            return str(neologdn.normalize(line))
-        once = self._once(line)
+    def _protected(self, lines: Sequence[str]) -> list[str]:
+        """Normalise lines in which characters may have to be protected."""
+        result = self._once(lines)
         # Widths, marks and spaces beside a tilde decide about it, and are settled only now.
-        return self._once(once) if "~" in once and once != line else once
+        pairs = enumerate(zip(result, lines, strict=True))
+        again = [number for number, (once, line) in pairs if "~" in once and once != line]
+        for number, line in zip(again, self._once([result[n] for n in again]), strict=True):
+            result[number] = line
+        return result
 
-    def _once(self, line: str) -> str:
-        line = _WHITE.sub(" ", line).rstrip(" ")
+    def _once(self, lines: Sequence[str]) -> list[str]:
+        plain = [_WHITE.sub(" ", line).rstrip(" ") for line in lines]
         if self._compose:
-            line = compose.composed(line)
-        line, originals = self._preserver.protect(line)
-        line = preserve.restore(neologdn.normalize(line), originals)
+            plain = [*map(compose.composed, plain)]
+        protected = [*map(self._preserver.protect, plain)]
+        normalised = self._neologdn([line for line, _ in protected])
+        restored = [
+            preserve.restore(line, originals)
+            for line, (_, originals) in zip(normalised, protected, strict=True)
+        ]
         # A letter that a space kept apart from its mark meets it only now.
-        return compose.composed(line) if self._compose else line
+        return [*map(compose.composed, restored)] if self._compose else restored
+
+    def _neologdn(self, lines: Sequence[str]) -> list[str]:
+        """The result of neologdn for each line."""
+        text = "\n".join(lines)
+        if not self._known_version or _is_short(text, lines):
+            return [str(neologdn.normalize(line)) for line in lines]
+        normalised, hard = self._plain_table.normalise(text)
+        result = normalised.split("\n")
+        for number in hard:
+            result[number] = str(neologdn.normalize(lines[number]))
+        return result
+
+    @functools.cached_property
+    def _plain_table(self) -> characters.CodePointTable:
+        return characters.CodePointTable(white=False)
+
+
+def _is_short(text: str, lines: Sequence[str]) -> bool:
+    """Whether lines, joined to `text`, are to be normalised one by one; also those with line feeds."""
+    return len(text) < _SHORT_TEXT or text.count("\n") != len(lines) - 1
 
 
 def _without_marks(lines: list[str]) -> tuple[list[str], int]:
