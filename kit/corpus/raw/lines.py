@@ -45,8 +45,8 @@ class Lines:
     Line feed, carriage return and `others` (line_ends.py) end one. During iteration `start` is the offset
     of the current line in the text, and `owned` whether it belongs to the piece.
 
-    Where a reader sets `room`, owned lines without fault, of at most so many bytes together, come as a
-    list of texts without their ends: at once they take a tenth of the time.
+    If a reader sets `room`, owned lines without fault that fit into it together come as a list of texts
+    without their ends, which takes a tenth of the time.
     """
 
     def __init__(
