@@ -86,7 +86,9 @@ def _parts(content: Content, charts: Mapping[str, Chart]) -> Iterator[tuple[str,
         + table("Tokenizer", of_data.tokenizer)
         + table("Tokens", of_data.data),
     )
-    yield "Results", table("Scores", of_data.scores) + table("Samples", of_data.samples)
+    # A public page is part of the export: whenever that is made, samples come later.
+    samples = "" if content.public else table("Samples", of_data.samples)
+    yield "Results", table("Scores", of_data.scores) + samples
     if content.public:
         yield "Record", table("Versions", of_record.versions) + table("Recipe", of_record.recipe)
         return
