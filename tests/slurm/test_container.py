@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,8 @@ import pytest
 
 from kit.cluster import decisions
 from kit.cluster.snapshot import snapshot
+from kit.relay.resolve import read_run
+from kit.relay.stages import stages_of
 from kit.run.environment import installed_packages
 from kit.store.files import read_json
 from kit.store.paths import MANIFEST, Workspace
@@ -118,9 +121,8 @@ def test_a_whole_relay_in_a_container_survives_a_preemption(slurm: Slurm, tmp_pa
     slurm.wait(jobs["generate"], "COMPLETED", timeout=PATIENCE)
     attempts = snapshot(run).begun
     assert [attempt.end.outcome for attempt in attempts if attempt.end] == ["interrupted", "done"]
-    arrays, single, training = (
-        5 * 2,
-        5,
-        2 * 2,
-    )  # starts: of five arrays, single jobs, and of two ranks
-    assert len(image.lines("wrapped")) == len(image.lines("inner")) == arrays + single + training
+    # Each job is started once, and the training, of two ranks, once more.
+    recipe = read_run(run.root).recipe
+    starts = {stage.name: stage.job(recipe).tasks for stage in stages_of(recipe)} | {"train": 2 * 2}
+    assert Counter(line.split()[4] for line in image.lines("inner")) == starts, decisions.read(run)
+    assert len(image.lines("wrapped")) == sum(starts.values())
