@@ -166,6 +166,8 @@ class Drive:
             self._deck.insert(0, kind)
             return self._interrupt(number, start)
         kind.strike(scene)
+        if kind.warns and phase == "start-up" and self._goes_on(start, watch):
+            return self._interrupt(number, start)
         self.struck.append((start.token, kind.name, phase))
         step = watch.step if watch.step >= 0 else "none"
         _say(f"{number}/{self.interruptions}: {kind.name}; {phase} (aimed at {goal}), step {step}")
@@ -204,6 +206,12 @@ class Drive:
             if time.monotonic() > end:
                 raise Stuck(f"no step in {PATIENCE} s")
             time.sleep(0.02)
+
+    def _goes_on(self, start: Start, watch: Watch) -> bool:
+        """Whether a start trains on after a signal in its start-up; one that leaves makes no third step."""
+        self._reach(start, watch)
+        self._let_run(start, watch, 3)
+        return start.alive()
 
     def _let_run(self, start: Start, watch: Watch, steps: int) -> None:
         goal = watch.step + steps

@@ -49,7 +49,8 @@ class Kind:
     """A kind of interruption.
 
     `prepare` is done while steps go on, `strike` in the phase that was aimed at. After a `graceful`
-    one no step is lost, wherever it came but in the start-up. `stays` leaves the ranks alive.
+    one no step is lost, wherever it came but in the start-up. `stays` leaves the ranks alive. `warns`
+    may do so in the start-up: a task ignores warnings until the training handles them.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Kind:
     graceful: bool = False
     hangs: bool = False
     stays: bool = False
+    warns: bool = False
     possible: Callable[[Scene], bool] = lambda scene: True
 
 
@@ -236,7 +238,7 @@ LOCAL = (
     Kind("TERM to all", _signal(TERM), graceful=True),
     Kind("TERM to all, 300 ms apart", _apart, graceful=True),
     Kind("two signals in a row", _twice, graceful=True),
-    Kind("USR2 to all", _signal(USR2), graceful=True),
+    Kind("USR2 to all", _signal(USR2), graceful=True, warns=True),
     Kind("KILL to all", _signal(KILL)),
     Kind("TERM to the supervisor", _supervisor(TERM), graceful=True),
     Kind("KILL to supervisor and ranks", _power_cut),
@@ -255,6 +257,6 @@ SLURM = (
     ),
     Kind("scancel", _slurm(lambda p: p.slurm.run("scancel", p.job)), graceful=True),
     Kind("TERM to the step", _slurm(_to_step("TERM")), graceful=True),
-    Kind("USR2 to the step", _slurm(_to_step("USR2")), graceful=True),
+    Kind("USR2 to the step", _slurm(_to_step("USR2")), graceful=True, warns=True),
     Kind("KILL to the step", _slurm(_to_step("KILL"))),
 )
