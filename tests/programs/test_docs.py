@@ -219,7 +219,7 @@ def test_an_unknown_need_is_found(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def finished(tokens: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Looks like a checkout after `make demo`, with a smaller model, one rank and a short training."""
     folder = tmp_path_factory.mktemp("finished") / "ekiden"
     folder.mkdir()
@@ -240,13 +240,11 @@ def finished(tokens: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     tree = yaml.safe_load(recipe.read_text(encoding="utf-8"))
     tree["model"] |= {"n_layer": 1, "n_embd": 32, "n_head": 2}
     tree["training"] |= {"validation_blocks": 8}
-    tree["tracking"] = {"mlflow": None}
     recipe.write_text(yaml.safe_dump(tree, allow_unicode=True), encoding="utf-8")
     cluster = folder / "configs/cluster/local.yaml"
     text = cluster.read_text(encoding="utf-8")
     cluster.write_text(text.replace("ranks_per_node: 2", "ranks_per_node: 1"), encoding="utf-8")
     _programs(folder)
-    copy_of(tokens, folder / "work/demo")
     said = _shell(folder, "ekiden pipeline run demo cluster.preempt_at_step=60")
     assert said.returncode == 0, said.stdout
     return folder
