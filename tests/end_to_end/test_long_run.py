@@ -196,7 +196,7 @@ def test_a_run_in_fp16_finds_its_loss_scale_and_is_the_same_when_it_is_interrupt
     rules = ("training.precision=fp16", "training.steps=16", *batches)
     whole, said = train(workspace, "fp16", *rules)
     assert ("warning: training.precision=fp16: this CPU has no native" in said) != native("fp16")
-    cut, _ = train(workspace, "fp16-cut", *rules, "cluster.preempt_at_step=6")
+    cut, _ = train(workspace, "fp16-cut", *rules, "cluster.preempt_at_step=3")
     assert len(ledger.attempts(cut)) == 2
     assert final_files(cut) == final_files(whole)
     assert curve(cut) == curve(whole)
