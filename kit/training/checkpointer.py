@@ -63,11 +63,11 @@ class Checkpointer:
         """
         requested, rested = self._poll_save(self._is_save_requested())
         step, training = self._progress.step, self._training
-        on_schedule = any(every and step % every == 0 for every in _intervals(training))
-        rollback = training.health.on_bad_step == "rollback"
-        if on_schedule and (rollback or rested) and self._saver.step != step:
-            # A rollback goes to a step on schedule: a slow disk must not decide which of them exist; nor
-            # may a rest, whatever the rule.
+        on_schedule = any(_is_multiple(step, every) for every in _intervals(training))
+        exact = training.health.on_bad_step == "rollback" or _is_multiple(step, training.keep_every)
+        if on_schedule and (exact or rested) and self._saver.step != step:
+            # A rollback goes to a step on schedule, and those of keep_every stay: a slow disk must not
+            # decide which of them exist; nor may a rest, whatever the rule.
             self.wait()
         self._pending |= requested or on_schedule
         if self._pending or self._is_halfway():
@@ -184,6 +184,10 @@ class Checkpointer:
 def _next_due(training: Training, step: int) -> int | None:
     """The first step after `step` at which the recipe's schedule saves; None if the clock alone decides."""
     return min((step // n * n + n for n in _intervals(training) if n), default=None)
+
+
+def _is_multiple(step: int, every: int | None) -> bool:
+    return every is not None and step % every == 0
 
 
 def _intervals(training: Training) -> tuple[int | None, int | None]:

@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 # They add nothing: an element of the result depends on one of each argument.
 ELEMENTWISE = {
     "_foreach_zero_", "_local_scalar_dense", "_to_copy", "_unsafe_view", "abs", "add", "add_",
-    "addcdiv_", "addcmul_", "arange", "bitwise_not", "bitwise_or", "cat", "clamp", "clone", "copy_",
+    "addcdiv_", "addcmul_", "arange", "bitwise_and", "bitwise_and_", "bitwise_not", "bitwise_or",
+    "cat", "clamp", "clone", "copy_",
     "div", "div_", "empty", "empty_like", "eq", "full_like", "gelu", "gelu_backward", "index",
     "isinf", "isnan", "le", "lerp_", "logical_and", "logical_not", "logical_or", "lt",
-    "masked_fill_", "mul", "mul_", "ne", "ones", "ones_like", "pow", "reciprocal", "scalar_tensor",
+    "masked_fill", "masked_fill_", "mul", "mul_", "ne", "ones", "ones_like", "pow", "reciprocal",
+    "scalar_tensor",
     "slice_backward", "sqrt", "stack", "sub", "tanh", "tanh_backward", "tril", "where", "zero_",
     "zeros",
 }  # fmt: skip

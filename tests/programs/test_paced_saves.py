@@ -163,6 +163,21 @@ def test_a_run_whose_saves_rest_has_the_checkpoints_and_rows_of_one_whose_do_not
     assert curve(run) == curve(reference)
 
 
+def test_a_checkpoint_to_keep_is_made_at_its_step_however_slow_the_disk(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = state_files.write
+
+    def slowly(*arguments: Any, **options: Any) -> Any:
+        time.sleep(0.3)  # many steps
+        return write(*arguments, **options)
+
+    monkeypatch.setattr("kit.training.saver.write", slowly)
+    run, result = train(workspace, "slow", lambda _: None)
+    assert result["outcome"] == "done"
+    assert {FOR_GOOD, 2 * FOR_GOOD} < {row["step"] for row in saves_of(run)}
+
+
 def test_a_signal_while_a_save_rests_ends_both_that_and_the_save_of_the_last_step(
     workspace: Path, reference: Run, resting: None
 ) -> None:

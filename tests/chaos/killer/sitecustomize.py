@@ -69,10 +69,17 @@ def _next(folder: Path) -> dict[str, Any] | None:
 
 def _path(event: str, arguments: tuple[Any, ...]) -> str:
     """The path that is made or written; of a rename the new one. Empty where it is read only."""
-    if event == "open" and not str(arguments[1] or "r").startswith(("w", "x", "a", "r+")):
+    if event == "open" and not _writes(*arguments[1:3]):
         return ""
     path = arguments[1 if event == "os.rename" else 0]
     return os.fsdecode(path) if isinstance(path, (str, bytes, os.PathLike)) else ""
+
+
+def _writes(mode: str | None, flags: int) -> bool:
+    """Whether a file is opened for writing: by open, or by os.open, which has no mode."""
+    if mode is None:
+        return bool(flags & (os.O_WRONLY | os.O_RDWR))
+    return mode.startswith(("w", "x", "a", "r+"))
 
 
 if "EKIDEN_KILLER" in os.environ:
