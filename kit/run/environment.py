@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib.metadata
+import re
 import uuid
-from email import message_from_string
 from typing import TYPE_CHECKING
 
 from kit.errors import ClusterError
@@ -14,15 +14,15 @@ from kit.store.files import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from email.message import Message
 
     from kit.store.paths import Run
+
+_FIELD = re.compile(r"^(Name|Version): *(.*?) *$", re.MULTILINE)
 
 
 def installed_packages() -> list[str]:
     """The installed packages as `name==version`, sorted; without ekiden, which is the run's code."""
-    headers = [_header(distribution) for distribution in importlib.metadata.distributions()]
-    pairs = {(package["Name"].lower(), package["Version"]) for package in headers}
+    pairs = {_name_and_version(package) for package in importlib.metadata.distributions()}
     return sorted(f"{name}=={version}" for name, version in pairs if name != "ekiden")
 
 
@@ -55,10 +55,11 @@ def lines(packages: list[str]) -> str:
     return "".join(f"{package}\n" for package in packages)
 
 
-def _header(package: importlib.metadata.Distribution) -> Message:
-    """The metadata of a package without the README below it, which takes most of the time to parse."""
+def _name_and_version(package: importlib.metadata.Distribution) -> tuple[str, str]:
+    """Of the core metadata: a field a line, above the README, whose parsing would take most of the time."""
     text = package.read_text("METADATA") or package.read_text("PKG-INFO") or ""
-    return message_from_string(text.partition("\n\n")[0])
+    fields = dict(_FIELD.findall(text.partition("\n\n")[0]))
+    return fields["Name"].lower(), fields["Version"]
 
 
 def _record_first(run: Run, packages: list[str]) -> None:
