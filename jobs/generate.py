@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jobs.command import Json, OfRecipe, main, print_json, verb
-from jobs.release import Step, release_app
-from kit.errors import ConfigError, StageError
+from jobs.release import Step, export_of, release_app
+from kit.errors import ConfigError
 
 if TYPE_CHECKING:
     from kit.config.recipe import Recipe
@@ -136,11 +136,8 @@ def _source(
     """The export, and its recipe with the sampling of the command. Raises EkidenError."""
     from kit.config import presets
     from kit.config.load import changed_recipe
-    from kit.relay.resolve import load
     from kit.release import exported, generate
     from kit.release.generate import SETTINGS
-    from kit.run import begun
-    from kit.store.paths import MANIFEST, Run
 
     arguments.refuse_cluster_keys()
     place = presets.recipe(arguments.recipe_file)
@@ -152,20 +149,10 @@ def _source(
             f"override '{others[0]}': with {kind} you can only override the sampling: "
             f"{', '.join(SETTINGS)}"
         )
-    if place.is_dir() and not (exported.is_export(place) or Run(place).recipe.is_file()):
-        raise StageError(f"{place}: neither an exported folder nor a run directory")
-    if exported.is_export(place):
-        if step is not None:
-            raise ConfigError(f"--step {step}: {place} is an export, of one step; remove --step")
-        return place, changed_recipe(exported.recipe_of(place), settings)
-    project = load(arguments.recipe_file, others, refuse=False)
-    begun.refuse_other(project, spare=SETTINGS)
-    run, recipe = project.run, changed_recipe(project.recipe, settings)
-    export = run.export if step is None else run.at(step).export
-    if not (export / MANIFEST).is_file():
-        rest = "first" if step is None else f"{arguments.recipe_file} --step {step} first"
-        raise StageError(f"{export}: not exported yet; run jobs.export {rest}")
-    generate.refuse_other_weights(export, recipe.release.dtype)
+    export, of_run = export_of(arguments.recipe_file, step, others, SETTINGS)
+    recipe = changed_recipe(of_run or exported.recipe_of(export), settings)
+    if of_run is not None:
+        generate.refuse_other_weights(export, recipe.release.dtype)
     return export, recipe
 
 

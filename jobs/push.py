@@ -41,7 +41,8 @@ def run_verb(
     """
     from kit.release import push
 
-    plan = push.plan(export_of(recipe_file, step))
+    folder, _ = export_of(recipe_file, step)
+    plan = push.plan(folder)
     tag = tag or plan.tag
     if dry_run:
         print_json(_facts(plan, repository, tag)) if as_json else _show(plan, repository, tag)

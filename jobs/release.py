@@ -17,8 +17,10 @@ from jobs.submitted import Reading, cancel, cancel_of, show_logs, show_logs_of
 from kit.errors import ConfigError, RunError, StageError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
+    from kit.config.recipe import Recipe
     from kit.config.run import Project
     from kit.relay.dry_run import Planned
 
@@ -47,28 +49,37 @@ def release_app(name: str, text: str, does: str) -> typer.Typer:
     return stage_app(name, text, does, do=_do, show=_show, logs=_logs, end=_cancel)
 
 
-def export_of(place: Path, step: int | None) -> Path:
-    """The exported folder of a recipe, a run directory, or that folder itself.
+def export_of(
+    place: Path,
+    step: int | None,
+    overrides: Sequence[str] = (),
+    spare: Collection[str] = (),
+) -> tuple[Path, Recipe | None]:
+    """The exported folder that a command names, and the recipe of its run; None for the folder itself.
 
-    Raises ConfigError for a folder with --step; StageError if it is not exported yet.
+    `overrides` and `spare` as those of `resolve.load` and `begun.refuse_other`. Raises ConfigError for a
+    folder with --step; StageError for any other folder, and if nothing is exported yet.
     """
     from kit.config import presets
     from kit.relay.resolve import load
     from kit.release import exported
     from kit.run import begun
-    from kit.store.paths import MANIFEST
+    from kit.store.paths import MANIFEST, Run
 
-    if exported.is_export(presets.recipe(place)):
+    folder = presets.recipe(place)
+    if exported.is_export(folder):
         if step is not None:
-            raise ConfigError(f"--step {step}: {place} is an export, of one step; remove --step")
-        return presets.recipe(place)
-    project = load(place, [], refuse=False)
-    begun.refuse_other(project)
+            raise ConfigError(f"--step {step}: {folder} is an export, of one step; remove --step")
+        return folder, None
+    if folder.is_dir() and not Run(folder).recipe.is_file():
+        raise StageError(f"{folder}: neither an exported folder nor a run directory")
+    project = load(place, list(overrides), refuse=False)
+    begun.refuse_other(project, spare=spare)
     export = project.run.export if step is None else project.run.at(step).export
     if not (export / MANIFEST).is_file():
         rest = "first" if step is None else f"{place} --step {step} first"
         raise StageError(f"{export}: not exported yet; run jobs.export {rest}")
-    return export
+    return export, project.recipe
 
 
 def _do(name: str, act: Act, arguments: Arguments, doing: Doing, step: Steps = None) -> None:
