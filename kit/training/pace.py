@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SHARE = 0.03  # of a core: a step with a save in flight shall take at most 1.05 of one without
+SHARE = 0.02  # of a core: a step with a save in flight shall take at most 1.05 of one without
 LONGEST = 60.0  # seconds
 _LOOK = 0.1  # seconds between two looks for a signal
 
