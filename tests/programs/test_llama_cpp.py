@@ -36,6 +36,7 @@ pytestmark = [pytest.mark.trial, needs_dump]
 SENTENCES, POSITIONS = 10_000, 64
 # Runs of one sign, such as 111, which two paths through the same entries make equally likely.
 TIES = 100
+PIECE = 32  # bytes; llama-cpp-python 0.3 drops longer entries from a text
 MARGIN = 0.01  # between logits: llama.cpp computes gelu from a table in half precision
 
 
@@ -62,7 +63,7 @@ def made(
     torch.manual_seed(0)
     config = GPT2Config(
         vocab_size=8000, n_positions=POSITIONS, n_embd=64, n_layer=2, n_head=2,
-        activation_function="gelu_pytorch_tanh", bos_token_id=2, eos_token_id=2,
+        activation_function="gelu_pytorch_tanh", bos_token_id=2, eos_token_id=2, pad_token_id=1,
         initializer_range=0.2,  # far from ties between tokens
     )  # fmt: skip
     model = GPT2LMHeadModel(config).eval()
@@ -124,6 +125,11 @@ def test_greedy_text_is_that_of_transformers(
         else:
             first, second = output.logits[place][0].topk(2).values.tolist()
             assert first - second < MARGIN
-        plain = [number for number in written if tokenizer.id_to_token(number) not in entries]
+        plain = [
+            number
+            for number in written
+            if (entry := tokenizer.id_to_token(number)) not in entries
+            and len(entry.encode()) <= PIECE
+        ]
         assert reader.detokenize(plain).decode() == tokenizer.decode(plain)
     assert wholes > 15
