@@ -11,10 +11,11 @@ import hashlib
 import json
 import re
 import socket
-import threading
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
+
+from tests.server import listening
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,15 +86,8 @@ def serving() -> Iterator[StandInHub]:
         def log_message(self, *arguments: object) -> None:
             """Say nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
-        hub.port = listening.server_port
-        thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield hub
-        finally:
-            listening.shutdown()
-            thread.join()
+    with listening(Handler) as hub.port:
+        yield hub
 
 
 def answer(request: BaseHTTPRequestHandler, hub: StandInHub) -> None:

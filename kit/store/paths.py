@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, ClassVar
 from kit.store.attempt_paths import Attempt
 from kit.store.job_paths import JobFiles
 from kit.store.service_paths import GuardFiles, ServerFiles
+from kit.store.view_paths import Views
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -192,7 +193,7 @@ class Results:
 
 
 @dataclass(frozen=True)
-class Run(Results, JobFiles):
+class Run(Results, JobFiles, Views):
     """A run directory: the only input of a submitted job."""
 
     @property
@@ -320,26 +321,6 @@ class Run(Results, JobFiles):
             return {}
         folders = {path: checkpoint_numbers(path) for path in self.checkpoints.iterdir()}
         return {path: numbers for path, numbers in folders.items() if numbers is not None}
-
-    @property
-    def report(self) -> Path:
-        """The folder of the report: a page, and its charts as pictures."""
-        return self.root / "report"
-
-    @property
-    def report_page(self) -> Path:
-        """The page of the report."""
-        return self.report / "report.html"
-
-    @property
-    def tensorboard(self) -> Path:
-        """The folder of TensorBoard event files."""
-        return self.root / "tensorboard"
-
-    @property
-    def mlflow_cursor(self) -> Path:
-        """The position up to which the ledger has been sent to MLflow."""
-        return self.root / "mlflow-cursor.json"
 
     @property
     def guard(self) -> GuardFiles:
