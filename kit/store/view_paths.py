@@ -1,4 +1,4 @@
-"""Paths of what shows a run's ledger: the report, TensorBoard's files, MLflow's position."""
+"""Paths of the views of a run's ledger: the report, TensorBoard's files, MLflow's position."""
 
 from __future__ import annotations
 
