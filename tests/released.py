@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from kit.config import relocation
 from kit.data.shards import BOUNDARY
 from kit.data.tokens import TokenizerInfo
-from kit.models import gpt2
 from kit.release import model_files, tokenizer_files
 from kit.store.files import write_json
 from kit.tokenizer import huggingface
@@ -27,15 +26,16 @@ LOOKALIKES = ("</s>", "<s>", "<pad>", "<unk>", "<0x41>", "< /s>", "</ s>")
 def untrained(folder: Path, recipe: Recipe, tokenizer: Tokenizer) -> Path:
     """The release of a model as it is before its first step; returns its folder."""
     import torch
-    from transformers import GPT2LMHeadModel
+
+    from kit.training import language_model
 
     torch.manual_seed(0)
     own = folder / "tokenizer"
     huggingface.save(tokenizer, own)
     vocabulary = TokenizerInfo(tokenizer.get_vocab_size(), begin=1, end=2)
-    trained = gpt2.LanguageModel(recipe, vocabulary)
-    model = GPT2LMHeadModel(gpt2.configuration(recipe.model, vocabulary))
-    model.load_state_dict(gpt2.release_weights(trained.state_dict(), vocabulary.size))
+    trained = language_model.LanguageModel(recipe, vocabulary).state_dict()
+    model = language_model.to_release(recipe.model, vocabulary, torch.float32)
+    model.load_state_dict(language_model.release_weights(trained, recipe.model, vocabulary.size))
     model_files.set_generation(model, recipe.release)
     export = folder / "export"
     model_files.save(model, export)

@@ -74,6 +74,7 @@ def _of_recipe(recipe: Recipe) -> Iterator[IdleKey]:
     yield from _of_sources(recipe)
     yield from _of_corpus(recipe)
     yield from _of_tokenizer(recipe)
+    yield from _of_model(recipe)
     yield from _of_training(recipe)
     if recipe.release.license != "other":
         cause = "release.license"
@@ -204,6 +205,19 @@ def _of_tokenizer(recipe: Recipe) -> Iterator[IdleKey]:
                 "change the candidates, or set tokenizer.candidates=[]",
                 in_file=key != "vocab_size",  # required in older recipes
             )
+
+
+def _of_model(recipe: Recipe) -> Iterator[IdleKey]:
+    cause = "model.architecture"
+    for key in _NOT_OF[recipe.model.architecture]:
+        reason = f"with {cause}={recipe.model.architecture}, which has nothing of the kind"
+        yield IdleKey(f"model.{key}", reason, (cause,))
+
+
+_NOT_OF = {
+    "gpt2": ("n_kv_head", "n_inner", "rope_theta", "qk_norm", "tie_embeddings"),
+    "llama": ("activation", "dropout"),
+}
 
 
 def _of_training(recipe: Recipe) -> Iterator[IdleKey]:

@@ -48,12 +48,21 @@ class Tokens(Section):
 
 
 class Model(Section):
-    """GPT-2, in the terms of transformers.GPT2Config."""
+    """A decoder of transformers, in the terms of its GPT2Config."""
 
-    BOUND: ClassVar = frozenset(
-        {"n_layer", "n_embd", "n_head", "n_positions", "pad_vocab_to"}  # the shape of the weights
+    BOUND: ClassVar = frozenset(  # the shape of the weights
+        {
+            "architecture", "n_layer", "n_embd", "n_head", "n_kv_head", "n_inner", "n_positions", "qk_norm",
+            "tie_embeddings", "pad_vocab_to",
+        }
+    )  # fmt: skip
+
+    architecture: Literal["gpt2", "llama"] = Field(
+        default="gpt2",
+        description="gpt2: learned positions, LayerNorm, GELU, biases, tied embeddings; llama: rotary "
+        "positions, RMSNorm, SwiGLU, no biases. Both are stock classes of transformers, which vLLM and "
+        "llama.cpp load. The article: gpt2",
     )
-
     n_layer: int = Field(gt=0, description="number of layers. The article: 48")
     n_embd: int = Field(
         gt=0, description="width of the model, a multiple of n_head. The article: 1600"
@@ -63,6 +72,33 @@ class Model(Section):
         description="attention heads per layer, each n_embd / n_head wide; GPT-2's are 64 wide. The "
         "article: 20, which are 80 wide",
     )
+    n_kv_head: int | None = Field(
+        default=None,
+        gt=0,
+        description="heads of keys and values per layer, each for the same number of attention heads "
+        "(grouped-query attention). null: as many as n_head. Only with architecture: llama",
+    )
+    n_inner: int | None = Field(
+        default=None,
+        gt=0,
+        description="width of the MLP. null: 8/3 of n_embd, rounded up to a multiple of 64. Only with "
+        "architecture: llama; GPT-2's is 4 x n_embd",
+    )
+    rope_theta: float = Field(
+        default=10_000.0,
+        gt=0,
+        description="base of the rotary positions. Only with architecture: llama",
+    )
+    qk_norm: bool = Field(
+        default=False,
+        description="an RMSNorm over the queries and keys of each head, for large learning rates; the "
+        "model is then a Qwen3ForCausalLM. Only with architecture: llama",
+    )
+    tie_embeddings: bool = Field(
+        default=False,
+        description="whether the output has the weights of the embedding. Only with architecture: llama; "
+        "GPT-2's always has",
+    )
     n_positions: int = Field(
         default=1024, gt=1, description="tokens per block: the context length. The article: 1024"
     )
@@ -71,12 +107,12 @@ class Model(Section):
         ge=0,
         lt=1,
         description="share of activations dropped in training, the same for embeddings, attention and "
-        "residuals. The article: 0.1, as in GPT-2",
+        "residuals. The article: 0.1, as in GPT-2. Only with architecture: gpt2",
     )
     activation: Literal["gelu_new", "gelu_pytorch_tanh", "gelu"] = Field(
         default="gelu_pytorch_tanh",
         description="activation function. gelu_pytorch_tanh: gelu_new in a single kernel with less memory; "
-        "gelu: without approximation. The article: gelu_new",
+        "gelu: without approximation. The article: gelu_new. Only with architecture: gpt2",
     )
     attention: Literal["sdpa", "eager"] = Field(
         default="sdpa",
@@ -99,6 +135,15 @@ class Model(Section):
     def _heads_divide_width(self) -> Model:
         if self.n_embd % self.n_head:
             raise ValueError(f"n_embd={self.n_embd} is not a multiple of n_head={self.n_head}")
+        if self.architecture == "llama":
+            if self.n_kv_head is not None and self.n_head % self.n_kv_head:
+                raise ValueError(
+                    f"n_head={self.n_head} is not a multiple of n_kv_head={self.n_kv_head}"
+                )
+            if self.n_embd // self.n_head % 2:
+                raise ValueError(
+                    f"n_embd / n_head = {self.n_embd // self.n_head}: rotary positions need an even width"
+                )
         return self
 
 

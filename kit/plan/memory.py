@@ -7,9 +7,9 @@
 - Weights, gradients and optimizer: the partitions of ZeRO (Rajbhandari et al. 2020, arXiv 1910.02054,
   section 5), with DeepSpeed 0.19.8's number formats: it keeps fp32 weights and both of AdamW's moments, and
   gradients in `gradient_dtype`, which are whole on every rank below stage 2.
-- Activations of a layer: s b h (34 + 5 a s / h) bytes for 16-bit numbers with dropout (Korthikanti et al.
-  2022, arXiv 2205.05198, section 4.1). Without dropout the 34 are 32; PyTorch's fused attention keeps no
-  scores, but a logarithm per head and token; the unfused `gelu_new` keeps three more tensors of width 4 h.
+- Activations of a layer: kit/models. For GPT-2 s b h (34 + 5 a s / h) bytes for 16-bit numbers with dropout
+  (Korthikanti et al. 2022, arXiv 2205.05198, section 4.1); without dropout the 34 are 32. PyTorch's fused
+  attention keeps no scores, but a logarithm per head and token.
 - Logits: log-probabilities and two gradients, all in fp32, of the tokens of a chunk.
 
 Bytes are decimal. The constants below are assumed or measured, not derived.
@@ -18,7 +18,10 @@ Bytes are decimal. The constants below are assumed or measured, not derived.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from kit.models.architecture import LayerActivations
 
 FRAGMENTATION = (
     0.05  # assumed: memory that the allocator holds but cannot use, as a share of the tensors
@@ -45,6 +48,7 @@ class Setup:
     heads: int
     length: int  # tokens of a block
     rows: int  # of the embedding
+    layer: LayerActivations  # that a layer keeps per token
     ranks: int = 1
     micro_batch: int = 1
     item: int = 2  # bytes of a number in forward and backward pass
@@ -56,7 +60,6 @@ class Setup:
     bucket: int = 200_000_000  # numbers in a bucket of gradients
     overlap: bool = True  # of communication and backward pass: two buckets
     fused_attention: bool = True
-    fused_activation: bool = True
     dropout: bool = False
     checkpointing: bool = False
     chunk: int | None = None  # tokens whose logits are computed at a time
@@ -129,20 +132,16 @@ def own_bytes(parameters: int, ranks: int) -> float:
 
 def layer_bytes(setup: Setup) -> float:
     """Activations of one layer that its backward pass needs, for a micro-batch."""
-    item, width = setup.item, setup.width
-    # Inputs of both norms, of the projections to queries, keys and values, and of the first matrix of the
-    # MLP; queries, keys, values and their result; twice four widths around the activation function.
-    numbers = 16 * width + (0 if setup.fused_activation else 12 * width)
+    item, layer = setup.item, setup.layer
     mask = 1 if setup.gpu else item  # bytes: on a CPU PyTorch keeps a factor, not a bit
-    masks = 2 * width * mask if setup.dropout else 0  # after attention and MLP
-    statistics = 2 * 2 * _FP32  # mean and deviation of two norms
+    masks = 2 * setup.width * mask if setup.dropout else 0  # after attention and MLP
     # PyTorch has no fused attention with dropout on a CPU.
     if setup.fused_attention and (setup.gpu or not setup.dropout):
         attention = float(_FP32 * setup.heads)
     else:  # the scores after softmax; with dropout also after it, and its mask
         scores = item + (item + mask if setup.dropout else 0)
         attention = float(scores * setup.heads * setup.length)
-    return setup.tokens * (item * numbers + masks + statistics + attention)
+    return setup.tokens * (item * layer.numbers + _FP32 * layer.fp32 + masks + attention)
 
 
 def _of_a_process(setup: Setup) -> list[Part]:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from kit.config import devices
 from kit.plan import shape
-from kit.plan.flops import flops_per_token
 
 if TYPE_CHECKING:
     from kit.config.cluster import Cluster
@@ -30,7 +29,7 @@ def seconds_a_step(recipe: Recipe, cluster: Cluster, mfu: float = MFU) -> float 
         return None
     tokens = tokens_a_step(recipe)
     peak = devices.ACCELERATORS[name].peak_flops * cluster.training.ranks
-    work = flops_per_token(shape.of(recipe).parameters, recipe.model)
+    work = shape.flops_per_token(recipe)
     return tokens * work / (peak * mfu)
 
 

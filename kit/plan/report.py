@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from kit.config.devices import ACCELERATORS
+from kit.models import architectures
 from kit.output.quantities import size as size_of
 from kit.plan import disk, host, interval, memory, rate, shape, traffic
 from kit.plan.disk import checkpoints_kept
-from kit.plan.flops import flops_per_token
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,18 +81,10 @@ def figure(value: Any, source: str) -> dict[str, Any]:
 
 
 def _parameters(recipe: Recipe) -> dict[str, Any]:
-    model, of = recipe.model, shape.of(recipe)
-    rows, width = of.vocab_size, of.n_embd
-    embeddings = {
-        "tokens": figure(rows * width, f"{rows:,} rows x {width:,}; tied to the output"),
-        "positions": figure(model.n_positions * width, f"{model.n_positions:,} x {width:,}"),
-    }
-    rest = of.parameters - sum(one["value"] for one in embeddings.values()) - 2 * width
-    layer = f"{model.n_layer} x (12 x {width:,}² + 13 x {width:,})"
+    parts = architectures.of(recipe.model).parts(shape.rows(recipe))
     return {
-        "total": figure(of.parameters, "the sum"),
-        "parts": embeddings
-        | {"layers": figure(rest, layer), "last norm": figure(2 * width, f"2 x {width:,}")},
+        "total": figure(shape.parameters(recipe), "the sum"),
+        "parts": {part.name: figure(part.number, part.source) for part in parts},
     }
 
 
@@ -195,7 +187,7 @@ def _time(recipe: Recipe, cluster: Cluster, known: Known, mfu: float | None) -> 
         if steps["value"] is not None and seconds["value"]
         else None
     )
-    work = flops_per_token(shape.of(recipe).parameters, recipe.model)
+    work = shape.flops_per_token(recipe)
     reason = "steps or their time unknown" if days is None else "steps x seconds a step"
     return {
         "tokens_a_step": figure(tokens, "training.global_batch x model.n_positions"),
@@ -253,10 +245,10 @@ def _estimated(recipe: Recipe, cluster: Cluster) -> dict[str, Any]:
 
 def _checkpoints(recipe: Recipe, cluster: Cluster, known: Known) -> dict[str, Any]:
     """Size, cost and interval of checkpoints."""
-    of, ranks = shape.of(recipe), cluster.training.ranks
+    parameters, ranks = shape.parameters(recipe), cluster.training.ranks
     precision = recipe.training.precision
-    size = figure(memory.checkpoint_bytes(of.parameters, shape.ITEM[precision]), _SIZE)
-    largest = memory.captured_bytes(of.parameters, shape.ITEM[precision], ranks)
+    size = figure(memory.checkpoint_bytes(parameters, shape.ITEM[precision]), _SIZE)
+    largest = memory.captured_bytes(parameters, shape.ITEM[precision], ranks)
     blocked = figure(largest / _COPY, f"rank 0's {size_of(largest)} at 10 GB/s, assumed")
     writing = figure(largest / _WRITE, f"rank 0's {size_of(largest)} at 0.5 GB/s, assumed")
     if (measured := known.rehearsed) is not None:
@@ -294,7 +286,7 @@ def _checkpoints(recipe: Recipe, cluster: Cluster, known: Known) -> dict[str, An
 def _disk(recipe: Recipe, known: Known, steps: int | None) -> dict[str, Any]:
     """Bytes by stage."""
     precision, training = recipe.training.precision, recipe.training
-    each = memory.checkpoint_bytes(shape.of(recipe).parameters, shape.ITEM[precision])
+    each = memory.checkpoint_bytes(shape.parameters(recipe), shape.ITEM[precision])
     if known.rehearsed is not None:
         each = known.rehearsed["checkpoint_bytes"]
     kept = checkpoints_kept(training, steps or 0)
@@ -304,7 +296,7 @@ def _disk(recipe: Recipe, known: Known, steps: int | None) -> dict[str, Any]:
     parts = _stages(known) | {
         "checkpoints": figure((kept + 1) * each, source),
         "release": figure(
-            disk.release_bytes(recipe, shape.of(recipe).parameters),
+            disk.release_bytes(recipe, shape.parameters(recipe)),
             f"weights in {recipe.release.dtype}",
         ),
         "records": figure(

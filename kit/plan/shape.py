@@ -1,11 +1,11 @@
-"""The shape of a recipe's model, and the setup of its memory, before there is a tokenizer."""
+"""The size of a recipe's model, and the setup of its memory, before there is a tokenizer."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kit.models import architectures
 from kit.plan.memory import Setup
-from kit.plan.size import Shape
 
 if TYPE_CHECKING:
     from kit.config.cluster import Cluster
@@ -20,21 +20,24 @@ def vocab_size(recipe: Recipe) -> int:
     return max(spec.vocab_size for spec in recipe.tokenizer.specs())
 
 
-def padded_vocab_size(vocab_size: int, multiple: int | None) -> int:
-    """The rows of the embedding, rounded up to a multiple (NVIDIA recommends 64 for its matrix units)."""
-    return vocab_size if multiple is None else -(-vocab_size // multiple) * multiple
+def rows(recipe: Recipe) -> int:
+    """The rows of the embedding as it is trained, with padding."""
+    return architectures.padded_rows(vocab_size(recipe), recipe.model.pad_vocab_to)
 
 
-def of(recipe: Recipe) -> Shape:
-    """The shape of the model as it is trained, with padding rows."""
-    model = recipe.model
-    rows = padded_vocab_size(vocab_size(recipe), model.pad_vocab_to)
-    return Shape(model.n_layer, model.n_embd, rows, model.n_positions)
+def parameters(recipe: Recipe) -> int:
+    """The number of parameters as they are trained, with padding rows."""
+    return architectures.of(recipe.model).parameters(rows(recipe))
+
+
+def flops_per_token(recipe: Recipe) -> float:
+    """Forward and backward FLOP per token."""
+    return architectures.of(recipe.model).flops_per_token(parameters(recipe))
 
 
 def setup(recipe: Recipe, cluster: Cluster) -> Setup:
     """The setup of a rank; the recipe is resolved."""
-    model, training, shape = recipe.model, recipe.training, of(recipe)
+    model, training = recipe.model, recipe.training
     assert isinstance(training.deepspeed, dict)
     assert training.precision != "auto"
     zero = training.deepspeed.get("zero_optimization", {})
@@ -42,12 +45,13 @@ def setup(recipe: Recipe, cluster: Cluster) -> Setup:
     offload = zero.get("offload_optimizer") or {}
     gpu = cluster.device == "cuda"
     return Setup(
-        parameters=shape.parameters,
+        parameters=parameters(recipe),
         layers=model.n_layer,
         width=model.n_embd,
         heads=model.n_head,
         length=model.n_positions,
-        rows=shape.vocab_size,
+        rows=rows(recipe),
+        layer=architectures.of(model).layer_activations(),
         ranks=cluster.training.ranks,
         micro_batch=training.micro_batch,
         item=ITEM[training.precision],
@@ -60,8 +64,7 @@ def setup(recipe: Recipe, cluster: Cluster) -> Setup:
         bucket=int(zero.get("reduce_bucket_size", _BUCKET)),
         overlap=bool(zero.get("overlap_comm", stage == 3)),
         fused_attention=model.attention == "sdpa",
-        fused_activation=model.activation != "gelu_new",
-        dropout=model.dropout > 0,
+        dropout=architectures.of(model).dropout > 0,
         checkpointing=model.activation_checkpointing,
         chunk=training.loss_chunk,
         gpu=gpu,

@@ -26,6 +26,8 @@ import math
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from kit.config.recipe import Model
+from kit.models.gpt2 import Gpt2
 from kit.plan import memory
 from kit.plan.memory import Setup
 
@@ -71,9 +73,19 @@ class Shape:
     @property
     def parameters(self) -> int:
         """The number of parameters: embeddings, layers with biases and norms, the last norm."""
-        width = self.n_embd
-        embeddings = (self.vocab_size + self.n_positions) * width
-        return embeddings + self.n_layer * (12 * width**2 + 13 * width) + 2 * width
+        return self.architecture.parameters(self.vocab_size)
+
+    @property
+    def architecture(self) -> Gpt2:
+        """With its sizes."""
+        return Gpt2(
+            Model(
+                n_layer=self.n_layer,
+                n_embd=self.n_embd,
+                n_head=self.n_head,
+                n_positions=self.n_positions,
+            )
+        )
 
     def compute(self, tokens: float) -> float:
         """FLOP to train on this many tokens, counted as in DeepSeek LLM: without the embedding."""
@@ -237,6 +249,7 @@ def _fit(shape: Shape, machine: Machine) -> _Fit:
         heads=shape.n_head,
         length=shape.n_positions,
         rows=shape.vocab_size,
+        layer=shape.architecture.layer_activations(),
         ranks=machine.ranks,
         chunk=shape.n_positions,
     )

@@ -21,10 +21,10 @@ from kit.config import devices
 from kit.config.run import Project
 from kit.data import tokens
 from kit.errors import ClusterError, JobFailed, RunError, StageError
+from kit.models import architectures
 from kit.output import log
 from kit.output.interrupt import keeping
 from kit.plan.disk import checkpoints_kept
-from kit.plan.flops import flops_per_token
 from kit.plan.interval import checkpoint_interval
 from kit.plan.shape import vocab_size
 from kit.relay import synthetic
@@ -185,7 +185,7 @@ def measure(run: Run, recipe: Recipe, cluster: Cluster) -> dict[str, Any]:
         for attempt, of_attempt in zip(attempts, by_attempt, strict=True)
         if (found := _start_parts(records.start(attempt), of_attempt, seconds))
     ]
-    work = flops_per_token(begun["parameters"], recipe.model)
+    work = architectures.of(recipe.model).flops_per_token(begun["parameters"])
     accelerator = cluster.training.accelerator
     return {
         "steps": len(steps),

@@ -15,7 +15,7 @@ from kit.cluster import scheduler
 from kit.config.devices import ACCELERATORS, BF16_CAPABILITY
 from kit.data import shards, tokens
 from kit.errors import ConfigError, EkidenError, StageError
-from kit.plan import fit
+from kit.plan import fit, shape
 from kit.release.tasks import tasks_of
 from kit.run import begun, directory
 from kit.store import records
@@ -64,9 +64,8 @@ def little_room(project: Project) -> str | None:
     if _is_under_way(project.run):
         return None
     recipe = project.recipe
-    model, keep = recipe.model, recipe.training.keep + 1  # one more while it is written
-    blocks = 12 * model.n_layer * model.n_embd**2  # attention 4, feed-forward 8
-    parameters = blocks + recipe.tokenizer.vocab_size * model.n_embd
+    keep = recipe.training.keep + 1  # one more while it is written
+    parameters = shape.parameters(recipe)
     needed, folder = keep * parameters * _BYTES_PER_PARAMETER, _nearest(Path(recipe.workspace))
     free = shutil.disk_usage(folder).free
     if needed <= free:

@@ -11,7 +11,6 @@ row of the ledger of evaluations.
 
 from __future__ import annotations
 
-import importlib
 import math
 import time
 from typing import TYPE_CHECKING, Any
@@ -151,7 +150,9 @@ def _rows(
 
 def preload() -> None:
     """Import the slow modules, for the fork server."""
-    importlib.import_module("transformers.models.gpt2.modeling_gpt2")
+    from kit.training import language_model
+
+    language_model.preload()
 
 
 def total_loss(model: Any, stream: tokens.TokenStream, length: int) -> float:

@@ -15,6 +15,7 @@ from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
 from kit.data import tokenizer_file
 from kit.errors import StageError
+from kit.models import architectures
 from kit.release import closing, continuation, evaluate, exported, loaded, model_files
 from kit.release import source as sources
 from kit.release.tasks import scoring
@@ -66,10 +67,7 @@ def work(run: Run, task: int, tasks: int) -> None:
 
 def preload() -> None:
     """Import the slow modules, for the fork server."""
-    for name in (
-        "transformers.models.gpt2.modeling_gpt2",
-        "transformers.models.auto.modeling_auto",
-    ):
+    for name in (*architectures.MODULES, "transformers.models.auto.modeling_auto"):
         importlib.import_module(name)
 
 

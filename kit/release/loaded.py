@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def load_model(recipe: Recipe, source: ReleaseSource) -> Any:
-    """Load a checkpoint as a transformers.GPT2LMHeadModel on the CPU, in the dtype of the release.
+    """Load a checkpoint as a model of transformers on the CPU, in the dtype of the release.
 
     The weights are the fp32 masters or their rounding: see kit/training/weights.py.
     Raises CheckpointError if its files are damaged.
@@ -21,19 +21,18 @@ def load_model(recipe: Recipe, source: ReleaseSource) -> Any:
     import torch
     from transformers.utils import logging
 
-    from kit.models import gpt2
-    from kit.training import weights
+    from kit.training import language_model, weights
 
     logging.disable_progress_bar()
     sources.require_files(source)
     tokenizer = tokens.tokenizer_info(recipe)
-    model = gpt2.to_load(gpt2.configuration(recipe.model, tokenizer))
     dtype = getattr(torch, recipe.release.dtype)
+    model = language_model.to_release(recipe.model, tokenizer, dtype)
     trained = weights.read(source.checkpoint.state, dtype, source.checkpoint.ensure_intact_and_own)
     missing, unknown = model.load_state_dict(
-        gpt2.release_weights(trained, tokenizer.size), strict=False
+        language_model.release_weights(trained, recipe.model, tokenizer.size), strict=False
     )
     assert not unknown, unknown
     assert set(missing) <= {"lm_head.weight"}, missing  # tied; ZeRO-3 keeps one of the two
     model.tie_weights()
-    return model.to(dtype).eval()
+    return model.eval()

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.attention import SDPBackend
 
+from kit.models import architectures
 from kit.output import log
 
 if TYPE_CHECKING:
@@ -91,14 +92,21 @@ def attention(recipe: Recipe, device: Device) -> str:
     if model.attention != "sdpa":
         return model.attention
     assert training.precision != "auto"  # resolved when the run is submitted
-    width = model.n_embd // model.n_head
-    query = torch.empty(
-        (training.micro_batch, model.n_head, model.n_positions, width),
-        dtype=_DTYPES[training.precision],
-        device=device.kind,
-        requires_grad=True,
+    architecture, width = architectures.of(model), model.n_embd // model.n_head
+    query, key = (
+        torch.empty(
+            (training.micro_batch, heads, model.n_positions, width),
+            dtype=_DTYPES[training.precision],
+            device=device.kind,
+            requires_grad=True,
+        )
+        for heads in (model.n_head, architecture.key_value_width // width)
     )
-    choice = torch._fused_sdp_choice(query, query, query, None, model.dropout, is_causal=True)
+    choice = torch._fused_sdp_choice(
+        *(query, key, key, None, architecture.dropout),
+        is_causal=True,
+        enable_gqa=query.shape != key.shape,
+    )
     kernel = str(SDPBackend(choice).name).lower().removesuffix("_attention")
     if device.is_gpu and kernel == _MATH:
         log.warning(

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 
-from kit.models import gpt2
 from kit.plan.memory import MOMENTS, checkpoint_bytes
-from kit.training import gradients, noise, state_files, zero
+from kit.training import gradients, language_model, noise, state_files, zero
 from kit.training.adamw import GuardedAdamW, own_step_counters
 from kit.training.clipping import Clipping
 from kit.training.deepspeed_files import Exchange, to_come
@@ -66,12 +65,14 @@ class Engine:
         self.device = device.prepare()
         deepspeed.init_distributed(dist_backend=device.backend, auto_mpi_discovery=False)
         torch.manual_seed(recipe.training.seed)  # the same weights on every rank
-        model = gpt2.LanguageModel(recipe, vocabulary, to_load_weights=to_load or universal)
+        model = language_model.LanguageModel(
+            recipe, vocabulary, to_load_weights=to_load or universal
+        )
         training = recipe.training
         if training.compile:
-            model.gpt2.transformer.compile()  # in place, which keeps the names of the weights
+            model.decoder.compile()  # in place, which keeps the names of the weights
         self._optimizer = GuardedAdamW(
-            gpt2.parameter_groups(model, training),
+            language_model.parameter_groups(model, training),
             lr=training.learning_rate,
             betas=(training.beta1, training.beta2),
             eps=training.epsilon,
@@ -329,8 +330,8 @@ def convert(state: Path, universal: Path) -> None:
 
 def preload(kind: str = "cpu") -> None:
     """Import the modules of an engine on that kind of device, with those of AdamW's first step."""
-    for name in ("transformers.models.gpt2.modeling_gpt2", "torch._dynamo"):
-        importlib.import_module(name)
+    language_model.preload()
+    importlib.import_module("torch._dynamo")
     import_deepspeed(kind)
 
 

@@ -6,9 +6,9 @@ import math
 from typing import TYPE_CHECKING, Literal
 
 from kit.config import amendments, devices
+from kit.models import architectures
 from kit.output import log
 from kit.plan import schedule
-from kit.plan.flops import flops_per_token
 from kit.store import records
 from kit.store.files import read_json
 from kit.tracking import ledger, node_time
@@ -110,7 +110,7 @@ class LedgerRecorder(Recorder):
 
     def begin(self, rates: schedule.Schedule, parameters: int, exact: Exactness) -> None:
         """See `Recorder`."""
-        self._flops = flops_per_token(parameters, self._model)
+        self._flops = architectures.of(self._model).flops_per_token(parameters)
         before = node_time.before(self._run, self._attempt)
         fields: AttemptFields = {
             "step": self._start["from_step"],

@@ -12,14 +12,14 @@ from transformers import GPT2LMHeadModel
 
 from kit.data.tokens import TokenizerInfo
 from kit.errors import ConfigError
-from kit.models.gpt2 import LanguageModel, release_weights
-from kit.models.gpt2 import configuration as gpt2_configuration
-from kit.plan.shape import padded_vocab_size
+from kit.models import architectures
+from kit.models.architectures import padded_rows
 from kit.training import engine as door
 from kit.training import weights
 from kit.training.adamw import own_step_counters
 from kit.training.device import Device
 from kit.training.engine import Engine, configuration
+from kit.training.language_model import LanguageModel, release_weights
 from kit.training.state_files import write
 from kit.training.verdict import Limits
 
@@ -204,7 +204,7 @@ def test_a_gradient_that_is_not_finite_is_never_applied(
     one = engine(workdir)
     step(one, 0)
     with torch.no_grad():
-        one._engine.module.gpt2.transformer.ln_f.weight.fill_(math.inf)
+        one._engine.module.decoder.ln_f.weight.fill_(math.inf)
     before = moments_of(one)
     total = one.micro_batch(blocks(2), 2, last=False)
     total += one.micro_batch(blocks(3), 3, last=True)
@@ -264,7 +264,7 @@ def test_at_the_smallest_loss_scale_an_infinite_gradient_is_a_bad_step(
     one = engine(workdir, "training.precision=fp16")
     one._scaler.cur_scale, one._scaler.cur_hysteresis = 1.0, 1
     with torch.no_grad():
-        one._engine.module.gpt2.transformer.ln_f.weight.fill_(math.inf)
+        one._engine.module.decoder.ln_f.weight.fill_(math.inf)
     assert not math.isfinite(step(one, 0))
     assert not one.overflowed
     assert one.loss_scale == 1
@@ -285,27 +285,27 @@ def weights_of(one: Engine) -> list[list[float]]:
 
 def test_rows_that_fill_up_the_vocabulary_are_never_trained_and_cut_off(workdir: Workdir) -> None:
     recipe = workdir.recipe(*SMALL, "model.pad_vocab_to=64", "training.weight_decay=0")
-    assert padded_vocab_size(50, 64) == 64
-    assert padded_vocab_size(64, 64) == 64
-    assert padded_vocab_size(50, None) == 50
+    assert padded_rows(50, 64) == 64
+    assert padded_rows(64, 64) == 64
+    assert padded_rows(50, None) == 50
     torch.manual_seed(0)
     model = LanguageModel(recipe, VOCABULARY)
     model(blocks()).backward()
-    rows: Any = model.gpt2.transformer.wte.weight
+    rows: Any = model.decoder.wte.weight
     assert rows.shape == (64, 8)
     assert rows.grad[50:].abs().sum() == 0
     assert rows.grad[:50].abs().sum() > 0
-    cut = release_weights(dict(model.state_dict()), 50)
+    cut = release_weights(model.state_dict(), recipe.model, 50)
     assert cut["transformer.wte.weight"].shape == cut["lm_head.weight"].shape == (50, 8)
     torch.manual_seed(0)
     plain = LanguageModel(workdir.recipe(*SMALL), VOCABULARY)
-    plain.gpt2.load_state_dict(cut)
+    plain.causal.load_state_dict(cut)
     assert torch.allclose(model(blocks()), plain(blocks()))
 
 
 def test_a_model_that_is_to_be_compiled_is(workdir: Workdir, alone: None) -> None:
     for wanted in ("true", "false"):  # it is compiled at its first step, which needs a compiler
-        made = engine(workdir, f"training.compile={wanted}")._engine.module.gpt2.transformer
+        made = engine(workdir, f"training.compile={wanted}")._engine.module.decoder
         assert (made._compiled_call_impl is not None) == (wanted == "true")
 
 
@@ -319,12 +319,12 @@ def test_attention_is_causal_without_a_mask_for_the_compiler_too(workdir: Workdi
         calls.extend((node.kwargs["attn_mask"], node.kwargs["is_causal"]) for node in nodes)
         return graph.forward
 
-    compiled = torch.compile(model.gpt2.transformer, backend=look)
+    compiled = torch.compile(model.decoder, backend=look)
     with torch.no_grad():
         found = compiled(blocks()[:, :8]).last_hidden_state
     assert calls == [(None, True)] * recipe.model.n_layer
-    stock = GPT2LMHeadModel(gpt2_configuration(recipe.model, VOCABULARY)).eval()
-    stock.load_state_dict(model.gpt2.state_dict())
+    stock = GPT2LMHeadModel(architectures.of(recipe.model).configuration(50, begin=1, end=2)).eval()
+    stock.load_state_dict(model.causal.state_dict())
     assert stock.config._attn_implementation == "sdpa"  # what a release says
     assert torch.allclose(found, stock.transformer(blocks()[:, :8]).last_hidden_state, atol=1e-6)
 

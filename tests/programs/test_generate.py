@@ -13,9 +13,8 @@ from typer.testing import CliRunner
 
 from jobs import generate
 from kit.config import relocation
-from kit.data.tokens import TokenizerInfo
 from kit.errors import ConfigError, EkidenError, InputError, StageError
-from kit.models import gpt2
+from kit.models import architectures
 from kit.release import continuation, exported, model_files, prompt_loop
 from kit.store.files import write_json
 from kit.tokenizer import huggingface
@@ -36,7 +35,7 @@ def export(workdir: Workdir) -> Path:
     recipe = workdir.recipe("model.n_embd=8", f"model.n_positions={POSITIONS}")
     folder = workdir.folder / "elsewhere"
     torch.manual_seed(0)
-    config = gpt2.configuration(recipe.model, TokenizerInfo(len(ENTRIES), begin=1, end=2))
+    config = architectures.of(recipe.model).configuration(len(ENTRIES), begin=1, end=2)
     model = GPT2LMHeadModel(config)
     model_files.set_generation(model, recipe.release)
     model_files.save(model, folder)

@@ -18,9 +18,8 @@ from kit.config.recipe import GgufType, Release
 from kit.config.tokenizer import TokenizerSpec
 from kit.data import tokenizer_file
 from kit.data.shards import LINE_END, SPACE, plain_text
-from kit.data.tokens import TokenizerInfo
 from kit.errors import ConfigError, StageError
-from kit.models import gpt2
+from kit.models import architectures
 from kit.release import gguf_file, gguf_vocabulary, model_files
 from kit.tokenizer import bpe, huggingface, unigram
 from kit.tokenizer.count import count
@@ -59,7 +58,7 @@ class Made(NamedTuple):
 def model(workdir: Workdir) -> GPT2LMHeadModel:
     recipe = workdir.recipe("model.n_embd=64", "model.n_positions=16", "model.n_layer=2")
     torch.manual_seed(0)
-    config = gpt2.configuration(recipe.model, TokenizerInfo(270, begin=1, end=2))
+    config = architectures.of(recipe.model).configuration(270, begin=1, end=2)
     made = GPT2LMHeadModel(config)
     model_files.set_generation(made, recipe.release)
     return made
@@ -131,7 +130,7 @@ def test_rows_that_make_no_whole_blocks_stay_in_half_precision(
     workdir: Workdir, tmp_path: Path
 ) -> None:
     recipe = workdir.recipe("model.n_embd=48", "model.n_head=2")
-    config = gpt2.configuration(recipe.model, TokenizerInfo(270, begin=1, end=2))
+    config = architectures.of(recipe.model).configuration(270, begin=1, end=2)
     model = GPT2LMHeadModel(config)
     model_files.set_generation(model, recipe.release)
     found = saved(model, tmp_path / "a.gguf", "q8_0").tensors

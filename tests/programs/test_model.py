@@ -1,21 +1,34 @@
-"""The model that is trained, against the arithmetic of kit/plan."""
+"""The models of transformers, against the arithmetic of kit/models."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
-from transformers import GPT2LMHeadModel
+import transformers
 
 from kit.config.recipe import Model
-from kit.data.tokens import TokenizerInfo
-from kit.models.gpt2 import configuration
-from kit.plan.size import shape_of
+from kit.models import architectures
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "GPT2LMHeadModel": {},
+    "LlamaForCausalLM": {"architecture": "llama", "n_kv_head": 2, "rope_theta": 5e5},
+    "Qwen3ForCausalLM": {"architecture": "llama", "qk_norm": True, "n_inner": 200},
+    "LlamaForCausalLM, tied": {"architecture": "llama", "tie_embeddings": True},
+}
 
 
-@pytest.mark.parametrize("size", [10e6, 124e6])
-def test_its_parameters_are_those_that_the_plan_counts(size: float) -> None:
-    shape, _ = shape_of(size)
-    model = Model(n_layer=shape.n_layer, n_embd=shape.n_embd, n_head=shape.n_head)
+@pytest.mark.parametrize("name", SHAPES)
+def test_its_parameters_are_those_counted(name: str) -> None:
+    architecture = architectures.of(Model(n_layer=3, n_embd=192, n_head=6, **SHAPES[name]))
+    assert architecture.model_class == name.partition(",")[0]
     with torch.device("meta"):
-        gpt2 = GPT2LMHeadModel(configuration(model, TokenizerInfo(shape.vocab_size, 1, 2)))
-    assert sum(p.numel() for p in gpt2.parameters()) == shape.parameters
+        config = architecture.configuration(1000, begin=1, end=2)
+        model = getattr(transformers, architecture.model_class)(config)
+    counted = sum(parameter.numel() for parameter in model.parameters())
+    assert counted == architecture.parameters(1000)
+    names = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    assert names >= {*architecture.vocabulary_weights}
+    tied = model.get_input_embeddings().weight is model.get_output_embeddings().weight
+    assert tied == architecture.is_tied

@@ -11,8 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, GPT2LMHeadModel
 
 from kit.config.recipe import Release
-from kit.data.tokens import TokenizerInfo
-from kit.models import gpt2
+from kit.models import architectures
 from kit.release import model_files
 from kit.store.files import read_json
 
@@ -28,7 +27,7 @@ INDEX = "model.safetensors.index.json"
 @pytest.fixture
 def model(workdir: Workdir) -> GPT2LMHeadModel:
     recipe = workdir.recipe("model.n_embd=8", f"model.n_positions={POSITIONS}", "model.n_layer=2")
-    config = gpt2.configuration(recipe.model, TokenizerInfo(50, begin=1, end=2))
+    config = architectures.of(recipe.model).configuration(50, begin=1, end=2)
     return GPT2LMHeadModel(config).to(torch.bfloat16)
 
 

@@ -15,10 +15,10 @@ from transformers.modeling_outputs import BaseModelOutput
 from kit.config.cluster import Cluster
 from kit.data.tokens import TokenizerInfo
 from kit.errors import ConfigError
-from kit.models.gpt2 import LanguageModel
 from kit.training import attempt, bit_facts, numerics
 from kit.training.attempt import RankInfo
 from kit.training.device import Device
+from kit.training.language_model import LanguageModel
 
 from .test_engine import engine, state, step
 from .test_gpu import machine as machine  # noqa: PLC0414  a fixture
@@ -250,11 +250,11 @@ def test_a_loss_in_bf16_is_summed_in_fp32_and_its_gradient_rounded_once_a_chunk(
     torch.manual_seed(0)
     model = LanguageModel(recipe, VOCABULARY).bfloat16()
     hidden = torch.randn(24, recipe.model.n_embd, dtype=torch.bfloat16)
-    model.gpt2.transformer.forward = lambda _: BaseModelOutput(hidden.view(3, 8, -1))
+    model.decoder.forward = lambda _: BaseModelOutput(hidden.view(3, 8, -1))
     blocks = torch.randint(0, 50, (3, 9), generator=torch.Generator().manual_seed(1))
     loss = model(blocks)
     loss.backward()
-    head = model.gpt2.lm_head.weight
+    head = model.causal.lm_head.weight
     exact = head.detach().double().requires_grad_()
     logits = hidden.double() @ exact.T
     expected = F.cross_entropy(logits, blocks[:, 1:].flatten())

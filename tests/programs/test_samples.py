@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from kit.config.recipe import Release
-from kit.models.gpt2 import LanguageModel
+from kit.training.language_model import LanguageModel
 from kit.training.samples import _draws, continued, tokenized
 from tests import vocabulary
 

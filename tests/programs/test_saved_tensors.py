@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from kit.data.tokens import TokenizerInfo
-from kit.models.gpt2 import LanguageModel
 from kit.plan import memory, shape
 from kit.relay import resolve
+from kit.training.language_model import LanguageModel
 
 if TYPE_CHECKING:
     from kit.plan.memory import Setup
@@ -53,6 +53,21 @@ def test_a_layer_keeps_the_bytes_that_the_plan_says(
     model = (
         f"model.attention={attention}", f"model.activation={activation}", f"model.dropout={dropout}",
     )  # fmt: skip
+    less, _ = kept(workdir, 1, *model)
+    more, setup = kept(workdir, 2, *model)
+    assert more - less == pytest.approx(memory.layer_bytes(setup), rel=0.005)
+
+
+LLAMA = (
+    "model.architecture=llama", "model.n_kv_head=2", "model.rope_theta=5e5", "training.precision=fp32",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("qk_norm", ["true", "false"])
+def test_a_layer_of_llama_keeps_the_bytes_that_the_plan_says(
+    workdir: Workdir, qk_norm: str
+) -> None:
+    model = (*LLAMA, f"model.qk_norm={qk_norm}")
     less, _ = kept(workdir, 1, *model)
     more, setup = kept(workdir, 2, *model)
     assert more - less == pytest.approx(memory.layer_bytes(setup), rel=0.005)

@@ -12,9 +12,8 @@ from transformers import GPT2LMHeadModel
 
 from kit.corpus import segment
 from kit.data import shards
-from kit.data.tokens import TokenizerInfo
 from kit.errors import InputError
-from kit.models import gpt2
+from kit.models import architectures
 from kit.release import model_files
 from kit.release.prepared import Encoder
 from kit.release.tasks import files, harness, leaderboard
@@ -61,7 +60,9 @@ def weights(workdir: Workdir, tokenizer: Tokenizer) -> GPT2LMHeadModel:
     recipe = workdir.recipe("model.n_embd=16", f"model.n_positions={POSITIONS}")
     torch.manual_seed(0)
     size = tokenizer.get_vocab_size()
-    return GPT2LMHeadModel(gpt2.configuration(recipe.model, TokenizerInfo(size, 1, 2))).eval()
+    return GPT2LMHeadModel(
+        architectures.of(recipe.model).configuration(size, begin=1, end=2)
+    ).eval()
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ VOCABULARY = tokens.TokenizerInfo(50, begin=1, end=2)
 def loss_and_gradients(workdir: Workdir, *overrides: str) -> tuple[float, list[np.ndarray]]:
     import torch
 
-    from kit.models.gpt2 import LanguageModel
+    from kit.training.language_model import LanguageModel
 
     torch.manual_seed(0)
     model = LanguageModel(workdir.recipe(*SMALL, *overrides), VOCABULARY)
@@ -54,13 +54,13 @@ def test_a_block_predicts_its_tokens_and_with_lookahead_the_one_after_it(workdir
     import torch
     import torch.nn.functional as F  # noqa: N812
 
-    from kit.models.gpt2 import LanguageModel
+    from kit.training.language_model import LanguageModel
 
     blocks = torch.randint(0, 50, (3, 9), generator=torch.Generator().manual_seed(1))
     for labels, counted in (("lookahead", 8), ("inside", 7)):
         torch.manual_seed(0)
         model = LanguageModel(workdir.recipe(*SMALL, f"training.labels={labels}"), VOCABULARY)
-        logits = model.gpt2(blocks[:, :8]).logits[:, :counted]
+        logits = model.causal(blocks[:, :8]).logits[:, :counted]
         expected = F.cross_entropy(logits.flatten(0, 1), blocks[:, 1 : counted + 1].flatten())
         assert float(model(blocks)) == pytest.approx(float(expected), rel=1e-5)
         changed = blocks.clone()
@@ -69,7 +69,7 @@ def test_a_block_predicts_its_tokens_and_with_lookahead_the_one_after_it(workdir
 
 
 def test_weight_decay_is_for_matrices(workdir: Workdir) -> None:
-    from kit.models.gpt2 import LanguageModel, parameter_groups
+    from kit.training.language_model import LanguageModel, parameter_groups
 
     recipe = workdir.recipe(*SMALL)
     model = LanguageModel(recipe, VOCABULARY)
@@ -81,6 +81,23 @@ def test_weight_decay_is_for_matrices(workdir: Workdir) -> None:
     assert count == len(list(model.parameters()))
     (one,) = parameter_groups(model, workdir.recipe(*SMALL, "training.decay_all=true").training)
     assert len(one["params"]) == count
+
+
+def test_rotary_positions_stay_exact_whatever_the_model_is_cast_to(workdir: Workdir) -> None:
+    import torch
+
+    from kit.training.language_model import LanguageModel, to_release
+
+    small = (option for option in SMALL if "dropout" not in option)
+    recipe = workdir.recipe(*small, "model.architecture=llama", "model.n_head=1")
+    exact = LanguageModel(recipe, VOCABULARY).decoder.rotary_emb.inv_freq.clone()
+    assert exact.dtype == torch.float32
+    trained = LanguageModel(recipe, VOCABULARY).bfloat16().to("cpu")  # as DeepSpeed does
+    released = to_release(recipe.model, VOCABULARY, torch.bfloat16)
+    assert trained.causal.lm_head.weight.dtype == released.lm_head.weight.dtype == torch.bfloat16
+    for decoder in (trained.decoder, released.model):
+        assert torch.equal(decoder.rotary_emb.inv_freq, exact)
+        assert torch.equal(decoder.rotary_emb.original_inv_freq, exact)
 
 
 @pytest.mark.parametrize(
@@ -116,9 +133,9 @@ def test_the_deepspeed_configuration_is_the_file_and_the_recipe(workdir: Workdir
 
 
 def test_a_models_configuration_has_the_ids_of_the_vocabulary(workdir: Workdir) -> None:
-    from kit.models.gpt2 import LanguageModel
+    from kit.training.language_model import LanguageModel
 
     vocabulary = tokens.TokenizerInfo(50, begin=2, end=1)
     model = LanguageModel(workdir.recipe(*SMALL, "model.pad_vocab_to=32"), vocabulary)
-    config = model.gpt2.config
+    config = model.causal.config
     assert (config.vocab_size, config.bos_token_id, config.eos_token_id) == (64, 2, 1)

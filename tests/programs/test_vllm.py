@@ -19,8 +19,7 @@ from transformers import AutoConfig, AutoTokenizer, GPT2LMHeadModel
 from kit.config import presets
 from kit.config.load import load_recipe
 from kit.data.shards import LINE_END, SPACE
-from kit.data.tokens import TokenizerInfo
-from kit.models import gpt2
+from kit.models import architectures
 from kit.release import model_files
 from kit.store.files import read_json
 from kit.tokenizer import huggingface
@@ -56,7 +55,7 @@ def shape() -> dict[str, int]:
 def export(workdir: Workdir, shape: dict[str, int]) -> Path:
     """The files of a release that vLLM reads."""
     recipe = workdir.recipe(*(f"model.{key}={value}" for key, value in shape.items()))
-    config = gpt2.configuration(recipe.model, TokenizerInfo(len(ENTRIES), begin=1, end=2))
+    config = architectures.of(recipe.model).configuration(len(ENTRIES), begin=1, end=2)
     model = GPT2LMHeadModel(config).to(torch.bfloat16)
     model_files.set_generation(model, recipe.release)
     model_files.save(model, workdir.folder / "export")

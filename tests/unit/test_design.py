@@ -20,9 +20,10 @@ LEVELS = (
     {"output"},  # what the kit says
     {"store"},  # what lies on disk
     {"config"},  # what is made and where
+    {"models"},  # what an architecture has of its own
     {"data", "plan"},  # what passes between stages; arithmetic
     {"run"},  # the run directory
-    {"tracking", "models"},
+    {"tracking"},
     {"training", "tokenizer", "corpus", "cluster"},
     {"release"},
     {"relay", "watch"},  # the stages in order; where the time went, and what is wrong

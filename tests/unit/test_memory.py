@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.config.recipe import Model
+from kit.models.gpt2 import Gpt2
 from kit.plan import memory
 from kit.plan.memory import Setup
 
+if TYPE_CHECKING:
+    from kit.models.architecture import LayerActivations
+
+
+def layer(activation: Literal["gelu_new", "gelu_pytorch_tanh"]) -> LayerActivations:
+    model = Model(n_layer=48, n_embd=1600, n_head=20, activation=activation)
+    return Gpt2(model).layer_activations()
+
+
 XL = Setup(
+    layer=layer("gelu_pytorch_tanh"),
     parameters=1_557_200_000,
     layers=48,
     width=1600,
@@ -32,7 +45,7 @@ SETUPS = st.builds(
     item=st.sampled_from([2, 4]),
     gradient_item=st.sampled_from([2, 4]),
     fused_attention=st.booleans(),
-    fused_activation=st.booleans(),
+    layer=st.sampled_from([layer("gelu_pytorch_tanh"), layer("gelu_new")]),
     dropout=st.booleans(),
     checkpointing=st.booleans(),
     chunk=st.sampled_from([None, 256, 1024, 4096]),
@@ -56,24 +69,24 @@ def test_the_states_of_gpt2_xl_are_those_of_the_zero_paper() -> None:
 
 def test_the_paper_on_activations_is_met_with_its_eager_attention_and_dropout() -> None:
     # s b h (34 + 5 a s / h) with a = 20, s = 1,024, h = 1,600: 1,024 x 3 x 1,600 x (34 + 64).
-    layer = memory.layer_bytes(replace(XL, fused_attention=False, dropout=True))
-    assert layer == pytest.approx(1024 * 3 * 1600 * 98, rel=0.001)
+    found = memory.layer_bytes(replace(XL, fused_attention=False, dropout=True))
+    assert found == pytest.approx(1024 * 3 * 1600 * 98, rel=0.001)
 
 
 def test_a_layer_of_fused_kernels_keeps_sixteen_numbers_per_token_and_width() -> None:
     # Measured with PyTorch's hooks on saved tensors: 16.05 x tokens x width x 2 bytes.
-    layer = memory.layer_bytes(replace(XL, micro_batch=8))
-    assert layer == pytest.approx(16.05 * 8 * 1024 * 1600 * 2, rel=0.002)
+    found = memory.layer_bytes(replace(XL, micro_batch=8))
+    assert found == pytest.approx(16.05 * 8 * 1024 * 1600 * 2, rel=0.002)
 
 
 def test_the_unfused_activation_keeps_three_more_of_four_widths() -> None:
-    layer = memory.layer_bytes(replace(XL, fused_activation=False))
-    assert layer == pytest.approx(28.05 * 3 * 1024 * 1600 * 2, rel=0.002)
+    found = memory.layer_bytes(replace(XL, layer=layer("gelu_new")))
+    assert found == pytest.approx(28.05 * 3 * 1024 * 1600 * 2, rel=0.002)
 
 
 def test_the_layer_of_the_article_keeps_sixty_one() -> None:
     # Measured likewise: eager attention, gelu_new, dropout.
-    article = replace(XL, fused_attention=False, fused_activation=False, dropout=True)
+    article = replace(XL, fused_attention=False, layer=layer("gelu_new"), dropout=True)
     assert memory.layer_bytes(article) == pytest.approx(61 * 3 * 1024 * 1600 * 2, rel=0.002)
 
 

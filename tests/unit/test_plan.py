@@ -7,7 +7,7 @@ import math
 import pytest
 
 from kit.config.recipe import Model
-from kit.plan.flops import flops_per_token
+from kit.models import architectures
 from kit.plan.interval import checkpoint_interval
 
 
@@ -25,7 +25,7 @@ def test_the_work_of_a_token_of_gpt2_124m() -> None:
     assert parameters == 124_439_808
     model = Model(n_layer=12, n_embd=768, n_head=12, n_positions=1_024)
     # 6 x 124,439,808 + 12 x 12 x 768 x 1,024 = 746,638,848 + 113,246,208
-    assert flops_per_token(parameters, model) == 859_885_056
+    assert architectures.of(model).flops_per_token(parameters) == 859_885_056
 
 
 def test_saves_are_as_far_apart_as_young_and_daly_compute() -> None:

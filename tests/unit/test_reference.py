@@ -166,7 +166,10 @@ def test_the_command_explains_and_answers_a_slip_with_exit_code_2() -> None:
     done = CliRunner().invoke(app, ["explain", "training.clip"])
     assert done.output == f"{reference.explain('training.clip')}\n"
     done = CliRunner().invoke(app, ["explain", "--json", "model"])
-    assert [found["key"] for found in json.loads(done.output)][:2] == ["model", "model.n_layer"]
+    assert [found["key"] for found in json.loads(done.output)][:2] == [
+        "model",
+        "model.architecture",
+    ]
     done = CliRunner().invoke(app, ["explain", "clip"])
     assert isinstance(done.exception, ConfigError)
     assert done.exception.exit_code == 2

@@ -39,7 +39,7 @@ _PREFIX = ".check-"
 def space(site: Site) -> Finding:
     """Room for the checkpoints that are still to come, by the plan's estimate."""
     each = memory.checkpoint_bytes(
-        shape.of(site.recipe).parameters, shape.ITEM[site.recipe.training.precision]
+        shape.parameters(site.recipe), shape.ITEM[site.recipe.training.precision]
     )
     needed = each * _still_to_come(site)
     folder = nearest(site)

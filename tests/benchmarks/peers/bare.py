@@ -23,9 +23,9 @@ import torch
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
 from kit.data import shards, tokens
-from kit.models.gpt2 import LanguageModel, parameter_groups
 from kit.store.files import file_hash
 from kit.training.engine import configuration
+from kit.training.language_model import LanguageModel, parameter_groups
 from tests.benchmarks.peers import Rows
 
 

@@ -22,7 +22,7 @@ from transformers import GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArgu
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
 from kit.data import shards, tokens
-from kit.models.gpt2 import configuration as model_configuration
+from kit.models import architectures
 from kit.training.engine import configuration
 from tests.benchmarks.peers import Rows
 
@@ -91,8 +91,12 @@ def main(recipe_file: str, output: str) -> None:
         disable_tqdm=True,
         seed=training.seed,
     )
+    vocabulary = tokens.tokenizer_info(recipe)
+    config = architectures.of(recipe.model).configuration(
+        vocabulary.size, begin=vocabulary.begin, end=vocabulary.end
+    )
     torch.manual_seed(training.seed)
-    model = GPT2LMHeadModel(model_configuration(recipe.model, tokens.tokenizer_info(recipe)))
+    model = GPT2LMHeadModel(config)
     data = Blocks(recipe, _STEPS)
     Trainer(model, arguments, train_dataset=data, callbacks=[Times(output)]).train()
 

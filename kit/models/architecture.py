@@ -1,0 +1,108 @@
+"""The interface of an architecture: everything else in the kit is common to all of them.
+
+    architecture = architectures.of(recipe.model)
+    architecture.parts(rows)                           # its parameters, counted part by part
+    architecture.configuration(rows, begin=1, end=2)   # of transformers
+
+Its sizes are arithmetic on the section `model` of a recipe: nothing here needs torch.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+if TYPE_CHECKING:
+    from kit.config.recipe import Model
+
+
+class ParameterPart(NamedTuple):
+    """A part of a model: its number of parameters, and how that is computed."""
+
+    name: str
+    number: int
+    source: str
+
+
+class LayerActivations(NamedTuple):
+    """Numbers that a layer keeps per token for its backward pass, without scores and masks of dropout."""
+
+    numbers: int  # in the precision of training
+    fp32: int  # always in fp32
+
+
+class Fused(NamedTuple):
+    """Matrices that are stored as one, side by side."""
+
+    dim: int  # of the stored tensor, along which they follow each other
+    sizes: tuple[int, ...]
+
+
+class Architecture(ABC):
+    """A kind of decoder: a stock class of transformers, which other programs load as it is."""
+
+    name: ClassVar[str]  # in recipes; with a dot, the prefix of the names of weights in checkpoints
+    vocabulary_weights: ClassVar[tuple[str, str]]  # with a row for each token: input and output
+    position_weights: ClassVar[str | None] = None  # with a row for each position
+
+    def __init__(self, model: Model) -> None:
+        """`model`: the section of a recipe."""
+        self.model = model
+
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """Its name as people write it: GPT-2."""
+
+    @property
+    @abstractmethod
+    def model_class(self) -> str:
+        """The class in transformers, such as GPT2LMHeadModel."""
+
+    @property
+    @abstractmethod
+    def is_tied(self) -> bool:
+        """Whether the output has the weights of the embedding."""
+
+    @property
+    @abstractmethod
+    def key_value_width(self) -> int:
+        """Numbers of a token's keys in a layer; its values have as many."""
+
+    @property
+    @abstractmethod
+    def dropout(self) -> float:
+        """The share of activations that it drops in training."""
+
+    @abstractmethod
+    def configuration(self, rows: int, *, begin: int, end: int) -> Any:
+        """The configuration of transformers, with the ids of `<s>` and `</s>`."""
+
+    @abstractmethod
+    def parts(self, rows: int) -> tuple[ParameterPart, ...]:
+        """The parameters part by part; the embedding has `rows` rows."""
+
+    @abstractmethod
+    def layer_activations(self) -> LayerActivations:
+        """The activations of a layer."""
+
+    @abstractmethod
+    def hidden_matrix(self, name: str) -> Fused | None:
+        """How a weight of this name, in a layer, holds several matrices; None if it is one."""
+
+    def parameters(self, rows: int) -> int:
+        """The number of parameters."""
+        return sum(part.number for part in self.parts(rows))
+
+    def flops_per_token(self, parameters: int) -> float:
+        """Forward and backward FLOP per token: 6 N + 12 layers x width x length (PaLM, appendix B).
+
+        N are the model's `parameters` without an embedding that is only looked up. Recomputation is not
+        counted: MFU counts only the operations that the model needs.
+        """
+        model = self.model
+        looked_up = (
+            0 if self.is_tied else (parameters - self.parameters(0)) // 2
+        )  # as large as the output
+        attention = 12.0 * model.n_layer * model.n_embd * model.n_positions
+        return 6.0 * (parameters - looked_up) + attention

@@ -1,0 +1,190 @@
+"""A decoder of transformers and its loss, whatever the architecture."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812  torch's own name for it
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from kit.models import architectures
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from kit.config.recipe import Model, Recipe, Training
+    from kit.data.tokens import TokenizerInfo
+    from kit.models.architecture import Architecture
+
+_SDPA = "ekiden_sdpa"
+
+
+class LanguageModel(nn.Module):
+    """A causal model of transformers with the loss of predicting the next token."""
+
+    def __init__(
+        self, recipe: Recipe, vocabulary: TokenizerInfo, *, to_load_weights: bool = False
+    ) -> None:
+        """`to_load_weights`: draw none."""
+        super().__init__()
+        self._vocab_size = vocabulary.size
+        self.architecture = architectures.of(recipe.model)
+        rows = architectures.padded_rows(self._vocab_size, recipe.model.pad_vocab_to)
+        config = self.architecture.configuration(rows, begin=vocabulary.begin, end=vocabulary.end)
+        if recipe.model.attention == "sdpa":
+            config._attn_implementation = _causal_sdpa()
+        build = _empty if to_load_weights else _drawn
+        # Its name is part of the names of the weights in a checkpoint.
+        self.add_module(self.architecture.name, build(self.architecture, config))
+        if recipe.model.activation_checkpointing:
+            self.causal.gradient_checkpointing_enable()
+        self._inside = recipe.training.labels == "inside"
+        self._chunk = recipe.training.loss_chunk
+
+    @property
+    def causal(self) -> Any:
+        """The model of transformers, with its output."""
+        return getattr(self, self.architecture.name)
+
+    @property
+    def decoder(self) -> Any:
+        """The same without its output."""
+        return self.causal.base_model
+
+    def forward(self, blocks: Tensor) -> Tensor:
+        """Mean cross-entropy in nats, a scalar, of blocks int64 [batch, length + 1].
+
+        The last column is the label of the last token; with `labels: inside` it is ignored, and a block
+        predicts its own tokens, from the second on.
+        """
+        length = blocks.shape[1] - 1
+        inputs, labels = blocks[:, :length], blocks[:, 1:]
+        if self._inside:
+            inputs, labels = inputs[:, :-1], labels[:, :-1]
+        hidden = self.decoder(inputs).last_hidden_state.flatten(0, 1)
+        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        size = self._chunk or len(hidden)
+        for part, goal in zip(
+            torch.split(hidden, size), torch.split(labels.flatten(), size), strict=True
+        ):
+            if self._chunk and self.training:
+                # The logits of a chunk are recomputed in the backward pass: with a vocabulary of
+                # 50,000, those of 8 x 1,024 tokens and their gradient would take 5 GB.
+                total = total + checkpoint(
+                    self._loss, part, goal, use_reentrant=False, preserve_rng_state=False
+                )
+            else:
+                total = total + self._loss(part, goal)
+        return total / labels.numel()
+
+    def next_logits(self, ids: Tensor, last: Tensor) -> Tensor:
+        """Logits of the token after position `last` [batch] of each row of `ids` int64 [batch, length].
+
+        Float32, shape [batch, vocabulary]. What follows `last` in a row has no influence.
+        """
+        hidden = self.decoder(ids).last_hidden_state
+        return self._logits(hidden[torch.arange(len(ids), device=hidden.device), last])
+
+    def _loss(self, hidden: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(self._logits(hidden), labels, reduction="sum")
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        logits: Tensor = self.causal.lm_head(hidden)
+        if logits.shape[-1] > self._vocab_size:
+            # Padding rows have no part in the loss: they are never trained.
+            logits = logits[:, : self._vocab_size]
+        return logits.float()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> LanguageModel:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        _restore_buffers(self)
+        return self
+
+
+def to_release(model: Model, vocabulary: TokenizerInfo, dtype: torch.dtype) -> Any:
+    """A causal model of transformers, on the CPU, whose weights are loaded next: now they are anything.
+
+    Drawing them takes twelve seconds for each billion (measured, one thread of an x86-64 server).
+    """
+    architecture = architectures.of(model)
+    config = architecture.configuration(vocabulary.size, begin=vocabulary.begin, end=vocabulary.end)
+    causal = _empty(architecture, config).to(dtype)
+    _restore_buffers(causal)
+    return causal
+
+
+def release_weights(
+    weights: Mapping[str, Tensor], model: Model, vocab_size: int
+) -> dict[str, Tensor]:
+    """The weights of a LanguageModel under transformers' names, without the padding rows."""
+    architecture = architectures.of(model)
+    renamed = {key.removeprefix(f"{architecture.name}."): value for key, value in weights.items()}
+    for name in architecture.vocabulary_weights:
+        if name in renamed:
+            renamed[name] = renamed[name][:vocab_size]
+    return renamed
+
+
+def parameter_groups(model: nn.Module, training: Training) -> list[dict[str, Any]]:
+    """The parameters in two groups: with weight decay (matrices), and without (biases and norms)."""
+    decayed: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for parameter in model.parameters():
+        (decayed if training.decay_all or parameter.dim() > 1 else others).append(parameter)
+    groups = [
+        {"params": decayed, "weight_decay": training.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def preload() -> None:
+    """Import the modules of transformers that define models."""
+    for name in architectures.MODULES:
+        importlib.import_module(name)
+
+
+def _drawn(architecture: Architecture, config: Any) -> Any:
+    import transformers
+
+    return getattr(transformers, architecture.model_class)(config)
+
+
+def _empty(architecture: Architecture, config: Any) -> Any:
+    from transformers.initialization import no_init_weights
+
+    with no_init_weights():
+        causal = _drawn(architecture, config)
+    causal.tie_weights()  # left out as well
+    return causal
+
+
+def _restore_buffers(model: nn.Module) -> None:
+    """Compute the frequencies of rotary positions again, in fp32, after a cast.
+
+    DeepSpeed casts all of a model; in bf16 they would be off by up to 0.2%, and token 1,000 would turn as
+    token 998 or 1,002 does. Every reader of the release has them in fp32.
+    """
+    for module in model.modules():
+        if hasattr(module, "original_inv_freq"):
+            rotary: Any = module
+            exact, _ = rotary.compute_default_rope_parameters(rotary.config)
+            for name in ("inv_freq", "original_inv_freq"):
+                buffer = module.get_buffer(name)
+                setattr(module, name, exact.to(buffer.device))
+
+
+def _causal_sdpa() -> str:
+    """The name of transformers' SDPA attention without its mask, for blocks that have no padding.
+
+    Under torch.compile transformers hands SDPA a boolean mask in place of is_causal, which no flash kernel
+    takes (5.23, masking_utils.py). It builds none for an attention that it does not know.
+    """
+    from transformers import AttentionInterface
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    AttentionInterface.register(_SDPA, sdpa_attention_forward)
+    return _SDPA
