@@ -67,7 +67,7 @@ class Training(Section):
         }
     )  # fmt: skip
     # They decide the form of the optimizer's state; of `deepspeed` only the ZeRO stage is bound.
-    BOUND: ClassVar = frozenset({"decay_all", "precision", "precision_reason"})
+    BOUND: ClassVar = frozenset({"optimizer", "decay_all", "precision", "precision_reason"})
     one_of: ClassVar = (("steps", "epochs"),)
 
     steps: int | None = Field(
@@ -131,8 +131,22 @@ class Training(Section):
         default=None,
         description="curve of the decay. Only with decay: wsd; null: 1-sqrt",
     )
+    optimizer: Literal["adamw", "muon"] = Field(
+        default="adamw",
+        description="adamw, or muon: for the matrices of the blocks, whose averaged gradient it "
+        "orthogonalises, with adamw for embeddings, norms, biases and head. Learning rate and weight decay "
+        "carry over. The article: adamw",
+    )
+    muon_momentum: float | None = Field(
+        default=None,
+        ge=0,
+        lt=1,
+        description="Muon's decay of the mean of the gradient. Only with optimizer: muon; null: 0.95",
+    )
     weight_decay: float = Field(
-        default=0.1, ge=0, description="weight decay of AdamW. The article: 0.1"
+        default=0.1,
+        ge=0,
+        description="decoupled weight decay of either optimizer. The article: 0.1",
     )
     decay_all: bool = Field(
         default=False,
@@ -240,6 +254,11 @@ class Training(Section):
                     f"{key}={value} needs decay: wsd, but decay is {self.decay}; leave it out, or set it "
                     "to null"
                 )
+        if self.muon_momentum is not None and self.optimizer != "muon":
+            raise ValueError(
+                f"muon_momentum={self.muon_momentum} needs optimizer: muon, but optimizer is "
+                f"{self.optimizer}; leave it out, or set it to null"
+            )
         if self.samples_every is not None and self.samples_every % self.validate_every:
             raise ValueError(
                 f"samples_every={self.samples_every} is not a multiple of "

@@ -32,10 +32,10 @@ class LayerActivations(NamedTuple):
 
 
 class Fused(NamedTuple):
-    """Matrices that are stored as one, side by side."""
+    """Matrices of one size that are stored as one, side by side."""
 
     dim: int  # of the stored tensor, along which they follow each other
-    sizes: tuple[int, ...]
+    number: int
 
 
 class Architecture(ABC):
@@ -44,6 +44,7 @@ class Architecture(ABC):
     name: ClassVar[str]  # in recipes; with a dot, the prefix of the names of weights in checkpoints
     vocabulary_weights: ClassVar[tuple[str, str]]  # with a row for each token: input and output
     position_weights: ClassVar[str | None] = None  # with a row for each position
+    layer_weights: ClassVar[str]  # the prefix of the names of all weights of layers
 
     def __init__(self, model: Model) -> None:
         """`model`: the section of a recipe."""
@@ -87,8 +88,12 @@ class Architecture(ABC):
         """The activations of a layer."""
 
     @abstractmethod
-    def hidden_matrix(self, name: str) -> Fused | None:
-        """How a weight of this name, in a layer, holds several matrices; None if it is one."""
+    def fused(self, name: str) -> Fused | None:
+        """How a layer's weight of this name holds several matrices; None if it is one."""
+
+    @abstractmethod
+    def matrix_parameters(self) -> int:
+        """The parameters in the matrices of layers: neither biases nor norms."""
 
     def parameters(self, rows: int) -> int:
         """The number of parameters."""

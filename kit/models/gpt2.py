@@ -15,6 +15,7 @@ class Gpt2(Architecture):
     model_class: ClassVar = "GPT2LMHeadModel"
     vocabulary_weights: ClassVar = ("transformer.wte.weight", "lm_head.weight")
     position_weights: ClassVar = "transformer.wpe.weight"
+    layer_weights: ClassVar = "transformer.h."
     is_tied: ClassVar = True
 
     @property
@@ -72,6 +73,10 @@ class Gpt2(Architecture):
             numbers += 12 * self.model.n_embd
         return LayerActivations(numbers, fp32=2 * 2)  # mean and deviation of two norms
 
-    def hidden_matrix(self, name: str) -> Fused | None:
+    def fused(self, name: str) -> Fused | None:
         """`c_attn` holds those to queries, keys and values: Conv1D stores inputs as rows."""
-        return Fused(1, (self.model.n_embd,) * 3) if ".c_attn." in name else None
+        return Fused(1, 3) if ".c_attn." in name else None
+
+    def matrix_parameters(self) -> int:
+        """Queries, keys, values and their result; from and to four widths."""
+        return self.model.n_layer * 12 * self.model.n_embd**2

@@ -20,6 +20,7 @@ class Llama(Architecture):
     name: ClassVar = "llama"
     dropout: ClassVar = 0.0
     vocabulary_weights: ClassVar = ("model.embed_tokens.weight", "lm_head.weight")
+    layer_weights: ClassVar = "model.layers."
 
     @property
     def title(self) -> str:
@@ -112,6 +113,11 @@ class Llama(Architecture):
             fp32 += width + keys + heads + self.key_value_heads
         return LayerActivations(numbers, fp32)
 
-    def hidden_matrix(self, name: str) -> Fused | None:  # noqa: ARG002
+    def fused(self, name: str) -> Fused | None:  # noqa: ARG002
         """Every weight is one matrix."""
         return None
+
+    def matrix_parameters(self) -> int:
+        """Queries and their result, keys and values, and the three of the MLP."""
+        width, keys = self.model.n_embd, self.key_value_width
+        return self.model.n_layer * width * (2 * width + 2 * keys + 3 * self.inner_width)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from kit.plan.memory import MOMENTS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -20,33 +22,43 @@ class GuardedAdamW(torch.optim.AdamW):
     judge: Callable[[], Verdict] | None = None
     clip: Callable[[Sequence[Tensor]], None] | None = None  # set if DeepSpeed does not clip
 
-    def step(self, closure: Any = None) -> Any:
+    def step(self, *_: object) -> None:  # type: ignore[override]
         """Update the weights, unless `judge` refuses it.
 
-        A GPU decides by itself, in the kernel, if the weights are there.
+        A GPU decides by itself if the weights are there.
         """
         parameters = [p for group in self.param_groups for p in group["params"]]
         if self.clip is not None:
             self.clip(parameters)
         if self.judge is None:
-            return super().step(closure)
+            self._update(None)
+            return
         verdict = self.judge()
         if self._decides(verdict, parameters):
-            return self._unless(verdict.refused, closure)
-        return super().step(closure) if verdict.is_good else None
+            self._update(verdict.refused)
+        elif verdict.is_good:
+            self._update(None)
 
-    def _decides(self, verdict: Verdict, parameters: Sequence[Tensor]) -> bool:
-        """Whether the kernel takes the verdict: the fused one, with weights that are not offloaded."""
-        fused = all(group["fused"] for group in self.param_groups)
-        return fused and all(p.device == verdict.refused.device for p in parameters)
+    def moments(self, group: dict[str, Any]) -> int:  # noqa: ARG002  those of Muon differ
+        """The number of values that the state of a group has for each weight."""
+        return MOMENTS
 
-    def _unless(self, refused: Tensor, closure: Any) -> Any:
+    def _update(self, refused: Tensor | None) -> None:
+        """Update the weights; if `refused`, 1 or 0 on their device, is 1, change nothing."""
+        if refused is None:
+            super().step()
+            return
         # As torch.amp.GradScaler calls it; the kernel changes nothing, step counters included.
         self.found_inf = refused
         try:
-            return super().step(closure)
+            super().step()
         finally:
             del self.found_inf
+
+    def _decides(self, verdict: Verdict, parameters: Sequence[Tensor]) -> bool:
+        """Whether the device takes the verdict: with the fused kernel, and weights that are there."""
+        fused = all(group["fused"] for group in self.param_groups)
+        return fused and all(p.device == verdict.refused.device for p in parameters)
 
 
 def own_step_counters(optimizer: torch.optim.Optimizer) -> None:

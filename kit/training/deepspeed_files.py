@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     import torch
 
+    from kit.training.adamw import GuardedAdamW
     from kit.training.device import Device
     from kit.training.file_in_memory import FileInMemory
 
@@ -88,16 +89,16 @@ class Exchange:
         return False
 
 
-def to_come(optimizer: torch.optim.Optimizer, zero: Any, moments: int) -> Iterator[torch.Tensor]:
+def to_come(optimizer: GuardedAdamW, zero: Any) -> Iterator[torch.Tensor]:
     """Tensors as large as those that an optimizer makes at its first step: moments, and a counter.
 
-    `zero` is DeepSpeed's optimizer around it. That of ZeRO-3 has the parameters, and lends them for each
-    update.
+    `zero` is DeepSpeed's optimizer around it. That of ZeRO-3 has the parameters, all of them AdamW's, and
+    lends them for each update.
     """
-    parameters: list[torch.Tensor] = getattr(zero, "fp32_partitioned_groups_flat", None) or [
-        parameter for group in optimizer.param_groups for parameter in group["params"]
-    ]
-    for parameter in parameters:
-        if parameter not in optimizer.state:
-            yield from [parameter.detach()] * moments
-            yield parameter.detach().flatten()[:1]
+    partitions: list[torch.Tensor] | None = getattr(zero, "fp32_partitioned_groups_flat", None)
+    groups = [{"params": partitions}] if partitions else optimizer.param_groups
+    for group in groups:
+        for parameter in group["params"]:
+            if parameter not in optimizer.state:
+                yield from [parameter.detach()] * optimizer.moments(group)
+                yield parameter.detach().flatten()[:1]

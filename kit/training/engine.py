@@ -7,16 +7,15 @@ import functools
 import importlib
 import math
 import os
-import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
 
-from kit.plan.memory import MOMENTS, checkpoint_bytes
-from kit.training import gradients, language_model, noise, state_files, zero
-from kit.training.adamw import GuardedAdamW, own_step_counters
+from kit.plan.memory import checkpoint_bytes
+from kit.training import gradients, language_model, noise, optimizer, state_files, zero
+from kit.training.adamw import own_step_counters
 from kit.training.clipping import Clipping
 from kit.training.deepspeed_files import Exchange, to_come
 from kit.training.profiler import part
@@ -34,9 +33,9 @@ if TYPE_CHECKING:
     from kit.training.file_in_memory import FileInMemory
     from kit.training.verdict import Limits
 
-# AdamW's, per parameter group; the learning rate is set before each update. Checkpoints have them too, with
-# the kernel of the device that saved them.
-_HYPERPARAMETERS = ("betas", "eps", "weight_decay", "fused")
+# The optimizer's, per parameter group; the learning rate is set before each update. Checkpoints have them
+# too, with the kernel of the device that saved them.
+_HYPERPARAMETERS = ("betas", "eps", "momentum", "weight_decay", "fused")
 _ACCELERATOR = "DS_ACCELERATOR"
 # Dynamic loss scaling of fp16: starts at 2^16, halved at the second overflow in a row, doubled after a
 # thousand steps without one. DeepSpeed's defaults, also used in HF's examples.
@@ -60,7 +59,7 @@ class Engine:
         to_load: bool = False,
         universal: bool = False,
     ) -> None:
-        """`to_load`: `load` is called next, so draw no weights; `universal`: on the output of `convert`."""
+        """`to_load`: `load` is called next, so draw no weights; `universal`: on what `convert` made."""
         deepspeed = import_deepspeed(device.kind)
         self.device = device.prepare()
         deepspeed.init_distributed(dist_backend=device.backend, auto_mpi_discovery=False)
@@ -71,15 +70,10 @@ class Engine:
         training = recipe.training
         if training.compile:
             model.decoder.compile()  # in place, which keeps the names of the weights
-        self._optimizer = GuardedAdamW(
-            language_model.parameter_groups(model, training),
-            lr=training.learning_rate,
-            betas=(training.beta1, training.beta2),
-            eps=training.epsilon,
-            fused=device.is_gpu or None,
-        )
+        self._optimizer = optimizer.of(model, training, fused=device.is_gpu or None)
         self._hyperparameters = [
-            {key: group[key] for key in _HYPERPARAMETERS} for group in self._optimizer.param_groups
+            {key: group[key] for key in _HYPERPARAMETERS if key in group}
+            for group in self._optimizer.param_groups
         ]
         self._engine, *_ = deepspeed.initialize(
             model=model,
@@ -195,7 +189,7 @@ class Engine:
         parameters = [*self._engine.module.parameters()]
         weights = [getattr(parameter, "ds_tensor", parameter.data) for parameter in parameters]
         known = {tensor.untyped_storage().data_ptr() for tensor in weights}
-        optimizer = [
+        of_optimizer = [
             tensor
             for parameter, state in self._optimizer.state.items()
             for tensor in (parameter, *state.values())
@@ -203,7 +197,7 @@ class Engine:
             and tensor.device.type == self.device.type
             and tensor.untyped_storage().data_ptr() not in known
         ]
-        return weights, optimizer
+        return weights, of_optimizer
 
     def state_bytes(self) -> int:
         """Approximate size of a checkpoint."""
@@ -221,7 +215,7 @@ class Engine:
 
     def reserve(self) -> None:
         """Allocate the memory of `capture`, before the first step. A collective."""
-        more = to_come(self._optimizer, self._engine.optimizer, MOMENTS)
+        more = to_come(self._optimizer, self._engine.optimizer)
         self._files.reserve(self._save, more)
 
     def load(
@@ -251,8 +245,8 @@ class Engine:
         A fork's recipe may differ; and from a universal checkpoint ZeRO-3 gives every group the
         weight decay of the first.
         """
-        optimizer = self._engine.optimizer
-        for group, own in zip(optimizer.param_groups, self._hyperparameters, strict=True):
+        groups = self._engine.optimizer.param_groups
+        for group, own in zip(groups, self._hyperparameters, strict=True):
             group.update(own)
         self._clipping.restore()
 
@@ -305,29 +299,6 @@ def configuration(recipe: Recipe, accumulation: int) -> dict[str, Any]:
     }
 
 
-def convert(state: Path, universal: Path) -> None:
-    """Convert a checkpoint's `state` to fit any world size: DeepSpeed's universal checkpoint.
-
-    It unpickles the files, which must be the user's own. Raises CheckpointError if one would run code, and
-    RuntimeError with the converter's last line if it fails.
-    """
-    state_files.refuse_code(state)
-    module = "deepspeed.checkpoint.ds_to_universal"
-    folders = ["--input_folder", str(state), "--output_folder", str(universal)]
-    more = ["--inject_missing_state", "--num_extract_workers", "1", "--num_merge_workers", "1"]
-    command = [sys.executable, "-m", module, *folders, *more]
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {_ACCELERATOR: "cpu"},  # it only moves files, and needs no free GPU
-    )
-    if done.returncode:
-        lines = (done.stderr or done.stdout).strip().splitlines()
-        raise RuntimeError(f"{module}: {lines[-1] if lines else done.returncode}")
-
-
 def preload(kind: str = "cpu") -> None:
     """Import the modules of an engine on that kind of device, with those of AdamW's first step."""
     language_model.preload()
@@ -345,6 +316,14 @@ def gathered(state: Path) -> dict[str, Tensor]:
     from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
 
     return dict(get_fp32_state_dict_from_zero_checkpoint(str(state.parent), tag=state.name))
+
+
+def converter() -> Any:
+    """DeepSpeed's program that makes universal checkpoints, as a module; it needs no GPU."""
+    import_deepspeed("cpu")
+    from deepspeed.checkpoint import ds_to_universal
+
+    return ds_to_universal
 
 
 def _universal(enabled: bool) -> dict[str, Any]:

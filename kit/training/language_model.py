@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from kit.models import architectures
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from kit.config.recipe import Model, Recipe, Training
     from kit.data.tokens import TokenizerInfo
@@ -128,11 +128,13 @@ def release_weights(
     return renamed
 
 
-def parameter_groups(model: nn.Module, training: Training) -> list[dict[str, Any]]:
-    """The parameters in two groups: with weight decay (matrices), and without (biases and norms)."""
+def parameter_groups(
+    parameters: Iterable[nn.Parameter], training: Training
+) -> list[dict[str, Any]]:
+    """Parameters in two groups: with weight decay (matrices), and without (biases and norms)."""
     decayed: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
-    for parameter in model.parameters():
+    for parameter in parameters:
         (decayed if training.decay_all or parameter.dim() > 1 else others).append(parameter)
     groups = [
         {"params": decayed, "weight_decay": training.weight_decay},

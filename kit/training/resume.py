@@ -11,8 +11,9 @@ from kit.errors import CheckpointError
 from kit.output import log
 from kit.output.quantities import count
 from kit.training import checkpoint, exactness, loading
-from kit.training.engine import Engine, convert
+from kit.training.engine import Engine
 from kit.training.progress import Progress
+from kit.training.universal import convert
 
 if TYPE_CHECKING:
     from kit.store.records import Start

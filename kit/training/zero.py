@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kit.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from kit.config.recipe import Training
 
 _CROSSING = "communication_data_type"
@@ -40,7 +42,8 @@ def check(training: Training) -> None:
             f"training.gradient_dtype={training.gradient_dtype}: gradients of training.precision="
             f"{training.precision} can be accumulated in {allowed} only"
         )
-    stage = training.deepspeed.get("zero_optimization", {}).get("stage", 0)
+    options = training.deepspeed.get("zero_optimization", {})
+    stage = options.get("stage", 0)
     if stage == 0 and training.precision == "fp16":
         raise ConfigError(
             "training.precision=fp16: DeepSpeed scales the loss from ZeRO stage 1 on; choose another "
@@ -56,3 +59,26 @@ def check(training: Training) -> None:
             "training.health.on_bad_step=rollback: DeepSpeed cannot load a checkpoint in mid-run under "
             "ZeRO-3; use skip or stop, or ZeRO stage 2"
         )
+    if training.optimizer == "muon":
+        _check_for_muon(options)
+
+
+def _check_for_muon(options: Mapping[str, Any]) -> None:
+    """Raise ConfigError for options of ZeRO with which a rank could not orthogonalise its matrices."""
+    remedy = "use the DeepSpeed file zero1 or zero2, or training.optimizer=adamw"
+    offload = options.get("offload_optimizer") or {}
+    if options.get("stage", 0) == 3:
+        raise ConfigError(
+            f"training.optimizer=muon: ZeRO-3 cuts every matrix into a piece for each rank; {remedy}"
+        )
+    if offload.get("device", "none") != "none" or options.get("cpu_offload"):
+        raise ConfigError(
+            "training.optimizer=muon: an offloaded optimizer would orthogonalise on the host, a hundred "
+            f"times as slowly as on a GPU; {remedy}"
+        )
+    for key in ("round_robin_gradients", "parameter_alignment"):
+        if options.get(key):
+            raise ConfigError(
+                f"training.optimizer=muon: {key} of training.deepspeed moves weights out of their order; "
+                "leave it out"
+            )

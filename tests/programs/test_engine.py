@@ -15,8 +15,9 @@ from kit.errors import ConfigError
 from kit.models import architectures
 from kit.models.architectures import padded_rows
 from kit.training import engine as door
-from kit.training import weights
-from kit.training.adamw import own_step_counters
+from kit.training import optimizer, weights
+from kit.training import universal as conversion
+from kit.training.adamw import GuardedAdamW, own_step_counters
 from kit.training.device import Device
 from kit.training.engine import Engine, configuration
 from kit.training.language_model import LanguageModel, release_weights
@@ -26,6 +27,7 @@ from kit.training.verdict import Limits
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from kit.config.training import Training
     from tests.conftest import Workdir
 
 SMALL = (
@@ -35,11 +37,12 @@ VOCABULARY = TokenizerInfo(50, begin=1, end=2)
 NOTHING = Limits(gradient_norm=-1.0)  # which no step keeps to
 
 
-class Fused(door.GuardedAdamW):
-    """AdamW as on a GPU."""
+_of_recipe = optimizer.of
 
-    def __init__(self, *args: Any, **given: Any) -> None:
-        super().__init__(*args, **given | {"fused": True})
+
+def fused(model: torch.nn.Module, training: Training, **_: object) -> GuardedAdamW:
+    """The optimizer as on a GPU."""
+    return _of_recipe(model, training, fused=True)
 
 
 def engine(workdir: Workdir, *overrides: str, **how: bool) -> Engine:
@@ -97,7 +100,7 @@ def test_a_refused_update_changes_nothing_also_as_the_first(
 ) -> None:  # fmt: skip
     (workdir.folder / "zero2.json").write_text(deepspeed, encoding="utf-8")
     if kernel:
-        monkeypatch.setattr(door, "GuardedAdamW", Fused)
+        monkeypatch.setattr(optimizer, "of", fused)
     refused = engine(workdir, precision)
     norm = step(refused, 0, accept=False)
     assert 0 < norm < math.inf
@@ -178,14 +181,13 @@ def third_step(one: Engine, loaded: Path) -> dict[str, torch.Tensor]:
 
 
 def universal(made: Path, folder: Path) -> None:
-    """As `engine.convert` does, in this process."""
-    from deepspeed.checkpoint import ds_to_universal
-
-    given = ["--input_folder", str(made), "--output_folder", str(folder)]
-    more = ["--inject_missing_state", "--num_extract_workers", "1", "--num_merge_workers", "1"]
+    """As `universal.convert` does, in this process."""
+    converter = door.converter()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["ds_to_universal", *given, *more])
-        ds_to_universal.main(ds_to_universal.parse_arguments())
+        for name in ("DeepSpeedCheckpoint", "dump_param_fragment"):
+            patch.setattr(converter, name, getattr(converter, name))
+        patch.setattr("sys.argv", [])
+        conversion.main(["--input_folder", str(made), "--output_folder", str(folder)])
 
 
 def test_a_captured_state_leaves_out_an_unfinished_step(

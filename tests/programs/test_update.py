@@ -6,18 +6,20 @@ GPU; the kernel itself is the CPU's. Under `zero2-offload` a GPU's run uses this
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
-from kit.training import engine as door
+from kit.training import optimizer
 
 from .test_engine import SCALED, STAGES, engine, state, step
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from kit.config.training import Training
+    from kit.training.adamw import GuardedAdamW
     from kit.training.engine import Engine
     from tests.conftest import Workdir
 
@@ -48,14 +50,13 @@ def fourth_step(
     workdir: Workdir, precision: str, saved: Path, monkeypatch: pytest.MonkeyPatch, *, fused: bool
 ) -> tuple[Engine, list[torch.Tensor]]:
     """An engine after a step on from a state of three, by that kernel, and its partitions before."""
-    plain = door.GuardedAdamW
+    of_recipe = optimizer.of
 
-    class Chosen(plain):  # type: ignore[misc,valid-type]
-        def __init__(self, *args: Any, **given: Any) -> None:
-            super().__init__(*args, **given | {"fused": fused})
+    def chosen(model: torch.nn.Module, training: Training, **_: object) -> GuardedAdamW:
+        return of_recipe(model, training, fused=fused)
 
     with monkeypatch.context() as patch:
-        patch.setattr(door, "GuardedAdamW", Chosen)
+        patch.setattr(optimizer, "of", chosen)
         one = engine(workdir, precision)
     one.load(saved, 3)
     before = [parameter.detach().clone() for parameter in one._optimizer.state]

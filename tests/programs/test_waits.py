@@ -18,8 +18,7 @@ from kit.config.section import read_resolved
 from kit.relay import resolve
 from kit.run import directory
 from kit.store.files import read_json
-from kit.training import engine, flight_recorder
-from kit.training.adamw import GuardedAdamW
+from kit.training import flight_recorder, optimizer
 from kit.training.attempt import RankInfo, claim
 from kit.training.collectives import Collectives
 from kit.training.context import Context
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
 
     from kit.store.paths import Run
     from kit.store.records import Result
+    from kit.training.adamw import GuardedAdamW
 
 # Three steps of three micro-batches; the second is looked at.
 RECIPE = (
@@ -84,18 +84,20 @@ def train(workspace: Path, device: StandIn, *overrides: str, stop_in: int | None
             signal.signal(number, handler)
 
 
-class _Fused(GuardedAdamW):
-    """As on a GPU, and with a mark at each group of weights that it updates."""
+_of_recipe = optimizer.of
 
-    device: StandIn
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{**kwargs, "fused": True})
+def _of_a_gpu(device: StandIn, model: Any, training: Any, **_: object) -> GuardedAdamW:
+    """The optimizer as on a GPU, and with a mark at each group of weights that it updates."""
+    made = _of_recipe(model, training, fused=True)
+    update = made.step
 
-    def step(self, closure: Any = None) -> Any:
-        result = super().step(closure)
-        self.device.add("weights")
-        return result
+    def step() -> None:
+        update()
+        device.add("weights")
+
+    made.step = step  # type: ignore[assignment]
+    return made
 
 
 def _mark(patch: pytest.MonkeyPatch, device: StandIn, reached: Callable[[str], None]) -> None:
@@ -119,8 +121,7 @@ def _mark(patch: pytest.MonkeyPatch, device: StandIn, reached: Callable[[str], N
     patch.setattr(
         Collectives, "begin_to_agree", marked("ask", lambda own: partial(answer, ask(own)))
     )
-    patch.setattr(_Fused, "device", device, raising=False)
-    patch.setattr(engine, "GuardedAdamW", _Fused)
+    patch.setattr(optimizer, "of", partial(_of_a_gpu, device))
     for name in ("micro_batch", "update", "capture", "validate"):
         patch.setattr(Engine, name, marked(name, getattr(Engine, name)))
 
