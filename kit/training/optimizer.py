@@ -40,7 +40,7 @@ def _matrices(model: LanguageModel) -> dict[str, Matrix]:
     architecture = model.architecture
     prefix = f"{architecture.name}.{architecture.layer_weights}"
     return {
-        name: Matrix(*parameter.shape, architecture.fused(name))
+        name: Matrix(parameter.shape[0], parameter.shape[1], architecture.fused(name))
         for name, parameter in model.named_parameters()
         if name.startswith(prefix) and parameter.dim() == 2
     }

@@ -165,5 +165,7 @@ def test_another_number_of_ranks_goes_on_from_the_same_state(
 
 def _assert_close(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
     for name, value in found.items():
-        if value.dim() > 1:  # the gradient of a key's bias is 0 but for rounding, which AdamW scales
+        if (
+            value.dim() > 1
+        ):  # the gradient of a key's bias is 0 but for rounding, which AdamW scales
             assert torch.allclose(value, expected[name], rtol=1e-4, atol=1e-6), name
