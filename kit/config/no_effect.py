@@ -228,6 +228,10 @@ def _of_training(recipe: Recipe) -> Iterator[IdleKey]:
     if training.decay == "constant":
         cause = "training.decay"
         yield IdleKey("training.minimum_learning_rate", f"with {cause}=constant", (cause,))
+    if training.optimizer != "muon":
+        cause = "training.optimizer"
+        reason = f"with {cause}={training.optimizer}"
+        yield IdleKey("training.muon_momentum", reason, (cause,))
     if training.weight_decay == 0:
         cause = "training.weight_decay"
         yield IdleKey("training.decay_all", f"with {cause}=0", (cause,))

@@ -137,11 +137,11 @@ class Training(Section):
         "orthogonalises, with adamw for embeddings, norms, biases and head. Learning rate and weight decay "
         "carry over. The article: adamw",
     )
-    muon_momentum: float | None = Field(
-        default=None,
+    muon_momentum: float = Field(
+        default=0.95,
         ge=0,
         lt=1,
-        description="Muon's decay of the mean of the gradient. Only with optimizer: muon; null: 0.95",
+        description="Muon's decay of the mean of the gradient. Only with optimizer: muon",
     )
     weight_decay: float = Field(
         default=0.1,
@@ -254,11 +254,6 @@ class Training(Section):
                     f"{key}={value} needs decay: wsd, but decay is {self.decay}; leave it out, or set it "
                     "to null"
                 )
-        if self.muon_momentum is not None and self.optimizer != "muon":
-            raise ValueError(
-                f"muon_momentum={self.muon_momentum} needs optimizer: muon, but optimizer is "
-                f"{self.optimizer}; leave it out, or set it to null"
-            )
         if self.samples_every is not None and self.samples_every % self.validate_every:
             raise ValueError(
                 f"samples_every={self.samples_every} is not a multiple of "

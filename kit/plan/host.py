@@ -31,7 +31,7 @@ _IN_STEPS = ("copy for a save",)
 def parts(setup: Setup, ranks: int) -> list[Part]:
     """The parts on rank 0's node, which has `ranks` ranks."""
     weights = setup.parameters * setup.item
-    own = memory.own_bytes(setup.parameters, setup.ranks)
+    own = memory.own_bytes(setup.parameters, setup.ranks, setup.matrices)
     copy = copied_bytes(setup, ranks)
     share = "of the whole" if setup.stage == 3 else "of the optimizer, and rank 0's weights"
     read = own + (weights / setup.ranks if setup.stage == 3 else weights)
@@ -62,13 +62,13 @@ def copied_bytes(setup: Setup, ranks: int) -> float:
     weights = setup.parameters * setup.item
     if setup.stage == 3:
         weights = weights * ranks // setup.ranks
-    return weights + memory.own_bytes(setup.parameters, setup.ranks) * ranks
+    return weights + memory.own_bytes(setup.parameters, setup.ranks, setup.matrices) * ranks
 
 
 def _processes(setup: Setup, ranks: int) -> Part:
     if setup.gpu:
         return Part("processes", GPU_PROCESS * ranks, f"{ranks} of 3.5 GB, assumed")
     # On a CPU the memory of a rank is host memory, and includes rank 0's copy.
-    own = memory.captured_bytes(setup.parameters, setup.item, setup.ranks)
+    own = memory.captured_bytes(setup.parameters, setup.item, setup.ranks, setup.matrices)
     each = memory.total(setup) - own
     return Part("processes", max(each * ranks, 0.0), f"{ranks} ranks as above, without the copy")

@@ -5,8 +5,9 @@
     memory.largest(setup, 40e9, per_rank=64)     # the largest micro-batch that fits
 
 - Weights, gradients and optimizer: the partitions of ZeRO (Rajbhandari et al. 2020, arXiv 1910.02054,
-  section 5), with DeepSpeed 0.19.8's number formats: it keeps fp32 weights and both of AdamW's moments, and
-  gradients in `gradient_dtype`, which are whole on every rank below stage 2.
+  section 5), with DeepSpeed 0.19.8's number formats: it keeps fp32 weights and both of AdamW's moments, or
+  Muon's one, and gradients in `gradient_dtype`, which are whole on every rank below stage 2. What Muon
+  computes with has the memory of the activations, which are gone by then.
 - Activations of a layer: kit/models. For GPT-2 s b h (34 + 5 a s / h) bytes for 16-bit numbers with dropout
   (Korthikanti et al. 2022, arXiv 2205.05198, section 4.1); without dropout the 34 are 32. PyTorch's fused
   attention keeps no scores, but a logarithm per head and token.
@@ -49,6 +50,7 @@ class Setup:
     length: int  # tokens of a block
     rows: int  # of the embedding
     layer: LayerActivations  # that a layer keeps per token
+    matrices: int = 0  # parameters that Muon trains, with one moment
     ranks: int = 1
     micro_batch: int = 1
     item: int = 2  # bytes of a number in forward and backward pass
@@ -115,19 +117,22 @@ def host_bytes(setup: Setup) -> float:
     return setup.parameters * (2 + MOMENTS) * _FP32 / setup.ranks if setup.offload else 0.0
 
 
-def checkpoint_bytes(parameters: int, item: int) -> int:
-    """The size of a checkpoint: the weights, and three fp32 values of AdamW for each."""
-    return parameters * ((1 + MOMENTS) * _FP32 + item)
+def checkpoint_bytes(parameters: int, item: int, matrices: int = 0) -> int:
+    """The size of a checkpoint: the weights, and three fp32 values of the optimizer for each.
+
+    The `matrices` of Muon have two, of as many parameters.
+    """
+    return parameters * ((1 + MOMENTS) * _FP32 + item) - matrices * _FP32
 
 
-def captured_bytes(parameters: int, item: int, ranks: int) -> float:
+def captured_bytes(parameters: int, item: int, ranks: int, matrices: int = 0) -> float:
     """The part of a checkpoint that rank 0 copies to host memory and writes, under ZeRO-1 and 2."""
-    return parameters * item + own_bytes(parameters, ranks)
+    return parameters * item + own_bytes(parameters, ranks, matrices)
 
 
-def own_bytes(parameters: int, ranks: int) -> float:
+def own_bytes(parameters: int, ranks: int, matrices: int = 0) -> float:
     """The part of the optimizer that each rank writes and reads."""
-    return parameters * (1 + MOMENTS) * _FP32 / ranks
+    return checkpoint_bytes(parameters, 0, matrices) / ranks
 
 
 def layer_bytes(setup: Setup) -> float:
@@ -146,7 +151,7 @@ def layer_bytes(setup: Setup) -> float:
 
 def _of_a_process(setup: Setup) -> list[Part]:
     """The rest of a process on a CPU."""
-    copy = captured_bytes(setup.parameters, setup.item, setup.ranks)
+    copy = captured_bytes(setup.parameters, setup.item, setup.ranks, setup.matrices)
     return [
         Part("copy for a save", copy, "rank 0's: the weights and its part of the optimizer"),
         Part("process", PROCESS, "Python, PyTorch and DeepSpeed, as measured"),
@@ -159,10 +164,12 @@ def _states(setup: Setup) -> list[Part]:
     weights = number * setup.item / (ranks if stage == 3 else 1)
     gradients = number * setup.gradient_item / (ranks if stage >= 2 else 1)
     copies = MOMENTS + (0 if stage == 0 and setup.item == _FP32 else 1)
-    optimizer = number * copies * _FP32 / (ranks if stage else 1)
+    optimizer = (number * copies - setup.matrices) * _FP32 / (ranks if stage else 1)
     of_gradients = f"{setup.gradient_item} bytes per parameter{sharded if stage >= 2 else ''}"
     of_optimizer = f"{copies * _FP32} bytes per parameter{sharded if stage else ''}: "
     of_optimizer += "AdamW" + (", fp32 weights" if copies > MOMENTS else "")
+    if setup.matrices:
+        of_optimizer += f"; Muon: {_FP32} less for {setup.matrices:,} of them"
     if setup.offload:
         optimizer, of_optimizer = 0.0, "in host memory (offload)"
         # Those of another format are added up on the GPU, the rank's part of them.

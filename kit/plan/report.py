@@ -38,7 +38,7 @@ _META = {
 # Assumed, bytes per second of a rank: to pinned host memory over PCIe (10 to 25 GB/s), and to a parallel
 # file system (0.5 to 1 GB/s a stream).
 _COPY, _WRITE = 10e9, 0.5e9
-_SIZE = "weights, and three fp32 values of AdamW per parameter"
+_SIZE = "weights, and three fp32 values of AdamW per parameter, or two of Muon"
 
 
 @dataclass(frozen=True)
@@ -247,8 +247,10 @@ def _checkpoints(recipe: Recipe, cluster: Cluster, known: Known) -> dict[str, An
     """Size, cost and interval of checkpoints."""
     parameters, ranks = shape.parameters(recipe), cluster.training.ranks
     precision = recipe.training.precision
-    size = figure(memory.checkpoint_bytes(parameters, shape.ITEM[precision]), _SIZE)
-    largest = memory.captured_bytes(parameters, shape.ITEM[precision], ranks)
+    size = figure(shape.checkpoint_bytes(recipe), _SIZE)
+    largest = memory.captured_bytes(
+        parameters, shape.ITEM[precision], ranks, shape.matrices(recipe)
+    )
     blocked = figure(largest / _COPY, f"rank 0's {size_of(largest)} at 10 GB/s, assumed")
     writing = figure(largest / _WRITE, f"rank 0's {size_of(largest)} at 0.5 GB/s, assumed")
     if (measured := known.rehearsed) is not None:
@@ -285,8 +287,8 @@ def _checkpoints(recipe: Recipe, cluster: Cluster, known: Known) -> dict[str, An
 
 def _disk(recipe: Recipe, known: Known, steps: int | None) -> dict[str, Any]:
     """Bytes by stage."""
-    precision, training = recipe.training.precision, recipe.training
-    each = memory.checkpoint_bytes(shape.parameters(recipe), shape.ITEM[precision])
+    training = recipe.training
+    each = shape.checkpoint_bytes(recipe)
     if known.rehearsed is not None:
         each = known.rehearsed["checkpoint_bytes"]
     kept = checkpoints_kept(training, steps or 0)

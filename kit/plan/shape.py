@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kit.models import architectures
+from kit.plan import memory
 from kit.plan.memory import Setup
 
 if TYPE_CHECKING:
@@ -35,6 +36,18 @@ def flops_per_token(recipe: Recipe) -> float:
     return architectures.of(recipe.model).flops_per_token(parameters(recipe))
 
 
+def matrices(recipe: Recipe) -> int:
+    """The parameters that Muon trains."""
+    muon = recipe.training.optimizer == "muon"
+    return architectures.of(recipe.model).matrix_parameters() if muon else 0
+
+
+def checkpoint_bytes(recipe: Recipe) -> int:
+    """The size of a checkpoint; the recipe is resolved."""
+    item = ITEM[recipe.training.precision]
+    return memory.checkpoint_bytes(parameters(recipe), item, matrices(recipe))
+
+
 def setup(recipe: Recipe, cluster: Cluster) -> Setup:
     """The setup of a rank; the recipe is resolved."""
     model, training = recipe.model, recipe.training
@@ -51,6 +64,7 @@ def setup(recipe: Recipe, cluster: Cluster) -> Setup:
         heads=model.n_head,
         length=model.n_positions,
         rows=rows(recipe),
+        matrices=matrices(recipe),
         layer=architectures.of(model).layer_activations(),
         ranks=cluster.training.ranks,
         micro_batch=training.micro_batch,

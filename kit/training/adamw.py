@@ -20,6 +20,7 @@ class GuardedAdamW(torch.optim.AdamW):
     """AdamW that clips and asks before each update: by then DeepSpeed knows the gradient norm."""
 
     judge: Callable[[], Verdict] | None = None
+    matrices = 0  # weights whose state has one moment: those of Muon
     clip: Callable[[Sequence[Tensor]], None] | None = None  # set if DeepSpeed does not clip
 
     def step(self, *_: object) -> None:  # type: ignore[override]

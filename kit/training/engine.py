@@ -202,7 +202,7 @@ class Engine:
     def state_bytes(self) -> int:
         """Approximate size of a checkpoint."""
         itemsize: int = self._engine.get_data_types()[0].itemsize
-        return checkpoint_bytes(self.parameters(), itemsize)
+        return checkpoint_bytes(self.parameters(), itemsize, self._optimizer.matrices)
 
     def capture(self, step: int) -> dict[str, Any]:
         """Copy this rank's part of the state after `step` full steps to host memory, by file name.

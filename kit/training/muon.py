@@ -2,8 +2,8 @@
 
     optimizer = GuardedMuon(groups, matrices, lr=3e-4, betas=(0.9, 0.95), eps=1e-8)
 
-Of `groups` one has the key `momentum`: its weights are `matrices`, in the same order. Without DeepSpeed it
-is an optimizer like any other of torch.
+Of `groups` the first has the key `momentum`: its weights are `matrices`, in their order. Without DeepSpeed
+it is an optimizer like any other of torch.
 
 Muon's state is the mean of the gradient, as AdamW's first moment is, under the same name: DeepSpeed then
 joins it when the number of ranks changes. It is in fp32, sharded as ZeRO shards weights, and changes when
@@ -42,6 +42,7 @@ class GuardedMuon(GuardedAdamW):
         """`settings` are those of torch.optim.AdamW."""
         super().__init__(groups, **settings)
         self._matrices = matrices
+        self.matrices = sum(matrix.size for matrix in matrices)
         self._parts: list[
             _Part
         ] = []  # known at the first update: by then DeepSpeed has cut the weights
@@ -53,12 +54,14 @@ class GuardedMuon(GuardedAdamW):
     @torch.no_grad()
     def _update(self, refused: Tensor | None) -> None:
         groups = self.param_groups  # one of them, if DeepSpeed updates them in turn
+        for group in groups:
+            if (
+                "momentum" in group
+            ):  # the first: states are saved in the order in which they were made
+                self._update_matrices(group, refused)
         self.param_groups = [group for group in groups if "momentum" not in group]
         super()._update(refused)
         self.param_groups = groups
-        for group in groups:
-            if "momentum" in group:
-                self._update_matrices(group, refused)
 
     def _update_matrices(self, group: dict[str, Any], refused: Tensor | None) -> None:
         self._parts = self._parts or [*_parts(group["params"], self._matrices)]

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from kit.config.training import Training
     from kit.training.language_model import LanguageModel
 
-MOMENTUM = 0.95  # Jordan et al. 2024 and Liu et al. 2025; see kit/training/orthogonal.py
-
 
 def of(model: LanguageModel, training: Training, *, fused: bool | None = None) -> GuardedAdamW:
     """The optimizer, with the learning rate at its peak; `fused`: with torch's fused kernel for AdamW."""
@@ -29,8 +27,11 @@ def of(model: LanguageModel, training: Training, *, fused: bool | None = None) -
     matrices = _matrices(model)
     of_layers = [p for name, p in model.named_parameters() if name in matrices]
     others = [p for name, p in model.named_parameters() if name not in matrices]
-    momentum = MOMENTUM if training.muon_momentum is None else training.muon_momentum
-    group = {"params": of_layers, "weight_decay": training.weight_decay, "momentum": momentum}
+    group = {
+        "params": of_layers,
+        "weight_decay": training.weight_decay,
+        "momentum": training.muon_momentum,
+    }
     groups = [group, *parameter_groups(others, training)]
     return GuardedMuon(groups, [*matrices.values()], **settings)
 

@@ -17,15 +17,18 @@ import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kit.store.paths import Workspace
 from tests.slurm.conftest import missing, running
 
-from .course import Course, differences
+from .course import OVERRIDES, Course, differences
 from .drive import Drive, Stuck
 from .kinds import FULL_DISK, LOCAL, SLURM
 from .places import NAME, Local, OnSlurm, Place, SmallDisk, small_disk, temporary
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 STEPS_EACH = 12  # steps for an interruption, so that there is progress in between
 DISK_MB = 2000  # two checkpoints, one in the making, and those put aside as broken
@@ -39,6 +42,7 @@ def main() -> int:
     parser.add_argument("--slurm", action="store_true", help="on a real Slurm, started for it")
     parser.add_argument("--kinds", default="", metavar="REGEXP", help="only kinds with such names")
     parser.add_argument("--workspace", type=Path, help="a folder to keep; else a temporary one")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="in both runs")
     parser.add_argument("--mlflow", metavar="URI", help="publish there, and draw for TensorBoard")
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # not without clearing up
@@ -51,6 +55,7 @@ def main() -> int:
         slurm=given.slurm,
         kinds=given.kinds,
         mlflow=given.mlflow,
+        overrides=given.set,
     )
     print(json.dumps(report))
     good = report["ended"] and not report["surprises"]
@@ -66,13 +71,15 @@ def chaos(
     slurm: bool,
     kinds: str,
     mlflow: str | None = None,
+    overrides: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Both runs, and the report."""
     began = time.monotonic()
     with ExitStack() as stack:
         root = workspace or Path(stack.enter_context(temporary()))
         watched = (f"tracking.mlflow={mlflow}", "tracking.tensorboard=true") if mlflow else ()
-        course = Course(root.resolve(), STEPS_EACH * (interruptions + 2), watched=watched)
+        steps = STEPS_EACH * (interruptions + 2)
+        course = Course(root.resolve(), steps, (*OVERRIDES, *overrides), watched)
         course.prepare()
         reference = course.reference()
         run = Workspace(course.workspace).run(NAME)

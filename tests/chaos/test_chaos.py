@@ -20,13 +20,23 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1800)]
 
 INTERRUPTIONS = 20 if LONG else 5
+# Muon's orthogonalisation takes a CPU longer than the rest of a step.
+OPTIMIZERS = ["adamw", pytest.param("muon", marks=pytest.mark.long)]
 
 
-def test_a_run_interrupted_at_random_ends_as_one_that_was_not(tokens: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_run_interrupted_at_random_ends_as_one_that_was_not(
+    tokens: Path, tmp_path: Path, optimizer: str
+) -> None:
     workspace = copy_of(tokens, tmp_path / "workspace")
     program = [sys.executable, "-m", "tests.chaos", f"--workspace={workspace}"]
     done = subprocess.run(
-        [*program, f"--interruptions={INTERRUPTIONS}", "--seed=4"],
+        [
+            *program,
+            f"--interruptions={INTERRUPTIONS}",
+            "--seed=4",
+            f"--set=training.optimizer={optimizer}",
+        ],
         stdout=subprocess.PIPE,  # its progress goes where pytest's own output goes
         text=True,
         check=False,

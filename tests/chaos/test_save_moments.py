@@ -60,6 +60,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, tokens: Path) -> tuple[Run, R
         "model.n_embd=32",
         "model.n_head=2",
         "model.n_positions=32",
+        "training.optimizer=muon",  # AdamW trains embeddings, biases and norms
         "training.global_batch=4",
         "training.micro_batch=2",
         "training.validate_every=7",

@@ -46,7 +46,7 @@ def fused(model: torch.nn.Module, training: Training, **_: object) -> GuardedAda
 
 
 def engine(workdir: Workdir, *overrides: str, **how: bool) -> Engine:
-    recipe = workdir.recipe(*SMALL, *overrides)
+    recipe = workdir.recipe(*SMALL, *(word for one in overrides for word in one.split()))
     return Engine(recipe, Device("cpu", 0), 2, VOCABULARY, **how)
 
 
@@ -85,15 +85,18 @@ STAGES = (
     ('{"zero_optimization": {"stage": 2}}', "training.precision=bf16"),
     ('{"zero_optimization": {"stage": 3}}', "training.precision=bf16"),
 )
+# Muon shares its step with AdamW; ZeRO-3 has none.
+MUON = tuple((file, f"{precision} training.optimizer=muon") for file, precision in STAGES[:3])
 # What fp16 has besides: the loss scale.
 SCALED = tuple(
     (f'{{"zero_optimization": {{"stage": {stage}}}}}', "training.precision=fp16")
     for stage in (1, 2, 3)
 )
+SCALED_MUON = (SCALED[1][0], f"{SCALED[1][1]} training.optimizer=muon")
 
 
 @pytest.mark.parametrize("kernel", [None, "fused"])  # which refuses on a GPU without the host
-@pytest.mark.parametrize(("deepspeed", "precision"), STAGES)
+@pytest.mark.parametrize(("deepspeed", "precision"), STAGES + MUON)
 def test_a_refused_update_changes_nothing_also_as_the_first(
     workdir: Workdir, alone: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     deepspeed: str, precision: str, kernel: str | None,
@@ -138,21 +141,25 @@ OTHERS = (
 )  # fmt: skip
 
 
+OF_MUON = ("training.muon_momentum=0.5",)
+
+
 def after_two_steps(one: Engine, folder: Path) -> dict[str, str]:
     step(one, 0)
     step(one, 2)
     return state(one, 2, folder)
 
 
-@pytest.mark.parametrize(("deepspeed", "precision"), STAGES + SCALED)
+@pytest.mark.parametrize(("deepspeed", "precision"), STAGES + SCALED + MUON[1:2])
 def test_the_recipe_holds_after_a_load_and_not_the_settings_of_the_checkpoint(
     workdir: Workdir, alone: None, tmp_path: Path, deepspeed: str, precision: str
 ) -> None:
     (workdir.folder / "zero2.json").write_text(deepspeed, encoding="utf-8")
+    others = (*OTHERS, *OF_MUON) if "muon" in precision else OTHERS
     state(engine(workdir, precision), 0, tmp_path / "state")
-    fork = engine_to_load(workdir, precision, *OTHERS)
+    fork = engine_to_load(workdir, precision, *others)
     fork.load(tmp_path / "state", 0)
-    fresh = after_two_steps(engine(workdir, precision, *OTHERS), tmp_path / "fresh")
+    fresh = after_two_steps(engine(workdir, precision, *others), tmp_path / "fresh")
     assert after_two_steps(fork, tmp_path / "fork") == fresh
 
 
@@ -216,7 +223,8 @@ def test_a_gradient_that_is_not_finite_is_never_applied(
     assert moments_of(one) == before
 
 
-@pytest.mark.parametrize(("deepspeed", "precision"), SCALED[:2])  # ZeRO-3 shows no whole weights
+# ZeRO-3 shows no whole weights.
+@pytest.mark.parametrize(("deepspeed", "precision"), [*SCALED[:2], SCALED_MUON])
 def test_a_gradient_too_large_for_its_loss_scale_halves_the_scale_and_updates_nothing(
     workdir: Workdir, alone: None, tmp_path: Path, deepspeed: str, precision: str
 ) -> None:

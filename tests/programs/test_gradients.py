@@ -34,11 +34,16 @@ Case = tuple[int, str, str, dict[str, object], dict[str, str]]
 CASES: dict[str, Case] = {
     "0-fp32": (0, "fp32", "fp32", {}, {}),
     "1-bf16": (1, "bf16", "fp32", {}, {}),
+    "2-bf16-muon": (2, "bf16", "fp32", {}, {}),
     "2-bf16-comm-fp32": (2, "bf16", "fp32", {}, FP32),
     "2-bf16-offload": (2, "bf16", "fp32", OFFLOAD, FP32),
     "3-bf16-comm-fp32": (3, "bf16", "fp32", {}, FP32),
 }
 LONG: dict[str, Case] = {
+    "0-fp32-muon": (0, "fp32", "fp32", {}, {}),
+    "1-bf16-muon": (1, "bf16", "fp32", {}, {}),
+    "1-fp32-muon": (1, "fp32", "fp32", {}, {}),
+    "2-fp16-muon": (2, "fp16", "fp32", {}, {}),
     "0-bf16": (0, "bf16", "bf16", {}, {}),
     "1-bf16-bf16": (1, "bf16", "bf16", {}, {}),
     "1-bf16-comm-fp32": (1, "bf16", "fp32", {}, FP32),
@@ -56,6 +61,13 @@ LONG: dict[str, Case] = {
     "3-fp16": (3, "fp16", "fp32", {}, {}),
     "3-fp32": (3, "fp32", "fp32", {}, {}),
 }
+
+
+def of_muon(name: str) -> tuple[str, ...]:
+    """The override of the cases that Muon trains."""
+    return ("training.optimizer=muon",) if name.endswith("muon") else ()
+
+
 every_case = pytest.mark.parametrize(
     "name", [*CASES, *(pytest.param(name, marks=pytest.mark.long) for name in LONG)]
 )
@@ -79,7 +91,7 @@ def ranks(
             kept = {"zero_force_ds_cpu_optimizer": False} if more else {}
             file.write_text(json.dumps({"zero_optimization": zero, **kept, **rest}))
             formats = (f"training.precision={precision}", f"training.gradient_dtype={gradients}")
-            overrides[name] = [*SMALL, f"training.deepspeed={file}", *formats]
+            overrides[name] = [*SMALL, f"training.deepspeed={file}", *formats, *of_muon(name)]
         program = ("tests.programs.two_ranks", str(folder), str(recipe), json.dumps(overrides))
         return [json.loads(line) for line in warm.training(*program).splitlines()]
 

@@ -13,7 +13,7 @@ from kit.errors import ConfigError
 from kit.training.device import Device
 from kit.training.host_copy import HostCopy, aligned, tensors
 from kit.training.state_files import write
-from tests.programs.test_engine import STAGES, engine, step
+from tests.programs.test_engine import MUON, STAGES, engine, step
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,7 +70,7 @@ def test_a_file_holds_its_own_tensors_and_not_the_memory_around_them(tmp_path: P
     assert torch.load(tmp_path / "second.pt")["c"].dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize(("deepspeed", "precision"), STAGES)
+@pytest.mark.parametrize(("deepspeed", "precision"), STAGES + MUON[2:])
 def test_an_engine_has_all_memory_of_its_saves_before_the_first_step(
     workdir: Workdir, alone: None, deepspeed: str, precision: str
 ) -> None:

@@ -8,14 +8,27 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
+from kit.errors import ConfigError
+from kit.models import architectures
+from kit.models.architecture import Fused
+from kit.plan import memory
+from kit.training import optimizer, orthogonal
+from kit.training.engine import configuration
+from kit.training.host_copy import tensors
+from kit.training.language_model import LanguageModel
 from kit.training.muon import GuardedMuon
+from kit.training.orthogonal import Matrix
 from tests import warm
 from tests.conftest import new_workdir
 
-from .muon_ranks import MATRICES, PART, SETTINGS, Case, flat, gradients
+from .muon_ranks import MATRICES, PART, SETTINGS, VOCABULARY, Case, flat, gradients
+from .test_engine import SMALL as OF_ENGINE
+from .test_engine import engine, step
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.conftest import Workdir
 
 SMALL = (
     "model.n_embd=8",
@@ -30,8 +43,8 @@ def test_a_rank_with_a_piece_of_a_matrix_updates_it_as_if_it_had_all(tmp_path: P
     whole = [torch.nn.Parameter(tensor) for tensor in gradients(0)]
     group = {"params": whole, "momentum": 0.9, "weight_decay": 0.1}
     optimizer = GuardedMuon([group], MATRICES, **SETTINGS)
-    for step in (1, 3):  # the second is refused
-        for weight, gradient in zip(whole, gradients(step), strict=True):
+    for number in (1, 3):  # the second is refused
+        for weight, gradient in zip(whole, gradients(number), strict=True):
             weight.grad = gradient
         optimizer.step()
     means = [optimizer.state[weight]["exp_avg"] for weight in whole]
@@ -169,3 +182,90 @@ def _assert_close(found: dict[str, torch.Tensor], expected: dict[str, torch.Tens
             value.dim() > 1
         ):  # the gradient of a key's bias is 0 but for rounding, which AdamW scales
             assert torch.allclose(value, expected[name], rtol=1e-4, atol=1e-6), name
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_only_matrices_of_layers_are_orthogonalised(workdir: Workdir, architecture: str) -> None:
+    recipe = workdir.recipe(*SMALL, "training.global_batch=6", f"model.architecture={architecture}")
+    model = LanguageModel(recipe, VOCABULARY)
+    of_layers, decayed, others = optimizer.of(model, recipe.training).param_groups
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    in_layer = [names[id(p)].split(".0.")[1] for p in of_layers["params"]]
+    if architecture == "gpt2":
+        assert in_layer == [
+            "attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight",
+        ]  # fmt: skip
+        assert [names[id(p)] for p in decayed["params"]] == [
+            "gpt2.transformer.wte.weight", "gpt2.transformer.wpe.weight",
+        ]  # fmt: skip
+    else:
+        parts = [name.removesuffix("_proj.weight").split(".")[-1] for name in in_layer]
+        assert parts == ["q", "k", "v", "o", "gate", "up", "down"]
+        assert [names[id(p)].split(".")[-2] for p in decayed["params"]] == [
+            "embed_tokens",
+            "lm_head",
+        ]
+    assert {p.dim() for p in others["params"]} == {1}
+    assert (of_layers["momentum"], others["weight_decay"]) == (0.95, 0)
+    number = sum(p.numel() for p in of_layers["params"])
+    assert architectures.of(recipe.model).matrix_parameters() == number
+
+
+def test_the_update_of_a_matrix_is_that_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(orthogonal, "working_dtype", lambda _: torch.bfloat16)
+    shapes = [(8, 24), (40, 8), (6, 6)]
+    ours = [torch.nn.Parameter(torch.randn(shape)) for shape in shapes]
+    theirs = [torch.nn.Parameter(weight.detach().clone()) for weight in ours]
+    group = {"params": ours, "weight_decay": 0.1, "momentum": 0.95}
+    own = GuardedMuon([group], [Matrix(*shape) for shape in shapes], **SETTINGS | {"lr": 0.01})
+    peer = torch.optim.Muon(theirs, lr=0.01, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    for _ in range(3):
+        for weight, other in zip(ours, theirs, strict=True):
+            weight.grad = torch.randn_like(weight)
+            other.grad = weight.grad.clone()
+        own.step()
+        peer.step()
+    assert all(map(torch.equal, ours, theirs))
+
+
+def test_queries_keys_and_values_are_orthogonalised_each_for_itself() -> None:
+    average = torch.randn(8, 24)
+    average[:, :8] *= 100  # as one matrix, the queries would leave nothing to the others
+    found = orthogonal.update(average, Matrix(8, 24, Fused(1, 3)))
+    for part, own in zip(found.split(8, 1), average.split(8, 1), strict=True):
+        assert torch.equal(part, orthogonal.orthogonalised(own))
+        values = torch.linalg.svdvals(part)
+        assert 0.3 < values.min() < values.max() < 1.3
+    assert Matrix(8, 24, Fused(1, 3)).scale == 0.2 * 8**0.5
+    assert Matrix(8, 24).scale == 0.2 * 24**0.5
+
+
+@pytest.mark.parametrize(
+    ("zero", "why"),
+    [
+        ({"stage": 3}, "ZeRO-3 cuts every matrix"),
+        ({"stage": 2, "offload_optimizer": {"device": "cpu"}}, "offloaded"),
+        ({"stage": 2, "cpu_offload": True}, "offloaded"),
+        ({"stage": 1, "round_robin_gradients": True}, "round_robin_gradients"),
+        ({"stage": 1, "parameter_alignment": True}, "parameter_alignment"),
+    ],
+)
+def test_what_would_keep_a_rank_from_whole_matrices_is_refused(
+    workdir: Workdir, zero: dict[str, object], why: str
+) -> None:
+    (workdir.folder / "zero2.json").write_text(json.dumps({"zero_optimization": zero}))
+    recipe = workdir.recipe("training.optimizer=muon")
+    with pytest.raises(ConfigError, match=rf"training\.optimizer=muon: .*{why}"):
+        configuration(recipe, 2)
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_the_plan_knows_the_size_of_the_state(workdir: Workdir, alone: None, name: str) -> None:
+    one = engine(workdir, f"training.optimizer={name}", "training.precision=bf16")
+    step(one, 0)
+    size = sum(part.nbytes for state in one.capture(1).values() for part in tensors(state))
+    counters = 4 * len(one._optimizer.param_groups)
+    trained = architectures.of(workdir.recipe(*OF_ENGINE).model).matrix_parameters()
+    matrices = trained if name == "muon" else 0
+    assert size - counters == memory.checkpoint_bytes(one.parameters(), 2, matrices)
+    assert size - counters == one.state_bytes()

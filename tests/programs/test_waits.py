@@ -29,7 +29,7 @@ from kit.training.loop import Loop
 from tests.relay import DEMO, copy_of
 from tests.stand_in_device import Event, StandIn
 
-from .test_gradients import CASES, LONG, every_case
+from .test_gradients import CASES, LONG, every_case, of_muon
 from .waits import TABLE
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def overrides(name: str, folder: Path) -> tuple[str, ...]:
     (folder / "case.json").write_text(json.dumps(file), encoding="utf-8")
     return (
         f"training.precision={precision}", f"training.gradient_dtype={gradients}",
-        f"training.deepspeed={folder / 'case.json'}",
+        f"training.deepspeed={folder / 'case.json'}", *of_muon(name),
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ REDUCED_3: Waits = {"stage3.independent_gradient_partition_epilogue": 1}
 # The norm of each group: a -1 copied from pageable memory, for norms that are not finite.
 NORMS: Waits = {"utils.mask_nan_or_inf_with_val_inplace": 2}
 NORMS_3: Waits = {"stage3.get_grad_norm_direct": 2}
+OF_THREE: Waits = {"utils.mask_nan_or_inf_with_val_inplace": 3}  # Muon has a group of its own
 INVALID: Waits = {"utils.is_invalid_grad_norm": 1}
 # Of ZeRO-1 in bf16 with gradients accumulated in fp32, which has an optimizer of its own.
 BF16: Waits = {
@@ -42,6 +43,7 @@ _ZERO_3 = (REDUCED_3, REDUCED_3, REDUCED_3, {**NORMS_3, **INVALID}, {**GATHERED,
 TABLE: dict[str, tuple[Waits, ...]] = {
     "0-fp32": ({}, {}, {}, {}, OURS),
     "1-bf16": ({}, {}, {}, BF16, OURS),
+    "2-bf16-muon": (REDUCED, REDUCED, REDUCED, OF_THREE, OURS),
     "2-bf16-comm-fp32": _ZERO_2,
     "2-bf16-offload": (REDUCED, REDUCED, OFFLOADED, HOST_NORMS, OURS),
     "3-bf16-comm-fp32": _ZERO_3,
@@ -54,6 +56,10 @@ TABLE: dict[str, tuple[Waits, ...]] = {
     "1-bf16-comm-fp32": ({}, {}, {}, BF16, OURS),
     "1-bf16-offload": ({}, {}, OFFLOADED, HOST_NORMS, OURS),
     "1-fp16": ({}, {}, REDUCED, SCALED, {**INVALID, **OURS}),
+    "0-fp32-muon": ({}, {}, {}, {}, OURS),
+    "1-bf16-muon": ({}, {}, {}, BF16, OURS),
+    "1-fp32-muon": ({}, {}, REDUCED, {**OF_THREE, **INVALID}, OURS),
+    "2-fp16-muon": (REDUCED, REDUCED, REDUCED, {**SCALED, **OF_THREE}, {**INVALID, **OURS}),
     "1-fp32": ({}, {}, REDUCED, {**NORMS, **INVALID}, OURS),
     "2-bf16": _ZERO_2,
     "2-bf16-bf16": _ZERO_2,

@@ -72,7 +72,7 @@ FULL = CardFacts(
     ),
     tokenizer=TokenizerFacts("Unigram", 32_000, "lossless", {"fertility": 1.432, "raw_share": 0.41}),
     training=TrainingFacts(
-        6000, 512, 3_145_728_000, 31.87, {"learning_rate": 0.0003}, "bf16", ("raccoon", 3000), 7,
+        6000, 512, 3_145_728_000, 31.87, "AdamW", {"learning_rate": 0.0003}, "bf16", ("raccoon", 3000), 7,
         1.7e9, 1.7e9 + 300_000, 280_000.0, (1, 10.4), (6000, 2.61), [("駅伝は", "駅伝は走る")], 5900,
         HardwareFacts(16, 2, "NVIDIA A100-SXM4-40GB", gpus=True, versions={"torch": "2.13.0"}),
         NodeTimeFacts(4_444_200.0, 0.912, 321),

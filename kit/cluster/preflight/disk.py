@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from kit.cluster.preflight.finding import Finding, warning
 from kit.output.quantities import duration, size
-from kit.plan import memory, shape
+from kit.plan import shape
 from kit.plan.disk import checkpoints_kept
 from kit.store.files import sync_directory
 from kit.tracking.mlflow import address
@@ -38,9 +38,7 @@ _PREFIX = ".check-"
 
 def space(site: Site) -> Finding:
     """Room for the checkpoints that are still to come, by the plan's estimate."""
-    each = memory.checkpoint_bytes(
-        shape.parameters(site.recipe), shape.ITEM[site.recipe.training.precision]
-    )
+    each = shape.checkpoint_bytes(site.recipe)
     needed = each * _still_to_come(site)
     folder = nearest(site)
     free = os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize

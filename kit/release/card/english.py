@@ -200,7 +200,7 @@ def _training(facts: CardFacts) -> str:
             [
                 ("steps", f"{one.step:,} of {tokens_a_step:,} tokens ({one.global_batch:,} blocks)"),
                 ("tokens seen", f"{one.tokens_seen:,}, {one.epochs:.2f} times the training tokens"),
-                ("optimizer", "AdamW"),
+                ("optimizer", one.optimizer),
                 *((name, value) for name, value in one.settings.items()),
                 ("precision", one.precision),
                 ("loss, nats a token", losses),

@@ -121,6 +121,7 @@ class TrainingFacts:
     global_batch: int
     tokens_seen: int
     epochs: float  # passes over the training tokens
+    optimizer: str
     settings: Mapping[str, Any]  # of the optimizer, by key of the recipe
     precision: str
     origin: tuple[str, int] | None  # run and step of a fork

@@ -231,7 +231,7 @@ def _training(facts: CardFacts) -> str:
             [
                 ("ステップ数", f"{one.step:,}({a_step})"),
                 ("学習トークン数", f"{one.tokens_seen:,}(学習データの {one.epochs:.2f} 周分)"),
-                ("最適化", "AdamW"),
+                ("最適化", one.optimizer),
                 *((name, value) for name, value in one.settings.items()),
                 ("精度", one.precision),
                 ("損失(nat/トークン)", losses),

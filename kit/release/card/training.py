@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 
 # Of the optimizer and its schedule, in the order of the card.
 _SETTINGS = (
-    "learning_rate", "minimum_learning_rate", "warmup_steps", "decay", "weight_decay", "beta1", "beta2",
-    "epsilon", "clip", "seed",
+    "learning_rate", "minimum_learning_rate", "warmup_steps", "decay", "weight_decay", "muon_momentum",
+    "beta1", "beta2", "epsilon", "clip", "seed",
 )  # fmt: skip
+_OPTIMIZERS = {"adamw": "AdamW", "muon": "Muon, AdamW"}
 _VERSIONS = ("torch", "deepspeed", "transformers")
 
 
@@ -46,6 +47,7 @@ def training_facts(
         global_batch=training.global_batch,
         tokens_seen=seen,
         epochs=seen / training_tokens,
+        optimizer=_OPTIMIZERS[training.optimizer],
         settings=_settings(training),
         precision=training.precision,
         origin=_origin(source.run),
@@ -90,8 +92,8 @@ def energy_facts(
 
 def _settings(training: Training) -> dict[str, Any]:
     """The keys of the optimizer and its schedule that have an effect."""
-    constant = training.decay == "constant"
-    idle = {"minimum_learning_rate"} if constant else set()
+    idle = {"minimum_learning_rate"} if training.decay == "constant" else set()
+    idle |= {"muon_momentum"} if training.optimizer != "muon" else set()
     return {key: getattr(training, key) for key in _SETTINGS if key not in idle}
 
 
