@@ -38,7 +38,10 @@ _META = {
 # Assumed, bytes per second of a rank: to pinned host memory over PCIe (10 to 25 GB/s), and to a parallel
 # file system (0.5 to 1 GB/s a stream).
 _COPY, _WRITE = 10e9, 0.5e9
-_SIZE = "weights, and three fp32 values of AdamW per parameter, or two of Muon"
+_SIZE = {
+    "adamw": "weights, and three fp32 values of AdamW per parameter",
+    "muon": "weights, and three fp32 values of AdamW per parameter, or two of Muon",
+}
 
 
 @dataclass(frozen=True)
@@ -247,7 +250,7 @@ def _checkpoints(recipe: Recipe, cluster: Cluster, known: Known) -> dict[str, An
     """Size, cost and interval of checkpoints."""
     parameters, ranks = shape.parameters(recipe), cluster.training.ranks
     precision = recipe.training.precision
-    size = figure(shape.checkpoint_bytes(recipe), _SIZE)
+    size = figure(shape.checkpoint_bytes(recipe), _SIZE[recipe.training.optimizer])
     largest = memory.captured_bytes(
         parameters, shape.ITEM[precision], ranks, shape.matrices(recipe)
     )
