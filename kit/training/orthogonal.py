@@ -48,8 +48,9 @@ class Matrix:
 
 
 def working_dtype(device: torch.device) -> torch.dtype:
-    """The format of the steps: bf16 on a GPU, as published; a CPU is no quicker in it than in fp32."""
-    return torch.bfloat16 if device.type == "cuda" else torch.float32
+    """The format of the steps: bf16 on a GPU that has it, as published; a CPU is no quicker in it."""
+    gpu = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if gpu else torch.float32
 
 
 def update(average: Tensor, matrix: Matrix) -> Tensor:

@@ -133,7 +133,8 @@ def test_every_key_of_a_recipe_is_amended_or_forked_or_bound_by_decision() -> No
         "model.activation_checkpointing", "training.global_batch", "training.seed",
         "training.labels", "training.learning_rate", "training.minimum_learning_rate",
         "training.warmup_steps", "training.decay", "training.decay_share", "training.decay_shape",
-        "training.weight_decay", "training.muon_momentum", "training.beta1", "training.beta2", "training.epsilon",
+        "training.weight_decay", "training.muon_momentum", "training.beta1", "training.beta2",
+        "training.epsilon",
         "training.clip", "training.gradient_dtype", "training.loss_chunk", "training.compile",
         "training.deterministic", "training.validation_blocks", "training.deepspeed",
     }  # fmt: skip
