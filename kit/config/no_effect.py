@@ -235,6 +235,10 @@ def _of_training(recipe: Recipe) -> Iterator[IdleKey]:
     if training.weight_decay == 0:
         cause = "training.weight_decay"
         yield IdleKey("training.decay_all", f"with {cause}=0", (cause,))
+    if training.loss_kernel == "liger":
+        cause = "training.loss_kernel"
+        reason = f"with {cause}=liger, which chooses its own"
+        yield IdleKey("training.loss_chunk", reason, (cause,))
     if not recipe.release.prompts:
         cause = "release.prompts"
         for key in ("sample_tokens", "samples_every"):

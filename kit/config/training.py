@@ -181,11 +181,23 @@ class Training(Section):
         description="number format of accumulated gradients: fp32, or the same as precision. The article: "
         "bf16",
     )
+    loss_kernel: Literal["torch", "liger"] = Field(
+        default="torch",
+        description="kernels of the loss. liger: those of the package liger-kernel, on a GPU, not in fp16; "
+        "not tried on a GPU yet",
+    )
     loss_chunk: int | None = Field(
+        default=1024,
+        gt=0,
+        description="tokens whose logits exist at a time; the loss is the same. null: those of the whole "
+        "micro-batch. Only with loss_kernel: torch",
+    )
+    z_loss: float | None = Field(
         default=None,
         gt=0,
-        description="compute logits for this many tokens at a time: the same loss in less memory. null: "
-        "for the whole micro-batch",
+        le=0.1,
+        description="coefficient of z-loss, the squared logarithm of softmax's denominator, which keeps "
+        "logits from drifting. PaLM: 1e-4. The loss in the ledger is without it. null: none",
     )
     compile: bool = Field(
         default=False, description="use torch.compile, which needs a compiler on the node"

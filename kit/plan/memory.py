@@ -11,7 +11,8 @@
 - Activations of a layer: kit/models. For GPT-2 s b h (34 + 5 a s / h) bytes for 16-bit numbers with dropout
   (Korthikanti et al. 2022, arXiv 2205.05198, section 4.1); without dropout the 34 are 32. PyTorch's fused
   attention keeps no scores, but a logarithm per head and token.
-- Logits: log-probabilities and two gradients, all in fp32, of the tokens of a chunk.
+- Logits: those of a chunk and their log-probabilities, in fp32, and gradients in fp32 of the output layer's
+  weight and input (kit/training/loss.py). A test counts them.
 
 Bytes are decimal. The constants below are assumed or measured, not derived.
 """
@@ -33,9 +34,9 @@ ALLOWANCES = ("fragmentation", "context")  # parts that are no tensors
 PROCESS = 0.39e9
 _FP32 = 4
 MOMENTS = 2  # of AdamW
-_LOGITS = (
-    12  # bytes per logit: log-probabilities, and the gradients of loss and of log-softmax, in fp32
-)
+_LOGITS = 8  # bytes per logit: itself and its log-probability, in fp32
+# The same if the backward pass computes it again: log-probability, gradients of loss and of log-softmax.
+_RECOMPUTED = 12
 _PREFETCH = 50_000_000  # parameters that ZeRO-3 gathers in advance: DeepSpeed's default
 
 
@@ -65,6 +66,7 @@ class Setup:
     dropout: bool = False
     checkpointing: bool = False
     chunk: int | None = None  # tokens whose logits are computed at a time
+    liger: bool = False  # the loss is liger-kernel's, which chooses the chunk
     gpu: bool = True
 
     @property
@@ -243,12 +245,32 @@ def _activations(setup: Setup) -> list[Part]:
 
 
 def _logits(setup: Setup) -> Part:
-    """The logits of a chunk with their gradients, and the gradient of the embedding, twice."""
+    """The loss: the logits of a chunk, and the gradients that the output layer's weight and input get."""
+    if setup.liger:
+        return _of_liger(setup)
     tokens = min(setup.chunk or setup.tokens, setup.tokens)
-    embedding = 2 * setup.rows * setup.width * setup.item
-    source = f"{tokens:,} tokens x {setup.rows:,} entries x {_LOGITS} bytes"
-    if setup.chunk is None:
-        source += " (loss_chunk lowers it)"
-    return Part(
-        "logits", tokens * setup.rows * _LOGITS + embedding, f"{source}; embedding's gradient"
-    )
+    logits, weight = tokens * setup.rows, setup.rows * setup.width
+    advice = " (loss_chunk lowers it)" if setup.chunk is None else ""
+    if setup.gpu and setup.item < _FP32 and not setup.bf16:  # an older GPU
+        source = f"{tokens:,} tokens x {setup.rows:,} entries x {_RECOMPUTED} bytes{advice}"
+        both = logits * _RECOMPUTED + 2 * weight * setup.item
+        return Part("logits", both, f"{source}; weight's gradient, twice")
+    inputs = setup.tokens * setup.width
+    result = (weight + inputs) * setup.item  # of the backward pass, when there are no logits
+    most = max(logits * _LOGITS, result)
+    if not setup.gpu and setup.item < _FP32:  # a CPU computes with an fp32 copy of the weight
+        most = max(most, weight * _FP32 + max(logits * (_FP32 + setup.item), result))
+    source = f"{tokens:,} tokens x {setup.rows:,} entries x {_LOGITS} bytes{advice}"
+    both = most + (weight + inputs) * _FP32
+    return Part("logits", both, f"{source}; gradients of weight and input")
+
+
+def _of_liger(setup: Setup) -> Part:
+    """As liger-kernel 0.8.5 computes it: ops/fused_linear_cross_entropy.py."""
+    parts = -(-setup.rows // setup.width)
+    tokens = min(setup.tokens, 1 << (-(-setup.tokens // parts) - 1).bit_length())
+    logits, weight = tokens * setup.rows * setup.item, setup.rows * setup.width
+    inputs = setup.tokens * setup.width * setup.item
+    source = f"{tokens:,} tokens x {setup.rows:,} entries x {setup.item} bytes (liger-kernel)"
+    both = max(logits, 2 * weight * setup.item) + weight * _FP32 + inputs
+    return Part("logits", both, f"{source}; gradients of weight and input")

@@ -81,5 +81,6 @@ def setup(recipe: Recipe, cluster: Cluster) -> Setup:
         dropout=architectures.of(model).dropout > 0,
         checkpointing=model.activation_checkpointing,
         chunk=training.loss_chunk,
+        liger=training.loss_kernel == "liger",
         gpu=gpu,
     )

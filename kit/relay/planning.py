@@ -38,6 +38,7 @@ _DECISIVE = (
     "micro_batch",
     "precision",
     "gradient_dtype",
+    "loss_kernel",
     "loss_chunk",
     "compile",
     "deepspeed",

@@ -22,7 +22,7 @@ from kit.store import records
 from kit.store.mounts import mount_of
 from kit.tracking import ledger
 from kit.tracking.mlflow import address
-from kit.training import batches, zero
+from kit.training import batches, loss_kernel, zero
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -172,6 +172,8 @@ def _of_training(run: Run, recipe: Recipe, cluster: Cluster) -> Iterator[str]:
     training = recipe.training
     yield from _refused(lambda: batches.check_shares(training, cluster.training.ranks))
     yield from _refused(lambda: zero.check(training))
+    own = cluster.container is not None
+    yield from _refused(lambda: loss_kernel.check(training, cluster.device, here=not own))
     yield from _refused(lambda: [records.start(attempt) for attempt in ledger.attempts(run)])
     compiler = os.environ.get("CXX", "g++")  # as torch's Inductor chooses it for a CPU
     on_this_cpu = cluster.is_this_machine and cluster.device == "cpu"

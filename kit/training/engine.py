@@ -14,7 +14,15 @@ import torch
 import torch.distributed as dist
 
 from kit.plan.memory import checkpoint_bytes
-from kit.training import gradients, language_model, noise, optimizer, state_files, zero
+from kit.training import (
+    gradients,
+    language_model,
+    loss_kernel,
+    noise,
+    optimizer,
+    state_files,
+    zero,
+)
 from kit.training.adamw import own_step_counters
 from kit.training.clipping import Clipping
 from kit.training.deepspeed_files import Exchange, to_come
@@ -60,6 +68,7 @@ class Engine:
         universal: bool = False,
     ) -> None:
         """`to_load`: `load` is called next, so draw no weights; `universal`: on what `convert` made."""
+        loss_kernel.check(recipe.training, device.kind)
         deepspeed = import_deepspeed(device.kind)
         self.device = device.prepare()
         deepspeed.init_distributed(dist_backend=device.backend, auto_mpi_discovery=False)

@@ -6,11 +6,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812  torch's own name for it
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from kit.models import architectures
+from kit.training.output_layer import OutputLayer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -30,19 +29,19 @@ class LanguageModel(nn.Module):
     ) -> None:
         """`to_load_weights`: draw none."""
         super().__init__()
-        self._vocab_size = vocabulary.size
         self.architecture = architectures.of(recipe.model)
-        rows = architectures.padded_rows(self._vocab_size, recipe.model.pad_vocab_to)
+        rows = architectures.padded_rows(vocabulary.size, recipe.model.pad_vocab_to)
         config = self.architecture.configuration(rows, begin=vocabulary.begin, end=vocabulary.end)
         if recipe.model.attention == "sdpa":
             config._attn_implementation = _causal_sdpa()
         build = _empty if to_load_weights else _drawn
         # Its name is part of the names of the weights in a checkpoint.
         self.add_module(self.architecture.name, build(self.architecture, config))
+        head = self.causal.lm_head
+        self.causal.lm_head = OutputLayer(head, vocabulary.size, recipe.training)
         if recipe.model.activation_checkpointing:
             self.causal.gradient_checkpointing_enable()
         self._inside = recipe.training.labels == "inside"
-        self._chunk = recipe.training.loss_chunk
 
     @property
     def causal(self) -> Any:
@@ -55,7 +54,7 @@ class LanguageModel(nn.Module):
         return self.causal.base_model
 
     def forward(self, blocks: Tensor) -> Tensor:
-        """Mean cross-entropy in nats, a scalar, of blocks int64 [batch, length + 1].
+        """The loss, a scalar (see OutputLayer), of blocks int64 [batch, length + 1].
 
         The last column is the label of the last token; with `labels: inside` it is ignored, and a block
         predicts its own tokens, from the second on.
@@ -64,21 +63,8 @@ class LanguageModel(nn.Module):
         inputs, labels = blocks[:, :length], blocks[:, 1:]
         if self._inside:
             inputs, labels = inputs[:, :-1], labels[:, :-1]
-        hidden = self.decoder(inputs).last_hidden_state.flatten(0, 1)
-        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
-        size = self._chunk or len(hidden)
-        for part, goal in zip(
-            torch.split(hidden, size), torch.split(labels.flatten(), size), strict=True
-        ):
-            if self._chunk and self.training:
-                # The logits of a chunk are recomputed in the backward pass: with a vocabulary of
-                # 50,000, those of 8 x 1,024 tokens and their gradient would take 5 GB.
-                total = total + checkpoint(
-                    self._loss, part, goal, use_reentrant=False, preserve_rng_state=False
-                )
-            else:
-                total = total + self._loss(part, goal)
-        return total / labels.numel()
+        loss: Tensor = self.causal.lm_head(self.decoder(inputs).last_hidden_state, labels)
+        return loss
 
     def next_logits(self, ids: Tensor, last: Tensor) -> Tensor:
         """Logits of the token after position `last` [batch] of each row of `ids` int64 [batch, length].
@@ -86,17 +72,10 @@ class LanguageModel(nn.Module):
         Float32, shape [batch, vocabulary]. What follows `last` in a row has no influence.
         """
         hidden = self.decoder(ids).last_hidden_state
-        return self._logits(hidden[torch.arange(len(ids), device=hidden.device), last])
-
-    def _loss(self, hidden: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(self._logits(hidden), labels, reduction="sum")
-
-    def _logits(self, hidden: Tensor) -> Tensor:
-        logits: Tensor = self.causal.lm_head(hidden)
-        if logits.shape[-1] > self._vocab_size:
-            # Padding rows have no part in the loss: they are never trained.
-            logits = logits[:, : self._vocab_size]
-        return logits.float()
+        logits: Tensor = self.causal.lm_head(
+            hidden[torch.arange(len(ids), device=hidden.device), last]
+        )
+        return logits
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> LanguageModel:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]

@@ -7,6 +7,7 @@ import signal
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from kit.config.section import read_resolved
 from kit.relay import fork, resolve
 from kit.run import directory
 from kit.tracking import ledger
-from kit.training import checkpoint, weights
+from kit.training import checkpoint, loss, weights
 from kit.training.attempt import RankInfo, claim
 from kit.training.collectives import Collectives
 from kit.training.context import Context
@@ -99,6 +100,8 @@ EFFECTS: dict[str, Row | str] = {
     "clip": Row("training.clip=1e-4", "weights", ("training.epsilon=1e-3",)),
     "gradient_dtype": Row("training.gradient_dtype=bf16", "curve"),
     "loss_chunk": Row("training.loss_chunk=8", "logits"),
+    "loss_kernel": "tests/programs/test_loss.py::test_ligers_kernels_give_the_same",
+    "z_loss": Row("training.z_loss=0.1", "weights"),
     "compile": f"{TESTS}test_a_model_that_is_to_be_compiled_is",
     "deterministic": "tests/programs/test_numerics.py::test_deterministic_kernels_are_asked_of_a_gpu",
     "validate_every": Row("training.validate_every=2", "validations"),
@@ -175,15 +178,14 @@ def train(run: Run, *, signalled: bool = False) -> tuple[Loop, dict[str, Any], i
     watchdog = Watchdog(attempt.hang, "test.0", 0, 3600, 3600)
     collectives = Collectives(0, 1, Interruption(), dist.new_group(backend="gloo"))
     loop = Loop(Context(run, recipe, cluster, attempt, Device("cpu", 0), collectives, watchdog))
-    calls: list[None] = []
-    head = loop._engine._engine.module.gpt2.lm_head
-    head.register_forward_hook(lambda *_: calls.append(None))
     if signalled:
+        head = loop._engine._engine.module.gpt2.lm_head
         head.register_forward_hook(lambda *_: os.kill(os.getpid(), signal.SIGTERM))
-    try:
-        return loop, loop.run(), len(calls)
-    finally:
-        watchdog.disarm()
+    with mock.patch.object(loss, "_logits", wraps=loss._logits) as logits:
+        try:
+            return loop, loop.run(), logits.call_count
+        finally:
+            watchdog.disarm()
 
 
 def seen(run: Run, *, signalled: bool = False) -> Seen:

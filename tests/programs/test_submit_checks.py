@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
@@ -156,6 +158,32 @@ def test_gguf_files_and_no_gguf(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
+LIGER = "training.loss_kernel=liger"
+
+
+def test_ligers_kernels_and_no_gpu_or_package_or_fp16(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    workspace = f"workspace={tmp_path}"
+    assert problems(workspace, LIGER) == [
+        "training.loss_kernel=liger: it needs a GPU, and device is cpu; leave it out"
+    ]
+    monkeypatch.setitem(sys.modules, "liger_kernel", None)
+    gpu = (workspace, LIGER, "cluster.device=cuda", "training.precision=bf16")
+    missing = (
+        "training.loss_kernel=liger: liger-kernel is not installed; pip install 'ekiden[liger]', or "
+        "leave it out"
+    )
+    assert missing in problems(*gpu)
+    installed = ModuleType("liger_kernel")
+    installed.__spec__ = ModuleSpec("liger_kernel", None)
+    monkeypatch.setitem(sys.modules, "liger_kernel", installed)
+    assert not any("loss_kernel" in line for line in problems(*gpu))
+    assert any(
+        "in fp16 it rounds" in line for line in problems(*gpu[:-1], "training.precision=fp16")
+    )
+
+
 def test_parquet_and_no_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     (tmp_path / "a.parquet").write_bytes(b"PAR1")
@@ -220,7 +248,7 @@ def test_what_may_not_fit_is_warned_of_and_what_cannot_is_refused(workdir: Workd
     whole = ("training.loss_chunk=null", "training.deepspeed=zero2")
     warned = workdir.run(*submit, here, *whole)
     assert warned.returncode == 0, warned.stderr
-    assert "warning: training.micro_batch=3: a rank needs 42.9 GB, and a100 has 40" in warned.stderr
+    assert "warning: training.micro_batch=3: a rank needs 42.3 GB, and a100 has 40" in warned.stderr
     refused = workdir.run(*submit, here, "training.micro_batch=6")
     assert refused.returncode == 2
     (line,) = [line for line in refused.stderr.splitlines() if line.startswith("error: ")]

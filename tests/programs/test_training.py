@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -13,38 +13,69 @@ from kit.errors import ConfigError
 if TYPE_CHECKING:
     from tests.conftest import Workdir
 
-SMALL = ("model.n_positions=8", "model.dropout=0", "model.n_embd=8")
+SIZE = ("model.n_positions=8", "model.n_embd=8")
+SMALL = (*SIZE, "model.dropout=0")
 VOCABULARY = tokens.TokenizerInfo(50, begin=1, end=2)
 
 
-def loss_and_gradients(workdir: Workdir, *overrides: str) -> tuple[float, list[np.ndarray]]:
+def model_and_blocks(workdir: Workdir, *overrides: str) -> tuple[Any, Any]:
     import torch
 
     from kit.training.language_model import LanguageModel
 
     torch.manual_seed(0)
-    model = LanguageModel(workdir.recipe(*SMALL, *overrides), VOCABULARY)
-    blocks = torch.randint(0, 50, (3, 9), generator=torch.Generator().manual_seed(1))
+    model = LanguageModel(workdir.recipe(*SIZE, *overrides), VOCABULARY)
+    return model, torch.randint(0, 50, (3, 9), generator=torch.Generator().manual_seed(1))
+
+
+def loss_and_gradients(workdir: Workdir, *overrides: str) -> tuple[float, list[np.ndarray]]:
+    model, blocks = model_and_blocks(workdir, *overrides)
     loss = model(blocks)
     loss.backward()
     return float(loss.detach()), [p.grad.numpy() for p in model.parameters() if p.grad is not None]
 
 
-@pytest.mark.parametrize("chunk", [1, 5, 8, 24, 1000])
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])  # tied, and untied
+@pytest.mark.parametrize("chunk", ["5", "8", "1000", "null"])
 def test_a_loss_in_chunks_is_the_loss_and_so_are_its_gradients(
-    workdir: Workdir, chunk: int
+    workdir: Workdir, chunk: str, architecture: str
 ) -> None:
-    whole, gradients = loss_and_gradients(workdir)
-    chunked, found = loss_and_gradients(workdir, f"training.loss_chunk={chunk}")
-    assert chunked == pytest.approx(whole, rel=1e-5)
+    import torch.nn.functional as F  # noqa: N812
+
+    kind = ["model.dropout=0"] if architecture == "gpt2" else ["model.architecture=llama"]
+    model, blocks = model_and_blocks(workdir, *kind)
+    logits = model.causal(blocks[:, :-1]).logits  # of transformers' own forward pass
+    whole = F.cross_entropy(logits.flatten(0, 1), blocks[:, 1:].flatten())
+    whole.backward()
+    chunked, found = loss_and_gradients(workdir, f"training.loss_chunk={chunk}", *kind)
+    assert chunked == pytest.approx(float(whole.detach()), rel=1e-6)
+    gradients = [p.grad.numpy() for p in model.parameters()]
     assert len(found) == len(gradients)
     for one, other in zip(found, gradients, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
+def test_z_loss_changes_gradients_and_not_the_loss(workdir: Workdir) -> None:
+    import torch
+
+    plain, gradients = loss_and_gradients(workdir, "model.dropout=0")
+    z = ("model.dropout=0", "training.z_loss=0.1")
+    loss, found = loss_and_gradients(workdir, *z)
+    assert loss == plain
+    changed = [not np.allclose(one, two) for one, two in zip(found, gradients, strict=True)]
+    assert sum(changed) > len(changed) / 2
+    model, blocks = model_and_blocks(workdir, *z)
+    model.eval()  # a validation
+    model(blocks).backward()
+    for one, parameter in zip(gradients, model.parameters(), strict=True):
+        assert torch.equal(torch.from_numpy(one), parameter.grad)
+
+
 def test_activation_checkpointing_does_not_change_the_loss(workdir: Workdir) -> None:
-    whole, gradients = loss_and_gradients(workdir)
-    again, found = loss_and_gradients(workdir, "model.activation_checkpointing=true")
+    whole, gradients = loss_and_gradients(workdir, "model.dropout=0")
+    again, found = loss_and_gradients(
+        workdir, "model.dropout=0", "model.activation_checkpointing=true"
+    )
     assert again == pytest.approx(whole, rel=1e-5)
     for one, other in zip(found, gradients, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
@@ -73,13 +104,14 @@ def test_weight_decay_is_for_matrices(workdir: Workdir) -> None:
 
     recipe = workdir.recipe(*SMALL)
     model = LanguageModel(recipe, VOCABULARY)
-    decayed, others = parameter_groups(model, recipe.training)
+    decayed, others = parameter_groups(model.parameters(), recipe.training)
     assert (decayed["weight_decay"], others["weight_decay"]) == (0.1, 0.0)
     assert all(parameter.dim() > 1 for parameter in decayed["params"])
     assert all(parameter.dim() == 1 for parameter in others["params"])
     count = sum(len(group["params"]) for group in (decayed, others))
     assert count == len(list(model.parameters()))
-    (one,) = parameter_groups(model, workdir.recipe(*SMALL, "training.decay_all=true").training)
+    every = workdir.recipe(*SMALL, "training.decay_all=true").training
+    (one,) = parameter_groups(model.parameters(), every)
     assert len(one["params"]) == count
 
 

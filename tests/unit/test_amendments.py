@@ -136,6 +136,7 @@ def test_every_key_of_a_recipe_is_amended_or_forked_or_bound_by_decision() -> No
         "training.weight_decay", "training.muon_momentum", "training.beta1", "training.beta2",
         "training.epsilon",
         "training.clip", "training.gradient_dtype", "training.loss_chunk", "training.compile",
+            "training.loss_kernel", "training.z_loss",
         "training.deterministic", "training.validation_blocks", "training.deepspeed",
     }  # fmt: skip
 

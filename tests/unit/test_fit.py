@@ -61,7 +61,7 @@ def test_without_its_chunked_loss_and_offload_the_article_does_not_fit_and_is_to
     project = article(*WHOLE, f"workspace={tmp_path}")
     (line,) = submit_checks.tight_memory(project)
     assert line == (
-        "training.micro_batch=3: a rank needs 42.9 GB, and a100 has 40 GB (computed); set "
+        "training.micro_batch=3: a rank needs 42.3 GB, and a100 has 40 GB (computed); set "
         "training.micro_batch=2 or model.activation_checkpointing=true, or "
         "name the larger card: cluster.training.accelerator=a100-80gb"
     )

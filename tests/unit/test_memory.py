@@ -90,11 +90,27 @@ def test_the_layer_of_the_article_keeps_sixty_one() -> None:
     assert memory.layer_bytes(article) == pytest.approx(61 * 3 * 1024 * 1600 * 2, rel=0.002)
 
 
-def test_the_logits_of_eight_blocks_at_once_take_five_gigabytes() -> None:
-    whole = bytes_of(replace(XL, micro_batch=8, chunk=None))["logits"]
-    embedding = 2 * 50_000 * 1600 * 2
-    assert whole == 8 * 1024 * 50_000 * 12 + embedding
-    assert bytes_of(replace(XL, micro_batch=8))["logits"] == 1024 * 50_000 * 12 + embedding
+def test_the_logits_of_eight_blocks_at_once_take_three_gigabytes() -> None:
+    eight = replace(XL, micro_batch=8)
+    gradients = 4 * (50_000 + 8 * 1024) * 1600  # of the output layer's weight and input, in fp32
+    assert bytes_of(replace(eight, chunk=None))["logits"] == 8 * 1024 * 50_000 * 8 + gradients
+    assert bytes_of(eight)["logits"] == 1024 * 50_000 * 8 + gradients
+    # The backward pass has no logits: its results may be larger.
+    few = bytes_of(replace(eight, chunk=64))["logits"]
+    assert few == 2 * (50_000 + 8 * 1024) * 1600 + gradients
+
+
+def test_a_gpu_that_recomputes_logits_holds_their_gradients_as_well() -> None:
+    older = replace(XL, bf16=False)
+    assert bytes_of(older)["logits"] == 1024 * 50_000 * 12 + 2 * 2 * 50_000 * 1600
+
+
+def test_liger_chooses_a_chunk_by_the_width() -> None:
+    # 32 times as many entries as numbers in a hidden state: 3,072 tokens in chunks of 128.
+    found = bytes_of(replace(XL, liger=True, chunk=None))["logits"]
+    assert found == 2 * 2 * 50_000 * 1600 + 4 * 50_000 * 1600 + 2 * 3072 * 1600
+    one = bytes_of(replace(XL, liger=True, width=64, micro_batch=1, length=64))["logits"]
+    assert one == 2 * 2 * 50_000 * 64 + 4 * 50_000 * 64 + 2 * 64 * 64
 
 
 def test_an_offloaded_optimizer_is_in_host_memory() -> None:

@@ -73,6 +73,7 @@ IDLE = [
     ("training.decay=constant", "training.minimum_learning_rate=0.1", "decay=constant"),
     ("training.weight_decay=0", "training.decay_all=true", "weight_decay=0"),
     ("", "training.muon_momentum=0.9", "with training.optimizer=adamw"),
+    ("training.loss_kernel=liger", "training.loss_chunk=512", "liger, which chooses its own"),
     ("", "training.health.window=20", "without loss_spike or gradient_spike"),
     ("", "training.precision_reason=mine", "set training.precision"),
     ("tracking.mlflow=null", "tracking.experiment=mine", "only MLflow uses it"),
