@@ -4,7 +4,7 @@
 
 loop: seconds a step, and the losses; resume: from the start of the processes to the first new step;
 checkpoint: how long a save blocks the loop; muon: what orthogonalising costs. Two ranks on CPUs over gloo
-with a thread each; under ten minutes.
+with a thread each. loss: see tests/benchmarks/losses.py. All of them take under ten minutes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.benchmarks import harness, late, runs
+from tests.benchmarks import harness, late, losses, runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -179,7 +179,7 @@ def muon(_: Options) -> Iterator[Line]:
         yield harness.compare(title, "s", ours, peer, "with AdamW", "ratio >= 0")
 
 
-MEASURES = {"loop": loop, "resume": resume, "checkpoint": save, "muon": muon}
+MEASURES = {"loop": loop, "resume": resume, "checkpoint": save, "muon": muon, "loss": losses.loss}
 
 if __name__ == "__main__":
     sys.exit(harness.main(__doc__ or "", MEASURES))

@@ -43,7 +43,7 @@ def main(recipe_file: str, output: str, folder: str | None = None) -> None:
     model = LanguageModel(recipe, tokens.tokenizer_info(recipe))
     betas = (training.beta1, training.beta2)
     optimizer = torch.optim.AdamW(
-        parameter_groups(model, training), lr=training.learning_rate, betas=betas
+        parameter_groups(model.parameters(), training), lr=training.learning_rate, betas=betas
     )
     engine, *_ = deepspeed.initialize(
         model=model, optimizer=optimizer, config=configuration(recipe, accumulation)
