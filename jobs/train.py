@@ -70,7 +70,8 @@ def amend_verb(
         if row["key"] == amendments.ENVIRONMENT:
             print(f"environment: {', '.join(row['old'])} -> {', '.join(row['new'])}")
         else:
-            print(f"{row['key']}: {row['old']} -> {row['new']}")
+            why = f" ({row['reason']})" if "reason" in row else ""
+            print(f"{row['key']}: {row['old']} -> {row['new']}{why}")
     for line in amendment_forecast.lines(forecast) if forecast else ():
         print(line)
     for line in amend_queued.apply(run, {row["key"]: row["new"] for row in rows}):
@@ -125,11 +126,15 @@ def rehearse_verb(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Run a few steps of the real recipe, and estimate the whole run from them."""
-    from kit.relay import rehearsal, rehearsal_page
+    """Run a few steps of the real recipe, and estimate the whole run from them.
+
+    With training.micro_batch=auto, try the largest that fits by the plan, and smaller ones if a rank runs
+    out of memory.
+    """
+    from kit.relay import rehearsal_page, rehearsing
 
     project = arguments.load(refuse=False)
-    figures = rehearsal.rehearse(project, steps, with_synthetic=synthetic, profile=profile)
+    figures = rehearsing.rehearse(project, steps, with_synthetic=synthetic, profile=profile)
     (print_json if as_json else rehearsal_page.show)(figures)
 
 

@@ -103,9 +103,15 @@ def _enum(rule: list[Any], value: Any, _r: Any, at: str, _: Any) -> Iterator[str
         yield f"{at}: {value!r} is none of {rule}"
 
 
+def _const(rule: Any, value: Any, _r: Any, at: str, _: Any) -> Iterator[str]:
+    if value != rule:
+        yield f"{at}: {value!r} is not {rule!r}"
+
+
 _CHECKS = {
     "$ref": _ref, "type": _type, "properties": _properties, "additionalProperties": _additional,
     "anyOf": _any_of, "required": _required, "items": _items, "enum": _enum,
+    "const": _const,
     "minimum": _bound(lambda value, rule: value >= rule),
     "maximum": _bound(lambda value, rule: value <= rule),
     "exclusiveMinimum": _bound(lambda value, rule: value > rule),

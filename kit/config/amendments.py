@@ -35,6 +35,7 @@ class Amendment(TypedDict):
     old: Any
     new: Any
     schedule: NotRequired[str]  # of the run's end: `CONTINUE` or `ANEW`
+    reason: NotRequired[str]  # of a micro-batch that was `auto`: why it is this one
     cluster: NotRequired[str]  # of a cluster's key: its name
 
 

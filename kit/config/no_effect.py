@@ -249,11 +249,12 @@ def _of_training(recipe: Recipe) -> Iterator[IdleKey]:
     if training.health.loss_spike is None and training.health.gradient_spike is None:
         spikes = ("training.health.loss_spike", "training.health.gradient_spike")
         yield IdleKey("training.health.window", "without loss_spike or gradient_spike", spikes)
-    yield IdleKey(
-        "training.precision_reason",
-        "as it is set when the recipe is resolved",
-        remedy="set training.precision",
-    )
+    for key in ("precision", "micro_batch"):
+        yield IdleKey(
+            f"training.{key}_reason",
+            "as it is set when the recipe is resolved",
+            remedy=f"set training.{key}",
+        )
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -14,7 +14,7 @@ import json
 import textwrap
 from dataclasses import dataclass
 from types import NoneType
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 from pydantic_core import to_jsonable_python
 
@@ -25,7 +25,7 @@ from kit.config.section import first_sentence
 from kit.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from pydantic.fields import FieldInfo
 
@@ -197,14 +197,19 @@ def _takes(field: FieldInfo) -> str:
     """The type of a field in words: `integer > 0 or null`."""
     kinds = alternatives(field.annotation)
     words = [word for kind in kinds if kind is not NoneType for word in _words(kind)]
+    words[-1] += _bounds(field.metadata)
+    return _either([*words, *(["null"] if NoneType in kinds else [])])
+
+
+def _bounds(rules: Iterable[Any]) -> str:
+    """The bounds among the rules of a field, with a space before them."""
     bounds = [
         f"{sign} {getattr(rule, name):,}"
-        for rule in field.metadata
+        for rule in rules
         for name, sign in _BOUNDS.items()
         if getattr(rule, name, None) is not None
     ]
-    words[-1] += f" {', '.join(bounds)}" if bounds else ""
-    return _either([*words, *(["null"] if NoneType in kinds else [])])
+    return f" {', '.join(bounds)}" if bounds else ""
 
 
 def _either(words: list[str]) -> str:
@@ -213,7 +218,10 @@ def _either(words: list[str]) -> str:
 
 
 def _words(kind: Any) -> list[str]:
-    """The words of a Literal, or the one word for any other type."""
+    """The words of a Literal, or the one word for any other type, with the bounds of its own."""
+    if get_origin(kind) is Annotated:
+        plain, field = get_args(kind)
+        return [f"{_word(plain)}{_bounds(field.metadata)}"]
     return [*map(str, get_args(kind))] if get_origin(kind) is Literal else [_word(kind)]
 
 

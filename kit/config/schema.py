@@ -15,7 +15,7 @@ from kit.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_RESOLVED = ("segmenter_version", "precision_reason")  # never in a file
+_RESOLVED = ("segmenter_version", "precision_reason", "micro_batch_reason")  # never in a file
 _DIALECT = "http://json-schema.org/draft-07/schema#"  # the one that every editor knows
 
 

@@ -97,6 +97,9 @@ def validate(
             override = _override_of(keys, origin)
             all_keys = others if override else [*dotted_keys(kind)]
             section = type_at(kind, keys)
+            if problem["type"] == "literal_error" and (*keys,) in lines:  # a number or a word
+                lines[(*keys,)] += f", or {problem['ctx']['expected']}"
+                continue
             if problem["type"] == "missing" and is_section(section):
                 lines |= {path: f"{place}: {line}" for path, line in _required(section, keys)}
                 continue

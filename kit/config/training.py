@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -87,11 +87,15 @@ class Training(Section):
         description="blocks per step, over all ranks: a multiple of micro_batch times the world size. 512 "
         "blocks are 524,288 tokens, the batch of the smaller GPT-3 models. The article: 528",
     )
-    micro_batch: int = Field(
+    micro_batch: Annotated[int, Field(gt=0)] | Literal["auto"] = Field(
         default=8,
-        gt=0,
-        description="blocks per rank in one forward pass: as many as fit in its memory; jobs.train "
-        "rehearse tries it. 8 blocks of GPT-2 XL fit an A100 of 40 GB (computed). The article: 3",
+        description="blocks per rank in one forward pass: as many as fit in its memory. auto: the largest "
+        "that fits, as jobs.train rehearse has found, else as jobs.plan computes; decided at submission. 8 "
+        "blocks of GPT-2 XL fit an A100 of 40 GB (computed). The article: 3",
+    )
+    micro_batch_reason: str | None = Field(
+        default=None,
+        description="reason for the choice of auto. Set when the recipe is resolved, never in a file",
     )
     seed: int = Field(
         default=0, description="seed of the initial weights, the order of blocks and dropout"
@@ -271,11 +275,17 @@ class Training(Section):
                 f"samples_every={self.samples_every} is not a multiple of "
                 f"validate_every={self.validate_every}: samples are written at validations"
             )
-        if self.global_batch % self.micro_batch:
+        if self.micro_batch != "auto" and self.global_batch % self.micro_batch:
             raise ValueError(
                 f"global_batch={self.global_batch} is not a multiple of micro_batch={self.micro_batch}"
             )
         return self
+
+    @property
+    def micro_batch_size(self) -> int:
+        """The micro-batch of a resolved recipe, which has no `auto`."""
+        assert self.micro_batch != "auto"  # resolved when the run is submitted
+        return self.micro_batch
 
     def steps_over(self, blocks: int) -> int:
         """Number of steps of the whole run over a training set of `blocks` blocks."""

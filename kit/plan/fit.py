@@ -109,7 +109,7 @@ def _ways(setup: Setup, limit: float, blocks: int) -> Iterator[str]:
 
 def _of_host(recipe: Recipe, cluster: Cluster) -> Misfit | None:
     setup, training = shape.setup(recipe, cluster), cluster.training
-    limit, whose, remedy = _host_limit(cluster)
+    limit, whose, remedy = host_limit(cluster)
     needed = host.total(host.parts(setup, training.ranks_per_node))
     if limit is None or needed <= limit:
         return None
@@ -119,7 +119,7 @@ def _of_host(recipe: Recipe, cluster: Cluster) -> Misfit | None:
     return Misfit(text, remedy, host_least(setup, training.ranks_per_node) > limit)
 
 
-def _host_limit(cluster: Cluster) -> tuple[float | None, str, str]:
+def host_limit(cluster: Cluster) -> tuple[float | None, str, str]:
     """The memory of a node as far as it is known, whose it is, and how to raise it."""
     if cluster.is_this_machine:
         own = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))

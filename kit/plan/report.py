@@ -98,7 +98,7 @@ def _memory(recipe: Recipe, cluster: Cluster, known: Known) -> dict[str, Any]:
     total, measured = memory.total(setup), (known.rehearsed or {}).get("memory_bytes")
     return {
         "parts": {part.name: figure(part.bytes, part.source) for part in memory.parts(setup)},
-        "total": figure(total, f"the sum, at micro-batch {setup.micro_batch}"),
+        "total": figure(total, _sum(recipe)),
         "limit": figure(
             limit, f"cluster.training.accelerator={name}" if limit else _no_limit(setup)
         ),
@@ -119,6 +119,12 @@ def _memory(recipe: Recipe, cluster: Cluster, known: Known) -> dict[str, Any]:
             "the sum without fragmentation and context" if setup.gpu else "the sum",
         ),
     }
+
+
+def _sum(recipe: Recipe) -> str:
+    training = recipe.training
+    why = training.micro_batch_reason
+    return f"the sum, at micro-batch {training.micro_batch}{f': {why}' if why else ''}"
 
 
 def _node_memory(recipe: Recipe, cluster: Cluster, known: Known) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def setup(recipe: Recipe, cluster: Cluster) -> Setup:
         matrices=matrices(recipe),
         layer=architectures.of(model).layer_activations(),
         ranks=cluster.training.ranks,
-        micro_batch=training.micro_batch,
+        micro_batch=training.micro_batch_size,
         item=ITEM[training.precision],
         gradient_item=ITEM[training.gradient_dtype],
         crossing_item=ITEM[training.deepspeed.get("communication_data_type") or training.precision],

@@ -45,7 +45,7 @@ _FITTED_FROM = 1e17  # FLOP
 _GPT3_RATES = {125e6: 6e-4, 350e6: 3e-4, 760e6: 2.5e-4, 1.3e9: 2e-4, 2.7e9: 1.6e-4}  # table 2.1
 _WARMUP, _WARMUP_SHARE = 2000, 0.1
 _MAX_MICRO_BATCH = 16
-_CPU_ACTIVATIONS = 2e9  # bytes for the activations of a rank on a CPU, in fp32
+CPU_ACTIVATIONS = 2e9  # bytes for the activations of a rank on a CPU, in fp32
 
 
 @dataclass(frozen=True)
@@ -255,7 +255,7 @@ def _fit(shape: Shape, machine: Machine) -> _Fit:
     )
     if machine.memory is None:
         block = shape.n_layer * memory.layer_bytes(replace(setup, item=4, gpu=False))
-        micro = _power_of_two(_CPU_ACTIVATIONS / block)
+        micro = _power_of_two(CPU_ACTIVATIONS / block)
         return _Fit(micro, f"{micro * block / 1e9:.2g} GB of activations on a CPU (computed)")
     tries = _lighter(setup)
     setup = next((one for one in tries if memory.total(one) <= machine.memory), tries[-1])

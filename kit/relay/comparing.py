@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from kit.config.devices import ACCELERATORS
 from kit.errors import ConfigError
-from kit.plan import comparison, rate
+from kit.plan import comparison, micro_batch, rate
 from kit.plan.comparison import On
 from kit.relay import planning
 from kit.training import batches, precision, zero
@@ -38,8 +38,8 @@ def facts(project: Project, kinds: Sequence[str], mfu: float | None = None) -> d
 def _on(kind: str, project: Project) -> On:
     number, gpu = _parsed(kind)
     cluster = _node(project.cluster, number, gpu)
-    recipe = _on_these(project.recipe, cluster)
     try:
+        recipe = _on_these(project.recipe, cluster)
         batches.check_shares(recipe.training, number)
         zero.check(recipe.training)
     except ConfigError as error:
@@ -66,10 +66,12 @@ def _node(cluster: Cluster, number: int, gpu: str) -> Cluster:
 
 
 def _on_these(recipe: Recipe, cluster: Cluster) -> Recipe:
-    """The recipe with the precision that `auto` means there; one that was written stays."""
+    """The recipe with the precision and micro-batch that `auto` means there; what was written stays."""
     training = recipe.training
-    if training.precision_reason is None:
-        return recipe
-    chosen, reason = precision.resolve(cluster)
-    update = {"precision": chosen, "precision_reason": reason}
-    return recipe.model_copy(update={"training": training.model_copy(update=update)})
+    if training.precision_reason is not None:
+        chosen, reason = precision.resolve(cluster)
+        update = {"precision": chosen, "precision_reason": reason}
+        recipe = recipe.model_copy(update={"training": training.model_copy(update=update)})
+    if training.micro_batch_reason is not None:
+        recipe = micro_batch.with_micro_batch(recipe, *micro_batch.resolve(recipe, cluster))
+    return recipe

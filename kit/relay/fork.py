@@ -13,7 +13,7 @@ from kit.config.run import Project
 from kit.data import tokens
 from kit.errors import CheckpointError, ConfigError, RunError
 from kit.plan import schedule
-from kit.run import directory
+from kit.run import directory, micro_batch
 from kit.store.files import read_json, sync_directory, write_json
 from kit.store.paths import Run
 from kit.training import checkpoint
@@ -53,6 +53,7 @@ def begin(
     fork_cluster = changed_cluster(
         project.cluster.model_copy(update={"preempt_at_step": None}), changes
     )
+    fork_recipe = micro_batch.changed(recipe, Project(parent, fork_recipe, fork_cluster))
     differences = amendments.differences(recipe, fork_recipe)
     _refuse(differences)
     run = Run(parent.root.with_name(fork_recipe.name))

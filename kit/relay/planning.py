@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit.cluster.preflight import disk, host_memory, quota
-from kit.config.recipe import Recipe
-from kit.config.section import read_resolved
 from kit.data import index, shards, tokens
 from kit.errors import ConfigError, EkidenError, JobFailed
 from kit.output.charts import picture
@@ -30,19 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kit.config.cluster import Cluster
+    from kit.config.recipe import Recipe
     from kit.config.run import Project
-
-# Keys of `training` that change the memory or the time of a step.
-_DECISIVE = (
-    "global_batch",
-    "micro_batch",
-    "precision",
-    "gradient_dtype",
-    "loss_kernel",
-    "loss_chunk",
-    "compile",
-    "deepspeed",
-)
 
 
 @dataclass(frozen=True)
@@ -115,7 +102,7 @@ def _rehearsed(project: Project) -> tuple[dict[str, Any] | None, str]:
     run = rehearsals.last(project)
     if run is None:
         return None, f"not rehearsed on {project.cluster.name}: jobs.train rehearse"
-    if other := _differences(project, read_resolved(run.recipe, Recipe)):
+    if other := rehearsals.differences(project, run):
         return None, f"the last rehearsal had another {', '.join(other)}"
     try:
         measured = rehearsal.measure(run, project.recipe, project.cluster)
@@ -124,16 +111,6 @@ def _rehearsed(project: Project) -> tuple[dict[str, Any] | None, str]:
     if measured["ranks"] != project.cluster.training.ranks:
         return None, f"the last rehearsal had {measured['ranks']} ranks"
     return measured, "rehearsed"
-
-
-def _differences(project: Project, other: Recipe) -> list[str]:
-    own = project.recipe
-    keys = [
-        f"training.{key}"
-        for key in _DECISIVE
-        if getattr(own.training, key) != getattr(other.training, key)
-    ]
-    return [*(["model"] if own.model != other.model else []), *keys]
 
 
 def _on_disk(project: Project) -> dict[str, int]:

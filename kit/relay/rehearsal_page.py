@@ -11,6 +11,7 @@ def show(report: dict[str, Any]) -> None:
     """Print a report."""
     lines = _measured(report) | (_whole(report) if report["whole"] else _no_whole(report))
     lines |= _profile(report["profile"]) if report["profile"] else {}
+    lines |= _micro_batch(report["micro_batch"]) if report.get("micro_batch") else {}
     for name, text in lines.items():
         print(f"{name:<15} {text}")
 
@@ -39,6 +40,11 @@ def _measured(report: dict[str, Any]) -> dict[str, str]:
         else duration(validation),
         "a start": duration(measured["start_seconds"]),
     }
+
+
+def _micro_batch(found: dict[str, Any]) -> dict[str, str]:
+    """The lines about the micro-batch that was found."""
+    return {"micro-batch": f"{found['taken']}: {found['reason']}", "to use it": found["use"]}
 
 
 def _profile(profile: dict[str, Any]) -> dict[str, str]:

@@ -36,8 +36,9 @@ def load(
     resolved = {"segmenter": name, "segmenter_version": version}
     recipe = recipe.model_copy(update={"corpus": recipe.corpus.model_copy(update=resolved)})
     run = run_of(recipe)
-    if not presets.recipe(recipe_file).is_dir():  # a run directory records its precision
+    if not presets.recipe(recipe_file).is_dir():  # a run directory records what was decided
         recipe = recipe.model_copy(update={"training": _with_precision(run, recipe, cluster)})
+        recipe = _with_micro_batch(Project(run, recipe, cluster))
     project = _as_amended(run, recipe, cluster)
     if refuse:
         begun.refuse_other(project)
@@ -77,18 +78,34 @@ def _refuse_broken_links(run: Run, recipe: Recipe) -> None:
     relocation.refuse_broken_links([*workspace.folders, *raw, run.root, *inside])
 
 
-def _with_precision(run: Run, recipe: Recipe, cluster: Cluster) -> Training:
-    """The section training with its precision resolved; a run that has started keeps its own."""
+def _of_run(run: Run) -> Training | None:
+    """The section training of a run that has started; None if it has not."""
     from kit.config.recipe import Recipe
     from kit.config.section import read_resolved
+
+    started = run.begun and run.recipe.is_file()
+    return read_resolved(run.recipe, Recipe).training if started else None
+
+
+def _with_micro_batch(project: Project) -> Recipe:
+    """The recipe with its micro-batch resolved; a run that has started keeps its own."""
+    from kit.plan.micro_batch import with_micro_batch
+    from kit.run.micro_batch import resolved
+
+    chosen, own = project.recipe.training.micro_batch, _of_run(project.run)
+    if own is not None and chosen in ("auto", own.micro_batch):
+        return with_micro_batch(project.recipe, own.micro_batch_size, own.micro_batch_reason)
+    return resolved(project)
+
+
+def _with_precision(run: Run, recipe: Recipe, cluster: Cluster) -> Training:
+    """The section training with its precision resolved; a run that has started keeps its own."""
     from kit.training import precision
 
-    training = recipe.training
+    training, own = recipe.training, _of_run(run)
     chosen, reason = training.precision, None
-    if run.begun and run.recipe.is_file():
-        own = read_resolved(run.recipe, Recipe).training
-        if chosen in ("auto", own.precision):
-            chosen, reason = own.precision, own.precision_reason
+    if own is not None and chosen in ("auto", own.precision):
+        chosen, reason = own.precision, own.precision_reason
     if chosen == "auto":
         chosen, reason = precision.resolve(cluster)
     return training.model_copy(update={"precision": chosen, "precision_reason": reason})

@@ -55,6 +55,7 @@ def run_here(
     _refuse_changed_sources(project, stages[0])
     plan = Plan([*stages], [])
     look_ahead(project, plan)
+    _tell_micro_batch(project, plan, say)
     refuse_early(project, stages[0])
     if in_process:
         with lock.hold(run):
@@ -92,12 +93,20 @@ def submit(
             say(plan.nothing)
             return
         jobs = jobs_of(project, plan)
+    _tell_micro_batch(project, plan, say)
     queue.check(project.cluster)
     sent = queue.submit(run, project.cluster, jobs, _prepare(project, plan), plan.behind)
     for line in sent.lines(str(run.root)):
         say(line)
     if sent.jobs:
         say(f"run directory: {run.root}")
+
+
+def _tell_micro_batch(project: Project, plan: Plan, say: Callable[[str], None]) -> None:
+    """Say what `training.micro_batch: auto` has become, for a run that begins."""
+    training = project.recipe.training
+    if TRAIN in plan.stages and not project.run.begun and training.micro_batch_reason is not None:
+        say(f"training.micro_batch={training.micro_batch}: {training.micro_batch_reason}")
 
 
 def _prepare(project: Project, plan: Plan) -> Callable[[], object]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from kit.config.run import Project
     from kit.store.paths import Run
 
+_REASON = "training.micro_batch_reason: "
 _MAX_LISTED = 3  # differences that fit into one line
 _SHARED = ("corpus.", "tokenizer.", "tokens.")  # made once for all runs of a workspace
 
@@ -34,7 +35,7 @@ def differences(project: Project) -> list[str]:
     Amendments count as the run's own. Empty if the run has not begun.
     """
     own = _own(project)
-    return [] if own is None else differing_keys(own, project.recipe)
+    return [] if own is None else _differing(own, project.recipe)
 
 
 def refuse_other(project: Project, spare: Collection[str] = ()) -> None:
@@ -81,7 +82,12 @@ def _changes(project: Project) -> list[str]:
     recipe = amendments.apply_to_recipe(rows, read_resolved(run.recipe, Recipe))
     cluster = amendments.apply_to_cluster(rows, read_resolved(run.cluster, Cluster))
     of_cluster = differing_keys(cluster, project.cluster)
-    return [*differing_keys(recipe, project.recipe), *(f"cluster.{line}" for line in of_cluster)]
+    return [*_differing(recipe, project.recipe), *(f"cluster.{line}" for line in of_cluster)]
+
+
+def _differing(own: Recipe, recipe: Recipe) -> list[str]:
+    """The differing keys; another reason for the same micro-batch is no difference."""
+    return [line for line in differing_keys(own, recipe) if not line.startswith(_REASON)]
 
 
 def abridged(lines: list[str]) -> str:
@@ -94,7 +100,7 @@ def _remedy(project: Project) -> str:
     """The command to type: an amendment if all differences may be amended, else a new name."""
     own, recipe = _own(project), project.recipe
     assert own is not None
-    differing = differing_keys(own, recipe)
+    differing = _differing(own, recipe)
     changes = {
         key: values
         for key, values in amendments.differences(own, recipe).items()

@@ -20,15 +20,20 @@ from kit.config.amendments import (
     is_in,
 )
 from kit.config.load import changed_cluster, changed_recipe
+from kit.config.run import Project
 from kit.errors import ConfigError
+from kit.plan.micro_batch import with_micro_batch
+from kit.run import micro_batch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kit.config.cluster import Cluster
     from kit.config.recipe import Recipe
-    from kit.config.run import Project
     from kit.store.paths import Run
+
+
+_MICRO_BATCH, _REASON = "training.micro_batch", "training.micro_batch_reason"
 
 
 @dataclass(frozen=True)
@@ -46,13 +51,19 @@ def propose(project: Project, changes: Sequence[str], schedule: str | None = Non
     `schedule` is `CONTINUE` (also if None) or `ANEW`.
     """
     run, recipe, cluster = project.run, project.recipe, project.cluster
-    after = (changed_recipe(recipe, changes), changed_cluster(cluster, changes))
+    changed = Project(run, changed_recipe(recipe, changes), changed_cluster(cluster, changes))
+    resolved, reason = _resolved(recipe, changed)
+    after = (resolved, changed.cluster)
     now = time.time()
     rows: list[Amendment] = []
     for key, (old, new) in differences(recipe, after[0]).items():
+        if key == _REASON:
+            continue
         rows.append({"time": now, "key": key, "old": old, "new": new})
         if key in END:
             rows[-1]["schedule"] = schedule or CONTINUE
+        if key == _MICRO_BATCH and reason is not None:
+            rows[-1]["reason"] = reason
     rows += [
         {"time": now, "key": f"{CLUSTER}{key}", "old": old, "new": new, "cluster": cluster.name}
         for key, (old, new) in differences(cluster, after[1]).items()
@@ -70,6 +81,17 @@ def propose(project: Project, changes: Sequence[str], schedule: str | None = Non
             "training.epochs="
         )
     return Proposal(*after, rows)
+
+
+def _resolved(before: Recipe, changed: Project) -> tuple[Recipe, str | None]:
+    """The changed recipe without `auto`, and the reason for its micro-batch.
+
+    The reason goes to the record of amendments only: the run's code may be older than the key for it.
+    """
+    recipe = micro_batch.changed(before, changed)
+    number, old = recipe.training.micro_batch_size, before.training
+    kept = old.micro_batch_reason if number == old.micro_batch else None
+    return with_micro_batch(recipe, number, kept), recipe.training.micro_batch_reason
 
 
 def _names(changes: Sequence[str], key: str) -> bool:
@@ -101,7 +123,7 @@ def _refuse_key(run: Run, key: str, new: Any) -> None:
 
 def _refuse_uneven_ranks(recipe: Recipe, cluster: Cluster) -> None:
     training, ranks = recipe.training, cluster.training.ranks
-    if training.global_batch % (training.micro_batch * ranks):
+    if training.global_batch % (training.micro_batch_size * ranks):
         raise ConfigError(
             f"cluster.training: {ranks} ranks cannot share training.global_batch="
             f"{training.global_batch} in micro-batches of {training.micro_batch}; change the number of "

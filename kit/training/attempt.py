@@ -21,6 +21,7 @@ from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
 from kit.errors import ConfigError, Interrupted, JobFailed, TrainingStopped
 from kit.output import log
+from kit.run.directory import is_rehearsal
 from kit.run.environment import importing
 from kit.store import records
 from kit.store.files import read_json, write_json
@@ -126,7 +127,7 @@ def work(run: Run, task: int, tasks: int) -> None:  # noqa: ARG001  one task of 
     )
     with importing():
         engine.preload(device.kind)
-    with _out_of_memory_explained(recipe, attempt, info):
+    with _out_of_memory_explained(recipe, attempt, info, rehearses=is_rehearsal(run)):
         context = Context(run, recipe, cluster, attempt, device, collectives, watchdog)
         outcome = Loop(context).run()
     collectives.barrier()
@@ -167,15 +168,20 @@ def _watchdog(attempt: Attempt, info: RankInfo, rules: Health) -> Watchdog:
 
 
 @contextlib.contextmanager
-def _out_of_memory_explained(recipe: Recipe, attempt: Attempt, info: RankInfo) -> Iterator[None]:
-    """Raise ConfigError if memory runs out before the run's first step: a retry would fail too."""
+def _out_of_memory_explained(
+    recipe: Recipe, attempt: Attempt, info: RankInfo, *, rehearses: bool = False
+) -> Iterator[None]:
+    """Raise ConfigError if memory runs out before the run's first step: a retry would fail too.
+
+    In a rehearsal at any step: it asks whether the run fits.
+    """
     try:
         yield
     except RuntimeError as error:
         reason = _out_of_memory(error)
         resumed = records.start(attempt)["from_step"] > 0
         stepped = resumed or any(row["kind"] == "step" for row in ledger.rows(attempt))
-        if reason is None or stepped:
+        if reason is None or (stepped and not rehearses):
             raise
         raise ConfigError(
             f"training.micro_batch={recipe.training.micro_batch}: {DOES_NOT_FIT} {info.rank} "

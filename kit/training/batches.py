@@ -66,13 +66,13 @@ def training_batches(recipe: Recipe, stream: TokenStream, rank: int, ranks: int)
     length = recipe.model.n_positions
     check_blocks(stream, length)
     return Batches(
-        stream, length, training.global_batch, training.micro_batch, rank, ranks, training.seed
+        stream, length, training.global_batch, training.micro_batch_size, rank, ranks, training.seed
     )
 
 
 def check_shares(training: Training, ranks: int) -> None:
     """Raise ConfigError if `ranks` ranks cannot share the global batch evenly."""
-    if training.global_batch % (training.micro_batch * ranks):
+    if training.global_batch % (training.micro_batch_size * ranks):
         raise ConfigError(
             f"training.global_batch={training.global_batch} is not a multiple of micro_batch x ranks = "
             f"{training.micro_batch} x {ranks}; change one of the three"

@@ -95,7 +95,7 @@ def attention(recipe: Recipe, device: Device) -> str:
     architecture, width = architectures.of(model), model.n_embd // model.n_head
     query, key = (
         torch.empty(
-            (training.micro_batch, heads, model.n_positions, width),
+            (training.micro_batch_size, heads, model.n_positions, width),
             dtype=_DTYPES[training.precision],
             device=device.kind,
             requires_grad=True,

@@ -289,7 +289,7 @@ def configuration(recipe: Recipe, accumulation: int) -> dict[str, Any]:
     zero.check(training)
     assert isinstance(training.deepspeed, dict)
     return {
-        "train_micro_batch_size_per_gpu": training.micro_batch,
+        "train_micro_batch_size_per_gpu": training.micro_batch_size,
         "gradient_accumulation_steps": accumulation,
         "gradient_clipping": training.clip,
         # ZeRO-1 would otherwise keep each bf16 gradient beside the fp32 one to which it was added.

@@ -9,11 +9,11 @@ file decides. The ranks check the assumption before they train (kit/training/dev
 
 from __future__ import annotations
 
-import subprocess
 import time
 from typing import TYPE_CHECKING
 
 from kit.config.devices import ACCELERATORS, BF16_CAPABILITY
+from kit.plan import gpus
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from kit.config.recipe import Precision
 
 _DTYPES = {"bf16": "bfloat16", "fp16": "float16"}  # torch's names
-_PATIENCE = 30.0  # seconds for nvidia-smi: it wakes every GPU of the node first
 _SIDE = 256  # of the matrices multiplied to measure the cost of a precision: some milliseconds
 _REPEATS = 3
 
@@ -35,7 +34,7 @@ def resolve(cluster: Cluster) -> tuple[Precision, str]:
     if name is not None:
         return _on_gpu(ACCELERATORS[name].capability, f"cluster.training.accelerator={name}")
     if cluster.is_this_machine:
-        capability = _local_capability()
+        capability = gpus.least("compute_cap")
         if capability is not None:
             return _on_gpu(capability, "this machine's GPU")
     return "bf16", (
@@ -69,18 +68,6 @@ def _on_gpu(capability: float, source: str) -> tuple[Precision, str]:
     if capability >= BF16_CAPABILITY:
         return "bf16", reason
     return "fp16", f"{reason}, but bf16 needs {BF16_CAPABILITY}"
-
-
-def _local_capability() -> float | None:
-    """The lowest compute capability of this machine's GPUs, by nvidia-smi; None if it does not say."""
-    command = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
-    try:
-        output = subprocess.run(
-            command, capture_output=True, text=True, check=True, timeout=_PATIENCE
-        ).stdout
-        return min(float(line) for line in output.split())
-    except (OSError, subprocess.SubprocessError, ValueError):  # no GPU, or a driver before 510
-        return None
 
 
 def _seconds(dtype: torch.dtype) -> float:

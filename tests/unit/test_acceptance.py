@@ -9,8 +9,8 @@ import pytest
 from kit.errors import ClusterError, Interrupted
 from kit.relay.acceptance import states, verdicts
 from kit.relay.acceptance.accept import guarded
-from kit.relay.acceptance.micro_batch import search
 from kit.relay.acceptance.verdicts import NotTried, Verdict
+from kit.relay.fitting import search
 from kit.store.files import read_json
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ def test_the_search_steps_down_from_what_does_not_fit_and_up_from_what_does() ->
     assert search(sizes, 1, lambda n: n <= 8) == {2: True, 4: True, 8: True, 16: False}
     assert search(sizes, 4, lambda _: True) == {16: True}
     assert search(sizes, 0, lambda _: False) == {1: False}
+    assert search(sizes, 3, lambda n: n <= 2, up=False) == {8: False, 4: False, 2: True}
+    assert search(sizes, 1, lambda n: n <= 8, up=False) == {2: True}
 
 
 def test_the_memory_of_each_part_is_beside_the_plan_of_what_is_counted_with_it() -> None:

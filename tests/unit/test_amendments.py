@@ -129,7 +129,8 @@ def test_every_key_of_a_recipe_is_amended_or_forked_or_bound_by_decision() -> No
     forked = {key for key in named if not amendments.is_in(key, decided)}
     assert forked == {
         "model", "training",
-        "name", "model.rope_theta", "model.dropout", "model.activation", "model.attention",
+        "name", "training.micro_batch_reason",
+        "model.rope_theta", "model.dropout", "model.activation", "model.attention",
         "model.activation_checkpointing", "training.global_batch", "training.seed",
         "training.labels", "training.learning_rate", "training.minimum_learning_rate",
         "training.warmup_steps", "training.decay", "training.decay_share", "training.decay_shape",

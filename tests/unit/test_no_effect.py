@@ -76,6 +76,7 @@ IDLE = [
     ("training.loss_kernel=liger", "training.loss_chunk=512", "liger, which chooses its own"),
     ("", "training.health.window=20", "without loss_spike or gradient_spike"),
     ("", "training.precision_reason=mine", "set training.precision"),
+    ("", "training.micro_batch_reason=mine", "set training.micro_batch"),
     ("tracking.mlflow=null", "tracking.experiment=mine", "only MLflow uses it"),
     ("", "alerts.timeout=5", "without alerts.command or alerts.heartbeat_url"),
 ]  # fmt: skip

@@ -22,5 +22,8 @@ def needed(site: Site) -> Finding:
         if misfit.certain:
             return Finding("memory", "bad", misfit.text, misfit.remedy)
         return warning("memory", misfit.text, misfit.remedy)
-    total = memory.total(shape.setup(site.recipe, site.cluster))
-    return Finding("memory", "ok", f"a rank needs {size(total)} (computed)")
+    setup = shape.setup(site.recipe, site.cluster)
+    found = (
+        f"a rank needs {size(memory.total(setup))} at micro-batch {setup.micro_batch} (computed)"
+    )
+    return Finding("memory", "ok", found)

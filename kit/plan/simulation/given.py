@@ -97,7 +97,9 @@ def given(
         grace=grace["value"],
         grace_known=resources.grace_seconds is not None,
         every=training.checkpoint_every,
-        micro_batches=max(1, training.global_batch // (training.micro_batch * resources.ranks)),
+        micro_batches=max(
+            1, training.global_batch // (training.micro_batch_size * resources.ranks)
+        ),
     )
     inputs = {
         "steps": steps,

@@ -97,7 +97,7 @@ def agreement(trials: Trials, run: Run, found: dict[str, Any]) -> Verdict:
     """The time of the agreements of a step, measured while no rank has other work."""
     training, ranks = trials.recipe.training, trials.cluster.training.ranks_per_node
     # Before each micro-batch; then the loss, the usage of the ranks, and the save in flight.
-    number = training.global_batch // (training.micro_batch * ranks) + 3
+    number = training.global_batch // (training.micro_batch_size * ranks) + 3
     facts = _share(number * found["agreement"], seconds_a_step(run)) | {
         "number": number,
         "each": found["agreement"],

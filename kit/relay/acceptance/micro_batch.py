@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kit.errors import ClusterError
+from kit.plan.micro_batch import divisors
 from kit.relay.acceptance.verdicts import Verdict
-from kit.training.attempt import DOES_NOT_FIT
+from kit.relay.fitting import out_of_memory, search
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
     from typing import Any
 
     from kit.relay.acceptance.trials import Trials
@@ -19,35 +19,25 @@ _TRIES = 5
 
 def micro_batch(trials: Trials, planned: dict[str, Any]) -> Verdict:
     """Find the largest micro-batch that fits: from the plan's up, or down from an out-of-memory error."""
-    sizes = _divisors(trials)
+    sizes = divisors(trials.recipe, trials.cluster.training.ranks_per_node)
     predicted = _predicted(trials, planned)
     begin = max((i for i, n in enumerate(sizes) if n <= (predicted or 0)), default=0)
     if predicted is None:
-        begin = sizes.index(trials.recipe.training.micro_batch)
-    fits = search(sizes, begin, lambda number: _fits(trials, number))
+        begin = sizes.index(trials.recipe.training.micro_batch_size)
+    fits = search(sizes, begin, lambda number: _fits(trials, number), tries=_TRIES)
     largest = max((n for n, fit in fits.items() if fit), default=None)
     facts = {
         "tried": {str(n): fit for n, fit in fits.items()},
         "largest": largest,
         "plan": predicted,
     }
-    wanted = trials.recipe.training.micro_batch
+    wanted = trials.recipe.training.micro_batch_size
     said = "unknown" if predicted is None else str(predicted)
     if largest is None or largest < wanted:
         words = f"{largest or 'none'} fits, but training.micro_batch={wanted}; plan: {said}"
         return Verdict("micro-batch", "bad", words, facts)
     bound = "" if largest < sizes[-1] else ", all that a rank has in a step"
     return Verdict("micro-batch", "ok", f"{largest} fits{bound}; plan: {said}", facts)
-
-
-def search(sizes: Sequence[int], begin: int, fits: Callable[[int], bool]) -> dict[int, bool]:
-    """Try `sizes[begin]`, then larger ones until one does not fit, or smaller ones until one does."""
-    tried: dict[int, bool] = {}
-    at = begin
-    while 0 <= at < len(sizes) and sizes[at] not in tried and len(tried) < _TRIES:
-        tried[sizes[at]] = fits(sizes[at])
-        at += 1 if tried[sizes[at]] else -1
-    return tried
 
 
 def _predicted(trials: Trials, planned: dict[str, Any]) -> int | None:
@@ -58,18 +48,12 @@ def _predicted(trials: Trials, planned: dict[str, Any]) -> int | None:
     return largest
 
 
-def _divisors(trials: Trials) -> list[int]:
-    """The micro-batches that divide a rank's part of a step."""
-    part = trials.recipe.training.global_batch // trials.cluster.training.ranks_per_node
-    return [n for n in range(1, part + 1) if part % n == 0]
-
-
 def _fits(trials: Trials, number: int) -> bool:
     own = {"micro_batch": number, "steps": 2, "warmup_steps": 1}
     try:
         trials.discard(trials.run(f"micro-batch-{number}", own))
     except ClusterError as error:
-        if DOES_NOT_FIT not in str(error):
+        if not out_of_memory(error):
             raise
         return False
     return True

@@ -43,7 +43,7 @@ def two_nodes(trials: Trials, alone: Run | None) -> Verdict:
 def _divided(trials: Trials) -> dict[str, int]:
     """A larger batch, if the micro-batches of one node's cannot be shared among the ranks of two."""
     training, ranks = trials.recipe.training, trials.cluster.training.ranks
-    uneven = training.global_batch % (training.micro_batch * ranks)
+    uneven = training.global_batch % (training.micro_batch_size * ranks)
     return {"global_batch": 2 * training.global_batch} if uneven else {}
 
 
