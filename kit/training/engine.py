@@ -26,7 +26,7 @@ from kit.training import (
 from kit.training.adamw import own_step_counters
 from kit.training.clipping import Clipping
 from kit.training.deepspeed_files import Exchange, to_come
-from kit.training.profiler import part
+from kit.training.profiler import REDUCTION, mark, part
 from kit.training.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -89,6 +89,8 @@ class Engine:
             optimizer=self._optimizer,
             config=configuration(recipe, accumulation) | _universal(universal),
         )
+        for owner, method in gradients.reductions(self._engine):
+            mark(owner, method, REDUCTION)
         self._clipping = Clipping(self._engine, self._optimizer, training.clip)
         if recipe.training.precision == "fp16":
             # At the smallest scale an overflow is a bad step, and `health` decides.

@@ -1,4 +1,4 @@
-"""Gradients that DeepSpeed holds for a step, dropped when the step ends without an update.
+"""Gradients that DeepSpeed holds for a step: where they are reduced, and how they are dropped.
 
 A step is abandoned between two micro-batches, or its gradient overflows. DeepSpeed 0.19.8 empties its
 accumulators in an update only, and not all of them if that overflows: what is left would be added to the
@@ -7,11 +7,29 @@ next step. Line numbers below are those of its `runtime/` folder.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 _BEFORE_FIRST = -1  # zero/stage_1_and_2.py, INITIAL_MICRO_STEP_ID
+
+
+def reductions(engine: Any) -> Iterator[tuple[Any, str]]:
+    """The methods that reduce gradients over the ranks, as objects and names, before any of them is called.
+
+    Buckets are reduced while the backward pass goes on (ZeRO 1 and 2: stage_1_and_2.py:2205, 3:
+    stage3.py:1648), the rest after it (engine.py:3073).
+    """
+    yield engine, "allreduce_gradients"
+    for name in (
+        "reduce_ipg_grads",
+        "_DeepSpeedZeroOptimizer_Stage3__reduce_and_partition_ipg_grads",
+    ):
+        if hasattr(engine.optimizer, name):
+            yield engine.optimizer, name
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ the first step to profile. The other ranks go on, and wait for it as for any slo
 
 from __future__ import annotations
 
+import functools
 import gzip
 import shutil
 import tempfile
@@ -14,10 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch._C._autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from kit.output import log
 from kit.store.files import atomic, write_json
+from kit.training.spans import Span, exclusive, outermost
 
 if TYPE_CHECKING:
     from kit.store.attempt_paths import Attempt
@@ -28,8 +31,21 @@ if TYPE_CHECKING:
 STEPS = 3  # profiled, after one in which the profiler warms up
 WHOLE = "step"
 # What a step consists of; the loop and the engine mark them by `part`.
-PARTS = ("data", "agreement", "forward", "backward", "update", "ledger")
+PARTS = ("data", "agreement", "forward", "backward", "reduction", "update", "ledger")
+REDUCTION = "reduction"  # within the backward pass, from which its time is taken
 part = record_function  # costs some microseconds while nothing is profiled
+
+
+def mark(owner: Any, method: str, name: str) -> None:
+    """Let calls of an object's method count as a part."""
+    function = getattr(owner, method)
+
+    @functools.wraps(function)
+    def marked(*given: Any, **named: Any) -> Any:
+        with part(name):
+            return function(*given, **named)
+
+    setattr(owner, method, marked)
 
 
 class StepProfiler:
@@ -79,8 +95,24 @@ class StepProfiler:
         log.info(f"profile written in {time.monotonic() - began:.1f} s: {path}")
 
     def _record(self, running: Any, trace: Path) -> Profile:
-        events = {event.key: event for event in running.key_averages()}
-        parts = [_part(name, events[name]) for name in (WHOLE, *PARTS) if name in events]
+        spans = [
+            Span(event.time_range.start, event.time_range.end, event.name)
+            for event in running.events()
+            if event.name in (WHOLE, *PARTS) and event.device_type == DeviceType.CPU
+        ]
+        on_device = {event.key: event.device_time_total for event in running.key_averages()}
+        times = exclusive([span for span in spans if span.name != WHOLE])
+        times[WHOLE] = sum(span.end - span.begin for span in spans if span.name == WHOLE)
+        parts: list[ProfilePart] = [
+            {
+                "name": name,
+                "calls": outermost([span for span in spans if span.name == name]) // STEPS,
+                "seconds": times[name] / 1e6 / STEPS,
+                "device_seconds": on_device[name] / 1e6 / STEPS,
+            }
+            for name in (WHOLE, *PARTS)
+            if name in times
+        ]
         return {"step": self._first, "steps": STEPS, "trace": trace.name, "parts": parts}
 
 
@@ -90,16 +122,6 @@ def _write_trace(running: Any, path: Path) -> None:
         running.export_chrome_trace(str(plain))
         with plain.open("rb") as raw, atomic(path) as out, gzip.open(out, "wb") as packed:
             shutil.copyfileobj(raw, packed)
-
-
-def _part(name: str, event: Any) -> ProfilePart:
-    """Seconds a step: of the host within the part, and of the GPU for the work that it started there."""
-    return {
-        "name": name,
-        "calls": event.count // STEPS,
-        "seconds": event.cpu_time_total / 1e6 / STEPS,
-        "device_seconds": event.device_time_total / 1e6 / STEPS,
-    }
 
 
 def _number(request: Path) -> int:

@@ -19,6 +19,8 @@ from kit.store.units import make_units
 from kit.tokenizer import encode, selection
 from kit.tracking import ledger
 from kit.training.profiler import PARTS
+from kit.training.spans import Span, exclusive, outermost
+from tests import trace_events
 from tests.conftest import units_of
 from tests.relay import DEMO, TINY, curve, final_files, log_of
 from tests.warm import command
@@ -224,18 +226,30 @@ def test_a_rehearsal_says_what_the_whole_run_would_take(
 
 
 def check_profile(profile: dict[str, Any]) -> None:
-    """Hold the table against the trace that it is made from."""
+    """Hold the table against the trace that it is made from, and the trace against its format."""
     step, *parts = profile["parts"]
     assert (profile["step"], profile["steps"], step["name"]) == (6, 3, "step")
     assert [part["name"] for part in parts] == [*PARTS]
-    assert 0 < sum(part["seconds"] for part in parts) <= step["seconds"]
-    with gzip.open(profile["trace"]) as trace:
-        events = json.load(trace)["traceEvents"]
+    assert 0.8 * step["seconds"] < sum(part["seconds"] for part in parts) <= step["seconds"]
+    with gzip.open(profile["trace"]) as file:
+        trace = json.load(file)
+    assert [*trace_events.problems(trace)] == []
+    spans = {
+        name: [
+            Span(event["ts"], event["ts"] + event["dur"], name)
+            for event in trace["traceEvents"]
+            if event["name"] == name and "dur" in event
+        ]
+        for name in (step["name"], *PARTS)
+    }
+    alone = exclusive([span for name in PARTS for span in spans[name]])
+    alone[step["name"]] = sum(span.end - span.begin for span in spans[step["name"]])
     for part in (step, *parts):
-        spans = [event for event in events if event["name"] == part["name"] and "dur" in event]
-        assert len(spans) == 3 * part["calls"], part
-        seconds = sum(event["dur"] for event in spans) / 1e6
+        assert outermost(spans[part["name"]]) == 3 * part["calls"], part
+        seconds = alone[part["name"]] / 1e6
         assert seconds / 3 == pytest.approx(part["seconds"], rel=0.1, abs=1e-4)
+    for one in spans["reduction"]:
+        assert any(o.begin <= one.begin and one.end <= o.end for o in spans["backward"])
 
 
 def test_a_rehearsal_without_tokens_says_so_and_what_cannot_be_said(

@@ -1,0 +1,51 @@
+"""The largest micro-batch that fits, found by rehearsals that really run out of memory."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kit.relay import planning, resolve
+from kit.store.files import read_json
+from tests import warm
+from tests.relay import DEMO
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.end_to_end
+
+AUTO = "training.micro_batch=auto"
+# Beyond what a rank has before its first step: enough for the logits of one block of 64 tokens, and not
+# for those of thirteen, of 80 MB and as much for each of their gradients.
+ROOM = 360_000_000
+# A prime number of blocks: either all of them or one.
+RECIPE = (
+    "training.global_batch=13", "cluster.training.ranks_per_node=1", "model.n_layer=1",
+    "model.n_embd=16", "model.n_head=2", "model.n_positions=64", "tokenizer.candidates=[]",
+    "tokenizer.vocab_size=24000", "training.validation_blocks=1", "training.sample_tokens=null",
+    "training.deepspeed={zero_optimization: {stage: 2, reduce_bucket_size: 100000}}",
+    "tracking.mlflow=null", "tracking.tensorboard=false",
+)  # fmt: skip
+
+
+def test_a_rehearsal_steps_down_until_the_micro_batch_fits_and_a_submission_takes_it(
+    tmp_path: Path,
+) -> None:
+    given = [f"workspace={tmp_path / 'work'}", *RECIPE, AUTO]
+    assert resolve.load(DEMO, given, "local").recipe.training.micro_batch == 13
+    words = ("train", "rehearse", str(DEMO), *given, "--steps", "10", "--synthetic", "--json")
+    said = warm.training("tests.little_memory", str(ROOM), *words)
+    found = json.loads(said[said.index("{\n") : said.rindex("}") + 1])["micro_batch"]
+    assert (found["taken"], found["out_of_memory"]) == (1, [13]), said
+    assert "training.micro_batch=13: does not fit into the memory of rank 0 (can't allocate" in said
+    project = resolve.load(DEMO, given, "local")
+    training = project.recipe.training
+    reason = "rehearsed on local: the next below 13, which ran out of memory"
+    assert (training.micro_batch, training.micro_batch_reason) == (1, reason)
+    # The measured time of a step counts for the plan: it is that of this micro-batch.
+    assert planning.facts(project)["time"]["seconds_a_step"]["source"] == "rehearsed"
+    rehearsal = tmp_path / "work" / "synthetic" / "demo-rehearsal" / "runs" / "demo-rehearsal"
+    assert read_json(rehearsal / "recipe.json")["training"]["micro_batch"] == 1
