@@ -67,9 +67,15 @@ def _memory(memory: dict[str, Any]) -> Iterator[str]:
 
 
 def _communication(communication: dict[str, Any]) -> Iterator[str]:
-    names = {"gradients": "gradients", "with_zero1": "with zero1", "zero1_memory": "  its memory"}
+    names = {
+        "gradients": ("gradients", size),
+        "wait_seconds": ("  waited for", duration),
+        "with_zero1": ("with zero1", size),
+        "zero1_wait_seconds": ("  waited for", duration),
+        "zero1_memory": ("  its memory", size),
+    }
     for key, fact in communication.items():
-        yield _row(names[key], fact, size)
+        yield _row(names[key][0], fact, names[key][1])
 
 
 def _node_memory(memory: dict[str, Any]) -> Iterator[str]:

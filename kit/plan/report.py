@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from kit.config.devices import ACCELERATORS
 from kit.models import architectures
+from kit.output.quantities import duration
 from kit.output.quantities import size as size_of
 from kit.plan import disk, host, interval, memory, rate, shape, traffic
 from kit.plan.disk import checkpoints_kept
@@ -167,16 +168,46 @@ def _communication(recipe: Recipe, cluster: Cluster) -> dict[str, Any]:
     if setup.ranks == 1:
         return {"gradients": figure(0, "there is one rank")}
     micro_batches = recipe.training.global_batch // (setup.micro_batch * setup.ranks)
-    found = {"gradients": _traffic(setup, micro_batches)}
+    backward = _backward(recipe, cluster)
+    waited = _wait(setup, micro_batches, cluster, backward)
+    found = {"gradients": _traffic(setup, micro_batches)} | _named("wait_seconds", waited)
     if setup.stage == 2 and not setup.offload and setup.bf16:
         # As in the kit's zero1: in the format of the forward and backward pass.
         other = replace(setup, stage=1, crossing_item=setup.item)
         more = other.gradient_item * other.parameters * (1 - 1 / other.ranks)
         found["with_zero1"] = _traffic(other, micro_batches)
+        waited = _wait(other, micro_batches, cluster, backward)
+        found |= _named("zero1_wait_seconds", waited)
         found["zero1_memory"] = figure(
             memory.total(other), f"of a rank then: {size_of(more)} more of gradients, no buckets"
         )
     return found
+
+
+def _named(name: str, fact: dict[str, Any] | None) -> dict[str, Any]:
+    return {} if fact is None else {name: fact}
+
+
+def _backward(recipe: Recipe, cluster: Cluster) -> float | None:
+    """Seconds of the backward passes of a step at the assumed MFU: twice the work of the forward passes."""
+    seconds = rate.seconds_a_step(recipe, cluster)
+    return None if seconds is None else seconds * 2 / 3
+
+
+def _wait(
+    setup: Setup, micro_batches: int, cluster: Cluster, backward: float | None
+) -> dict[str, Any] | None:
+    """How long GPUs wait for their gradients in a step; None if they cross other links than a node's."""
+    if not setup.gpu or setup.offload or cluster.training.nodes > 1 or backward is None:
+        return None
+    bus = cluster.checks.all_reduce_gb_s
+    whole, last = traffic.gradients(setup, micro_batches).seconds(setup.ranks, bus * 1e9)
+    of = f"of {duration(whole)} at checks.all_reduce_gb_s={bus:g} (computed)"
+    if last == whole:
+        return figure(whole, f"all {of}")
+    if (beyond := whole - backward) > last:
+        return figure(beyond, f"what the backward passes do not hide {of}")
+    return figure(last, f"the last bucket of each backward pass, {of}")
 
 
 def _traffic(setup: Setup, micro_batches: int) -> dict[str, Any]:

@@ -4,6 +4,10 @@ ZeRO 0 and 1 add up a rank's micro-batches first and reduce once a step; ZeRO 2 
 sum on each rank, so they reduce each micro-batch (DeepSpeed 0.19.8, runtime/engine.py:3073). An all-reduce
 over n ranks sends 2 (n - 1) / n of these bytes from each of them, a reduce-scatter half of that (Patarasuk
 and Yuan 2009).
+
+What the device waits for: with `overlap_comm`, ZeRO 2 and 3 reduce a bucket while the backward pass goes on
+to fill the next one, and only the last of a micro-batch has nothing beside it, as long as the links are
+quick enough. ZeRO 0 and 1 reduce behind the last backward pass, where nothing is left to do.
 """
 
 from __future__ import annotations
@@ -23,16 +27,30 @@ class Traffic:
     times: int
     function: str
 
+    exposed: float = 0.0  # bytes each time that no computation hides
+
     @property
     def bytes(self) -> float:
         """Bytes of a step."""
         return self.each * self.times
 
+    def seconds(self, ranks: int, bus: float) -> tuple[float, float]:
+        """Seconds of a step, and those that the device waits, for a bus bandwidth in bytes per second.
+
+        As nccl-tests define it: an all-reduce is limited by 2 (n - 1) / n of its bytes, a reduce-scatter by
+        half of that.
+        """
+        sent = (ranks - 1) / ranks * (2 if self.function == "all-reduce" else 1) * self.times / bus
+        return self.each * sent, self.exposed * sent
+
 
 def gradients(setup: Setup, micro_batches: int) -> Traffic:
     """The traffic of a step of that many micro-batches per rank."""
+    hidden = setup.stage >= 2 and setup.overlap
+    numbers = min(setup.bucket, setup.parameters) if hidden else setup.parameters
     return Traffic(
         each=setup.parameters * setup.crossing_item,
         times=micro_batches if setup.stage >= 2 else 1,
         function="reduce-scatter" if setup.stage == 3 else "all-reduce",
+        exposed=numbers * setup.crossing_item,
     )

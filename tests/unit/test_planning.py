@@ -112,6 +112,44 @@ def test_zero1_sends_the_gradients_of_gpt2_xl_once_a_step_and_holds_them_whole()
     }
 
 
+def test_on_one_node_with_nvlink_zero2_waits_little_longer_than_zero1_and_leaves_more_memory() -> (
+    None
+):
+    found = facts("gpt2-xl-ja")
+    sent = found["communication"]
+    # An all-reduce of eight ranks is limited by 14/8 of its bytes, at 228 GB/s; the last bucket of 200
+    # million fp32 numbers in each of eight micro-batches, and all bf16 gradients once.
+    waits = (sent["wait_seconds"]["value"], sent["zero1_wait_seconds"]["value"])
+    expected = (8 * 1.75 * 800e6 / 228e9, 1.75 * 2 * 1_557_276_800 / 228e9)
+    assert waits == pytest.approx(expected)
+    difference = (waits[0] - waits[1]) / found["time"]["estimated_seconds"]["value"][0]
+    assert 0 < difference < 0.01
+    memory = sent["zero1_memory"]["value"]
+    assert memory > 0.9 * 40e9 > found["memory"]["total"]["value"]
+    said = commented("gpt2-xl-ja", "micro-batch: N s of a step wait")
+    said += commented("gpt2-xl-ja", "once a step: N s, in bf16, for N GB")
+    assert said == pytest.approx((*waits, memory / 1e9), rel=0.02)
+    pages = page.lines(
+        planning.facts(resolve.load(ROOT / "configs" / "gpt2-xl-ja.yaml", [], "mdx"))
+    )
+    assert [line.split()[2] for line in pages if "waited for" in line] == ["0.049", "0.024"]
+
+
+def test_links_that_are_too_slow_for_the_backward_pass_are_waited_for() -> None:
+    slow = "cluster.checks.all_reduce_gb_s=10"
+    found = facts("gpt2-xl-ja", slow)
+    whole = 8 * 1.75 * 4 * 1_557_276_800 / 10e9
+    hidden = found["time"]["seconds_a_step"]["value"] * 2 / 3
+    wait = found["communication"]["wait_seconds"]
+    assert wait["value"] == pytest.approx(whole - hidden)
+    assert wait["source"].startswith("what the backward passes do not hide of 8.7 s at ")
+    in_turn = 'training.deepspeed={"zero_optimization": {"stage": 2}}'
+    wait = facts("gpt2-xl-ja", in_turn)["communication"]["wait_seconds"]
+    assert wait["source"].startswith("all of 0.19 s")
+    for other in ("cluster.training.nodes=2", "training.deepspeed=zero2-offload"):
+        assert "wait_seconds" not in facts("gpt2-xl-ja", other)["communication"]
+
+
 def test_the_recipe_for_two_nodes_is_the_one_for_one_with_another_zero() -> None:
     one, two = (
         load_recipe(ROOT / "configs" / f"gpt2-xl-ja{name}.yaml", []) for name in ("", "-2nodes")
