@@ -295,7 +295,7 @@ def _recipe(
         "training:",
         f"  steps: {chosen.steps} # {short(chosen.steps * batch)} tokens",
         f"  global_batch: {chosen.global_batch} # blocks: {batch:,} tokens",
-        f"  micro_batch: {chosen.micro_batch} # per rank: lower it if memory runs out",
+        f"  micro_batch: {chosen.micro_batch} # per rank; auto: the largest that fits where you submit",
         f"  learning_rate: {_power_of_ten(chosen.learning_rate)}",
         f"  minimum_learning_rate: {_power_of_ten(chosen.learning_rate / 10)}",
         f"  warmup_steps: {chosen.warmup_steps}",
