@@ -24,11 +24,12 @@ class ParameterPart(NamedTuple):
     source: str
 
 
-class LayerActivations(NamedTuple):
-    """Numbers that a layer keeps per token for its backward pass, without scores and masks of dropout."""
+class Activations(NamedTuple):
+    """Numbers kept per token for the backward pass, without scores of attention and masks of dropout."""
 
     numbers: int  # in the precision of training
     fp32: int  # always in fp32
+    fp32_scores: bool = False  # unfused attention keeps its scores in fp32 as well
 
 
 class Fused(NamedTuple):
@@ -84,8 +85,12 @@ class Architecture(ABC):
         """The parameters part by part; the embedding has `rows` rows."""
 
     @abstractmethod
-    def layer_activations(self) -> LayerActivations:
+    def layer_activations(self) -> Activations:
         """The activations of a layer."""
+
+    @abstractmethod
+    def outer_activations(self) -> Activations:
+        """The activations around the layers, but for logits: those of the last norm."""
 
     @abstractmethod
     def fused(self, name: str) -> Fused | None:

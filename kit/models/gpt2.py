@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from kit.models.architecture import Architecture, Fused, LayerActivations, ParameterPart
+from kit.models.architecture import Activations, Architecture, Fused, ParameterPart
 
 
 class Gpt2(Architecture):
@@ -64,14 +64,18 @@ class Gpt2(Architecture):
             ParameterPart("last norm", 2 * width, f"2 x {width:,}"),
         )
 
-    def layer_activations(self) -> LayerActivations:
+    def layer_activations(self) -> Activations:
         """Those of Korthikanti et al. 2022 (arXiv 2205.05198, section 4.1)."""
         # Inputs of both norms, of the projections to queries, keys and values, and of the MLP; queries,
         # keys, values and their result; twice four widths around the activation function.
         numbers = 16 * self.model.n_embd
         if self.model.activation == "gelu_new":  # unfused
             numbers += 12 * self.model.n_embd
-        return LayerActivations(numbers, fp32=2 * 2)  # mean and deviation of two norms
+        return Activations(numbers, fp32=2 * 2)  # mean and deviation of two norms
+
+    def outer_activations(self) -> Activations:
+        """The input and the result of the last norm, its mean and deviation."""
+        return Activations(2 * self.model.n_embd, fp32=2)
 
     def fused(self, name: str) -> Fused | None:
         """`c_attn` holds those to queries, keys and values: Conv1D stores inputs as rows."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from kit.models.architecture import Architecture, Fused, LayerActivations, ParameterPart
+from kit.models.architecture import Activations, Architecture, Fused, ParameterPart
 
 _MULTIPLE = 64  # of the width of an MLP: what the matrix units of a GPU like
 _EPSILON = 1e-5  # of the norms, as in Llama 2 and 3
@@ -101,7 +101,7 @@ class Llama(Architecture):
             return parts
         return (*parts, ParameterPart("output", rows * width, f"{rows:,} rows x {width:,}"))
 
-    def layer_activations(self) -> LayerActivations:
+    def layer_activations(self) -> Activations:
         """The tensors that autograd saves of transformers' layer; its norms compute in fp32."""
         width, keys, heads = self.model.n_embd, self.key_value_width, self.model.n_head
         # Both norms: their input in fp32 and its scale, the normalised input, the result. Queries, keys,
@@ -111,7 +111,14 @@ class Llama(Architecture):
         if self.model.qk_norm:
             numbers += width + keys
             fp32 += width + keys + heads + self.key_value_heads
-        return LayerActivations(numbers, fp32)
+        eager = self.model.attention == "eager"
+        if eager:  # keys and values are repeated for each head
+            numbers += 2 * (width - keys)
+        return Activations(numbers, fp32, fp32_scores=eager)
+
+    def outer_activations(self) -> Activations:
+        """The last norm: its input in fp32 and its scale, the normalised input, the result."""
+        return Activations(2 * self.model.n_embd, fp32=self.model.n_embd + 1)
 
     def fused(self, name: str) -> Fused | None:  # noqa: ARG002
         """Every weight is one matrix."""

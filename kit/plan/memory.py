@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from kit.models.architecture import LayerActivations
+    from kit.models.architecture import Activations
 
 FRAGMENTATION = (
     0.05  # assumed: memory that the allocator holds but cannot use, as a share of the tensors
@@ -50,7 +50,8 @@ class Setup:
     heads: int
     length: int  # tokens of a block
     rows: int  # of the embedding
-    layer: LayerActivations  # that a layer keeps per token
+    layer: Activations  # of a layer
+    outer: Activations  # around the layers
     matrices: int = 0  # parameters that Muon trains, with one moment
     ranks: int = 1
     micro_batch: int = 1
@@ -147,8 +148,13 @@ def layer_bytes(setup: Setup) -> float:
         attention = float(_FP32 * setup.heads)
     else:  # the scores after softmax; with dropout also after it, and its mask
         scores = item + (item + mask if setup.dropout else 0)
+        scores += _FP32 if layer.fp32_scores and item < _FP32 else 0
         attention = float(scores * setup.heads * setup.length)
-    return setup.tokens * (item * layer.numbers + _FP32 * layer.fp32 + masks + attention)
+    return setup.tokens * (_per_token(layer, item) + masks + attention)
+
+
+def _per_token(kept: Activations, item: int) -> int:
+    return item * kept.numbers + _FP32 * kept.fp32
 
 
 def _of_a_process(setup: Setup) -> list[Part]:
@@ -227,9 +233,8 @@ def _activations(setup: Setup) -> list[Part]:
     """Activations of all layers, of the embedding and of the last norm."""
     layer, inputs = layer_bytes(setup), setup.tokens * setup.width * setup.item
     masks = setup.tokens * setup.width if setup.dropout else 0
-    around = Part(
-        "around them", 2 * inputs + masks, "input and result of the last norm, embedding's dropout"
-    )
+    outer = setup.tokens * _per_token(setup.outer, setup.item) + masks
+    around = Part("around them", outer, "the last norm, embedding's dropout")
     # Not at the same moment as the logits, but their blocks have other sizes, and are seldom used again.
     backward = Part(
         "backward pass", layer, "gradients in one layer: assumed as large as its activations"

@@ -57,6 +57,7 @@ def setup(recipe: Recipe, cluster: Cluster) -> Setup:
     stage = zero.get("stage", 0)
     offload = zero.get("offload_optimizer") or {}
     gpu = cluster.device == "cuda"
+    architecture = architectures.of(model)
     return Setup(
         parameters=parameters(recipe),
         layers=model.n_layer,
@@ -65,7 +66,8 @@ def setup(recipe: Recipe, cluster: Cluster) -> Setup:
         length=model.n_positions,
         rows=rows(recipe),
         matrices=matrices(recipe),
-        layer=architectures.of(model).layer_activations(),
+        layer=architecture.layer_activations(),
+        outer=architecture.outer_activations(),
         ranks=cluster.training.ranks,
         micro_batch=training.micro_batch_size,
         item=ITEM[training.precision],
@@ -78,7 +80,7 @@ def setup(recipe: Recipe, cluster: Cluster) -> Setup:
         bucket=int(zero.get("reduce_bucket_size", _BUCKET)),
         overlap=bool(zero.get("overlap_comm", stage == 3)),
         fused_attention=model.attention == "sdpa",
-        dropout=architectures.of(model).dropout > 0,
+        dropout=architecture.dropout > 0,
         checkpointing=model.activation_checkpointing,
         chunk=training.loss_chunk,
         liger=training.loss_kernel == "liger",

@@ -250,6 +250,7 @@ def _fit(shape: Shape, machine: Machine) -> _Fit:
         length=shape.n_positions,
         rows=shape.vocab_size,
         layer=shape.architecture.layer_activations(),
+        outer=shape.architecture.outer_activations(),
         ranks=machine.ranks,
         chunk=shape.n_positions,
     )

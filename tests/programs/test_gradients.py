@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kit.models.architecture import LayerActivations
+from kit.models.architecture import Activations
 from kit.plan import traffic
 from kit.plan.memory import Setup
 from tests import warm
@@ -142,7 +142,7 @@ def test_gradients_cross_the_ranks_as_the_deepspeed_file_says(
         each = all_of_them if stage >= 2 else {}
         assert one["crossed"] == [each, each, all_of_them]
         setup = Setup(
-            *(one["parameters"], 1, 8, 2, 8, 50, LayerActivations(0, 0)),
+            *(one["parameters"], 1, 8, 2, 8, 50, Activations(0, 0), Activations(0, 0)),
             stage=stage,
             crossing_item=4 if crossing == "float32" else 2,
         )

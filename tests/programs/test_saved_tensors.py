@@ -23,12 +23,17 @@ OVERRIDES = (
 )  # fmt: skip
 
 
-def kept(workdir: Workdir, layers: int, *overrides: str) -> tuple[int, Setup]:
-    """Bytes that a forward pass saves for the backward pass, without weights; and its setup."""
+def kept(workdir: Workdir, layers: int, *overrides: str, logits: bool = True) -> tuple[int, Setup]:
+    """Bytes that a forward pass saves for the backward pass, without weights; and its setup.
+
+    Without `logits`, all but the loss.
+    """
     given = [*OVERRIDES, f"model.n_layer={layers}", *overrides]
     project = resolve.load(workdir.recipe_file, given, "local")
     setup = shape.setup(project.recipe, project.cluster)
     model = LanguageModel(project.recipe, TokenizerInfo(setup.rows, 1, 2))
+    if project.recipe.training.precision == "bf16":
+        model.bfloat16()
     weights = {one.untyped_storage().data_ptr() for one in model.parameters()}
     saved: dict[int, torch.UntypedStorage] = {}  # held, so that no address is used twice
 
@@ -40,7 +45,10 @@ def kept(workdir: Workdir, layers: int, *overrides: str) -> tuple[int, Setup]:
 
     blocks = torch.randint(0, setup.rows, (setup.micro_batch, setup.length + 1))
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        model(blocks)
+        if logits:
+            model(blocks)
+        else:
+            model.causal(blocks[:, 1:])
     return sum(storage.nbytes() for storage in saved.values()), setup
 
 
@@ -58,19 +66,35 @@ def test_a_layer_keeps_the_bytes_that_the_plan_says(
     assert more - less == pytest.approx(memory.layer_bytes(setup), rel=0.005)
 
 
-LLAMA = (
-    "model.architecture=llama", "model.n_kv_head=2", "model.rope_theta=5e5", "training.precision=fp32",
-)  # fmt: skip
+LLAMA = ("model.architecture=llama", "model.n_kv_head=2", "model.rope_theta=5e5")
 
 
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("qk_norm", ["true", "false"])
 def test_a_layer_of_llama_keeps_the_bytes_that_the_plan_says(
-    workdir: Workdir, qk_norm: str
+    workdir: Workdir, attention: str, precision: str, qk_norm: str
 ) -> None:
-    model = (*LLAMA, f"model.qk_norm={qk_norm}")
+    model = (
+        *LLAMA, f"model.attention={attention}", f"training.precision={precision}",
+        f"model.qk_norm={qk_norm}",
+    )  # fmt: skip
     less, _ = kept(workdir, 1, *model)
     more, setup = kept(workdir, 2, *model)
     assert more - less == pytest.approx(memory.layer_bytes(setup), rel=0.005)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("model", [(), LLAMA], ids=["gpt2", "llama"])
+def test_around_the_layers_is_kept_what_the_plan_says(
+    workdir: Workdir, model: tuple[str, ...], precision: str
+) -> None:
+    found, setup = kept(workdir, 1, *model, f"training.precision={precision}", logits=False)
+    around = next(part for part in memory.parts(setup) if part.name == "around them").bytes
+    if model:  # too small for the plan: cosines and sines of 16 angles for each position of a block
+        around += 2 * 16 * setup.length * setup.item
+    ids = 16 * setup.tokens  # at most, and as small
+    assert found - memory.layer_bytes(setup) == pytest.approx(around, abs=ids)
 
 
 def test_with_checkpointing_a_layer_keeps_its_input(workdir: Workdir) -> None:

@@ -15,16 +15,20 @@ from kit.plan import memory
 from kit.plan.memory import Setup
 
 if TYPE_CHECKING:
-    from kit.models.architecture import LayerActivations
+    from kit.models.architecture import Activations
 
 
-def layer(activation: Literal["gelu_new", "gelu_pytorch_tanh"]) -> LayerActivations:
-    model = Model(n_layer=48, n_embd=1600, n_head=20, activation=activation)
-    return Gpt2(model).layer_activations()
+def gpt2(activation: Literal["gelu_new", "gelu_pytorch_tanh"]) -> Gpt2:
+    return Gpt2(Model(n_layer=48, n_embd=1600, n_head=20, activation=activation))
+
+
+def layer(activation: Literal["gelu_new", "gelu_pytorch_tanh"]) -> Activations:
+    return gpt2(activation).layer_activations()
 
 
 XL = Setup(
     layer=layer("gelu_pytorch_tanh"),
+    outer=gpt2("gelu_pytorch_tanh").outer_activations(),
     parameters=1_557_200_000,
     layers=48,
     width=1600,
