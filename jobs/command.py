@@ -35,7 +35,7 @@ _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 _BY_CTRL_C = 130  # typer's exit code for a KeyboardInterrupt
 
 
-def _path(text: str) -> Path:
+def recipe_path(text: str) -> Path:
     """Make ./demo and demo/ absolute; a Path would drop the slash, and leave the name of a preset."""
     path = Path(text)
     return Path.cwd() / path if "/" in text and presets.is_name(str(path)) else path
@@ -54,7 +54,7 @@ RecipeFile = Annotated[
     Path,
     typer.Argument(
         metavar="RECIPE",
-        parser=_path,
+        parser=recipe_path,
         autocompletion=_recipes,
         help="A recipe (demo, configs/demo.yaml) or a run directory.",
     ),
@@ -63,7 +63,7 @@ OptionalRecipe = Annotated[
     Path | None,
     typer.Argument(
         metavar="[RECIPE]",
-        parser=_path,
+        parser=recipe_path,
         autocompletion=_recipes,
         help="A recipe, as demo or configs/demo.yaml, or a run directory; else only this machine.",
     ),

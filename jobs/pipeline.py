@@ -217,7 +217,10 @@ def new_verb(
     ] = None,
     cluster_name: ClusterName = None,
 ) -> None:
-    """Write a short recipe to start from into this folder, and explain the values chosen."""
+    """Write a short recipe to start from into this folder, and explain the values chosen.
+
+    The model is a GPT-2. For a Llama, copy the recipe llama-1b-ja and change its shape.
+    """
     from pathlib import Path
 
     from kit.config import load as recipes

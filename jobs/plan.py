@@ -2,16 +2,17 @@
 
 python -m jobs.plan gpt2-xl-ja --cluster mdx
 python -m jobs.plan gpt2-xl-ja --gpus 8xa100,8xh100,4xv100-32gb
+python -m jobs.plan gpt2-xl-ja-article --beside gpt2-xl-ja,llama-1b-ja --cluster mdx --tokens 150b
 python -m jobs.plan gpt2-xl-ja-article training.steps=277000 --cluster mdx --mfu 0.1 --simulate
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.command import Arguments, Json, main, new_app, print_json, verb
+from jobs.command import Arguments, Json, main, new_app, print_json, recipe_path, verb
 from kit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -100,11 +101,26 @@ def plan_verb(
             help="Share of the GPUs' peak, for the time. Default: as rehearsed, else 0.35.",
         ),
     ] = None,
+    tokens: Annotated[
+        str | None,
+        typer.Option(
+            "--tokens",
+            metavar="NUMBER",
+            help="Tokens to train on, as 150b: in place of training.steps or epochs.",
+        ),
+    ] = None,
     gpus: Annotated[
         str | None,
         typer.Option(
             metavar="KIND,KIND...",
             help="Compare nodes with these GPUs in a table, in place of a cluster: 8xa100,4xv100-32gb.",
+        ),
+    ] = None,
+    beside: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RECIPE,RECIPE...",
+            help="Compare with these recipes in a table. Overrides are for all of them.",
         ),
     ] = None,
     as_json: Json = False,
@@ -114,30 +130,68 @@ def plan_verb(
     Nothing is started. If the run was rehearsed on the cluster, measured figures are used and shown.
     With --simulate, also when the run arrives, and the effect of other settings.
     """
-    from kit.plan import comparison_page, page
+    from kit.plan import beside_page, comparison_page, page
+    from kit.plan.report import Budget
     from kit.relay import comparing, planning
 
     request = simulating.request()
+    _refuse_contradictions(arguments, simulating, gpus, beside, tokens)
+    number = _number(tokens)
     if gpus is not None:
-        _refuse_a_cluster(arguments, simulating)
-        facts = comparing.facts(arguments.load(refuse=False), gpus.split(","), mfu)
+        facts = comparing.facts(arguments.load(refuse=False), gpus.split(","), mfu, number)
+        shown = comparison_page.lines
+    elif beside is not None:
+        projects = [one.load(refuse=False) for one in _all(arguments, beside)]
+        facts, shown = comparing.beside(projects, mfu, number), beside_page.lines
     else:
-        facts = planning.facts(arguments.load(refuse=False), mfu, request)
+        budget = None if number is None else Budget(number, given=True)
+        facts = planning.facts(arguments.load(refuse=False), mfu, request, budget)
+        shown = page.lines
     if simulating.plot is not None:
         planning.draw(facts, simulating.plot)
     if as_json:
         print_json(facts)
     else:
-        print("\n".join((page if gpus is None else comparison_page).lines(facts)))
+        print("\n".join(shown(facts)))
 
 
-def _refuse_a_cluster(arguments: Arguments, simulating: Simulating) -> None:
-    """Raise ConfigError for what has no effect with --gpus, which describes the nodes."""
-    given = [word for word in arguments.overrides or () if word.startswith("cluster.")]
-    given += ["--cluster"] if arguments.cluster_name else []
-    given += ["--simulate"] if simulating.simulate else []
+def _all(arguments: Arguments, beside: str) -> list[Arguments]:
+    """The arguments of each recipe that is compared."""
+    others = [replace(arguments, recipe_file=recipe_path(name)) for name in beside.split(",")]
+    return [arguments, *others]
+
+
+def _number(tokens: str | None) -> float | None:
+    from kit.plan import starter
+
+    return None if tokens is None else starter.number(tokens, "--tokens")
+
+
+def _refuse_contradictions(
+    arguments: Arguments,
+    simulating: Simulating,
+    gpus: str | None,
+    beside: str | None,
+    tokens: str | None,
+) -> None:
+    """Raise ConfigError for what has no effect beside another option."""
+    overrides = arguments.overrides or ()
+    if gpus is not None:  # it describes the nodes
+        given = [word for word in overrides if word.startswith("cluster.")]
+        given += ["--cluster"] if arguments.cluster_name else []
+        given += ["--simulate"] if simulating.simulate else []
+        given += ["--beside"] if beside is not None else []
+        _refuse(given, "--gpus")
+    if beside is not None and simulating.simulate:
+        _refuse(["--simulate"], "--beside")
+    if tokens is not None:
+        lengths = ("training.steps=", "training.epochs=")
+        _refuse([word for word in overrides if word.startswith(lengths)], "--tokens")
+
+
+def _refuse(given: list[str], option: str) -> None:
     if given:
-        raise ConfigError(f"{', '.join(given)}: no effect with --gpus; leave out one of them")
+        raise ConfigError(f"{', '.join(given)}: no effect with {option}; leave out one of them")
 
 
 def _seconds(minutes: float | None) -> float | None:

@@ -93,6 +93,13 @@ class Architecture(ABC):
         """The activations around the layers, but for logits: those of the last norm."""
 
     @abstractmethod
+    def moved_bytes(self) -> int | None:
+        """Bytes that a layer's kernels move per token between matrix products, in both passes, in 16 bits.
+
+        Attention is left out. None if they have not been counted.
+        """
+
+    @abstractmethod
     def fused(self, name: str) -> Fused | None:
         """How a layer's weight of this name holds several matrices; None if it is one."""
 

@@ -77,6 +77,19 @@ class Gpt2(Architecture):
         """The input and the result of the last norm, its mean and deviation."""
         return Activations(2 * self.model.n_embd, fp32=2)
 
+    def moved_bytes(self) -> int | None:
+        """As PyTorch's kernels read and write them, with a fused activation."""
+        if self.model.activation == "gelu_new" or self.model.dropout:
+            return None
+        # The second pass reads input and gradient twice: for the input, and for the weights.
+        norms = 2 * 14
+        activation = 4 * 10  # on four widths
+        sums = 4 * 6  # around attention and MLP, and of their gradients
+        biases = 9 * 2  # gradients of three widths, one, four and one
+        # Gradients of queries, keys and values are joined; the result is laid out by rows.
+        heads = 12 + 8
+        return (norms + activation + sums + biases + heads) * self.model.n_embd
+
     def fused(self, name: str) -> Fused | None:
         """`c_attn` holds those to queries, keys and values: Conv1D stores inputs as rows."""
         return Fused(1, 3) if ".c_attn." in name else None

@@ -120,6 +120,19 @@ class Llama(Architecture):
         """The last norm: its input in fp32 and its scale, the normalised input, the result."""
         return Activations(2 * self.model.n_embd, fp32=self.model.n_embd + 1)
 
+    def moved_bytes(self) -> int:
+        """As PyTorch's kernels read and write them; those of transformers' norms are not fused."""
+        width, rotated = self.model.n_embd, self.model.n_embd + self.key_value_width
+        norm = 36 + 76  # first pass, second pass: to fp32, square, mean, scale, to 16 bits, weight
+        sums = 4 * 6  # around attention and MLP, and of their gradients
+        inputs = 3 * 6  # gradients of what queries, keys and values read, and of what the MLP reads
+        rows = 8  # the result of the heads is laid out by rows
+        rotary = 20 + 26
+        swiglu = 10 + 18
+        per_rotated = rotary + (norm if self.model.qk_norm else 0)
+        around = (2 * norm + sums + inputs + rows) * width
+        return around + per_rotated * rotated + swiglu * self.inner_width
+
     def fused(self, name: str) -> Fused | None:  # noqa: ARG002
         """Every weight is one matrix."""
         return None

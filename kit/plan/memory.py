@@ -246,7 +246,7 @@ def _activations(setup: Setup) -> list[Part]:
         )
     else:
         kept, source = setup.layers * layer, f"{setup.layers} layers of {layer / 1e6:,.1f} MB"
-    return [Part("activations", kept, f"{source} (Korthikanti et al. 2022)"), around, backward]
+    return [Part("activations", kept, f"{source}, as PyTorch keeps them"), around, backward]
 
 
 def _logits(setup: Setup) -> Part:

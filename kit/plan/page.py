@@ -32,6 +32,16 @@ def lines(facts: dict[str, Any]) -> list[str]:
     ]
 
 
+def whole(number: float) -> str:
+    """A number with separators, without decimals."""
+    return f"{number:,.0f}"
+
+
+def seconds_range(seconds: list[float]) -> str:
+    """The fewest and the most seconds."""
+    return " to ".join(f"{one:.3g}" for one in seconds) + " s"
+
+
 def _section(title: str, rows: Iterator[str]) -> Iterator[str]:
     yield ""
     yield title
@@ -43,14 +53,10 @@ def _row(name: str, fact: dict[str, Any], shown: Callable[[Any], str]) -> str:
     return f"  {name:{_NAME}}{value:>{_VALUE}}  {fact['source']}"
 
 
-def _whole(number: float) -> str:
-    return f"{number:,.0f}"
-
-
 def _parameters(parameters: dict[str, Any]) -> Iterator[str]:
     for name, part in parameters["parts"].items():
-        yield _row(name, part, _whole)
-    yield _row("total", parameters["total"], _whole)
+        yield _row(name, part, whole)
+    yield _row("total", parameters["total"], whole)
 
 
 def _memory(memory: dict[str, Any]) -> Iterator[str]:
@@ -94,21 +100,17 @@ def _judged(memory: dict[str, Any]) -> dict[str, Any]:
 
 
 def _time(time: dict[str, Any]) -> Iterator[str]:
-    yield _row("tokens a step", time["tokens_a_step"], _whole)
-    yield _row("steps", time["steps"], _whole)
-    yield _row("tokens", time["tokens"], _whole)
+    yield _row("tokens a step", time["tokens_a_step"], whole)
+    yield _row("steps", time["steps"], whole)
+    yield _row("tokens", time["tokens"], whole)
     yield _row("work of a token", time["flops_per_token"], lambda flop: f"{flop / 1e9:.4g} GFLOP")
     yield _row("a step", time["seconds_a_step"], lambda seconds: f"{seconds:.3g} s")
     if time["computed_seconds"]["value"] is not None:
         yield _row("  computed", time["computed_seconds"], lambda seconds: f"{seconds:.3g} s")
     if time["estimated_seconds"]["value"] is not None:
-        yield _row("  estimated", time["estimated_seconds"], _seconds_range)
-    yield _row("tokens per second", time["tokens_per_second"], _whole)
+        yield _row("  estimated", time["estimated_seconds"], seconds_range)
+    yield _row("tokens per second", time["tokens_per_second"], whole)
     yield _row("days", time["days"], lambda days: f"{days:.1f}" if days >= 1 else f"{days:.2g}")
-
-
-def _seconds_range(seconds: list[float]) -> str:
-    return " to ".join(f"{one:.3g}" for one in seconds) + " s"
 
 
 def _checkpoints(checkpoints: dict[str, Any]) -> Iterator[str]:
@@ -133,5 +135,5 @@ def _disk(disk: dict[str, Any]) -> Iterator[str]:
 def _interruptions(interruptions: dict[str, Any]) -> Iterator[str]:
     for name, fact in interruptions["failures"].items():
         yield _row(f"failures, {name}", fact, lambda number: f"{number:.2g}")
-    yield _row("time limits", interruptions["time_limits"], _whole)
-    yield _row("preemptions", interruptions["preemptions"], _whole)
+    yield _row("time limits", interruptions["time_limits"], whole)
+    yield _row("preemptions", interruptions["preemptions"], whole)

@@ -5,6 +5,7 @@ The time is that of the model's operations at an assumed MFU.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from kit.config import devices
@@ -14,10 +15,6 @@ if TYPE_CHECKING:
     from kit.config.cluster import Cluster
     from kit.config.recipe import Recipe
 
-# Estimated kernel by kernel for GPT-2 XL in bf16 on A100s, with fused attention and activation. Seconds of
-# a micro-batch of eight blocks: matrix products at 205 TFLOP/s 0.38, attention 0.04, kernels bound by
-# memory 0.08, gradients between ranks and idling 0.02.
-ESTIMATED_MFU = (0.47, 0.52)
 # Assumed. Published runs reached 0.21 (GPT-3) to 0.46 (PaLM): Chowdhery et al. 2022, table 3.
 MFU = 0.35
 
@@ -33,29 +30,21 @@ def seconds_a_step(recipe: Recipe, cluster: Cluster, mfu: float = MFU) -> float 
     return tokens * work / (peak * mfu)
 
 
-def estimated_seconds(recipe: Recipe, cluster: Cluster) -> tuple[float, float] | None:
-    """The fewest and the most seconds of a step at the estimated MFU; None for other models and devices."""
-    model, training = recipe.model, recipe.training
-    as_estimated = (
-        cluster.training.accelerator == "a100"
-        and cluster.training.nodes == 1
-        and (model.n_layer, model.n_embd, model.n_positions) == (48, 1600, 1024)
-        and (model.attention, model.activation) == ("sdpa", "gelu_pytorch_tanh")
-        and (model.dropout, model.activation_checkpointing) == (0.0, False)
-        and (training.precision, training.micro_batch) == ("bf16", 8)
-        and not shape.setup(recipe, cluster).offload
-    )
-    if not as_estimated:
-        return None
-    slow, fast = (seconds_a_step(recipe, cluster, mfu) for mfu in ESTIMATED_MFU)
-    assert slow is not None
-    assert fast is not None
-    return fast, slow
+def mfu(recipe: Recipe, cluster: Cluster, seconds: float) -> float:
+    """The MFU at which a step takes that long; the cluster names an accelerator."""
+    at_peak = seconds_a_step(recipe, cluster, 1.0)
+    assert at_peak is not None
+    return at_peak / seconds
 
 
 def tokens_a_step(recipe: Recipe) -> int:
     """Tokens of a step, over all ranks."""
     return recipe.training.global_batch * recipe.model.n_positions
+
+
+def steps_for(recipe: Recipe, tokens: float) -> int:
+    """The number of steps that train on this many tokens, repeats counted."""
+    return math.ceil(tokens / tokens_a_step(recipe))
 
 
 def steps(recipe: Recipe, training_tokens: int | None) -> int | None:

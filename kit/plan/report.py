@@ -17,7 +17,7 @@ from kit.config.devices import ACCELERATORS
 from kit.models import architectures
 from kit.output.quantities import duration
 from kit.output.quantities import size as size_of
-from kit.plan import disk, host, interval, memory, rate, shape, traffic
+from kit.plan import disk, host, interval, kernels, memory, rate, shape, traffic
 from kit.plan.disk import checkpoints_kept
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from kit.plan.memory import Setup
 
 DAY = 86_400.0
+BUDGET = 150e9  # tokens of the article's run: ten epochs
 # Failures per 1,000 node-days of 8-GPU nodes (Meta, arXiv 2410.21680): the rate of RSC-1, A100; and, as the
 # cautious one, that of its measured time to failure of 7.9 h at 1,024 GPUs, from all causes (derived).
 FAILURES = {"usual": 6.5, "cautious": 23.7}
@@ -46,12 +47,21 @@ _SIZE = {
 
 
 @dataclass(frozen=True)
+class Budget:
+    """Tokens of the whole run, repeats counted, in place of the recipe's length."""
+
+    tokens: float = BUDGET
+    given: bool = False  # else assumed, for a recipe whose length is not known yet
+
+
+@dataclass(frozen=True)
 class Known:
     """Measurements and counts that exist already."""
 
     rehearsed: dict[str, Any] | None = None  # `measure` of kit/relay/rehearsal.py
     not_rehearsed: str = "not rehearsed on this cluster"  # why it is None
     training_tokens: int | None = None
+    budget: Budget | None = None
     on_disk: dict[str, int] | None = None  # bytes of stages and of the run that have files, by name
     room: Sequence[Room] = ()  # of the disk
     node_memory: tuple[float, str] | None = None  # bytes, and who says so
@@ -98,6 +108,7 @@ def _memory(recipe: Recipe, cluster: Cluster, known: Known) -> dict[str, Any]:
     limit = ACCELERATORS[name].memory if name and setup.gpu else None
     total, measured = memory.total(setup), (known.rehearsed or {}).get("memory_bytes")
     return {
+        "micro_batch": figure(setup.micro_batch, "training.micro_batch"),
         "parts": {part.name: figure(part.bytes, part.source) for part in memory.parts(setup)},
         "total": figure(total, _sum(recipe)),
         "limit": figure(
@@ -238,7 +249,7 @@ def _time(recipe: Recipe, cluster: Cluster, known: Known, mfu: float | None) -> 
         "computed_seconds": _computed(recipe, cluster, mfu)
         if seconds["source"] == "rehearsed"
         else figure(None, "is the time of a step already"),
-        "estimated_seconds": _estimated(recipe, cluster),
+        "estimated_seconds": _estimated(recipe, cluster, steps["value"]),
         "tokens_per_second": figure(per_second, "tokens a step / seconds a step"),
         "days": figure(days, f"{reason}; no starts, saves, validations, queue"),
     }
@@ -246,6 +257,11 @@ def _time(recipe: Recipe, cluster: Cluster, known: Known, mfu: float | None) -> 
 
 def _steps(recipe: Recipe, known: Known) -> dict[str, Any]:
     training, steps = recipe.training, rate.steps(recipe, known.training_tokens)
+    if (budget := known.budget) is not None and (budget.given or steps is None):
+        how = "given" if budget.given else "assumed"
+        return figure(
+            rate.steps_for(recipe, budget.tokens), f"{budget.tokens / 1e9:g} G tokens, {how}"
+        )
     if training.steps is not None:
         return figure(steps, "training.steps")
     if known.training_tokens is None:
@@ -271,15 +287,19 @@ def _computed(recipe: Recipe, cluster: Cluster, mfu: float | None) -> dict[str, 
     return figure(seconds, f"computed: {how}, of {cluster.training.accelerator}'s peak")
 
 
-def _estimated(recipe: Recipe, cluster: Cluster) -> dict[str, Any]:
+def _estimated(recipe: Recipe, cluster: Cluster, steps: int | None) -> dict[str, Any]:
     """The seconds of a step from those of its kernels, as a range."""
-    found = rate.estimated_seconds(recipe, cluster)
+    found = kernels.seconds(recipe, cluster)
     if found is None:
         return figure(None, "no estimate for this model, micro-batch and device")
-    low, high = rate.ESTIMATED_MFU
-    steps = 150e9 / rate.tokens_a_step(recipe)
-    days = " to ".join(f"{steps * seconds / DAY:.1f}" for seconds in found)
-    source = f"estimated kernel by kernel: an MFU of {high:.0%} to {low:.0%}; 150 G tokens in {days} days"
+    high, low = (rate.mfu(recipe, cluster, seconds) for seconds in found)
+    how_many, what = (
+        (rate.steps_for(recipe, BUDGET), f"{BUDGET / 1e9:g} G tokens")
+        if steps is None
+        else (steps, "all steps")
+    )
+    days = " to ".join(f"{how_many * seconds / DAY:.1f}" for seconds in found)
+    source = f"estimated kernel by kernel: an MFU of {low:.0%} to {high:.0%}; {what} in {days} days"
     return figure(list(found), source)
 
 

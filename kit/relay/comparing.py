@@ -1,6 +1,7 @@
-"""The kinds of nodes in `plan --gpus`, and the plan of a recipe on each.
+"""Plans side by side: of a recipe on several kinds of nodes, or of several recipes.
 
 comparing.facts(project, ["8xa100", "4xv100-32gb"])      # the JSON of `jobs.plan --gpus ... --json`
+comparing.beside([project, other])                       # the JSON of `jobs.plan --beside ... --json`
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from kit.config.devices import ACCELERATORS
 from kit.errors import ConfigError
 from kit.plan import comparison, micro_batch, rate
 from kit.plan.comparison import On
+from kit.plan.report import Budget
 from kit.relay import planning
 from kit.training import batches, precision, zero
 
@@ -23,15 +25,32 @@ if TYPE_CHECKING:
     from kit.config.run import Project
 
 
-def facts(project: Project, kinds: Sequence[str], mfu: float | None = None) -> dict[str, Any]:
-    """The plan on one node of each kind, as plain values.
+def beside(
+    projects: Sequence[Project], mfu: float | None = None, tokens: float | None = None
+) -> dict[str, Any]:
+    """The plans of several recipes, each with its figures and their sources.
+
+    All train on `tokens`; if None, those whose length is not known yet train on 150 billion, assumed.
+    """
+    budget = Budget() if tokens is None else Budget(tokens, given=True)
+    return {"recipes": [planning.facts(project, mfu, budget=budget) for project in projects]}
+
+
+def facts(
+    project: Project, kinds: Sequence[str], mfu: float | None = None, tokens: float | None = None
+) -> dict[str, Any]:
+    """The plan on one node of each kind, as plain values; `tokens` are those to train on.
 
     Of the project's cluster nothing is used. Raises ConfigError for a kind that is unknown, or whose GPUs
     cannot share the recipe's batch.
     """
     recipe = project.recipe
     pairs = [_on(kind, project) for kind in kinds]
-    steps = rate.steps(recipe, planning.training_tokens(recipe))
+    steps = (
+        rate.steps(recipe, planning.training_tokens(recipe))
+        if tokens is None
+        else rate.steps_for(recipe, tokens)
+    )
     return comparison.facts(recipe.name, pairs, steps, mfu)
 
 

@@ -14,7 +14,7 @@ from kit.output.charts import picture
 from kit.output.quantities import size
 from kit.plan import fit, report
 from kit.plan.disk import Room
-from kit.plan.report import Known
+from kit.plan.report import Budget, Known
 from kit.plan.simulation import outlook
 from kit.plan.simulation.given import Chances, given
 from kit.plan.simulation.picture import charts
@@ -42,7 +42,10 @@ class Simulation:
 
 
 def facts(
-    project: Project, mfu: float | None = None, simulation: Simulation | None = None
+    project: Project,
+    mfu: float | None = None,
+    simulation: Simulation | None = None,
+    budget: Budget | None = None,
 ) -> dict[str, Any]:
     """The plan as plain values; `mfu` overrides a rehearsed rate.
 
@@ -60,6 +63,7 @@ def facts(
         rehearsed,
         reason,
         training_tokens(recipe),
+        budget,
         _on_disk(project),
         [*_room(Path(recipe.workspace))],
         _node_memory(project.cluster),

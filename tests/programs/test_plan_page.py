@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -16,7 +17,7 @@ SHOWN = re.findall(r"```sh\nekiden plan ([^\n]+)\n```\n[^`]*```text\n([\s\S]+?)\
 
 
 def test_there_are_shown_commands() -> None:
-    assert len(SHOWN) == 5
+    assert len(SHOWN) == 7
 
 
 @pytest.mark.parametrize(
@@ -37,3 +38,16 @@ def test_the_page_shows_what_the_command_prints(words: str, text: str) -> None:
 def without_room(text: str) -> str:
     """The text without the free space of the machine."""
     return re.sub(r"^  free .*$", "  free", text, flags=re.MULTILINE)
+
+
+def test_the_days_of_the_page_are_those_of_the_command() -> None:
+    rows = re.findall(
+        r"^\| (\d+) billion \| ([\d.]+)%.*?\|((?: [\d.]+ days \|){3})$", PAGE, re.MULTILINE
+    )
+    assert len(rows) == 4
+    for tokens, mfu, days in rows:
+        recipes = ["gpt2-xl-ja-article", "--beside", "gpt2-xl-ja,llama-1b-ja", "--cluster", "mdx"]
+        words = [*recipes, "--tokens", f"{tokens}b", "--mfu", str(float(mfu) / 100), "--json"]
+        found = json.loads(CliRunner().invoke(plan.app, words).output)["recipes"]
+        planned = [f"{one['time']['days']['value']:.1f}" for one in found]
+        assert planned == re.findall(r"[\d.]+", days)

@@ -121,7 +121,7 @@ def test_the_tokenizer_is_fast_and_within_the_embedding(export: Path) -> None:
     assert config.eos_token_id == tokenizer.eos_token_id
 
 
-@pytest.mark.parametrize("name", ["gpt2-xl-ja", "gpt2-xl-ja-article", "demo"])
+@pytest.mark.parametrize("name", ["gpt2-xl-ja", "gpt2-xl-ja-article", "llama-1b-ja", "demo"])
 def test_heads_of_the_recipes_are_sizes_that_its_attention_has(name: str) -> None:
     model = load_recipe(presets.recipe(Path(name)), []).model
     size = model.n_embd // model.n_head

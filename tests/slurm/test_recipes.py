@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.trial, pytest.mark.slurm, pytest.mark.timeout(7200)]
 
 SMALL = (
     "model.n_layer=2",
-    "model.n_embd=80",
+    "model.n_embd=160",  # heads of 8, or of 10
     "training.steps=2",
     "training.warmup_steps=1",
     f"corpus.sources.jawiki.location={DUMP.resolve()}",
@@ -41,7 +41,7 @@ SMALL = (
 
 
 @needs_dump
-@pytest.mark.parametrize("recipe", ["gpt2-xl-ja", "gpt2-xl-ja-article"])
+@pytest.mark.parametrize("recipe", ["gpt2-xl-ja", "gpt2-xl-ja-article", "llama-1b-ja"])
 def test_the_recipe_runs_on_eight_ranks(recipe: str, slurm: Slurm, tmp_path: Path) -> None:
     where = (f"workspace={tmp_path}", "--cluster", str(ROOT / "sbatch" / "slurm" / "cluster.yaml"))
     command("pipeline", "submit", str(ROOT / "configs" / f"{recipe}.yaml"), *SMALL, *where)

@@ -29,6 +29,10 @@ def article(*overrides: str, cluster: str = "mdx") -> Project:
     return resolve.load(HERE / "gpt2-xl-ja-article.yaml", [*overrides], cluster)
 
 
+def llama(*overrides: str, cluster: str = "mdx") -> Project:
+    return resolve.load(HERE / "llama-1b-ja.yaml", [*overrides], cluster)
+
+
 def today(*overrides: str, cluster: str = "mdx") -> Project:
     return resolve.load(HERE / "gpt2-xl-ja.yaml", [*overrides], cluster)
 
@@ -42,14 +46,16 @@ def refused(project: Project) -> list[str]:
     return [*submit_checks._of_memory(project)]
 
 
-def test_the_recipe_of_today_leaves_a_tenth_of_an_a100_of_40_gb_free() -> None:
-    project = today()
+@pytest.mark.parametrize("project", [today(), llama()], ids=["gpt2", "llama"])
+def test_the_recipes_of_today_leave_a_tenth_of_an_a100_of_40_gb_free(project: Project) -> None:
     assert (project.cluster.training.accelerator, project.cluster.training.ranks) == ("a100", 8)
     needed = memory.total(shape.setup(project.recipe, project.cluster))
     assert needed <= 0.9 * ACCELERATORS["a100"].memory == 36e9
 
 
-@pytest.mark.parametrize("project", [today(), article()], ids=["today", "article"])
+@pytest.mark.parametrize(
+    "project", [today(), llama(), article()], ids=["today", "llama", "article"]
+)
 def test_the_recipes_fit_on_the_node_that_they_are_written_for(project: Project) -> None:
     assert misfits(project) == []
     assert submit_checks.tight_memory(project) == []

@@ -62,7 +62,7 @@ def test_a_word_with_a_suffix_is_a_path(workdir: Workdir, empty: Path) -> None:
 def test_an_unknown_name_is_answered_with_the_known(empty: Path) -> None:
     line = mistake(Path("demmo"))
     assert line.startswith("demmo: no such file; ")
-    assert "demo, gpt2-xl-ja, gpt2-xl-ja-2nodes, gpt2-xl-ja-article" in line
+    assert "demo, gpt2-xl-ja, gpt2-xl-ja-2nodes, gpt2-xl-ja-article, llama-1b-ja" in line
     (empty / "mine.yaml").write_text("", encoding="utf-8")
     assert "did you mean mine.yaml?" in mistake(Path("mine"))
 
