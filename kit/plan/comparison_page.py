@@ -77,4 +77,4 @@ def _notes(facts: dict[str, Any]) -> Iterator[str]:
     given = "given" if facts["mfu_given"] else "assumed"
     yield f"time: an MFU of {facts['mfu']:.1%}, {given}, of each GPU's own peak"
     if facts["steps"] is None:
-        yield "days: unknown, as training.epochs is of tokens that do not exist yet; give training.steps"
+        yield "days: unknown, as training.epochs is of tokens that do not exist yet; give --tokens"

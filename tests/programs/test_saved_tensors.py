@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from kit.data.tokens import TokenizerInfo
 from kit.plan import memory, shape
@@ -95,6 +96,27 @@ def test_around_the_layers_is_kept_what_the_plan_says(
         around += 2 * 16 * setup.length * setup.item
     ids = 16 * setup.tokens  # at most, and as small
     assert found - memory.layer_bytes(setup) == pytest.approx(around, abs=ids)
+
+
+@pytest.mark.parametrize(
+    "model", [(), LLAMA, (*LLAMA, "model.tie_embeddings=true")], ids=["gpt2", "llama", "tied"]
+)
+def test_a_token_takes_the_operations_that_the_plan_says(
+    workdir: Workdir, model: tuple[str, ...]
+) -> None:
+    given = [
+        *OVERRIDES,
+        "model.attention=eager",
+        *model,
+    ]  # no operations of SDPA are counted on a CPU
+    recipe = resolve.load(workdir.recipe_file, given, "local").recipe
+    built = LanguageModel(recipe, TokenizerInfo(shape.rows(recipe), 1, 2))
+    blocks = torch.randint(0, shape.rows(recipe), (2, recipe.model.n_positions + 1))
+    with FlopCounterMode(display=False) as counted:
+        built(blocks).backward()
+    planned = 2 * recipe.model.n_positions * shape.flops_per_token(recipe)
+    # Norms, biases and positions count as parameters, but multiply no matrices.
+    assert counted.get_total_flops() == pytest.approx(planned, rel=0.05)
 
 
 def test_with_checkpointing_a_layer_keeps_its_input(workdir: Workdir) -> None:
