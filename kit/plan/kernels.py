@@ -61,6 +61,7 @@ def _covers(recipe: Recipe, cluster: Cluster) -> bool:
         and (model.attention, training.precision) == ("sdpa", "bf16")
         and architectures.of(model).dropout == 0
         and not (model.activation_checkpointing or training.compile)
+        and training.optimizer == "adamw"
         and training.micro_batch * model.n_positions >= _TOKENS
         and model.n_embd >= _WIDTH
         and not shape.setup(recipe, cluster).offload

@@ -99,7 +99,8 @@ def test_the_pace_in_a_recipes_comment_is_that_of_the_plan(recipe: str) -> None:
 def test_a_pace_is_estimated_for_large_matrices_on_one_node_only() -> None:
     for other in ("training.micro_batch=4", "model.dropout=0.1", "cluster.training.nodes=2",
                   "cluster.training.accelerator=h100", "training.deepspeed=zero2-offload",
-                  "model.activation=gelu_new", "training.compile=true"):  # fmt: skip
+                  "model.activation=gelu_new", "training.compile=true",
+                  "training.optimizer=muon"):  # fmt: skip
         assert facts("gpt2-xl-ja", other)["time"]["estimated_seconds"]["value"] is None
 
 
