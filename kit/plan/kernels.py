@@ -40,13 +40,13 @@ def seconds(recipe: Recipe, cluster: Cluster) -> tuple[float, float] | None:
         return None
     training = recipe.training
     each = _micro_batch(recipe, moved)
-    fewest = each * training.global_batch / (training.micro_batch * cluster.training.ranks)
+    fewest = each * training.global_batch / (training.micro_batch_size * cluster.training.ranks)
     return fewest, _SLOWER * fewest
 
 
 def _micro_batch(recipe: Recipe, moved: int) -> float:
     model = recipe.model
-    tokens = recipe.training.micro_batch * model.n_positions
+    tokens = recipe.training.micro_batch_size * model.n_positions
     attention = model.n_layer * model.n_embd * model.n_positions
     products = shape.flops_per_token(recipe) - 12 * attention
     bytes_moved = model.n_layer * moved + shape.rows(recipe) * _LOGIT
@@ -62,7 +62,7 @@ def _covers(recipe: Recipe, cluster: Cluster) -> bool:
         and architectures.of(model).dropout == 0
         and not (model.activation_checkpointing or training.compile)
         and training.optimizer == "adamw"
-        and training.micro_batch * model.n_positions >= _TOKENS
+        and training.micro_batch_size * model.n_positions >= _TOKENS
         and model.n_embd >= _WIDTH
         and not shape.setup(recipe, cluster).offload
     )
