@@ -48,7 +48,7 @@ class Tokens(Section):
 
 
 class Model(Section):
-    """A decoder of transformers, in the terms of its GPT2Config."""
+    """A decoder of transformers, in the terms of GPT2Config whatever the architecture."""
 
     BOUND: ClassVar = frozenset(  # the shape of the weights
         {
@@ -351,7 +351,8 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _gguf_possible(self) -> Recipe:
         """What llama.cpp cannot read, before months of training."""
-        if self.release.gguf and self.model.activation == "gelu":
+        is_gelu = self.model.architecture == "gpt2" and self.model.activation == "gelu"
+        if self.release.gguf and is_gelu:
             raise ValueError(
                 "release.gguf: llama.cpp computes GPT-2 with gelu's tanh approximation, unlike "
                 "model.activation=gelu; set gguf=[], or another activation"

@@ -63,6 +63,11 @@ class Architecture(ABC):
 
     @property
     @abstractmethod
+    def model_type(self) -> str:
+        """Its name in transformers' config.json, and as a tag on the Hub."""
+
+    @property
+    @abstractmethod
     def is_tied(self) -> bool:
         """Whether the output has the weights of the embedding."""
 

@@ -13,6 +13,7 @@ class Gpt2(Architecture):
     name: ClassVar = "gpt2"
     title: ClassVar = "GPT-2"
     model_class: ClassVar = "GPT2LMHeadModel"
+    model_type: ClassVar = "gpt2"
     vocabulary_weights: ClassVar = ("transformer.wte.weight", "lm_head.weight")
     position_weights: ClassVar = "transformer.wpe.weight"
     layer_weights: ClassVar = "transformer.h."

@@ -33,6 +33,11 @@ class Llama(Architecture):
         return f"{self.title}ForCausalLM"
 
     @property
+    def model_type(self) -> str:
+        """The name in transformers."""
+        return self.title.lower()
+
+    @property
     def is_tied(self) -> bool:
         """As the recipe says."""
         return self.model.tie_embeddings

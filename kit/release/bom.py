@@ -79,7 +79,7 @@ def _model(facts: CardFacts) -> dict[str, Any]:
         "bom-ref": _MODEL,
         "name": facts.name,
         "version": f"step-{training.step}",
-        "description": f"GPT-2 language model for Japanese with {model.parameters:,} parameters",
+        "description": f"{model.title} language model for Japanese with {model.parameters:,} parameters",
         **({"authors": [{"name": name} for name in release.authors]} if release.authors else {}),
         "licenses": [_license(release.license_name or release.license)],
         "modelCard": {
@@ -87,7 +87,7 @@ def _model(facts: CardFacts) -> dict[str, Any]:
                 "approach": {"type": "self-supervised"},
                 "task": "text-generation",
                 "architectureFamily": "transformer",
-                "modelArchitecture": "GPT2LMHeadModel",
+                "modelArchitecture": model.model_class,
                 "datasets": [{"ref": _CORPUS}],
                 "inputs": [{"format": "text"}],
                 "outputs": [{"format": "text"}],

@@ -3,8 +3,8 @@
     save(model, tokenizer, folder / file_name("demo", "q8_0"), "q8_0", name="demo", license_name="other")
 
 Written with the package `gguf`, of the extra `ekiden[gguf]`. Names and layout of the tensors are those of
-llama.cpp's architecture gpt2 (src/models/gpt2.cpp): transformers' Conv1D weights are transposed, the output
-is the embedding. As in its converter, vectors and positions stay in float32.
+llama.cpp: see kit/release/gguf_architectures.py. As in its converter, vectors and learned positions stay in
+float32.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kit.errors import StageError
-from kit.release import gguf_vocabulary
+from kit.release import gguf_architectures, gguf_vocabulary
 from kit.store.files import settle
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from kit.config.recipe import GgufType
+    from kit.release.gguf_architectures import Kind
     from kit.release.gguf_vocabulary import Vocabulary
 
 _BLOCK = 32  # values of a row that share a scale in Q8_0
@@ -38,25 +39,24 @@ def file_name(name: str, kind: GgufType) -> str:
 def save(
     model: Any, tokenizer: Tokenizer, path: Path, kind: GgufType, *, name: str, license_name: str
 ) -> None:
-    """Write a transformers.GPT2LMHeadModel and its tokenizer, a tensor at a time.
+    """Write a causal model of transformers and its tokenizer, a tensor at a time.
 
     Rows that are no multiple of 32 stay in f16 with q8_0. Raises StageError without the package `gguf`, or
     if llama.cpp has no tokenizer that gives equal ids.
     """
-    writer = _writer(path)
+    writer = _writer(path, gguf_architectures.of(model.config))
     _add_facts(writer, model.config, kind)
     writer.add_name(name)
     writer.add_license(license_name)
     writer.add_bos_token_id(model.config.bos_token_id)
     writer.add_pad_token_id(model.config.pad_token_id)
     add_vocabulary(writer, gguf_vocabulary.of(tokenizer, model.config.vocab_size))
-    tensors = [*_tensors(model)]
-    for tensor_name, tensor in tensors:
+    for tensor_name, tensor in _tensors(model):
         _announce(writer, tensor_name, tensor, kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
-    for tensor_name, tensor in tensors:
+    for tensor_name, tensor in _tensors(model):
         writer.write_tensor_data(_encoded(tensor, _type_of(tensor_name, tensor, kind)))
     writer.close()
     settle(path)
@@ -77,28 +77,27 @@ def add_vocabulary(writer: gguf.GGUFWriter, vocabulary: Vocabulary) -> None:
     writer.add_add_space_prefix(False)
 
 
-def _writer(path: Path) -> gguf.GGUFWriter:
+def _writer(path: Path, kind: Kind) -> gguf.GGUFWriter:
     try:
         import gguf
     except ImportError:
         raise StageError(
             "release.gguf: the package gguf is not installed; pip install 'ekiden[gguf]'"
         ) from None
-    return gguf.GGUFWriter(path, "gpt2")
+    return gguf.GGUFWriter(path, kind.name)
 
 
 def _add_facts(writer: gguf.GGUFWriter, config: Any, kind: GgufType) -> None:
-    """The keys that llama.cpp demands of a gpt2, and the type of most tensors."""
+    """The keys that llama.cpp demands, and the type of most tensors."""
     import gguf
 
     whole = kind == "f32"
     writer.add_type(gguf.GGUFType.MODEL)
-    writer.add_context_length(config.n_positions)
-    writer.add_embedding_length(config.n_embd)
-    writer.add_block_count(config.n_layer)
-    writer.add_feed_forward_length(config.n_inner or 4 * config.n_embd)
-    writer.add_head_count(config.n_head)
-    writer.add_layer_norm_eps(config.layer_norm_epsilon)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_head_count(config.num_attention_heads)
+    gguf_architectures.of(config).add_keys(writer, config)
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     files = gguf.LlamaFileType
     writer.add_file_type(files.ALL_F32 if whole else files[f"MOSTLY_{kind.upper()}"])
@@ -108,12 +107,13 @@ def _tensors(model: Any) -> Iterator[tuple[str, Tensor]]:
     """The weights under llama.cpp's names, as it multiplies by them: rows are outputs."""
     import gguf
 
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.GPT2, model.config.n_layer)
-    for name, tensor in model.named_parameters():  # without lm_head, which is the embedding
+    config, kind = model.config, gguf_architectures.of(model.config)
+    architecture = gguf.MODEL_ARCH[kind.name.upper()]
+    names = gguf.get_tensor_name_map(architecture, config.num_hidden_layers)
+    for name, tensor in model.named_parameters():  # without lm_head if it is the embedding
         own = names.get_name(name, try_suffixes=(".weight", ".bias"))
         assert own is not None, name
-        is_conv1d = tensor.dim() == 2 and ".h." in name
-        yield own, tensor.detach().T if is_conv1d else tensor.detach()
+        yield own, kind.stored(name, tensor.detach(), config)
 
 
 def _type_of(name: str, tensor: Tensor, kind: GgufType) -> gguf.GGMLQuantizationType:

@@ -52,20 +52,23 @@ def set_generation(model: Any, release: Release) -> None:
         do_sample=True,
         temperature=release.temperature,
         top_p=release.top_p,
-        max_new_tokens=max(1, min(release.max_new_tokens, config.n_positions // 2)),
+        max_new_tokens=max(1, min(release.max_new_tokens, config.max_position_embeddings // 2)),
     )
 
 
 def _of_older_readers(config: dict[str, Any], generation: dict[str, Any]) -> dict[str, Any]:
     """Keys that transformers no longer writes.
 
-    `n_ctx` is read by llama.cpp's converter, `torch_dtype` by transformers before 4.56. A pipeline of
-    transformers 4.57 has a max_new_tokens of its own, 256, which passes the end of a short model; only
-    `task_specific_params` come before it (pipelines/base.py).
+    `n_ctx` of a GPT-2 is read by llama.cpp's converter, `torch_dtype` by transformers before 4.56. Without
+    `rope_theta` transformers 4 and what is built on it compute rotary positions with their own 10,000. A
+    pipeline of transformers 4.57 has a max_new_tokens of its own, 256, which passes the end of a short
+    model; only `task_specific_params` come before it (pipelines/base.py).
     """
+    rotary = config.get("rope_parameters")
     sampling = {key: generation[key] for key in _SAMPLING if key in generation}
     return {
-        "n_ctx": config["n_positions"],
+        **({"n_ctx": config["n_positions"]} if "n_positions" in config else {}),
+        **({"rope_theta": rotary["rope_theta"]} if rotary else {}),
         "torch_dtype": config["dtype"],
         "task_specific_params": {"text-generation": sampling},
     }

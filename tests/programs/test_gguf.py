@@ -12,7 +12,7 @@ import gguf
 import numpy as np
 import pytest
 import torch
-from transformers import GPT2LMHeadModel
+import transformers
 
 from kit.config.recipe import GgufType, Release
 from kit.config.tokenizer import TokenizerSpec
@@ -23,6 +23,7 @@ from kit.models import architectures
 from kit.release import gguf_file, gguf_vocabulary, model_files
 from kit.tokenizer import bpe, huggingface, unigram
 from kit.tokenizer.count import count
+from tests.architectures import SHAPES, each
 from tests.llama_cpp import Vocabulary
 
 if TYPE_CHECKING:
@@ -31,19 +32,23 @@ if TYPE_CHECKING:
 
     from tokenizers import Tokenizer
 
+    from kit.config.recipe import Recipe
     from tests.conftest import Workdir
 
 LOOKALIKES = ["</s>", "<unk>", "<s>", "<0x41>", "<0xE3>", "<<s>>", "x</s>y", "[unused5]"]
 ODD = ["naïve café  ABC", "𠮷野家", "👨‍👩‍👧", "B\ufeff", "ーーーーー", "改\n行\n\n", *LOOKALIKES]
 FORMS = [("bpe", "lossless"), ("unigram", "lossless"), ("bpe", "article")]
-TENSORS = {  # of a layer: llama.cpp's name, transformers', and whether it is transposed
-    "attn_norm": ("ln_1", False),
-    "attn_qkv": ("attn.c_attn", True),
-    "attn_output": ("attn.c_proj", True),
-    "ffn_norm": ("ln_2", False),
-    "ffn_up": ("mlp.c_fc", True),
-    "ffn_down": ("mlp.c_proj", True),
-}
+# Of a layer: llama.cpp's names, and transformers'.
+GPT2 = {
+    "attn_norm": "ln_1", "attn_qkv": "attn.c_attn", "attn_output": "attn.c_proj", "ffn_norm": "ln_2",
+    "ffn_up": "mlp.c_fc", "ffn_down": "mlp.c_proj",
+}  # fmt: skip
+LLAMA = {
+    "attn_norm": "input_layernorm", "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj", "attn_output": "self_attn.o_proj", "ffn_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj",
+}  # fmt: skip
+QWEN3 = LLAMA | {"attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm"}
 
 
 class Made(NamedTuple):
@@ -55,11 +60,27 @@ class Made(NamedTuple):
 
 
 @pytest.fixture
-def model(workdir: Workdir) -> GPT2LMHeadModel:
-    recipe = workdir.recipe("model.n_embd=64", "model.n_positions=16", "model.n_layer=2")
+def shape() -> tuple[str, ...]:
+    """GPT-2, where a test does not say otherwise."""
+    return SHAPES["gpt2"]
+
+
+@pytest.fixture
+def model(workdir: Workdir, shape: tuple[str, ...]) -> Any:
+    return of_recipe(
+        workdir.recipe("model.n_embd=64", "model.n_positions=16", "model.n_layer=2", *shape)
+    )
+
+
+def of_recipe(recipe: Recipe) -> Any:
+    """A model with random weights; norms have such, too."""
     torch.manual_seed(0)
-    config = architectures.of(recipe.model).configuration(270, begin=1, end=2)
-    made = GPT2LMHeadModel(config)
+    architecture = architectures.of(recipe.model)
+    config = architecture.configuration(270, begin=1, end=2)
+    made = getattr(transformers, architecture.model_class)(config)
+    for weight in made.parameters():
+        if weight.dim() == 1:
+            torch.nn.init.normal_(weight)
     model_files.set_generation(made, recipe.release)
     return made
 
@@ -69,24 +90,50 @@ def small() -> Tokenizer:
     return huggingface.from_merges(entries, [("a", "b")], "lossless")
 
 
-def saved(model: GPT2LMHeadModel, path: Path, kind: GgufType) -> gguf.GGUFReader:
+def saved(model: Any, path: Path, kind: GgufType) -> gguf.GGUFReader:
     gguf_file.save(model, small(), path, kind, name="small", license_name="apache-2.0")
     return gguf.GGUFReader(path)
 
 
-def expected(model: GPT2LMHeadModel) -> dict[str, np.ndarray]:
+def expected(model: Any) -> dict[str, np.ndarray]:
     """The weights by llama.cpp's names, with rows as outputs."""
     weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    return (
+        of_gpt2(weights) if model.config.model_type == "gpt2" else of_llama(weights, model.config)
+    )
+
+
+def of_gpt2(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     found = {
         "token_embd.weight": weights["transformer.wte.weight"],
         "position_embd.weight": weights["transformer.wpe.weight"],
         "output_norm.weight": weights["transformer.ln_f.weight"],
         "output_norm.bias": weights["transformer.ln_f.bias"],
     }
-    for layer, (own, (theirs, flipped)) in itertools.product(range(2), TENSORS.items()):
-        matrix = weights[f"transformer.h.{layer}.{theirs}.weight"]
-        found[f"blk.{layer}.{own}.weight"] = matrix.T if flipped else matrix
+    for layer, (own, theirs) in itertools.product(range(2), GPT2.items()):
+        found[f"blk.{layer}.{own}.weight"] = weights[f"transformer.h.{layer}.{theirs}.weight"].T
         found[f"blk.{layer}.{own}.bias"] = weights[f"transformer.h.{layer}.{theirs}.bias"]
+    return found
+
+
+def of_llama(weights: dict[str, np.ndarray], config: Any) -> dict[str, np.ndarray]:
+    found = {
+        "token_embd.weight": weights["model.embed_tokens.weight"],
+        "output_norm.weight": weights["model.norm.weight"],
+    }
+    if not config.tie_word_embeddings:
+        found["output.weight"] = weights["lm_head.weight"]
+    names = LLAMA if config.model_type == "llama" else QWEN3
+    for layer, (own, theirs) in itertools.product(range(2), names.items()):
+        matrix = weights[f"model.layers.{layer}.{theirs}.weight"]
+        if config.model_type == "llama" and own in ("attn_q", "attn_k"):
+            half = config.head_dim // 2
+            # Rows 0 and 1 of a head turn together, which are rows 0 and half of transformers.
+            order = [start + half * odd for start in range(half) for odd in (0, 1)]
+            matrix = np.concatenate(
+                [head[order] for head in np.split(matrix, len(matrix) // (2 * half))]
+            )
+        found[f"blk.{layer}.{own}.weight"] = matrix
     return found
 
 
@@ -94,8 +141,9 @@ def read(tensor: Any) -> np.ndarray:
     return gguf.dequantize(tensor.data, tensor.tensor_type)
 
 
+@each
 @pytest.mark.parametrize("kind", ["f32", "f16", "bf16"])
-def test_every_weight_is_read_back(model: GPT2LMHeadModel, tmp_path: Path, kind: GgufType) -> None:
+def test_every_weight_is_read_back(model: Any, tmp_path: Path, kind: GgufType) -> None:
     torch_type = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}[kind]
     found = {tensor.name: tensor for tensor in saved(model, tmp_path / "a.gguf", kind).tensors}
     assert found.keys() == expected(model).keys()
@@ -108,7 +156,7 @@ def test_every_weight_is_read_back(model: GPT2LMHeadModel, tmp_path: Path, kind:
         assert found[name].tensor_type.name == ("F32" if is_whole else kind.upper())
 
 
-def test_eight_bits_are_within_half_a_step(model: GPT2LMHeadModel, tmp_path: Path) -> None:
+def test_eight_bits_are_within_half_a_step(model: Any, tmp_path: Path) -> None:
     found = {tensor.name: tensor for tensor in saved(model, tmp_path / "a.gguf", "q8_0").tensors}
     quantized = 0
     for name, weights in expected(model).items():
@@ -129,17 +177,14 @@ def test_eight_bits_are_within_half_a_step(model: GPT2LMHeadModel, tmp_path: Pat
 def test_rows_that_make_no_whole_blocks_stay_in_half_precision(
     workdir: Workdir, tmp_path: Path
 ) -> None:
-    recipe = workdir.recipe("model.n_embd=48", "model.n_head=2")
-    config = architectures.of(recipe.model).configuration(270, begin=1, end=2)
-    model = GPT2LMHeadModel(config)
-    model_files.set_generation(model, recipe.release)
+    model = of_recipe(workdir.recipe("model.n_embd=48", "model.n_head=2"))
     found = saved(model, tmp_path / "a.gguf", "q8_0").tensors
     kinds = {tensor.name: tensor.tensor_type.name for tensor in found}
     assert kinds["blk.0.attn_qkv.weight"] == "F16"
     assert kinds["blk.0.ffn_down.weight"] == "Q8_0"  # its rows are 4 x 48
 
 
-def test_a_file_has_the_keys_that_llama_cpp_demands(model: GPT2LMHeadModel, tmp_path: Path) -> None:
+def test_a_file_has_the_keys_that_llama_cpp_demands(model: Any, tmp_path: Path) -> None:
     keys = {
         name: field.contents()
         for name, field in saved(model, tmp_path / "a.gguf", "q8_0").fields.items()
@@ -164,7 +209,22 @@ def test_a_file_has_the_keys_that_llama_cpp_demands(model: GPT2LMHeadModel, tmp_
     assert kinds[259:] == [gguf.TokenType.NORMAL] * 7 + [gguf.TokenType.UNUSED] * 4
 
 
-def test_a_file_has_the_mode_that_the_umask_gives(model: GPT2LMHeadModel, tmp_path: Path) -> None:
+@pytest.mark.parametrize("shape", [SHAPES["llama"], SHAPES["qwen3"]], ids=["llama", "qwen3"])
+def test_a_file_of_a_llama_has_the_keys_that_llama_cpp_demands(model: Any, tmp_path: Path) -> None:
+    fields = saved(model, tmp_path / "a.gguf", "bf16").fields
+    name = model.config.model_type
+    assert fields["general.architecture"].contents() == name
+    keys = {key.removeprefix(f"{name}."): field.contents() for key, field in fields.items()}
+    assert (keys["context_length"], keys["block_count"], keys["embedding_length"]) == (16, 2, 64)
+    assert (keys["feed_forward_length"], keys["vocab_size"]) == (192, 270)
+    assert (keys["attention.head_count"], keys["attention.head_count_kv"]) == (2, 1)
+    assert keys["attention.key_length"] == keys["attention.value_length"] == 32
+    assert keys["attention.layer_norm_rms_epsilon"] == pytest.approx(1e-5)
+    assert (keys["rope.dimension_count"], keys["rope.freq_base"]) == (32, 5e5)
+    assert not any(key.startswith("rope.scaling") for key in keys)
+
+
+def test_a_file_has_the_mode_that_the_umask_gives(model: Any, tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
         saved(model, tmp_path / gguf_file.file_name("demo", "q8_0"), "q8_0")
@@ -264,7 +324,7 @@ def test_unigram_in_article_mode_is_refused_by_the_file_too() -> None:
 
 
 def test_without_the_package_an_export_says_what_to_install(
-    model: GPT2LMHeadModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "gguf", None)
     with pytest.raises(StageError, match=r"pip install 'ekiden\[gguf\]'$"):

@@ -9,16 +9,18 @@ Without that package, the tests of test_gguf.py hold llama.cpp's rules as they w
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 import torch
+import transformers
 from tokenizers import models
-from transformers import GPT2Config, GPT2LMHeadModel
 
+from kit.config.recipe import Model
 from kit.config.tokenizer import TokenizerSpec
 from kit.data import tokenizer_file
 from kit.data.shards import plain_text
+from kit.models import architectures
 from kit.release import gguf_file
 from kit.tokenizer import bpe, huggingface, unigram
 from kit.tokenizer.count import count
@@ -46,13 +48,31 @@ def texts() -> list[str]:
     return [text for text in itertools.islice(dump(), 5 * SENTENCES) if text.strip()]
 
 
+# Shapes beyond the width and the number of layers.
+SHAPES: dict[str, dict[str, Any]] = {
+    "gpt2": {},
+    "llama": {"architecture": "llama", "n_kv_head": 2, "rope_theta": 5e5},
+    "llama, tied": {"architecture": "llama", "n_kv_head": 1, "tie_embeddings": True},
+    "qwen3": {"architecture": "llama", "n_kv_head": 2, "qk_norm": True, "rope_theta": 5e5},
+    "qwen3, tied": {"architecture": "llama", "qk_norm": True, "tie_embeddings": True},
+}
+
+
+class Made(NamedTuple):
+    """A tokenizer, its mode, a model, and both as a GGUF file."""
+
+    tokenizer: Tokenizer
+    spaces: str
+    model: Any
+    path: Path
+
+
 @pytest.fixture(
     scope="module", params=[("bpe", "lossless"), ("unigram", "lossless"), ("bpe", "article")]
 )
 def made(
     request: pytest.FixtureRequest, texts: list[str], tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Tokenizer, str, GPT2LMHeadModel, Path]:
-    """A tokenizer, its mode, a model, and both as a GGUF file."""
+) -> Made:
     algorithm, spaces = request.param
     spec = TokenizerSpec(algorithm=algorithm, vocab_size=8000, limit_alphabet=3000, spaces=spaces)
     words = count(texts[SENTENCES:], spaces, tmp_path_factory.mktemp("counts"))
@@ -60,21 +80,28 @@ def made(
     folder = tmp_path_factory.mktemp("model")
     huggingface.save(trained, folder)
     tokenizer = tokenizer_file.load(folder)
+    return saved(tokenizer, spaces, "gpt2", folder)
+
+
+def saved(tokenizer: Tokenizer, spaces: str, shape: str, folder: Path) -> Made:
+    """A model of that shape, and its file."""
     torch.manual_seed(0)
-    config = GPT2Config(
-        vocab_size=8000, n_positions=POSITIONS, n_embd=64, n_layer=2, n_head=2,
-        activation_function="gelu_pytorch_tanh", bos_token_id=2, eos_token_id=2, pad_token_id=1,
-        initializer_range=0.2,  # far from ties between tokens
-    )  # fmt: skip
-    model = GPT2LMHeadModel(config).eval()
-    path = folder / "model.gguf"
+    section = Model(n_positions=POSITIONS, n_embd=64, n_layer=2, n_head=4, **SHAPES[shape])
+    architecture = architectures.of(section)
+    config = architecture.configuration(8000, begin=2, end=2)
+    config.pad_token_id = 1
+    config.use_cache = True
+    config.initializer_range = 0.2  # far from ties between tokens
+    model = getattr(transformers, architecture.model_class)(config).eval()
+    for name, weight in model.named_parameters():
+        if "norm" in name:  # not all alike: each has its place
+            torch.nn.init.uniform_(weight, 0.5, 1.5)
+    path = folder / f"{shape}.gguf"
     gguf_file.save(model, tokenizer, path, "f32", name="trial", license_name="other")
-    return tokenizer, spaces, model, path
+    return Made(tokenizer, spaces, model, path)
 
 
-def test_the_ids_are_those_of_the_tokenizer(
-    made: tuple[Tokenizer, str, Any, Path], texts: list[str]
-) -> None:
+def test_the_ids_are_those_of_the_tokenizer(made: Made, texts: list[str]) -> None:
     tokenizer, spaces, _, path = made
     reader = llama_cpp.Llama(str(path), vocab_only=True, verbose=False)
 
@@ -99,14 +126,16 @@ def test_the_ids_are_those_of_the_tokenizer(
     assert ties <= (TIES if isinstance(tokenizer.model, models.Unigram) else 0)
 
 
-def test_greedy_text_is_that_of_transformers(
-    made: tuple[Tokenizer, str, GPT2LMHeadModel, Path], texts: list[str]
+@pytest.mark.parametrize("shape", SHAPES)
+def test_greedy_text_and_logits_are_those_of_transformers(
+    made: Made, shape: str, texts: list[str], tmp_path: Path
 ) -> None:
-    tokenizer, _, model, path = made
+    tokenizer, _, model, path = saved(made.tokenizer, made.spaces, shape, tmp_path)
     whole = 0  # GGML_TYPE_F32: by default llama.cpp keeps keys and values in half precision
     reader = llama_cpp.Llama(
-        str(path), n_ctx=POSITIONS, n_threads=1, type_k=whole, type_v=whole, verbose=False
-    )
+        str(path), n_ctx=POSITIONS, n_threads=1, type_k=whole, type_v=whole, logits_all=True,
+        verbose=False,
+    )  # fmt: skip
     entries = {*huggingface.SPECIAL, *huggingface.BYTES}
     wholes = 0  # texts that are equal to the end
     for text in texts[:20]:
@@ -125,6 +154,12 @@ def test_greedy_text_is_that_of_transformers(
         else:
             first, second = output.logits[place][0].topk(2).values.tolist()
             assert first - second < MARGIN
+        with torch.no_grad():
+            ours = model(torch.tensor([[*ids, *written]])).logits[0]
+        reader.reset()
+        reader.eval([*ids, *written])
+        theirs = torch.from_numpy(reader.scores[: len(ours)].copy())
+        assert (ours - theirs).abs().max() < MARGIN
         plain = [
             number
             for number in written

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, GPT2LMHeadModel
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from kit.config.recipe import Release
-from kit.models import architectures
+from kit.data.tokens import TokenizerInfo
 from kit.release import model_files
 from kit.store.files import read_json
+from kit.training import language_model
+from tests import architectures
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,10 +27,21 @@ INDEX = "model.safetensors.index.json"
 
 
 @pytest.fixture
-def model(workdir: Workdir) -> GPT2LMHeadModel:
-    recipe = workdir.recipe("model.n_embd=8", f"model.n_positions={POSITIONS}", "model.n_layer=2")
-    config = architectures.of(recipe.model).configuration(50, begin=1, end=2)
-    return GPT2LMHeadModel(config).to(torch.bfloat16)
+def shape() -> tuple[str, ...]:
+    """GPT-2, where a test does not say otherwise."""
+    return architectures.SHAPES["gpt2"]
+
+
+@pytest.fixture
+def model(workdir: Workdir, shape: tuple[str, ...]) -> Any:
+    """A model with random weights, in the dtype of a release."""
+    size = ("model.n_embd=8", f"model.n_positions={POSITIONS}", "model.n_layer=2")
+    recipe, vocabulary = workdir.recipe(*size, *shape), TokenizerInfo(50, begin=1, end=2)
+    torch.manual_seed(0)
+    drawn = language_model.LanguageModel(recipe, vocabulary).state_dict()
+    made = language_model.to_release(recipe.model, vocabulary, torch.bfloat16)
+    made.load_state_dict(language_model.release_weights(drawn, recipe.model, 50))
+    return made.eval()
 
 
 @pytest.fixture
@@ -39,7 +52,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o002, 0o664)])
 def test_every_file_has_the_mode_of_the_umask(
-    model: GPT2LMHeadModel, folder: Path, umask: int, mode: int
+    model: Any, folder: Path, umask: int, mode: int
 ) -> None:
     before = os.umask(umask)
     try:
@@ -52,10 +65,11 @@ def test_every_file_has_the_mode_of_the_umask(
     )
 
 
+@architectures.each
 def test_weights_above_the_limit_become_shards_that_transformers_loads(
-    model: GPT2LMHeadModel, folder: Path
+    model: Any, folder: Path
 ) -> None:
-    limit = 1200  # bytes; the largest matrix has 800
+    limit = 1200  # bytes; the largest matrix has 1,024
     model_files.save(model, folder, shard_bytes=limit)
     shards = sorted(path.name for path in folder.glob("*.safetensors"))
     assert len(shards) > 1
@@ -70,25 +84,57 @@ def test_weights_above_the_limit_become_shards_that_transformers_loads(
     assert len(modes) == 1
 
 
-def test_a_model_up_to_the_limit_is_one_file_without_an_index(
-    model: GPT2LMHeadModel, folder: Path
-) -> None:
+def test_a_model_up_to_the_limit_is_one_file_without_an_index(model: Any, folder: Path) -> None:
     model_files.save(model, folder)
     assert [path.name for path in folder.glob("*safetensors*")] == ["model.safetensors"]
     assert model_files.SHARD_BYTES <= 5e9
 
 
-def test_older_readers_find_their_keys(model: GPT2LMHeadModel, folder: Path) -> None:
+@architectures.each
+def test_older_readers_find_their_keys(model: Any, folder: Path) -> None:
     model_files.save(model, folder)
     config = read_json(folder / "config.json")
-    assert config["n_ctx"] == config["n_positions"] == POSITIONS
+    if config["model_type"] == "gpt2":
+        assert config["n_ctx"] == config["n_positions"] == POSITIONS
+        assert "rope_theta" not in config
+    else:
+        assert config["max_position_embeddings"] == POSITIONS
+        assert config["rope_theta"] == config["rope_parameters"]["rope_theta"] == 5e5
+        assert config.get("rope_scaling") is None
+        assert "n_ctx" not in config
     assert config["torch_dtype"] == config["dtype"] == "bfloat16"
     assert AutoModelForCausalLM.from_pretrained(folder).dtype == torch.bfloat16
+    assert AutoConfig.from_pretrained(folder)._attn_implementation in (None, "sdpa")  # no own one
 
 
+@architectures.each
+def test_transformers_computes_what_was_scored(model: Any, folder: Path) -> None:
+    model_files.save(model, folder)
+    ids = torch.randint(0, 50, (2, POSITIONS), generator=torch.Generator().manual_seed(0))
+    loaded = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
+    assert torch.equal(loaded(ids).logits, model(ids).logits)
+    loaded = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    assert torch.equal(loaded(ids).logits, model.float()(ids).logits)
+
+
+@architectures.each
+def test_with_a_cache_the_same_text_is_written(model: Any) -> None:
+    prompt = torch.tensor([[3, 4, 5]])
+    greedy = {"do_sample": False, "max_new_tokens": POSITIONS - 3, "eos_token_id": None}
+    texts = [
+        model.float().generate(
+            prompt, attention_mask=torch.ones_like(prompt), pad_token_id=1, use_cache=on, **greedy
+        )
+        for on in (True, False)
+    ]
+    assert torch.equal(*texts)
+    assert texts[0].shape == (1, POSITIONS)
+
+
+@architectures.each
 @pytest.mark.parametrize(("asked", "written"), [(40, POSITIONS // 2), (5, 5)])
 def test_a_prompt_of_half_the_positions_is_continued_without_arguments(
-    model: GPT2LMHeadModel, folder: Path, asked: int, written: int
+    model: Any, folder: Path, asked: int, written: int
 ) -> None:
     model_files.set_generation(model, Release(max_new_tokens=asked))
     model_files.save(model, folder)
@@ -105,7 +151,7 @@ def test_a_prompt_of_half_the_positions_is_continued_without_arguments(
 
 @pytest.mark.parametrize(("bos", "number"), [("</s>", 2), ("<s>", 1)])
 def test_a_document_begins_after_the_token_that_training_saw_before_it(
-    model: GPT2LMHeadModel, folder: Path, bos: Literal["</s>", "<s>"], number: int
+    model: Any, folder: Path, bos: Literal["</s>", "<s>"], number: int
 ) -> None:
     model_files.set_generation(model, Release(bos=bos))
     model_files.save(model, folder)

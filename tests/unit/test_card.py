@@ -21,6 +21,7 @@ from kit.release.card.facts import (
     CorpusFacts,
     EnergyFacts,
     HardwareFacts,
+    LlamaFacts,
     ModelFacts,
     NodeTimeFacts,
     SourceFacts,
@@ -56,7 +57,10 @@ FULL = CardFacts(
     commit="0123abcd",
     release=Release(license="apache-2.0", authors=["Sato, Hana", "Mori, Ken"], prompts=["駅伝は"]),
     moment=None,
-    model=ModelFacts(48, 1600, 25, 1024, 1_557_611_200, "bfloat16", 3_115_000_000),
+    model=ModelFacts(
+        "GPT-2", "GPT2LMHeadModel", "gpt2", None, 48, 1600, 25, 1024, 1_557_611_200, "bfloat16",
+        3_115_000_000,
+    ),
     corpus=CorpusFacts(
         [WEB, WIKI],
         [StepFacts("read", 500, 60_000), StepFacts("left out: filters.length", 13, 7_766)],
@@ -100,6 +104,15 @@ BARE = replace(
     task_scores=[],
     files={},
 )
+
+
+LLAMA = replace(
+    FULL,
+    model=replace(
+        FULL.model, title="Llama", model_class="LlamaForCausalLM", model_type="llama",
+        llama=LlamaFacts(8, 5504, 500_000.0, is_tied=False),
+    ),
+)  # fmt: skip
 
 
 def both(facts: CardFacts) -> tuple[str, str]:
@@ -326,3 +339,18 @@ def test_the_card_shows_how_to_fine_tune_in_words() -> None:
 
 def test_a_cell_stays_one() -> None:
     assert cell("a|b\nc") == "a\\|b c"
+
+
+def test_a_card_names_the_architecture_and_what_only_it_has() -> None:
+    assert metadata.metadata(FULL)["tags"][0] == "gpt2"
+    assert metadata.metadata(LLAMA)["tags"][0] == "llama"
+    for of_gpt2, of_llama in zip(both(FULL), both(LLAMA), strict=True):
+        assert "GPT-2" in of_gpt2
+        assert "`GPT2LMHeadModel`" in of_gpt2
+        assert not {"5,504", "500,000"} & {*re.findall(r"[\d,]+", of_gpt2)}
+        assert not re.search("GPT|gpt2", of_llama)
+        assert {"`LlamaForCausalLM`", "| 8 |", "| 5,504 |", "| 500,000 |"} <= {
+            *re.findall(r"`Llama\w+`|\| [\d,]+ \|", of_llama)
+        }
+    tied = replace(LLAMA, model=replace(LLAMA.model, llama=LlamaFacts(8, 5504, 5e5, is_tied=True)))
+    assert all(one != other for one, other in zip(both(tied), both(LLAMA), strict=True))

@@ -13,7 +13,7 @@ from kit.tokenizer.huggingface import END
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kit.release.card.facts import CardFacts, EnergyFacts
+    from kit.release.card.facts import CardFacts, EnergyFacts, LlamaFacts
 
 OTHER = "README_ja.md"
 _MODES = {
@@ -70,8 +70,8 @@ def _summary(facts: CardFacts) -> str:
         run, step = training.origin
         begun = f"step {step:,} of the run {run}"
     text = (
-        f"A GPT-2 language model for Japanese with {model.parameters:,} parameters, pre-trained from "
-        f"{begun} on {training.tokens_seen:,} tokens with ekiden. It is a base model: "
+        f"A {model.title} language model for Japanese with {model.parameters:,} parameters, pre-trained "
+        f"from {begun} on {training.tokens_seen:,} tokens with ekiden. It is a base model: "
         "it continues text, and was not tuned to follow instructions or to refuse."
     )
     if facts.unfinished and facts.moment is not None:
@@ -121,10 +121,11 @@ def _model(facts: CardFacts) -> str:
         "Model",
         pairs(
             [
-                ("architecture", "GPT-2 (`GPT2LMHeadModel`)"),
+                ("architecture", f"{model.title} (`{model.model_class}`)"),
                 ("layers", f"{model.layers:,}"),
                 ("width", f"{model.width:,}"),
                 ("attention heads", f"{model.heads:,}"),
+                *_llama(model.llama),
                 ("context, tokens", f"{model.positions:,}"),
                 ("vocabulary", f"{facts.tokenizer.size:,}"),
                 ("parameters", f"{model.parameters:,}"),
@@ -135,6 +136,18 @@ def _model(facts: CardFacts) -> str:
         ),
         _gguf(facts),
     )
+
+
+def _llama(shape: LlamaFacts | None) -> list[tuple[str, object]]:
+    """The rows that only a Llama has."""
+    if shape is None:
+        return []
+    return [
+        ("heads of keys and values", f"{shape.key_value_heads:,}"),
+        ("width of the MLP", f"{shape.inner_width:,}"),
+        ("base of the rotary positions", f"{shape.rope_theta:,.0f}"),
+        ("output", "the weights of the embedding" if shape.is_tied else "weights of its own"),
+    ]
 
 
 def _gguf(facts: CardFacts) -> str | None:

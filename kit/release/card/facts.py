@@ -68,9 +68,23 @@ class TokenizerFacts:
 
 
 @dataclass(frozen=True)
+class LlamaFacts:
+    """The shape of a Llama, as far as a GPT-2 has no choice."""
+
+    key_value_heads: int
+    inner_width: int
+    rope_theta: float
+    is_tied: bool
+
+
+@dataclass(frozen=True)
 class ModelFacts:
     """The released model."""
 
+    title: str  # GPT-2
+    model_class: str  # in transformers
+    model_type: str  # in transformers
+    llama: LlamaFacts | None  # None for a GPT-2
     layers: int
     width: int
     heads: int

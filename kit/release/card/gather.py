@@ -7,8 +7,10 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from kit import __version__
+from kit.models import architectures
+from kit.models.llama import Llama
 from kit.release.card import corpus, training
-from kit.release.card.facts import CardFacts, ModelFacts
+from kit.release.card.facts import CardFacts, LlamaFacts, ModelFacts
 from kit.run import begun, commit
 from kit.store.paths import MANIFEST
 
@@ -57,7 +59,12 @@ def gather(
 def _model(recipe: Recipe, folder: Path) -> ModelFacts:
     """The shape of the model, and its weights as they are released."""
     model, weights = recipe.model, sorted(folder.glob("*.safetensors"))
+    architecture = architectures.of(model)
     return ModelFacts(
+        architecture.title,
+        architecture.model_class,
+        architecture.model_type,
+        _llama(architecture) if isinstance(architecture, Llama) else None,
         model.n_layer,
         model.n_embd,
         model.n_head,
@@ -65,6 +72,15 @@ def _model(recipe: Recipe, folder: Path) -> ModelFacts:
         sum(map(_parameters, weights)),
         recipe.release.dtype,
         sum(path.stat().st_size for path in weights),
+    )
+
+
+def _llama(architecture: Llama) -> LlamaFacts:
+    return LlamaFacts(
+        architecture.key_value_heads,
+        architecture.inner_width,
+        architecture.model.rope_theta,
+        architecture.is_tied,
     )
 
 

@@ -15,7 +15,7 @@ from kit.tokenizer.huggingface import END
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kit.release.card.facts import CardFacts, EnergyFacts
+    from kit.release.card.facts import CardFacts, EnergyFacts, LlamaFacts
 
 OTHER = "README.md"
 _MODES = {
@@ -87,7 +87,7 @@ def _summary(facts: CardFacts) -> str:
         run, step = training.origin
         begun = f"学習 {run} のステップ {step:,} を引き継いで"
     text = (
-        f"日本語の GPT-2 言語モデルです。パラメータ数は {model.parameters:,} で、{begun} "
+        f"日本語の {model.title} 言語モデルです。パラメータ数は {model.parameters:,} で、{begun} "
         f"{training.tokens_seen:,} トークンを ekiden で事前学習しました。文章の続きを書くベースモデルで"
         "あり、指示に従うための調整も、不適切な依頼を断るための調整も行っていません。"
     )
@@ -142,10 +142,11 @@ def _model(facts: CardFacts) -> str:
         "モデル",
         pairs(
             [
-                ("アーキテクチャ", "GPT-2(`GPT2LMHeadModel`)"),
+                ("アーキテクチャ", f"{model.title}(`{model.model_class}`)"),
                 ("層数", f"{model.layers:,}"),
                 ("隠れ層の次元", f"{model.width:,}"),
                 ("アテンションヘッド数", f"{model.heads:,}"),
+                *_llama(model.llama),
                 ("コンテキスト長(トークン)", f"{model.positions:,}"),
                 ("語彙サイズ", f"{facts.tokenizer.size:,}"),
                 ("パラメータ数", f"{model.parameters:,}"),
@@ -156,6 +157,18 @@ def _model(facts: CardFacts) -> str:
         ),
         _gguf(facts),
     )
+
+
+def _llama(shape: LlamaFacts | None) -> list[tuple[str, object]]:
+    """The rows that only a Llama has."""
+    if shape is None:
+        return []
+    return [
+        ("キー・バリューのヘッド数", f"{shape.key_value_heads:,}"),
+        ("MLPの次元", f"{shape.inner_width:,}"),
+        ("回転位置埋め込みの底", f"{shape.rope_theta:,.0f}"),
+        ("出力層", "埋め込みと重みを共有" if shape.is_tied else "埋め込みと別の重み"),
+    ]
 
 
 def _gguf(facts: CardFacts) -> str | None:

@@ -38,7 +38,7 @@ def metadata(facts: CardFacts) -> dict[str, Any]:
         "license_link": release.license_link,
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
-        "tags": ["gpt2", "japanese", "base-model", "ekiden"],
+        "tags": [facts.model.model_type, "japanese", "base-model", "ekiden"],
         "datasets": sorted({one.dataset for one in facts.corpus.sources if one.dataset}),
         "base_model": release.base_model,
         "co2_eq_emissions": _emissions(facts.energy, facts.training.hardware),

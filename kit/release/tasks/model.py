@@ -37,7 +37,7 @@ class ScoringModel(TemplateLM):  # type: ignore[misc]  # the harness is not type
     def __init__(self, model: Any, tokenizer: Tokenizer, encoder: Encoder | None) -> None:
         super().__init__()
         self._model, self._tokens, self._encoder = model, tokenizer, encoder
-        self._length: int = model.config.n_positions
+        self._length: int = model.config.max_position_embeddings
         self._end = int(model.config.eos_token_id)
         self._device = model.device
 
