@@ -12,7 +12,7 @@ from kit.models import architectures
 from kit.training.output_layer import OutputLayer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from kit.config.recipe import Model, Recipe, Training
     from kit.data.tokens import TokenizerInfo
@@ -77,11 +77,6 @@ class LanguageModel(nn.Module):
         )
         return logits
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> LanguageModel:
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        _restore_buffers(self)
-        return self
-
 
 def to_release(model: Model, vocabulary: TokenizerInfo, dtype: torch.dtype) -> Any:
     """A causal model of transformers, on the CPU, whose weights are loaded next: now they are anything.
@@ -90,8 +85,11 @@ def to_release(model: Model, vocabulary: TokenizerInfo, dtype: torch.dtype) -> A
     """
     architecture = architectures.of(model)
     config = architecture.configuration(vocabulary.size, begin=vocabulary.begin, end=vocabulary.end)
-    causal = _empty(architecture, config).to(dtype)
-    _restore_buffers(causal)
+    causal = _empty(architecture, config)
+    # As DeepSpeed casts it, not the buffers: rotary positions have their frequencies in fp32, with every
+    # reader. In bf16 they would be off by up to 0.2%, and token 1,000 would turn as 998 or 1,002 does.
+    for weight in causal.parameters():
+        weight.data = weight.data.to(dtype)
     return causal
 
 
@@ -141,21 +139,6 @@ def _empty(architecture: Architecture, config: Any) -> Any:
         causal = _drawn(architecture, config)
     causal.tie_weights()  # left out as well
     return causal
-
-
-def _restore_buffers(model: nn.Module) -> None:
-    """Compute the frequencies of rotary positions again, in fp32, after a cast.
-
-    DeepSpeed casts all of a model; in bf16 they would be off by up to 0.2%, and token 1,000 would turn as
-    token 998 or 1,002 does. Every reader of the release has them in fp32.
-    """
-    for module in model.modules():
-        if hasattr(module, "original_inv_freq"):
-            rotary: Any = module
-            exact, _ = rotary.compute_default_rope_parameters(rotary.config)
-            for name in ("inv_freq", "original_inv_freq"):
-                buffer = module.get_buffer(name)
-                setattr(module, name, exact.to(buffer.device))
 
 
 def _causal_sdpa() -> str:

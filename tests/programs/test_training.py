@@ -115,23 +115,6 @@ def test_weight_decay_is_for_matrices(workdir: Workdir) -> None:
     assert len(one["params"]) == count
 
 
-def test_rotary_positions_stay_exact_whatever_the_model_is_cast_to(workdir: Workdir) -> None:
-    import torch
-
-    from kit.training.language_model import LanguageModel, to_release
-
-    small = (option for option in SMALL if "dropout" not in option)
-    recipe = workdir.recipe(*small, "model.architecture=llama", "model.n_head=1")
-    exact = LanguageModel(recipe, VOCABULARY).decoder.rotary_emb.inv_freq.clone()
-    assert exact.dtype == torch.float32
-    trained = LanguageModel(recipe, VOCABULARY).bfloat16().to("cpu")  # as DeepSpeed does
-    released = to_release(recipe.model, VOCABULARY, torch.bfloat16)
-    assert trained.causal.lm_head.weight.dtype == released.lm_head.weight.dtype == torch.bfloat16
-    for decoder in (trained.decoder, released.model):
-        assert torch.equal(decoder.rotary_emb.inv_freq, exact)
-        assert torch.equal(decoder.rotary_emb.original_inv_freq, exact)
-
-
 @pytest.mark.parametrize(
     "key",
     [
