@@ -39,6 +39,13 @@ if TYPE_CHECKING:
 
 OTHERS = {name: shape for name, shape in SHAPES.items() if name != "gpt2"}
 each = pytest.mark.parametrize("shape", OTHERS.values(), ids=OTHERS)
+mostly_long = pytest.mark.parametrize(
+    "shape",
+    [
+        pytest.param(OTHERS["llama"], id="llama"),
+        pytest.param(OTHERS["qwen3"], id="qwen3", marks=pytest.mark.long),
+    ],
+)
 
 
 def stage(number: int, shape: str, *, long: bool = True) -> Any:
@@ -168,7 +175,7 @@ def test_rows_that_fill_up_the_vocabulary_are_never_trained_and_cut_off(
     assert torch.allclose(model(blocks()), plain(blocks()))
 
 
-@each
+@mostly_long
 def test_attention_is_causal_without_a_mask_for_the_compiler_too(
     workdir: Workdir, shape: tuple[str, ...]
 ) -> None:

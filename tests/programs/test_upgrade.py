@@ -113,6 +113,10 @@ def test_a_run_of_an_older_version_is_submitted_again(workdir: Workdir) -> None:
     older = now.model_dump(mode="json")
     for section, key in (("release", "seed"), ("training", "health"), ("corpus", "filters")):
         del older[section][key]
+    for key in (
+        "architecture", "n_kv_head", "n_inner", "rope_theta", "qk_norm", "tie_embeddings",
+    ):  # fmt: skip
+        del older["model"][key]
     write_json(run.recipe, older)
     write_json(run.attempt(1).start, {"from_step": 0})
     cluster = load_cluster("local", workdir.recipe_file, [])

@@ -150,8 +150,8 @@ def test_a_mark_on_a_key_that_a_section_does_not_have_is_a_mistake() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        "model.n_layer=2", "corpus.held_out=0.2", "tokenizer.vocab_size=900", "tokens.tasks=3",
-        "workspace=elsewhere", "training.precision=bf16",
+        "model.n_layer=2", "model.architecture=llama", "corpus.held_out=0.2", "tokenizer.vocab_size=900",
+        "tokens.tasks=3", "workspace=elsewhere", "training.precision=bf16",
     ],
 )  # fmt: skip
 def test_what_binds_a_checkpoint_is_for_a_run_of_its_own(submitted: Run, change: str) -> None:

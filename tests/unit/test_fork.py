@@ -139,8 +139,8 @@ def test_a_fork_that_fails_half_way_is_not_there(
     [
         "corpus.held_out=0.2", "tokenizer.vocab_size=900", "tokens.tasks=3", "model.n_layer=2",
         "model.n_embd=32", "model.n_head=4", "model.n_positions=32", "model.pad_vocab_to=64",
-        "workspace=elsewhere", "training.precision=bf16", "training.decay_all=true",
-        "training.deepspeed={zero_optimization: {stage: 1}}",
+        "model.architecture=llama", "workspace=elsewhere", "training.precision=bf16",
+        "training.decay_all=true", "training.deepspeed={zero_optimization: {stage: 1}}",
     ],
 )  # fmt: skip
 def test_what_the_checkpoint_was_made_with_stays(parent: Run, change: str) -> None:
