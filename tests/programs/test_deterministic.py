@@ -32,7 +32,7 @@ ELEMENTWISE = {
     "zeros", "zeros_like",
 }  # fmt: skip
 ATTENTION = "_scaled_dot_product_flash_attention_for_cpu"  # in place of a GPU's
-DEEPSPEED = "training.deepspeed={{zero_optimization: {{stage: {}}}}}"
+DEEPSPEED = 'training.deepspeed={{"zero_optimization":{{"stage":{}}}}}'
 RECIPES = {
     "dropout": ("training.precision=bf16", "model.dropout=0.1"),
     "eager": ("training.precision=bf16", "model.attention=eager", DEEPSPEED.format(1)),

@@ -252,4 +252,4 @@ def test_what_may_not_fit_is_warned_of_and_what_cannot_is_refused(workdir: Workd
     refused = workdir.run(*submit, here, "training.micro_batch=6")
     assert refused.returncode == 2
     (line,) = [line for line in refused.stderr.splitlines() if line.startswith("error: ")]
-    assert "training.micro_batch=6: a rank needs 69.6 GB, and a100 has 40 GB" in line
+    assert "training.micro_batch=6: a rank needs 69.4 GB, and a100 has 40 GB" in line
