@@ -20,8 +20,8 @@ class GuardedAdamW(torch.optim.AdamW):
     """AdamW that clips and asks before each update: by then DeepSpeed knows the gradient norm."""
 
     judge: Callable[[], Verdict] | None = None
-    matrices = 0  # weights whose state has one moment: those of Muon
     clip: Callable[[Sequence[Tensor]], None] | None = None  # set if DeepSpeed does not clip
+    with_one_moment = 0  # the number of weights that Muon updates
 
     def step(self, *_: object) -> None:  # type: ignore[override]
         """Update the weights, unless `judge` refuses it.

@@ -213,7 +213,7 @@ class Engine:
     def state_bytes(self) -> int:
         """Approximate size of a checkpoint."""
         itemsize: int = self._engine.get_data_types()[0].itemsize
-        return checkpoint_bytes(self.parameters(), itemsize, self._optimizer.matrices)
+        return checkpoint_bytes(self.parameters(), itemsize, self._optimizer.with_one_moment)
 
     def capture(self, step: int) -> dict[str, Any]:
         """Copy this rank's part of the state after `step` full steps to host memory, by file name.

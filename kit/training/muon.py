@@ -42,10 +42,9 @@ class GuardedMuon(GuardedAdamW):
         """`settings` are those of torch.optim.AdamW."""
         super().__init__(groups, **settings)
         self._matrices = matrices
-        self.matrices = sum(matrix.size for matrix in matrices)
-        self._parts: list[
-            _Part
-        ] = []  # known at the first update: by then DeepSpeed has cut the weights
+        self.with_one_moment = sum(matrix.size for matrix in matrices)
+        # Known at the first update: by then DeepSpeed has cut the weights.
+        self._parts: list[_Part] = []
 
     def moments(self, group: dict[str, Any]) -> int:
         """The number of values that the state of a group has for each weight."""
@@ -54,10 +53,9 @@ class GuardedMuon(GuardedAdamW):
     @torch.no_grad()
     def _update(self, refused: Tensor | None) -> None:
         groups = self.param_groups  # one of them, if DeepSpeed updates them in turn
+        # In the order of the groups: states are saved in the order in which they were made.
         for group in groups:
-            if (
-                "momentum" in group
-            ):  # the first: states are saved in the order in which they were made
+            if "momentum" in group:
                 self._update_matrices(group, refused)
         self.param_groups = [group for group in groups if "momentum" not in group]
         super()._update(refused)

@@ -146,7 +146,7 @@ def test_a_resumed_run_is_bit_equal(ranks: Ranks, form: str) -> None:
 SHARDED = [form for form in FORMS if not form.startswith("0")]
 
 
-@pytest.fixture(scope="module", params=[1, 3])
+@pytest.fixture(scope="module", params=[pytest.param(1, marks=pytest.mark.long), 3])
 def of_others(
     ranks: Ranks, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> int:
