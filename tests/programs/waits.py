@@ -59,7 +59,9 @@ TABLE: dict[str, tuple[Waits, ...]] = {
     "0-fp32-muon": ({}, {}, {}, {}, OURS),
     "1-bf16-muon": ({}, {}, {}, BF16, OURS),
     "1-fp32-muon": ({}, {}, REDUCED, {**OF_THREE, **INVALID}, OURS),
-    "2-fp16-muon": (REDUCED, REDUCED, REDUCED, {**SCALED, **OF_THREE}, {**INVALID, **OURS}),
+    "2-fp16-muon": (
+        REDUCED, REDUCED, REDUCED, {**SCALED, **OF_THREE}, {"utils.is_invalid_grad_norm": 2, **OURS},
+    ),
     "1-fp32": ({}, {}, REDUCED, {**NORMS, **INVALID}, OURS),
     "2-bf16": _ZERO_2,
     "2-bf16-bf16": _ZERO_2,
