@@ -22,6 +22,7 @@ from kit.store.files import read_json
 from kit.store.paths import Workspace
 from kit.tokenizer import counts, unigram
 from tests import reading
+from tests.architectures import SHAPES
 from tests.conftest import new_workdir
 from tests.relay import DEMO
 from tests.released import LOOKALIKES, texts, untrained
@@ -49,7 +50,14 @@ def unigram_of(words: dict[str, int], recipe: Recipe) -> Tokenizer:
     return unigram.train(counts.chunks(words), recipe.tokenizer.specs()[0])
 
 
-@pytest.fixture(scope="module", params=["bpe", "unigram"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        "bpe",
+        "unigram",
+        *(pytest.param(n, marks=pytest.mark.long) for n in ("llama", "qwen3")),
+    ],
+)
 def released(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
@@ -57,12 +65,12 @@ def released(
     web_texts: list[str],
     web_words: dict[str, int],
 ) -> Released:
-    """A model of width 320 whose BPE fills the padded rows, and one whose Unigram does not."""
+    """Of width 320: a model whose BPE fills the padded rows, one whose Unigram does not, and no GPT-2s."""
     folder = tmp_path_factory.mktemp(request.param)
     workdir = new_workdir(folder, streams)
-    shape = ("model.n_positions=64", "model.n_embd=320", "model.n_head=4", "model.dropout=0.0",
-             "model.pad_vocab_to=64")  # fmt: skip
-    if request.param == "bpe":
+    shape = ("model.n_positions=64", "model.n_embd=320", "model.n_head=4", "model.pad_vocab_to=64",
+             *SHAPES.get(request.param, ()))  # fmt: skip
+    if request.param != "unigram":
         recipe = workdir.recipe(*shape)
         tokenizer = trained(web_texts, size=FULL)
         assert tokenizer.get_vocab_size() == FULL
@@ -192,12 +200,15 @@ def test_the_page_on_releases_shows_the_same_snippet(root: Path) -> None:
 
 OLD = ("4.40.2", "4.57.6")
 NEWEST = ""
+KNOWS_QWEN3 = (4, 51)
 KNOWS_SPLITTING = (4, 42)  # the first version whose fast tokenizers know `split_special_tokens`
 
 
 @pytest.fixture(scope="session")
 def export_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The export of a relay, made once: the demo's, or one of width 320 with Unigram and padding rows."""
+    """The export of a relay, made once: the demo's, that of another architecture, or one of width 320
+    with Unigram and padding rows.
+    """
 
     @functools.cache
     def export(name: str) -> Path:
@@ -205,7 +216,8 @@ def export_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
         wide = ("model.n_embd=320", "tokenizer.candidates=[{algorithm: unigram, vocab_size: 1999}]",
                 "model.pad_vocab_to=64", "training.steps=40")  # fmt: skip
         where = (f"workspace={folder}", "tracking.mlflow=null")
-        command("pipeline", "run", str(DEMO), *where, *(wide if name == "wide" else ()))
+        other = wide if name == "wide" else SHAPES.get(name, ())
+        command("pipeline", "run", str(DEMO), *where, *other)
         return Workspace(folder).run("demo").export
 
     return export
@@ -224,11 +236,21 @@ def reader(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return root / "bin/python"
 
 
+def version_of(reader: Path) -> tuple[int, ...]:
+    """Of the transformers of a Python: its first two numbers."""
+    program = [reader, "-P", "-c", "import transformers; print(transformers.__version__)"]
+    printed = subprocess.run(program, check=True, capture_output=True, text=True).stdout
+    return tuple(map(int, printed.split(".")[:2]))
+
+
 @pytest.mark.long
-@pytest.mark.parametrize("name", ["demo", "wide"])
+@pytest.mark.parametrize("name", ["demo", "wide", "llama", "qwen3"])
 def test_transformers_old_and_new_read_the_same(
     reader: Path, export_of: Callable[[str], Path], name: str, root: Path, tmp_path: Path
 ) -> None:
+    version = version_of(reader)
+    if name == "qwen3" and version < KNOWS_QWEN3:
+        pytest.skip("this transformers has no Qwen3")
     relayed = export_of(name)
     given = texts(lines_of(root), 10_000)
     asked = tmp_path / "asked.json"
@@ -238,7 +260,6 @@ def test_transformers_old_and_new_read_the_same(
     subprocess.run(program, check=True, cwd=tmp_path)
     theirs, ours = np.load(out), reading.read(relayed, given, PROMPTS)
     plain = encoded(tokenizer_file.load(relayed.parents[2] / "tokenizer"), given)
-    version = tuple(map(int, str(theirs["version"]).split(".")[:2]))
     known = json.loads(str(theirs["plain"]))
     assert known == (plain if version >= KNOWS_SPLITTING else [])
     for key in ("ids", "greedy", "batch", "ended", "special"):
