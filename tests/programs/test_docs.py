@@ -55,6 +55,7 @@ ELSEWHERE = {
     ("make", "lock"): "it asks the registry for newer versions",
     ("make", "clean"): "it removes the environment that the tests run in",
     ("python", "-m", "tests.chaos"): "tests/chaos runs a shorter one",
+    ("python", "-m", "tests.experiments"): "tests/programs/test_experiments.py runs a smaller one",
     ("python", "-m", "pytest"): "CI",
     ("python", "-m", "tests.benchmarks"): "tests/programs/test_benchmarks.py runs each with less",
     ("tensorboard",): "a server",
