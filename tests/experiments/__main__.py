@@ -95,9 +95,10 @@ def _pool(jobs: int) -> Executor:
 
 
 def _valid(folder: Path, sizes: Mapping[str, Size]) -> list[Row]:
-    """The finished runs whose recipe and tokens are still the same; the newest row of each counts."""
-    rows = {row.run: row for row in results.read(_file(folder)) if row.run.size in sizes}
-    return [row for row in rows.values() if row.causes == _causes(folder, row.run, sizes)]
+    """The finished runs whose recipe and tokens are still the same, each once."""
+    rows = (row for row in results.read(_file(folder)) if row.run.size in sizes)
+    valid = {row.run: row for row in rows if row.causes == _causes(folder, row.run, sizes)}
+    return [*valid.values()]
 
 
 def _causes(folder: Path, run: Run, sizes: Mapping[str, Size]) -> str | None:

@@ -46,9 +46,10 @@ class Comparison:
 
 SIZES = {  # by their parameters without embeddings, 12 x layers x width^2
     "0.05M": Size(2, 48, 2, 448),
-    "0.1M": Size(2, 64, 2, 448),
-    "0.3M": Size(3, 96, 3, 448),
-    "1M": Size(5, 128, 4, 448),
+    "0.1M": Size(2, 64, 2, 640),
+    "0.1M-4x": Size(2, 64, 2, 2560),  # whether a gain lasts: four times as long
+    "0.3M": Size(3, 96, 3, 576),
+    "1M": Size(5, 128, 4, 1024),
 }
 BASELINE = "baseline"
 VARIANTS: dict[str, tuple[str, ...]] = {
