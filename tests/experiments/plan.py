@@ -1,8 +1,9 @@
 """Which runs come next: first the learning rate of a variant at a size, then its seeds.
 
 No variant is judged at a rate that suits another: its rates are powers of two, and the best of them counts
-once both its neighbours are worse. They are compared with a seed of their own, which is no evidence. A size
-without such a sweep takes the rate of the size before.
+once the two on each side are worse; with one on each side, a sweep ended in a hollow at four times the best
+rate. They are compared with a seed of their own, which is no evidence. A size without such a sweep takes
+the rate of the size before.
 """
 
 from __future__ import annotations
@@ -74,14 +75,14 @@ def _of(
 
 
 def _around(scores: Scores, variant: str, size: str, first: float) -> list[float]:
-    """The best rate so far and its neighbours; before there is one, those of the first."""
+    """The best rate so far and two on each side; before there is one, those of the first."""
     tried = _tried(scores, variant, size)
     middle = min(tried, key=lambda rate: (tried[rate], rate)) if tried else first
-    return [middle, middle / 2, middle * 2]
+    return [middle, middle / 2, middle * 2, middle / 4, middle * 4]
 
 
 def _best_at(scores: Scores, variant: str, size: str) -> float | None:
-    """The best rate of a sweep; None as long as one of its neighbours was not tried."""
+    """The best rate of a sweep; None as long as one of those beside it was not tried."""
     tried = _tried(scores, variant, size)
     rate, *neighbours = _around(scores, variant, size, math.nan)
     return rate if tried.keys() >= {rate, *neighbours} and math.isfinite(tried[rate]) else None

@@ -71,10 +71,10 @@ def searched(score: Callable[[float], float], swept: Sequence[str] = SIZES) -> l
     return list(scores)
 
 
-def test_a_rate_is_chosen_once_both_neighbours_are_worse() -> None:
+def test_a_rate_is_chosen_once_two_on_each_side_are_worse() -> None:
     runs = searched(lambda rate: (math.log2(rate / FIRST) - 2) ** 2)
     sweep = [run.rate / FIRST for run in runs if run.seed == plan.SWEEP and run.size == "0.1M"]
-    assert sweep == [1, 0.5, 2, 4, 8]
+    assert sweep == [1, 0.5, 2, 4, 8, 16]
     evidence = [run for run in runs if run.seed != plan.SWEEP]
     assert {run.rate / FIRST for run in evidence} == {4}
     assert [(run.size, run.seed) for run in evidence] == [
@@ -82,10 +82,17 @@ def test_a_rate_is_chosen_once_both_neighbours_are_worse() -> None:
     ]
 
 
+def test_a_hollow_beside_the_best_rate_does_not_end_the_sweep() -> None:
+    """Seen with AdamW at 0.3M: 0.004 was better than both its neighbours, and 0.001 than all."""
+    hollow = {FIRST: 2.64, FIRST / 2: 2.61, FIRST / 4: 2.62, FIRST / 8: 2.45, FIRST / 16: 2.52}
+    runs = searched(lambda rate: hollow.get(rate, 2.8), swept=["0.1M"])
+    assert {run.rate / FIRST for run in runs if run.seed != plan.SWEEP} == {1 / 8}
+
+
 def test_a_size_begins_with_the_best_rate_of_the_size_before() -> None:
     runs = searched(lambda rate: (math.log2(rate / FIRST) - 2) ** 2)
     larger = [run.rate / FIRST for run in runs if run.seed == plan.SWEEP and run.size == "0.3M"]
-    assert larger == [4, 2, 8]
+    assert larger == [4, 2, 8, 1, 16]
 
 
 def test_a_size_without_a_sweep_takes_the_rate_of_the_size_before() -> None:
@@ -126,7 +133,7 @@ def test_a_row_that_was_cut_short_is_left_out_and_the_next_one_is_whole(tmp_path
 
 def rows_of(variant: str, scores: list[float], extra: float = 0.0) -> list[Row]:
     """A sweep whose best is FIRST, and the scores of its seeds."""
-    swept = [(FIRST / 2, 9.0), (FIRST, 8.0), (FIRST * 2, 9.0)]
+    swept = [(FIRST * 2.0**power, 8.0 + abs(power)) for power in range(-2, 3)]
     runs = [(Run(variant, "0.1M", plan.SWEEP, rate), score) for rate, score in swept]
     runs += [
         (Run(variant, "0.1M", seed, FIRST), score) for seed, score in enumerate(scores, start=1)
@@ -194,7 +201,7 @@ def test_the_table_is_markdown_and_its_lines_are_json() -> None:
     assert "| adamw 2.2000 ± 0.1581 | muon 2.1020 ± 0.1583 | -0.0980 (-4.45%) |" in first
     assert json.loads(json.dumps(dataclasses.asdict(made[0])))["theirs"]["name"] == "muon"
     assert table.swept(BASE, SIZES) == (
-        f"baseline, 0.1M: {FIRST / 2:g}: 9.0000, {FIRST:g}: 8.0000 *, {FIRST * 2:g}: 9.0000"
+        "baseline, 0.1M: 0.002: 10.0000, 0.004: 9.0000, 0.008: 8.0000 *, 0.016: 9.0000, 0.032: 10.0000"
     )
 
 
