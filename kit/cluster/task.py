@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from kit.cluster import entry
 from kit.cluster.state import own_id
 from kit.run import kept_code
+from kit.run.environment import importing
 from kit.store.files import write_text
 from kit.store.paths import Run
 
@@ -61,14 +62,16 @@ def main(words: Sequence[str]) -> None:
     """Do the work of this process."""
     root, name, function, tasks, numbers = words
     run, every = Run(Path(root)), _numbers(numbers)
+    with importing():
+        work = pkgutil.resolve_name(function)
     if "EKIDEN_LOCAL_JOB" in os.environ:  # the supervisor has set the rank
         (number,) = every
-        entry.perform(pkgutil.resolve_name(function), run, name, number, int(tasks), {})
+        entry.perform(work, run, name, number, int(tasks), {})
         return
     number = every[int(os.environ.get("SLURM_ARRAY_TASK_ID", "0"))]
     ranks = {ours: os.environ[slurms] for ours, slurms in _RANKS.items()}
     ranks["EKIDEN_NODES"] = next(os.environ[name] for name in _NODES if name in os.environ)
-    entry.perform(pkgutil.resolve_name(function), run, name, number, int(tasks), ranks)
+    entry.perform(work, run, name, number, int(tasks), ranks)
     if ranks["RANK"] == "0":
         write_text(run.task_done(name, own_id()), "")
 

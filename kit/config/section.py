@@ -6,6 +6,7 @@ The line names the key, its value and its origin (a file or an override).
 from __future__ import annotations
 
 import difflib
+import os
 from types import NoneType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 # Similarity of two keys by difflib: of a typo, and of a different word with the same meaning.
 _TYPO, _SIMILAR = 0.8, 0.5
+# pydantic would look through all packages of the environment for plugins: 30 ms, in each task.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 RECORDED = "recorded"  # the validation context of a configuration from a run directory
 _MAX_SUGGESTIONS = 3  # keys of one name in other sections
 

@@ -81,9 +81,10 @@ def documents(
 
 def _split(lines: list[str]) -> list[list[str]]:
     """The parts of a text between its blank lines, without lines of other white space."""
-    if [*map(str.strip, lines)].count("") > lines.count(""):
-        lines = [line if line.strip() else line.strip(_ASCII_SPACE) for line in lines]
-        lines = [line for line in lines if not line or line.strip()]
+    visible = [*map(str.strip, lines)]
+    if visible.count("") > lines.count(""):
+        pairs = zip(lines, visible, strict=True)
+        lines = [line if t else "" for line, t in pairs if t or not line.strip(_ASCII_SPACE)]
     parts = []
     first = 0
     for _ in range(lines.count("")):

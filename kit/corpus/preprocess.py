@@ -5,7 +5,9 @@ The manifest of a shard counts every step.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import gc
 import importlib.metadata
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -20,7 +22,7 @@ from kit.store.files import write_json
 from kit.store.units import Unit, make_units
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from kit.config.recipe import Corpus
@@ -77,6 +79,21 @@ def repeated(recipe: Recipe, number: int) -> dict[int, str]:
     return found
 
 
+@contextlib.contextmanager
+def _little_garbage() -> Iterator[None]:
+    """Search for garbage once in 100,000 new containers instead of 700.
+
+    A document leaves next to none, and the search took a twentieth of the time.
+    """
+    before = gc.get_threshold()
+    gc.set_threshold(100_000, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
+@_little_garbage()
 def _make(
     recipe: Recipe, number: int, shard: shards.Shard, workers: int, folder: Path
 ) -> Mapping[str, Any]:

@@ -14,7 +14,6 @@ import importlib.metadata
 import os
 import platform
 import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
@@ -93,6 +92,8 @@ def open(  # noqa: A001  segment.open, as in gzip.open
 
 def _jumanpp_version(program: str) -> str:
     """The first line of `jumanpp --version`, which exits with code 1."""
+    import subprocess
+
     try:
         process = subprocess.run(
             [program, "--version"],

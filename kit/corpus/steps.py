@@ -109,7 +109,8 @@ class Steps:
             document.left_out = self._word_filters.refused_by(document.lines, text)
 
     def _step(self, name: str, lines: Sequence[str]) -> None:
-        step = self.counts.setdefault(name, Counter())
+        if (step := self.counts.get(name)) is None:
+            step = self.counts[name] = Counter()
         step["documents"] += 1
         step["lines"] += len(lines)
         step["characters"] += sum(map(len, lines))
@@ -187,9 +188,9 @@ def _sliced(documents: Sequence[Document]) -> Iterator[list[_Slice]]:
 
 def _of_a_batch(lines: list[str]) -> list[list[str]]:
     """The lines in parts that a last line brings to the size of a batch; the last part may be smaller."""
-    ends = [*itertools.accumulate(map(len, lines))]
-    if not ends or ends[-1] < _BATCH:
+    if sum(map(len, lines)) < _BATCH:
         return [lines] if lines else []
+    ends = [*itertools.accumulate(map(len, lines))]
     parts = []
     first = before = 0
     while first < len(lines):

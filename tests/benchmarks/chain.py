@@ -32,15 +32,19 @@ if TYPE_CHECKING:
     from kit.config.recipe import Recipe
     from tests.benchmarks.harness import Line, Options
 
-# A unit of a recipe, made as an array task makes it, the interpreter's start included.
+# A unit of a recipe, made as an array task makes it (kit/cluster/task.py and entry.py), the interpreter's
+# start included.
 _UNIT = """
-import sys
+import atexit, gc, sys
 from pathlib import Path
-from kit.store.paths import Run
-from kit.store.units import make_units
-from kit.config.recipe import Recipe
-from kit.config.section import read_resolved
-from kit.corpus import preprocess
+from kit.run.environment import importing
+with importing():
+    from kit.store.paths import Run
+    from kit.store.units import make_units
+    from kit.config.recipe import Recipe
+    from kit.config.section import read_resolved
+    from kit.corpus import preprocess
+atexit.register(gc.freeze)
 path = Path(sys.argv[1])
 make_units("preprocess", preprocess.units(Run(path.parent), read_resolved(path, Recipe)))
 """
@@ -176,9 +180,10 @@ def _unit(recipe: Recipe, folder: Path) -> tuple[float, float]:
 def measured(words: list[str]) -> tuple[float, float]:
     """Processor seconds of a command and all it starts, and the largest memory of one process, MB.
 
-    Its modules are compiled once, even if this machine's environment forbids it.
+    Its modules are compiled once, even if this machine's environment forbids it. Like a task of a job it
+    has one thread (kit/cluster/launch.py).
     """
-    environment = {**os.environ}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     process = subprocess.Popen(
         words,

@@ -184,15 +184,36 @@ def test_mecab_is_asked_once_for_a_chunk_that_recurs(
     monkeypatch.setattr(mecab, "_parse", counted)
     monkeypatch.setattr(mecab, "_known", {})
     monkeypatch.setattr(mecab, "_size", 0)
+    monkeypatch.setattr(mecab, "_unseen", 0)
     first, second = mecab.stream([["駅伝", "走者", "駅伝", ""], ["走者", "走者が走る", ""]])
     assert (first, second) == (["駅伝", "走者", "駅伝", ""], ["走者", "走者 が 走る", ""])
     assert sorted(asked) == sorted(["駅伝", "走者", "走者が走る", ""])
+
+
+def test_where_nothing_recurs_most_batches_are_asked_for_without_a_look(
+    mecab: MeCab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mecab, "_known", {})
+    monkeypatch.setattr(mecab, "_size", 0)
+    monkeypatch.setattr(mecab, "_unseen", 0)
+    batches = [[f"{number}番目の走者", f"{number}人が走る"] for number in range(20)]
+    batches[3] *= 2  # not looked at: asked for twice
+    batches[4].append("a" * (LONGEST + 1))  # has to be looked at
+    words = [*mecab.stream(batches)]
+    assert [["".join(text.split(" ")) for text in row] for row in words] == batches
+    assert words[3] == ["3 番 目 の 走者", "3 人 が 走る"] * 2
+    looked_at = [0, 4, 12]
+    assert [*mecab._known] == [t for n in looked_at for t in batches[n] if len(t) <= LONGEST]
+    [*mecab.stream([["同じ走者"] * 10] * 10)]
+    assert mecab._unseen == 0  # it has become worth it
 
 
 def test_what_is_kept_of_chunks_is_bounded(mecab: MeCab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kit.corpus.segmenters.mecab._KEPT", 1000)
     monkeypatch.setattr(mecab, "_known", {})
     monkeypatch.setattr(mecab, "_size", 0)
+    monkeypatch.setattr("kit.corpus.segmenters.mecab._UNSEEN", 0)
+    monkeypatch.setattr(mecab, "_unseen", 0)
     for number in range(300):
         list(mecab.stream([[f"{number}番目の走者"]]))
         assert sum(map(len, mecab._known)) <= 1000 + 10

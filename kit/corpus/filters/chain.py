@@ -53,9 +53,12 @@ class Chain:
             self._last["compression"] = functools.partial(
                 _with, sentences.compression, given["compression"]
             )
+        self._is_on = bool(self._first or self._ngrams or self._last)
 
     def refused_by(self, lines: Sequence[str]) -> str | None:
         """Name the first filter that drops a document of these non-empty lines; None keeps it."""
+        if not self._is_on:
+            return None
         facts = Facts(lines)
         return (
             _first(self._first, facts)

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from kit.corpus import line_ends
-from kit.corpus.raw import seekable
 from kit.corpus.raw.compression import Unpacked
 from kit.corpus.raw.pieces import CHANGED, refuse_changed
 from kit.errors import InputError
@@ -169,6 +168,8 @@ class Lines:
             with Unpacked(self._path) as part:
                 yield part
         elif self._path.suffix.lower() == ".xz":
+            from kit.corpus.raw import seekable  # here, as python-xz takes 15 ms to import
+
             with seekable.opened(self._path, self._piece["start"]) as blocks:
                 yield blocks
         else:

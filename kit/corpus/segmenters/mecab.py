@@ -5,7 +5,7 @@ text, which is never freed, and time that grows with the square of a run of Lati
 (1.6 s for 64,000). So a chunk longer than `LONGEST` is cut, which bounds memory to 12 MB.
 
 The words of recent chunks are kept: what recurs, such as the words of Latin script between spaces, is
-looked up. In text where little does, that takes a fiftieth of MeCab's time.
+looked up. Where little does, as in articles of Wikipedia, most batches are asked for without a look.
 
 fugashi never frees a tagger, which takes 45 MB: a process makes one, and all units of its task use it.
 """
@@ -18,7 +18,6 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from kit.corpus.segmenters import jumandic
-from kit.corpus.segmenters.chunking import chunks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,6 +26,9 @@ if TYPE_CHECKING:
 LONGEST = 4096  # characters: 10 ms at worst
 LONGEST_RUN = 1000  # of a text that is cut anyway: a run of a kilobyte is not a word
 _KEPT = 1 << 20  # characters of chunks whose words are kept: some 10 MB
+_PER_CHUNK = 4  # what one more chunk costs MeCab, in characters
+_WORTH_IT = 0.05  # the share that has to recur, or looking takes longer than it saves
+_UNSEEN = 7  # batches to ask for without a look, until the next shows whether that is still right
 
 
 class MeCab:
@@ -37,6 +39,7 @@ class MeCab:
         self._parse = _parser(jumandic.folder(cache))
         self._known: dict[str, str] = {}  # the words of recent chunks
         self._size = 0  # characters of these chunks
+        self._unseen = 0  # batches to come that are asked for without a look
 
     def __enter__(self) -> MeCab:
         return self
@@ -50,13 +53,22 @@ class MeCab:
     def stream(self, batches: Iterable[Sequence[str]]) -> Iterator[list[str]]:
         """See segment.Segmenter."""
         for batch in batches:
-            self._learn(batch)
-            known = self._known
-            try:
-                words = [*map(known.__getitem__, batch)]
-            except KeyError:  # a chunk that is cut, and counted each time
-                words = [known.get(text) or self._in_chunks(text) for text in batch]
-            yield words
+            yield self._without_a_look(batch) or self._looked_up(batch)
+
+    def _without_a_look(self, batch: Sequence[str]) -> list[str] | None:
+        """The words of a batch in which little recurs, if that is to be expected."""
+        if not self._unseen:
+            return None
+        self._unseen -= 1
+        return self._all_at_once(batch)
+
+    def _looked_up(self, batch: Sequence[str]) -> list[str]:
+        self._learn(batch)
+        known = self._known
+        try:
+            return [*map(known.__getitem__, batch)]
+        except KeyError:  # a chunk that is cut, and counted each time
+            return [known.get(text) or self._in_chunks(text) for text in batch]
 
     def _learn(self, batch: Sequence[str]) -> None:
         """Segment the chunks of a batch that are not known."""
@@ -64,10 +76,14 @@ class MeCab:
             self._known.clear()
             self._size = 0
         new = [text for text in dict.fromkeys(batch) if text not in self._known]
-        words = self._all_at_once(new) or map(self._answer, new)
-        pairs = zip(new, words, strict=True)
-        self._known.update((text, answer) for text, answer in pairs if answer is not None)
+        if words := self._all_at_once(new):
+            self._known.update(zip(new, words, strict=True))
+        else:
+            pairs = zip(new, map(self._answer, new), strict=True)
+            self._known.update((text, answer) for text, answer in pairs if answer is not None)
         self._size += sum(map(len, new))
+        if _work(new) > (1 - _WORTH_IT) * _work(batch):
+            self._unseen = _UNSEEN
 
     def _all_at_once(self, texts: Sequence[str]) -> list[str] | None:
         """The words of chunks, after one quick check for all; None if one needs a closer look."""
@@ -95,11 +111,18 @@ class MeCab:
         return " ".join(self._words_of_chunks(text))
 
     def _words_of_chunks(self, text: str) -> Iterator[str]:
+        from kit.corpus.segmenters.chunking import chunks  # few texts need its tables
+
         for piece, reason in chunks(text, LONGEST, LONGEST_RUN):
             words = None if reason else self._answer(piece)
             if words is None:
                 self.unsegmented[reason or "changed"] += 1
             yield piece if words is None else words
+
+
+def _work(texts: Sequence[str]) -> int:
+    """What it takes to ask for chunks, in characters."""
+    return sum(map(len, texts)) + _PER_CHUNK * len(texts)
 
 
 @functools.cache
