@@ -24,21 +24,21 @@ GROUPS: tuple[tuple[str | None, str], ...] = (
         "大言壮語範囲, 要曖昧さ回避範囲, 要非一次資料範囲, citation needed span, ピン音, 拼音, "
         "pinyin, mvar, var, tt, code, kbd, samp, tooltip, sic, lang-*, 高線, hiddentext, nwr, 改行禁止, "
         "center, 右寄せ, 右, PDFlink, 節リンク, 日本語版にない記事リンク, 赤リンク, sname, "
-        "snamei, taxon italics, math, 数式, bigmath, dts, 日付ソート, sort, ソート, nts",
+        "snamei, taxon italics, abbr, polytonic, math, 数式, bigmath, dts, 日付ソート, sort, ソート, nts",
     ),
     (
         "{label|1}",
         "仮リンク, ill2, ill, 仮リンク2, 仮リンク短, interlanguage link, "
-        "interlanguage link multi, link-interwiki, 日本語版にない記事, 多言語リンク, "
+        "interlanguage link multi, illm, 仮link, link-interwiki, 日本語版にない記事, 多言語リンク, "
         "他言語リンク",
     ),
-    ("{3|2}", "interlang, transl, interlang2, 翻字"),
+    ("{3|2}", "interlang, transl, transliteration, translit, interlang2, 翻字"),
     (
         "{2}",
         "lang, lang2, langwithname, color, 色, colored, font color, fontcolor, 背景色, "
         "background color, bgcolor, fontsize, font size, フォントサイズ, font, style, 文字色, "
         "colorlink, legend2, coloredlink, 角丸枠線, 枠線, 色文字, lang-rtl, rtl-lang, wiktlang, "
-        "wikt-lang",
+        "wikt-lang, script, resize",
     ),
     ("(?{2})", "audio, 音声, audio-nohelp, pronunciation, 発音"),
     ("(?{title})", "wayback, webarchive, archive.today"),
@@ -46,7 +46,7 @@ GROUPS: tuple[tuple[str | None, str], ...] = (
     (
         "{1}（{2}(?、{3})）",
         "読み仮名, 読み仮名2, 読み仮名 ruby不使用, 読み仮名 ruby使用, 読みがな, ふりがな, "
-        "フリガナ, 振り仮名, 読み方",
+        "フリガナ, 振り仮名, よみがな, 読み方, nihongo",
     ),
     ("{1}（{2}）", "ruby, ルビ, rubyja, ruby-ja, ルビ表示, ruby2"),
     ("{1}ꜜ", "下げ核"),
@@ -55,13 +55,16 @@ GROUPS: tuple[tuple[str | None, str], ...] = (
     ("⟨{1}⟩", "angbr, angle bracket"),
     ("<sup>{1}</sup>", "sup, 上付き, 上付き文字, ^"),
     ("<sub>{1}</sub>", "sub, 下付き, 下付き文字, chem sub"),
-    ("{1}/{2}", "frac, 分数, sfrac, frac2, vfrac"),
+    ("{1}/{2}", "frac, fraction, 分数, sfrac, frac2, vfrac"),
     ("√{1}", "sqrt, radic"),
-    ("{1} {2}", "convert, cvt, 単位"),
+    ("{1} {2}", "convert, cvt, 単位, 単位変換"),
     ("{1}(?×10<sup>{e}</sup>)(? {u|ul})", "val"),
     ("{1*・}", "hlist, ドット区切り"),
-    ("{1*、}", "hlist-comma, 読点区切り, コンマ区切り"),
-    ("{=country}", "flag, 国旗, flagcountry, flagu, flag2, 国名, flaglist, 国旗と国名, country"),
+    ("{1*、}", "hlist-comma, 読点区切り, コンマ区切り, cslist"),
+    (
+        "{=country}",
+        "flag, fb, 国旗, flagcountry, flagu, flag2, 国名, flaglist, 国旗と国名, country",
+    ),
     ("{=era}", "和暦, 西暦和暦, 西暦 (和暦)"),
     ("{=years}", "年数, years, age in years"),
     ("{=age}", "年齢, age"),
@@ -82,7 +85,7 @@ GROUPS: tuple[tuple[str | None, str], ...] = (
         "\n{1}\n",
         "quotation, quote, bquote, blockquote, cquote, cquote2, 引用, 引用文, 引用文2, rquote, "
         "quote2, epigraph, poemquote, 詩, indent, no col break, flatlist, plainlist, col, "
-        "表2列, 表3列, 折りたたみリスト",
+        "indented plainlist, 表2列, 表3列, 折りたたみリスト",
     ),
     ("\n{2|1}\n", "col-list, columns-list, columns list, colum-list, 段組, 段組リスト, 複数列"),
     (
@@ -91,10 +94,15 @@ GROUPS: tuple[tuple[str | None, str], ...] = (
         "ordered list, numbered list, リスト",
     ),
     # Signs.
-    (" ", "nbsp, space, spaces, スペース, 空白, pad, 全角スペース, indent space, sp, ensp, emsp"),
+    (
+        " ",
+        "nbsp, space, spaces, スペース, 空白, pad, thinsp, thin space, 全角スペース, indent space, "
+        "sp, ensp, emsp",
+    ),
     ("=", "="),
     ("・", "·, •, dot, bullet, ・, middot"),
     ("–", "ndash, en dash, –"),
+    (" – ", "snd, spnd, spaced ndash, spaced en dash"),
     ("—", "mdash, em dash, emdash"),
     ("→", "→"),
     ("'", "'"),
