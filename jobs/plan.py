@@ -157,8 +157,12 @@ def plan_verb(
 
 def _all(arguments: Arguments, beside: str) -> list[Arguments]:
     """The arguments of each recipe that is compared."""
-    others = [replace(arguments, recipe_file=recipe_path(name)) for name in beside.split(",")]
-    return [arguments, *others]
+    names = beside.split(",")
+    if not all(names):
+        raise ConfigError(
+            f"--beside {beside}: write names or files, such as gpt2-xl-ja,llama-1b-ja"
+        )
+    return [arguments, *(replace(arguments, recipe_file=recipe_path(name)) for name in names)]
 
 
 def _number(tokens: str | None) -> float | None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     Plan = dict[str, Any]  # of planning.facts
 
 _NAME, _VALUE = 24, 18  # widths
+_NO_PART = {"value": None, "source": "none on its device"}  # a CPU and a GPU differ in two parts
 
 
 class _Row(NamedTuple):
@@ -50,8 +51,9 @@ def _rows(plans: list[Plan]) -> Iterator[_Row]:
     yield row("parameters", whole, "parameters", "total")
     yield row("work of a token", lambda flop: f"{flop / 1e9:.4g} GFLOP", "time", "flops_per_token")
     yield row("micro-batch", str, "memory", "micro_batch")
-    for part in plans[0]["memory"]["parts"]:
-        yield row(f"  {part}", size, "memory", "parts", part)
+    for part in dict.fromkeys(name for plan in plans for name in plan["memory"]["parts"]):
+        parts = [plan["memory"]["parts"].get(part, _NO_PART) for plan in plans]
+        yield _Row(f"  {part}", parts, size)
     yield row("  memory of a rank", size, "memory", "total")
     yield row("  of", size, "memory", "limit")
     yield _Row("  free", [_free(plan["memory"]) for plan in plans], _share)

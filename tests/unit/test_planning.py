@@ -13,7 +13,7 @@ from jobs import plan
 from kit.cluster.preflight import quota
 from kit.config.load import load_recipe
 from kit.errors import ConfigError
-from kit.plan import page, rate
+from kit.plan import beside_page, page, rate
 from kit.plan.simulation.given import Chances
 from kit.relay import planning, resolve
 from kit.store.files import append_line, write_json
@@ -460,10 +460,15 @@ def beside(*words: str) -> tuple[dict[str, Any], str]:
     return json.loads(as_json.stdout), as_text.stdout
 
 
+def table(text: str) -> dict[str, list[str]]:
+    """The cells of each row, by its name."""
+    lines = text.partition("\nwhere")[0].splitlines()[2:]
+    return {line[:24].strip(): line[24:].split() for line in lines if line}
+
+
 def test_recipes_are_side_by_side_at_the_same_tokens_with_the_figures_of_their_own_plans() -> None:
     found, text = beside("--mfu", "0.4")
-    table = text.partition("\nwhere")[0].splitlines()[2:]
-    rows = {line[:24].strip(): line[24:].split() for line in table if line}
+    rows = table(text)
     assert rows[""] == ["gpt2-xl-ja-article", "gpt2-xl-ja", "llama-1b-ja"]
     assert rows["days"] == ["17.9", "17.9", "11.2"]
     assert rows["parameters"] == ["1,557,200,000", "1,557,276,800", "1,111,033,856"]
@@ -478,12 +483,18 @@ def test_recipes_are_side_by_side_at_the_same_tokens_with_the_figures_of_their_o
 
 def test_every_figure_of_recipes_side_by_side_has_a_source() -> None:
     _, text = beside()
-    table, sources = text.split("\nwhere each figure is from\n")
-    names = [line[:24].strip() for line in table.splitlines()[4:] if line]
+    _, sources = text.split("\nwhere each figure is from\n")
+    names = [*table(text)][2:]  # without the recipes and their nodes
     from_where = [line[2:24].strip() for line in sources.splitlines()]
     assert [name for name in from_where if name] == names
     assert all(len(line[24:]) > 5 for line in sources.splitlines())
     assert "gpt2-xl-ja, llama-1b-ja: the sum, at micro-batch 8" in sources
+
+
+def test_recipes_on_a_cpu_and_on_a_gpu_are_side_by_side() -> None:
+    plans = [facts("gpt2-xl-ja"), facts("demo", cluster="local")]
+    rows = table("\n".join(beside_page.lines({"recipes": plans})))
+    assert rows["context"][-1] == rows["process"][0] == "-"
 
 
 def test_tokens_that_were_given_count_in_place_of_the_recipes() -> None:
@@ -507,6 +518,7 @@ def test_a_length_that_is_known_is_not_assumed() -> None:
     ("options", "message"),
     [
         (("--beside", "demmo"), "demmo: no such file"),
+        (("--beside", "demo,"), "--beside demo,: write names or files"),
         (("--beside", "demo", "--simulate"), "--simulate: no effect with --beside"),
         (("--beside", "demo", "--gpus", "8xa100"), "--beside: no effect with --gpus"),
         (("--tokens", "many"), "--tokens many: write a number above 0"),
