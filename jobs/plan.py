@@ -131,7 +131,7 @@ def plan_verb(
     With --simulate, also when the run arrives, and the effect of other settings.
     """
     from kit.plan import beside_page, comparison_page, page
-    from kit.plan.report import Budget
+    from kit.plan.known import Budget
     from kit.relay import comparing, planning
 
     request = simulating.request()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from kit.config.devices import ACCELERATORS, BF16_CAPABILITY
 from kit.plan import memory, rate, shape
-from kit.plan.report import DAY
+from kit.plan.length import DAY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

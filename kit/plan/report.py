@@ -10,26 +10,24 @@ cannot be known yet is null, with the reason as its source.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kit.config.devices import ACCELERATORS
 from kit.models import architectures
 from kit.output.quantities import duration
 from kit.output.quantities import size as size_of
-from kit.plan import disk, host, interval, kernels, memory, rate, shape, traffic
+from kit.plan import disk, host, interval, length, memory, shape, traffic
 from kit.plan.disk import checkpoints_kept
+from kit.plan.figure import figure
+from kit.plan.length import DAY
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from kit.config.cluster import Cluster
     from kit.config.recipe import Recipe
-    from kit.plan.disk import Room
+    from kit.plan.known import Known
     from kit.plan.memory import Setup
 
-DAY = 86_400.0
-BUDGET = 150e9  # tokens of the article's run: ten epochs
 # Failures per 1,000 node-days of 8-GPU nodes (Meta, arXiv 2410.21680): the rate of RSC-1, A100; and, as the
 # cautious one, that of its measured time to failure of 7.9 h at 1,024 GPUs, from all causes (derived).
 FAILURES = {"usual": 6.5, "cautious": 23.7}
@@ -46,32 +44,11 @@ _SIZE = {
 }
 
 
-@dataclass(frozen=True)
-class Budget:
-    """Tokens of the whole run, repeats counted, in place of the recipe's length."""
-
-    tokens: float = BUDGET
-    given: bool = False  # else assumed, for a recipe whose length is not known yet
-
-
-@dataclass(frozen=True)
-class Known:
-    """Measurements and counts that exist already."""
-
-    rehearsed: dict[str, Any] | None = None  # `measure` of kit/relay/rehearsal.py
-    not_rehearsed: str = "not rehearsed on this cluster"  # why it is None
-    training_tokens: int | None = None
-    budget: Budget | None = None
-    on_disk: dict[str, int] | None = None  # bytes of stages and of the run that have files, by name
-    room: Sequence[Room] = ()  # of the disk
-    node_memory: tuple[float, str] | None = None  # bytes, and who says so
-
-
 def facts(
     recipe: Recipe, cluster: Cluster, known: Known, mfu: float | None = None
 ) -> dict[str, Any]:
     """The whole plan; `mfu` overrides a rehearsed rate and the assumed one."""
-    time = _time(recipe, cluster, known, mfu)
+    time = length.facts(recipe, cluster, known, mfu)
     return {
         "recipe": recipe.name,
         "cluster": cluster.name,
@@ -87,11 +64,6 @@ def facts(
         "disk": _disk(recipe, known, time["steps"]["value"]),
         "interruptions": _interruptions(cluster, time["days"]["value"]),
     }
-
-
-def figure(value: Any, source: str) -> dict[str, Any]:
-    """A value, and where it is from."""
-    return {"value": value, "source": source}
 
 
 def _parameters(recipe: Recipe) -> dict[str, Any]:
@@ -226,81 +198,6 @@ def _traffic(setup: Setup, micro_batches: int) -> dict[str, Any]:
     often = "once a step" if setup.stage < 2 else f"at each of {sent.times} micro-batches"
     how = f"{sent.function} of {size_of(sent.each)}, {8 * setup.crossing_item} bits a gradient"
     return figure(sent.bytes, f"ZeRO-{setup.stage}, {often}: {how}")
-
-
-def _time(recipe: Recipe, cluster: Cluster, known: Known, mfu: float | None) -> dict[str, Any]:
-    steps = _steps(recipe, known)
-    seconds = _seconds(recipe, cluster, known, mfu)
-    tokens = rate.tokens_a_step(recipe)
-    per_second = tokens / seconds["value"] if seconds["value"] else None
-    days = (
-        steps["value"] * seconds["value"] / DAY
-        if steps["value"] is not None and seconds["value"]
-        else None
-    )
-    work = shape.flops_per_token(recipe)
-    reason = "steps or their time unknown" if days is None else "steps x seconds a step"
-    return {
-        "tokens_a_step": figure(tokens, "training.global_batch x model.n_positions"),
-        "flops_per_token": figure(work, "6 N + 12 x layers x width x length (PaLM, appendix B)"),
-        "steps": steps,
-        "tokens": figure(steps["value"] and steps["value"] * tokens, "steps x tokens a step"),
-        "seconds_a_step": seconds,
-        "computed_seconds": _computed(recipe, cluster, mfu)
-        if seconds["source"] == "rehearsed"
-        else figure(None, "is the time of a step already"),
-        "estimated_seconds": _estimated(recipe, cluster, steps["value"]),
-        "tokens_per_second": figure(per_second, "tokens a step / seconds a step"),
-        "days": figure(days, f"{reason}; no starts, saves, validations, queue"),
-    }
-
-
-def _steps(recipe: Recipe, known: Known) -> dict[str, Any]:
-    training, steps = recipe.training, rate.steps(recipe, known.training_tokens)
-    if (budget := known.budget) is not None and (budget.given or steps is None):
-        how = "given" if budget.given else "assumed"
-        return figure(
-            rate.steps_for(recipe, budget.tokens), f"{budget.tokens / 1e9:g} G tokens, {how}"
-        )
-    if training.steps is not None:
-        return figure(steps, "training.steps")
-    if known.training_tokens is None:
-        why = "unknown: training.epochs, of tokens that do not exist yet"
-        return figure(None, why)
-    return figure(
-        steps,
-        f"training.epochs={training.epochs:g} x {known.training_tokens:,} tokens of the workspace",
-    )
-
-
-def _seconds(recipe: Recipe, cluster: Cluster, known: Known, mfu: float | None) -> dict[str, Any]:
-    if known.rehearsed is not None and mfu is None:
-        return figure(known.rehearsed["seconds_a_step"], "rehearsed")
-    return _computed(recipe, cluster, mfu)
-
-
-def _computed(recipe: Recipe, cluster: Cluster, mfu: float | None) -> dict[str, Any]:
-    seconds = rate.seconds_a_step(recipe, cluster, mfu or rate.MFU)
-    if seconds is None:
-        return figure(None, "unknown: rehearse it, or name cluster.training.accelerator")
-    how = f"an MFU of {mfu or rate.MFU:.1%}, {'given' if mfu else 'assumed'}"
-    return figure(seconds, f"computed: {how}, of {cluster.training.accelerator}'s peak")
-
-
-def _estimated(recipe: Recipe, cluster: Cluster, steps: int | None) -> dict[str, Any]:
-    """The seconds of a step from those of its kernels, as a range."""
-    found = kernels.seconds(recipe, cluster)
-    if found is None:
-        return figure(None, "no estimate for this model, micro-batch and device")
-    high, low = (rate.mfu(recipe, cluster, seconds) for seconds in found)
-    how_many, what = (
-        (rate.steps_for(recipe, BUDGET), f"{BUDGET / 1e9:g} G tokens")
-        if steps is None
-        else (steps, "all steps")
-    )
-    days = " to ".join(f"{how_many * seconds / DAY:.1f}" for seconds in found)
-    source = f"estimated kernel by kernel: an MFU of {low:.0%} to {high:.0%}; {what} in {days} days"
-    return figure(list(found), source)
 
 
 def _checkpoints(recipe: Recipe, cluster: Cluster, known: Known) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from kit.config.devices import ACCELERATORS
 from kit.errors import ConfigError
 from kit.plan import comparison, micro_batch, rate
 from kit.plan.comparison import On
-from kit.plan.report import Budget
+from kit.plan.known import Budget
 from kit.relay import planning
 from kit.training import batches, precision, zero
 

@@ -14,7 +14,7 @@ from kit.output.charts import picture
 from kit.output.quantities import size
 from kit.plan import fit, report
 from kit.plan.disk import Room
-from kit.plan.report import Budget, Known
+from kit.plan.known import Budget, Known
 from kit.plan.simulation import outlook
 from kit.plan.simulation.given import Chances, given
 from kit.plan.simulation.picture import charts

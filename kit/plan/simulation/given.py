@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kit.errors import ConfigError
-from kit.plan.report import FAILURES, figure
+from kit.plan.figure import figure
+from kit.plan.report import FAILURES
 from kit.plan.simulation.conditions import DAY, Conditions, Costs, Queue
 
 if TYPE_CHECKING:

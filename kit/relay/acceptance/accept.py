@@ -20,7 +20,7 @@ from kit.errors import EkidenError, Interrupted
 from kit.output import log
 from kit.output.quantities import duration
 from kit.plan import report as plan
-from kit.plan.report import Known
+from kit.plan.known import Known
 from kit.relay.acceptance import (
     inspection,
     interruptions,
