@@ -155,6 +155,9 @@ def _snapshot(run: Run) -> Path:
 
     Compiled files are copied too: they are valid for a source file of the same size and time.
     """
+    ready = _kept_as(run, _content(_home()))
+    if ready is not None:
+        return ready
     ignored = shutil.ignore_patterns(
         *("*.pyc.*", "*.tmp.*"),  # half written
         presets.SHARE,  # a resolved recipe already holds the parts of them that it needs
@@ -167,12 +170,24 @@ def _snapshot(run: Run) -> Path:
         if folder.is_dir():
             folder.chmod(mode)
     commit.record(fresh, _home(), _PACKAGES)
+    return _named(run, fresh)
+
+
+def _kept_as(run: Run, content: str) -> Path | None:
+    """The snapshot of this content that the run has; None if it has none, or if somebody has edited it."""
+    snapshot = _place(run, content)
+    return snapshot if snapshot.is_dir() and _content(snapshot) == content else None
+
+
+def _place(run: Run, content: str) -> Path:
+    return run.root.resolve() / f"{run.code.name}-{content}"
+
+
+def _named(run: Run, fresh: Path) -> Path:
+    """Name a fresh snapshot by its content; returns the one that another job has just created, if any."""
     content = _content(fresh)
-    final = fresh.with_name(f"{run.code.name}-{content}")
-    if final.is_dir() and _content(final) == content:
-        shutil.rmtree(fresh)
-        return final
-    if final.is_dir():  # somebody has edited it
+    final = _place(run, content)
+    if final.is_dir() and _content(final) != content:
         final = final.with_name(f"{final.name}-{uuid.uuid4().hex[:8]}")
     try:
         return fresh.rename(final)
