@@ -6,9 +6,9 @@ is `tests.relay.command` without the four processor seconds of imports of torch,
 that each command that trains has: for tests that need many of them. `light` and `run` are for commands
 that train nothing: their process has imported what they draw, read and check with. The command is the
 module's own, run as `python -m` runs it, in a process of its own; so are the fork server and the supervisor
-that it starts. What they import of the kit, they import themselves, from where they are told to. Not for
-tests about how a process starts or ends, about what is imported, or about command lines of processes: those
-take the real one.
+that it starts. A command finds the modules of this checkout imported, as no test changes them; what it
+starts imports the kit itself, from the code of its run. Not for tests about how a process starts or ends,
+about what is imported, or about command lines of processes: those take the real one.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import inspect
 import json
 import logging
 import os
+import pkgutil
 import runpy
 import signal
 import socket
@@ -35,11 +36,19 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAINING, OTHERS = "training", "others"
+# Packages whose modules import nothing large by themselves.
+_LIGHT = (
+    "jobs", "kit.config", "kit.store", "kit.run", "kit.data", "kit.plan", "kit.tracking", "kit.corpus",
+    "kit.tokenizer", "kit.cluster", "kit.release", "kit.relay", "kit.watch",
+)  # fmt: skip
 # Modules of the kit with a function that imports the libraries, and libraries.
 _PRELOADED = {
-    TRAINING: ("kit.training.attempt", "kit.release.evaluate", "kit.release.generate"),
+    TRAINING: (
+        "kit.training.attempt", "kit.release.evaluate", "kit.release.generate",
+        "mlflow.tracking", "mlflow.store.tracking.sqlalchemy_store",
+    ),
     OTHERS: (
-        "jobs.command", "kit.config.load", "kit.relay.submit", "kit.corpus.preprocess", "fugashi",
+        "kit.corpus.preprocess", "fugashi",
         "matplotlib.figure", "matplotlib.backends.backend_agg", "neologdn", "tokenizers", "submitit",
     ),
 }  # fmt: skip
@@ -147,6 +156,8 @@ def _serve(connection: socket.socket) -> None:
         asked = json.loads(request)
         null = os.open(os.devnull, os.O_RDONLY)
         os.setsid()
+        if asked["environment"].get("PYTHONPATH"):  # there may be other code
+            _forget_code()
         _become(
             asked["module"],
             asked["arguments"],
@@ -179,20 +190,25 @@ def _become(
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    for name in [name for name in sys.modules if name.split(".")[0] in ("jobs", "kit", "tests")]:
-        del sys.modules[name]
-    logging.Logger.manager.loggerDict.pop("ekiden", None)  # with the handler that the kit gave it
     given = environment.get("PYTHONPATH", "")
     sys.path[:] = [
         *([] if environment.get("PYTHONSAFEPATH") else [folder]),
         *(given.split(os.pathsep) if given else []),
         *_LIBRARIES,
     ]
-    importlib.invalidate_caches()
+    sys.modules.pop(module, None)  # a main module is never imported before
     sys.argv[:] = [module, *arguments]
     sys.stdout.reconfigure(write_through=unbuffered)
     subprocess.Popen = _Popen
     os._exit(_run(module))
+
+
+def _forget_code() -> None:
+    """Have the kit imported anew, from where the path leads to."""
+    for name in [name for name in sys.modules if name.split(".")[0] in ("jobs", "kit", "tests")]:
+        del sys.modules[name]
+    importlib.invalidate_caches()
+    logging.Logger.manager.loggerDict.pop("ekiden", None)  # with the handler that the kit gave it
 
 
 def _close_all_but(kept: tuple[int, ...]) -> None:
@@ -239,6 +255,7 @@ class _Popen(subprocess.Popen):  # type: ignore[type-arg]
             standard = [target if end == -1 else end for target, end in enumerate(ends)]
             _, _, _, module, *arguments = of["args"]
             folder, kept = of["cwd"] or str(Path.cwd()), tuple(of["pass_fds"])
+            _forget_code()
             _become(module, arguments, folder, of["env"], standard, kept, unbuffered=True)
         self._child_created = True
         pipes = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
@@ -258,7 +275,14 @@ def _is_started(command: Any, environment: dict[str, str]) -> bool:
 if __name__ == "__main__":
     _LIBRARIES = list(sys.path)
     sys.path.insert(0, str(ROOT))
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # it has a thread, which no fork would have
     with importlib.import_module("kit.run.environment").importing():
+        for package in _LIGHT:
+            for found in pkgutil.walk_packages(
+                importlib.import_module(package).__path__, f"{package}."
+            ):
+                if not found.name.endswith("__main__"):
+                    importlib.import_module(found.name)
         for name in _PRELOADED[sys.argv[2]]:
             getattr(importlib.import_module(name), "preload", lambda: None)()
     _serve(socket.socket(fileno=int(sys.argv[1])))
