@@ -16,6 +16,7 @@ import hypothesis
 import pytest
 import yaml
 from filelock import FileLock
+from xdist.scheduler import LoadFileScheduling
 
 from kit.config.run import run_of
 from kit.relay import resolve
@@ -37,6 +38,8 @@ from tests.speed import VARIABLE, patience, speed
 
 ROOT = Path(__file__).resolve().parents[1]
 TIMEOUT = 600  # seconds on the machine of tests/speed.py, for a test that gives no other
+# With the fixture `preempted` of tests/end_to_end.
+RELAY_FILES = {f"tests/end_to_end/test_{name}.py" for name in ("card", "relay", "report")}
 WEB_DOCUMENTS = 30  # of the demo's: enough for a vocabulary of 1,200
 
 ARTICLES = [
@@ -76,6 +79,19 @@ def units_of(module: Any, recipe: Recipe) -> list[Unit]:
 def pytest_report_header() -> str:
     """Part of pytest's first lines."""
     return f"speed of this machine: {speed():.2f} ({VARIABLE})"
+
+
+class _Scheduling(LoadFileScheduling):
+    """Each file in one process; those that read one relay in the same, as it takes most of a minute."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return "the relay" if file in RELAY_FILES else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
+    """Share the tests out among the processes."""
+    return _Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.hookimpl(wrapper=True)

@@ -77,19 +77,21 @@ def state(one: Engine, at: int, folder: Path) -> dict[str, str]:
     return {name: write(folder / name, s)["xxh3"] for name, s in one.capture(at).items()}
 
 
+# Above all weights; by default ZeRO-3 takes a buffer of 1 GB for each engine.
+BUCKET = '"reduce_bucket_size": 100000'
 # In bf16, as a GPU trains: ZeRO's files hold a master copy beside the model. Of a few hundred weights it is
 # quick on any CPU.
 STAGES = (
     ('{"zero_optimization": {"stage": 0}}', "training.precision=fp32"),
     ('{"zero_optimization": {"stage": 1}}', "training.precision=bf16"),
     ('{"zero_optimization": {"stage": 2}}', "training.precision=bf16"),
-    ('{"zero_optimization": {"stage": 3}}', "training.precision=bf16"),
+    (f'{{"zero_optimization": {{"stage": 3, {BUCKET}}}}}', "training.precision=bf16"),
 )
 # Muon shares its step with AdamW; ZeRO-3 has none.
 MUON = tuple((file, f"{precision} training.optimizer=muon") for file, precision in STAGES[:3])
 # What fp16 has besides: the loss scale.
 SCALED = tuple(
-    (f'{{"zero_optimization": {{"stage": {stage}}}}}', "training.precision=fp16")
+    (f'{{"zero_optimization": {{"stage": {stage}, {BUCKET}}}}}', "training.precision=fp16")
     for stage in (1, 2, 3)
 )
 SCALED_MUON = (SCALED[1][0], f"{SCALED[1][1]} training.optimizer=muon")
@@ -257,7 +259,8 @@ def test_a_gradient_too_large_for_its_loss_scale_halves_the_scale_and_updates_no
 def test_after_an_overflow_an_offloaded_optimizer_starts_from_nothing(
     workdir: Workdir, alone: None, stage: int
 ) -> None:
-    zero = {"stage": stage, "offload_optimizer": {"device": "cpu", "pin_memory": True}}
+    offloaded = {"offload_optimizer": {"device": "cpu", "pin_memory": True}}
+    zero = {"stage": stage, **offloaded, **json.loads(f"{{{BUCKET}}}")}
     file = {"zero_optimization": zero, "zero_force_ds_cpu_optimizer": False}
     (workdir.folder / "zero2.json").write_text(json.dumps(file), encoding="utf-8")
     overflowed, other = (engine(workdir, "training.precision=fp16") for _ in range(2))
