@@ -29,7 +29,7 @@ TORCH_INDEX ?=
 BENCHMARKS := $(notdir $(basename $(shell grep -l __main__ tests/benchmarks/*.py)))
 DEMO := $(if $(DUMP),name=demo-dump workspace=work/demo-dump corpus.sources.jawiki.location=$(DUMP) corpus.unit_mb=0.5)
 
-.PHONY: help install install-mlflow demo test slurm programs functions unit test-pythons test-python pythons relay test-long chaos bench lint docs pictures reference wheel lock mlflow clean
+.PHONY: help install install-mlflow demo test slurm programs functions unit test-pythons test-python pythons relay test-long chaos bench lint style types docs pictures reference wheel lock mlflow clean
 
 help:
 	@sed -n '/^PYTHON/q; s/^# //p' Makefile
@@ -47,6 +47,7 @@ demo: $(VENV)/installed
 PYTEST := env PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(VENV)-dev/bin/python -m pytest --dist loadfile --no-loadscope-reorder
 EACH := -m "not trial and not long"
 test: $(VENV)-dev/installed
+	$(MAKE) style
 	$(MAKE) --jobs=3 --output-sync=target slurm programs functions
 
 # What it does at a grace or a limit is mostly waiting; all else takes the processor meanwhile, and yields it.
@@ -58,7 +59,7 @@ programs: $(VENV)-dev/installed
 
 # In one process: several would each collect all of these thousands.
 functions: $(VENV)-dev/installed
-	nice -n 19 $(MAKE) lint
+	nice -n 19 $(MAKE) types
 	nice -n 19 $(PYTEST) $(EACH) tests/unit
 
 unit: $(VENV)-dev/installed
@@ -98,11 +99,16 @@ mlflow: $(VENV)-mlflow/installed
 	@echo "the training runs: http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning"
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(VENV)-mlflow/bin/python -m mlflow server --backend-store-uri "$$STORE"
 
-lint: $(VENV)-dev/installed
+lint: style types
+
+# In seconds, and so before all else.
+style: $(VENV)-dev/installed
 	$(VENV)-dev/bin/ruff check .
 	$(VENV)-dev/bin/ruff format --check .
-	$(VENV)-dev/bin/mypy
 	$(VENV)-dev/bin/python -m tests.language
+
+types: $(VENV)-dev/installed
+	$(VENV)-dev/bin/mypy
 
 docs: $(VENV)-docs/installed
 	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/python -m mkdocs build
@@ -121,6 +127,8 @@ PIP := -m pip install --disable-pip-version-check
 # Compiled on all cores afterwards, and without what is never imported, or hardly: a third of all.
 RARE := transformers/models/(?!gpt2/|auto/)|torch/(testing|_inductor)/|databricks/|fontTools/|networkx/|pygments/lexers/
 RARE := $(RARE)|setuptools/|pip/|sympy/(physics|combinatorics|stats|plotting)/|numba/cuda/|mlflow/(genai|gateway)/|git/|tests?/
+RARE := $(RARE)|mypyc?/|nltk/|graphql/|graphene/|gunicorn/|huey/|lm_eval/(tasks|models)/|sklearn/(cluster|decomposition|ensemble)/
+RARE := $(RARE)|scipy/signal/|evaluate/|skops/|pytablewriter/|pyasn1|sqlalchemy/testing/|numpy/distutils/|torchgen/|deepspeed/inference/
 COMPILE := -m compileall -q -j 0 -x '/($(RARE))'
 
 # DeepSpeed's build looks at the torch that is there: torch first, and no isolated build. It probes every operator,
