@@ -231,7 +231,7 @@ def test_a_full_disk_ends_the_task_in_one_line_and_leaves_nothing_half_written(
 ) -> None:
     chance = random.Random(1)
     letters = "あいうえおかきくけこさしすせそ日本語駅伝"
-    documents = ["".join(chance.choices(letters, k=60)) + "。\n\n" for _ in range(60_000)]
+    documents = ["".join(chance.choices(letters, k=60)) + "。\n\n" for _ in range(20_000)]
     workdir.web.write_text("".join(documents), encoding="utf-8")
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -246,7 +246,7 @@ def test_a_full_disk_ends_the_task_in_one_line_and_leaves_nothing_half_written(
         assert done.stderr.count("\n") == 1
         filler.unlink()
         (disk / "shards").mkdir(exist_ok=True)
-        with small_disk(disk / "shards", "1m"):  # room for all but a shard
+        with small_disk(disk / "shards", "400k"):  # room for all but a shard
             done = workdir.run("jobs.preprocess", "run", *words)
             assert done.returncode == 1, done.stderr
             assert "Traceback" not in done.stderr

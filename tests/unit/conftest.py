@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kit.run import commit
+from kit.run import commit, directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,10 +33,20 @@ class _Watch:
 _watch = _Watch()
 
 
+_copy = directory._copy
+
+
+def _copy_source(source: str, target: str) -> None:
+    """Copy a file of Python; what is compiled, half of all, only a program would need."""
+    if not source.endswith(".pyc"):
+        _copy(source, target)
+
+
 @pytest.fixture(autouse=True)
 def starts_no_program(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Fails a test that starts one; a run directory is laid out without git's commit, and not synced."""
+    """Fails a test that starts one; run directories have no commit, nothing compiled, no sync."""
     monkeypatch.setattr(commit, "_git", lambda *_: "")
+    monkeypatch.setattr(directory, "_copy", _copy_source)
     monkeypatch.setattr(
         os, "fsync", lambda _: None
     )  # thousands; no test sees a machine lose its power
