@@ -12,8 +12,9 @@ import pytest
 from kit.cluster import decisions
 from kit.store.files import read_json
 from kit.store.paths import Run, Workspace
-from tests.relay import DEMO, FP32, ROOT, command
+from tests.relay import DEMO, FP32, ROOT
 from tests.slurm.trial import ALONE, CLUSTER, PATIENCE
+from tests.warm import light as command
 
 if TYPE_CHECKING:
     from pathlib import Path

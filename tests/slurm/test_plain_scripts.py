@@ -14,8 +14,9 @@ import pytest
 
 from kit.store.files import read_json
 from kit.store.paths import Run, Workspace
-from tests.relay import DEMO, FP32, ROOT, SHORT, command, curve, final_files, log_of, wait_for_step
+from tests.relay import DEMO, FP32, ROOT, SHORT, curve, final_files, log_of, wait_for_step
 from tests.speed import patience
+from tests.warm import light as command
 
 from .trial import CLUSTER, PATIENCE, WHOLE
 

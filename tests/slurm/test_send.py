@@ -13,7 +13,8 @@ import pytest
 
 from kit.store.files import read_json
 from kit.store.paths import MANIFEST, Workspace
-from tests.relay import DEMO, FP32, command, wait_until
+from tests.relay import DEMO, FP32, wait_until
+from tests.warm import light as command
 
 from .trial import CLUSTER, PATIENCE
 
