@@ -38,8 +38,11 @@ from tests.speed import VARIABLE, patience, speed
 
 ROOT = Path(__file__).resolve().parents[1]
 TIMEOUT = 600  # seconds on the machine of tests/speed.py, for a test that gives no other
-# With the fixture `preempted` of tests/end_to_end.
-RELAY_FILES = {f"tests/end_to_end/test_{name}.py" for name in ("card", "relay", "report")}
+# The files with the fixture `preempted`: a whole relay.
+READ_A_RELAY = {
+    "tests/end_to_end": ("card", "relay", "report"),
+    "tests/slurm": ("chain", "check", "plain_scripts", "relay"),
+}
 WEB_DOCUMENTS = 30  # of the demo's: enough for a vocabulary of 1,200
 
 ARTICLES = [
@@ -86,7 +89,8 @@ class _Scheduling(LoadFileScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         file = super()._split_scope(nodeid)
-        return "the relay" if file in RELAY_FILES else file
+        folder, _, name = file.rpartition("/test_")
+        return folder if name.removesuffix(".py") in READ_A_RELAY.get(folder, ()) else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
