@@ -1,4 +1,4 @@
-"""What nvidia-smi says of this machine's GPUs."""
+"""The GPUs of this machine, by nvidia-smi."""
 
 from __future__ import annotations
 

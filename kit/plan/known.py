@@ -1,4 +1,4 @@
-"""What is given to a plan: measurements and counts that exist already, and the tokens to train on."""
+"""Measurements, counts and a number of tokens that are given to a plan."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from kit.config.devices import ACCELERATORS
 from kit.models import architectures
 from kit.output.quantities import duration
 from kit.output.quantities import size as size_of
-from kit.plan import disk, host, interval, length, memory, shape, traffic
+from kit.plan import disk, host, interval, length, memory, rate, shape, traffic
 from kit.plan.disk import checkpoints_kept
 from kit.plan.figure import figure
 from kit.plan.length import DAY
