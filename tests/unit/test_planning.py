@@ -161,9 +161,7 @@ def test_on_one_node_with_nvlink_zero2_waits_little_longer_than_zero1_and_leaves
     said = commented("gpt2-xl-ja", "micro-batch: N s of a step wait")
     said += commented("gpt2-xl-ja", "once a step: N s, in bf16, for N GB")
     assert said == pytest.approx((*waits, memory / 1e9), rel=0.02)
-    pages = page.lines(
-        planning.facts(resolve.load(ROOT / "configs" / "gpt2-xl-ja.yaml", [], "mdx"))
-    )
+    pages = page.lines(found)
     assert [line.split()[2] for line in pages if "waited for" in line] == ["0.049", "0.024"]
 
 
