@@ -48,6 +48,11 @@ def best(scores: Scores, variant: str, sizes: Sequence[str]) -> float | None:
     return next((rate for rate in found if rate is not None), None)
 
 
+def is_swept(scores: Scores, variant: str, size: str) -> bool:
+    """Whether the rate of a variant at a size was found there, not taken from the size before."""
+    return _best_at(scores, variant, size) is not None
+
+
 def evidence(scores: Scores, variant: str, sizes: Sequence[str]) -> dict[int, Run]:
     """The finished runs of a variant at the last of these sizes, at its best rate, by seed."""
     rate = best(scores, variant, sizes)

@@ -31,6 +31,7 @@ class Side:
     rate: float
     mean: float
     deviation: float  # standard, of the sample
+    swept: bool  # whether the rate was found at this size
 
 
 @dataclass(frozen=True)
@@ -92,13 +93,14 @@ def _line(
         return None
     ours, theirs = ([_score(rows[by_seed[s]], comparison) for s in seeds] for by_seed in runs)
     rates = [by_seed[seeds[0]].rate for by_seed in runs]
+    swept = [plan.is_swept(scores, name, sizes[-1]) for name in names]
     test = paired(ours, theirs)
     return {
         "comparison": comparison.name,
         "size": sizes[-1],
         "seeds": len(seeds),
-        "ours": _side(comparison.ours, rates[0], ours),
-        "theirs": _side(comparison.theirs, rates[1], theirs),
+        "ours": _side(comparison.ours, rates[0], ours, swept[0]),
+        "theirs": _side(comparison.theirs, rates[1], theirs, swept[1]),
         "difference": test.difference,
         "t": test.t,
         "p": test.p,
@@ -109,10 +111,10 @@ def _score(row: Row, comparison: Comparison) -> float:
     return row.charged if comparison.charged else row.bits_per_byte
 
 
-def _side(name: str, rate: float, scores: Sequence[float]) -> Side:
+def _side(name: str, rate: float, scores: Sequence[float], swept: bool) -> Side:
     finite = all(map(math.isfinite, scores))
     deviation = statistics.stdev(scores) if finite else math.nan
-    return Side(name, rate, statistics.fmean(scores), deviation)
+    return Side(name, rate, statistics.fmean(scores), deviation, swept)
 
 
 def _verdict(line: dict[str, Any], corrected: float) -> str:
@@ -120,7 +122,11 @@ def _verdict(line: dict[str, Any], corrected: float) -> str:
         return "a run diverged"
     if line["p"] >= LEVEL:
         return "no difference shown"
-    better = line["ours"] if line["difference"] > 0 else line["theirs"]
+    better, worse = line["ours"], line["theirs"]
+    if line["difference"] < 0:
+        better, worse = worse, better
+    if better.swept and not worse.swept:
+        return f"not comparable: {worse.name} has a rate of another size"
     also = "" if corrected < LEVEL else ", not after Holm"
     return f"{better.name} better at p < {LEVEL}{also}"
 

@@ -187,6 +187,17 @@ def test_white_space_that_a_tokenizer_drops_is_charged_on_a_line_of_its_own() ->
     ]
 
 
+def test_a_side_whose_rate_was_not_swept_at_its_size_is_not_found_worse() -> None:
+    larger = [
+        row(Run("dropout", "0.3M", r.run.seed, r.run.rate), 9.0 + r.run.seed / 9)
+        for r in BASE
+        if r.run.seed != plan.SWEEP
+    ]
+    swept = [row(dataclasses.replace(r.run, size="0.3M"), r.bits_per_byte) for r in BASE]
+    found = lines(BASE, rows_of("dropout", [2.0]), swept, larger)
+    assert [line.verdict for line in found] == ["not comparable: 0.1 has a rate of another size"]
+
+
 def test_only_seeds_of_both_sides_count_and_two_are_the_least() -> None:
     assert lines(BASE, rows_of("muon", [1.9])) == []
     assert lines(rows_of("muon", [1.9, 2.0])) == []
