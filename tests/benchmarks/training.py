@@ -36,7 +36,6 @@ STEADY = (  # nothing but steps, at one learning rate, which the Trainer's sched
     "training.decay=constant",
     "training.warmup_steps=0",
     "training.learning_rate=1e-3",
-    "model.dropout=0",
 )
 # A step of about 200 ms on two cores.
 MODEL = ("model.n_layer=4", "model.n_embd=256", "model.n_positions=128")
@@ -44,13 +43,21 @@ BATCH = ("training.global_batch=8", "training.micro_batch=2")
 
 
 def loop(_: Options) -> Iterator[Line]:
-    """The kit's loop beside a bare DeepSpeed loop and the Trainer, by turns of five seconds."""
-    turns, steps = 10, 24
-    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+    """The kit's loop with each architecture beside a bare DeepSpeed loop and the Trainer."""
+    with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         runs.prepare_corpus(folder)
-        run = runs.make(folder, "loop", *STEADY, *MODEL, *BATCH)
-        outputs = {peer: folder / f"{peer}.jsonl" for peer in ("bare", "trainer")}
+        for architecture in ("gpt2", "llama"):
+            yield from _loop(folder, architecture)
+
+
+def _loop(folder: Path, architecture: str) -> Iterator[Line]:
+    """By turns of five seconds."""
+    turns, steps = 10, 24
+    with ExitStack() as stack:
+        chosen = f"model.architecture={architecture}"
+        run = runs.make(folder, f"loop-{architecture}", *STEADY, *MODEL, *BATCH, chosen)
+        outputs = {peer: folder / f"{architecture}-{peer}.jsonl" for peer in ("bare", "trainer")}
         programs = [stack.enter_context(runs.attempt(run))]
         programs[0].wait_for(1)
         programs[0].pause()
@@ -67,12 +74,12 @@ def loop(_: Options) -> Iterator[Line]:
             (program.processor_seconds() - seconds) / (len(program.ended()) - count)
             for program, (seconds, count) in zip(programs, before, strict=True)
         ]
-        title = "a training step with ledger, TensorBoard and MLflow"
+        title = f"a training step of {architecture} with ledger, TensorBoard and MLflow"
         yield harness.compare(title, "s", ours, bare, "a bare DeepSpeed loop", "ratio <= 1.03")
         peer_name = "the Hugging Face Trainer with DeepSpeed and TensorBoard"
         yield harness.compare(title, "s", ours, trainer, peer_name, "ratio <= 1.0")
         # Where others use the machine as well, this figure is the steadier one.
-        title = "processor time of a step, both ranks"
+        title = f"processor time of a step of {architecture}, both ranks"
         yield harness.compare(
             title, "s", work[:1], work[1:2], "a bare DeepSpeed loop", "ratio <= 1.03"
         )
@@ -83,7 +90,7 @@ def loop(_: Options) -> Iterator[Line]:
         )
         worst = max(range(COMPARED), key=lambda step: abs(losses[step] / theirs[step] - 1))
         yield harness.compare(
-            f"loss at the step of {COMPARED} where the two differ most ({worst + 1})",
+            f"loss of {architecture} at the step of {COMPARED} where the two differ most ({worst + 1})",
             "nats", [losses[worst]], [theirs[worst]], peer_name, "|ratio-1| <= 1e-4",
         )  # fmt: skip
 

@@ -17,7 +17,8 @@ from typing import Any
 
 import deepspeed  # noqa: F401  before its communication is set up below
 import torch
-from transformers import GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments
+import transformers
+from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
@@ -92,11 +93,10 @@ def main(recipe_file: str, output: str) -> None:
         seed=training.seed,
     )
     vocabulary = tokens.tokenizer_info(recipe)
-    config = architectures.of(recipe.model).configuration(
-        vocabulary.size, begin=vocabulary.begin, end=vocabulary.end
-    )
+    architecture = architectures.of(recipe.model)
+    config = architecture.configuration(vocabulary.size, begin=vocabulary.begin, end=vocabulary.end)
     torch.manual_seed(training.seed)
-    model = GPT2LMHeadModel(config)
+    model = getattr(transformers, architecture.model_class)(config)
     data = Blocks(recipe, _STEPS)
     Trainer(model, arguments, train_dataset=data, callbacks=[Times(output)]).train()
 
