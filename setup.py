@@ -13,7 +13,6 @@ FILES = (
     "configs/deepspeed/*.json",
     "configs/demo/*.bz2",
     "configs/demo/*.xz",
-    "configs/demo/web.txt",
     "sbatch/**/*",
 )
 

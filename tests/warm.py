@@ -45,7 +45,6 @@ _LIGHT = (
 _PRELOADED = {
     TRAINING: (
         "kit.training.attempt", "kit.release.evaluate", "kit.release.generate",
-        "mlflow.tracking", "mlflow.store.tracking.sqlalchemy_store",
     ),
     OTHERS: (
         "kit.corpus.preprocess", "fugashi",

@@ -69,7 +69,7 @@ def clusters(recipes: Path) -> dict[str, Path]:
 
 def demo_text() -> Path | None:
     """The demo's plain text, if it is installed."""
-    return _own("demo/web.txt")
+    return _own("demo/web.txt.xz")
 
 
 def recipe_schema() -> Path | None:

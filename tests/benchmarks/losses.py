@@ -86,7 +86,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 def memory(kind: str) -> int:
     """The memory in bytes that a kind adds to that of its process."""
-    words = [sys.executable, "-m", "tests.benchmarks.losses", kind]
+    words = [sys.executable, "-c", f"from {__name__} import main; main({kind!r})"]
     done = subprocess.run(words, cwd=harness.ROOT, check=True, capture_output=True, text=True)
     return int(done.stdout)
 
@@ -103,7 +103,3 @@ def _held(name: str) -> int:
     """The memory of this process, now or at its most, in bytes: see man proc."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(status.partition(f"{name}:")[2].split()[0]) * 1024
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])

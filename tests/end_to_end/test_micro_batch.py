@@ -20,14 +20,14 @@ pytestmark = pytest.mark.end_to_end
 AUTO = "training.micro_batch=auto"
 # Beyond what a rank has before its first step: enough for the logits of one block of 64 tokens, and not
 # for those of thirteen, of 80 MB and as much for each of their gradients.
-ROOM = 360_000_000
+ROOM = 240_000_000
 # A prime number of blocks: either all of them or one.
 RECIPE = (
     "training.global_batch=13", "cluster.training.ranks_per_node=1", "model.n_layer=1",
     "model.n_embd=16", "model.n_head=2", "model.n_positions=64", "tokenizer.candidates=[]",
     "tokenizer.vocab_size=24000", "training.validation_blocks=1", "training.sample_tokens=null",
     "training.deepspeed={zero_optimization: {stage: 2, reduce_bucket_size: 100000}}",
-    "tracking.mlflow=null", "tracking.tensorboard=false",
+    "training.loss_chunk=null", "tracking.mlflow=null", "tracking.tensorboard=false",
 )  # fmt: skip
 
 

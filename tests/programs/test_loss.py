@@ -14,7 +14,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from kit.models.architecture import LayerActivations
+from kit.models.architecture import Activations
 from kit.plan import memory
 from kit.plan.memory import Setup
 from kit.training import loss
@@ -199,8 +199,8 @@ def peak(work: Callable[[], object]) -> int:
 
 
 SETUP = Setup(
-    layer=LayerActivations(0, 0), parameters=0, layers=1, width=64, heads=1, length=256, rows=5056,
-    micro_batch=2, item=4, chunk=64, gpu=False,
+    layer=Activations(0, 0), outer=Activations(0, 0), parameters=0, layers=1, width=64, heads=1, length=256,
+    rows=5056, micro_batch=2, item=4, chunk=64, gpu=False,
 )  # fmt: skip
 SHAPES = {
     "most of it logits": SETUP,

@@ -197,4 +197,4 @@ def test_a_recipe_in_the_checkout_names_its_files_relative_to_itself(
     own = load_cluster("local", Path("a.yaml"), [])
     made = starter.draft("a", size=10e6, tokens=None, texts=[], cluster=own, folder=Path())
     assert made.text.startswith("# yaml-language-server: $schema=configs/recipe.schema.json\n")
-    assert "location: configs/demo/web.txt\n" in made.text
+    assert "location: configs/demo/web.txt.xz\n" in made.text
