@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.relay import SHORT, wait_for_step
+from tests.relay import SHORT, wait_for_step, wait_until
 from tests.speed import patience
 from tests.warm import light as command
 
-from .trial import PATIENCE, WHOLE, submit
+from .trial import PATIENCE, WHOLE, is_on_a_node, submit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -142,11 +142,20 @@ class Slurm:
         if up.returncode:
             pytest.fail(f"{up.stdout}{up.stderr}")
 
-    def start_now(self, jobid: str) -> None:
-        """Make a requeued job eligible now instead of after cred_expire."""
+    def start_now(self, jobid: str, *, beside_older: bool = False) -> None:
+        """Make a requeued job eligible now instead of after cred_expire.
+
+        Before that its older start has left its node, unless `beside_older`: on the same node it would take
+        the cgroup of the new one with it, and so kill its processes.
+        """
         # Not while the job is COMPLETING: its end would overwrite the time. Not in the second of
         # its end: the node would refuse it ("already killed"), and it would be FAILED.
         self.wait(jobid, "PENDING")
+        if not beside_older:
+            self.run("scontrol", "update", f"jobid={jobid}", "starttime=now+3600")
+            wait_until(
+                lambda: not is_on_a_node(jobid), f"end of the old start of {jobid}", PATIENCE
+            )
         self.run("scontrol", "update", f"jobid={jobid}", "starttime=now+2")
 
 

@@ -30,7 +30,6 @@ from .trial import (
     ALONE,
     PATIENCE,
     WHOLE,
-    is_on_a_node,
     processes_of,
     submit,
     wait_for_attempt,
@@ -216,7 +215,6 @@ def test_requeues_by_hand_a_lost_node_and_a_new_slurmctld_leave_one_run(
     # With a lost node Slurm waits for no process, and cred_expire is short here: a job that starts
     # where its old step still dies is refused.
     slurm.run("scontrol", "update", f"jobid={job}", "starttime=now+3600")
-    wait_until(lambda: not is_on_a_node(job), "end of the old step", PATIENCE)
     slurm.start_now(job)
     wait_for_attempt(run, 3)
 
@@ -318,7 +316,7 @@ def test_of_two_attempts_at_once_the_newer_goes_on_and_the_older_counts_for_noth
     slurm.wait(job, restarted(1), timeout=PATIENCE)
     for pid in older.values():
         os.kill(pid, signal.SIGSTOP)  # they sleep until the newer attempt has a checkpoint
-    slurm.start_now(job)
+    slurm.start_now(job, beside_older=True)
     slurm.wait(job, "RUNNING", timeout=PATIENCE)
     assert slurm.job(job)["NodeList"] != node
     wait_until(lambda: 2 in attempts_saved(run), "checkpoint of attempt 2", PATIENCE)
