@@ -197,8 +197,7 @@ def _buckets(setup: Setup) -> Part:
         return Part("buckets", 0.0, "none without ZeRO")
     if setup.stage == 1 and setup.bf16 and setup.gradient_item == _FP32 and not setup.offload:
         return _whole_copy(setup)
-    # A CPU's pages count once they are written: no more than there are gradients.
-    size = setup.bucket if setup.gpu else min(setup.bucket, setup.parameters)
+    size = setup.bucket
     if setup.stage == 3:  # a bucket, and what its gradients are joined to
         gathered = min(setup.parameters, _PREFETCH + setup.rows * setup.width) * setup.item
         source = (

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kit.models import architectures
 from kit.plan import memory
 from kit.plan.memory import Setup
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from kit.config.cluster import Cluster
     from kit.config.recipe import Recipe
 
@@ -48,6 +50,11 @@ def checkpoint_bytes(recipe: Recipe) -> int:
     return memory.checkpoint_bytes(parameters(recipe), item, matrices(recipe))
 
 
+def bucket(zero: Mapping[str, Any], parameters: int) -> int:
+    """The numbers in a bucket of gradients: as in DeepSpeed's options, but no more than the model has."""
+    return min(int(zero.get("reduce_bucket_size", _BUCKET)), parameters)
+
+
 def setup(recipe: Recipe, cluster: Cluster) -> Setup:
     """The setup of a rank; the recipe is resolved."""
     model, training = recipe.model, recipe.training
@@ -77,7 +84,7 @@ def setup(recipe: Recipe, cluster: Cluster) -> Setup:
         stage=stage,
         # On a CPU it moves nothing: the optimizer is in the same memory.
         offload=gpu and (offload.get("device", "none") != "none" or bool(zero.get("cpu_offload"))),
-        bucket=int(zero.get("reduce_bucket_size", _BUCKET)),
+        bucket=bucket(zero, parameters(recipe)),
         overlap=bool(zero.get("overlap_comm", stage == 3)),
         fused_attention=model.attention == "sdpa",
         dropout=architecture.dropout > 0,

@@ -47,7 +47,7 @@ class Traffic:
 def gradients(setup: Setup, micro_batches: int) -> Traffic:
     """The traffic of a step of that many micro-batches per rank."""
     hidden = setup.stage >= 2 and setup.overlap
-    numbers = min(setup.bucket, setup.parameters) if hidden else setup.parameters
+    numbers = setup.bucket if hidden else setup.parameters
     return Traffic(
         each=setup.parameters * setup.crossing_item,
         times=micro_batches if setup.stage >= 2 else 1,

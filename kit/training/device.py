@@ -3,8 +3,8 @@
 So far this has run only on CPUs, over gloo. Every line for a GPU follows the documentation of
 torch 2.13 (`torch.cuda`, `torch.distributed`, "Reproducibility") and of NVIDIA's cuBLAS.
 
-No device's random state is saved: `torch.manual_seed` seeds every device, and the loop calls it
-before each micro-batch with a seed derived from the sample number.
+No device's random state is saved: the loop seeds it before each micro-batch, with a seed derived from the
+sample number.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import torch
 from kit.config.devices import BF16_CAPABILITY
 from kit.errors import ConfigError
 from kit.output import quantities
+from kit.training import host_heap
 from kit.training.stopwatch import GpuStopwatch, Stopwatch
 
 if TYPE_CHECKING:
@@ -67,9 +68,19 @@ class Device:
         if not self.is_gpu:
             # Rounding of sums depends on the number of threads: one on every machine.
             torch.set_num_threads(1)
+            host_heap.keep_freed_memory()
             return device
         torch.cuda.reset_peak_memory_stats(device)
         return device
+
+    def seed(self, number: int) -> None:
+        """Seed dropout on this device.
+
+        `torch.manual_seed` seeds all kinds of devices, for which it formats its stack three times.
+        """
+        torch.default_generator.manual_seed(number)
+        if self.is_gpu:
+            torch.cuda.manual_seed(number)
 
     def staged(self, tensor: torch.Tensor) -> torch.Tensor:
         """A tensor in memory from which `send` can copy without a wait: page-locked, for a GPU."""

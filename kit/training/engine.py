@@ -84,10 +84,10 @@ class Engine:
             {key: group[key] for key in _HYPERPARAMETERS if key in group}
             for group in self._optimizer.param_groups
         ]
+        chosen = configuration(recipe, accumulation)
+        zero.bound_buckets(chosen, sum(weight.numel() for weight in model.parameters()))
         self._engine, *_ = deepspeed.initialize(
-            model=model,
-            optimizer=self._optimizer,
-            config=configuration(recipe, accumulation) | _universal(universal),
+            model=model, optimizer=self._optimizer, config=chosen | _universal(universal)
         )
         for owner, method in gradients.reductions(self._engine):
             mark(owner, method, REDUCTION)
@@ -111,7 +111,7 @@ class Engine:
         """
         if not self._engine.module.training:  # only after a validation: it walks every layer
             self._engine.train()
-        torch.manual_seed(seed)
+        self._of_rank.seed(seed)
         blocks = self._of_rank.send(blocks)
         with part("forward"), self.forward:
             loss: Tensor = self._engine(blocks)

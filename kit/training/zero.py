@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kit.errors import ConfigError
+from kit.plan import shape
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,6 +62,17 @@ def check(training: Training) -> None:
         )
     if training.optimizer == "muon":
         _check_for_muon(options)
+
+
+def bound_buckets(configuration: dict[str, Any], parameters: int) -> None:
+    """Make the buckets of gradients in a DeepSpeed configuration no larger than the model.
+
+    DeepSpeed allocates them whole, in each micro-batch. The order of its sums does not change.
+    """
+    options = configuration.get("zero_optimization", {})
+    if options.get("stage", 0) > 0:
+        size = shape.bucket(options, parameters)
+        configuration["zero_optimization"] = {**options, "reduce_bucket_size": size}
 
 
 def _check_for_muon(options: Mapping[str, Any]) -> None:

@@ -77,21 +77,19 @@ def state(one: Engine, at: int, folder: Path) -> dict[str, str]:
     return {name: write(folder / name, s)["xxh3"] for name, s in one.capture(at).items()}
 
 
-# Above all weights; by default ZeRO-3 takes a buffer of 1 GB for each engine.
-BUCKET = '"reduce_bucket_size": 100000'
 # In bf16, as a GPU trains: ZeRO's files hold a master copy beside the model. Of a few hundred weights it is
 # quick on any CPU.
 STAGES = (
     ('{"zero_optimization": {"stage": 0}}', "training.precision=fp32"),
     ('{"zero_optimization": {"stage": 1}}', "training.precision=bf16"),
     ('{"zero_optimization": {"stage": 2}}', "training.precision=bf16"),
-    (f'{{"zero_optimization": {{"stage": 3, {BUCKET}}}}}', "training.precision=bf16"),
+    ('{"zero_optimization": {"stage": 3}}', "training.precision=bf16"),
 )
 # Muon shares its step with AdamW; ZeRO-3 has none.
 MUON = tuple((file, f"{precision} training.optimizer=muon") for file, precision in STAGES[:3])
 # What fp16 has besides: the loss scale.
 SCALED = tuple(
-    (f'{{"zero_optimization": {{"stage": {stage}, {BUCKET}}}}}', "training.precision=fp16")
+    (f'{{"zero_optimization": {{"stage": {stage}}}}}', "training.precision=fp16")
     for stage in (1, 2, 3)
 )
 SCALED_MUON = (SCALED[1][0], f"{SCALED[1][1]} training.optimizer=muon")
@@ -260,8 +258,10 @@ def test_after_an_overflow_an_offloaded_optimizer_starts_from_nothing(
     workdir: Workdir, alone: None, stage: int
 ) -> None:
     offloaded = {"offload_optimizer": {"device": "cpu", "pin_memory": True}}
-    zero = {"stage": stage, **offloaded, **json.loads(f"{{{BUCKET}}}")}
-    file = {"zero_optimization": zero, "zero_force_ds_cpu_optimizer": False}
+    file = {
+        "zero_optimization": {"stage": stage, **offloaded},
+        "zero_force_ds_cpu_optimizer": False,
+    }
     (workdir.folder / "zero2.json").write_text(json.dumps(file), encoding="utf-8")
     overflowed, other = (engine(workdir, "training.precision=fp16") for _ in range(2))
     overflowed._scaler.cur_scale = 2.0**40
@@ -353,6 +353,18 @@ def test_step_counters_of_a_universal_checkpoint_are_on_the_devices_of_their_par
     assert (meta.device.type, cpu.device.type) == ("meta", "cpu")
     assert cpu is not shared
     assert cpu == shared
+
+
+@pytest.mark.parametrize(("wanted", "taken"), [("", 1352), (', "reduce_bucket_size": 300', 300)])
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_a_bucket_of_gradients_is_no_larger_than_the_model(
+    workdir: Workdir, alone: None, stage: int, wanted: str, taken: int
+) -> None:
+    file = f'{{"zero_optimization": {{"stage": {stage}{wanted}}}}}'
+    (workdir.folder / "zero2.json").write_text(file, encoding="utf-8")
+    one = engine(workdir)
+    assert one.parameters() == 1352
+    assert one._engine.optimizer.reduce_bucket_size == taken
 
 
 def test_nothing_of_deepspeed_waits_for_the_gpu_to_time_a_micro_batch(

@@ -141,6 +141,19 @@ def test_a_rank_takes_its_own_gpu_and_deepspeed_is_told_which(
     assert os.environ["LOCAL_RANK"] == str(index)
 
 
+def test_dropout_is_seeded_on_the_host_and_on_the_gpu_of_the_rank(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seeds: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed", seeds.append)
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    for kind in ("cuda", "cpu"):
+        Device(kind, 0).seed(7)
+        assert torch.equal(torch.rand(3), expected)
+    assert seeds == [7]
+
+
 def test_without_slurm_one_gpu_is_not_shared_by_two_ranks(machine: Machine) -> None:
     machine.count = 1
     machine.put()
