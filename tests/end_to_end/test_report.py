@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,7 @@ from kit.store.paths import Run
 from kit.tracking import ledger
 from kit.watch.report.page import MOST
 from kit.watch.report.write import PICTURES
+from tests.perfetto import BROWSER, QUIET
 from tests.relay import log_of
 from tests.speed import patience
 from tests.warm import light as command
@@ -28,13 +28,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.end_to_end
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
-# Nothing but the page: no first run, no updates, no sandbox, which root has not.
-QUIET = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--enable-logging=stderr",
-)  # fmt: skip
 
 
 def test_a_finished_relay_has_its_report(preempted: Run) -> None:
