@@ -475,7 +475,7 @@ def lose(nvml: Nvml) -> None:
 
 
 def hold(nvml: Nvml) -> None:
-    nvml.used[2], nvml.processes[2] = 42_400_000_000, [4242]
+    nvml.used[2], nvml.processes[2] = 42_490_000_000, [4242]
 
 
 def corrupt(nvml: Nvml) -> None:
@@ -498,7 +498,7 @@ def brake(nvml: Nvml) -> None:
     ("fault", "name", "words"),
     [
         (lose, "gpu_count", "GPU 7: given to this job"),
-        (hold, "gpu_memory", "GPU 2: 42.4 GB of 42.5 GB in use by process 4242"),
+        (hold, "gpu_memory", "GPU 2: 42.5 GB of 42.5 GB in use by process 4242"),
         (corrupt, "gpu_ecc", "GPU 3: 2 uncorrectable memory errors"),
         (exhaust, "gpu_ecc", "GPU 5: a faulty row"),
         (overheat, "gpu_throttling", "GPU 1: slowed down by heat"),
