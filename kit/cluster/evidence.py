@@ -1,4 +1,4 @@
-"""Evidence of how an attempt ended: its records beside `end.json`, and whose SIGTERM it was.
+"""Evidence of how an attempt ended: its records beside `end.json`, its log, and whose SIGTERM it was.
 
 A SIGTERM that the ranks get without a preemption is the user's scancel, which ends the job: it is
 COMPLETING as the exit trap looks. If it is RUNNING, Slurm may have meant an earlier start: what it could
@@ -10,15 +10,24 @@ may stay unnoticed.
 
 from __future__ import annotations
 
+import os
+import re
 from typing import TYPE_CHECKING
 
+from kit.store import records
 from kit.store.files import read_json
+from kit.store.job_tokens import job_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from kit.cluster.state import JobState
     from kit.store.paths import Run
 
 _SENT_AGAIN = 300  # seconds after a start: two tries of slurmctld, and a save
+# Words of srun and slurmstepd, 20.02 to 24.11, about a task that the kernel killed at its memory limit.
+_KILLED = re.compile(rb"^(srun|slurmstepd).*(Out Of Memory|oom[-_ ]kill event)", re.MULTILINE)
+_TAIL = 1 << 16  # bytes of a log: those words come after all others
 
 
 def is_stray(restarts: int, slurm: JobState) -> bool:
@@ -47,3 +56,44 @@ def unfit(run: Run, job: str) -> dict[str, str]:
         for one in records
         if one["verdict"] == "bad"
     }
+
+
+def does_not_fit(run: Run, job: str) -> str | None:
+    """What to do if a rank of that start was killed for its memory before the run's first step; or None.
+
+    In a rehearsal at any step, as in kit/training/attempt.py, which sees what torch is refused.
+    """
+    if not _killed_for_memory(run, job) or _has_fitted(run):
+        return None
+    number = read_json(run.recipe)["training"]["micro_batch"]
+    return (
+        f"training.micro_batch={number}: {records.DOES_NOT_FIT} the job (killed at its limit); lower it, "
+        "raise cluster.training.memory_gb, or use fewer ranks on a node"
+    )
+
+
+def _killed_for_memory(run: Run, job: str) -> bool:
+    folder = run.job_logs("train")
+    # Of a job, its shell's; of a step that a job starts for itself (kit/cluster/steps.py), srun's.
+    logs = (folder / f"{job_of(job)}_0_log.out", folder / "srun.out")
+    return any(_KILLED.search(_of_start(log, job)) for log in logs if log.is_file())
+
+
+def _of_start(log: Path, job: str) -> bytes:
+    """The end of a log, as far as it is that of the start of that token."""
+    with log.open("rb") as stream:
+        stream.seek(-min(_TAIL, stream.seek(0, os.SEEK_END)), os.SEEK_END)
+        return stream.read().rpartition(f" job {job} on ".encode())[2]
+
+
+def _has_fitted(run: Run) -> bool:
+    """Whether the run has made a step; a rehearsal asks whether all of them fit."""
+    from kit.run.directory import is_rehearsal
+    from kit.tracking import ledger
+
+    if is_rehearsal(run):
+        return False
+    if run.committed_checkpoints():
+        return True
+    rows = (row for attempt in ledger.attempts(run) for row in ledger.rows(attempt))
+    return any(row["kind"] == "step" for row in rows)

@@ -80,6 +80,15 @@ def decide_training(
         return Decision(True, own["reason"])
     if own is not None:
         return _after_sigterm(run, cluster, job, slurm)
+    return _after_crash(run, cluster, job, exit_code, hang)
+
+
+def _after_crash(
+    run: Run, cluster: Callable[[], Cluster], job: str, exit_code: int, hang: str | None
+) -> Decision:
+    """The decision on an attempt that left no end; `hang` is the one for which it ended itself."""
+    if hang is None and (mistake := evidence.does_not_fit(run, job)):
+        return Decision(False, mistake)
     failures = _failures_without_progress(run, job)
     if failures > cluster().training.failures:
         text = (

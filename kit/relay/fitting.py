@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kit.training.attempt import DOES_NOT_FIT
+from kit.store.records import DOES_NOT_FIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,5 +38,5 @@ def search(
 
 
 def out_of_memory(error: EkidenError) -> bool:
-    """Whether a run ended because a rank ran out of memory."""
+    """Whether a run ended because a rank, or its node, ran out of memory."""
     return DOES_NOT_FIT in str(error)

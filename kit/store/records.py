@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Kind = Literal["wikipedia", "plaintext", "jsonl", "parquet"]
 BY_USER = "cancelled by its user"  # reason in `end.json` after `cancel` or Ctrl-C
 WARNED = "SIGUSR2"  # the same after a warning that is none of the time limit, as of a preemption
+DOES_NOT_FIT = "does not fit into the memory of"  # in the mistake of a run that is too large
 Outcome = Literal["done", "interrupted", "stopped", "superseded", "failed"]
 
 

@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from kit.training.health import Watchdog
 
 _POLL = 0.1
-DOES_NOT_FIT = "does not fit into the memory of rank"
 
 
 @dataclass(frozen=True)
@@ -184,9 +183,9 @@ def _out_of_memory_explained(
         if reason is None or (stepped and not rehearses):
             raise
         raise ConfigError(
-            f"training.micro_batch={recipe.training.micro_batch}: {DOES_NOT_FIT} {info.rank} "
-            f"({reason}); lower it, set training.loss_chunk or model.activation_checkpointing=true, or use "
-            "more ranks"
+            f"training.micro_batch={recipe.training.micro_batch}: {records.DOES_NOT_FIT} rank "
+            f"{info.rank} ({reason}); lower it, set training.loss_chunk or "
+            "model.activation_checkpointing=true, or use more ranks"
         ) from error
 
 

@@ -17,6 +17,7 @@
 #   EKIDEN_SLURM_KILLWAIT     seconds from the SIGTERM that ends a job to SIGKILL (30)
 #   EKIDEN_SLURM_CRED_EXPIRE  seconds from a job's end to its next start after a requeue (KILLWAIT + 5); at least 5
 #   EKIDEN_SLURM_PREEMPT      who preempts: partition_prio, or qos with the QOSes that you add (partition_prio)
+#   EKIDEN_SLURM_MEMORY       1: a job is killed beyond its memory; needs the memory cgroup, version 1 (0)
 #   EKIDEN_SLURM_CTLD_PARAMS  further SlurmctldParameters, such as preempt_send_user_signal
 # shellcheck disable=SC2034  # the templates use them
 set -euo pipefail
@@ -25,7 +26,7 @@ NODES=${EKIDEN_SLURM_NODES:-2} GPUS=${EKIDEN_SLURM_GPUS:-8} CPUS=${EKIDEN_SLURM_
 DBD=${EKIDEN_SLURM_DBD:-1} PORT=${EKIDEN_SLURM_PORT:-16800}
 GRACE=${EKIDEN_SLURM_GRACE:-30} KILLWAIT=${EKIDEN_SLURM_KILLWAIT:-30}
 CRED_EXPIRE=${EKIDEN_SLURM_CRED_EXPIRE:-$((KILLWAIT + 5))} CTLD_PARAMS=${EKIDEN_SLURM_CTLD_PARAMS:-}
-PREEMPT=${EKIDEN_SLURM_PREEMPT:-partition_prio}
+PREEMPT=${EKIDEN_SLURM_PREEMPT:-partition_prio} MEMORY=${EKIDEN_SLURM_MEMORY:-0}
 HERE=$(cd "$(dirname "$0")" && pwd)
 PATH=$PATH:/usr/sbin:/sbin
 source "$HERE/render.sh"
@@ -69,10 +70,13 @@ make_gpus() {
 
 write_configuration() {
   local name accounting=none tres=cpu proctrack=linuxproc probe=/sys/fs/cgroup/freezer/ekiden-probe-$$
+  local tasks=none constrain_memory=no
   if ((DBD)); then accounting=slurmdbd tres=gres/gpu; fi
+  if ((MEMORY)); then tasks=cgroup constrain_memory=yes; fi
   mkdir "$probe" 2>/dev/null && rmdir "$probe" && proctrack=cgroup
   local CLUSTER=ekiden HOST HOST_ADDRESS=127.0.0.1 ONE_MACHINE=yes CONFINED='' FIRST_JOB=$((PORT * 100)) \
     DBD_PORT=$((PORT + 1)) DB_PORT=$((PORT + 2)) ACCOUNTING=$accounting TRES=$tres PROCTRACK=$proctrack SLURMD_TIMEOUT=20 \
+    TASKS=$tasks CONSTRAIN_MEMORY=$constrain_memory \
     CTLD_PARAMS=${CTLD_PARAMS:+,$CTLD_PARAMS} NODE_NAMES="mdx[1-$NODES]" NODE_LINES GPU_TYPE=a100
   HOST=$(hostname -s)
   NODE_LINES="NodeName=$NODE_NAMES NodeHostname=$NODE_NAMES NodeAddr=127.0.0.1 Port=[$((PORT + 11))-$((PORT + 10 + NODES))]"

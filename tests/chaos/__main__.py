@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 from kit.store.paths import Workspace
 from tests.slurm.conftest import missing, running
 
-from .course import OVERRIDES, Course, differences
+from .course import Course, differences
+from .course import overrides as of_course
 from .drive import Drive, Stuck
 from .kinds import FULL_DISK, LOCAL, SLURM
 from .places import NAME, Local, OnSlurm, Place, SmallDisk, small_disk, temporary
@@ -79,7 +80,7 @@ def chaos(
         root = workspace or Path(stack.enter_context(temporary()))
         watched = (f"tracking.mlflow={mlflow}", "tracking.tensorboard=true") if mlflow else ()
         steps = STEPS_EACH * (interruptions + 2)
-        course = Course(root.resolve(), steps, (*OVERRIDES, *overrides), watched)
+        course = Course(root.resolve(), steps, of_course(overrides), watched)
         course.prepare()
         reference = course.reference()
         run = Workspace(course.workspace).run(NAME)

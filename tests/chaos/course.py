@@ -13,6 +13,7 @@ from tests.relay import DEMO, FP32, command, curve, make_tokens
 from tests.speed import patience
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 # A step of some 0.1 s on two cores; a checkpoint of 33 MB, and validations of some steps' length, so
@@ -29,11 +30,17 @@ OVERRIDES = (
     "training.save_pause=1",
     f"training.health.hang_seconds={patience(10):.0f}",
     f"training.health.start_seconds={patience(90):.0f}",
-    "model.dropout=0.1",  # its randomness must leave no trace either
     FP32,
     "tracking.mlflow=null",
     "tracking.tensorboard=false",
 )
+DROPOUT = "model.dropout=0.1"  # its randomness must leave no trace either
+
+
+def overrides(given: Sequence[str]) -> tuple[str, ...]:
+    """The overrides of both runs, `given` last; a Llama has no dropout."""
+    is_llama = "model.architecture=llama" in given
+    return (*OVERRIDES, *(() if is_llama else (DROPOUT,)), *given)
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,7 @@ class Course:
 
     workspace: Path
     steps: int
-    overrides: tuple[str, ...] = OVERRIDES
+    overrides: tuple[str, ...]
     watched: tuple[str, ...] = ()  # of the interrupted run only
 
     def arguments(self, name: str, *more: str) -> list[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.architectures import SHAPES
 from tests.relay import ROOT, copy_of
 from tests.speed import LONG
 
@@ -20,23 +21,27 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1800)]
 
 INTERRUPTIONS = 20 if LONG else 5
+MUON = "training.optimizer=muon"
 # Muon's orthogonalisation takes a CPU longer than the rest of a step.
-OPTIMIZERS = ["adamw", pytest.param("muon", marks=pytest.mark.long)]
+FORMS = [
+    pytest.param((), id="adamw"),
+    pytest.param((MUON,), id="muon", marks=pytest.mark.long),
+    pytest.param(
+        (MUON, "training.deepspeed=zero1", *SHAPES["qwen3"]),
+        id="muon-zero1-qwen3",
+        marks=pytest.mark.long,
+    ),
+]
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("overrides", FORMS)
 def test_a_run_interrupted_at_random_ends_as_one_that_was_not(
-    tokens: Path, tmp_path: Path, optimizer: str
+    tokens: Path, tmp_path: Path, overrides: tuple[str, ...]
 ) -> None:
     workspace = copy_of(tokens, tmp_path / "workspace")
     program = [sys.executable, "-m", "tests.chaos", f"--workspace={workspace}"]
     done = subprocess.run(
-        [
-            *program,
-            f"--interruptions={INTERRUPTIONS}",
-            "--seed=4",
-            f"--set=training.optimizer={optimizer}",
-        ],
+        [*program, f"--interruptions={INTERRUPTIONS}", "--seed=4", "--set", *overrides],
         stdout=subprocess.PIPE,  # its progress goes where pytest's own output goes
         text=True,
         check=False,

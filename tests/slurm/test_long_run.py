@@ -136,8 +136,12 @@ def freeze(pid: int) -> subprocess.Popen[str]:
 def test_a_preemption_without_time_to_save_costs_the_steps_since_the_last_checkpoint(
     slurm: Slurm, workspace: Path
 ) -> None:
-    name = ("name=hasty", *ENDLESS, "cluster.training.partition=hasty")
+    chosen = [one for one in ENDLESS if "micro_batch" not in one] + ["training.micro_batch=auto"]
+    name = ("name=hasty", *chosen, "cluster.training.partition=hasty")
     run, jobs = submit(workspace, *name, job="train")
+    training = read_json(run.recipe)["training"]
+    assert training["micro_batch"] == 4  # all that a rank has in a step
+    assert training["micro_batch_reason"].startswith("the largest that divides the 4 blocks")
     wait_for_checkpoint(run)
     freezer = freeze(processes_of(jobs["train"])[1])  # so that no save can end
     high = slurm.submit("true", "--partition=high", *WHOLE)
@@ -149,6 +153,7 @@ def test_a_preemption_without_time_to_save_costs_the_steps_since_the_last_checkp
     rows = ledger.rows(run.attempt(1))
     committed = max(row["step"] for row in rows if row["kind"] == "checkpoint")
     assert starts(run) == [0, committed]
+    assert read_json(run.recipe)["training"] == training  # `auto` is decided once
     assert set(reasons(run)) <= {"requeued by Slurm"}
 
 

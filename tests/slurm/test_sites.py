@@ -1,20 +1,27 @@
-"""Sites with another configuration: preemption by QOS, and a signal of one's own instead of SIGTERM."""
+"""Sites with another configuration: preemption by QOS, a signal of one's own, memory that is confined."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from kit.cluster import decisions
+from kit.relay import resolve
 from kit.store.files import read_json
+from kit.store.paths import Run
+from tests.end_to_end.test_micro_batch import AUTO, RECIPE
+from tests.relay import DEMO
+from tests.warm import light as command
 
 from .conftest import missing, running
 from .stand_in import StandIn
-from .trial import PATIENCE, WHOLE
+from .trial import CLUSTER, PATIENCE, WHOLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from .conftest import Slurm
 
@@ -89,3 +96,37 @@ def test_a_scancel_within_the_grace_time_of_a_qos_is_a_scancel(
     site.run("scancel", job)
     assert site.wait(job, "CANCELLED", PATIENCE)["Restarts"] == "0"
     assert trial.reasons == [(False, "cancelled")]
+
+
+@pytest.fixture(scope="module")
+def confining() -> Iterator[Slurm]:
+    """A Slurm that kills what takes more memory than its job has."""
+    if reason := missing():
+        pytest.skip(reason)
+    if not Path("/sys/fs/cgroup/memory").is_dir():
+        pytest.skip("no memory cgroup of version 1 here")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EKIDEN_SLURM_MEMORY", "1")
+        with running() as cluster:
+            yield cluster
+
+
+# Enough for a rank with one block of RECIPE, and not for one with thirteen. The plan does not know it.
+LITTLE = "cluster.training.sbatch={mem: 400M}"
+
+
+def test_a_rehearsal_that_slurm_kills_for_its_memory_steps_down_and_a_submission_takes_what_fits(
+    confining: Slurm, tmp_path: Path
+) -> None:
+    given = [f"workspace={tmp_path}", *RECIPE, AUTO, LITTLE]
+    assert resolve.load(DEMO, given, CLUSTER).recipe.training.micro_batch == 13
+    rehearse = ("rehearse", str(DEMO), *given, "--steps", "10", "--synthetic", "--json")
+    said = command("train", *rehearse, "--cluster", CLUSTER)
+    found = json.loads(said[said.index("{\n") : said.rindex("}") + 1])
+    tried = found["micro_batch"]
+    assert (tried["taken"], tried["out_of_memory"]) == (1, [13]), said
+    training = resolve.load(DEMO, given, CLUSTER).recipe.training
+    reason = "rehearsed on one-machine: the next below 13, which ran out of memory"
+    assert (training.micro_batch, training.micro_batch_reason) == (1, reason)
+    (row,) = decisions.read(Run(Path(found["rehearsal"])))
+    assert (row["reason"], confining.job(row["job"].split(".")[0])["Restarts"]) == ("done", "0")

@@ -96,6 +96,39 @@ def test_a_preempted_run_that_had_no_time_to_save_is_requeued(run: Run) -> None:
     assert decide(run, 137, slurm(preempted=True)) == Decision(True, "preemption")
 
 
+# As seen on Slurm 22.05; a model's own text, and words of an earlier start, say nothing.
+KILLED = "slurmstepd-mdx1: error: Detected 1 oom-kill event(s) in StepId=17.0. Some of your processes may"
+KILLED_STEP = "srun: error: mdx1: task 0: Out Of Memory"
+
+
+@pytest.mark.parametrize(
+    ("name", "lines", "killed"),
+    [
+        ("17_0_log.out", ["train: job 17.0 on mdx1", KILLED], True),
+        ("17_0_log.out", [*["x" * 1000] * 70, KILLED], True),
+        ("17_0_log.out", [KILLED, "train: job 17.0 on mdx1", "sample: 'Out Of Memory'"], False),
+        ("16_0_log.out", ["train: job 17.0 on mdx1", KILLED], False),
+        ("srun.out", [KILLED_STEP], True),
+    ],
+)
+def test_a_run_that_slurm_kills_for_its_memory_is_not_requeued_until_it_has_made_a_step(
+    run: Run, name: str, lines: list[str], killed: bool
+) -> None:
+    write_json(run.recipe, {"training": {"micro_batch": 13}})
+    run.job_logs("train").mkdir(parents=True)
+    (run.job_logs("train") / name).write_text("".join(f"{line}\n" for line in lines))
+    decision = crash(run)
+    assert decision.requeue is not killed
+    said = (
+        "training.micro_batch=13: does not fit into the memory of the job (killed at its limit); "
+    )
+    assert decision.reason.startswith(said if killed else "crash (exit code 1)")
+    commit_checkpoint(run, 5)
+    assert crash(run) == Decision(True, "crash (exit code 1)")
+    write_json(run.identity, {"rehearsal_of": "demo"})
+    assert crash(run).requeue is not killed
+
+
 @pytest.mark.parametrize("left", [FAR, NEAR, None])
 def test_a_warning_of_the_time_limit_requeues(run: Run, left: float | None) -> None:
     ended(run, "interrupted", "time limit")

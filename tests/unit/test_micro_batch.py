@@ -25,7 +25,7 @@ from kit.run import micro_batch as decided
 from kit.run.proposal import propose
 from kit.store.files import read_json, write_json
 from kit.store.paths import Workspace
-from kit.training.attempt import DOES_NOT_FIT
+from kit.store.records import DOES_NOT_FIT
 from kit.training.batches import training_batches
 from tests.conftest import ROOT
 
@@ -234,7 +234,7 @@ def test_a_rehearsal_steps_down_from_the_plans_until_one_fits(
     def run(project: Project, *_: Any, **__: Any) -> dict[str, Any]:
         tried.append(number_and_reason(project.recipe))
         if project.recipe.training.micro_batch != 2:
-            raise ClusterError(f"train: {DOES_NOT_FIT} 1")
+            raise ClusterError(f"train: {DOES_NOT_FIT} rank 1")
         return {"rehearsal": "here"}
 
     monkeypatch.setattr("kit.relay.rehearsal.rehearse", run)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kit.errors import ClusterError
+from kit.errors import EkidenError
 from kit.plan.micro_batch import divisors
 from kit.relay.acceptance.verdicts import Verdict
 from kit.relay.fitting import out_of_memory, search
@@ -52,7 +52,7 @@ def _fits(trials: Trials, number: int) -> bool:
     own = {"micro_batch": number, "steps": 2, "warmup_steps": 1}
     try:
         trials.discard(trials.run(f"micro-batch-{number}", own))
-    except ClusterError as error:
+    except EkidenError as error:
         if not out_of_memory(error):
             raise
         return False
