@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from transformers import GPT2LMHeadModel
+from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
 from jobs import generate
@@ -18,6 +18,7 @@ from kit.models import architectures
 from kit.release import continuation, exported, model_files, prompt_loop
 from kit.store.files import write_json
 from kit.tokenizer import huggingface
+from tests.architectures import SHAPES, each
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,13 +31,19 @@ ENTRIES = [*huggingface.first_entries("lossless"), *"駅伝は海の今日▁␤
 
 
 @pytest.fixture
-def export(workdir: Workdir) -> Path:
+def shape() -> tuple[str, ...]:
+    """GPT-2, where a test does not say otherwise."""
+    return SHAPES["gpt2"]
+
+
+@pytest.fixture
+def export(workdir: Workdir, shape: tuple[str, ...]) -> Path:
     """An untrained model in a folder of its own: it writes anything, characters in bytes as well."""
-    recipe = workdir.recipe("model.n_embd=8", f"model.n_positions={POSITIONS}")
+    recipe = workdir.recipe("model.n_embd=8", f"model.n_positions={POSITIONS}", *shape)
     folder = workdir.folder / "elsewhere"
     torch.manual_seed(0)
     config = architectures.of(recipe.model).configuration(len(ENTRIES), begin=1, end=2)
-    model = GPT2LMHeadModel(config)
+    model = AutoModelForCausalLM.from_config(config)
     model_files.set_generation(model, recipe.release)
     model_files.save(model, folder)
     huggingface.save(huggingface.from_merges(ENTRIES, [], "lossless"), folder)
@@ -80,6 +87,7 @@ def test_prompts_come_from_arguments_a_file_and_standard_input(
     assert [row["prompt"] for row in texts(export, *both, given=one)] == ["駅伝は"] * 2
 
 
+@each
 def test_json_and_plain_output_are_the_same_text(export: Path) -> None:
     prompts = ("--prompt", "駅伝は", "--prompt", "海の")
     rows = texts(export, *prompts)
@@ -89,6 +97,7 @@ def test_json_and_plain_output_are_the_same_text(export: Path) -> None:
         assert row["ended"] or row["new_tokens"] > 20
 
 
+@each
 def test_a_text_is_told_in_pieces_that_together_are_the_text(export: Path) -> None:
     recipe = exported.recipe_of(export)
     model, tokenizer = exported.load(export)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from transformers import GPT2LMHeadModel
+from transformers import AutoModelForCausalLM
 
 from kit.corpus import segment
 from kit.data import shards
@@ -20,6 +20,7 @@ from kit.release.tasks import files, harness, leaderboard
 from kit.store.files import read_json, write_json
 from kit.tokenizer import huggingface
 from tests import vocabulary
+from tests.architectures import SHAPES, each
 
 lm_eval = pytest.importorskip("lm_eval", reason="needs ekiden[scores]")
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tokenizers import Tokenizer
+    from transformers import PreTrainedModel
 
     from kit.release.tasks.model import ScoringModel
     from tests.conftest import Workdir
@@ -56,13 +58,18 @@ def tokenizer() -> Tokenizer:
 
 
 @pytest.fixture
-def weights(workdir: Workdir, tokenizer: Tokenizer) -> GPT2LMHeadModel:
-    recipe = workdir.recipe("model.n_embd=16", f"model.n_positions={POSITIONS}")
+def shape() -> tuple[str, ...]:
+    """GPT-2, where a test does not say otherwise."""
+    return SHAPES["gpt2"]
+
+
+@pytest.fixture
+def weights(workdir: Workdir, tokenizer: Tokenizer, shape: tuple[str, ...]) -> PreTrainedModel:
+    recipe = workdir.recipe("model.n_embd=16", f"model.n_positions={POSITIONS}", *shape)
     torch.manual_seed(0)
     size = tokenizer.get_vocab_size()
-    return GPT2LMHeadModel(
-        architectures.of(recipe.model).configuration(size, begin=1, end=2)
-    ).eval()
+    config = architectures.of(recipe.model).configuration(size, begin=1, end=2)
+    return AutoModelForCausalLM.from_config(config).eval()
 
 
 @pytest.fixture
@@ -73,7 +80,7 @@ def encoder(workdir: Workdir, tokenizer: Tokenizer) -> Iterator[Encoder]:
 
 
 def scoring(
-    weights: GPT2LMHeadModel, tokenizer: Tokenizer, encoder: Encoder | None
+    weights: PreTrainedModel, tokenizer: Tokenizer, encoder: Encoder | None
 ) -> ScoringModel:
     from kit.release.tasks.model import ScoringModel
 
@@ -87,7 +94,7 @@ class Asked:
         self.args = args
 
 
-def nats(weights: GPT2LMHeadModel, before: list[int], after: list[int]) -> float:
+def nats(weights: PreTrainedModel, before: list[int], after: list[int]) -> float:
     """The log-probability of tokens after others, one token at a time."""
     total = 0.0
     for place, token in enumerate(after):
@@ -117,9 +124,10 @@ def test_a_prompt_and_its_continuation_have_the_tokens_of_the_corpus(
     assert encoder.pair("", "海の県\n")[1] == tokens(f"海 の 県 {end}")
 
 
+@each
 @pytest.mark.parametrize("form", ["segmented", "raw"])
 def test_a_score_is_the_log_probability_of_each_token(
-    weights: GPT2LMHeadModel, tokenizer: Tokenizer, encoder: Encoder, form: str
+    weights: PreTrainedModel, tokenizer: Tokenizer, encoder: Encoder, form: str
 ) -> None:
     model = scoring(weights, tokenizer, encoder if form == "segmented" else None)
     texts = [
@@ -145,8 +153,9 @@ def test_a_score_is_the_log_probability_of_each_token(
 
 
 @pytest.mark.long
+@each
 def test_the_harness_gives_a_released_folder_the_scores_that_raw_text_has_here(
-    tmp_path: Path, weights: GPT2LMHeadModel, tokenizer: Tokenizer
+    tmp_path: Path, weights: PreTrainedModel, tokenizer: Tokenizer
 ) -> None:
     """As `lm_eval --model hf` reads it; that model class needs accelerate."""
     pytest.importorskip("accelerate", reason="needs accelerate, of ekiden[bench]")
@@ -174,7 +183,7 @@ def test_the_harness_gives_a_released_folder_the_scores_that_raw_text_has_here(
 
 
 def test_a_continuation_that_cannot_be_scored_is_one_line(
-    weights: GPT2LMHeadModel, tokenizer: Tokenizer, encoder: Encoder
+    weights: PreTrainedModel, tokenizer: Tokenizer, encoder: Encoder
 ) -> None:
     model = scoring(weights, tokenizer, encoder)
     for text, tokens in (("　", 0), ("の" * 90, 90)):
@@ -185,7 +194,7 @@ def test_a_continuation_that_cannot_be_scored_is_one_line(
 
 
 def test_a_text_ends_at_a_stop_sequence_or_in_time(
-    weights: GPT2LMHeadModel, tokenizer: Tokenizer, encoder: Encoder
+    weights: PreTrainedModel, tokenizer: Tokenizer, encoder: Encoder
 ) -> None:
     from kit.release.tasks.model import _Ends
 
@@ -227,7 +236,7 @@ ROWS: dict[str, list[dict[str, Any]]] = {
 
 
 def test_the_eight_run_on_rows_of_their_layout(
-    tmp_path: Path, weights: GPT2LMHeadModel, tokenizer: Tokenizer, encoder: Encoder
+    tmp_path: Path, weights: PreTrainedModel, tokenizer: Tokenizer, encoder: Encoder
 ) -> None:
     """On invented rows: the real data are not ours to give away."""
     names = [name for name in ROWS if name != "xlsum_ja"]
