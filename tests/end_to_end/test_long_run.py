@@ -16,6 +16,7 @@ from kit.store.files import read_json, write_json
 from kit.store.paths import Run, Workspace
 from kit.tracking import ledger
 from kit.training import checkpoint
+from tests.architectures import SHAPES
 from tests.disk import fill, small_disk
 from tests.relay import DEMO, TINY, curve, final_files, wait_for_step, wait_until
 from tests.warm import command
@@ -214,21 +215,35 @@ def test_a_run_in_fp16_finds_its_loss_scale_and_is_the_same_when_it_is_interrupt
     assert not rows(whole, "health")
 
 
-def test_a_run_goes_on_with_another_number_of_ranks(workspace: Path) -> None:
-    rules = ("training.steps=24", "training.checkpoint_every=6", "model.dropout=0")
-    two, _ = train(workspace, "two-ranks", *rules)
-    moved, _ = train(workspace, "moved", *rules, verb="submit")
+MUON = ("training.optimizer=muon", "training.global_batch=12", "training.micro_batch=2")
+
+
+@pytest.mark.parametrize(
+    ("ranks", "form"),
+    [
+        pytest.param(1, (), id="adamw"),
+        pytest.param(3, (*MUON, "training.deepspeed=zero1"), id="muon", marks=pytest.mark.long),
+        pytest.param(3, (*MUON, *SHAPES["qwen3"]), id="muon-qwen3", marks=pytest.mark.long),
+    ],
+)
+def test_a_run_goes_on_with_another_number_of_ranks(
+    workspace: Path, request: pytest.FixtureRequest, ranks: int, form: tuple[str, ...]
+) -> None:
+    rules = ("training.steps=24", "training.checkpoint_every=6", *form)
+    name = request.node.callspec.id
+    two, _ = train(workspace, f"{name}-two-ranks", *rules)
+    moved, _ = train(workspace, f"{name}-moved", *rules, verb="submit")
     wait_for_step(moved, 6)
     stop(moved)
-    train(workspace, "moved", *rules, "cluster.training.ranks_per_node=1")
+    train(workspace, f"{name}-moved", *rules, f"cluster.training.ranks_per_node={ranks}")
     log = (moved.submissions / "train" / "train-0_0_log.out").read_text()
-    assert "saved by 2 ranks, resumed on 1" in log
+    assert f"saved by 2 ranks, resumed on {ranks}" in log
     one, other = curve(two), curve(moved)
     assert [row["step"] for row in one] == [row["step"] for row in other]
     for left, right in zip(one, other, strict=True):
         assert left.get("sample") == right.get("sample")
         key = "loss" if left["kind"] == "step" else "validation_loss"
-        # Sums in another order differ by some of the last of 24 bits, and AdamW makes more of it.
+        # Sums in another order differ by some of the last of 24 bits, and the optimizer makes more of it.
         assert left[key] == pytest.approx(right[key], rel=1e-4)
 
 
