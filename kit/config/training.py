@@ -201,7 +201,7 @@ class Training(Section):
         gt=0,
         le=0.1,
         description="coefficient of z-loss, the squared logarithm of softmax's denominator, which keeps "
-        "logits from drifting. PaLM: 1e-4. The loss in the ledger is without it. null: none",
+        "logits from drifting. PaLM: 1e-4. The ledger has it beside the loss, as z_loss. null: none",
     )
     compile: bool = Field(
         default=False, description="use torch.compile, which needs a compiler on the node"

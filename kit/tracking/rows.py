@@ -13,9 +13,10 @@ from kit.store.records import Numerics, Result, StartTimes
 class StepFigures(TypedDict):
     """Results of a step."""
 
-    loss: float | None  # nats a token
+    loss: float | None  # cross-entropy, nats a token
     learning_rate: float
     gradient_norm: float | None
+    z_loss: NotRequired[float | None]  # the other term that is minimised, with training.z_loss
     loss_scale: NotRequired[float]  # fp16
 
 

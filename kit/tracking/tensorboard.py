@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 _SCALARS = {
     "step": (
-        "loss", "learning_rate", "gradient_norm", "loss_scale", "tokens", "tokens_per_second", "mfu",
-        "memory_bytes", "reserved_bytes", "data_seconds", "slowest_behind",
+        "loss", "z_loss", "learning_rate", "gradient_norm", "loss_scale", "tokens", "tokens_per_second",
+        "mfu", "memory_bytes", "reserved_bytes", "data_seconds", "slowest_behind",
     ),
     "validation": ("validation_loss", "bits_per_byte"),
 }  # fmt: skip

@@ -66,6 +66,12 @@ class LanguageModel(nn.Module):
         loss: Tensor = self.causal.lm_head(self.decoder(inputs).last_hidden_state, labels)
         return loss
 
+    @property
+    def z_loss(self) -> Tensor | None:
+        """z-loss of the last forward pass, a scalar, detached; None without, as in a validation."""
+        found: Tensor | None = self.causal.lm_head.z_loss
+        return found
+
     def next_logits(self, ids: Tensor, last: Tensor) -> Tensor:
         """Logits of the token after position `last` [batch] of each row of `ids` int64 [batch, length].
 

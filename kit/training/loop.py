@@ -119,7 +119,7 @@ class Loop:
         self._engine.set_learning_rate(rate)
         scale = self._engine.loss_scale
         # The one wait for a GPU: what is below runs beside the update of the weights.
-        loss, norm = self._engine.update(total, health.limits(rules, progress))
+        (loss, *z_loss), norm = self._engine.update(total, health.limits(rules, progress))
         # In fp16 the loss scale is found by trial: a step that overflows is skipped, but is not bad.
         overflowed = self._engine.overflowed and math.isfinite(loss)
         problem = None if overflowed else health.problem(rules, progress, loss, norm)
@@ -133,6 +133,8 @@ class Loop:
         self._last_step = clock.now() - began
         self._watchdog.step_ended(self._last_step)
         figures: StepFigures = {"loss": loss, "learning_rate": rate, "gradient_norm": norm}
+        if z_loss:
+            figures["z_loss"] = z_loss[0]
         if scale is not None:
             figures["loss_scale"] = scale
         flags: Flags = {}
@@ -157,7 +159,7 @@ class Loop:
             with part("data"), self._meter.waiting_for_data():
                 blocks = self._reader.read(sample, micro)
             last = micro == batches.accumulation - 1
-            total += self._engine.micro_batch(blocks, seed, last=last)  # no wait for a GPU
+            total = total + self._engine.micro_batch(blocks, seed, last=last)  # no wait for a GPU
             with part("agreement"):  # reached during the micro-batch
                 self._reason = agreed()
             if not last:

@@ -2,7 +2,7 @@
 
     losses = loss.mean(hidden, head.weight, labels, vocab_size=50_000, chunk=1024, z=1e-4)
     losses.objective.backward()
-    losses.cross_entropy                             # what the ledger shows
+    losses.cross_entropy, losses.z_loss              # what the ledger shows
 
 The logits of a chunk of tokens exist once. Their gradient is known as soon as they are, so the forward
 pass turns it into the gradients of hidden states and weight; the backward pass only multiplies these by
@@ -33,10 +33,11 @@ _WIDE_PRODUCTS = (8, 0)  # compute capability from which cuBLAS gives fp32 from 
 
 
 class Losses(NamedTuple):
-    """Means over tokens, in nats: what training minimises, and the cross-entropy in it, detached."""
+    """Means over tokens, in nats: what training minimises, and the two terms of it, detached."""
 
     objective: Tensor
     cross_entropy: Tensor
+    z_loss: Tensor | None  # None without z-loss
 
 
 def mean(
@@ -61,7 +62,7 @@ def mean(
         sums = Losses(*_InForwardPass.apply(hidden, weight, labels, vocab_size, chunk, z))  # type: ignore[no-untyped-call]
     else:
         sums = recomputed(hidden, weight, labels, vocab_size=vocab_size, chunk=chunk, z=z)
-    return Losses(sums.objective / len(labels), sums.cross_entropy / len(labels))
+    return Losses._make(None if one is None else one / len(labels) for one in sums)
 
 
 def mean_by_liger(
@@ -90,20 +91,24 @@ def mean_by_liger(
         return_z_loss=True,
         accum_dtype=torch.float32,
     )
-    return Losses(found.loss, (found.loss - found.z_loss).detach())
+    cross_entropy, z_loss = (found.loss - found.z_loss).detach(), found.z_loss.detach()
+    return Losses(found.loss, cross_entropy, None if z is None else z_loss)
 
 
 def recomputed(
     hidden: Tensor, weight: Tensor, labels: Tensor, *, vocab_size: int, chunk: int, z: float | None
 ) -> Losses:
     """The sums over tokens by torch's own loss; the backward pass recomputes the logits of each chunk."""
-    objective, cross_entropy = (hidden.new_zeros((), dtype=torch.float32) for _ in range(2))
-    for part, goals in zip(torch.split(hidden, chunk), torch.split(labels, chunk), strict=True):
-        one, of_labels = checkpoint(
+    of_chunks = [
+        checkpoint(
             plain, part, weight, goals, vocab_size, z, use_reentrant=False, preserve_rng_state=False
         )
-        objective, cross_entropy = objective + one, cross_entropy + of_labels
-    return Losses(objective, cross_entropy)
+        for part, goals in zip(torch.split(hidden, chunk), torch.split(labels, chunk), strict=True)
+    ]
+    # Of each term one addition after the other, from 0.
+    return Losses._make(
+        None if None in terms else sum(terms) for terms in zip(*of_chunks, strict=True)
+    )
 
 
 def plain(
@@ -114,9 +119,10 @@ def plain(
     logits = logits.to(_wide(hidden.dtype))
     objective = F.cross_entropy(logits, labels, reduction="sum")
     cross_entropy = objective.detach()
-    if z is not None:
-        objective = objective + z * logits.logsumexp(-1).square().sum()
-    return Losses(objective, cross_entropy)
+    if z is None:
+        return Losses(objective, cross_entropy, None)
+    z_loss = z * logits.logsumexp(-1).square().sum()
+    return Losses(objective + z_loss, cross_entropy, z_loss.detach())
 
 
 class _InForwardPass(torch.autograd.Function):
@@ -131,7 +137,7 @@ class _InForwardPass(torch.autograd.Function):
         vocab_size: int,
         chunk: int,
         z: float | None,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor | None, ...]:
         scale = _FP16_SCALE if hidden.dtype is torch.float16 else 1.0
         of_hidden = torch.empty_like(hidden, dtype=_wide(hidden.dtype))
         of_weight = torch.zeros_like(weight, dtype=_wide(hidden.dtype))
@@ -142,13 +148,13 @@ class _InForwardPass(torch.autograd.Function):
         ]
         ctx.save_for_backward(of_hidden, of_weight)
         ctx.scale, ctx.dtypes = scale, (hidden.dtype, weight.dtype)
-        sums = _sums(of_chunks, z)
-        ctx.mark_non_differentiable(sums.cross_entropy)
-        return sums.objective, sums.cross_entropy
+        objective, *terms = _sums(of_chunks, z)
+        ctx.mark_non_differentiable(*(one for one in terms if one is not None))
+        return objective, *terms
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         factor = gradient / ctx.scale
         of_hidden, of_weight = (
             torch.mul(saved, factor, out=torch.empty_like(saved, dtype=dtype))
@@ -222,8 +228,9 @@ def _sums(of_chunks: list[tuple[Tensor, Tensor]], z: float | None) -> Losses:
     losses, logarithms = (torch.cat(parts) for parts in zip(*of_chunks, strict=True))
     cross_entropy = losses.sum()
     if z is None:
-        return Losses(cross_entropy, cross_entropy.clone())
-    return Losses(cross_entropy + z * logarithms.square().sum(), cross_entropy)
+        return Losses(cross_entropy, cross_entropy.clone(), None)
+    z_loss = z * logarithms.square().sum()
+    return Losses(cross_entropy + z_loss, cross_entropy, z_loss)
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:

@@ -33,13 +33,14 @@ class OutputLayer(nn.Linear):
         self._vocab_size: int = vocab_size
         self._chunk: int | None = training.loss_chunk
         self._z: float | None = training.z_loss
+        self.z_loss: Tensor | None = None  # of the last pass with labels; None if it has none
         self._by_liger: bool = training.loss_kernel == "liger"
 
     def forward(self, hidden: Tensor, labels: Tensor | None = None) -> Tensor:
         """Logits fp32 [..., vocabulary] of `hidden` [..., width]; with `labels` [...] the mean loss.
 
         The loss is the cross-entropy in nats, fp32. Its gradient is that of cross-entropy and z-loss in
-        training: figures of runs compare, with z-loss or without.
+        training: figures of runs compare, with z-loss or without. `z_loss` has the other term.
         """
         if labels is None:
             logits: Tensor = super().forward(hidden)
@@ -53,5 +54,6 @@ class OutputLayer(nn.Linear):
             chunk=self._chunk,
             z=self._z if self.training else None,
         )
+        self.z_loss = found.z_loss
         # The second term is zero, and carries the gradient.
         return found.cross_entropy + (found.objective - found.objective.detach())

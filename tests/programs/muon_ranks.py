@@ -113,7 +113,7 @@ def _step(engine: Engine, step: int, rank: int, ranks: int) -> None:
         blocks = torch.randint(0, 50, (1, 9), generator=generator)
         engine.micro_batch(blocks, 0, last=index == own[-1])
     engine.set_learning_rate(0.01)
-    engine.update(torch.zeros(()), Limits())
+    engine.update(torch.zeros(1), Limits())
 
 
 def _save(engine: Engine, step: int, folder: Path) -> None:

@@ -197,6 +197,20 @@ def universal(made: Path, folder: Path) -> None:
         conversion.main(["--input_folder", str(made), "--output_folder", str(folder)])
 
 
+@pytest.mark.parametrize("stage", [2, 3])
+def test_z_loss_is_a_mean_over_micro_batches_as_the_loss_is(
+    workdir: Workdir, alone: None, stage: int
+) -> None:
+    deepspeed = f'training.deepspeed={{"zero_optimization":{{"stage":{stage},{BUCKET}}}}}'
+    one = engine(workdir, "training.z_loss=0.1", deepspeed.replace(" ", ""))
+    parts = [one.micro_batch(blocks(seed), seed, last=seed == 1) for seed in range(2)]
+    losses, _ = one.update(parts[0] + parts[1], Limits())
+    assert losses == pytest.approx(((parts[0] + parts[1]) / 2).tolist())
+    assert losses[1] == pytest.approx(0.1 * math.log(50) ** 2, rel=0.05)  # nearly uniform
+    assert one.validate(blocks()).dim() == 0
+    assert one._engine.module.z_loss is None  # of a validation
+
+
 def test_a_captured_state_leaves_out_an_unfinished_step(
     workdir: Workdir, alone: None, tmp_path: Path
 ) -> None:
@@ -217,7 +231,7 @@ def test_a_gradient_that_is_not_finite_is_never_applied(
     before = moments_of(one)
     total = one.micro_batch(blocks(2), 2, last=False)
     total += one.micro_batch(blocks(3), 3, last=True)
-    loss, norm = one.update(total, Limits())
+    (loss,), norm = one.update(total, Limits())
     assert not math.isfinite(norm)
     assert not math.isfinite(loss)
     assert moments_of(one) == before

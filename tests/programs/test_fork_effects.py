@@ -223,6 +223,13 @@ def test_a_key_of_a_fork_has_its_effect(forked: Callable[..., Seen], key: str) -
     assert getattr(one, row.seen) != getattr(other, row.seen)
 
 
+def test_a_step_has_its_z_loss_beside_the_cross_entropy(forked: Callable[..., Seen]) -> None:
+    plain, other = forked(()), forked((ROWS["z_loss"].change,))
+    assert other.curve[0]["loss"] == plain.curve[0]["loss"]  # of the same weights
+    assert all("z_loss" not in row for row in plain.curve)
+    assert all(row["z_loss"] > 0 for row in other.curve)
+
+
 def test_a_checkpoint_to_keep_is_made_where_others_come_by_the_clock(
     forked: Callable[..., Seen],
 ) -> None:

@@ -67,6 +67,12 @@ def test_in_fp32_it_is_the_plain_loss_with_its_gradients(
     torch.testing.assert_close(found.objective, objective, rtol=1e-6, atol=0)
     torch.testing.assert_close(found.cross_entropy, cross_entropy.detach(), rtol=1e-6, atol=0)
     assert not found.cross_entropy.requires_grad
+    if z is None:
+        assert found.z_loss is None
+    else:
+        torch.testing.assert_close(
+            found.z_loss, (objective - cross_entropy).detach(), rtol=1e-5, atol=0
+        )
     for one, gradient in zip(given[:2], gradients, strict=True):
         torch.testing.assert_close(one.grad, gradient, rtol=1e-5, atol=1e-7)
 
@@ -242,6 +248,11 @@ for dtype in (torch.float32, torch.bfloat16):
         digits = 1e-6 if dtype is torch.float32 else 2e-3
         torch.testing.assert_close(found.objective.double(), objective, rtol=digits, atol=0)
         torch.testing.assert_close(found.cross_entropy.double(), cross_entropy, rtol=digits, atol=0)
+        if z is None:
+            assert found.z_loss is None
+        else:
+            term = objective - cross_entropy
+            torch.testing.assert_close(found.z_loss.double(), term, rtol=5 * digits, atol=0)
         for one, gradient in zip(given[:2], gradients, strict=True):
             atol = 10 * digits * float(gradient.abs().max())
             torch.testing.assert_close(one.grad.double(), 2 * gradient, rtol=0, atol=atol)

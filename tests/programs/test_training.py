@@ -65,8 +65,11 @@ def test_z_loss_changes_gradients_and_not_the_loss(workdir: Workdir) -> None:
     changed = [not np.allclose(one, two) for one, two in zip(found, gradients, strict=True)]
     assert sum(changed) > len(changed) / 2
     model, blocks = model_and_blocks(workdir, *z)
+    model(blocks)
+    assert float(model.z_loss) == pytest.approx(0.1 * np.log(50) ** 2, rel=0.05)  # nearly uniform
     model.eval()  # a validation
     model(blocks).backward()
+    assert model.z_loss is None
     for one, parameter in zip(gradients, model.parameters(), strict=True):
         assert torch.equal(torch.from_numpy(one), parameter.grad)
 

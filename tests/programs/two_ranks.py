@@ -154,7 +154,7 @@ class Trial:
         for micro in range(ACCUMULATION):
             self._micro_batch(engine, 90, micro)
             crossed.append(self._recorded.take())
-        engine.update(torch.zeros(()), Limits())
+        engine.update(torch.zeros(1), Limits())
         return crossed
 
     def _engine(self) -> Engine:
@@ -169,7 +169,7 @@ class Trial:
     def _step(self, engine: Engine, number: int, *, accept: bool = True) -> Step:
         self._micro_batches(engine, number, ACCUMULATION)
         engine.set_learning_rate(0.1)
-        _, norm = engine.update(torch.zeros(()), Limits() if accept else NOTHING)
+        _, norm = engine.update(torch.zeros(1), Limits() if accept else NOTHING)
         values = "".join(value for _, value in held(engine._engine.optimizer.state))
         return norm, hashlib.sha256(values.encode()).hexdigest()
 

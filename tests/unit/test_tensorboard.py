@@ -19,13 +19,14 @@ from kit.store import records
 from kit.store.files import append_line, write_json
 from kit.tracking import event_files, ledger
 from kit.tracking.drawer import Drawer
-from kit.tracking.tensorboard import EventFile
+from kit.tracking.tensorboard import EventFile, scalars
 from tests.drawn import RANKS, Attempt
 from tests.relay import DEMO, NOWHERE
 
 if TYPE_CHECKING:
     from kit.config.recipe import Recipe
     from kit.store.paths import Run
+    from kit.tracking.rows import StepRow
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +68,17 @@ def check(run: Run) -> None:
         (row["step"], row["text"]) for row in ledger.samples(run) if row["prompt"] == "駅伝は"
     ]
     assert [(step, text.splitlines()[1]) for step, text in texts(run, "samples/駅伝は")] == samples
+
+
+def test_a_step_shows_its_z_loss_if_it_has_one() -> None:
+    row: StepRow = {
+        "kind": "step", "attempt": 1, "time": 0.0, "step": 1, "loss": 7.0, "z_loss": 0.005,
+        "learning_rate": 0.1, "gradient_norm": 1.0, "sample": 8, "seconds": 1.0, "tokens_per_second": 64.0,
+        "mfu": None,
+    }  # fmt: skip
+    assert scalars(row)["train/z_loss"] == 0.005
+    del row["z_loss"]
+    assert "train/z_loss" not in scalars(row)
 
 
 @pytest.mark.parametrize("killed", [False, True])

@@ -139,7 +139,7 @@ def _memory(
             block = device.staged(
                 torch.from_numpy(batches.read(step * batches.global_batch, micro))
             )
-            total += engine.micro_batch(block, micro, last=micro == micro_batches - 1)
+            total = total + engine.micro_batch(block, micro, last=micro == micro_batches - 1)
         kept, peak = device.allocated() - rest, device.peak_memory()
         engine.update(total, Limits())
         activations = marks.after - marks.before

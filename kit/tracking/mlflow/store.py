@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from kit.tracking.mlflow.status import Status
     from kit.tracking.rows import CurveRow
 
-_BATCH = 80  # rows of at most 11 metrics: MLflow takes 1,000 metrics a call
+_BATCH = 80  # rows of at most 12 metrics: MLflow takes 1,000 metrics a call
 NO_POSITION: Position = {"attempt": 0, "step": -1, "time": 0.0}
 
 
