@@ -3,9 +3,10 @@
     python -m tests.experiments --data FILE ... [--only WORD ...] [--sizes 0.1M] [--seeds 5] [--jobs 2]
 
 optimizer: AdamW or Muon; architecture: GPT-2 or Llama with as many parameters; schedule: cosine or wsd;
-dropout: 0 or 0.1; tokenizer: lossless or the article's. Each variant has the learning rate that was best
-for it, in a sweep with a seed of its own. Every finished run is a line of FOLDER/results.jsonl: the same
-command continues after an interruption. `--show` prints the table of the runs so far.
+dropout: 0 or 0.1; tokenizer: lossless or the article's. Each variant has, at each size, the learning rate
+that was best for it, of the same few, with a seed and documents of their own. Every finished run is a line
+of FOLDER/results.jsonl: the same command continues after an interruption. `--show` prints the table of the
+runs so far.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def _train(options: argparse.Namespace, sizes: Mapping[str, Size], names: Sequen
     with _pool(jobs) as pool:
         running: dict[Future[Row], Run] = {}
         while True:
-            following = plan.following(scores, names, options.sizes, options.sweep, options.seeds)
+            following = plan.following(scores, names, options.sizes, options.seeds)
             for run in following:
                 if len(running) < jobs and run not in running.values():
                     running[pool.submit(training.train, folder, run, sizes[run.size])] = run
@@ -138,15 +139,12 @@ def _options(arguments: Sequence[str] | None, sizes: Mapping[str, Size]) -> argp
     """The options, checked; those that are left out have their defaults."""
     parser = _parser(sizes)
     options = parser.parse_args(arguments)
-    if options.show and (options.data or options.seeds or options.sweep or options.jobs):
-        parser.error("--show trains nothing: leave out --data, --seeds, --sweep and --jobs")
+    if options.show and (options.data or options.seeds or options.jobs):
+        parser.error("--show trains nothing: leave out --data, --seeds and --jobs")
     options.only = options.only or _WORDS
     options.sizes = [name for name in sizes if name in (options.sizes or sizes)]
-    options.sweep = options.sweep or options.sizes
     options.seeds = 5 if options.seeds is None else options.seeds
     options.jobs = 1 if options.jobs is None else options.jobs
-    if set(options.sweep) - set(options.sizes) or options.sizes[0] not in options.sweep:
-        parser.error(f"--sweep: name some of {', '.join(options.sizes)}, the first among them")
     if options.seeds < 2 or options.jobs < 1:
         parser.error("--seeds must be at least 2, --jobs at least 1")
     return options
@@ -163,12 +161,6 @@ def _parser(sizes: Mapping[str, Size]) -> argparse.ArgumentParser:
     add("--folder", type=Path, default=ROOT / "work" / "experiments", help="workspaces, results")
     add("--only", metavar="WORD", nargs="+", choices=_WORDS, help=", ".join(_WORDS))
     add("--sizes", nargs="+", choices=sizes, help="all by default")
-    add(
-        "--sweep",
-        nargs="+",
-        choices=sizes,
-        help="sizes at which rates are compared; all of --sizes",
-    )
     add("--seeds", metavar="N", type=int, help="runs of a variant and size, at least 2; 5")
     add("--jobs", metavar="N", type=int, help="runs at a time, with a thread each; 1")
     add("--json", action="store_true", help="print a list of objects")

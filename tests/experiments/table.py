@@ -31,7 +31,7 @@ class Side:
     rate: float
     mean: float
     deviation: float  # standard, of the sample
-    swept: bool  # whether the rate was found at this size
+    at_end: bool  # whether no lower, or no higher rate was tried
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ def lines(rows: Iterable[Row], sizes: Sequence[str]) -> list[Line]:
     found = [
         line
         for comparison in COMPARISONS
-        for place in range(len(sizes))
-        if (line := _line(known, comparison, sizes[: place + 1])) is not None
+        for size in sizes
+        if (line := _line(known, comparison, size)) is not None
     ]
     corrected = holm([line["p"] for line in found])
     return [
@@ -81,26 +81,22 @@ def swept(rows: Iterable[Row], sizes: Sequence[str]) -> str:
     return "\n".join(_rates(*key, scores) for key, scores in sorted(tried.items()))
 
 
-def _line(
-    rows: Mapping[Run, Row], comparison: Comparison, sizes: Sequence[str]
-) -> dict[str, Any] | None:
-    """The comparison at the last of these sizes."""
+def _line(rows: Mapping[Run, Row], comparison: Comparison, size: str) -> dict[str, Any] | None:
     scores = {run: row.bits_per_byte for run, row in rows.items()}
     names = (BASELINE, comparison.variant)
-    runs = [plan.evidence(scores, name, sizes) for name in names]
+    runs = [plan.evidence(scores, name, size) for name in names]
     seeds = sorted(runs[0].keys() & runs[1].keys())
     if len(seeds) < 2:
         return None
     ours, theirs = ([_score(rows[by_seed[s]], comparison) for s in seeds] for by_seed in runs)
     rates = [by_seed[seeds[0]].rate for by_seed in runs]
-    swept = [plan.is_swept(scores, name, sizes[-1]) for name in names]
     test = paired(ours, theirs)
     return {
         "comparison": comparison.name,
-        "size": sizes[-1],
+        "size": size,
         "seeds": len(seeds),
-        "ours": _side(comparison.ours, rates[0], ours, swept[0]),
-        "theirs": _side(comparison.theirs, rates[1], theirs, swept[1]),
+        "ours": _side(comparison.ours, rates[0], ours),
+        "theirs": _side(comparison.theirs, rates[1], theirs),
         "difference": test.difference,
         "t": test.t,
         "p": test.p,
@@ -111,10 +107,10 @@ def _score(row: Row, comparison: Comparison) -> float:
     return row.charged if comparison.charged else row.bits_per_byte
 
 
-def _side(name: str, rate: float, scores: Sequence[float], swept: bool) -> Side:
+def _side(name: str, rate: float, scores: Sequence[float]) -> Side:
     finite = all(map(math.isfinite, scores))
     deviation = statistics.stdev(scores) if finite else math.nan
-    return Side(name, rate, statistics.fmean(scores), deviation, swept)
+    return Side(name, rate, statistics.fmean(scores), deviation, plan.is_at_end(rate))
 
 
 def _verdict(line: dict[str, Any], corrected: float) -> str:
@@ -125,8 +121,8 @@ def _verdict(line: dict[str, Any], corrected: float) -> str:
     better, worse = line["ours"], line["theirs"]
     if line["difference"] < 0:
         better, worse = worse, better
-    if better.swept and not worse.swept:
-        return f"not comparable: {worse.name} has a rate of another size"
+    if worse.at_end:
+        return f"not comparable: the best rate of {worse.name} is an end of the grid"
     also = "" if corrected < LEVEL else ", not after Holm"
     return f"{better.name} better at p < {LEVEL}{also}"
 

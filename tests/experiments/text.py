@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from kit.data import index, shards, tokenizer_file
+from kit.data import index
 from kit.errors import ConfigError, StageError
 from kit.relay import resolve, submit
 from kit.relay.stages import stages_of
@@ -20,12 +16,12 @@ from tests.experiments import variants
 from tests.relay import DEMO
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
     from kit.config.recipe import Recipe
 
 STAGES = ("download", "preprocess", "tokenizer", "tokenize")
-_BITS = 8  # of each byte of an unknown character, as in kit/tokenizer/measure.py
 
 
 def prepare(folder: Path, files: Sequence[Path], names: Iterable[str]) -> None:
@@ -51,45 +47,6 @@ def prepare(folder: Path, files: Sequence[Path], names: Iterable[str]) -> None:
 def recipe(folder: Path, variant: str, overrides: list[str]) -> Recipe:
     """The recipe of a run, in the workspace of its tokenizer."""
     return resolve.load(_recipe_file(folder, _spaces(variant)), overrides, "local").recipe
-
-
-@dataclass(frozen=True)
-class Lost:
-    """Bits for what a tokenizer drops from the held-out documents: a lossless one nothing."""
-
-    unknown: float = 0.0  # characters that became `<unk>`
-    white_space: float = 0.0
-
-
-def lost(made: Recipe, held_out_tokens: int) -> Lost:
-    """The price of what the recipe's tokenizer drops."""
-    if made.tokenizer.spaces == "lossless":
-        return Lost()
-    files = [shards.part_file(shard.folder, shards.HELD_OUT) for shard in shards.complete(made)]
-    documents = (shards.plain_text(document) for file in files for document in shards.read(file))
-    known = tokenizer_file.load(Workspace(Path(made.workspace)).tokenizer).get_vocab()
-    return lost_of("".join(documents), known, held_out_tokens)
-
-
-def lost_of(text: str, known: Container[str], tokens: int) -> Lost:
-    """The price of unknown characters and white space in a text.
-
-    8 bits for each byte of an unknown character. White space as by a code that says behind each of the
-    `tokens` whether a space, a line end or a token follows, by their frequencies alone: a decoder could
-    restore the text by it.
-    """
-    unknown = sum(
-        times * len(character.encode())
-        for character, times in Counter(text).items()
-        if character not in known and not character.isspace()
-    )
-    return Lost(_BITS * unknown, code_bits([tokens, text.count(" "), text.count("\n")]))
-
-
-def code_bits(counts: Sequence[int]) -> float:
-    """The bits of a sequence of symbols that occur so often, in a code for these frequencies."""
-    total = sum(counts)
-    return sum(count * math.log2(total / count) for count in counts if count)
 
 
 def _other(made: dict[str, Any], tree: dict[str, Any]) -> bool:

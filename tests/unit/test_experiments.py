@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.experiments import plan, results, table, text, variants
+from tests.experiments import held_out, plan, results, table, variants
 from tests.experiments.results import Row, Run
 from tests.experiments.statistics import holm, paired, two_sided
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
-FIRST = variants.RATE * 2.0**variants.FIRST_POWER
+LOWEST, BEST, HIGHEST = variants.RATES[0], variants.RATES[2], variants.RATES[-1]
 SIZES = ["0.1M", "0.3M"]
 
 
@@ -63,56 +63,55 @@ def test_holm_multiplies_the_smallest_by_the_number_of_tests() -> None:
     assert holm([]) == []
 
 
-def searched(score: Callable[[float], float], swept: Sequence[str] = SIZES) -> list[Run]:
-    """The runs of the baseline in the order in which they are trained, if `score` is that of a rate."""
+def trained(score: Callable[[Run], float]) -> list[Run]:
+    """The runs of the baseline in the order in which they are trained, if they score so."""
     scores: dict[Run, float] = {}
-    while todo := plan.following(scores, ["baseline"], SIZES, swept, 2):
-        scores[todo[0]] = score(todo[0].rate)
+    while todo := plan.following(scores, ["baseline"], SIZES, 2):
+        scores[todo[0]] = score(todo[0])
     return list(scores)
 
 
-def test_a_rate_is_chosen_once_two_on_each_side_are_worse() -> None:
-    runs = searched(lambda rate: (math.log2(rate / FIRST) - 2) ** 2)
-    sweep = [run.rate / FIRST for run in runs if run.seed == plan.SWEEP and run.size == "0.1M"]
-    assert sweep == [1, 0.5, 2, 4, 8, 16]
-    evidence = [run for run in runs if run.seed != plan.SWEEP]
-    assert {run.rate / FIRST for run in evidence} == {4}
-    assert [(run.size, run.seed) for run in evidence] == [
-        (size, seed) for size in SIZES for seed in (1, 2)
+def from_best(run: Run) -> float:
+    return abs(run.rate - BEST)
+
+
+def test_every_rate_is_tried_at_every_size_before_its_seeds() -> None:
+    runs = trained(from_best)
+    assert [(run.size, run.seed, run.rate) for run in runs] == [
+        one
+        for size in SIZES
+        for one in (
+            *((size, plan.SWEEP, rate) for rate in variants.RATES),
+            (size, 1, BEST),
+            (size, 2, BEST),
+        )
     ]
 
 
-def test_a_hollow_beside_the_best_rate_does_not_end_the_sweep() -> None:
+def test_a_hollow_does_not_end_the_sweep() -> None:
     """Seen with AdamW at 0.3M: 0.004 was better than both its neighbours, and 0.001 than all."""
-    hollow = {FIRST: 2.64, FIRST / 2: 2.618, FIRST / 4: 2.625, FIRST / 8: 2.53, FIRST / 16: 2.6}
-    runs = searched(lambda rate: hollow.get(rate, 2.8), swept=["0.1M"])
-    assert {run.rate / FIRST for run in runs if run.seed != plan.SWEEP} == {1 / 8}
+    scores = dict(zip(variants.RATES, (2.53, 2.62, 2.61, 2.64, 2.8), strict=True))
+    runs = trained(lambda run: scores[run.rate])
+    assert {run.rate for run in runs if run.seed != plan.SWEEP} == {LOWEST}
 
 
-def test_a_size_begins_with_the_best_rate_of_the_size_before() -> None:
-    runs = searched(lambda rate: (math.log2(rate / FIRST) - 2) ** 2)
-    larger = [run.rate / FIRST for run in runs if run.seed == plan.SWEEP and run.size == "0.3M"]
-    assert larger == [4, 2, 8, 1, 16]
+def test_rates_are_chosen_by_the_seed_of_the_sweep_alone() -> None:
+    runs = trained(lambda run: from_best(run) if run.seed == plan.SWEEP else math.inf)
+    assert {run.rate for run in runs if run.seed != plan.SWEEP} == {BEST}
 
 
-def test_a_size_without_a_sweep_takes_the_rate_of_the_size_before() -> None:
-    runs = searched(lambda rate: (math.log2(rate / FIRST) - 2) ** 2, swept=["0.1M"])
-    larger = [(run.seed, run.rate / FIRST) for run in runs if run.size == "0.3M"]
-    assert larger == [(1, 4), (2, 4)]
-
-
-def test_a_rate_at_which_all_diverges_is_lowered_until_one_does_not() -> None:
-    runs = searched(lambda rate: math.inf if rate > FIRST / 8 else abs(rate - FIRST / 16))
-    assert {run.rate / FIRST for run in runs if run.seed != plan.SWEEP} == {1 / 16}
+def test_a_variant_that_diverges_at_every_rate_is_trained_at_the_lowest() -> None:
+    runs = trained(lambda run: math.inf)
+    assert {run.rate for run in runs if run.seed != plan.SWEEP} == {LOWEST}
 
 
 def test_what_is_finished_does_not_come_again() -> None:
-    runs = searched(lambda rate: abs(rate - FIRST))
-    scores = {run: abs(run.rate - FIRST) for run in runs}
-    assert plan.following(scores, ["baseline"], SIZES, SIZES, 2) == []
+    runs = trained(from_best)
+    scores = {run: from_best(run) for run in runs}
+    assert plan.following(scores, ["baseline"], SIZES, 2) == []
     del scores[runs[-1]]
-    assert plan.following(scores, ["baseline"], SIZES, SIZES, 2) == [runs[-1]]
-    assert len(plan.following(scores, ["baseline"], SIZES, SIZES, 3)) == 3
+    assert plan.following(scores, ["baseline"], SIZES, 2) == [runs[-1]]
+    assert len(plan.following(scores, ["baseline"], SIZES, 3)) == 3
 
 
 def row(run: Run, score: float, charged: float | None = None) -> Row:
@@ -121,7 +120,7 @@ def row(run: Run, score: float, charged: float | None = None) -> Row:
 
 def test_a_row_that_was_cut_short_is_left_out_and_the_next_one_is_whole(tmp_path: Path) -> None:
     file = tmp_path / "results.jsonl"
-    rows = [row(Run("baseline", "0.1M", seed, FIRST), math.inf) for seed in range(3)]
+    rows = [row(Run("baseline", "0.1M", seed, BEST), math.inf) for seed in range(3)]
     assert results.read(file) == []
     for one in rows[:2]:
         results.append(file, one)
@@ -131,12 +130,13 @@ def test_a_row_that_was_cut_short_is_left_out_and_the_next_one_is_whole(tmp_path
     assert results.read(file) == [rows[0], rows[2]]
 
 
-def rows_of(variant: str, scores: list[float], extra: float = 0.0) -> list[Row]:
-    """A sweep whose best is FIRST, and the scores of its seeds."""
-    swept = [(FIRST * 2.0**power, 8.0 + abs(power)) for power in range(-2, 3)]
-    runs = [(Run(variant, "0.1M", plan.SWEEP, rate), score) for rate, score in swept]
+def rows_of(variant: str, scores: list[float], extra: float = 0.0, best: float = BEST) -> list[Row]:
+    """A sweep with this best rate, and the scores of its seeds."""
+    runs = [
+        (Run(variant, "0.1M", plan.SWEEP, rate), 8.0 + (rate != best)) for rate in variants.RATES
+    ]
     runs += [
-        (Run(variant, "0.1M", seed, FIRST), score) for seed, score in enumerate(scores, start=1)
+        (Run(variant, "0.1M", seed, best), score) for seed, score in enumerate(scores, start=1)
     ]
     return [row(run, score, score + extra) for run, score in runs]
 
@@ -151,7 +151,7 @@ BASE = rows_of("baseline", [2.0, 2.1, 2.2, 2.3, 2.4])
 def test_a_claim_counts_at_one_per_cent() -> None:
     (found,) = lines(BASE, rows_of("muon", [1.9, 2.01, 2.09, 2.21, 2.3]))
     assert found.verdict == "muon better at p < 0.01"
-    assert (found.seeds, found.ours.rate, found.theirs.rate) == (5, FIRST, FIRST)
+    assert (found.seeds, found.ours.rate, found.theirs.rate) == (5, BEST, BEST)
     assert found.ours.mean == pytest.approx(2.2)
     assert found.ours.deviation == pytest.approx(math.sqrt(0.025))
     (found,) = lines(BASE, rows_of("muon", [1.9, 2.2, 2.1, 2.4, 2.3]))
@@ -187,15 +187,13 @@ def test_white_space_that_a_tokenizer_drops_is_charged_on_a_line_of_its_own() ->
     ]
 
 
-def test_a_side_whose_rate_was_not_swept_at_its_size_is_not_found_worse() -> None:
-    larger = [
-        row(Run("dropout", "0.3M", r.run.seed, r.run.rate), 9.0 + r.run.seed / 9)
-        for r in BASE
-        if r.run.seed != plan.SWEEP
-    ]
-    swept = [row(dataclasses.replace(r.run, size="0.3M"), r.bits_per_byte) for r in BASE]
-    found = lines(BASE, rows_of("dropout", [2.0]), swept, larger)
-    assert [line.verdict for line in found] == ["not comparable: 0.1 has a rate of another size"]
+@pytest.mark.parametrize("end", [LOWEST, HIGHEST])
+def test_a_side_whose_best_rate_is_an_end_of_the_grid_is_not_found_worse(end: float) -> None:
+    worse, better = [2.1, 2.21, 2.29, 2.41, 2.5], [1.9, 2.01, 2.09, 2.21, 2.3]
+    (found,) = lines(BASE, rows_of("muon", worse, best=end))
+    assert found.verdict == "not comparable: the best rate of muon is an end of the grid"
+    (found,) = lines(BASE, rows_of("muon", better, best=end))
+    assert found.verdict == "muon better at p < 0.01"
 
 
 def test_only_seeds_of_both_sides_count_and_two_are_the_least() -> None:
@@ -212,20 +210,20 @@ def test_the_table_is_markdown_and_its_lines_are_json() -> None:
     assert "| adamw 2.2000 ± 0.1581 | muon 2.1020 ± 0.1583 | -0.0980 (-4.45%) |" in first
     assert json.loads(json.dumps(dataclasses.asdict(made[0])))["theirs"]["name"] == "muon"
     assert table.swept(BASE, SIZES) == (
-        "baseline, 0.1M: 0.002: 10.0000, 0.004: 9.0000, 0.008: 8.0000 *, 0.016: 9.0000, 0.032: 10.0000"
+        "baseline, 0.1M: 0.00064: 9.0000, 0.0016: 9.0000, 0.004: 8.0000 *, 0.01: 9.0000, 0.025: 9.0000"
     )
 
 
 def test_a_code_for_frequencies_costs_their_entropy() -> None:
-    assert text.code_bits([4, 4]) == 8
-    assert text.code_bits([8, 0, 0]) == 0
-    assert text.code_bits([2, 1, 1]) == 6
+    assert held_out.code_bits([4, 4]) == 8
+    assert held_out.code_bits([8, 0, 0]) == 0
+    assert held_out.code_bits([2, 1, 1]) == 6
 
 
 def test_unknown_characters_cost_their_bytes_and_white_space_its_entropy() -> None:
-    lost = text.lost_of("駅 伝\n走a", {"駅", "伝", "走"}, tokens=2)
-    assert lost == text.Lost(unknown=8, white_space=6)
-    assert text.lost_of("駅伝走a", {"a"}, tokens=3) == text.Lost(unknown=72, white_space=0)
+    lost = held_out.lost_of("駅 伝\n走a", {"駅", "伝", "走"}, tokens=2)
+    assert lost == held_out.Lost(unknown=8, white_space=6)
+    assert held_out.lost_of("駅伝走a", {"a"}, tokens=3) == held_out.Lost(unknown=72, white_space=0)
 
 
 @pytest.mark.parametrize("size", variants.SIZES.values())
