@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.experiments.results import Row, Run
     from tests.experiments.variants import Comparison
 
-LEVEL = 0.01  # of p, for a claim
+LEVEL = 0.01  # of p after Holm's correction, for a claim
 _HEAD = (
     "comparison", "size", "seeds", "ours", "theirs", "difference", "t", "p", "Holm", "verdict",
 )  # fmt: skip
@@ -116,15 +116,14 @@ def _side(name: str, rate: float, scores: Sequence[float]) -> Side:
 def _verdict(line: dict[str, Any], corrected: float) -> str:
     if not math.isfinite(line["difference"]):
         return "a run diverged"
-    if line["p"] >= LEVEL:
+    if corrected >= LEVEL:
         return "no difference shown"
     better, worse = line["ours"], line["theirs"]
     if line["difference"] < 0:
         better, worse = worse, better
     if worse.at_end:
         return f"not comparable: the best rate of {worse.name} is an end of the grid"
-    also = "" if corrected < LEVEL else ", not after Holm"
-    return f"{better.name} better at p < {LEVEL}{also}"
+    return f"{better.name} better at p < {LEVEL}"
 
 
 def _cells(line: Line) -> Iterator[str]:
