@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numba
 from numba.core import caching, registry
 
+from kit.store import machine_code
 from kit.store.files import file_hash, sync_directory, text_hash
 
 if TYPE_CHECKING:
@@ -77,8 +78,7 @@ def _folders(source: Path) -> tuple[Path, Path]:
     processor = registry.cpu_target.target_context.codegen().magic_tuple()  # as in numba's own key
     facts = (file_hash(source), numba.__version__, processor)
     name = f"{source.stem}-{text_hash(repr(facts)):016x}"
-    base = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    folder = Path(base).expanduser() / "ekiden" / "numba"
+    folder = machine_code.folder()
     own = folder / f".{name}-{uuid.uuid4().hex[:8]}"
     atexit.register(_remove, own, os.getpid())
     return folder / name, own

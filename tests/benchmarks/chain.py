@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from kit.corpus import download, report, sentences, wikipedia
 from kit.corpus.normalise.normaliser import Normaliser
+from kit.corpus.segmenters import mecab
 from kit.data import shards
 from kit.relay import resolve
 from kit.store import manifest
@@ -65,9 +66,11 @@ _MEGABYTE = 1e6
 def chain(options: Options) -> Iterator[Line]:
     """Processor time from raw text to a shard, against MeCab alone on the same sentences.
 
-    Every sentence of the shard is looked at: its words, joined, have to be the sentence.
+    Every sentence of the shard is looked at: its words, joined, have to be the sentence. The search for
+    words is compiled beforehand, as on a machine that has segmented 25 MB of text.
     """
     text = text_of(options)
+    mecab.prepare()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         recipe = recipe_over(folder, "plaintext", text)

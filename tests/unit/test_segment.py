@@ -175,13 +175,13 @@ def test_mecab_is_asked_once_for_a_chunk_that_recurs(
     mecab: MeCab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    parse = mecab._parse
+    parse = mecab._engine.parse
 
     def counted(text: str) -> str:
         asked.append(text)
         return parse(text)
 
-    monkeypatch.setattr(mecab, "_parse", counted)
+    monkeypatch.setattr(mecab._engine, "parse", counted)
     monkeypatch.setattr(mecab, "_known", {})
     monkeypatch.setattr(mecab, "_size", 0)
     monkeypatch.setattr(mecab, "_unseen", 0)

@@ -29,11 +29,11 @@ from kit.store.files import sync_directory, text_hash
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_MAGIC, _VERSION, _HEADER = 0xEF718F77, 102, 72
+_MAGIC, _VERSION, HEADER = 0xEF718F77, 102, 72
 _SYSTEM = "sys.dic"
 
 
-class _Layout(NamedTuple):
+class Layout(NamedTuple):
     """The offsets of the parts of a compiled dictionary, in bytes, and its number of words."""
 
     words: int
@@ -73,7 +73,7 @@ def without_broken(raw: bytes) -> bytes | None:
 
     Also None if its format is unknown: damaged output is then detected sentence by sentence.
     """
-    layout = _layout(raw)
+    layout = layout_of(raw[:HEADER], len(raw))
     broken = list(_broken_features(raw, layout.features)) if layout else []
     if not layout or not broken:
         return None
@@ -82,7 +82,7 @@ def without_broken(raw: bytes) -> bytes | None:
     words = np.frombuffer(raw, "<u4", layout.number * 4, layout.words).reshape(-1, 4)
     damaged = np.flatnonzero(np.isin(words[:, 2], broken))
     repaired = bytearray(raw)
-    units = np.frombuffer(repaired, "<i4", (layout.words - _HEADER) // 4, _HEADER)[::2]
+    units = np.frombuffer(repaired, "<i4", (layout.words - HEADER) // 4, HEADER)[::2]
     ends = np.flatnonzero(units < 0)
     first, number = (-1 - units[ends]) >> 8, (-1 - units[ends]) & 0xFF
     # The words of one surface are adjacent; in this dictionary all of them are broken, or none.
@@ -93,17 +93,16 @@ def without_broken(raw: bytes) -> bytes | None:
     return bytes(repaired)
 
 
-def _layout(raw: bytes) -> _Layout | None:
-    header = [int.from_bytes(raw[start : start + 4], "little") for start in range(0, 36, 4)]
+def layout_of(head: bytes, size: int) -> Layout | None:
+    """The layout of a compiled dictionary of this many bytes, from its header; None for another format."""
+    header = [int.from_bytes(head[start : start + 4], "little") for start in range(0, 36, 4)]
     array, words, features = header[6:]
     is_known_format = (
-        header[0] ^ _MAGIC == len(raw) == _HEADER + array + words + features
+        header[0] ^ _MAGIC == size == HEADER + array + words + features
         and header[1] == _VERSION
-        and raw[40:46].lower() == b"utf-8\0"
+        and head[40:46].lower() == b"utf-8\0"
     )
-    return (
-        _Layout(_HEADER + array, words // 16, _HEADER + array + words) if is_known_format else None
-    )
+    return Layout(HEADER + array, words // 16, HEADER + array + words) if is_known_format else None
 
 
 def _broken_features(raw: bytes, start: int) -> Iterator[int]:

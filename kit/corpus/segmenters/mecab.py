@@ -4,6 +4,9 @@ MeCab accepts a line of any length, at a cost: its lattice takes 1.6 kB of memor
 text, which is never freed, and time that grows with the square of a run of Latin letters or katakana
 (1.6 s for 64,000). So a chunk longer than `LONGEST` is cut, which bounds memory to 12 MB.
 
+After some text, code that numba compiles takes the place of MeCab (lattice.py): the same words in half the
+time. It is kept for other processes, which have it at once.
+
 The words of recent chunks are kept: what recurs, such as the words of Latin script between spaces, is
 looked up. Where little does, as in articles of Wikipedia, most batches are asked for without a look.
 
@@ -18,17 +21,28 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from kit.corpus.segmenters import jumandic
+from kit.store import machine_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from kit.corpus.segmenters.lattice import Lattice
+
 LONGEST = 4096  # characters: 10 ms at worst
 LONGEST_RUN = 1000  # of a text that is cut anyway: a run of a kilobyte is not a word
 _KEPT = 1 << 20  # characters of chunks whose words are kept: some 10 MB
 _PER_CHUNK = 4  # what one more chunk costs MeCab, in characters
-_WORTH_IT = 0.05  # the share that has to recur, or looking takes longer than it saves
+_WORTH_IT = 0.2  # the share that has to recur, or looking takes as long as it saves
+_LOADING = 1 << 17  # characters after which compiled code is used: loading it takes as long
+_COMPILING = 1 << 23  # characters after which it is compiled, if nobody has: that takes as long
+_SEARCH = "kit.corpus.segmenters.search"
 _UNSEEN = 7  # batches to ask for without a look, until the next shows whether that is still right
+
+
+def prepare() -> None:
+    """Compile the code that takes MeCab's place, unless the cache has it."""
+    machine_code.function(_SEARCH, "segment")
 
 
 class MeCab:
@@ -36,7 +50,7 @@ class MeCab:
 
     def __init__(self, cache: Path) -> None:
         self.unsegmented: Counter[str] = Counter()
-        self._parse = _parser(jumandic.folder(cache))
+        self._engine = _engine(jumandic.folder(cache))
         self._known: dict[str, str] = {}  # the words of recent chunks
         self._size = 0  # characters of these chunks
         self._unseen = 0  # batches to come that are asked for without a look
@@ -90,18 +104,16 @@ class MeCab:
         if not texts or max(map(len, texts)) > LONGEST:
             return None
         try:
-            words = [*map(self._parse, texts)]
+            return self._engine.words(texts)
         except UnicodeError:
             return None
-        # Chunks have no line feeds, so equal texts are equal line by line.
-        return words if "\n".join(words).replace(" ", "") == "\n".join(texts) else None
 
     def _answer(self, text: str) -> str | None:
         """MeCab's words, or None if it cannot be asked, or they are not the text, as after a NUL."""
         if len(text) > LONGEST:
             return None
         try:
-            words: str = self._parse(text)
+            words: str = self._engine.parse(text)
         except UnicodeError:  # lone surrogates in, a broken character out
             return None
         return words if words.replace(" ", "") == text else None
@@ -125,10 +137,56 @@ def _work(texts: Sequence[str]) -> int:
     return sum(map(len, texts)) + _PER_CHUNK * len(texts)
 
 
-@functools.cache
-def _parser(dictionary: Path) -> Callable[[str], str]:
-    import fugashi
+class _Engine:
+    """MeCab, and the compiled code once it is worth while."""
 
-    arguments = f"-Owakati -r /dev/null -d {shlex.quote(str(dictionary))}"
-    parse: Callable[[str], str] = fugashi.GenericTagger(arguments).parse
-    return parse
+    def __init__(self, dictionary: Path) -> None:
+        self._dictionary = dictionary
+        self._asked = 0  # characters
+        self._lattice: Lattice | None = None
+
+    def words(self, texts: Sequence[str]) -> list[str] | None:
+        """The words of chunks of at most `LONGEST` characters; None if they are not the text of each.
+
+        Raises UnicodeError.
+        """
+        before, self._asked = self._asked, self._asked + sum(map(len, texts))
+        if before <= _LOADING < self._asked:
+            self._lattice = self._opened(machine_code.cached)
+        if before <= _COMPILING < self._asked and self._lattice is None:
+            self._lattice = self._opened(machine_code.function)
+        if self._lattice is None:
+            return self._parsed(texts)
+        words = self._lattice.words(texts)
+        left = [number for number, found in enumerate(words) if not found and texts[number]]
+        if left:
+            parsed = self._parsed([texts[number] for number in left])
+            if parsed is None:
+                return None
+            for number, found in zip(left, parsed, strict=True):
+                words[number] = found
+        return words
+
+    def _parsed(self, texts: Sequence[str]) -> list[str] | None:
+        words = [*map(self.parse, texts)]
+        # Chunks have no line feeds, so equal texts are equal line by line.
+        return words if "\n".join(words).replace(" ", "") == "\n".join(texts) else None
+
+    @functools.cached_property
+    def parse(self) -> Callable[[str], str]:
+        """MeCab's function."""
+        import fugashi
+
+        arguments = f"-Owakati -r /dev/null -d {shlex.quote(str(self._dictionary))}"
+        parse: Callable[[str], str] = fugashi.GenericTagger(arguments).parse
+        return parse
+
+    def _opened(self, load: Callable[[str, str], Callable[..., int] | None]) -> Lattice | None:
+        """The compiled code; None if `load` has none, or the dictionary is of another format."""
+        from kit.corpus.segmenters import dictionary, lattice
+
+        found, segment = dictionary.read(self._dictionary), load(_SEARCH, "segment")
+        return lattice.Lattice(found, segment, LONGEST) if found and segment else None
+
+
+_engine = functools.cache(_Engine)
