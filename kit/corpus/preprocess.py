@@ -22,12 +22,14 @@ from kit.store.files import write_json
 from kit.store.units import Unit, make_units
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from kit.config.recipe import Corpus
     from kit.corpus.steps import Document
     from kit.store.paths import Run
+
+_AT_ONCE = 1 << 18  # characters to write at once
 
 
 def units(_: Run, recipe: Recipe, workers: int = 1) -> list[Unit]:
@@ -108,7 +110,6 @@ def _make(
     bad_input, tally = BadInput(corpus.on_bad_input), Tally()
     exclusion = Exclusion(corpus, shard.piece["source"])
     steps = Steps(corpus, repeated(recipe, number), exclusion)
-    counts: dict[str, Counter[str]] = {part: Counter() for part in shards.PARTS}
     examples = report.Examples()
     train, held_out = (shards.part_file(folder, part) for part in shards.PARTS)
     with (
@@ -116,6 +117,7 @@ def _make(
         shards.writer(train) as add_train,
         shards.writer(held_out) as add_held_out,
     ):
+        parts = {shards.TRAIN: _Part(add_train), shards.HELD_OUT: _Part(add_held_out)}
         raw = raw_documents.read(
             shard.piece, bad_input, corpus.mode, corpus.wikipedia, tally, exclusion.keys
         )
@@ -126,12 +128,13 @@ def _make(
                 steps.count_left_out(document)
                 continue
             hold_out = is_held_out(document.key, corpus.held_out)
-            (add_held_out if hold_out else add_train)(text)
-            _count(counts[shards.HELD_OUT if hold_out else shards.TRAIN], document, text)
+            parts[shards.HELD_OUT if hold_out else shards.TRAIN].append(document, text)
+        for part in parts.values():
+            part.flush()
         unsegmented = dict(sorted(words.unsegmented.items()))
     write_json(folder / report.EXAMPLES, examples.sample())
     return {
-        "counts": {part: dict(sorted(count.items())) for part, count in counts.items()},
+        "counts": {name: dict(sorted(part.counts.items())) for name, part in parts.items()},
         "steps": {name: dict(sorted(step.items())) for name, step in sorted(steps.counts.items())},
         "lines_dropped": dict(sorted(steps.lines_dropped.items())),
         "marks_replaced": steps.marks_replaced,
@@ -153,12 +156,37 @@ def _tools(corpus: Corpus, kind: str) -> dict[str, str]:
     }
 
 
-def _count(count: Counter[str], document: Document, text: str) -> None:
-    joined = "\n".join(document.lines)
-    count["documents"] += 1
-    count["lines"] += len(document.lines)
-    sentences = text.count("\n")
-    count["sentences"] += sentences
-    count["words"] += text.count(" ") + sentences
-    count["characters"] += len(joined) - len(document.lines) + 1
-    count["bytes"] += len(joined.encode()) + 1  # the last line feed is part of the text
+class _Part:
+    """A part of a shard: writes and counts documents, many at once."""
+
+    def __init__(self, add: Callable[..., None]) -> None:
+        self.counts: Counter[str] = Counter()
+        self._add = add
+        self._lines: list[str] = []  # of the documents that are not written yet
+        self._texts: list[str] = []
+        self._size = 0  # characters of these texts
+
+    def append(self, document: Document, text: str) -> None:
+        """Append a document with its segmented sentences."""
+        self._lines += document.lines
+        self._texts.append(text)
+        self._size += len(text)
+        if self._size >= _AT_ONCE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is left."""
+        if not self._texts:
+            return
+        self._add(*self._texts)
+        segmented, lines = "".join(self._texts), "".join(self._lines)
+        sentences = segmented.count("\n")
+        self.counts["documents"] += len(self._texts)
+        self.counts["lines"] += len(self._lines)
+        self.counts["sentences"] += sentences
+        self.counts["words"] += segmented.count(" ") + sentences
+        self.counts["characters"] += len(lines)
+        self.counts["bytes"] += len(lines.encode()) + len(self._lines)  # with line feeds
+        self._lines.clear()
+        self._texts.clear()
+        self._size = 0

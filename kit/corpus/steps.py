@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _BATCH = 1 << 18  # characters: large enough for fast paths, small beside a segmenter's memory
 
 
-@dataclass
+@dataclass(slots=True)
 class Document:
     """A document on its way through the steps."""
 
@@ -67,23 +67,29 @@ class Steps:
 
     def prepare(self, raw: Sequence[list[str]]) -> list[Document]:
         """Normalise and filter documents, in the order of the unit."""
-        documents = [self._read(lines) for lines in raw]
+        self._count("read", raw)
+        documents = [*map(self._read, raw)]
         kept = [document for document in documents if document.left_out is None]
-        texts = self._normalised([*itertools.chain.from_iterable(d.raw for d in kept)])
+        lines = [*itertools.chain.from_iterable(document.raw for document in kept)]
+        texts = self._normalised(lines)
+        any_blank = not all(map(str.strip, texts))
         first = 0
         for document in kept:
             last = first + len(document.raw)
-            document.lines = [*filter(str.strip, texts[first:last])]
+            document.lines = texts[first:last]
+            if any_blank:
+                document.lines = [*filter(str.strip, document.lines)]
             first = last
-            self.lines_dropped["empty"] += len(document.raw) - len(document.lines)
             document.left_out = self._refused_by(document)
+        self._count("normalised", [document.lines for document in kept if document.lines])
+        if kept:
+            self.lines_dropped["empty"] += len(lines) - sum(len(each.lines) for each in kept)
         return documents
 
     def _read(self, lines: list[str]) -> Document:
         repeats = self._repeated.get(self._number)
         self._number += 1
         document = Document(lines, text_hash("\n".join(lines)), repeats=repeats)
-        self._step("read", lines)
         if self._exclusion is not None:
             document.left_out = self._exclusion.reason(lines, document.key)
         return document
@@ -100,7 +106,6 @@ class Steps:
     def _refused_by(self, document: Document) -> str | None:
         if not document.lines:
             return "empty"
-        self._step("normalised", document.lines)
         return self._filters.refused_by(document.lines) or document.repeats
 
     def look_at_words(self, document: Document, text: str) -> None:
@@ -108,17 +113,20 @@ class Steps:
         if document.left_out is None:
             document.left_out = self._word_filters.refused_by(document.lines, text)
 
-    def _step(self, name: str, lines: Sequence[str]) -> None:
-        if (step := self.counts.get(name)) is None:
-            step = self.counts[name] = Counter()
-        step["documents"] += 1
+    def _count(self, name: str, documents: Sequence[Sequence[str]]) -> None:
+        """Count documents, given as lines, under a step."""
+        if not documents:
+            return
+        lines = [*itertools.chain.from_iterable(documents)]
+        step = self.counts.setdefault(name, Counter())
+        step["documents"] += len(documents)
         step["lines"] += len(lines)
         step["characters"] += sum(map(len, lines))
 
     def count_left_out(self, document: Document) -> None:
         """Count a document that was left out, under the step that dropped it."""
         assert document.left_out is not None
-        self._step(f"left out: {document.left_out}", document.lines or document.raw)
+        self._count(f"left out: {document.left_out}", [document.lines or document.raw])
 
 
 def prepared(raw: Iterable[list[str]], steps: Steps) -> Iterator[Document]:

@@ -163,12 +163,12 @@ def part_file(folder: Path, part: str) -> Path:
 
 
 @contextlib.contextmanager
-def writer(path: Path) -> Iterator[Callable[[str], None]]:
-    """Yields a function that appends one document: its segmented sentences, each ended by a line feed."""
+def writer(path: Path) -> Iterator[Callable[..., None]]:
+    """Yields a function that appends documents: segmented sentences, each ended by a line feed."""
     with zstd_writer(path) as stream:
 
-        def add(document: str) -> None:
-            stream.write(f"{document}\n")
+        def add(*documents: str) -> None:
+            stream.write("\n".join([*documents, ""]))
 
         yield add
 

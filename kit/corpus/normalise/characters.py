@@ -109,11 +109,18 @@ class CodePointTable:
         flags = self.flags[codes]
         if flags.max() < _FIRST_CHANGING:
             return text, []
-        hard = np.flatnonzero(flags & HARD)
+        hard = _places(flags, HARD)
         lines = np.searchsorted(np.flatnonzero(codes == ord("\n")), hard) - 1 if len(hard) else hard
         codes, flags = _close_gaps(self.written[codes], flags, codes if self._spaces else None)
         codes = _shorten_runs(codes, flags)
-        return codes[1:-1].tobytes().decode("utf-32-le"), np.unique(lines).tolist()
+        return codes[1:-1].tobytes().decode("utf-32-le"), sorted(set(lines.tolist()))
+
+
+def _places(flags: Flags, flag: int) -> NDArray[np.intp]:
+    """Where a flag is set."""
+    import numpy as np
+
+    return np.flatnonzero(flags & flag != 0)  # numpy looks through truth values the quickest
 
 
 def _close_gaps(codes: Codes, flags: Flags, before: Codes | None) -> tuple[Codes, Flags]:
@@ -166,7 +173,7 @@ def _shorten_runs(codes: Codes, flags: Flags) -> Codes:
     """Drop the hyphens and long vowels that follow another one."""
     import numpy as np
 
-    vowels, hyphens = np.flatnonzero(flags & VOWEL), np.flatnonzero(flags & HYPHEN)
+    vowels, hyphens = _places(flags, VOWEL), _places(flags, HYPHEN)
     again = np.concatenate(
         [
             vowels[flags[vowels - 1] & VOWEL != 0],
