@@ -17,7 +17,6 @@ from typing import IO, TYPE_CHECKING, Protocol, cast
 
 import zstandard
 
-from kit.corpus.raw.archive import Members, is_archive
 from kit.corpus.raw.compression import Unpacked, is_packed
 from kit.errors import InputError
 from kit.output.progress import progress_bar
@@ -51,6 +50,10 @@ def cut(kind: str, path: Path, folder: Path, unit_bytes: int, first_part: int) -
 
     Parts go into `folder`, numbered from `first_part`. Raises InputError for a damaged compressed file.
     """
+    from kit.corpus.raw.archive import (
+        is_archive,
+    )  # here, as tarfile takes 8 ms, and readers need none
+
     if not is_packed(path) and not is_archive(path):
         cuts = _plain_cuts(path, unit_bytes, _BOUNDARY[kind])
         return ranges(path, list(itertools.pairwise(cuts)))
@@ -165,6 +168,8 @@ def _block_cuts(starts: list[int], size: int, unit_bytes: int) -> list[int] | No
 
 
 def _parts(kind: str, path: Path, folder: Path, unit_bytes: int, first: int) -> list[Path]:
+    from kit.corpus.raw.archive import Members, is_archive
+
     parts: list[Path] = []
     with (
         Members(path, kind) if is_archive(path) else Unpacked(path) as text,
