@@ -70,7 +70,9 @@ def simplify(
         text = _tags(text)
     if marks.NOTE in text:
         text = _DOUBLED.sub(r"\1", text).replace(marks.NOTE, "")
-    text = _LINK.sub(_link, _PLAIN_LINK.sub(r"\1\2", text))
+    # What is left of each link: `sub` would build a replacement for each by calls.
+    text = "".join(filter(None, _PLAIN_LINK.split(text)))
+    text = _LINK.sub(_link, text)
     text = _QUOTES.sub("", text)
     text = _HEADING.sub(lambda m: f"{marks.HEADING}{len(m[1])}{m[2]}", text)
     text = "".join(_kept_sections(text, frozenset(section.leave_out_sections), tally))
