@@ -48,6 +48,8 @@ def function(module: str, name: str) -> Callable[..., int]:
 def cached(module: str, name: str) -> Callable[..., int] | None:
     """The function if the cache has it, undamaged."""
     try:
+        if not any(folder().glob(f"{_stem(module, name)}-*")):  # before llvmlite, which takes 50 ms
+            return None
         head, _, code = _file(module, name).read_bytes().partition(b"\n")
     except (OSError, RuntimeError):  # RuntimeError: no home directory
         return None
@@ -71,7 +73,11 @@ def _file(module: str, name: str) -> Path:
     assert found.origin is not None
     processor = (llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
     facts = (file_hash(Path(found.origin)), importlib.metadata.version("numba"), processor)
-    return folder() / f"{module.rpartition('.')[2]}-{name}-{text_hash(repr(facts)):016x}"
+    return folder() / f"{_stem(module, name)}-{text_hash(repr(facts)):016x}"
+
+
+def _stem(module: str, name: str) -> str:
+    return f"{module.rpartition('.')[2]}-{name}"
 
 
 def _compiled(module: str, name: str) -> tuple[str, bytes]:
