@@ -3,11 +3,12 @@
     python -m tests.benchmarks.corpus [--json] [--only WORD] [--data FILE ...]
 
 script: text normalised and split into sentences, MB of it a second of processor time, against the
-article's script; chain: processor time from raw text to a shard, against MeCab alone; pool: how busy
-Juman++ processes are kept; filters: processor time of a preset, against MeCab alone; near:
-near-duplicates, against datatrove if that is installed; memory: the peak of a task, by length of its
-input; units: the same, by number of its units; planning: what is done of 10,000 shards. The text is
-Debian's Japanese manuals, or the files named with --data: plain text, or Wikipedia dumps.
+article's script; chain: processor time from raw text to a shard, against MeCab alone; words: that of the
+compiled search for words, against MeCab's; pool: how busy Juman++ processes are kept; filters: processor
+time of a preset, against MeCab alone; near: near-duplicates, against datatrove if that is installed;
+memory: the peak of a task, by length of its input; units: the same, by number of its units; planning:
+what is done of 10,000 shards. The text is Debian's Japanese manuals, or the files named with --data:
+plain text, or Wikipedia dumps.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from tests.benchmarks.near_duplicates import near
 from tests.benchmarks.peers import script as peer
 from tests.benchmarks.pool import pool
 from tests.benchmarks.text import text
+from tests.benchmarks.words import words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -86,6 +88,7 @@ if __name__ == "__main__":
             {
                 "script": script,
                 "chain": chain,
+                "words": words,
                 "filters": filters,
                 "near": near,
                 "pool": pool,
