@@ -1,6 +1,6 @@
 """The recipes of the real runs, on eight ranks: nothing changed but width, depth, batch, steps, and text.
 
-Ten minutes each on two cores, so never part of `make test`:
+Minutes each on two cores, so never part of `make test`:
 
     DUMP=path/to/jawiki-multistream.xml.bz2 .venv/bin/python -m pytest -m trial tests/slurm/test_recipes.py
 """
@@ -29,7 +29,9 @@ SMALL = (
     "model.n_embd=160",  # heads of 8, or of 10
     "training.steps=2",
     "training.warmup_steps=1",
-    "training.validation_blocks=64",
+    "training.global_batch=16",  # two micro-batches a rank
+    "training.micro_batch=1",
+    "training.validation_blocks=8",
     f"corpus.sources.jawiki.location={DUMP.resolve()}",
     f"corpus.sources.cc100.location={ROOT / 'configs' / 'demo' / 'web.txt.xz'}",
     # A few documents of each hundred, where the recipe takes one of a thousand: the text is small.
@@ -41,12 +43,8 @@ SMALL = (
 )
 
 
-# Two micro-batches a rank. A Llama's inside is given as a width of its own: 3.5 times the model's.
-RECIPES = {
-    "gpt2-xl-ja": ("training.global_batch=128",),
-    "llama-1b-ja": ("training.global_batch=128", "model.n_inner=560"),
-    "gpt2-xl-ja-article": ("training.global_batch=48",),
-}
+# A Llama's inside has a width of its own: 3.5 times the model's.
+RECIPES = {"gpt2-xl-ja": (), "llama-1b-ja": ("model.n_inner=560",), "gpt2-xl-ja-article": ()}
 
 
 @pytest.fixture(scope="module")
