@@ -53,7 +53,7 @@ def amend_verb(
     """Change settings of a run in progress; recorded, and applied from the next attempt."""
     from kit.cluster import amend_queued
     from kit.config import amendments
-    from kit.relay import amendment_forecast, resolve
+    from kit.relay import amendment_forecast, resolve, trainable
     from kit.run import proposal
     from kit.run.directory import amend
 
@@ -64,6 +64,7 @@ def amend_verb(
     project = resolve.read_run(directory)
     run = project.run
     proposed = proposal.propose(project, changes or [], schedule)
+    trainable.check(proposed.recipe, proposed.cluster, begun=True)
     forecast = amendment_forecast.forecast(project, proposed)
     rows = amend(run, proposed, code=code)
     for row in rows:

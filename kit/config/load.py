@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic_core import to_jsonable_python
 
-from kit.config import no_effect, presets, secrets, written
+from kit.config import no_effect, presets, secrets, written, zero_options
 from kit.config.cluster import Cluster
 from kit.config.fields import dotted_keys, field_at, takes, type_at
 from kit.config.recipe import Recipe, is_remote, named_kind
@@ -112,7 +112,7 @@ def changed_recipe(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
     """A resolved recipe with overrides applied, except those for the cluster. Raises ConfigError."""
     tree = recipe.model_dump(mode="json")
     changed, origin = _overridden(Recipe, tree, None, _of_recipe(overrides))
-    return _with_deepspeed(changed, origin.get("training.deepspeed", "recipe"), Path("configs"))
+    return _with_deepspeed(changed, origin.get("training.deepspeed"), Path("configs"))
 
 
 def changed_cluster(cluster: Cluster, overrides: Sequence[str]) -> Cluster:
@@ -337,10 +337,15 @@ def _wrong_kinds(recipe: Recipe, origin: dict[str, str], place: str) -> Iterator
             )
 
 
-def _with_deepspeed(recipe: Recipe, place: str, folder: Path) -> Recipe:
-    """The recipe with the text of its DeepSpeed file, given as a path or by name."""
+def _with_deepspeed(recipe: Recipe, place: str | None, folder: Path) -> Recipe:
+    """The recipe with the text of its DeepSpeed file, given as text, as a path or by name.
+
+    `place` is where it was given; None: in a run's own recipe.
+    """
     value = recipe.training.deepspeed
     if isinstance(value, dict):
+        if place is not None:
+            zero_options.check(value, place)
         return recipe
     files = presets.deepspeed(folder)
     path = files.get(value, folder / value)
@@ -357,5 +362,6 @@ def _with_deepspeed(recipe: Recipe, place: str, folder: Path) -> Recipe:
         ) from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{place}: training.deepspeed={value}: is not a JSON object")
+    zero_options.check(tree, f"{place}: {path}")
     training = recipe.training.model_copy(update={"deepspeed": tree})
     return recipe.model_copy(update={"training": training})

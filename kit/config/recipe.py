@@ -86,7 +86,8 @@ class Model(Section):
     )
     rope_theta: float = Field(
         default=10_000.0,
-        gt=0,
+        ge=1,
+        le=1e12,
         description="base of the rotary positions. Only with architecture: llama",
     )
     qk_norm: bool = Field(

@@ -14,8 +14,8 @@ from kit.errors import ConfigError
 from kit.plan import comparison, micro_batch, rate
 from kit.plan.comparison import On
 from kit.plan.known import Budget
-from kit.relay import planning
-from kit.training import batches, precision, zero
+from kit.relay import planning, trainable
+from kit.training import precision
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,8 +59,7 @@ def _on(kind: str, project: Project) -> On:
     cluster = _node(project.cluster, number, gpu)
     try:
         recipe = _on_these(project.recipe, cluster)
-        batches.check_shares(recipe.training, number)
-        zero.check(recipe.training)
+        trainable.check(recipe, cluster, begun=project.run.begun)
     except ConfigError as error:
         raise ConfigError(f"--gpus {kind}: {error}") from None
     return On(kind, recipe, cluster)

@@ -13,6 +13,7 @@ from kit.config.run import Project
 from kit.data import tokens
 from kit.errors import CheckpointError, ConfigError, RunError
 from kit.plan import schedule
+from kit.relay import trainable
 from kit.run import directory, micro_batch
 from kit.store.files import read_json, sync_directory, write_json
 from kit.store.paths import Run
@@ -56,6 +57,9 @@ def begin(
     fork_recipe = micro_batch.changed(recipe, Project(parent, fork_recipe, fork_cluster))
     differences = amendments.differences(recipe, fork_recipe)
     _refuse(differences)
+    # What the parent was trained with stays as it is.
+    inherited = "training.deepspeed" not in differences
+    trainable.check(fork_recipe, fork_cluster, begun=inherited)
     run = Run(parent.root.with_name(fork_recipe.name))
     if run.root.exists():
         raise RunError(f"{run.root}: exists already; give another name=")

@@ -18,11 +18,10 @@ from kit.plan.known import Budget, Known
 from kit.plan.simulation import outlook
 from kit.plan.simulation.given import Chances, given
 from kit.plan.simulation.picture import charts
-from kit.relay import own_record, rehearsal
+from kit.relay import own_record, rehearsal, trainable
 from kit.run import rehearsals
 from kit.store.files import atomic
 from kit.store.paths import Workspace
-from kit.training import zero
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +48,7 @@ def facts(
 ) -> dict[str, Any]:
     """The plan as plain values; `mfu` overrides a rehearsed rate.
 
-    Raises ConfigError if the DeepSpeed file does not fit the recipe, if `mfu` would have no effect, or if
+    Raises ConfigError if the recipe cannot be trained on the cluster, if `mfu` would have no effect, or if
     a figure that a simulation needs is unknown.
     """
     if mfu is not None and project.cluster.training.accelerator is None:
@@ -57,7 +56,7 @@ def facts(
             f"--mfu {mfu:g}: a share of an unknown peak; name the GPU by cluster.training.accelerator"
         )
     recipe = project.recipe
-    zero.check(recipe.training)
+    trainable.check(recipe, project.cluster, begun=project.run.begun)
     rehearsed, reason = _rehearsed(project)
     known = Known(
         rehearsed,

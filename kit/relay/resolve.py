@@ -93,7 +93,9 @@ def _with_micro_batch(project: Project) -> Recipe:
     from kit.run.micro_batch import resolved
 
     chosen, own = project.recipe.training.micro_batch, _of_run(project.run)
-    if own is not None and chosen in ("auto", own.micro_batch):
+    # Another global batch is refused by its name later; the micro-batch must not be in its way.
+    fits = own is not None and project.recipe.training.global_batch % own.micro_batch_size == 0
+    if own is not None and fits and chosen in ("auto", own.micro_batch):
         return with_micro_batch(project.recipe, own.micro_batch_size, own.micro_batch_reason)
     return resolved(project)
 

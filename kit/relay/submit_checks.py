@@ -16,13 +16,14 @@ from kit.config.devices import ACCELERATORS, BF16_CAPABILITY
 from kit.data import shards, tokens
 from kit.errors import ConfigError, EkidenError, StageError
 from kit.plan import fit, shape
+from kit.relay import trainable
 from kit.release.tasks import tasks_of
 from kit.run import begun, directory
 from kit.store import records
 from kit.store.mounts import mount_of
 from kit.tracking import ledger
 from kit.tracking.mlflow import address
-from kit.training import batches, loss_kernel, zero
+from kit.training import batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -170,10 +171,8 @@ def _of_tasks(recipe: Recipe, jobs: Sequence[Job]) -> Iterator[str]:
 
 def _of_training(run: Run, recipe: Recipe, cluster: Cluster) -> Iterator[str]:
     training = recipe.training
-    yield from _refused(lambda: batches.check_shares(training, cluster.training.ranks))
-    yield from _refused(lambda: zero.check(training))
     own = cluster.container is not None
-    yield from _refused(lambda: loss_kernel.check(training, cluster.device, here=not own))
+    yield from trainable.problems(recipe, cluster, begun=run.begun, here=not own)
     yield from _refused(lambda: [records.start(attempt) for attempt in ledger.attempts(run)])
     compiler = os.environ.get("CXX", "g++")  # as torch's Inductor chooses it for a CPU
     on_this_cpu = cluster.is_this_machine and cluster.device == "cpu"

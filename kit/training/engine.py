@@ -291,7 +291,7 @@ def configuration(recipe: Recipe, accumulation: int) -> dict[str, Any]:
     Raises ConfigError like `zero.check`.
     """
     training = recipe.training
-    zero.check(training)
+    zero.check(training, begun=True)  # else the submission has checked it
     assert isinstance(training.deepspeed, dict)
     return {
         "train_micro_batch_size_per_gpu": training.micro_batch_size,
@@ -307,6 +307,7 @@ def configuration(recipe: Recipe, accumulation: int) -> dict[str, Any]:
         "fp16": {"enabled": training.precision == "fp16", **_LOSS_SCALE},
         "data_types": {"grad_accum_dtype": training.gradient_dtype},
         "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,  # with offload, too, the optimizer is the kit's own
         # It waits for the GPU twice a micro-batch; the ledger has the rates.
         "timers": {"throughput": {"enabled": False}},
         **training.deepspeed,

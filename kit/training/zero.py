@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from kit.config import zero_options
 from kit.errors import ConfigError
 from kit.plan import shape
 
@@ -22,9 +23,11 @@ KEYS = {
 }  # fmt: skip
 
 
-def check(training: Training) -> None:
+def check(training: Training, *, begun: bool = False) -> None:
     """Raise ConfigError for a key that the recipe sets or that DeepSpeed would silently ignore, or if
     the ZeRO stage does not support the recipe's settings.
+
+    `begun`: it has been trained with, so options of other stages stay.
     """
     assert isinstance(training.deepspeed, dict)
     for key in training.deepspeed:
@@ -60,8 +63,23 @@ def check(training: Training) -> None:
             "training.health.on_bad_step=rollback: DeepSpeed cannot load a checkpoint in mid-run under "
             "ZeRO-3; use skip or stop, or ZeRO stage 2"
         )
+    _check_scaling(training.deepspeed, stage)
     if training.optimizer == "muon":
         _check_for_muon(options)
+    if not begun and (lines := [*zero_options.idle(training.deepspeed)]):
+        raise ConfigError(*lines)
+
+
+def _check_scaling(file: Mapping[str, Any], stage: int) -> None:
+    """Raise ConfigError for a scaling of gradients that DeepSpeed does not have with reduce-scatter."""
+    scatters = file.get("zero_optimization", {}).get("reduce_scatter", True)
+    neutral = {"prescale_gradients": False, "gradient_predivide_factor": 1}
+    for key, value in neutral.items():
+        if stage >= 2 and scatters and file.get(key, value) != value:
+            raise ConfigError(
+                f"training.deepspeed: {key}={file[key]}: DeepSpeed has it only without reduce-scatter from "
+                "ZeRO stage 2 on; leave it out, or set zero_optimization.reduce_scatter: false"
+            )
 
 
 def bound_buckets(configuration: dict[str, Any], parameters: int) -> None:

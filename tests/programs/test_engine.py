@@ -197,6 +197,13 @@ def universal(made: Path, folder: Path) -> None:
         conversion.main(["--input_folder", str(made), "--output_folder", str(folder)])
 
 
+def test_an_offloaded_optimizer_needs_no_key_of_deepspeeds(workdir: Workdir, alone: None) -> None:
+    """By default DeepSpeed forces one of its own, and refuses the kit's when the ranks start."""
+    offload = '{"zero_optimization": {"stage": 2, "offload_optimizer": {"device": "cpu"}}}'
+    (workdir.folder / "zero2.json").write_text(offload, encoding="utf-8")
+    step(engine(workdir), 0)
+
+
 @pytest.mark.parametrize("stage", [2, 3])
 def test_z_loss_is_a_mean_over_micro_batches_as_the_loss_is(
     workdir: Workdir, alone: None, stage: int

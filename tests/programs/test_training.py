@@ -139,6 +139,32 @@ def test_a_deepspeed_key_that_the_recipe_sets_or_deepspeed_ignores_is_refused(
         configuration(workdir.recipe(), 2)
 
 
+def test_every_option_of_zero_is_known_with_its_type() -> None:
+    """Against DeepSpeed's own table: its defaults fit, and what it refuses is refused."""
+    from kit.config import zero_options
+    from kit.training.engine import import_deepspeed
+
+    import_deepspeed("cpu")
+    from deepspeed.runtime.zero import config, offload_config
+
+    sections = {
+        "offload_optimizer": offload_config.DeepSpeedZeroOffloadOptimizerConfig,
+        "offload_param": offload_config.DeepSpeedZeroOffloadParamConfig,
+    }
+    tables = {"": config.DeepSpeedZeroConfig, **sections}
+    for name, model in tables.items():
+        ours = zero_options.SECTIONS[name] if name else zero_options.OPTIONS
+        refused = set() if name else set(zero_options.REFUSED)
+        fields = dict(model.model_fields)
+        aliases = {field.alias: field for field in fields.values() if field.alias}
+        assert set(ours) | refused == set(fields) | set(aliases)
+        for key, field in (fields | aliases).items():
+            default = field.default
+            if key in ours and isinstance(default, bool | int | float):
+                wrapped = {name: {key: default}} if name else {key: default}
+                zero_options.check({"zero_optimization": wrapped}, "here")
+
+
 def test_the_deepspeed_configuration_is_the_file_and_the_recipe(workdir: Workdir) -> None:
     from kit.training.engine import configuration
 

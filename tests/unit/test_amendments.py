@@ -181,6 +181,15 @@ def test_the_tree_is_checked_as_a_whole(submitted: Run) -> None:
     amend(submitted, "cluster.training.ranks_per_node=8", "training.micro_batch=1")
 
 
+def test_an_amendment_that_could_not_be_trained_is_refused(submitted: Run) -> None:
+    recipe = read_json(submitted.recipe)
+    recipe["training"]["deepspeed"] = {"zero_optimization": {"stage": 3}}
+    write_json(submitted.recipe, recipe)
+    line = refused(submitted, "training.health.on_bad_step=rollback")
+    assert "DeepSpeed cannot load a checkpoint in mid-run under ZeRO-3" in line
+    amend(submitted, "training.health.on_bad_step=stop")
+
+
 def test_an_end_in_the_past_is_refused(submitted: Run) -> None:
     submitted.checkpoint(5, 1).mkdir(parents=True)
     assert "would end at step 4, but its newest checkpoint is of step 5" in refused(

@@ -61,6 +61,7 @@ OTHERS = {
     "tokenizer.candidates.vocab_size": "> 3, <= 2147483647",
     "tokenizer.choose.margin": ">= 0, < 1",
     "model.n_positions": "> 1",  # a block of one token has none to predict
+    "model.rope_theta": ">= 1, <= 1000000000000.0",  # outside, fp32 loses the positions of most dimensions
     "model.dropout": ">= 0, < 1",
     "training.minimum_learning_rate": ">= 0",
     "training.warmup_steps": ">= 0",

@@ -237,3 +237,33 @@ def test_nothing_is_forked_to_train_at_a_rate_of_zero(parent: Run) -> None:
         with pytest.raises(ConfigError, match=r"^--at 10: the learning rate reached 0"):
             fork(parent, 10, "name=on", *changes, **options)
     assert fork(parent, 10, "name=on", "training.steps=20", schedule="anew").recipe.is_file()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (["training.loss_kernel=liger"], r"^training\.loss_kernel=liger: it needs a GPU"),
+        (["training.gradient_dtype=bf16"], r"^training\.gradient_dtype=bf16: gradients of "),
+        (
+            ["training.global_batch=9", "training.micro_batch=3"],
+            r"^training\.global_batch=9 is not a",
+        ),
+        (
+            ["training.deepspeed={zero_optimization: {stage: 2, offload_param: {device: cpu}}}"],
+            "offload_param has no effect with stage 2",
+        ),
+    ],
+)
+def test_a_fork_that_could_not_be_trained_is_not_made(
+    parent: Run, changes: list[str], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        fork(parent, 5, "name=on", *changes)
+    assert list(parent.root.parent.iterdir()) == [parent.root]
+
+
+def test_a_fork_keeps_what_its_parent_was_trained_with(parent: Run) -> None:
+    recipe = read_json(parent.recipe)
+    recipe["training"]["deepspeed"] = {"zero_optimization": {"stage": 2, "offload_param": None}}
+    write_json(parent.recipe, recipe)
+    assert fork(parent, 5, "name=on", "training.seed=3").recipe.is_file()

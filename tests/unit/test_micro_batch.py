@@ -14,7 +14,7 @@ from kit.config.devices import ACCELERATORS
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
 from kit.data import tokens
-from kit.errors import ClusterError, ConfigError
+from kit.errors import ClusterError, ConfigError, RunError
 from kit.plan import comparison_page, memory, micro_batch, page, shape
 from kit.relay import comparing, fork, planning, rehearsal_page, rehearsing, resolve, submit_checks
 from kit.relay.chain import Plan
@@ -177,6 +177,8 @@ def test_a_run_records_a_number_and_keeps_it_once_it_has_begun(workdir: Workdir)
     assert number_and_reason(small(workdir).recipe) == (2, "a reason of its own")
     assert number_and_reason(resolve.load(run.root).recipe) == (2, "a reason of its own")
     assert number_and_reason(workdir.recipe("training.micro_batch=2"))[1] == "a reason of its own"
+    with pytest.raises(RunError, match=r"different recipe \(training\.global_batch: 8 -> 7"):
+        small(workdir, "training.global_batch=7", "cluster.training.ranks_per_node=1")
 
 
 def rehearsed(project: Project, number: int, **training: Any) -> Run:

@@ -207,7 +207,7 @@ def test_the_cluster_of_two_nodes_is_that_of_one_twice() -> None:
 
 def test_the_parts_are_the_whole() -> None:
     for recipe in ("gpt2-xl-ja", "gpt2-xl-ja-article", "llama-1b-ja", "demo"):
-        found = facts(recipe)
+        found = facts(recipe, cluster="local" if recipe == "demo" else "mdx")
         for whole in (found["parameters"], found["memory"]):
             parts = sum(part["value"] for part in whole["parts"].values())
             assert parts == pytest.approx(whole["total"]["value"])
@@ -308,6 +308,21 @@ def test_the_disk_at_the_end_is_compared_with_the_room_for_it(
 def test_an_mfu_of_no_gpu_is_refused(workdir: Workdir) -> None:
     with pytest.raises(ConfigError, match=r"cluster\.training\.accelerator"):
         planning.facts(resolve.load(workdir.recipe_file, [], "local"), 0.3)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("cluster.training.ranks_per_node=3", r"global_batch=8 is not a multiple of .* = \d x 3"),
+        ("training.loss_kernel=liger", "it needs a GPU, and device is cpu"),
+        ("training.deepspeed={zero_optimization: {offload_param: null}}", "no effect with stage 0"),
+    ],
+)
+def test_there_is_no_plan_of_what_a_submission_would_refuse(
+    workdir: Workdir, change: str, said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        planning.facts(resolve.load(workdir.recipe_file, [change, "training.precision=fp32"]))
 
 
 def test_on_a_cpu_nothing_is_offloaded(workdir: Workdir) -> None:

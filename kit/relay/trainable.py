@@ -1,0 +1,43 @@
+"""Whether a recipe can be trained on a cluster, as far as the two show: what a submission, a fork, an
+amendment and a plan refuse alike.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kit.errors import ConfigError
+from kit.training import batches, loss_kernel, zero
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from kit.config.cluster import Cluster
+    from kit.config.recipe import Recipe
+
+
+def check(recipe: Recipe, cluster: Cluster, *, begun: bool = False, here: bool = False) -> None:
+    """Raise ConfigError with a line for each of the `problems`."""
+    if lines := [*problems(recipe, cluster, begun=begun, here=here)]:
+        raise ConfigError(*lines)
+
+
+def problems(
+    recipe: Recipe, cluster: Cluster, *, begun: bool = False, here: bool = False
+) -> Iterator[str]:
+    """Why the ranks could not train it.
+
+    `begun`: as in `zero.check`; `here`: with the packages of this environment, in which training runs.
+    """
+    training = recipe.training
+    yield from _refused(lambda: batches.check_shares(training, cluster.training.ranks))
+    yield from _refused(lambda: zero.check(training, begun=begun))
+    yield from _refused(lambda: loss_kernel.check(training, cluster.device, here=here))
+
+
+def _refused(check: Callable[[], object]) -> Iterator[str]:
+    """The lines of the error that a check raises, if it does."""
+    try:
+        check()
+    except ConfigError as error:
+        yield from map(str, error.args)

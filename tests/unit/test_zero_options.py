@@ -1,0 +1,143 @@
+"""The options of ZeRO: what DeepSpeed would refuse on the ranks is refused as the recipe is loaded."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kit.config import zero_options
+from kit.errors import ConfigError
+from kit.training import zero
+
+if TYPE_CHECKING:
+    from kit.config.training import Training
+    from tests.conftest import Workdir
+
+FP32 = "training.precision=fp32"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ('{"stage": 4}', "zero_optimization.stage=4: write 0, 1, 2 or 3"),
+        ('{"stage": -1}', "zero_optimization.stage=-1: write 0, 1, 2 or 3"),
+        ('{"stage": "3"}', "zero_optimization.stage='3': write 0, 1, 2 or 3"),
+        ('{"stage": true}', "zero_optimization.stage=True: write 0, 1, 2 or 3"),
+        ("true", "zero_optimization=True: write a section"),
+        ("[2]", "zero_optimization=[2]: write a section"),
+        ("null", "zero_optimization=None: write a section"),
+        ('{"overlap_com": true}', "overlap_com: DeepSpeed has no such option; did you mean overlap_comm?"),
+        ('{"speed": 9}', "speed: DeepSpeed has no such option; leave it out"),
+        ('{"overlap_comm": "true"}', "overlap_comm='true': write true, false or null"),
+        ('{"reduce_bucket_size": "big"}', "reduce_bucket_size='big': write an integer > 0"),
+        ('{"reduce_bucket_size": "auto"}', "reduce_bucket_size='auto': write an integer > 0"),
+        ('{"reduce_bucket_size": 0}', "reduce_bucket_size=0: write an integer > 0"),
+        ('{"reduce_bucket_size": 1e999}', "reduce_bucket_size=inf: write an integer > 0"),
+        ('{"load_from_fp32_weights": false}', "load_from_fp32_weights cannot be set: "),
+        ('{"offload_optimizer": true}', "offload_optimizer=True: write a section or null"),
+        ('{"offload_optimizer": {"device": "gpu"}}', "device='gpu': write none, cpu or nvme"),
+        ('{"offload_optimizer": {"ratio": 2}}', "offload_optimizer.ratio=2: write a number from 0 to 1"),
+        ('{"offload_param": {"devise": "cpu"}}', "offload_param.devise: DeepSpeed has no "),
+    ],
+)  # fmt: skip
+def test_an_option_that_deepspeed_would_refuse_is_a_mistake_in_a_line(
+    workdir: Workdir, options: str, said: str
+) -> None:
+    text = f'{{"zero_optimization": {options}}}'
+    file = workdir.folder / "zero2.json"  # of the recipe
+    file.write_text(text, encoding="utf-8")
+    for overrides in ((), (f"training.deepspeed={text}",)):
+        with pytest.raises(ConfigError) as found:
+            workdir.recipe(*overrides)
+        (line,) = found.value.args
+        assert said in line
+        assert (str(file) in line) is not bool(overrides)
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ('{"gradient_predivide_factor": "x"}', "gradient_predivide_factor='x': write a number > 0"),
+        ('{"gradient_predivide_factor": 0}', "gradient_predivide_factor=0: write a number > 0"),
+        ('{"prescale_gradients": "no"}', "prescale_gradients='no': write true or false"),
+        ('{"comms_logger": true}', "comms_logger=True: write a section or null"),
+        ('{"zero_allow_untested_optimizer": false}', "optimizer=False: write true"),
+        ('{"zero_force_ds_cpu_optimizer": true}', "optimizer=True: write false"),
+    ],
+)
+def test_another_key_of_the_file_is_checked_as_well(workdir: Workdir, file: str, said: str) -> None:
+    with pytest.raises(ConfigError) as found:
+        workdir.recipe(f"training.deepspeed={file}")
+    assert said in str(found.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "allowed"),
+    [
+        ({"stage": 2, "offload_param": {"device": "cpu"}}, "offload_param has no .* only with 3;"),
+        (
+            {"stage": 1, "stage3_prefetch_bucket_size": 5e7},
+            "size has no effect with stage 1, only with 3;",
+        ),
+        ({"stage": 3, "round_robin_gradients": False}, "only with 1 and 2; leave it out"),
+        ({"overlap_comm": None}, "only with 1 and 2 and 3; leave it out"),
+        ({"stage": 2, "offload_optimizer": {"device": "cpu", "ratio": 0.5}}, "ratio has no effect"),
+        (
+            {"stage": 2, "offload_optimizer": {"device": "nvme"}},
+            "takes the host's memory; write cpu",
+        ),
+    ],
+)
+def test_an_option_of_another_stage_is_refused_unless_the_run_has_begun(
+    workdir: Workdir, options: dict[str, object], allowed: str
+) -> None:
+    file = f"training.deepspeed={json.dumps({'zero_optimization': options})}"
+    training = workdir.recipe(file, FP32).training
+    with pytest.raises(ConfigError, match=allowed):
+        zero.check(training)
+    zero.check(training, begun=True)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        {"wall_clock_breakdown": True},
+        {"flops_profiler": {"enabled": True}},
+    ],
+)
+def test_what_only_deepspeeds_log_would_show_is_refused(
+    workdir: Workdir, file: dict[str, object]
+) -> None:
+    def training(text: object) -> Training:
+        return workdir.recipe(f"training.deepspeed={json.dumps(text)}", FP32).training
+
+    with pytest.raises(ConfigError, match="has no effect: it writes to DeepSpeed's log"):
+        zero.check(training(file))
+    zero.check(training({"wall_clock_breakdown": False, "flops_profiler": {"enabled": False}}))
+
+
+def test_gradients_are_scaled_in_another_way_only_without_reduce_scatter(workdir: Workdir) -> None:
+    for key in ('"prescale_gradients": true', '"gradient_predivide_factor": 2'):
+        for more, allowed in (('"stage": 2', False), ('"stage": 2, "reduce_scatter": false', True)):
+            file = f'training.deepspeed={{"zero_optimization": {{{more}}}, {key}}}'
+            training = workdir.recipe(file, FP32).training
+            if allowed:
+                zero.check(training)
+            else:
+                with pytest.raises(ConfigError, match="without reduce-scatter"):
+                    zero.check(training)
+
+
+def test_the_options_of_their_stage_are_taken() -> None:
+    zero_options.check(
+        {
+            "zero_optimization": {
+                "stage": 3, "overlap_comm": None, "sub_group_size": 1e9, "reduce_bucket_size": 5e8,
+                "stage3_max_live_parameters": 0, "offload_optimizer": None, "contiguous_gradients": True,
+                "offload_param": {"device": "cpu", "pin_memory": True, "buffer_size": 1e8},
+            }
+        },
+        "here",
+    )  # fmt: skip
