@@ -176,3 +176,18 @@ def test_damaged_machine_code_is_not_loaded(
     assert machine_code.cached(SEARCH, "segment") is None
     copy.write_bytes(raw)
     assert machine_code.cached(SEARCH, "segment") is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("dicrc", b"max-grouping-size = 10\n"), ("unk.dic", b"no dictionary" * 10)],
+)
+def test_a_dictionary_of_another_format_or_option_is_not_read(
+    folder: Path, tmp_path: Path, name: str, content: bytes
+) -> None:
+    for path in folder.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    assert dictionary.read(tmp_path) is not None
+    (tmp_path / name).unlink()
+    (tmp_path / name).write_bytes(content)
+    assert dictionary.read(tmp_path) is None

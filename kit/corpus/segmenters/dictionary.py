@@ -31,16 +31,12 @@ class Dictionary(NamedTuple):
     """The arrays of a dictionary, mapped into memory where they are large."""
 
     units: Array  # int32: base and check of each unit of the double array
-    tokens: (
-        Array  # uint16, eight for each word: left side, right side, part of speech, cost; features
-    )
+    tokens: Array  # uint16, eight a word: left side, right side, part of speech, cost; features
     matrix: Array  # int16 [sides * sides]
     sides: int  # the number of right sides, and of left ones
     kinds: Array  # uint32 [65537], by code point; the last is of all others
     unknown: Array  # uint16: unknown words, as tokens
-    unknown_words: (
-        Array  # int32, by kind: the number of its first unknown word << 8 | how many there are
-    )
+    unknown_words: Array  # int32, by kind: the first of its unknown words << 8 | their number
 
 
 def read(folder: Path) -> Dictionary | None:
@@ -61,9 +57,8 @@ def _words(path: Path) -> tuple[Array, Array] | None:
     layout = jumandic.layout_of(raw[: jumandic.HEADER].tobytes(), len(raw))
     if layout is None:
         return None
-    return raw[jumandic.HEADER : layout.words].view("<i4"), raw[
-        layout.words : layout.features
-    ].view("<u2")
+    units, tokens = raw[jumandic.HEADER : layout.words], raw[layout.words : layout.features]
+    return units.view("<i4"), tokens.view("<u2")
 
 
 def _kinds(path: Path) -> tuple[list[bytes], Array]:

@@ -168,13 +168,13 @@ def _look_up(codes: Pointer, begin: Number, end: Number, words: _Dictionary, roo
         kept = 0
         for at in range(left):
             place, base = places[at], np.int64(bases[at])
-            value = units[2 * base]
-            if units[2 * base + 1] == base and value < 0:
+            found = -1 - units[2 * base]
+            if units[2 * base + 1] == base and found >= 0 and found & 0xFF:
                 matches[_MATCH * match + _NEXT] = room.first[place - begin]
                 matches[_MATCH * match + _LENGTH] = length
-                matches[_MATCH * match + _WORDS] = -1 - value
+                matches[_MATCH * match + _WORDS] = found
                 room.first[place - begin] = match
-                number += -1 - value & 0xFF
+                number += found & 0xFF
                 match += 1
             base = _after(units, base, np.int64(codes[place + length]))
             places[kept] = place
@@ -238,9 +238,8 @@ def _search(
         kind = _kind(words, codes[place])
         many = 0
         if match == 0 or kind >> 31:
-            many = _unknown_ends(
-                codes, place, end, match == 0, room.runs[place - begin], words, room
-            )
+            run = room.runs[place - begin]
+            many = _unknown_ends(codes, place, end, match == 0, run, words, room)
         while many:
             many -= 1
             unknown = np.int64(words.unknown_words[kind >> 18 & 0xFF])
@@ -329,9 +328,8 @@ def _add(
         nodes[_NODE * node + _BEFORE] = sides[_OF_SIDE * left + _BEST_NODE]
         nodes[_NODE * node + _BEGIN] = place
         nodes[_NODE * node + _SIDE] = tokens[token + _RIGHT]
-        nodes[_NODE * node + _TOTAL] = sides[_OF_SIDE * left + _BEST] + np.int16(
-            tokens[token + _COST]
-        )
+        cost = np.int16(tokens[token + _COST])
+        nodes[_NODE * node + _TOTAL] = sides[_OF_SIDE * left + _BEST] + cost
         room.ending[end] = node
         node += 1
     return node
