@@ -63,7 +63,7 @@ def does_not_fit(run: Run, job: str) -> str | None:
 
     In a rehearsal at any step, as in kit/training/attempt.py, which sees what torch is refused.
     """
-    if not _killed_for_memory(run, job) or _has_fitted(run):
+    if not killed_for_memory(run, "train", job) or _has_fitted(run):
         return None
     number = read_json(run.recipe)["training"]["micro_batch"]
     return (
@@ -72,8 +72,9 @@ def does_not_fit(run: Run, job: str) -> str | None:
     )
 
 
-def _killed_for_memory(run: Run, job: str) -> bool:
-    folder = run.job_logs("train")
+def killed_for_memory(run: Run, name: str, job: str) -> bool:
+    """Whether Slurm says that the start of that token of a job had a task killed at its memory limit."""
+    folder = run.job_logs(name)
     # Of a job, its shell's; of a step that a job starts for itself (kit/cluster/steps.py), srun's.
     logs = (folder / f"{job_of(job)}_0_log.out", folder / "srun.out")
     return any(_KILLED.search(_of_start(log, job)) for log in logs if log.is_file())

@@ -89,13 +89,12 @@ def _after_crash(
     """The decision on an attempt that left no end; `hang` is the one for which it ended itself."""
     if hang is None and (mistake := evidence.does_not_fit(run, job)):
         return Decision(False, mistake)
+    how = _how(exit_code, killed=evidence.killed_for_memory(run, "train", job))
     failures = _failures_without_progress(run, job)
     if failures > cluster().training.failures:
-        text = (
-            f"{quantities.count(failures, 'time')} without a new checkpoint (exit code {exit_code})"
-        )
+        text = f"{quantities.count(failures, 'time')} without a new checkpoint ({how})"
         return Decision(False, f"{hang or decisions.CRASH}, {text}")
-    return Decision(True, hang or f"{decisions.CRASH} (exit code {exit_code})")
+    return Decision(True, hang or f"{decisions.CRASH} ({how})")
 
 
 def _after_sigterm(run: Run, cluster: Callable[[], Cluster], job: str, slurm: JobState) -> Decision:
@@ -150,9 +149,11 @@ def decide_task(
         row["reason"].startswith(decisions.FAILURE) and job_of(row["job"]) in jobs
         for row in decisions.read(run)
     )
-    why = f"exit code {exit_code}" + (f", {limit_budget.REASON}" if at_limit else "")
+    killed = evidence.killed_for_memory(run, name, job)
+    why = _how(exit_code, killed=killed) + (f", {limit_budget.REASON}" if at_limit else "")
     if failures > cluster().resources_of(resources).retries:
         more = f"; {_raise_limit(cluster(), resources)}" if at_limit else ""
+        more += f"; raise cluster.{_section(cluster(), resources)}.memory_gb" if killed else ""
         return Decision(
             False, f"{decisions.FAILURE} {quantities.count(failures, 'time')} ({why}){more}"
         )
@@ -189,8 +190,19 @@ def _task_at_limit(
 def _raise_limit(cluster: Cluster, resources: Resources) -> str:
     """The key with the time limit of a task, and a value to try."""
     minutes = cluster.resources_of(resources).minutes
-    section = "arrays" if resources == "network" and cluster.network is None else resources
-    return f"raise cluster.{section}.minutes={minutes} to {2 * minutes} or more"
+    return (
+        f"raise cluster.{_section(cluster, resources)}.minutes={minutes} to {2 * minutes} or more"
+    )
+
+
+def _section(cluster: Cluster, resources: Resources) -> str:
+    """The section of the cluster file that these resources come from."""
+    return "arrays" if resources == "network" and cluster.network is None else resources
+
+
+def _how(exit_code: int, *, killed: bool) -> str:
+    """How a process ended; `killed` at its memory limit."""
+    return "killed at its memory limit" if killed else f"exit code {exit_code}"
 
 
 def _ended_by_slurm(job: str, slurm: JobState) -> Decision | None:

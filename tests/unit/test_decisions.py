@@ -124,9 +124,20 @@ def test_a_run_that_slurm_kills_for_its_memory_is_not_requeued_until_it_has_made
     )
     assert decision.reason.startswith(said if killed else "crash (exit code 1)")
     commit_checkpoint(run, 5)
-    assert crash(run) == Decision(True, "crash (exit code 1)")
+    how = "killed at its memory limit" if killed else "exit code 1"
+    assert crash(run) == Decision(True, f"crash ({how})")
     write_json(run.identity, {"rehearsal_of": "demo"})
     assert crash(run).requeue is not killed
+
+
+def test_a_task_that_slurm_kills_for_its_memory_ends_with_the_key_to_raise(run: Run) -> None:
+    run.job_logs("preprocess").mkdir(parents=True)
+    (run.job_logs("preprocess") / "9_0_log.out").write_text(f"{KILLED}\n")
+    first, _, last = (task(run, 1, restarts) for restarts in range(3))
+    assert first == Decision(True, "failed (killed at its memory limit)")
+    assert last == Decision(
+        False, "failed 3 times (killed at its memory limit); raise cluster.arrays.memory_gb"
+    )
 
 
 @pytest.mark.parametrize("left", [FAR, NEAR, None])
