@@ -156,7 +156,7 @@ def test_another_process_loads_the_machine_code_without_numba(compiled: Callable
     assert done.stdout.split() == ["True", "False"]
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "changed"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "changed", "renamed"])
 def test_damaged_machine_code_is_not_loaded(
     compiled: Callable[..., int],
     cache: Path,
@@ -167,7 +167,12 @@ def test_damaged_machine_code_is_not_loaded(
     del compiled
     (whole,) = cache.rglob("search-segment-*")
     raw = whole.read_bytes()
-    damaged = {"cut": raw[:-100], "empty": b"", "changed": raw[:-1] + bytes([raw[-1] ^ 1])}[damage]
+    damaged = {
+        "cut": raw[:-100],
+        "empty": b"",
+        "changed": raw[:-1] + bytes([raw[-1] ^ 1]),
+        "renamed": raw.replace(b"segment", b"segmemt", 1),
+    }[damage]
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     copy = tmp_path / "ekiden" / "numba" / whole.name
     assert machine_code.cached(SEARCH, "segment") is None
@@ -190,4 +195,46 @@ def test_a_dictionary_of_another_format_or_option_is_not_read(
     assert dictionary.read(tmp_path) is not None
     (tmp_path / name).unlink()
     (tmp_path / name).write_bytes(content)
+    assert dictionary.read(tmp_path) is None
+
+
+def test_where_nothing_compiles_mecab_goes_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr("kit.corpus.segmenters.mecab._LOADING", 5)
+    monkeypatch.setattr("kit.corpus.segmenters.mecab._COMPILING", 10)
+    for missing in ("numba", "llvmlite", "llvmlite.binding"):
+        monkeypatch.setitem(sys.modules, missing, None)
+    machine_code.function.cache_clear()
+    (tmp_path / "ekiden" / "numba").mkdir(parents=True)
+    (tmp_path / "ekiden" / "numba" / "search-segment-0").touch()
+    engine = type(MeCab(segment._cache())._engine)(jumandic.folder(segment._cache()))
+    for _ in range(5):
+        assert engine.words(["走者が走る", ""]) == ["走者 が 走る", ""]
+    assert engine._lattice is None
+    (record,) = caplog.records
+    assert record.getMessage().startswith(f"numba does not compile {SEARCH}.segment here (")
+
+
+def test_code_for_another_processor_has_its_own_file(
+    compiled: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del compiled  # the cache has it
+    monkeypatch.setenv("NUMBA_CPU_NAME", "generic")
+    assert machine_code.cached(SEARCH, "segment") is None
+
+
+def test_a_dictionary_with_sides_beyond_its_matrix_is_not_searched(
+    folder: Path, tmp_path: Path
+) -> None:
+    for path in folder.iterdir():
+        if path.name != "unk.dic":
+            (tmp_path / path.name).symlink_to(path)
+    raw = bytearray((folder / "unk.dic").read_bytes())
+    (tmp_path / "unk.dic").write_bytes(raw)
+    assert dictionary.read(tmp_path) is not None
+    words = jumandic.layout_of(raw[: jumandic.HEADER], len(raw)).words
+    raw[words : words + 2] = b"\xff\xff"
+    (tmp_path / "unk.dic").write_bytes(raw)
     assert dictionary.read(tmp_path) is None

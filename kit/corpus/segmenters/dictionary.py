@@ -46,6 +46,8 @@ def read(folder: Path) -> Dictionary | None:
     options = (folder / "dicrc").read_bytes()
     if system is None or unknown is None or matrix[0] != matrix[1] or b"max-grouping" in options:
         return None
+    if any(_largest_side(words) >= matrix[0] for _, words in (system, unknown)):
+        return None  # damaged: search.py would write beyond its arrays
     names, kinds = _kinds(folder / "char.bin")
     unknown_words = np.array([_value(unknown[0], name) for name in names], np.int32)
     return Dictionary(*system, matrix[2:], int(matrix[0]), kinds, unknown[1], unknown_words)
@@ -59,6 +61,11 @@ def _words(path: Path) -> tuple[Array, Array] | None:
         return None
     units, tokens = raw[jumandic.HEADER : layout.words], raw[layout.words : layout.features]
     return units.view("<i4"), tokens.view("<u2")
+
+
+def _largest_side(words: Array) -> int:
+    """The largest left or right side of words."""
+    return int(words.reshape(-1, 8)[:, :2].max())
 
 
 def _kinds(path: Path) -> tuple[list[bytes], Array]:

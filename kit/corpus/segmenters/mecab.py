@@ -21,6 +21,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from kit.corpus.segmenters import jumandic
+from kit.output import log
 from kit.store import machine_code
 
 if TYPE_CHECKING:
@@ -185,7 +186,11 @@ class _Engine:
         """The compiled code; None if `load` has none, or the dictionary is of another format."""
         from kit.corpus.segmenters import dictionary, lattice
 
-        found, segment = dictionary.read(self._dictionary), load(_SEARCH, "segment")
+        try:
+            found, segment = dictionary.read(self._dictionary), load(_SEARCH, "segment")
+        except machine_code.NotCompiled as error:
+            log.warning(f"{error}: MeCab searches for words itself, in twice the time")
+            return None
         return lattice.Lattice(found, segment, LONGEST) if found and segment else None
 
 
