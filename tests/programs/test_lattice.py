@@ -121,7 +121,12 @@ def test_after_some_text_mecab_is_asked_only_for_what_is_left_to_it(
     monkeypatch.setattr("kit.corpus.segmenters.mecab._LOADING", 500)
     monkeypatch.setattr(made, "_engine", type(made._engine)(jumandic.folder(segment._cache())))
     parse, asked = made._engine.parse, list[str]()
-    monkeypatch.setattr(made._engine, "parse", lambda text: (asked.append(text), parse(text))[1])
+
+    def parsed(text: str) -> str:
+        asked.append(text)
+        return parse(text)
+
+    monkeypatch.setattr(made._engine, "parse", parsed)
     assert [*made.stream(batches)] == expected
     assert asked == ["東京\u3000都"]
     assert made._engine._lattice is not None
@@ -234,7 +239,8 @@ def test_a_dictionary_with_sides_beyond_its_matrix_is_not_searched(
     raw = bytearray((folder / "unk.dic").read_bytes())
     (tmp_path / "unk.dic").write_bytes(raw)
     assert dictionary.read(tmp_path) is not None
-    words = jumandic.layout_of(raw[: jumandic.HEADER], len(raw)).words
-    raw[words : words + 2] = b"\xff\xff"
+    layout = jumandic.layout_of(bytes(raw[: jumandic.HEADER]), len(raw))
+    assert layout is not None
+    raw[layout.words : layout.words + 2] = b"\xff\xff"
     (tmp_path / "unk.dic").write_bytes(raw)
     assert dictionary.read(tmp_path) is None
