@@ -9,10 +9,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
+import torch.distributed as dist
 
+from kit.output import log
 from kit.store.files import read_json
 from kit.store.paths import Run
-from kit.training import rendezvous
+from kit.training import collectives, rendezvous
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,3 +125,25 @@ def test_ranks_on_two_machines_meet_at_an_address_that_both_reach(
     assert not [one for one in begun["addresses"] if one.startswith("127.")]
     assert begun["port"] == rendezvous.port_of("123.0") == 10_123
     assert begun["topology"] == {"nodes": 2, "ranks_per_node": 1, "ranks": 2, "backend": "gloo"}
+
+
+@pytest.mark.parametrize(
+    ("ranks", "line"),
+    [
+        (2, "waiting for ranks: 1 of 2 have joined; missing: 1"),
+        (10, "waiting for ranks: 1 of 10 have joined; missing: 1, 2, 3, 4, 5, 6, 7, 8 ..."),
+    ],
+)
+def test_a_wait_names_the_missing_ranks(
+    ranks: int, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, said = dist.HashStore(), []
+
+    def join_the_others(text: str) -> None:
+        said.append(text)
+        for rank in range(1, ranks):
+            collectives._wait_for_ranks(store, rank, ranks)
+
+    monkeypatch.setattr(log, "info", join_the_others)
+    collectives._wait_for_ranks(store, 0, ranks)
+    assert said == [line]
