@@ -94,13 +94,14 @@ def of_chain(submission: Submission, surveys: Mapping[str, Survey]) -> list[Stag
         # Of a finished stage only a job in the queue matters: how an earlier one ended is not looked up.
         over = survey.complete and not job_status.is_alive(submission, name)
         job = None if over else job_status.of_stage(submission, name, before.unfinished)
-        stages.append(_of_stage(name, survey, job, before.first))
+        trained = name == _KEEPS_ITS_INPUT and bool(submission.seen.begun)
+        stages.append(_of_stage(name, survey, job, before.first, begun=trained))
         before.add(stages[-1])
     return stages
 
 
 def _of_stage(
-    name: str, survey: Survey, job: JobStatus | None, first: StageStatus | None
+    name: str, survey: Survey, job: JobStatus | None, first: StageStatus | None, *, begun: bool
 ) -> StageStatus:
     if job and job.state in job_status.ALIVE:
         return _by_job(name, survey, job)
@@ -109,7 +110,7 @@ def _of_stage(
     # A stale unit was finished once: the end of the job that made it is no longer of interest.
     if job and (survey.counts.get("missing") or not survey.counts):
         return _by_job(name, survey, job)
-    return _by_files(name, survey, first)
+    return _by_files(name, survey, first, begun=begun)
 
 
 def _by_job(name: str, survey: Survey, job: JobStatus) -> StageStatus:
@@ -143,9 +144,8 @@ def _complete(name: str, survey: Survey, first: StageStatus | None) -> StageStat
     return StageStatus(name, state, survey.counts, reason)
 
 
-def _by_files(name: str, survey: Survey, first: StageStatus | None) -> StageStatus:
-    """The status if nothing is known about a job."""
-
+def _by_files(name: str, survey: Survey, first: StageStatus | None, *, begun: bool) -> StageStatus:
+    """The status if nothing is known about a job; `begun`: it has had an attempt."""
     counts = survey.counts
     untouched = first is None or first.state == "not begun"
     reason = survey.waits
@@ -156,7 +156,7 @@ def _by_files(name: str, survey: Survey, first: StageStatus | None) -> StageStat
         state = "broken"
     elif counts.get("stale"):
         state = "stale"
-    elif counts.get("done"):
+    elif counts.get("done") or begun:
         state = "incomplete"
     unit = survey.faults[0].unit if survey.faults else None
     return StageStatus(

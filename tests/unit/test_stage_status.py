@@ -305,6 +305,15 @@ def test_before_anything_ran_nothing_is_begun(run: Run) -> None:
     assert {one.state for one in found.values()} == {"not begun"}
 
 
+def test_a_finished_training_that_is_to_go_on_is_incomplete(run: Run) -> None:
+    write_json(run.attempt(1).start, {"from_step": 0, "amendments": 0})
+    submission = job_status.read(snapshot(run))
+    surveys = {"tokenize": DONE, "train": NONE, "evaluate": DONE}
+    found = stage_status.of_chain(submission, surveys)
+    assert [one.state for one in found] == ["done", "incomplete", "stale"]
+    assert found[2].reason == "train, before it, is incomplete"
+
+
 def test_of_several_ranks_the_log_is_that_of_the_one_that_raised(run: Run) -> None:
     log(run, "train", "17_0", "waits for the others")
     raised = log(run, "train", "17_1", "Traceback (most recent call last)", "KeyError: 3")
