@@ -24,7 +24,7 @@ from kit.config import presets
 from kit.errors import INTERRUPTED, USER_MISTAKE, ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from kit.config.recipe import Recipe
     from kit.config.run import Project
@@ -132,6 +132,15 @@ class Arguments:
 
         return status.words_of(self.recipe_file, self.overrides, self.cluster_name)
 
+    def words_for(self, project: Project, differing: Sequence[str]) -> list[str]:
+        """The same; the run directory for a recipe that differs, which other commands would refuse."""
+        from kit.relay import status
+
+        if not differing:
+            return self.words
+        of_cluster = [one for one in self.overrides or () if one.startswith("cluster.")]
+        return status.words_of(project.run.root, of_cluster, self.cluster_name)
+
 
 class _Verb(TyperCommand):
     """A verb whose help ends with an example."""
@@ -218,17 +227,17 @@ def main(app: typer.Typer) -> None:
         sys.exit(INTERRUPTED if code == _BY_CTRL_C else code)
 
 
-def tell_differences(project: Project, spare: str = "-") -> list[str]:
+def tell_differences(project: Project, spare: str = "-", shown: str = "the run's own") -> list[str]:
     """Warn if the run was started with a different recipe; returns the differences.
 
-    Keys that begin with `spare` may differ.
+    Keys that begin with `spare` may differ; `shown` is the recipe that the command goes by.
     """
     from kit.run import begun
 
     lines = [line for line in begun.differences(project) if not line.startswith(spare)]
     if lines:
         warning = f"{project.run.root}: started with a different recipe ({begun.abridged(lines)})"
-        print(f"warning: {warning}; showing the run's own", file=sys.stderr, flush=True)
+        print(f"warning: {warning}; showing {shown}", file=sys.stderr, flush=True)
     return lines
 
 

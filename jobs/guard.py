@@ -71,13 +71,15 @@ def _eyes(arguments: Arguments) -> Callable[[int | None], Sight]:
     from kit.cluster.snapshot import snapshot
     from kit.cluster.state import PATIENCE
     from kit.relay import queue_answer, status
+    from kit.run import begun
     from kit.watch import sight, view
 
     seen: Snapshot | None = None  # at the last look
 
     def see(last_step: int | None) -> Sight:
         nonlocal seen
-        project = arguments.load(refuse=False)
+        given = arguments.load(refuse=False)
+        project = begun.own(given)
         seen = snapshot(project.run, seen)
         answer = queue_answer.ask(seen, patience=PATIENCE)  # nobody waits for it
         chain = status.facts(project, arguments.words, seen=seen, queue=answer)
@@ -85,7 +87,7 @@ def _eyes(arguments: Arguments) -> Callable[[int | None], Sight]:
             project, chain, seen, time.time(), queue=answer.facts(), last_step=last_step
         )
         newest = seen.attempts[-1].damage if seen.attempts else None
-        return sight.sight(project.recipe.alerts, facts, newest)
+        return sight.sight(given.recipe.alerts, facts, newest)
 
     return see
 

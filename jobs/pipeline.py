@@ -126,10 +126,13 @@ def systemd_verb(arguments: Arguments) -> None:
 def status_verb(arguments: Arguments, showing: Showing) -> None:
     """Show the progress of all stages, the loss, the scores, and the command to type next."""
     from kit.relay import report
+    from kit.run import begun
 
     project = arguments.load(refuse=False)
-    facts = report.facts(project, arguments.words, verify=showing.verify)
-    facts["differs"] = tell_differences(project)
+    differing = tell_differences(project)
+    words = arguments.words_for(project, differing)
+    facts = report.facts(begun.own(project), words, verify=showing.verify)
+    facts["differs"] = differing
     (print_json if showing.as_json else report.show)(facts)
 
 
@@ -192,7 +195,7 @@ def show_verb(arguments: Arguments) -> None:
     from kit.relay.submit import warn
 
     project = arguments.load(refuse=False)
-    tell_differences(project)
+    tell_differences(project, shown="the one given")
     warn(project)
     recipe, cluster = (
         project.recipe.model_dump(mode="json"),

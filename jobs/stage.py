@@ -134,10 +134,12 @@ def do_resolved(name: str, act: Act, project: Project, doing: Doing) -> None:
 def show_status(name: str, arguments: Arguments, showing: Showing) -> None:
     """Print the status of a stage and its passes."""
     from kit.relay import status
+    from kit.run import begun
 
     project = arguments.load(refuse=False)
     differing = tell_differences(project)
-    stages = status.facts(project, arguments.words, name, verify=showing.verify)
+    words = arguments.words_for(project, differing)
+    stages = status.facts(begun.own(project), words, name, verify=showing.verify)
     if showing.as_json:
         passes = {key: value for key, value in stages.items() if key != name}
         more = {"passes": passes, "differs": differing}

@@ -83,8 +83,9 @@ def show_logs_of_chain(arguments: Arguments, reading: Reading, *, every: bool) -
     """Print the logs of the stage that matters now, or of all; then follow the whole chain."""
     from kit.cluster import task_logs
     from kit.relay import log_view, status
+    from kit.run import begun
 
-    project = arguments.load(refuse=False)
+    project = begun.own(arguments.load(refuse=False))
     stages = status.facts(project, arguments.words)
     names = [*stages] if every else log_view.that_matter(stages)
     if len(names) == 1 and (stage := stages[names[0]])["log"] and stage["state"] == "failed":

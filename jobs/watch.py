@@ -54,10 +54,12 @@ def show_verb(
     watched at any time, during training and after it.
     """
     from jobs.live import Looker, Reader
+    from kit.run import begun
     from kit.watch import text
 
-    looker = Looker(lambda: arguments.load(refuse=False), arguments.words)
-    tell_differences(looker.project)
+    given = arguments.load(refuse=False)
+    words = arguments.words_for(given, tell_differences(given))
+    looker = Looker(lambda: begun.own(arguments.load(refuse=False)), words)
     if as_json:
         print_json(looker.look())
     elif once or not _is_terminal():
@@ -97,13 +99,15 @@ def report_verb(
 
     from kit.cluster.snapshot import snapshot
     from kit.relay import status
+    from kit.run import begun
     from kit.watch.report import content, write
     from kit.watch.report.public import public as published
 
-    project = arguments.load(refuse=False)
-    tell_differences(project)
+    given = arguments.load(refuse=False)
+    words = arguments.words_for(given, tell_differences(given))
+    project = begun.own(given)
     seen = snapshot(project.run)
-    chain = status.facts(project, arguments.words, seen=seen)
+    chain = status.facts(project, words, seen=seen)
     found = content.gather(project, chain, seen, time.time())
     if public and out is None:
         raise ConfigError("--public: give the folder to write to by --out")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,17 @@ def differences(project: Project) -> list[str]:
     """
     own = _own(project)
     return [] if own is None else _differing(own, project.recipe)
+
+
+def own(project: Project) -> Project:
+    """The project with the recipe that its run was started with, amendments included.
+
+    The project itself if that is no different, or the run has not begun.
+    """
+    recipe = _own(project)
+    if recipe is None or not _differing(recipe, project.recipe):
+        return project
+    return replace(project, recipe=recipe)
 
 
 def refuse_other(project: Project, spare: Collection[str] = ()) -> None:

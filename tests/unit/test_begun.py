@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from typer.testing import CliRunner
 
-from jobs import evaluate, export, generate, pipeline, preprocess, tokenize, train
+from jobs import evaluate, export, generate, guard, pipeline, preprocess, tokenize, train, watch
+from jobs.command import Arguments
 from kit.errors import RunError
 from kit.relay import resolve
 from kit.store.files import read_json, write_json
+from kit.watch import view
 
 if TYPE_CHECKING:
     import typer
 
+    from kit.config.run import Project
     from kit.store.paths import Run
     from tests.conftest import Workdir
 
@@ -126,12 +129,47 @@ def test_a_status_says_what_differs(workdir: Workdir, finished: Run, app: typer.
     assert not json.loads(same.stdout).get("differs")
 
 
+@pytest.mark.parametrize(
+    "app", [pipeline.app, train.app, watch.app], ids=["pipeline", "train", "watch"]
+)
+def test_what_is_shown_is_the_runs_own_and_so_is_the_command_to_type(
+    workdir: Workdir, finished: Run, app: typer.Typer
+) -> None:
+    said(train.app, "amend", str(finished.root), "training.steps=30", "--schedule", "anew")
+    verb = "show" if app is watch.app else "status"
+    asked = (verb, str(workdir.recipe_file), "training.steps=20", "--json")
+    done = CliRunner().invoke(app, asked, catch_exceptions=False)
+    assert "training.steps: 30 -> 20); showing the run's own" in done.stderr
+    found = json.loads(done.stdout)
+    stage = found if app is train.app else found.get("stages", found.get("chain"))["train"]
+    assert (found["training"] if app is watch.app else stage)["steps"] == 30
+    assert stage["state"] == "incomplete"
+    assert stage["next"].endswith(f" submit {finished.root}")
+
+
+def test_a_guard_judges_the_runs_own_recipe_and_reports_as_its_file_says(
+    workdir: Workdir, finished: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[Project] = []
+
+    def facts(project: Project, *rest: Any, **more: Any) -> view.Facts:
+        looked.append(project)
+        return real(project, *rest, **more)
+
+    real = view.facts
+    monkeypatch.setattr(view, "facts", facts)
+    changes = ["training.steps=20", "alerts.repeat=90"]
+    sight = guard._eyes(Arguments(workdir.recipe_file, changes))(None)
+    assert looked[0].recipe.training.steps == 10
+    assert sight.alerting.repeat == 90
+
+
 def test_show_resolves_what_was_asked_and_says_what_differs(
     workdir: Workdir, finished: Run
 ) -> None:
     done = CliRunner().invoke(pipeline.app, ("show", str(workdir.recipe_file), "model.n_layer=4"))
     assert json.loads(done.stdout)["recipe"]["model"]["n_layer"] == 4
-    assert "model.n_layer: 1 -> 4" in done.stderr
+    assert "model.n_layer: 1 -> 4); showing the one given\n" in done.stderr
 
 
 def test_a_run_that_has_not_begun_takes_another_recipe(workdir: Workdir) -> None:
