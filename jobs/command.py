@@ -119,11 +119,12 @@ class Arguments:
     overrides: Overrides = None
     cluster_name: ClusterName = None
 
-    def load(self, *, refuse: bool = True) -> Project:
-        """Load the run with its resolved recipe and cluster; `refuse` as in `resolve.load`."""
+    def load(self, *, refuse: bool = True, keep_micro_batch: bool = True) -> Project:
+        """Load the run with its resolved recipe and cluster; the options are those of `resolve.load`."""
         from kit.relay import resolve
 
-        return resolve.load(self.recipe_file, self.overrides, self.cluster_name, refuse=refuse)
+        given = self.recipe_file, self.overrides, self.cluster_name
+        return resolve.load(*given, refuse=refuse, keep_micro_batch=keep_micro_batch)
 
     @property
     def words(self) -> list[str]:

@@ -134,7 +134,7 @@ def rehearse_verb(
     """
     from kit.relay import rehearsal_page, rehearsing
 
-    project = arguments.load(refuse=False)
+    project = arguments.load(refuse=False, keep_micro_batch=False)
     figures = rehearsing.rehearse(project, steps, with_synthetic=synthetic, profile=profile)
     (print_json if as_json else rehearsal_page.show)(figures)
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = "examples.json"
 TABLE, PLOT = "report.md", "report.png"
-VERSION = 2  # raise when the same shards give another report
+VERSION = 3  # raise when the same shards give another report
 _EXAMPLES = 10
 _TEMPLATES = 30  # names to print
 _EXAMPLE_CHARACTERS = 400  # before and after
@@ -148,11 +148,11 @@ def _table(totals: Total) -> str:
 
 
 def _wikipedia(totals: Mapping[str, Mapping[str, int]]) -> list[str]:
-    """Parts of articles that were kept and left out, and the most frequent templates without an entry."""
+    """Parts of articles that were kept and left out, and the most frequent templates without a text."""
     titles = {
         "counts": "Wikipedia",
         "templates": "Templates without a text, within lines",
-        "boxes": "Templates without an entry, on lines of their own",
+        "boxes": "Templates without a text, on lines of their own",
     }
     lines = []
     for key, title in titles.items():

@@ -11,15 +11,15 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Any
 
+from kit.config.recipe import Recipe
 from kit.config.run import Project
+from kit.config.section import read_resolved
 from kit.errors import EkidenError
 from kit.plan import micro_batch
 from kit.relay import rehearsal
 from kit.relay.fitting import out_of_memory, search
 
 if TYPE_CHECKING:
-    from kit.config.recipe import Recipe
-
     Report = dict[str, Any]
 
 
@@ -68,6 +68,9 @@ def rehearse(
 def _use(project: Project, taken: int) -> str:
     """How to train with the micro-batch that was found."""
     run, change = project.run, f"training.micro_batch={taken}"
-    if run.recipe.is_file() and project.recipe.training.micro_batch != taken:
+    own = read_resolved(run.recipe, Recipe).training.micro_batch if run.recipe.is_file() else None
+    if own not in (None, taken):
         return shlex.join(["python", "-m", "jobs.train", "amend", str(run.root), change])
+    if run.begun:
+        return f"nothing to do: the run has {change}"
     return f"submit takes it where the recipe has training.micro_batch=auto; or give {change}"

@@ -20,8 +20,12 @@ def load(
     cluster_name: str | None = None,
     *,
     refuse: bool = True,
+    keep_micro_batch: bool = True,
 ) -> Project:
     """Load run, recipe and cluster of a command line, resolved on this machine, with amendments applied.
+
+    A run that has begun keeps its micro-batch where the recipe has `auto`, unless `keep_micro_batch` is
+    off, as for a rehearsal, which searches for one.
 
     Raises RunError if the run was started with a different recipe, unless `refuse` is off, as for a
     command that only reads or that concerns the workspace.
@@ -38,7 +42,7 @@ def load(
     run = run_of(recipe)
     if not presets.recipe(recipe_file).is_dir():  # a run directory records what was decided
         recipe = recipe.model_copy(update={"training": _with_precision(run, recipe, cluster)})
-        recipe = _with_micro_batch(Project(run, recipe, cluster))
+        recipe = _with_micro_batch(Project(run, recipe, cluster), keep=keep_micro_batch)
     project = _as_amended(run, recipe, cluster)
     if refuse:
         begun.refuse_other(project)
@@ -87,12 +91,12 @@ def _of_run(run: Run) -> Training | None:
     return read_resolved(run.recipe, Recipe).training if started else None
 
 
-def _with_micro_batch(project: Project) -> Recipe:
-    """The recipe with its micro-batch resolved; a run that has started keeps its own."""
+def _with_micro_batch(project: Project, *, keep: bool) -> Recipe:
+    """The recipe with its micro-batch resolved; with `keep`, a run that has started keeps its own."""
     from kit.plan.micro_batch import with_micro_batch
     from kit.run.micro_batch import resolved
 
-    chosen, own = project.recipe.training.micro_batch, _of_run(project.run)
+    chosen, own = project.recipe.training.micro_batch, _of_run(project.run) if keep else None
     # Another global batch is refused by its name later; the micro-batch must not be in its way.
     fits = own is not None and project.recipe.training.global_batch % own.micro_batch_size == 0
     if own is not None and fits and chosen in ("auto", own.micro_batch):

@@ -52,8 +52,13 @@ def set_generation(model: Any, release: Release) -> None:
         do_sample=True,
         temperature=release.temperature,
         top_p=release.top_p,
-        max_new_tokens=max(1, min(release.max_new_tokens, config.max_position_embeddings // 2)),
+        max_new_tokens=new_tokens(release, config.max_position_embeddings),
     )
+
+
+def new_tokens(release: Release, positions: int) -> int:
+    """The most tokens that a reader generates by default: half the context is left for the prompt."""
+    return max(1, min(release.max_new_tokens, positions // 2))
 
 
 def _of_older_readers(config: dict[str, Any], generation: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from kit.config.devices import ACCELERATORS
 from kit.config.recipe import Release
 from kit.errors import ConfigError
 from kit.release import fine_tuning
-from kit.release.card import corpus, energy, english, japanese, metadata, snippets
+from kit.release.card import corpus, energy, english, japanese, metadata, snippets, training
 from kit.release.card.facts import (
     CardFacts,
     CorpusFacts,
@@ -306,6 +306,66 @@ def test_energy_is_hours_times_power_times_pue() -> None:
     assert "the limit of the board" in english.text(replace(FULL, energy=limit))
     assert "of the GPUs alone, without a PUE" in english.text(replace(FULL, energy=limit))
     assert "ボードの電力上限" in japanese.text(replace(FULL, energy=limit))
+
+
+def test_time_held_is_named_for_what_was_held() -> None:
+    """A node that is held for 31 s with 2 ranks is 0.02 hours of ranks."""
+    on_gpus, none = FULL.training.hardware, None
+    assert on_gpus is not None
+    cases = [
+        (on_gpus, "| GPU time held |", "| GPU の占有時間 |"),
+        (replace(on_gpus, gpus=False), "| rank time held |", "| ランクの占有時間 |"),
+        (none, "| rank time held |", "| ランクの占有時間 |"),
+    ]
+    for hardware, *names in cases:
+        training = replace(FULL.training, hardware=hardware, node_time=NodeTimeFacts(62, 0.9, 0))
+        for name, page in zip(names, both(replace(FULL, training=training)), strict=True):
+            assert f"{name} 0.02 " in page
+
+
+@pytest.mark.parametrize(
+    ("positions", "asked", "new"), [(128, 40, 40), (128, 100, 64), (1024, 40, 40), (2, 40, 1)]
+)
+def test_a_prompt_has_the_context_but_for_what_the_model_writes(
+    positions: int, asked: int, new: int
+) -> None:
+    shape = replace(FULL.model, positions=positions)
+    one, other = both(replace(FULL, model=shape, release=Release(max_new_tokens=asked)))
+    assert f"up to {new:,} by default, a prompt has up to {positions - new:,}. For" in one
+    assert f"最大 {new:,} トークン" in other
+    assert f"プロンプトは {positions - new:,} トークンまで" in other
+
+
+@pytest.mark.parametrize(
+    ("attempts", "words"), [(1, "1, of which 0 were"), (2, "2, of which 1 was"), (3, "3, of which 2 were")]
+)  # fmt: skip
+def test_attempts_are_counted_in_english(attempts: int, words: str) -> None:
+    page = english.text(replace(FULL, training=replace(FULL.training, attempts=attempts)))
+    assert f"| {words} interrupted and continued |" in page
+
+
+@pytest.mark.parametrize(
+    ("overrides", "shown"),
+    [
+        ((), {}),
+        (("z_loss=1e-4", "labels=inside"), {"z_loss": 1e-4, "labels": "inside"}),
+        (("decay_all=true",), {"decay_all": True}),
+        (("decay=wsd",), {"decay_share": 0.1, "decay_shape": "1-sqrt"}),
+        (
+            ("decay=wsd", "decay_share=0.3", "decay_shape=linear"),
+            {"decay_share": 0.3, "decay_shape": "linear"},
+        ),
+    ],
+)
+def test_settings_that_few_runs_have_are_shown_where_they_are_in_use(
+    workdir: Workdir, overrides: tuple[str, ...], shown: dict[str, Any]
+) -> None:
+    given = workdir.recipe(*(f"training.{one}" for one in overrides)).training
+    settings = training._settings(given)
+    rare = ("z_loss", "labels", "decay_all", "decay_share", "decay_shape")
+    assert {key: settings[key] for key in rare if key in settings} == shown
+    for page in both(replace(FULL, training=replace(FULL.training, settings=settings))):
+        assert all(f"| {key} | {value} |" in page for key, value in settings.items())
 
 
 def test_a_citation_is_the_recipes_or_made_of_its_authors() -> None:

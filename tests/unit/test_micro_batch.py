@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jobs import train
+from jobs.command import Arguments
 from kit.config import amendments
 from kit.config.cluster import Cluster
 from kit.config.devices import ACCELERATORS
@@ -255,6 +256,32 @@ def test_a_rehearsal_steps_down_from_the_plans_until_one_fits(
     with pytest.raises(ClusterError, match=DOES_NOT_FIT):
         rehearsing.rehearse(small(workdir, "training.global_batch=2"), 10)
     assert not capsys.readouterr().out
+
+
+def test_a_rehearsal_searches_though_the_run_has_begun_with_a_number(
+    workdir: Workdir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = directory.prepare(
+        resolve.load(workdir.recipe_file, ["training.micro_batch=2"], "local")
+    )
+    write_json(begun.attempt(1).start, {"from_step": 0, "amendments": 0})
+    reports: list[dict[str, Any]] = []
+    monkeypatch.setattr("kit.relay.rehearsal.rehearse", lambda *_, **__: {"rehearsal": "here"})
+    monkeypatch.setattr("kit.relay.rehearsal_page.show", reports.append)
+
+    def rehearse(number: str) -> Any:
+        arguments = Arguments(workdir.recipe_file, [f"training.micro_batch={number}"], "local")
+        train.rehearse_verb(arguments, 10)
+        return reports[-1]["micro_batch"]
+
+    found = rehearse("auto")
+    assert found["taken"] == 4
+    amend = f"python -m jobs.train amend {begun.root} training.micro_batch=4"
+    assert found["use"] == amend
+    train.amend_verb(begun.root, ["training.micro_batch=4"], False, None)
+    assert rehearse("auto")["use"] == "nothing to do: the run has training.micro_batch=4"
+    assert rehearse("2") is None
+    assert number_and_reason(small(workdir).recipe) == (4, None)  # of any other command
 
 
 def test_an_amendment_to_auto_is_a_number_on_record_with_its_reason(

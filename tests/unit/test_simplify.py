@@ -108,7 +108,7 @@ def test_templates_that_are_not_known_are_counted_by_name() -> None:
     lines_of("甲は{{知らない|一}}と{{知らない|二}}だ。{{別|三}}\n{{箱}}\n{| \n", tally)
     assert tally.templates == {"知らない": 2, "別": 1}
     assert tally.boxes == {"箱": 1}
-    assert tally.counts["sentences left out with a template that is not known"] == 1
+    assert tally.counts["sentences left out with a template without a text"] == 1
 
 
 def test_control_characters_of_an_article_are_no_marks() -> None:

@@ -105,7 +105,7 @@ class Article:
                 yield sentence
                 continue
             formula = marks.FORMULA in sentence
-            reason = "a formula" if formula else "a template that is not known"
+            reason = "a formula" if formula else "a template without a text"
             self._tally.counts[f"sentences left out with {reason}"] += 1
 
 

@@ -85,8 +85,10 @@ def _use(facts: CardFacts) -> str:
     return section(
         "Use",
         fenced(snippets.raw(facts).rstrip(), "python"),
-        f"A prompt has up to {facts.model.positions // 2:,} tokens; for a longer one, pass a "
-        f"`max_new_tokens` that fits. A document begins after the token `{END}`.",
+        f"Prompt and continuation share the context of {facts.model.positions:,} tokens: as the model "
+        f"writes up to {facts.new_tokens:,} by default, a prompt has up to "
+        f"{facts.model.positions - facts.new_tokens:,}. For a longer one, pass a smaller "
+        f"`max_new_tokens`. A document begins after the token `{END}`.",
         f"In training, text was normalised by neologdn and cut into words by {facts.corpus.segmenter} "
         f"({facts.corpus.segmenter_version}). {_SPACES[facts.tokenizer.spaces]}. Raw text works, but may "
         "get other tokens than training saw. To give the model the words that it knows, cut the prompt "
@@ -226,12 +228,12 @@ def _training(facts: CardFacts) -> str:
 def _hardware(facts: CardFacts) -> str:
     training, hardware, nodes = facts.training, facts.training.hardware, facts.training.node_time
     whole = max(training.ended - training.began, training.step_seconds)
-    begin_to_end = (
+    start_to_end = (
         f"{duration(whole)}, {training.step_seconds / whole:.1%} of it in the steps above"
     )
-    attempts = (
-        f"{training.attempts:,}, of which {training.attempts - 1:,} were interrupted and continued"
-    )
+    interrupted = training.attempts - 1
+    were = "was" if interrupted == 1 else "were"
+    attempts = f"{training.attempts:,}, of which {interrupted:,} {were} interrupted and continued"
     machine, versions = None, None
     if hardware is not None:
         where = count(hardware.nodes, "node")
@@ -244,9 +246,9 @@ def _hardware(facts: CardFacts) -> str:
                 ("hardware", machine),
                 ("software", versions),
                 ("attempts", attempts),
-                ("from begin to end", begin_to_end),
+                ("from start to end", start_to_end),
                 (
-                    "node time held",
+                    "GPU time held" if hardware is not None and hardware.gpus else "rank time held",
                     nodes and f"{nodes.held_seconds / 3600:,.2f} h, summed over the ranks",
                 ),
                 (

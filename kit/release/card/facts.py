@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from kit.release import model_files
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -107,10 +109,10 @@ class HardwareFacts:
 
 @dataclass(frozen=True)
 class NodeTimeFacts:
-    """Node time of a finished run, weighted with the ranks."""
+    """Time for which a finished run held its ranks, summed over them: on GPUs, GPU time."""
 
     held_seconds: float
-    goodput: float  # kept steps over held node time
+    goodput: float  # kept steps over held time
     lost_steps: int
 
 
@@ -136,7 +138,7 @@ class TrainingFacts:
     tokens_seen: int
     epochs: float  # passes over the training tokens
     optimizer: str
-    settings: Mapping[str, Any]  # of the optimizer, by key of the recipe
+    settings: Mapping[str, Any]  # of optimizer, schedule and loss, by key of the recipe
     precision: str
     origin: tuple[str, int] | None  # run and step of a fork
     attempts: int
@@ -173,6 +175,11 @@ class CardFacts:
     def gguf(self) -> dict[str, int]:
         """The files for llama.cpp, with their bytes."""
         return {name: size for name, size in self.files.items() if name.endswith(".gguf")}
+
+    @property
+    def new_tokens(self) -> int:
+        """The most tokens that the released model writes, unless asked for another number."""
+        return model_files.new_tokens(self.release, self.model.positions)
 
     @property
     def unfinished(self) -> bool:

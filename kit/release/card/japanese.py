@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from kit.output import quantities
 from kit.output.quantities import size
+from kit.release.card import japanese_words as words
 from kit.release.card import snippets
 from kit.release.card.markdown import day, fenced, has, page, pairs, section, table
 from kit.release.card.picture import PICTURE
@@ -18,41 +19,6 @@ if TYPE_CHECKING:
     from kit.release.card.facts import CardFacts, EnergyFacts, LlamaFacts
 
 OTHER = "README.md"
-_MODES = {
-    "default": "段落を残し、読者が目にする形のまま収録しています",
-    "article": "正規化した文を1行に1文ずつ収録しています",
-}
-_SPACES = {
-    "lossless": "単語と単語の間には、表示されない文字 U+2063 が入ります",
-    "article": "単語と単語の間には半角スペースが入ります",
-}
-_TEXTS = {"segmented": "分かち書き", "raw": "生のテキスト", None: ""}
-_LLAMA = {
-    "article": "2026 年の llama.cpp が必要です。語彙にない文字は、このトークナイザでは `<unk>` になりますが"
-    "、llama.cpp では消えます。"
-}
-_FILES = {
-    "report.html": "学習の記録をまとめたページ",
-    "runs": "学習曲線(TensorBoard 用)",
-    "scores.jsonl": "全スコアと、そのステップ、データ、バージョン、日付",
-}
-_MEASURES = {
-    "fertility": ("1単語あたりのトークン数(fertility)", ".3f"),
-    "characters_per_token": ("1トークンあたりの文字数", ".3f"),
-    "bits_per_byte": ("1バイトあたりのビット数(ユニグラムモデル)", ".3f"),
-    "unknown_rate": ("未知文字の割合", ".2%"),
-    "exact": ("復号すると元に戻る文書の割合", ".1%"),
-    "raw_share": ("生のテキストでも同じトークン列になる文の割合", ".1%"),
-    "vocabulary_used": ("評価用テキストに現れる語彙の割合", ".1%"),
-}
-_STEPS = {
-    "read": "読み込み",
-    "normalised": "正規化後",
-    "written: train": "学習用",
-    "written: held-out": "評価用",
-}
-_UNITS = {"d": "日", "h": "時間", "min": "分", "s": "秒"}
-_LEFT_OUT = "left out: "
 
 
 def text(facts: CardFacts) -> str:
@@ -77,7 +43,7 @@ def text(facts: CardFacts) -> str:
 def duration(seconds: float) -> str:
     """Seconds in the one or two largest units that matter: `95秒`, `2日3時間`."""
     text = quantities.duration(seconds)
-    return re.sub(r" ?([\d.,]+) (d|h|min|s)\b", lambda m: m[1] + _UNITS[m[2]], text)
+    return re.sub(r" ?([\d.,]+) (d|h|min|s)\b", lambda m: m[1] + words.UNITS[m[2]], text)
 
 
 def _summary(facts: CardFacts) -> str:
@@ -106,10 +72,13 @@ def _use(facts: CardFacts) -> str:
     return section(
         "使い方",
         fenced(snippets.raw(facts).rstrip(), "python"),
-        f"プロンプトは {facts.model.positions // 2:,} トークンまでです。それより長い場合は、収まる大きさの "
-        f"`max_new_tokens` を指定してください。文書は `{END}` の直後から始まります。",
+        f"プロンプトと続きの文章は、合わせて {facts.model.positions:,} トークンまでです。既定では続きを"
+        f"最大 {facts.new_tokens:,} トークン生成するため、プロンプトは "
+        f"{facts.model.positions - facts.new_tokens:,} トークンまでです。それより長い場合は、"
+        "`max_new_tokens` を小さくしてください。"
+        f"文書は `{END}` の直後から始まります。",
         f"学習時のテキストは neologdn で正規化し、{facts.corpus.segmenter}"
-        f"({facts.corpus.segmenter_version})で単語に分割しています。{_SPACES[facts.tokenizer.spaces]}。"
+        f"({facts.corpus.segmenter_version})で単語に分割しています。{words.SPACES[facts.tokenizer.spaces]}。"
         "生のテキストもそのまま入力できますが、学習時と異なるトークン列になることがあります。"
         f"学習時と同じ単語列を渡すには、先にプロンプトを分割します(要 {packages})。次のコードは上の続きで、"
         "空白を含まない1文のプロンプト向けです。",
@@ -176,7 +145,7 @@ def _gguf(facts: CardFacts) -> str | None:
     if not facts.gguf:
         return None
     files = "、".join(f"`{name}`({size(number)})" for name, number in facts.gguf.items())
-    needs = _LLAMA.get(facts.tokenizer.spaces, "")
+    needs = words.LLAMA.get(facts.tokenizer.spaces, "")
     if facts.tokenizer.algorithm == "Unigram" and not needs:
         needs = "2025-07 以降の llama.cpp が必要です。"
     return f"llama.cpp と、それを使うプログラム向けのファイル: {files}。{needs}"
@@ -199,7 +168,7 @@ def _data(facts: CardFacts) -> str:
         "データ",
         table(head, rows, 3),
         f"学習用は {corpus.documents:,} 文書({size(corpus.text_bytes)}、{corpus.tokens:,} トークン)、"
-        f"評価用は {corpus.held_out:,} 文書です。{_MODES[corpus.mode]}。{preset}{tools}",
+        f"評価用は {corpus.held_out:,} 文書です。{words.MODES[corpus.mode]}。{preset}{tools}",
         "各段階で残った量と、フィルタごとに除いた文書の数は次のとおりです。",
         table(
             ("段階", "文書数", "文字数"),
@@ -215,20 +184,22 @@ def _data(facts: CardFacts) -> str:
 
 def _step(name: str) -> str:
     """The name of a step of the corpus."""
-    if name.startswith(_LEFT_OUT):
-        return f"除外: {name.removeprefix(_LEFT_OUT)}"
-    return _STEPS.get(name, name)
+    if name.startswith(words.LEFT_OUT):
+        return f"除外: {name.removeprefix(words.LEFT_OUT)}"
+    return words.STEPS.get(name, name)
 
 
 def _tokenizer(facts: CardFacts) -> str:
     tokenizer = facts.tokenizer
     measures = [
         (name, f"{tokenizer.measures[key]:{form}}")
-        for key, (name, form) in _MEASURES.items()
+        for key, (name, form) in words.MEASURES.items()
         if key in tokenizer.measures
     ]
     note = "評価用の文書での値:" if measures else None
-    kind = f"{tokenizer.algorithm}、語彙サイズ {tokenizer.size:,}。{_SPACES[tokenizer.spaces]}。"
+    kind = (
+        f"{tokenizer.algorithm}、語彙サイズ {tokenizer.size:,}。{words.SPACES[tokenizer.spaces]}。"
+    )
     return section("トークナイザ", kind, note, pairs(measures))
 
 
@@ -272,7 +243,9 @@ def _hardware(facts: CardFacts) -> str:
                 ("ジョブの起動", attempts),
                 ("開始から終了まで", begin_to_end),
                 (
-                    "ノードの占有時間",
+                    "GPU の占有時間"
+                    if hardware is not None and hardware.gpus
+                    else "ランクの占有時間",
                     nodes and f"{nodes.held_seconds / 3600:,.2f} 時間(全ランクの合計)",
                 ),
                 ("グッドプット", nodes and f"そのうち {nodes.goodput:.1%} が有効なステップ"),
@@ -320,8 +293,8 @@ def _scores(facts: CardFacts) -> str:
 def _tasks(facts: CardFacts) -> str:
     """The main metric of each task."""
     rows = [
-        (row["task"], row["metric"], f"{row['value']:.3f}", row.get("shots", ""), _TEXTS[row.get("text")],
-         row.get("harness", ""), day(row["time"]))
+        (row["task"], row["metric"], f"{row['value']:.3f}", row.get("shots", ""),
+         words.TEXTS[row.get("text")], row.get("harness", ""), day(row["time"]))
         for row in facts.task_scores
         if row.get("main")
     ]  # fmt: skip
@@ -379,7 +352,7 @@ def _provenance(facts: CardFacts) -> str:
             [
                 ("`recipe.json`", "コーパス、トークナイザ、モデル、学習のすべての設定"),
                 ("`ledger.jsonl`", "学習の全ステップと検証の記録"),
-                *((f"`{name}`", _FILES[name]) for name in _FILES if has(facts, name)),
+                *((f"`{name}`", words.FILES[name]) for name in words.FILES if has(facts, name)),
                 ("`bom.cdx.json`", "モデル、データ、パッケージの部品表(CycloneDX)"),
                 ("`croissant.json`", "コーパスの記述(Croissant)"),
                 (

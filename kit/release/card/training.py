@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from kit.config.cluster import Cluster
 from kit.config.section import read_resolved
+from kit.plan import schedule
 from kit.release.card import energy
 from kit.release.card.facts import HardwareFacts, NodeTimeFacts, TrainingFacts
 from kit.store import records
@@ -22,11 +23,14 @@ if TYPE_CHECKING:
     from kit.store.paths import Run
     from kit.tracking.rows import AttemptRow, Row
 
-# Of the optimizer and its schedule, in the order of the card.
+# Of the optimizer, its schedule and the loss, in the order of the card.
 _SETTINGS = (
-    "learning_rate", "minimum_learning_rate", "warmup_steps", "decay", "weight_decay", "muon_momentum",
-    "beta1", "beta2", "epsilon", "clip", "seed",
+    "learning_rate", "minimum_learning_rate", "warmup_steps", "decay", "decay_share", "decay_shape",
+    "weight_decay", "decay_all", "muon_momentum", "beta1", "beta2", "epsilon", "clip", "labels", "z_loss",
+    "seed",
 )  # fmt: skip
+_RARE = ("decay_all", "labels", "z_loss")  # shown only if they differ from the default
+_WSD = {"decay_share": schedule.DECAY_SHARE, "decay_shape": schedule.DECAY_SHAPE}  # for null
 _OPTIMIZERS = {"adamw": "AdamW", "muon": "Muon, AdamW"}
 _VERSIONS = ("torch", "deepspeed", "transformers")
 
@@ -91,10 +95,16 @@ def energy_facts(
 
 
 def _settings(training: Training) -> dict[str, Any]:
-    """The keys of the optimizer and its schedule that have an effect."""
-    idle = {"minimum_learning_rate"} if training.decay == "constant" else set()
+    """The keys of optimizer, schedule and loss that have an effect, with the values in use."""
+    values = {key: getattr(training, key) for key in _SETTINGS}
+    values |= {key: default for key, default in _WSD.items() if values[key] is None}
+    fields = type(training).model_fields
+    idle = {key for key in _RARE if values[key] == fields[key].default}
+    idle |= {"minimum_learning_rate"} if training.decay == "constant" else set()
+    idle |= {*_WSD} if training.decay != "wsd" else set()
+    idle |= {"decay_all"} if training.weight_decay == 0 else set()
     idle |= {"muon_momentum"} if training.optimizer != "muon" else set()
-    return {key: getattr(training, key) for key in _SETTINGS if key not in idle}
+    return {key: value for key, value in values.items() if key not in idle}
 
 
 def _power(read: Iterable[tuple[Attempt, Sequence[Row]]]) -> Iterator[float]:
