@@ -102,8 +102,8 @@ class Normalise(Section):
     keep_yen: bool = Field(default=True, description="keep ¥: ¥1000")
     compose: bool = Field(
         default=True,
-        description="compose letters and the marks after them, as file names of macOS have them: か゛ of "
-        "two characters becomes が",
+        description="compose letters and the combining marks after them, as file names of macOS have them: "
+        "か and U+3099 become が",
     )
 
 
