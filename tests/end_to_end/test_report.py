@@ -69,7 +69,7 @@ def test_a_release_has_its_curve_and_its_report_without_paths_and_nodes(preempte
 def test_the_model_card_shows_the_curve(preempted: Run, tmp_path: Path) -> None:
     text = (preempted.export / "README.md").read_text(encoding="utf-8")
     assert f"]({picture.PICTURE})" in text
-    assert re.search(r"\| from begin to end \| .*, \d+\.\d% of it in the steps above \|", text)
+    assert re.search(r"\| from start to end \| .*, \d+\.\d% of it in the steps above \|", text)
     shown = (preempted.export / picture.PICTURE).read_bytes()
     assert shown.startswith(b"\x89PNG")
     picture.draw(source_of(preempted), read_resolved(preempted.recipe, Recipe), tmp_path)
