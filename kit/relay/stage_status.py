@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from kit.cluster.snapshot import Snapshot
     from kit.relay.job_status import JobStatus, Submission
     from kit.store.units import Fault, Survey
 
@@ -94,10 +95,16 @@ def of_chain(submission: Submission, surveys: Mapping[str, Survey]) -> list[Stag
         # Of a finished stage only a job in the queue matters: how an earlier one ended is not looked up.
         over = survey.complete and not job_status.is_alive(submission, name)
         job = None if over else job_status.of_stage(submission, name, before.unfinished)
-        trained = name == _KEEPS_ITS_INPUT and bool(submission.seen.begun)
-        stages.append(_of_stage(name, survey, job, before.first, begun=trained))
+        amended = name == _KEEPS_ITS_INPUT and _had_ended(submission.seen)
+        stages.append(_of_stage(name, survey, job, before.first, begun=amended))
         before.add(stages[-1])
     return stages
+
+
+def _had_ended(seen: Snapshot) -> bool:
+    """Whether the training was done once: with steps to go, it was amended since."""
+    ends = [one.end for one in seen.attempts if one.end]
+    return bool(ends) and ends[-1].outcome == "done"
 
 
 def _of_stage(
@@ -145,7 +152,7 @@ def _complete(name: str, survey: Survey, first: StageStatus | None) -> StageStat
 
 
 def _by_files(name: str, survey: Survey, first: StageStatus | None, *, begun: bool) -> StageStatus:
-    """The status if nothing is known about a job; `begun`: it has had an attempt."""
+    """The status if nothing is known about a job; `begun`: it was done once."""
     counts = survey.counts
     untouched = first is None or first.state == "not begun"
     reason = survey.waits

@@ -99,7 +99,7 @@ def figures_of_training(run: Run, recipe: Recipe) -> Iterator[str]:
     begun = [row for row in rows if row["kind"] == "attempt"]
     steps = {row["step"]: row for row in rows if row["kind"] == "step"}
     assert len(begun) == 2
-    yield "| 2, of which 1 were interrupted"
+    yield "| 2, of which 1 was interrupted"
     yield f"{begun[0]['parameters']:,}"
     yield f"{steps[1]['loss']:.3f}"
     yield f"{steps[max(steps)]['loss']:.3f}"
@@ -136,7 +136,7 @@ def test_every_figure_is_that_of_a_file_of_the_run(
         *figures_of_release(preempted),
     ]
     if "日本語の" in page:
-        figures.remove("| 2, of which 1 were interrupted")
+        figures.remove("| 2, of which 1 was interrupted")
         assert "2 回(うち 1 回は中断後に再開)" in page
     assert [figure for figure in figures if figure not in page] == []
 

@@ -307,6 +307,7 @@ def test_before_anything_ran_nothing_is_begun(run: Run) -> None:
 
 def test_a_finished_training_that_is_to_go_on_is_incomplete(run: Run) -> None:
     write_json(run.attempt(1).start, {"from_step": 0, "amendments": 0})
+    write_json(run.attempt(1).end, {"outcome": "done", "step": 10})
     submission = job_status.read(snapshot(run))
     surveys = {"tokenize": DONE, "train": NONE, "evaluate": DONE}
     found = stage_status.of_chain(submission, surveys)
