@@ -85,7 +85,7 @@ _OFFLOAD = {
     "device": Option("none, cpu or nvme"), "pin_memory": Option(_BOOL),
     "nvme_path": Option("text", _ONLY_3), "buffer_count": Option(_COUNT, _ONLY_3),
 }  # fmt: skip
-# Keys of the file beside `zero_optimization` and `communication_data_type`; kit/training/zero.py names all.
+# Keys of the file beside `zero_optimization` and `communication_data_type`.
 FILE: Mapping[str, Option] = {
     "zero_allow_untested_optimizer": Option("true"),  # the optimizers are the kit's own
     "zero_force_ds_cpu_optimizer": Option("false"),

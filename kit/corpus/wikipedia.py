@@ -50,7 +50,6 @@ _TIMESTAMP = re.compile(rb"<timestamp>(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d:\d\d)Z<
 # wikiextractor would replace these by the time of the run; MediaWiki ignores the case of the name.
 _CURRENT_TIME = re.compile(rb"\{\{\s*CURRENT(YEAR|MONTH|DAY|HOUR|TIME)\s*\}\}", re.IGNORECASE)
 _TAG = re.compile(r"<[^>]*>")
-_ENTITIES = {"&lt;": "<", "&gt;": ">", "&quot;": '"', "&amp;": "&"}  # & last: &amp;lt; is &lt;
 _SURROGATE = re.compile("[\ud800-\udfff]")  # from an entity such as &#xD800;, which is no character
 
 
@@ -107,17 +106,8 @@ def documents(
 
 def _simplified(page: Page, templates: Templates, section: Wikipedia, tally: Tally) -> Page:
     facts = PageFacts(_title(page), page.revised)
-    text = simplify(_unescaped(page.text.decode()), templates, facts, section, tally)
+    text = simplify(unescape(page.text.decode()), templates, facts, section, tally)
     return replace(page, text=escape(text, quote=False).encode())
-
-
-def _unescaped(text: str) -> str:
-    """The text with its entities as characters; in XML few are needed, which are quickly replaced."""
-    if sum(map(text.count, _ENTITIES)) < text.count("&"):
-        return unescape(text)
-    for entity, character in _ENTITIES.items():
-        text = text.replace(entity, character)
-    return text
 
 
 def _title(page: Page) -> str:

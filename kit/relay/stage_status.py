@@ -95,20 +95,20 @@ def of_chain(submission: Submission, surveys: Mapping[str, Survey]) -> list[Stag
         # Of a finished stage only a job in the queue matters: how an earlier one ended is not looked up.
         over = survey.complete and not job_status.is_alive(submission, name)
         job = None if over else job_status.of_stage(submission, name, before.unfinished)
-        amended = name == _KEEPS_ITS_INPUT and _had_ended(submission.seen)
-        stages.append(_of_stage(name, survey, job, before.first, begun=amended))
+        amended = name == _KEEPS_ITS_INPUT and _was_done(submission.seen)
+        stages.append(_of_stage(name, survey, job, before.first, amended=amended))
         before.add(stages[-1])
     return stages
 
 
-def _had_ended(seen: Snapshot) -> bool:
+def _was_done(seen: Snapshot) -> bool:
     """Whether the training was done once: with steps to go, it was amended since."""
     ends = [one.end for one in seen.attempts if one.end]
     return bool(ends) and ends[-1].outcome == "done"
 
 
 def _of_stage(
-    name: str, survey: Survey, job: JobStatus | None, first: StageStatus | None, *, begun: bool
+    name: str, survey: Survey, job: JobStatus | None, first: StageStatus | None, *, amended: bool
 ) -> StageStatus:
     if job and job.state in job_status.ALIVE:
         return _by_job(name, survey, job)
@@ -117,7 +117,7 @@ def _of_stage(
     # A stale unit was finished once: the end of the job that made it is no longer of interest.
     if job and (survey.counts.get("missing") or not survey.counts):
         return _by_job(name, survey, job)
-    return _by_files(name, survey, first, begun=begun)
+    return _by_files(name, survey, first, amended=amended)
 
 
 def _by_job(name: str, survey: Survey, job: JobStatus) -> StageStatus:
@@ -151,8 +151,10 @@ def _complete(name: str, survey: Survey, first: StageStatus | None) -> StageStat
     return StageStatus(name, state, survey.counts, reason)
 
 
-def _by_files(name: str, survey: Survey, first: StageStatus | None, *, begun: bool) -> StageStatus:
-    """The status if nothing is known about a job; `begun`: it was done once."""
+def _by_files(
+    name: str, survey: Survey, first: StageStatus | None, *, amended: bool
+) -> StageStatus:
+    """The status if nothing is known about a job; `amended`: it was done once."""
     counts = survey.counts
     untouched = first is None or first.state == "not begun"
     reason = survey.waits
@@ -163,7 +165,7 @@ def _by_files(name: str, survey: Survey, first: StageStatus | None, *, begun: bo
         state = "broken"
     elif counts.get("stale"):
         state = "stale"
-    elif counts.get("done") or begun:
+    elif counts.get("done") or amended:
         state = "incomplete"
     unit = survey.faults[0].unit if survey.faults else None
     return StageStatus(

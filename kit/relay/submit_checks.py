@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 from kit.cluster import scheduler
 from kit.config.devices import ACCELERATORS, BF16_CAPABILITY
 from kit.data import shards, tokens
-from kit.errors import ConfigError, EkidenError, StageError
+from kit.errors import ConfigError, StageError
 from kit.plan import fit, shape
 from kit.relay import trainable
+from kit.relay.trainable import refused
 from kit.release.tasks import tasks_of
 from kit.run import begun, directory
 from kit.store import records
@@ -26,7 +27,7 @@ from kit.tracking.mlflow import address
 from kit.training import batches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from kit.cluster.jobs import Job
     from kit.config.cluster import Cluster
@@ -135,7 +136,7 @@ def _of_corpus(recipe: Recipe, jobs: Sequence[Job]) -> Iterator[str]:
                 f"pip install 'ekiden[{kind}]'"
             )
     if any(job.name == "preprocess" for job in jobs):
-        yield from _refused(lambda: _make_filters(recipe))
+        yield from refused(lambda: _make_filters(recipe))
 
 
 def _make_filters(recipe: Recipe) -> None:
@@ -166,14 +167,14 @@ def _of_prompts(recipe: Recipe, jobs: Sequence[Job]) -> Iterator[str]:
 def _of_tasks(recipe: Recipe, jobs: Sequence[Job]) -> Iterator[str]:
     """Problems of the tasks to score: their package, their files and data."""
     if any(job.name == "evaluate" for job in jobs):
-        yield from _refused(lambda: tasks_of(recipe.release))
+        yield from refused(lambda: tasks_of(recipe.release))
 
 
 def _of_training(run: Run, recipe: Recipe, cluster: Cluster) -> Iterator[str]:
     training = recipe.training
     own = cluster.container is not None
     yield from trainable.problems(recipe, cluster, begun=run.begun, here=not own)
-    yield from _refused(lambda: [records.start(attempt) for attempt in ledger.attempts(run)])
+    yield from refused(lambda: [records.start(attempt) for attempt in ledger.attempts(run)])
     compiler = os.environ.get("CXX", "g++")  # as torch's Inductor chooses it for a CPU
     on_this_cpu = cluster.is_this_machine and cluster.device == "cpu"
     if training.compile and on_this_cpu and shutil.which(compiler) is None:
@@ -186,8 +187,8 @@ def _of_training(run: Run, recipe: Recipe, cluster: Cluster) -> Iterator[str]:
         pass
     else:
         length = recipe.model.n_positions
-        yield from _refused(lambda: batches.check_blocks(row, length))
-        yield from _refused(lambda: batches.validation_blocks(recipe, held_out))
+        yield from refused(lambda: batches.check_blocks(row, length))
+        yield from refused(lambda: batches.validation_blocks(recipe, held_out))
         steps = training.steps_over(row.blocks(length))
     if steps is not None and training.warmup_steps > steps and not _is_under_way(run):
         yield (
@@ -209,14 +210,6 @@ def _of_memory(project: Project) -> Iterator[str]:
             )
     if not (run.attempts.is_dir() or directory.is_rehearsal(run)):
         yield from (str(one) for one in fit.misfits(recipe, cluster) if one.certain)
-
-
-def _refused(check: Callable[[], object]) -> Iterator[str]:
-    """The message of the error that a check raises, if it does."""
-    try:
-        check()
-    except EkidenError as error:
-        yield str(error)
 
 
 def _is_under_way(run: Run) -> bool:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kit.errors import ConfigError
+from kit.errors import ConfigError, EkidenError
 from kit.training import batches, loss_kernel, zero
 
 if TYPE_CHECKING:
@@ -30,14 +30,14 @@ def problems(
     `begun`: as in `zero.check`; `here`: with the packages of this environment, in which training runs.
     """
     training = recipe.training
-    yield from _refused(lambda: batches.check_shares(training, cluster.training.ranks))
-    yield from _refused(lambda: zero.check(training, begun=begun))
-    yield from _refused(lambda: loss_kernel.check(training, cluster.device, here=here))
+    yield from refused(lambda: batches.check_shares(training, cluster.training.ranks))
+    yield from refused(lambda: zero.check(training, begun=begun))
+    yield from refused(lambda: loss_kernel.check(training, cluster.device, here=here))
 
 
-def _refused(check: Callable[[], object]) -> Iterator[str]:
+def refused(check: Callable[[], object]) -> Iterator[str]:
     """The lines of the error that a check raises, if it does."""
     try:
         check()
-    except ConfigError as error:
+    except EkidenError as error:
         yield from map(str, error.args)

@@ -16,11 +16,7 @@ if TYPE_CHECKING:
 _CROSSING = "communication_data_type"
 _FORMATS = (None, "fp32", "bf16", "fp16")  # of DeepSpeed for it; null: that of the weights
 # Other top-level keys are set by the recipe, or unknown to DeepSpeed, which ignores them silently.
-KEYS = {
-    "zero_optimization", "zero_allow_untested_optimizer", "zero_force_ds_cpu_optimizer",
-    _CROSSING, "prescale_gradients", "gradient_predivide_factor",
-    "wall_clock_breakdown", "memory_breakdown", "comms_logger", "flops_profiler",
-}  # fmt: skip
+KEYS = {"zero_optimization", _CROSSING, *zero_options.FILE}
 
 
 def check(training: Training, *, begun: bool = False) -> None:

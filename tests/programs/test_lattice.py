@@ -11,6 +11,7 @@ import pytest
 
 from kit.corpus import segment
 from kit.corpus.segmenters import dictionary, jumandic, lattice
+from kit.corpus.segmenters import search as source
 from kit.corpus.segmenters.mecab import LONGEST, MeCab
 from kit.store import machine_code
 
@@ -80,6 +81,12 @@ def test_the_words_are_those_of_mecab(search: Lattice, folder: Path, root: Path)
     assert len(real) > 300
     parse = MeCab(segment._cache())._engine.parse
     assert search.words(texts) == [*map(parse, texts)]
+
+
+def test_records_and_blocks_are_as_large_as_the_search_takes_them() -> None:
+    sizes = ("_BLOCK", "_MATCH", "_NODE", "_OPEN")
+    assert all(getattr(lattice, name) == getattr(source, name) for name in sizes)
+    assert lattice._SIDE == source._OF_SIDE
 
 
 def test_texts_that_mecab_reads_otherwise_are_left_to_it(search: Lattice) -> None:

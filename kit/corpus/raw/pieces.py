@@ -50,9 +50,8 @@ def cut(kind: str, path: Path, folder: Path, unit_bytes: int, first_part: int) -
 
     Parts go into `folder`, numbered from `first_part`. Raises InputError for a damaged compressed file.
     """
-    from kit.corpus.raw.archive import (
-        is_archive,
-    )  # here, as tarfile takes 8 ms, and readers need none
+    # Here, since tarfile takes 8 ms, and readers need none.
+    from kit.corpus.raw.archive import is_archive
 
     if not is_packed(path) and not is_archive(path):
         cuts = _plain_cuts(path, unit_bytes, _BOUNDARY[kind])
