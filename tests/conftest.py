@@ -71,6 +71,14 @@ def pytest_configure() -> None:
     hypothesis.settings.register_profile("ekiden", deadline=None)
     hypothesis.settings.load_profile("ekiden")
     os.environ[VARIABLE] = f"{speed():.3g}"
+    resolve.run_of = _run_of_a_test
+
+
+def _run_of_a_test(recipe: Recipe) -> Run:
+    """The run that a test loads, which is never that of `make demo`."""
+    run = run_of(recipe)
+    assert not run.root.is_relative_to(ROOT), f"{run.root}: a test gives its own workspace"
+    return run
 
 
 def units_of(module: Any, recipe: Recipe) -> list[Unit]:

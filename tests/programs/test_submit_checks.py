@@ -150,10 +150,11 @@ def test_a_dump_and_no_wikiextractor(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert line.startswith("corpus.sources.jawiki.kind=wikipedia: wikiextractor is not installed;")
 
 
-def test_gguf_files_and_no_gguf(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gguf_files_and_no_gguf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gguf", None)
-    assert problems() == []
-    assert problems("release.gguf=[f16, q8_0]") == [
+    workspace = f"workspace={tmp_path}"
+    assert problems(workspace) == []
+    assert problems(workspace, "release.gguf=[f16, q8_0]") == [
         "release.gguf=[f16,q8_0]: gguf is not installed; pip install 'ekiden[gguf]'"
     ]
 

@@ -2,45 +2,15 @@
 
 from __future__ import annotations
 
-import ast
-import re
-from typing import TYPE_CHECKING
-
 import pytest
 
-from tests.markdown import ROOT
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-MODULES = sorted((ROOT / "tests").rglob("*.py"))
+from kit.relay import resolve
+from tests.relay import DEMO, NOWHERE
 
 
-def loads(module: ast.Module) -> Iterator[ast.Call]:
-    """The calls of `load` or `resolve.load` for a recipe of the checkout."""
-    for node in ast.walk(module):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("load", "resolve.load"):
-            recipe = ast.unparse(node.args[0]) if node.args else ""
-            if recipe == "DEMO" or recipe.startswith("ROOT /"):
-                yield node
-
-
-def has_its_own_workspace(call: ast.Call) -> bool:
-    """Whether the overrides name a workspace, or are not all written there."""
-    if len(call.args) < 2:
-        return False
-    overrides = call.args[1]
-    return not isinstance(overrides, ast.List) or any(
-        isinstance(one, ast.Starred) or re.search("NOWHERE|workspace=", ast.unparse(one))
-        for one in overrides.elts
-    )
-
-
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
-def test_a_recipe_of_the_checkout_is_loaded_with_a_workspace_of_the_test(
-    path: Path,
-) -> None:
-    module = ast.parse(path.read_text(encoding="utf-8"))
-    found = [call.lineno for call in loads(module) if not has_its_own_workspace(call)]
-    assert not found, f"{path}: lines {found}"
+def test_a_test_that_loads_the_demo_without_a_workspace_of_its_own_fails() -> None:
+    assert resolve.load(DEMO, [NOWHERE]).run.root.name == "demo"
+    with pytest.raises(
+        AssertionError, match=r"work/demo/runs/demo: a test gives its own workspace"
+    ):
+        resolve.load(DEMO)
