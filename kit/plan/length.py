@@ -28,19 +28,25 @@ def facts(recipe: Recipe, cluster: Cluster, known: Known, mfu: float | None) -> 
         else None
     )
     work = shape.flops_per_token(recipe)
-    reason = "steps or their time unknown" if days is None else "steps x seconds a step"
+    lacking = "are the steps" if steps["value"] is None else "is the time of a step"
     return {
         "tokens_a_step": figure(tokens, "training.global_batch x model.n_positions"),
         "flops_per_token": figure(work, "6 N + 12 x layers x width x length (PaLM, appendix B)"),
         "steps": steps,
-        "tokens": figure(steps["value"] and steps["value"] * tokens, "steps x tokens a step"),
+        "tokens": figure(
+            steps["value"] and steps["value"] * tokens, "steps x tokens a step", so="are the steps"
+        ),
         "seconds_a_step": seconds,
         "computed_seconds": _computed(recipe, cluster, mfu)
         if seconds["source"] == "rehearsed"
         else figure(None, "is the time of a step already"),
         "estimated_seconds": _estimated(recipe, cluster, steps["value"]),
-        "tokens_per_second": figure(per_second, "tokens a step / seconds a step"),
-        "days": figure(days, f"{reason}; no starts, saves, validations, queue"),
+        "tokens_per_second": figure(
+            per_second, "tokens a step / seconds a step", so="is the time of a step"
+        ),
+        "days": figure(
+            days, "steps x seconds a step; no starts, saves, validations, queue", so=lacking
+        ),
     }
 
 

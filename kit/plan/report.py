@@ -297,12 +297,12 @@ def _interruptions(cluster: Cluster, days: float | None) -> dict[str, Any]:
     """Failures and time limits to be expected over the run."""
     nodes, minutes = cluster.training.nodes, cluster.training.minutes
     failures = {
-        name: figure(days and rate * nodes * days / 1000, _META[name])
+        name: figure(days and rate * nodes * days / 1000, _META[name], so="are the days")
         for name, rate in FAILURES.items()
     }
     limits = None if days is None else max(0, math.ceil(days * 1440 / minutes) - 1)
     return {
         "failures": failures,
-        "time_limits": figure(limits, f"cluster.training.minutes={minutes:,}"),
+        "time_limits": figure(limits, f"cluster.training.minutes={minutes:,}", so="are the days"),
         "preemptions": figure(None, "unknown: your site's; count them in a run with `watch`"),
     }

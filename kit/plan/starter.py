@@ -333,7 +333,7 @@ def _source(text: _Text) -> list[str]:
         key = json.dumps(text.text_key, ensure_ascii=False)
         others = ", ".join(text.other_keys[:3])
         lines.append(
-            f"      text_key: {key} # the longest text; {others} too"
+            f"      text_key: {key} # the longest text; others: {others}"
             if others
             else f"      text_key: {key}"
         )

@@ -25,10 +25,9 @@ def _measured(report: dict[str, Any]) -> dict[str, str]:
     rate = f"{measured['tokens_per_second']:,.0f} tokens/s"
     save, blocked = (duration(measured[f"save_{key}seconds"]) for key in ("", "blocked_"))
     steps, ranks = count(measured["steps"], "step"), count(measured["ranks"], "rank")
-    source = f"synthetic, drawn at random from {measured.get('vocabulary')} entries"
     return {
         "rehearsal": report["rehearsal"],
-        **({"tokens": source} if report["synthetic"] else {}),
+        **({"tokens": _synthetic(measured["vocabulary"])} if report["synthetic"] else {}),
         "measured over": f"{steps} on {ranks}, without the first",
         "a step": f"{measured['seconds_a_step']:.3f} s, {rate}",
         "MFU": f"{mfu:.1%}" if mfu else "unknown: cluster.training.accelerator names no device",
@@ -40,6 +39,10 @@ def _measured(report: dict[str, Any]) -> dict[str, str]:
         else duration(validation),
         "a start": duration(measured["start_seconds"]),
     }
+
+
+def _synthetic(entries: int) -> str:
+    return f"synthetic, drawn at random from {entries:,} entries"
 
 
 def _micro_batch(found: dict[str, Any]) -> dict[str, str]:

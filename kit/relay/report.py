@@ -138,10 +138,11 @@ def _training(facts: dict[str, Any]) -> Iterator[str]:
     if found := facts["stages"].get("train", {}).get("inexact"):
         yield f"bit-equality    {inexact.words(found)}"
     if scores := facts["scores"]:
+        older = f" at step {scores['step']}" if last and scores["step"] != last["step"] else ""
         yield (
             f"held-out part   perplexity {scores['perplexity']:.1f} per token "
             f"(a unigram model: {scores['unigram_perplexity']:.1f}), "
-            f"{scores['bits_per_byte']:.3f} bits per byte"
+            f"{scores['bits_per_byte']:.3f} bits per byte{older}"
         )
 
 

@@ -14,7 +14,8 @@ from kit.cluster.snapshot import Snapshot, snapshot
 from kit.errors import ConfigError, EkidenError
 from kit.relay import job_status, queue_answer, stage_status, status
 from kit.relay.resolve import read_run
-from kit.relay.stages import stages_of, training
+from kit.relay.stages import TRAIN, stages_of, training
+from kit.run.directory import is_rehearsal
 from kit.store import look
 from kit.store.paths import Run, Workspace
 
@@ -108,9 +109,9 @@ def _facts(
 def _state(
     seen: Snapshot, recipe: Recipe, queue: QueueAnswer, surveys: dict[str, Survey]
 ) -> dict[str, Any]:
-    """The state of the first unfinished stage."""
+    """The state of the first unfinished stage; a rehearsal has no stage but the training."""
     by_stage = {}
-    for stage in stages_of(recipe):
+    for stage in stages_of(recipe, TRAIN.command if is_rehearsal(seen.run) else None):
         key = stage.name if stage.of_run else f"{stage.name} {_shared(recipe)}"
         if stage.of_run or key not in surveys:
             surveys[key] = stage.survey(seen.run, recipe)

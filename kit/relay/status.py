@@ -75,8 +75,9 @@ def words_of(recipe_file: Path, overrides: Sequence[str] | None, cluster: str | 
 
 def headline(stage: Facts) -> str:
     """Progress and state of a stage, on one line."""
-    done, state = progress(stage), stage["state"]
-    return done if state == "done" else f"{done}; {state}" if done else state
+    made, state = progress(stage), stage["state"]
+    says_so = state == "done" and "step" not in stage  # units: `6 done`
+    return made if says_so else f"{made}; {state}" if made else state
 
 
 def progress(stage: Facts) -> str:

@@ -149,8 +149,9 @@ def _wait_for_ranks(store: Store, rank: int, world_size: int) -> None:
             logged, logged_at = arrived, now
             missing = [r for r in range(world_size) if not store.check([f"{_ARRIVED}/{r}"])]
             names = ", ".join(map(str, missing[:_NAMED])) + (" ..." if missing[_NAMED:] else "")
+            word = "rank" if len(missing) == 1 else "ranks"
             log.info(
-                f"waiting for ranks: {arrived:,} of {world_size:,} have joined; missing: {names}"
+                f"waiting: {arrived:,} of {world_size:,} ranks have joined; missing: {word} {names}"
             )
         time.sleep(_POLL)
         arrived = store.add(_ARRIVED, 0)

@@ -298,7 +298,7 @@ def test_a_rehearsal_without_tokens_says_so_and_what_cannot_be_said(
     assert planned["time"]["seconds_a_step"]["value"] == measured["seconds_a_step"]
     rehearsal_page.show(found)
     shown = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
-    assert shown["tokens"] == "synthetic, drawn at random from 5000 entries"
+    assert shown["tokens"] == "synthetic, drawn at random from 5,000 entries"
     assert "unknown: the recipe gives epochs" in shown["the"]
 
 

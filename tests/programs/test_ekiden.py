@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ import typer.main
 from jobs import ekiden
 from jobs.command import new_app
 from kit import __version__
+from kit.run import directory
 from kit.store.files import write_json
 from tests.conftest import ROOT
 
@@ -151,10 +153,15 @@ def test_the_runs_of_a_workspace_are_listed_with_their_states(workdir: Workdir) 
     assert run("jobs.download", "run", str(workdir.recipe_file)).returncode == 0
     assert run("jobs.download", "run", str(workdir.recipe_file), "name=other").returncode == 0
     write_json(workdir.workspace.run("broken").recipe, {"name": "broken"})
+    rehearsal = workdir.workspace.run("small-rehearsal")
+    shutil.copytree(workdir.workspace.run("small").root, rehearsal.root, symlinks=True)
+    rehearsal.identity.unlink(missing_ok=True)
+    directory.identify(rehearsal, rehearsal.root.name, rehearsal_of="small")
     root = workdir.workspace.root
     found = json.loads(run("jobs.ekiden", "list", str(root), "--json").stdout)["runs"]
-    assert [row["name"] for row in found] == ["broken", "other", "small"]
-    broken, other, small = found
+    assert [row["name"] for row in found] == ["broken", "other", "small", "small-rehearsal"]
+    broken, other, small, rehearsed = found
+    assert (rehearsed["stage"], rehearsed["state"]) == ("train", "not begun")
     assert (broken["state"], broken["training"]) == ("unreadable", None)
     assert "workspace: field required" in broken["reason"]
     assert (small["stage"], small["state"]) == ("preprocess", "not begun")

@@ -130,8 +130,8 @@ def test_ranks_on_two_machines_meet_at_an_address_that_both_reach(
 @pytest.mark.parametrize(
     ("ranks", "line"),
     [
-        (2, "waiting for ranks: 1 of 2 have joined; missing: 1"),
-        (10, "waiting for ranks: 1 of 10 have joined; missing: 1, 2, 3, 4, 5, 6, 7, 8 ..."),
+        (2, "waiting: 1 of 2 ranks have joined; missing: rank 1"),
+        (10, "waiting: 1 of 10 ranks have joined; missing: ranks 1, 2, 3, 4, 5, 6, 7, 8 ..."),
     ],
 )
 def test_a_wait_names_the_missing_ranks(

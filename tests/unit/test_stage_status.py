@@ -12,7 +12,7 @@ import pytest
 from kit.cluster import decisions, lock
 from kit.cluster.snapshot import Submitted, snapshot
 from kit.cluster.state import Element
-from kit.relay import job_status, queue_answer, stage_status
+from kit.relay import job_status, queue_answer, report, stage_status, status
 from kit.relay.queue_answer import QueueAnswer
 from kit.store.files import read_json, write_json
 from kit.store.units import Fault, Survey
@@ -393,3 +393,19 @@ def test_once_training_is_done_nothing_before_it_matters(run: Run) -> None:
     assert [found[name].state for name in ("download", "train", "evaluate")] == [
         "broken", "done", "done",
     ]  # fmt: skip
+
+
+def test_a_line_of_status_says_that_the_training_is_done() -> None:
+    training = {"step": 100, "steps": 100, "loss": 5.6258, "tokens_per_second": 6182.0}
+    line = status.headline({"state": "done", **training})
+    assert line == "step 100 of 100, loss 5.626, 6,182 tokens/s; done"
+    assert status.headline({"state": "done", "done": 6}) == "6 done"
+
+
+@pytest.mark.parametrize(("step", "end"), [(100, "2.429 bits per byte"), (140, " at step 100")])
+def test_scores_of_an_earlier_step_say_so(step: int, end: str) -> None:
+    scores = {"perplexity": 285.4, "unigram_perplexity": 479.7, "bits_per_byte": 2.4286}
+    last = {"step": step, "loss": 5.6}
+    facts = {"first": last, "last": last, "validation": None, "requeues": [], "stages": {}}
+    lines = [*report._training(facts | {"scores": scores | {"step": 100}})]
+    assert lines[-1].endswith(end)

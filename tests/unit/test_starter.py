@@ -155,7 +155,7 @@ def test_json_lines_are_read_by_the_key_that_their_first_record_has(
     assert recipe.corpus.sources["a"].text_key == key
     written = Path("one.yaml").read_text(encoding="utf-8")
     assert ("text_key" in written) == (key != "text")
-    assert ("the longest text; id too" in written) == (key == "body")
+    assert ("the longest text; others: id" in written) == (key == "body")
 
 
 def test_json_lines_without_a_text_and_a_folder_of_two_kinds_are_refused(elsewhere: Path) -> None:
