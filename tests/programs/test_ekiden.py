@@ -17,7 +17,7 @@ from jobs import ekiden
 from jobs.command import new_app
 from kit import __version__
 from kit.run import directory
-from kit.store.files import write_json
+from kit.store.files import read_json, write_json
 from tests.conftest import ROOT
 
 if TYPE_CHECKING:
@@ -155,7 +155,8 @@ def test_the_runs_of_a_workspace_are_listed_with_their_states(workdir: Workdir) 
     write_json(workdir.workspace.run("broken").recipe, {"name": "broken"})
     rehearsal = workdir.workspace.run("small-rehearsal")
     shutil.copytree(workdir.workspace.run("small").root, rehearsal.root, symlinks=True)
-    rehearsal.identity.unlink(missing_ok=True)
+    write_json(rehearsal.recipe, read_json(rehearsal.recipe) | {"name": rehearsal.root.name})
+    rehearsal.identity.unlink()
     directory.identify(rehearsal, rehearsal.root.name, rehearsal_of="small")
     root = workdir.workspace.root
     found = json.loads(run("jobs.ekiden", "list", str(root), "--json").stdout)["runs"]
