@@ -10,7 +10,7 @@ import json
 import sys
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -214,26 +214,41 @@ def new_verb(
         str | None,
         typer.Option("--tokens", help="Tokens to train on. Default: 20 per parameter."),
     ] = None,
+    architecture: Annotated[
+        Literal["gpt2", "llama"], typer.Option("--architecture", help="The kind of model.")
+    ] = "gpt2",
+    optimizer: Annotated[
+        Literal["adamw", "muon"],
+        typer.Option("--optimizer", help="muon is for the matrices of layers only."),
+    ] = "adamw",
+    decay: Annotated[
+        Literal["cosine", "wsd"],
+        typer.Option("--decay", help="wsd holds the peak and decays over the last tenth."),
+    ] = "cosine",
     texts: Annotated[
         list[str] | None,
         typer.Option("--text", help="A text: path, pattern, URL or name; repeatable."),
     ] = None,
     cluster_name: ClusterName = None,
 ) -> None:
-    """Write a short recipe to start from into this folder, and explain the values chosen.
-
-    The model is a GPT-2. For a Llama, copy the recipe llama-1b-ja and change its shape.
-    """
+    """Write a short recipe to start from into this folder, and explain the values chosen."""
     from pathlib import Path
 
     from kit.config import load as recipes
     from kit.plan import starter
+    from kit.plan.size import Request
 
     path = Path(f"{name}.yaml")
+    request = Request(
+        starter.number(size, "--size"),
+        None if tokens is None else starter.number(tokens, "--tokens"),
+        architecture,
+        optimizer,
+        decay,
+    )
     draft = starter.draft(
         name,
-        size=starter.number(size, "--size"),
-        tokens=None if tokens is None else starter.number(tokens, "--tokens"),
+        request,
         texts=texts or [],
         cluster=recipes.load_cluster(cluster_name, path, []),
         folder=Path(),

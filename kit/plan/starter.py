@@ -1,6 +1,6 @@
 """Write a recipe to start from: short, commented, sized by two numbers.
 
-    recipe = draft("toy", size=10e6, tokens=None, texts=[], cluster=cluster, folder=Path())
+    recipe = draft("toy", Request(10e6), texts=[], cluster=cluster, folder=Path())
     recipe.text                      # the YAML of toy.yaml
     recipe.reasons                   # each choice with its reason
 
@@ -14,35 +14,35 @@ Model and training follow the rules of kit/plan/size.py; the texts follow these:
 
 from __future__ import annotations
 
-import json
 import re
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kit.config import presets
-from kit.config.devices import ACCELERATORS
-from kit.config.recipe import NAME, is_remote, named_kind
+from kit.config.devices import ACCELERATORS, BF16_CAPABILITY
+from kit.config.recipe import NAME, is_remote
 from kit.errors import ConfigError
 from kit.output.quantities import size as bytes_of
-from kit.plan.size import MAX_SIZE, MIN_SIZE, VOCABULARIES, ChoiceReason, Machine, plan, short
-from kit.plan.text_key import DEFAULT, text_key
-from kit.store import listing
+from kit.plan import starter_texts
+from kit.plan.proportions import MAX_SIZE, MIN_SIZE, VOCABULARIES
+from kit.plan.schedule import DECAY_SHAPE, DECAY_SHARE
+from kit.plan.size import PADDING, TOKENS_PER_PARAMETER, ChoiceReason, Machine, plan, short
+from kit.plan.starter_texts import PUBLISHED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from kit.config.cluster import Cluster
-    from kit.plan.size import Plan
+    from kit.config.recipe import Model
+    from kit.plan.size import Plan, Request
+    from kit.plan.starter_texts import Text
 
 SIZE = 10e6  # parameters by default
 _MAX_TRIAL = 1e9  # tokens for which the demo's text is enough
-_PUBLISHED = ("jawiki-20220701", "cc100-ja")
-_ARCHIVE = "https://archive.org/download/jawiki-20220701/jawiki-20220701-pages-articles-multistream.xml.bz2"
 _PUBLISHED_BYTES = 82e9  # of text: a download of 79 GB (computed)
 _BYTES_PER_TOKEN = 5.4  # 1.79 characters per token, 3 bytes each (measured on Japanese)
 _BYTES_PER_ENTRY = 50
-_EXPANSION = {".xz": 4, ".gz": 3, ".bz2": 4, ".zst": 4}  # uncompressed size, approximately
 # Maximum bytes of text, and the share of the documents that is held out.
 _HELD_OUT = ((1e5, 0.2), (1e7, 0.05), (1e9, 0.01), (float("inf"), 0.001))
 _MIN_UNIT, _MAX_UNIT = 0.01, 64.0  # MB
@@ -60,16 +60,6 @@ class Draft:
     first_try: str | None  # overrides for a few small steps on a CPU, which is slow
 
 
-@dataclass(frozen=True)
-class _Text:
-    name: str
-    kind: str
-    location: str
-    size: float | None  # bytes uncompressed, approximately; None: not downloaded yet
-    text_key: str = DEFAULT  # jsonl
-    other_keys: tuple[str, ...] = ()  # that also hold text
-
-
 def number(text: str, option: str) -> float:
     """Parse a count such as `1.5b`, `10M` or `200000`. Raises ConfigError."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([kmbt]?)", text.strip().lower())
@@ -81,30 +71,22 @@ def number(text: str, option: str) -> float:
 
 
 def draft(
-    name: str,
-    *,
-    size: float,
-    tokens: float | None,
-    texts: Sequence[str],
-    cluster: Cluster,
-    folder: Path,
+    name: str, request: Request, *, texts: Sequence[str], cluster: Cluster, folder: Path
 ) -> Draft:
     """Draft the recipe `name` for a file in `folder`. Raises ConfigError for invalid arguments."""
     if not re.match(NAME, name) or name.endswith((".yaml", ".yml")):
         raise ConfigError(
             f"{name}: a name consists of letters, digits, '.', '_' and '-', without .yaml, which is added"
         )
-    if not MIN_SIZE <= size <= MAX_SIZE:
+    if not MIN_SIZE <= request.size <= MAX_SIZE:
         raise ConfigError(
-            f"--size {short(size)}: give {short(MIN_SIZE)} to {short(MAX_SIZE)} parameters"
+            f"--size {short(request.size)}: give {short(MIN_SIZE)} to {short(MAX_SIZE)} parameters"
         )
-    sources = _with_unique_names(
-        [_inspect(text) for text in texts] or _default_texts(size, tokens, folder)
-    )
+    sources = starter_texts.given(texts or _default_texts(request, folder))
     sizes = [text.size for text in sources]
     total = None if None in sizes else sum(filter(None, sizes))
     text_bytes = total or _PUBLISHED_BYTES
-    chosen = plan(size, tokens, _machine(cluster), _entries(text_bytes))
+    chosen = plan(request, _machine(cluster), _entries(text_bytes))
     held_out = f"{_held_out(text_bytes):g} of the documents"
     parallel = str(cluster.arrays.parallel)
     reasons = (
@@ -141,72 +123,10 @@ def _first_try(ranks: int) -> str:
     )
 
 
-def _default_texts(size: float, tokens: float | None, folder: Path) -> list[_Text]:
+def _default_texts(request: Request, folder: Path) -> Sequence[str]:
     demo = presets.demo_text()
-    if demo is not None and (tokens or 20 * size) <= _MAX_TRIAL:
-        return [_inspect(_relative(demo, folder))]
-    return [_inspect(name) for name in _PUBLISHED]
-
-
-def _inspect(location: str) -> _Text:
-    """The name, kind and size of a text."""
-    if is_remote(location):
-        if kind := named_kind(location):
-            return _Text(location.split("-", maxsplit=1)[0], kind, location, None)
-        return _Text(_name(Path(location).name.split(".")[0]), _kind(location), location, None)
-    files = _files(location)
-    if not files:
-        raise ConfigError(
-            f"--text {location}: no such file; give a path, a folder, a pattern such as 'texts/*.txt', a "
-            "URL, or a name: jawiki-20220701, cc100-ja"
-        )
-    size = sum(file.stat().st_size * _EXPANSION.get(file.suffix, 1) for file in files)
-    name, kind = _name(Path(location).name.split(".")[0]), _kind(files[0].name)
-    for file in files:
-        if (other := _kind(file.name)) != kind:
-            raise ConfigError(
-                f"--text {location}: {files[0].name} looks like {kind}, {file.name} like {other}; give "
-                "each kind by a --text of its own, such as 'texts/*.txt'"
-            )
-    key, others = text_key(files[0]) if kind == "jsonl" else (DEFAULT, [])
-    return _Text(name, kind, location, float(size), key, tuple(others))
-
-
-def _with_unique_names(texts: list[_Text]) -> list[_Text]:
-    """Append a number to repeated names: `web`, `web-2`, `web-3`."""
-    counts: dict[str, int] = {}
-    unique = []
-    for text in texts:
-        counts[text.name] = counts.get(text.name, 0) + 1
-        number = counts[text.name]
-        unique.append(text if number == 1 else replace(text, name=f"{text.name}-{number}"))
-    return unique
-
-
-def _files(location: str) -> list[Path]:
-    try:
-        return [*map(Path, listing.files(str(Path(location).expanduser())))]
-    except listing.SameFile as error:
-        raise ConfigError(
-            f"--text {location}: {error}; remove the link, or name other files"
-        ) from None
-    except OSError as error:
-        raise ConfigError(f"--text {location}: {error.filename}: {error.strerror}") from None
-
-
-def _kind(name: str) -> str:
-    """The kind of a text, guessed from its file name."""
-    bare = re.sub(r"\.(xz|gz|bz2|zst)$", "", name)
-    if bare.endswith((".jsonl", ".ndjson", ".json")):
-        return "jsonl"
-    if bare.endswith(".parquet"):
-        return "parquet"
-    return "wikipedia" if bare.endswith(".xml") else "plaintext"
-
-
-def _name(text: str) -> str:
-    """A source name made from a file name."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-_") or "text"
+    tokens = request.tokens or TOKENS_PER_PARAMETER * request.size
+    return [_relative(demo, folder)] if demo is not None and tokens <= _MAX_TRIAL else PUBLISHED
 
 
 def _relative(path: Path, folder: Path) -> str:
@@ -229,17 +149,20 @@ def _machine(cluster: Cluster) -> Machine:
     if cluster.device == "cpu":
         return Machine(training.ranks)
     gpu = training.accelerator
-    return Machine(training.ranks, _UNKNOWN_GPU if gpu is None else ACCELERATORS[gpu].memory)
+    if gpu is None:
+        return Machine(training.ranks, _UNKNOWN_GPU)
+    known = ACCELERATORS[gpu]
+    return Machine(training.ranks, known.memory, known.capability >= BF16_CAPABILITY)
 
 
-def _locations(texts: list[_Text], total: float | None) -> str:
+def _locations(texts: list[Text], total: float | None) -> str:
     locations = ", ".join(text.location for text in texts)
     return f"{locations}, {bytes_of(total)}" if total else locations
 
 
-def _passes(tokens: float, total: float | None, texts: list[_Text]) -> str:
+def _passes(tokens: float, total: float | None, texts: list[Text]) -> str:
     """The number of passes over the text, in words."""
-    published = [text.location for text in texts] == [*_PUBLISHED]
+    published = [text.location for text in texts] == [*PUBLISHED]
     if total is None and not published:
         return "downloaded by jobs.download"
     passes = tokens / ((total or _PUBLISHED_BYTES) / _BYTES_PER_TOKEN)
@@ -250,11 +173,11 @@ def _passes(tokens: float, total: float | None, texts: list[_Text]) -> str:
 
 
 def _recipe(
-    name: str, texts: list[_Text], total: float, chosen: Plan, cluster: Cluster, folder: Path
+    name: str, texts: list[Text], total: float, chosen: Plan, cluster: Cluster, folder: Path
 ) -> str:
     tasks, shape = cluster.arrays.parallel, chosen.shape
     unit = min(_MAX_UNIT, max(_MIN_UNIT, total / tasks / 1e6))
-    batch = chosen.global_batch * shape.n_positions
+    batch = chosen.global_batch * shape.model.n_positions
     gpu = cluster.device == "cuda"
     rows = [
         *_schema(folder),
@@ -265,7 +188,7 @@ def _recipe(
         "",
         "corpus:",
         "  sources:",
-        *(row for text in texts for row in _source(text)),
+        *(row for text in texts for row in text.rows()),
         f"  unit_mb: {unit:.2g} # raw text per shard",
         f"  tasks: {tasks} # as many as cluster {cluster.name} runs at once",
         f"  held_out: {_held_out(total):g} # share of the documents, for validation",
@@ -286,20 +209,16 @@ def _recipe(
         f"  tasks: {tasks}",
         "",
         "model:",
-        f"  n_layer: {shape.n_layer}",
-        f"  n_embd: {shape.n_embd}",
-        f"  n_head: {shape.n_head} # {shape.n_embd // shape.n_head} wide",
-        _if(gpu, "  pad_vocab_to: 64 # pad the embedding for a GPU's matrix units"),
+        *_model(shape.model),
+        _if(gpu, f"  pad_vocab_to: {PADDING} # pad the embedding for a GPU's matrix units"),
         _if(chosen.activation_checkpointing, "  activation_checkpointing: true # to fit in memory"),
         "",
         "training:",
         f"  steps: {chosen.steps} # {short(chosen.steps * batch)} tokens",
         f"  global_batch: {chosen.global_batch} # blocks: {batch:,} tokens",
         f"  micro_batch: {chosen.micro_batch} # per rank; auto: the largest that fits where you submit",
-        f"  learning_rate: {_power_of_ten(chosen.learning_rate)}",
-        f"  minimum_learning_rate: {_power_of_ten(chosen.learning_rate / 10)}",
-        f"  warmup_steps: {chosen.warmup_steps}",
-        f"  loss_chunk: {shape.n_positions} # logits of one block at a time",
+        *_schedule(chosen),
+        f"  loss_chunk: {shape.model.n_positions} # logits of one block at a time",
         f"  validate_every: {max(1, min(1000, chosen.steps // 50))}",
         "  validation_blocks: 512",
         _if(chosen.offload, "  deepspeed: zero2-offload # the optimizer does not fit on the GPUs"),
@@ -308,6 +227,35 @@ def _recipe(
         "    gradient_spike: 20 # times the median",
     ]
     return "".join(f"{_aligned(row)}\n" for row in rows if row is not None)
+
+
+def _model(model: Model) -> list[str | None]:
+    is_llama = model.architecture == "llama"
+    return [
+        _if(is_llama, "  architecture: llama"),
+        f"  n_layer: {model.n_layer}",
+        f"  n_embd: {model.n_embd}",
+        f"  n_head: {model.n_head} # {model.n_embd // model.n_head} wide",
+        _if(is_llama, f"  n_kv_head: {model.n_kv_head} # of keys and values"),
+        _if(is_llama, f"  n_inner: {model.n_inner} # the width of the MLP"),
+        _if(model.tie_embeddings, "  tie_embeddings: true # to the output"),
+    ]
+
+
+def _schedule(chosen: Plan) -> list[str | None]:
+    """Optimizer and learning rate."""
+    rate, request = chosen.learning_rate, chosen.request
+    is_wsd = request.decay == "wsd"
+    return [
+        _if(request.optimizer == "muon", "  optimizer: muon # for the matrices of layers"),
+        f"  learning_rate: {_power_of_ten(rate)}",
+        _if(not is_wsd, f"  minimum_learning_rate: {_power_of_ten(rate / 10)}"),
+        f"  warmup_steps: {chosen.warmup_steps}",
+        _if(
+            is_wsd,
+            f"  decay: wsd # {DECAY_SHAPE} to 0 over the last {DECAY_SHARE:.0%} of the steps",
+        ),
+    ]
 
 
 def _if(condition: bool, row: str) -> str | None:
@@ -323,23 +271,6 @@ def _aligned(row: str) -> str:
 def _power_of_ten(rate: float) -> str:
     """A rate as written in recipes: `8.6e-4`."""
     return f"{rate:.1e}".replace("e-0", "e-")
-
-
-def _source(text: _Text) -> list[str]:
-    plain = re.fullmatch(r"[\w./-]+", text.location) and not text.location.startswith("-")
-    location = text.location if plain else json.dumps(text.location, ensure_ascii=False)
-    lines = [f"    {text.name}:", f"      kind: {text.kind}", f"      location: {location}"]
-    if text.text_key != DEFAULT:
-        key = json.dumps(text.text_key, ensure_ascii=False)
-        others = ", ".join(text.other_keys[:3])
-        lines.append(
-            f"      text_key: {key} # the longest text; others: {others}"
-            if others
-            else f"      text_key: {key}"
-        )
-    if text.location == _PUBLISHED[0]:
-        lines += ["      mirrors:", f"        - {_ARCHIVE}"]
-    return lines
 
 
 def _schema(folder: Path) -> list[str]:

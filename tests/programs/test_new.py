@@ -21,6 +21,8 @@ if TYPE_CHECKING:
         ["--size", "124m"],
         ["--size", "1.5b", "--tokens", "30b", "--cluster", "mdx"],
         ["--size", "3B", "--cluster", "mdx"],
+        ["--architecture", "llama"],
+        ["--architecture", "llama", "--optimizer", "muon", "--decay", "wsd", "--cluster", "mdx"],
     ],
     ids=" ".join,
 )

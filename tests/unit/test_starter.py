@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import itertools
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,12 +16,19 @@ from jobs.pipeline import app
 from kit.config import presets
 from kit.config.load import load, load_cluster
 from kit.errors import ConfigError
-from kit.plan import starter
+from kit.output.quantities import size as bytes_of
+from kit.plan import memory, shape, starter
+from kit.plan.size import Request, short
+from kit.training import precision
 from tests.schema import refused
-from tests.unit.test_size import SIZES
+from tests.unit.test_size import KINDS_AND_SIZES
 
 if TYPE_CHECKING:
     from click.testing import Result
+
+    from kit.config.cluster import Cluster
+    from kit.config.recipe import Recipe
+    from kit.plan.proportions import Name
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 SCHEMA = json.loads((CONFIGS / "recipe.schema.json").read_text(encoding="utf-8"))
@@ -47,15 +53,22 @@ def mistake(*arguments: str) -> str:
     return str(done.exception)
 
 
-@pytest.mark.parametrize(
-    ("size", "cluster"), [*itertools.product(SIZES, ["local", "local-gpu", "mdx"])], ids=str
-)
-def test_a_recipe_of_any_size_loads_with_every_key_in_force(size: float, cluster: str) -> None:
+def written(request: Request, cluster: str) -> tuple[starter.Draft, Recipe, Cluster]:
+    """The draft for a request, and what is loaded of it."""
     own = load_cluster(cluster, Path("a.yaml"), [])
-    made = starter.draft("a", size=size, tokens=None, texts=[], cluster=own, folder=Path())
+    made = starter.draft("a", request, texts=[], cluster=own, folder=Path())
     Path("a.yaml").write_text(made.text, encoding="utf-8")
-    recipe, _ = load(Path("a.yaml"), [], cluster)
-    assert recipe.model.n_embd // recipe.model.n_head == 64
+    return made, *load(Path("a.yaml"), [], cluster)
+
+
+@pytest.mark.parametrize("cluster", ["local", "local-gpu", "mdx"])
+@pytest.mark.parametrize(("kind", "size"), KINDS_AND_SIZES)
+def test_a_recipe_of_any_size_loads_with_every_key_in_force(
+    size: float, cluster: str, kind: Name
+) -> None:
+    made, recipe, own = written(Request(size, architecture=kind), cluster)
+    assert recipe.model.architecture == kind
+    assert f"\n# {short(shape.parameters(unpadded(recipe)))} parameters, " in made.text
     ranks = own.training.ranks
     assert recipe.training.global_batch % (recipe.training.micro_batch * ranks) == 0
     assert recipe.training.minimum_learning_rate == pytest.approx(
@@ -63,6 +76,48 @@ def test_a_recipe_of_any_size_loads_with_every_key_in_force(size: float, cluster
     )
     assert refused(SCHEMA, yaml.safe_load(made.text)) == []
     assert len(made.text.splitlines()) < 60
+
+
+def unpadded(recipe: Recipe) -> Recipe:
+    return recipe.model_copy(
+        update={"model": recipe.model.model_copy(update={"pad_vocab_to": None})}
+    )
+
+
+@pytest.mark.parametrize("request_", [
+    Request(124e6), Request(3e9), Request(20e6, architecture="llama"),
+    Request(1.1e9, 30e9, "llama", "muon", "wsd"),
+], ids=str)  # fmt: skip
+@pytest.mark.parametrize("gpu", ["a100", "v100"])
+def test_the_memory_that_is_told_is_the_one_that_is_planned(request_: Request, gpu: str) -> None:
+    own = load_cluster("mdx", Path("a.yaml"), [f"cluster.training.accelerator={gpu}"])
+    made = starter.draft("a", request_, texts=["cc100-ja"], cluster=own, folder=Path())
+    Path("a.yaml").write_text(made.text, encoding="utf-8")
+    recipe, _ = load(Path("a.yaml"), [], "mdx")
+    resolved = recipe.training.model_copy(update={"precision": precision.resolve(own)[0]})
+    setup = shape.setup(recipe.model_copy(update={"training": resolved}), own)
+    (why,) = (why for subject, _, why in made.reasons if subject == "micro-batch")
+    assert why.startswith(f"{bytes_of(memory.total(setup))} ")
+
+
+def test_optimizer_and_schedule_are_those_asked_for() -> None:
+    wanted = Request(20e6, architecture="llama", optimizer="muon", decay="wsd")
+    made, recipe, _ = written(wanted, "mdx")
+    training = recipe.training
+    assert (training.optimizer, training.decay) == ("muon", "wsd")
+    assert training.minimum_learning_rate == 0
+    assert refused(SCHEMA, yaml.safe_load(made.text)) == []
+    usual = written(Request(20e6), "mdx")[1].training
+    assert (usual.optimizer, usual.decay) == ("adamw", "cosine")
+
+
+def test_the_command_writes_the_llama_that_it_is_asked_for() -> None:
+    done = new("mine", "--size", "1.1b", "--architecture", "llama", "--optimizer", "muon")
+    assert "the shape of llm-jp v4 1.3B" in done.output
+    recipe = load(Path("mine.yaml"), [], "local")[0]
+    assert (recipe.model.architecture, recipe.model.n_kv_head) == ("llama", 8)
+    assert recipe.training.optimizer == "muon"
+    assert load(Path("mine.yaml"), ["model.qk_norm=true"], "local")
 
 
 def test_on_a_cpu_a_first_try_of_a_few_small_steps_is_named_that_a_dry_run_takes() -> None:
@@ -195,6 +250,6 @@ def test_a_recipe_in_the_checkout_names_its_files_relative_to_itself(
 ) -> None:
     monkeypatch.chdir(CONFIGS.parent)
     own = load_cluster("local", Path("a.yaml"), [])
-    made = starter.draft("a", size=10e6, tokens=None, texts=[], cluster=own, folder=Path())
+    made = starter.draft("a", Request(10e6), texts=[], cluster=own, folder=Path())
     assert made.text.startswith("# yaml-language-server: $schema=configs/recipe.schema.json\n")
     assert "location: configs/demo/web.txt.xz\n" in made.text
