@@ -234,7 +234,8 @@ def _activations(setup: Setup) -> list[Part]:
     layer, inputs = layer_bytes(setup), setup.tokens * setup.width * setup.item
     masks = setup.tokens * setup.width if setup.dropout else 0
     outer = setup.tokens * _per_token(setup.outer, setup.item) + masks
-    around = Part("around them", outer, "the last norm, embedding's dropout")
+    source = "the last norm, embedding's dropout" if setup.dropout else "the last norm"
+    around = Part("around them", outer, source)
     # Not at the same moment as the logits, but their blocks have other sizes, and are seldom used again.
     backward = Part(
         "backward pass", layer, "gradients in one layer: assumed as large as its activations"

@@ -8,8 +8,8 @@ Model and training follow the rules of kit/plan/size.py; the texts follow these:
 
 - Without a text it takes the kit's demo text, a trial of a few minutes, or, for more than a billion tokens,
   Japanese Wikipedia and CC-100, which have about 15 billion (computed).
-- A smaller text has a larger held-out share, to leave enough to measure, and a smaller vocabulary: at least
-  50 bytes of text per entry.
+- A smaller text has a larger held-out share, to leave enough to measure, about four blocks at least, and a
+  smaller vocabulary: at least 50 bytes of text per entry.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from kit.config.recipe import NAME, is_remote
 from kit.errors import ConfigError
 from kit.output.quantities import size as bytes_of
 from kit.plan import starter_texts
-from kit.plan.proportions import MAX_SIZE, MIN_SIZE, VOCABULARIES
+from kit.plan.proportions import LENGTH, MAX_SIZE, MIN_SIZE, VOCABULARIES
 from kit.plan.schedule import DECAY_SHAPE, DECAY_SHARE
 from kit.plan.size import PADDING, TOKENS_PER_PARAMETER, ChoiceReason, Machine, plan, short
 from kit.plan.starter_texts import PUBLISHED
@@ -45,6 +45,7 @@ _BYTES_PER_TOKEN = 5.4  # 1.79 characters per token, 3 bytes each (measured on J
 _BYTES_PER_ENTRY = 50
 # Maximum bytes of text, and the share of the documents that is held out.
 _HELD_OUT = ((1e5, 0.2), (1e7, 0.05), (1e9, 0.01), (float("inf"), 0.001))
+_HELD_OUT_BLOCKS, _MAX_HELD_OUT = 4, 0.4
 _MIN_UNIT, _MAX_UNIT = 0.01, 64.0  # MB
 _UNKNOWN_GPU = 16e9  # bytes of memory, if the cluster file does not name the GPU
 _COMMENT_COLUMN = 24
@@ -141,7 +142,10 @@ def _entries(total: float) -> int:
 
 
 def _held_out(total: float) -> float:
-    return next(share for maximum, share in _HELD_OUT if total <= maximum)
+    """The share of the documents, of a few blocks at least: the size of a text is an estimate."""
+    share = next(share for maximum, share in _HELD_OUT if total <= maximum)
+    blocks = _HELD_OUT_BLOCKS * LENGTH * _BYTES_PER_TOKEN / total
+    return min(_MAX_HELD_OUT, max(share, float(f"{blocks:.2g}")))
 
 
 def _machine(cluster: Cluster) -> Machine:
