@@ -253,3 +253,13 @@ def test_a_recipe_in_the_checkout_names_its_files_relative_to_itself(
     made = starter.draft("a", Request(10e6), texts=[], cluster=own, folder=Path())
     assert made.text.startswith("# yaml-language-server: $schema=configs/recipe.schema.json\n")
     assert "location: configs/demo/web.txt.xz\n" in made.text
+
+
+@pytest.mark.parametrize("pattern", ["texts/*.txt", "texts/*", "texts/a.txt"])
+def test_a_source_is_named_after_its_file_or_the_folder_of_its_pattern(pattern: str) -> None:
+    folder = Path("texts")
+    folder.mkdir()
+    (folder / "a.txt").write_text("文。\n", encoding="utf-8")
+    assert new("a", "--text", pattern).exit_code == 0
+    recipe, _ = load(Path("a.yaml"), [], "local")
+    assert [*recipe.corpus.sources] == ["a" if pattern.endswith("a.txt") else "texts"]
