@@ -14,6 +14,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
+from kit.cluster.oom_killer import OomKill
 from kit.store import records
 from kit.store.files import read_json
 from kit.store.job_tokens import job_of
@@ -58,21 +59,37 @@ def unfit(run: Run, job: str) -> dict[str, str]:
     }
 
 
-def does_not_fit(run: Run, job: str) -> str | None:
-    """What to do if a rank of that start was killed for its memory before the run's first step; or None.
+def oom_kill(run: Run, name: str, job: str, slurm: JobState) -> OomKill | None:
+    """What was killed for its memory in the start of that token of a job; None if nothing was."""
+    if slurm.oom is None and _killed_at_limit(run, name, job):
+        return OomKill("the job", "killed at its memory limit")
+    return slurm.oom
 
-    In a rehearsal at any step, as in kit/training/attempt.py, which sees what torch is refused.
-    """
-    if not killed_for_memory(run, "train", job) or _has_fitted(run):
-        return None
+
+def does_not_fit(run: Run, oom: OomKill, more_memory: str) -> str:
+    """The mistake of a run that cannot train; `more_memory` is what to do besides a lower micro-batch."""
     number = read_json(run.recipe)["training"]["micro_batch"]
-    return (
-        f"training.micro_batch={number}: {records.DOES_NOT_FIT} the job (killed at its limit); lower it, "
-        "raise cluster.training.memory_gb, or use fewer ranks on a node"
-    )
+    what = f"training.micro_batch={number}: {records.DOES_NOT_FIT} {oom.who}"
+    return f"{what} ({oom.text}); lower it, {more_memory}"
 
 
-def killed_for_memory(run: Run, name: str, job: str) -> bool:
+def has_fitted(run: Run) -> bool:
+    """Whether the run has made a step, and so fits into memory; a rehearsal asks whether all steps do.
+
+    As in kit/training/attempt.py, which sees what torch is refused.
+    """
+    from kit.run.directory import is_rehearsal
+    from kit.tracking import ledger
+
+    if is_rehearsal(run):
+        return False
+    if run.committed_checkpoints():
+        return True
+    rows = (row for attempt in ledger.attempts(run) for row in ledger.rows(attempt))
+    return any(row["kind"] == "step" for row in rows)
+
+
+def _killed_at_limit(run: Run, name: str, job: str) -> bool:
     """Whether Slurm says that the start of that token of a job had a task killed at its memory limit."""
     folder = run.job_logs(name)
     # Of a job, its shell's; of a step that a job starts for itself (kit/cluster/steps.py), srun's.
@@ -85,16 +102,3 @@ def _of_start(log: Path, job: str) -> bytes:
     with log.open("rb") as stream:
         stream.seek(-min(_TAIL, stream.seek(0, os.SEEK_END)), os.SEEK_END)
         return stream.read().rpartition(f" job {job} on ".encode())[2]
-
-
-def _has_fitted(run: Run) -> bool:
-    """Whether the run has made a step; a rehearsal asks whether all of them fit."""
-    from kit.run.directory import is_rehearsal
-    from kit.tracking import ledger
-
-    if is_rehearsal(run):
-        return False
-    if run.committed_checkpoints():
-        return True
-    rows = (row for attempt in ledger.attempts(run) for row in ledger.rows(attempt))
-    return any(row["kind"] == "step" for row in rows)

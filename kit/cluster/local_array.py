@@ -13,6 +13,7 @@ from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from kit.cluster import announced, decisions, processes, restart_rules
+from kit.cluster.oom_killer import OomKiller
 from kit.cluster.state import JobState
 from kit.errors import DONE, Interrupted
 
@@ -49,6 +50,7 @@ class LocalArray:
         self._waiting = deque(_Task(number) for number in job["tasks"])
         self._running: list[tuple[_Task, Processes]] = []
         self._failures: list[str] = []
+        self._killer = OomKiller()
         self._counts, self._due = (-1, -1), 0.0  # as recorded, and when they may be again
 
     def work(self, look: Callable[[], None], stopped: Callable[[], bool]) -> list[str]:
@@ -62,12 +64,14 @@ class LocalArray:
                 self._record()
                 time.sleep(_POLL)
                 look()
+                self._killer.look()
                 if stopped():
                     name = self._job["name"]
                     raise Interrupted(f"{name}: stopped; run or submit it again to resume")
                 self._collect()
         finally:
             processes.end([process for _, process in self._running])
+            self._killer.close()
         return self._failures
 
     def _start(self) -> None:
@@ -91,17 +95,21 @@ class LocalArray:
             if (code := process.code()) is not None:
                 self._running.remove(entry)
                 if code != DONE:
-                    self._decide(task, process.token, code)
+                    self._decide(task, process, code)
 
-    def _decide(self, task: _Task, token: str, code: int) -> None:
+    def _decide(self, task: _Task, process: Processes, code: int) -> None:
         """Record the decision on a failed task: it waits for another start, or has failed for good."""
-        name, state = self._job["name"], JobState("RUNNING")
+        name = self._job["name"]
+        oom = self._killer.first_killed({"the task": process.processes[0]})
+        state = JobState("RUNNING", oom=oom)
         decision = restart_rules.decide_task(
-            self._run, lambda: self._cluster, name, token, code, state
+            self._run, lambda: self._cluster, name, process.token, code, state
         )
-        decisions.record(self._run, token, name, decision)
+        decisions.record(self._run, process.token, name, decision)
         if decision.requeue:
             self._waiting.append(_Task(task.number, task.restarts + 1))
+            if oom is not None:
+                self._say(f"{name}-{task.number}: {oom.text}")
             self._say(f"{name}-{task.number}: {decision.reason}, retrying")
             return
         self._failures.append(decision.reason)

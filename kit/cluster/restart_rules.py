@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from kit.cluster.decisions import RequeueRecord
+    from kit.cluster.oom_killer import OomKill
     from kit.cluster.state import JobState
     from kit.config.cluster import Cluster
     from kit.store.paths import Run
@@ -80,21 +81,29 @@ def decide_training(
         return Decision(True, own["reason"])
     if own is not None:
         return _after_sigterm(run, cluster, job, slurm)
-    return _after_crash(run, cluster, job, exit_code, hang)
+    oom = evidence.oom_kill(run, "train", job, slurm) if hang is None else None
+    return _after_crash(run, cluster, job, exit_code, hang, oom)
 
 
 def _after_crash(
-    run: Run, cluster: Callable[[], Cluster], job: str, exit_code: int, hang: str | None
+    run: Run,
+    cluster: Callable[[], Cluster],
+    job: str,
+    exit_code: int,
+    hang: str | None,
+    oom: OomKill | None,
 ) -> Decision:
     """The decision on an attempt that left no end; `hang` is the one for which it ended itself."""
-    if hang is None and (mistake := evidence.does_not_fit(run, job)):
-        return Decision(False, mistake)
-    how = _how(exit_code, killed=evidence.killed_for_memory(run, "train", job))
+    if oom is not None and oom.certain and not evidence.has_fitted(run):
+        return Decision(False, evidence.does_not_fit(run, oom, _more_memory(cluster(), "training")))
     failures = _failures_without_progress(run, job)
-    if failures > cluster().training.failures:
-        text = f"{quantities.count(failures, 'time')} without a new checkpoint ({how})"
-        return Decision(False, f"{hang or decisions.CRASH}, {text}")
-    return Decision(True, hang or f"{decisions.CRASH} ({how})")
+    if failures <= cluster().training.failures:
+        why = oom.how if oom else f"exit code {exit_code}"
+        return Decision(True, hang or f"{decisions.CRASH} ({why})")
+    how = f"{oom.who} {oom.text}" if oom else f"exit code {exit_code}"
+    text = f"{quantities.count(failures, 'time')} without a new checkpoint ({how})"
+    more = f"; lower training.micro_batch, {_more_memory(cluster(), 'training')}" if oom else ""
+    return Decision(False, f"{hang or decisions.CRASH}, {text}{more}")
 
 
 def _after_sigterm(run: Run, cluster: Callable[[], Cluster], job: str, slurm: JobState) -> Decision:
@@ -149,15 +158,16 @@ def decide_task(
         row["reason"].startswith(decisions.FAILURE) and job_of(row["job"]) in jobs
         for row in decisions.read(run)
     )
-    killed = evidence.killed_for_memory(run, name, job)
-    why = _how(exit_code, killed=killed) + (f", {limit_budget.REASON}" if at_limit else "")
-    if failures > cluster().resources_of(resources).retries:
-        more = f"; {_raise_limit(cluster(), resources)}" if at_limit else ""
-        more += f"; raise cluster.{_section(cluster(), resources)}.memory_gb" if killed else ""
-        return Decision(
-            False, f"{decisions.FAILURE} {quantities.count(failures, 'time')} ({why}){more}"
-        )
-    return Decision(True, f"{decisions.FAILURE} ({why})")
+    oom = evidence.oom_kill(run, name, job, slurm)
+    limit = f", {limit_budget.REASON}" if at_limit else ""
+    if failures <= cluster().resources_of(resources).retries:
+        why = oom.how if oom else f"exit code {exit_code}"
+        return Decision(True, f"{decisions.FAILURE} ({why}{limit})")
+    how = oom.text if oom else f"exit code {exit_code}"
+    more = f"; {_raise_limit(cluster(), resources)}" if at_limit else ""
+    more += f"; {_more_memory(cluster(), resources)}" if oom else ""
+    times = quantities.count(failures, "time")
+    return Decision(False, f"{decisions.FAILURE} {times} ({how}{limit}){more}")
 
 
 def _at_limit(run: Run, cluster: Callable[[], Cluster], job: str) -> Decision:
@@ -195,14 +205,19 @@ def _raise_limit(cluster: Cluster, resources: Resources) -> str:
     )
 
 
-def _section(cluster: Cluster, resources: Resources) -> str:
+def _more_memory(cluster: Cluster, resources: Resources | Literal["training"]) -> str:
+    """What gives a process more memory."""
+    if not cluster.is_this_machine:
+        text = f"raise cluster.{_section(cluster, resources)}.memory_gb"
+        return f"{text}, or use fewer ranks on a node" if resources == "training" else text
+    if resources == "training":
+        return "use fewer ranks, or give them more memory"
+    return f"lower cluster.arrays.parallel={cluster.arrays.parallel}, or give tasks more memory"
+
+
+def _section(cluster: Cluster, resources: Resources | Literal["training"]) -> str:
     """The section of the cluster file that these resources come from."""
     return "arrays" if resources == "network" and cluster.network is None else resources
-
-
-def _how(exit_code: int, *, killed: bool) -> str:
-    """How a process ended; `killed` at its memory limit."""
-    return "killed at its memory limit" if killed else f"exit code {exit_code}"
 
 
 def _ended_by_slurm(job: str, slurm: JobState) -> Decision | None:

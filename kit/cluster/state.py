@@ -22,6 +22,8 @@ from kit.errors import ClusterError
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
+    from kit.cluster.oom_killer import OomKill
+
 PATIENCE = 60.0  # seconds: slurmctld may be restarting
 SHORT = 5.0  # the same for whoever only looks
 _SILENT = "Unable to contact"  # of every command, if slurmctld or slurmdbd is down
@@ -50,6 +52,7 @@ class JobState:
     restarts: int = 0  # one more than in the job's environment: Slurm is already requeueing it
     seconds_left: float | None = None  # to the time limit, or to the end of the grace time
     seconds_run: float | None = None  # since this start
+    oom: OomKill | None = None  # on a machine without Slurm, whose own words are in its logs
 
 
 @dataclass(frozen=True)

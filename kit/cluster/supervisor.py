@@ -8,17 +8,18 @@ it outlives the terminal. Its tasks do not outlive it.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import signal
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kit.cluster import announced, decisions, lock, restart_rules, view
 from kit.cluster.jobs import user_signal
 from kit.cluster.local_array import LocalArray
+from kit.cluster.oom_killer import OomKiller
 from kit.cluster.processes import GRACE, Processes, Starter, Starting
 from kit.cluster.state import JobState
 from kit.config.cluster import Cluster
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from kit.cluster.announced import LocalJob
+    from kit.cluster.oom_killer import OomKill
     from kit.store.paths import Run
     from kit.store.units import Tally
 
@@ -80,7 +82,7 @@ def supervise(
     return took
 
 
-@contextmanager
+@contextlib.contextmanager
 def _starting(start: Start, run: Run, cluster: Cluster, stop: _Stop) -> Iterator[Starting]:
     starter = start(run, cluster, lambda: stop.asked)
     try:
@@ -144,6 +146,8 @@ def _train(
         decisions.record(run, task.token, name, decision)
         if decision.reason == decisions.DONE:
             return
+        if decision.requeue and slurm.oom is not None:
+            say(f"{name}: {slurm.oom.who} {slurm.oom.text}")
         say(f"{name}: {decision.reason}{', requeued' if decision.requeue else ''}")
         decisions.publish_end(run, decision)
         if stop.asked:
@@ -189,6 +193,7 @@ class Watch:
     ends: float  # Unix time of the time limit
     warns: float  # Unix time of its warning
     drill: Drill | None
+    killer: OomKiller = field(default_factory=OomKiller)
     drilled: bool = False
     _terminated_at: float | None = None  # when TERM was sent; KILL follows after the grace time
     _warned: bool = False
@@ -197,10 +202,14 @@ class Watch:
     _killed_at_limit: bool = False
     _polled: float = field(default_factory=time.time)
     _stopped_for: float = 0.0  # seconds since the last poll at which all ran
+    _oom: OomKill | None = None
 
     def wait(self, stop: _Stop, say: Callable[[str], None]) -> JobState:
         """Wait for the end of the attempt; returns the state that Slurm would show."""
-        with view.TrainingView(self.run, self.task.log, self.task.log_begin, say) as training:
+        with (
+            contextlib.closing(self.killer),
+            view.TrainingView(self.run, self.task.log, self.task.log_begin, say) as training,
+        ):
             while self.task.code() is None:
                 time.sleep(_POLL)
                 row = view.last_step(self.run)
@@ -211,10 +220,12 @@ class Watch:
                     self._terminate(user_signal(self.run))
                 self.extend_limit(say)
                 self._enforce_limit()
+                self._note_failure()
                 self._kill_stragglers()
+            self._note_failure()
         if self._killed_at_limit:
             return JobState("COMPLETING", reason="TimeLimit")
-        return JobState("RUNNING", preempted=self._preempted)
+        return JobState("RUNNING", preempted=self._preempted, oom=self._oom)
 
     def _interrupt(self, number: signal.Signals, step: int, say: Callable[[str], None]) -> None:
         """Carry out the drill."""
@@ -261,15 +272,21 @@ class Watch:
             self._killed_at_limit = True
             self._terminate()
 
+    def _note_failure(self) -> None:
+        """Note the first rank that fails, before this process kills any itself."""
+        self.killer.look()
+        if self._failed_at is None and self.task.failed():
+            self._failed_at = time.monotonic()
+            ranks = {f"rank {rank}": one for rank, one in enumerate(self.task.processes)}
+            self._oom = self.killer.first_killed(ranks)
+
     def _kill_stragglers(self) -> None:
         """Send KILL after the grace time, and to ranks that wait for a dead one."""
         now = time.monotonic()
         if self._terminated_at is not None and now > self._terminated_at + GRACE:
             self.task.signal(signal.SIGKILL)
-        if self.task.failed():
-            self._failed_at = self._failed_at or now
-            if now > self._failed_at + _SURVIVORS:
-                self.task.signal(signal.SIGKILL)
+        if self._failed_at is not None and now > self._failed_at + _SURVIVORS:
+            self.task.signal(signal.SIGKILL)
 
 
 def _of_several(failures: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from kit.relay import planning, resolve
 from kit.store.files import read_json
-from tests import warm
+from tests import memory_group, warm
 from tests.relay import DEMO
 
 if TYPE_CHECKING:
@@ -49,3 +49,21 @@ def test_a_rehearsal_steps_down_until_the_micro_batch_fits_and_a_submission_take
     assert planning.facts(project)["time"]["seconds_a_step"]["source"] == "rehearsed"
     rehearsal = tmp_path / "work" / "synthetic" / "demo-rehearsal" / "runs" / "demo-rehearsal"
     assert read_json(rehearsal / "recipe.json")["training"]["micro_batch"] == 1
+
+
+def test_a_rehearsal_steps_down_from_a_rank_that_the_kernel_killed_for_its_memory(
+    tmp_path: Path,
+) -> None:
+    given = [f"workspace={tmp_path / 'work'}", *RECIPE, AUTO, "model.n_positions=128"]
+    words = ("train", "rehearse", str(DEMO), *given, "--steps", "10", "--synthetic", "--json")
+    # One block takes 180 MB in all, thirteen 460 MB.
+    with memory_group.limited(300_000_000) as group:
+        said = warm.training("tests.memory_group", str(group), *words)
+    found = json.loads(said[said.index("{\n") : said.rindex("}") + 1])["micro_batch"]
+    assert (found["taken"], found["out_of_memory"]) == (1, [13]), said
+    (why,) = [line for line in said.splitlines() if "killed" in line]
+    begin = "train: training.micro_batch=13: does not fit into the memory of rank 0 (killed by the kernel"
+    end = "lower it, use fewer ranks, or give them more memory"
+    assert f" {begin} for lack of memory; " in why
+    assert why.endswith(f"; 300 MB is the limit of {group}); {end}")
+    assert said.count("train: started") == 2  # each micro-batch once

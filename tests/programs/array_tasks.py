@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -30,6 +31,12 @@ def work(run: Run, task: int, tasks: int) -> None:
         sys.exit(1)
     while task == WAITS and not (run.root / "go").exists():
         time.sleep(0.02)
+
+
+def killed_for_memory(run: Run, task: int, tasks: int) -> None:
+    """End as a process that the kernel kills, which counts it in the group of the test."""
+    (run.root / "group/memory.events.local").write_text("oom_kill 1\n")
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def ends_together(run: Run, task: int, tasks: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from kit.cluster import announced, decisions, local, local_task, lock
 from kit.cluster.jobs import Job
 from kit.cluster.local_array import LocalArray
+from kit.cluster.oom_killer import OomKiller
 from kit.cluster.processes import Starter
 from kit.cluster.snapshot import snapshot
 from kit.errors import Interrupted
@@ -98,6 +100,26 @@ def test_a_task_that_fails_for_good_ends_no_other_and_restarts_none(
     with lock.hold(array.run):
         (alive,) = local.alive(array.run)
     assert alive.failed == ["probe-0"]
+
+
+def test_a_task_that_is_killed_for_its_memory_says_so(
+    begin: Callable[..., Array], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    array = begin(array_tasks.killed_for_memory, 1)
+    group = array.run.root / "group"
+    (group / "self").mkdir(parents=True)
+    (group / "self/cgroup").write_text("0::/\n")
+    (group / "memory.events.local").write_text("oom_kill 0\n")
+    killer = partial(OomKiller, group, group, group / "none")
+    monkeypatch.setattr("kit.cluster.local_array.OomKiller", killer)
+
+    assert array.work(lambda: None, lambda: False) == [
+        "failed 3 times (exit code 137)"
+    ]  # once counted
+    what = "killed by the kernel for lack of memory"
+    assert f"probe-0: failed ({what}), retrying" in array.said
+    counted = f"oom_kill in {group}/memory.events.local rose from 0 to 1"
+    assert f"probe-0: {what}; {counted}" in array.said
 
 
 def test_an_array_that_is_stopped_signals_all_its_tasks_at_once(

@@ -8,12 +8,15 @@ import time
 from typing import TYPE_CHECKING
 
 from kit.cluster import announced
+from kit.cluster.oom_killer import OomKiller
 from kit.cluster.processes import Processes
-from kit.cluster.supervisor import Watch
+from kit.cluster.supervisor import Watch, _Stop
 from kit.store.files import write_json
 from tests.relay import wait_until
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from kit.store.paths import Run
 
 
@@ -43,3 +46,25 @@ def test_a_time_limit_does_not_count_the_time_for_which_a_rank_is_stopped(run: R
     assert announced.end_of(run, "train") == watch.ends  # as rank 0 asks for it
     (line,) = said
     assert line.startswith("train: stopped for ")
+
+
+def test_a_rank_that_dies_as_its_cgroup_counts_a_kill_is_told_and_its_peer_is_not(
+    run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self/cgroup").write_text("0::/\n")
+    count = tmp_path / "memory.events.local"
+    count.write_text("oom_kill 0\n")
+    log = run.root / "log"
+    log.touch()
+    with subprocess.Popen(["sleep", "600"]) as peer, subprocess.Popen(["sleep", "600"]) as rank:
+        task = Processes("train-0-a.0", [peer, rank], log, 0)
+        killer = OomKiller(tmp_path, tmp_path, tmp_path / "none")
+        watch = Watch(run, "train", task, time.time() + 600, time.time() + 510, None, killer)
+        count.write_text("oom_kill 1\n")
+        rank.kill()
+        rank.wait()
+        peer.terminate()
+        state = watch.wait(_Stop(), lambda _: None)
+    assert state.oom is not None
+    assert (state.oom.who, state.oom.certain) == ("rank 1", True)

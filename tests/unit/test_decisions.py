@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from kit.cluster import decisions
 from kit.cluster.decisions import Decision
 from kit.cluster.jobs import Job, clear_previous_outcome
+from kit.cluster.oom_killer import OomKill
 from kit.cluster.restart_rules import decide_task, decide_training
 from kit.cluster.snapshot import snapshot
 from kit.cluster.state import JobState
@@ -27,6 +29,14 @@ CLUSTER = Cluster(
     name="mdx",
     kind="slurm",
     arrays=TaskResources(retries=2),
+    training=TrainingResources(ranks_per_node=2, failures=2),
+)
+
+
+HERE = Cluster(
+    name="local",
+    kind="local",
+    arrays=TaskResources(retries=2, parallel=4),
     training=TrainingResources(ranks_per_node=2, failures=2),
 )
 
@@ -59,10 +69,16 @@ def decide(run: Run, code: int, state: JobState, job: str = JOB) -> Decision:
     return decision
 
 
-def task(run: Run, code: int, restarts: int = 0, state: JobState | None = None) -> Decision:
+def task(
+    run: Run,
+    code: int,
+    restarts: int = 0,
+    state: JobState | None = None,
+    cluster: Cluster = CLUSTER,
+) -> Decision:
     """A decision over a task of an array, on record as the trap leaves it."""
     job = f"9.{restarts}"
-    decision = decide_task(run, lambda: CLUSTER, "preprocess", job, code, state or slurm())
+    decision = decide_task(run, lambda: cluster, "preprocess", job, code, state or slurm())
     decisions.record(run, job, "preprocess", decision)
     return decision
 
@@ -120,9 +136,10 @@ def test_a_run_that_slurm_kills_for_its_memory_is_not_requeued_until_it_has_made
     decision = crash(run)
     assert decision.requeue is not killed
     said = (
-        "training.micro_batch=13: does not fit into the memory of the job (killed at its limit); "
+        "training.micro_batch=13: does not fit into the memory of the job (killed at its memory limit); "
+        "lower it, raise cluster.training.memory_gb, or use fewer ranks on a node"
     )
-    assert decision.reason.startswith(said if killed else "crash (exit code 1)")
+    assert decision.reason == (said if killed else "crash (exit code 1)")
     commit_checkpoint(run, 5)
     how = "killed at its memory limit" if killed else "exit code 1"
     assert crash(run) == Decision(True, f"crash ({how})")
@@ -138,6 +155,44 @@ def test_a_task_that_slurm_kills_for_its_memory_ends_with_the_key_to_raise(run: 
     assert last == Decision(
         False, "failed 3 times (killed at its memory limit); raise cluster.arrays.memory_gb"
     )
+
+
+def test_a_rank_that_this_machine_killed_for_its_memory_is_not_restarted_until_the_run_has_made_a_step(
+    run: Run,
+) -> None:
+    write_json(run.recipe, {"training": {"micro_batch": 13}})
+    certain = OomKill("rank 1", "killed for lack of memory", "the log: 9 GB")
+    more = "use fewer ranks, or give them more memory"
+
+    def killed(oom: OomKill) -> Decision:
+        state = JobState("RUNNING", oom=oom)
+        decision = decide_training(run, lambda: HERE, JOB, 137, state)
+        decisions.record(run, JOB, "train", decision)
+        return decision
+
+    said = "training.micro_batch=13: does not fit into the memory of rank 1 (killed for lack of memory; "
+    assert killed(certain) == Decision(False, f"{said}the log: 9 GB); lower it, {more}")
+    perhaps = replace(certain, how="perhaps killed for lack of memory", certain=False)
+    assert killed(perhaps) == Decision(True, "crash (perhaps killed for lack of memory)")
+    commit_checkpoint(run, 5)
+    again = Decision(True, "crash (killed for lack of memory)")
+    first, second, last = (killed(certain) for _ in range(3))
+    assert first == second == again
+    text = (
+        "crash, 3 times without a new checkpoint (rank 1 killed for lack of memory; the log: 9 GB)"
+    )
+    assert last == Decision(False, f"{text}; lower training.micro_batch, {more}")
+
+
+def test_a_task_that_this_machine_killed_for_its_memory_ends_with_the_key_to_lower(
+    run: Run,
+) -> None:
+    state = JobState("RUNNING", oom=OomKill("the task", "killed for lack of memory", "the log"))
+    one, _, last = (task(run, 137, n, state, HERE) for n in range(3))
+    assert one == Decision(True, "failed (killed for lack of memory)")
+    text = "failed 3 times (killed for lack of memory; the log); "
+    more = "lower cluster.arrays.parallel=4, or give tasks more memory"
+    assert last == Decision(False, text + more)
 
 
 @pytest.mark.parametrize("left", [FAR, NEAR, None])

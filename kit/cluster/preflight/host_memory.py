@@ -7,9 +7,10 @@ before (kit/plan/host.py).
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from kit.cluster import memory_groups
+from kit.cluster.memory_groups import CGROUPS, PROC, Limit
 from kit.cluster.preflight.finding import Finding, NotChecked, warning
 from kit.output.quantities import size
 from kit.plan import host, shape
@@ -17,18 +18,10 @@ from kit.plan.fit import SLURM_GB
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from kit.cluster.preflight.finding import Site
     from kit.config.cluster import Cluster
-
-_PROC, _CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
-
-
-class Limit(NamedTuple):
-    """Memory that the ranks of a node may use, in bytes, and who says so."""
-
-    bytes: float
-    source: str
 
 
 def host_memory(site: Site) -> Finding:
@@ -52,12 +45,12 @@ def host_memory(site: Site) -> Finding:
     return Finding("host_memory", "ok", found)
 
 
-def lowest(cluster: Cluster, proc: Path = _PROC, cgroups: Path = _CGROUPS) -> Limit | None:
+def lowest(cluster: Cluster, proc: Path = PROC, cgroups: Path = CGROUPS) -> Limit | None:
     """The lowest limit that is known here: on a login node only that asked of Slurm."""
     return min(_limits(cluster, proc, cgroups), default=None)
 
 
-def available(proc: Path = _PROC) -> float | None:
+def available(proc: Path = PROC) -> float | None:
     """Bytes that are free, or would be if the kernel dropped its caches; None if it does not tell."""
     return _meminfo(proc).get("MemAvailable")
 
@@ -78,28 +71,7 @@ def _limits(cluster: Cluster, proc: Path, cgroups: Path) -> Iterator[Limit]:
         yield Limit(whole, "this node's")
     if asked := os.environ.get("SLURM_MEM_PER_NODE", ""):
         yield Limit(int(asked) * 1024.0**2, "the job's, by SLURM_MEM_PER_NODE")
-    for file in _files_of_limits(proc, cgroups):
-        text = file.read_text(encoding="utf-8").strip() if file.is_file() else "max"
-        if text.isdigit():  # without a limit cgroup v1 has a number larger than any memory
-            yield Limit(float(text), f"the limit of {file.parent}")
-
-
-def _files_of_limits(proc: Path, cgroups: Path) -> Iterator[Path]:
-    """The files with the limits of this process and of the groups around it; see cgroups(7)."""
-    try:
-        lines = (proc / "self/cgroup").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, controllers, place = line.split(":", 2)
-        if controllers == "":
-            root, name = cgroups, "memory.max"
-        elif "memory" in controllers.split(","):
-            root, name = cgroups / "memory", "memory.limit_in_bytes"
-        else:
-            continue
-        folder = root / place.lstrip("/")
-        yield from (one / name for one in (folder, *folder.parents) if one.is_relative_to(root))
+    yield from memory_groups.limits(proc, cgroups)
 
 
 def _meminfo(proc: Path) -> dict[str, float]:

@@ -16,9 +16,11 @@ import os
 import subprocess
 import sys
 import tempfile
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kit.cluster.oom_killer import OomKiller
 from kit.config.cluster import Cluster
 from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
@@ -27,7 +29,7 @@ from kit.store.files import read_json, write_json, write_text
 from kit.store.paths import Run, Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
     from kit.release.tasks.files import TaskFile
 
@@ -53,16 +55,21 @@ def scores(run: Run, task: TaskFile) -> dict[str, Any]:
         for own in ("HF_DATASETS_CACHE", "HF_HUB_CACHE", "HF_MODULES_CACHE", "HF_XET_CACHE"):
             environment.pop(own, None)
         command = [sys.executable, "-m", __name__, str(run.root), task.name, str(found)]
-        done = subprocess.run(command, check=False, env=environment)
+        how = _ended(command, environment)
         if not found.is_file():
-            raise JobFailed(
-                f"evaluate: {task.name}: its process ended with exit code {done.returncode}; its messages "
-                "are above"
-            )
+            raise JobFailed(f"evaluate: {task.name}: its process {how}; its messages are above")
         result: dict[str, Any] = read_json(found)
     if "error" in result:
         raise StageError(f"release.tasks: {task.name} ({task.path}): {result['error']}")
     return result
+
+
+def _ended(command: Sequence[str], environment: Mapping[str, str]) -> str:
+    """Run a program; returns how it ended."""
+    with closing(OomKiller()) as killer, subprocess.Popen(command, env=environment) as process:
+        code = process.wait()
+        oom = killer.first_killed({"it": process})
+    return f"was {oom.text}" if oom else f"ended with exit code {code}"
 
 
 def main(root: str, name: str, out: str) -> int:
