@@ -328,9 +328,10 @@ def gathered(state: Path) -> dict[str, Tensor]:
     """
     state_files.refuse_code(state)
     import_deepspeed("cpu")
-    from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
+    from deepspeed.utils import zero_to_fp32
 
-    return dict(get_fp32_state_dict_from_zero_checkpoint(str(state.parent), tag=state.name))
+    program = noise.silence_printing(zero_to_fp32)
+    return dict(program.get_fp32_state_dict_from_zero_checkpoint(str(state.parent), tag=state.name))
 
 
 def converter() -> Any:

@@ -1,12 +1,15 @@
-"""DeepSpeed's log lines and warnings that mean nothing here, filtered by their exact text."""
+"""Lines, warnings and bars of DeepSpeed that mean nothing here."""
 
 from __future__ import annotations
 
 import sys
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kit.output import log
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 # The engine's AdamW is torch's own with a guard, which ZeRO supports.
 _LOGGED = "You are using ZeRO with an untested optimizer"
@@ -26,3 +29,14 @@ def silence(deepspeed: Any) -> Any:
         message = rf"`torch\.distributed\.{function}` is deprecated"
         warnings.filterwarnings("ignore", message, FutureWarning)
     return deepspeed
+
+
+def silence_printing(module: Any) -> Any:
+    """Let a module of DeepSpeed print nothing and show no bars, and return it; its errors stay."""
+    module.print = lambda *_, **__: None
+    module.tqdm = _without_bar
+    return module
+
+
+def _without_bar(items: Iterable[Any], **_: Any) -> Iterable[Any]:
+    return items
