@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 
-from kit.data.shards import BOUNDARY
+from kit.release import prompt_snippet
 
 FOLDER, TUNED = "PATH_OF_THIS_FOLDER", "fine-tuned"
 _TEXTS = ["空は何色ですか。青です。", "雪は何色ですか。白です。"]
@@ -34,22 +34,11 @@ for epoch in range(3):
 model.save_pretrained("{tuned}")
 AutoTokenizer.from_pretrained(folder).save_pretrained("{tuned}")
 """
-# By segmenter: imports, and what cuts `texts` into words, as in training.
-_WORDS = {
-    "mecab": (
-        "import fugashi\nimport jumandic\n",
-        """tagger = fugashi.GenericTagger(f"-r /dev/null -d '{{jumandic.DICDIR}}'")
-texts = [{separator}.join(word.surface for word in tagger(text)) for text in texts]
-""",
-    ),
-    "jumanpp": (
-        "import subprocess\n\n",
-        """jumanpp = ["jumanpp", "--segment"]
-lines = [subprocess.run(jumanpp, input=text, capture_output=True, text=True).stdout for text in texts]
-texts = [{separator}.join(line.split()) for line in lines]
-""",
-    ),
-}
+_IN_WORDS = """
+{definition}
+
+texts = [words(text) for text in texts]
+"""
 
 
 def snippet(segmenter: str | None = None, spaces: str = "lossless") -> str:
@@ -57,12 +46,14 @@ def snippet(segmenter: str | None = None, spaces: str = "lossless") -> str:
 
     `segmenter`, `spaces`: the values of `corpus.segmenter` and `tokenizer.spaces` of the recipe.
     """
-    imports, words = _WORDS[segmenter] if segmenter else ("", "")
-    separator = json.dumps(BOUNDARY if spaces == "lossless" else " ")
+    imports = words = ""
+    if segmenter:
+        imports, definition = prompt_snippet.parts(segmenter, spaces)
+        words = _IN_WORDS.format(definition=definition)
     return _SNIPPET.format(
         imports=imports,
         texts=json.dumps(_TEXTS, ensure_ascii=False),
-        words=words.format(separator=separator),
+        words=words,
         folder=FOLDER,
         tuned=TUNED,
     )

@@ -127,7 +127,10 @@ def _remedy(project: Project) -> str:
         )
     if any(amendments.is_in(key, _SHARED) for key in changes):
         new_run += " and another workspace="
-    return f"for a new run add {new_run}; or see jobs.train amend and fork"
+    return (
+        "to use it as it is, name its directory in place of the recipe; "
+        f"for a new run add {new_run}; or see jobs.train amend and fork"
+    )
 
 
 def _text(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +13,7 @@ from transformers import AutoTokenizer
 from kit.config.tokenizer import TokenizerSpec
 from kit.data import tokenizer_file
 from kit.data.shards import BOUNDARY, plain_text
-from kit.release import prompt_snippet
+from kit.release import fine_tuning, prompt_snippet
 from kit.release.continuation import opened
 from kit.tokenizer import bpe, huggingface
 from kit.tokenizer.count import count
@@ -31,12 +32,14 @@ PROMPTS = [
     "naïve café",
     "「はい」と言った",
     "空白 あり",
+    "問い:霧浜県の海は。\n答え:",
+    "一つ目\n二つ目 三つ目。\n四つ目",
 ]
 
 
 def prepared(prompt: str, segmenter: str, spaces: str) -> str:
-    names: dict[str, Any] = {"prompt": prompt}
-    exec(prompt_snippet.snippet(segmenter, spaces), names)
+    names: dict[str, Any] = {}
+    exec(prompt_snippet.snippet(segmenter, spaces, repr(prompt)), names)
     return str(names["prompt"])
 
 
@@ -78,6 +81,23 @@ def test_a_prompt_gets_the_ids_of_generate_in_every_reader(
         text = prepared(prompt, "mecab", spaces)
         assert auto(text)["input_ids"] == ids, prompt
         assert plain.encode(text, add_special_tokens=False).ids == ids
+
+
+@pytest.mark.parametrize("spaces", ["lossless", "article"])
+def test_a_text_for_fine_tuning_gets_the_ids_of_training(
+    workdir: Workdir, trained: Callable[[str], Path], spaces: str
+) -> None:
+    folder = trained(spaces)
+    texts = PROMPTS if spaces == "lossless" else [text for text in PROMPTS if " " not in text]
+    before, _ = fine_tuning.snippet("mecab", spaces).split("\nfolder = ")
+    given = re.sub(r"texts = \[.*\]  # yours", lambda _: f"texts = {texts!r}", before)
+    exec(given, names := {})
+    auto = AutoTokenizer.from_pretrained(folder)
+    mode = "default" if spaces == "lossless" else "article"
+    ids = segmented(workdir, mode, tokenizer_file.load(folder), texts)
+    assert auto(names["texts"])["input_ids"] == ids
+    if spaces == "lossless":
+        assert auto.batch_decode(ids) == texts
 
 
 def test_a_raw_prompt_may_get_other_ids(

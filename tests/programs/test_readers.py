@@ -5,9 +5,8 @@ from __future__ import annotations
 import functools
 import json
 import re
+import shutil
 import subprocess
-import sys
-import venv
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -21,7 +20,7 @@ from kit.release import fine_tuning, tokenizer_files
 from kit.store.files import read_json
 from kit.store.paths import Workspace
 from kit.tokenizer import counts, unigram
-from tests import reading
+from tests import environments, reading
 from tests.architectures import SHAPES
 from tests.conftest import new_workdir
 from tests.relay import DEMO
@@ -226,14 +225,9 @@ def export_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
 @pytest.fixture(scope="session", params=[*OLD, NEWEST])
 def reader(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Python with that transformers from PyPI, and whatever of the tests' environment it accepts."""
-    root = tmp_path_factory.mktemp("reader")
-    venv.create(root, with_pip=True)
-    (site,) = root.glob("lib/*/site-packages")
-    (site / "base.pth").write_text("\n".join(p for p in sys.path if p.endswith("-packages")) + "\n")
     version = f"=={request.param}" if request.param else ""
-    install = [root / "bin/pip", "install", "--quiet", "--upgrade", f"transformers{version}"]
-    subprocess.run(install, check=True)
-    return root / "bin/python"
+    root = tmp_path_factory.mktemp("reader")
+    return environments.with_packages(root, f"transformers{version}")
 
 
 def version_of(reader: Path) -> tuple[int, ...]:
@@ -241,6 +235,15 @@ def version_of(reader: Path) -> tuple[int, ...]:
     program = [reader, "-P", "-c", "import transformers; print(transformers.__version__)"]
     printed = subprocess.run(program, check=True, capture_output=True, text=True).stdout
     return tuple(map(int, printed.split(".")[:2]))
+
+
+def read_by(reader: Path, folder: Path, given: list[str], out: Path) -> Mapping[str, Any]:
+    """What that transformers reads."""
+    asked = out / "asked.json"
+    asked.write_text(json.dumps({"texts": given, "prompts": PROMPTS}), encoding="utf-8")
+    program = [reader, "-P", reading.__file__, folder, asked, out / "out.npz"]
+    subprocess.run(program, check=True, cwd=out)
+    return np.load(out / "out.npz")
 
 
 @pytest.mark.long
@@ -253,12 +256,7 @@ def test_transformers_old_and_new_read_the_same(
         pytest.skip("this transformers has no Qwen3")
     relayed = export_of(name)
     given = texts(lines_of(root), 10_000)
-    asked = tmp_path / "asked.json"
-    asked.write_text(json.dumps({"texts": given, "prompts": PROMPTS}), encoding="utf-8")
-    out = tmp_path / "out.npz"
-    program = [reader, "-P", root / "tests/reading.py", relayed, asked, out]
-    subprocess.run(program, check=True, cwd=tmp_path)
-    theirs, ours = np.load(out), reading.read(relayed, given, PROMPTS)
+    theirs, ours = read_by(reader, relayed, given, tmp_path), reading.read(relayed, given, PROMPTS)
     plain = encoded(tokenizer_file.load(relayed.parents[2] / "tokenizer"), given)
     known = json.loads(str(theirs["plain"]))
     assert known == (plain if version >= KNOWS_SPLITTING else [])
@@ -269,3 +267,21 @@ def test_transformers_old_and_new_read_the_same(
     assert ours["batch"] == ours["greedy"]
     print(f"transformers {theirs['version']}: "
           f"{np.abs(theirs['logits'] - ours['logits']).max():.2g} between logits")  # fmt: skip
+
+
+@pytest.mark.long
+def test_with_files_of_the_release_the_old_read_what_the_newest_saves(
+    reader: Path, export_of: Callable[[str], Path], root: Path, tmp_path: Path
+) -> None:
+    relayed = export_of(
+        "llama"
+    )  # rope_theta: 5e5, which transformers 5 saves where 4 does not look
+    tuned = tmp_path / "tuned"
+    AutoModelForCausalLM.from_pretrained(relayed).float().save_pretrained(tuned)
+    AutoTokenizer.from_pretrained(relayed).save_pretrained(tuned)
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(relayed / name, tuned / name)
+    given = texts(lines_of(root), 100)
+    theirs, ours = read_by(reader, tuned, given, tmp_path), reading.read(tuned, given, PROMPTS)
+    assert np.abs(theirs["logits"] - ours["logits"]).max() < 1e-3
+    assert str(theirs["ids"]) == ours["ids"]

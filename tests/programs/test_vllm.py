@@ -1,4 +1,4 @@
-"""What vLLM demands of a model, held against an export; vLLM itself is not run.
+"""What vLLM demands of a model, held against an export; test_vllm_reads.py runs vLLM itself.
 
 Each demand quotes the line that it comes from: in vllm/model_executor/models, gpt2.py at e7dffa6, llama.py
 at 0035bdf and qwen3.py at 002456d; vllm/model_executor/layers/activation.py, vllm/config.py, and

@@ -64,8 +64,9 @@ def test_a_command_for_a_begun_run_with_other_settings_is_refused(
         said(app, str(verb), str(workdir.recipe_file), *map(str, more), "model.n_layer=4")
     line = str(refused.value)
     assert line == (
-        f"{finished.root}: this run was started with a different recipe (model.n_layer: 1 -> 4); for a new "
-        "run add name=small-2; or see jobs.train amend and fork"
+        f"{finished.root}: this run was started with a different recipe (model.n_layer: 1 -> 4); to use it "
+        "as it is, name its directory in place of the recipe; for a new run add name=small-2; or see "
+        "jobs.train amend and fork"
     )
 
 

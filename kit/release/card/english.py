@@ -92,8 +92,7 @@ def _use(facts: CardFacts) -> str:
         f"In training, text was normalised by neologdn and cut into words by {facts.corpus.segmenter} "
         f"({facts.corpus.segmenter_version}). {_SPACES[facts.tokenizer.spaces]}. Raw text works, but may "
         "get other tokens than training saw. To give the model the words that it knows, cut the prompt "
-        f"first, with {packages}; this goes on from above, and suits a prompt of one sentence without "
-        "spaces:",
+        f"first, with {packages}; this goes on from above, and takes the prompt as normalised:",
         fenced(snippets.segmented(facts).rstrip(), "python"),
         _raw(facts),
         "`ekiden generate text FOLDER --prompt ...` normalises and cuts any text.",

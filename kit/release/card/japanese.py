@@ -81,7 +81,7 @@ def _use(facts: CardFacts) -> str:
         f"({facts.corpus.segmenter_version})で単語に分割しています。{words.SPACES[facts.tokenizer.spaces]}。"
         "生のテキストもそのまま入力できますが、学習時と異なるトークン列になることがあります。"
         f"学習時と同じ単語列を渡すには、先にプロンプトを分割します(要 {packages})。次のコードは上の続きで、"
-        "空白を含まない1文のプロンプト向けです。",
+        "正規化済みのプロンプトを前提とします。",
         fenced(snippets.segmented(facts).rstrip(), "python"),
         _raw(facts),
         "`ekiden generate text FOLDER --prompt ...` は、どのようなテキストでも正規化と分割まで行います。",

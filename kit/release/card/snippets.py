@@ -37,9 +37,9 @@ def raw(facts: CardFacts) -> str:
 def segmented(facts: CardFacts) -> str:
     """Continues text in words, as in training; goes on from `raw`."""
     separator = json.dumps("\u2063" if facts.tokenizer.spaces == "lossless" else " ")
-    cut = prompt_snippet.snippet(facts.corpus.segmenter, facts.tokenizer.spaces)
-    given = f"prompt = {_prompt(facts)}\n"
-    return given + _SEGMENTED.format(cut=cut, separator=separator)
+    corpus, tokenizer = facts.corpus, facts.tokenizer
+    cut = prompt_snippet.snippet(corpus.segmenter, tokenizer.spaces, _prompt(facts))
+    return _SEGMENTED.format(cut=cut, separator=separator)
 
 
 def tuning(facts: CardFacts) -> str:
