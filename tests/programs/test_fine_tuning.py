@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import Workdir
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]  # pip installs, and TRL trains
 NEW = 20  # tokens of a continuation
 
 

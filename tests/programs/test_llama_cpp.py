@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 llama_cpp = pytest.importorskip("llama_cpp")
-pytestmark = [pytest.mark.trial, needs_dump]
+# A tokenizer is trained, and 10,000 sentences are encoded twice.
+pytestmark = [pytest.mark.trial, pytest.mark.timeout(1800), needs_dump]
 
 SENTENCES, POSITIONS = 10_000, 64
 # Runs of one sign, such as 111, which two paths through the same entries make equally likely.

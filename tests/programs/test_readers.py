@@ -200,6 +200,7 @@ def test_the_page_on_releases_shows_the_same_snippet(root: Path) -> None:
 OLD = ("4.40.2", "4.57.6")
 NEWEST = ""
 KNOWS_QWEN3 = (4, 51)
+HOUR = 3600  # seconds: pip installs, a relay runs, and 10,000 texts are read
 KNOWS_SPLITTING = (4, 42)  # the first version whose fast tokenizers know `split_special_tokens`
 
 
@@ -247,6 +248,7 @@ def read_by(reader: Path, folder: Path, given: list[str], out: Path) -> Mapping[
 
 
 @pytest.mark.long
+@pytest.mark.timeout(HOUR)
 @pytest.mark.parametrize("name", ["demo", "wide", "llama", "qwen3"])
 def test_transformers_old_and_new_read_the_same(
     reader: Path, export_of: Callable[[str], Path], name: str, root: Path, tmp_path: Path
@@ -270,6 +272,7 @@ def test_transformers_old_and_new_read_the_same(
 
 
 @pytest.mark.long
+@pytest.mark.timeout(HOUR)
 def test_with_files_of_the_release_the_old_read_what_the_newest_saves(
     reader: Path, export_of: Callable[[str], Path], root: Path, tmp_path: Path
 ) -> None:

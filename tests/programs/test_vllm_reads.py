@@ -30,9 +30,10 @@ if TYPE_CHECKING:
 VARIABLE = "VLLM"
 pytestmark = [
     pytest.mark.trial,
+    pytest.mark.timeout(1800),  # vLLM starts, compiles and warms up
     pytest.mark.skipif(VARIABLE not in os.environ, reason="VLLM names no Python that has vLLM"),
 ]
-PROMPTS, NEW = ["霧浜県の", "今日は、駅伝の大会がある", "海"], 20
+PROMPTS, NEW = ["霧浜県の", "今日は、駅伝の大会がある", "海が見える"], 20
 WIDTHS = {"of the XL recipes": 80, "of llama-1b-ja": 128}  # of a head
 
 
