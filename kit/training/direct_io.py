@@ -38,7 +38,10 @@ def pages(size: int) -> mmap.mmap:
 
 
 def touch(memory: memoryview) -> None:
-    """Have the kernel make the pages of new memory: it is slow at that within a read through the cache."""
+    """Have the kernel make the pages of new memory: it is slow at that within a read through the cache.
+
+    Releases the interpreter's lock.
+    """
     np.frombuffer(memory, np.uint8)[::PAGE] = 0
 
 

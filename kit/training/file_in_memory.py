@@ -22,13 +22,14 @@ from kit.training import direct_io
 if TYPE_CHECKING:
     import mmap
     from collections.abc import Callable
+    from concurrent.futures import Future
     from pathlib import Path
     from typing import Any, BinaryIO
 
     from kit.store.records import Output
 
 _CHUNK = 8 << 20  # bytes
-_AHEAD = 4  # chunks that are read while one is hashed, each by a thread
+_AHEAD = 4  # chunks that are read, or whose pages are made, while one is hashed, each by a thread
 
 
 class Damaged(Exception):  # noqa: N818  found in a file, no error of ours
@@ -94,11 +95,15 @@ def _read(
     try:
         if (found := os.fstat(descriptor).st_size) != size:
             raise Damaged(f"{path.name} has {found} of {size} bytes")
-        # One reader through the page cache: two would look like jumps, and nothing would be read ahead.
-        with ThreadPoolExecutor(1 if shared else _AHEAD) as readers:
+        with ThreadPoolExecutor(_AHEAD) as threads, ThreadPoolExecutor(1) as in_order:
             for at in range(0, size, _CHUNK):
                 own = (descriptor, place(at), at, min(_CHUNK, size - at))
-                job = readers.submit(_touched if shared else _chunk, *own)
+                if shared:
+                    # One reader: two would look like jumps, and the kernel would not read ahead.
+                    touched = threads.submit(direct_io.touch, own[1])
+                    job = in_order.submit(_chunk_in, touched, *own)
+                else:
+                    job = threads.submit(_chunk, *own)
                 chunks.append(job.result)
                 if len(chunks) > _AHEAD:
                     digest.update(chunks.popleft()())
@@ -126,8 +131,11 @@ def _chunk(descriptor: int, place: memoryview, at: int, size: int) -> memoryview
     return place[: direct_io.read_at(descriptor, place, at, size)]
 
 
-def _touched(descriptor: int, place: memoryview, at: int, size: int) -> memoryview:
-    direct_io.touch(place)
+def _chunk_in(
+    touched: Future[None], descriptor: int, place: memoryview, at: int, size: int
+) -> memoryview:
+    """The same, once the pages of the place are there."""
+    touched.result()
     return _chunk(descriptor, place, at, size)
 
 

@@ -6,16 +6,19 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from kit.store import records
 from kit.store.files import write_json
-from kit.training import checkpoint, file_in_memory, loading, state_files
+from kit.training import checkpoint, direct_io, file_in_memory, loading, state_files
 from kit.training.state_files import write
 from tests.programs.test_checkpoint import Table, Together, Words, begin, save
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import pytest
 
     from kit.store.paths import Run
 
@@ -191,6 +194,42 @@ def test_a_file_is_read_once_to_be_verified_and_loaded(tmp_path: Path) -> None:
     assert 1.99 < read["twice"] < 2.02
     assert 0.99 < read["mapped"] < 1.02
     assert torch.equal(once(mapped=False)["module"], state["module"])
+
+
+def test_pages_are_made_ahead_of_a_read_through_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_in_memory, "_CHUNK", 64 << 10)
+    file = tmp_path / "a.pt"
+    expected = write(file, {"module": torch.arange(100_000.0)})
+    touch, read_at = direct_io.touch, direct_io.read_at
+    made, second = list[int](), threading.Event()
+    reads, readers = list[int](), set[int]()
+
+    def touched(place: memoryview) -> None:
+        touch(place)
+        made.append(address(place))
+        if len(made) > 1:
+            second.set()
+
+    def read(descriptor: int, place: memoryview, at: int, size: int) -> int:
+        assert second.wait(60), "no page is made while a chunk is read"
+        assert address(place) in made
+        reads.append(at)
+        readers.add(threading.get_ident())
+        return read_at(descriptor, place, at, size)
+
+    monkeypatch.setattr(direct_io, "touch", touched)
+    monkeypatch.setattr(direct_io, "read_at", read)
+    with file_in_memory.read(file, expected, shared=True) as found:
+        state = state_files.read(found, "cpu", lambda: None, mapped=True)
+    assert torch.equal(state["module"], torch.arange(100_000.0))
+    assert reads == [*range(0, expected["size"], 64 << 10)]  # as the kernel expects it
+    assert len(readers) == 1
+
+
+def address(place: memoryview) -> int:
+    return int(np.frombuffer(place, np.uint8).ctypes.data)
 
 
 def test_what_is_loaded_is_what_was_verified(tmp_path: Path) -> None:
