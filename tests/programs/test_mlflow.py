@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,8 +29,6 @@ from tests.speed import patience
 from tests.unit.test_ledger import attempt as curve_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from kit.config.recipe import Recipe
     from kit.store.paths import Run
     from tests.conftest import Workdir
@@ -249,6 +249,22 @@ def test_a_rank_publishes_without_importing_mlflow(told: Run, store: Recipe, roo
     found, metrics = shown_by_mlflow(store)
     assert len(metrics["train/loss"]) == 5
     assert found.info.status == "FINISHED"
+
+
+def test_the_process_that_publishes_gives_way_to_its_training(told: Run, store: Recipe) -> None:
+    publishing = beside(told, store)
+    assert publishing._process is not None
+    process = publishing._process.pid
+    group = Path(f"/proc/{process}/autogroup")
+    try:
+        wait_until(lambda: os.getpriority(os.PRIO_PROCESS, process) == 10, "nice", 60)
+        if group.is_file():  # the kernel has autogroups
+            wait_until(
+                lambda: group.read_text().endswith(" nice 10\n"), "weight of its session", 60
+            )
+    finally:
+        publishing._process.kill()
+        publishing._process.wait()
 
 
 def test_a_run_whose_rank_is_killed_waits_for_its_next_attempt(told: Run, store: Recipe) -> None:
