@@ -24,12 +24,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 ROOT = Path(__file__).resolve().parents[2]
 _SIGNS = {"<=": operator.le, ">=": operator.ge}
-_PATIENCE = 300.0  # seconds for a program to come to its first steps
+_PATIENCE = 300.0  # seconds for a program to come to what is awaited
 
 
 @dataclass(frozen=True)
@@ -142,21 +144,24 @@ class Program:
         return [row["time"] for row in self.rows("step")]
 
     def processor_seconds(self) -> float:
-        """The processor time that its processes have had, all threads."""
-        ticks = 0
-        for process in self.processes:
-            stat = Path(f"/proc/{process.pid}/stat").read_text(encoding="utf-8")
-            user, system = stat.rpartition(")")[2].split()[11:13]  # see man proc
-            ticks += int(user) + int(system)
-        return ticks / os.sysconf("SC_CLK_TCK")
+        """The processor time that its ranks have had, all threads."""
+        return sum(_worked(process.pid) for process in self.processes)
+
+    def helping_seconds(self) -> float:
+        """The processor time that the processes have had which its ranks have started, and which run."""
+        return sum(_worked(helper.pid) for helper in self._helpers())
 
     def wait_for(self, steps: int) -> None:
         """Wait until it has done so many steps. Raises RuntimeError where it ends before."""
+        self.wait_until(lambda: len(self.ended()) >= steps, f"step {steps}")
+
+    def wait_until(self, holds: Callable[[], bool], what: str) -> None:
+        """Wait until something holds. Raises RuntimeError where it ends before."""
         deadline = time.monotonic() + _PATIENCE
-        while len(self.ended()) < steps:
+        while not holds():
             codes = [process.poll() for process in self.processes]
             if any(code not in (None, 0) for code in codes) or time.monotonic() > deadline:
-                raise RuntimeError(f"{self.name}: no step {steps}; exit codes {codes}")
+                raise RuntimeError(f"{self.name}: no {what}; exit codes {codes}")
             time.sleep(0.05)
 
     def pause(self) -> None:
@@ -168,39 +173,72 @@ class Program:
         self._signal(signal.SIGCONT)
 
     def end(self) -> None:
-        """End it, at once."""
-        self._signal(signal.SIGKILL)
+        """End it, at once; what its ranks have started ends by itself."""
+        helpers = self._helpers()
+        for process in self.processes:
+            process.kill()
         for process in self.processes:
             process.wait()
+        _send(helpers, signal.SIGCONT)
 
     def _signal(self, number: int) -> None:
+        """Send a signal to its ranks, and to what they have started: its work belongs to the same turn."""
         for process in self.processes:
             if process.poll() is None:
                 process.send_signal(number)
+        _send(self._helpers(), number)
+
+    def _helpers(self) -> list[psutil.Process]:
+        found: list[psutil.Process] = []
+        for process in self.processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found += psutil.Process(process.pid).children(recursive=True)
+        return found
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Seconds a step in one turn of a program."""
+
+    step: float
+    processor: float  # of all ranks
+    helping: float  # processor time of what the ranks have started
 
 
 def take_turns(
     programs: Sequence[Program], turns: int, steps: int, warm: int, lead: int = 1
-) -> list[list[float]]:
-    """Seconds a step of each program, by turn: while one runs, the others are stopped.
+) -> list[list[Turn]]:
+    """The turns of each program: while one runs, the others are stopped.
 
     All are brought to `warm` steps beforehand. A turn is `lead` steps, the first of which was begun
-    in an earlier turn, and `steps` that count; their mean holds all that happens between steps.
+    in an earlier turn, and `steps` that count; their mean holds all that happens between steps. Processor
+    time is that of the whole turn.
     """
     for program in programs:
         program.go_on()
         program.wait_for(warm)
         program.pause()
-    found: list[list[float]] = [[] for _ in programs]
+    found: list[list[Turn]] = [[] for _ in programs]
     for _ in range(turns):
-        for program, means in zip(programs, found, strict=True):
-            before = len(program.ended())
-            program.go_on()
-            program.wait_for(before + lead + steps)
-            program.pause()
-            inside = program.ended()[before + lead - 1 :][: steps + 1]
-            means.append((inside[-1] - inside[0]) / steps)
+        for program, its_turns in zip(programs, found, strict=True):
+            its_turns.append(_turn(program, steps, lead))
     return found
+
+
+def _turn(program: Program, steps: int, lead: int) -> Turn:
+    before = len(program.ended())
+    worked, helped = program.processor_seconds(), program.helping_seconds()
+    program.go_on()
+    program.wait_for(before + lead + steps)
+    program.pause()
+    ended = program.ended()
+    inside = ended[before + lead - 1 :][: steps + 1]
+    count = len(ended) - before
+    return Turn(
+        step=(inside[-1] - inside[0]) / steps,
+        processor=(program.processor_seconds() - worked) / count,
+        helping=(program.helping_seconds() - helped) / count,
+    )
 
 
 @contextlib.contextmanager
@@ -270,6 +308,22 @@ def main(text: str, measures: Mapping[str, Callable[[Options], Iterable[Line]]])
     if arguments.json:
         print(json.dumps([asdict(line) for line in lines], ensure_ascii=False, indent=1))
     return 0 if all(line.holds for line in lines) else 1
+
+
+def _worked(process: int) -> float:
+    """Processor seconds of a process so far; 0 if it has ended."""
+    try:
+        stat = Path(f"/proc/{process}/stat").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return 0.0
+    user, system = stat.rpartition(")")[2].split()[11:13]  # see man proc
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+def _send(processes: Iterable[psutil.Process], number: int) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
 
 
 def _ratio(value: float) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from kit.cluster import launch, local_task
 from kit.config.cluster import Cluster
+from kit.config.recipe import Recipe
 from kit.config.section import read_resolved
 from kit.relay import resolve
 from kit.relay.stages import TRAIN
@@ -61,6 +62,13 @@ def attempt(run: Run) -> Iterator[harness.Program]:
     folder = run.submissions / "benchmark"
     with harness.ranks("the kit", commands, ledger, folder) as program:
         yield program
+
+
+def wait_until_published(run: Run, program: harness.Program) -> None:
+    """Wait for the first step, and until MLflow has it if it is to: its import takes seconds."""
+    program.wait_for(1)
+    if read_resolved(run.recipe, Recipe).tracking.mlflow is not None:
+        program.wait_until(run.mlflow_cursor.is_file, "rows in MLflow")
 
 
 @contextmanager

@@ -59,31 +59,25 @@ def _loop(folder: Path, architecture: str) -> Iterator[Line]:
         run = runs.make(folder, f"loop-{architecture}", *STEADY, *MODEL, *BATCH, chosen)
         outputs = {peer: folder / f"{architecture}-{peer}.jsonl" for peer in ("bare", "trainer")}
         programs = [stack.enter_context(runs.attempt(run))]
-        programs[0].wait_for(1)
+        runs.wait_until_published(run, programs[0])
         programs[0].pause()
         for peer, output in outputs.items():
             programs.append(stack.enter_context(runs.peer(peer, output, run)))
             programs[-1].wait_for(1)
             programs[-1].pause()
-        # The first steps are not counted: within them the kit imports MLflow, in a thread. A turn is
-        # as long as its pause between two publications: a shorter one would hold more than its share.
-        harness.take_turns(programs, 0, 0, warm=COMPARED)
-        before = [(program.processor_seconds(), len(program.ended())) for program in programs]
-        ours, bare, trainer = harness.take_turns(programs, turns, steps, warm=COMPARED)
-        work = [
-            (program.processor_seconds() - seconds) / (len(program.ended()) - count)
-            for program, (seconds, count) in zip(programs, before, strict=True)
-        ]
+        # A turn is as long as the kit's pause between two publications to MLflow: a shorter one would
+        # hold more than its share.
+        found = harness.take_turns(programs, turns, steps, warm=COMPARED)
+        ours, bare, trainer = ([turn.step for turn in one] for one in found)
+        work, of_bare, of_trainer = ([turn.processor for turn in one] for one in found)
         title = f"a training step of {architecture} with ledger, TensorBoard and MLflow"
         yield harness.compare(title, "s", ours, bare, "a bare DeepSpeed loop", "ratio <= 1.03")
         peer_name = "the Hugging Face Trainer with DeepSpeed and TensorBoard"
         yield harness.compare(title, "s", ours, trainer, peer_name, "ratio <= 1.0")
         # Where others use the machine as well, this figure is the steadier one.
         title = f"processor time of a step of {architecture}, both ranks"
-        yield harness.compare(
-            title, "s", work[:1], work[1:2], "a bare DeepSpeed loop", "ratio <= 1.03"
-        )
-        yield harness.compare(title, "s", work[:1], work[2:], peer_name, "ratio <= 1.0")
+        yield harness.compare(title, "s", work, of_bare, "a bare DeepSpeed loop", "ratio <= 1.03")
+        yield harness.compare(title, "s", work, of_trainer, peer_name, "ratio <= 1.0")
         losses, theirs = (
             [row["loss"] for row in program.rows("step")[:COMPARED]]
             for program in (programs[0], programs[2])
@@ -145,7 +139,8 @@ def save(_: Options) -> Iterator[Line]:
         peer = stack.enter_context(runs.peer("bare", output, run, target))
         # A pause falls into the middle of a period, not into a save.
         warm = 2 * every + 1
-        steps = harness.take_turns([ours, peer], turns, every, warm, lead=every)
+        found = harness.take_turns([ours, peer], turns, every, warm, lead=every)
+        steps = [[turn.step for turn in one] for one in found]
         saves = [program.rows("checkpoint") for program in (ours, peer)]
         count = min(map(len, saves))
         # The first save of either is no example: memory is allocated, files are new.

@@ -7,9 +7,12 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 from tests.benchmarks import harness
+from tests.relay import wait_until
+from tests.speed import patience
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,12 +45,40 @@ def test_a_program_stands_still_while_the_other_has_its_turn(tmp_path: Path) -> 
         means = harness.take_turns([one, other], turns=3, steps=4, warm=2)
         steps = [(moment, p.name) for p in (one, other) for moment in p.ended()]
     assert [len(turns) for turns in means] == [3, 3]
-    assert all(mean >= 0.01 for turns in means for mean in turns)
+    assert all(turn.step >= 0.01 for turns in means for turn in turns)
+    assert all(0 <= turn.processor <= turn.step for turns in means for turn in turns)
     # A turn counts five steps, of which one may have ended before the stop of the turn before, and
     # been written after it: the last twenty-four are those of six turns at the most.
     late = [name for _, name in sorted(steps)[-24:]]
     assert sum(one != next_one for one, next_one in itertools.pairwise(late)) <= 5
     assert all(process.poll() is not None for p in (one, other) for process in p.processes)
+
+
+# A rank that has started a process, which ends with it.
+HELPED = f"""
+import subprocess
+helper = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+{STEPPER}
+"""
+
+
+def test_what_a_rank_has_started_stands_still_with_it(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    command = ([sys.executable, "-c", HELPED, str(file)], {})
+    with harness.ranks("one", [command], file, tmp_path / "logs") as one:
+        one.wait_for(1)
+        (helper,) = psutil.Process(one.processes[0].pid).children()
+
+        def stands() -> bool:
+            return helper.status() == psutil.STATUS_STOPPED
+
+        one.pause()
+        wait_until(stands, "stop", 60)
+        one.go_on()
+        assert not stands()
+        one.pause()
+        wait_until(stands, "stop", 60)
+    assert psutil.wait_procs([helper], patience(60)) == ([helper], [])
 
 
 def test_a_program_that_dies_is_an_error_and_its_words_are_shown(
