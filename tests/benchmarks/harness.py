@@ -173,13 +173,14 @@ class Program:
         self._signal(signal.SIGCONT)
 
     def end(self) -> None:
-        """End it, at once; what its ranks have started ends by itself."""
+        """End it, at once, and wait for what its ranks have started: that ends by itself."""
         helpers = self._helpers()
         for process in self.processes:
             process.kill()
         for process in self.processes:
             process.wait()
         _send(helpers, signal.SIGCONT)
+        psutil.wait_procs(helpers, _PATIENCE)
 
     def _signal(self, number: int) -> None:
         """Send a signal to its ranks, and to what they have started: its work belongs to the same turn."""

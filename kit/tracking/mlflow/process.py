@@ -15,6 +15,7 @@ import os
 import select
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -114,7 +115,8 @@ def follow(run: Run, recipe: Recipe, is_over: Callable[[float], bool], patience:
 
 def main(run_root: str, patience: float) -> None:
     """Publish until standard input is closed."""
-    _give_way()
+    os.nice(_NICE)
+    threading.Thread(target=_give_way, daemon=True).start()
     # Slurm sends these to every process of a job; the end of rank 0 ends this one.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
@@ -124,14 +126,17 @@ def main(run_root: str, patience: float) -> None:
 
 
 def _give_way() -> None:
-    """Let the training go first where both want a core.
+    """Let the training go first where both want a core; once it is over, do not, even during an import."""
+    _weigh(_NICE)
+    select.select([sys.stdin], [], [])
+    _weigh(0)
 
-    Linux weighs a session by its autogroup, and `nice` only within one: sched(7).
-    """
-    os.nice(_NICE)
-    if os.getsid(0) == os.getpid():  # else it would slow whoever started it
+
+def _weigh(nice: int) -> None:
+    """Set the weight of this session against others, which `nice` alone does not: autogroup in sched(7)."""
+    if os.getsid(0) == os.getpid():  # else it is that of whoever started this process
         with contextlib.suppress(OSError):  # a kernel without autogroups
-            _AUTOGROUP.write_text(str(_NICE), encoding="ascii")
+            _AUTOGROUP.write_text(str(nice), encoding="ascii")
 
 
 def _input_ends(seconds: float) -> bool:
