@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from kit.config.defaults import NonDefaults
 from kit.data import shards
 from kit.errors import InputError, StageError
-from kit.store import look, manifest
+from kit.store import look, manifest, mapped
 from kit.store.files import atomic, read_json, text_hash
 from kit.store.paths import Workspace
 
@@ -252,16 +252,13 @@ def open_part(units: Iterable[TokenUnit], part: str, recipe: Recipe) -> TokenStr
 
 def open_stream(paths: Iterable[Path], dtype: np.dtype[np.unsignedinteger]) -> TokenStream:
     """Map token files into memory. Raises InputError for a file that ends in half a token."""
-    import numpy as np
-
     files: dict[Path, np.ndarray] = {}
     for path in paths:
         size = path.stat().st_size
         if size % dtype.itemsize:
             raise InputError(f"{path}: {size} bytes end in half a token; run jobs.tokenize again")
         if size:
-            # A plain array over the map: slicing the subclass costs as much as copying a block.
-            files[path] = np.asarray(np.memmap(path, dtype=dtype, mode="r"))
+            files[path] = mapped.array(path, dtype)
     starts = (0, *itertools.accumulate(map(len, files.values())))
     return TokenStream(tuple(files.values()), starts, tuple(files))
 

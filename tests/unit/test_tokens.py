@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from kit.data import shards, tokens
 from kit.errors import InputError, StageError
-from kit.store import manifest
+from kit.store import manifest, mapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -124,6 +124,28 @@ def test_every_token_knows_its_file_and_document(files: list[list[list[int]]]) -
             for _ in ids
         ]
         assert [row.locate(position) for position in range(len(row))] == expected
+
+
+def test_a_stream_keeps_no_descriptor_and_leaves_no_map(tmp_path: Path) -> None:
+    """Of a thousand units a process would have two thousand, and may often have 1,024."""
+    before = len([*Path("/proc/self/fd").iterdir()])
+    row = row_of(tmp_path, [[number] * 5 for number in range(40)])
+    assert len([*Path("/proc/self/fd").iterdir()]) == before
+    maps = Path("/proc/self/maps")
+    assert maps.read_text().count(f"{tmp_path}/") == 40
+    file, row = row.files[7], tokens.TokenStream((), (0,))
+    assert maps.read_text().count(f"{tmp_path}/") == 1
+    assert file.tolist() == [7] * 5
+    with pytest.raises(ValueError, match="read-only"):
+        file[0] = 1
+    del file
+    assert str(tmp_path) not in maps.read_text()
+    assert len(row) == 0
+
+
+def test_a_token_file_that_cannot_be_mapped_is_named(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=f"{tmp_path}"):
+        mapped.array(tmp_path, SHORT)
 
 
 def test_offsets_of_another_file_are_refused(tmp_path: Path) -> None:
