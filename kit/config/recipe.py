@@ -263,7 +263,7 @@ class Release(Section):
         le=1,
         description="sample from the likeliest tokens that together have this probability",
     )
-    seed: int = Field(default=0, description="random seed of the samples")
+    seed: int = Field(default=0, ge=0, lt=2**63, description="random seed of the samples")
     tasks: list[str] = Field(
         default=[],
         description="tasks of lm-evaluation-harness that jobs.evaluate scores, offline: YAML files whose "

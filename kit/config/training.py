@@ -98,7 +98,10 @@ class Training(Section):
         description="reason for the choice of auto. Set when the recipe is resolved, never in a file",
     )
     seed: int = Field(
-        default=0, description="seed of the initial weights, the order of blocks and dropout"
+        default=0,
+        ge=0,
+        lt=2**63,
+        description="seed of the initial weights, the order of blocks and dropout",
     )
     labels: Literal["lookahead", "inside"] = Field(
         default="lookahead",

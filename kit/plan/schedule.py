@@ -142,6 +142,16 @@ class AttemptStart:
     amendments: int  # number of the run's rows
 
 
+def check(training: Training) -> None:
+    """Raise ConfigError for a decay that would rise."""
+    low, peak = training.minimum_learning_rate, training.learning_rate
+    if low > peak and training.decay != "constant":
+        raise ConfigError(
+            f"training.minimum_learning_rate={low:g}: above training.learning_rate={peak:g}, so the learning "
+            "rate would rise where it should decay; lower it"
+        )
+
+
 def for_run(run: Run, training: Training, ends: Ends, attempt: int) -> Schedule:
     """The schedule of an attempt; `training` are the run's settings, with its amendments.
 

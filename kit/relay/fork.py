@@ -60,6 +60,7 @@ def begin(
     # What the parent was trained with stays as it is.
     inherited = "training.deepspeed" not in differences
     trainable.check(fork_recipe, fork_cluster, begun=inherited)
+    schedule.check(fork_recipe.training)
     run = Run(parent.root.with_name(fork_recipe.name))
     if run.root.exists():
         raise RunError(f"{run.root}: exists already; give another name=")

@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kit.errors import ConfigError, EkidenError
+from kit.plan import schedule
 from kit.training import batches, loss_kernel, zero
 
 if TYPE_CHECKING:
@@ -27,11 +28,13 @@ def problems(
 ) -> Iterator[str]:
     """Why the ranks could not train it.
 
-    `begun`: as in `zero.check`; `here`: with the packages of this environment, in which training runs.
+    `begun`: it has been trained with; `here`: with the packages of this environment, in which training runs.
     """
     training = recipe.training
     yield from refused(lambda: batches.check_shares(training, cluster.training.ranks))
     yield from refused(lambda: zero.check(training, begun=begun))
+    if not begun:
+        yield from refused(lambda: schedule.check(training))
     yield from refused(lambda: loss_kernel.check(training, cluster.device, here=here))
 
 

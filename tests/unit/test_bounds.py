@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 # Of every number that is not named here: it is greater than 0.
 OTHERS = {
-    "training.seed": "",
+    "training.seed": ">= 0, < 9223372036854775808",  # torch's
     "release.grid_gco2_per_kwh": ">= 0, <= 2000",
     "release.pue": ">= 1, <= 5",
-    "release.seed": "",
+    "release.seed": ">= 0, < 9223372036854775808",
     "corpus.held_out": "> 0, < 0.5",
     "corpus.filters.length.min": ">= 0",
     "corpus.filters.japanese.min_share": "> 0, <= 1",

@@ -332,3 +332,10 @@ def test_the_same_end_told_in_epochs_leaves_the_schedule_as_it_is() -> None:
     ]
     found = schedule.derive(training, rows, [AttemptStart(0, 0), AttemptStart(20_000, 2)], ends)
     assert found.segments == (Segment(0, 30_000),)
+
+
+def test_a_minimum_above_the_peak_is_refused() -> None:
+    schedule.check(training_of(learning_rate=0.1))
+    schedule.check(training_of(learning_rate=0.05, decay="constant"))
+    with pytest.raises(ConfigError, match=r"=0\.1: above training\.learning_rate=0\.05, so the"):
+        schedule.check(training_of(learning_rate=0.05))
