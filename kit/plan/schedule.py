@@ -147,8 +147,8 @@ def check(training: Training) -> None:
     low, peak = training.minimum_learning_rate, training.learning_rate
     if low > peak and training.decay != "constant":
         raise ConfigError(
-            f"training.minimum_learning_rate={low:g}: above training.learning_rate={peak:g}, so the learning "
-            "rate would rise where it should decay; lower it"
+            f"training.minimum_learning_rate={low:g}: above training.learning_rate={peak:g}, so the "
+            "learning rate would rise where it should decay; lower it"
         )
 
 

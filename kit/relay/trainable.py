@@ -28,7 +28,7 @@ def problems(
 ) -> Iterator[str]:
     """Why the ranks could not train it.
 
-    `begun`: it has been trained with; `here`: with the packages of this environment, in which training runs.
+    `begun`: it has been trained with; `here`: with this environment's packages, in which training runs.
     """
     training = recipe.training
     yield from refused(lambda: batches.check_shares(training, cluster.training.ranks))

@@ -44,8 +44,8 @@ TOLD = [
     "error: 4 mistakes",
     "  training.global_batch=8 is not a multiple of micro_batch x ranks = 2 x 3; change one of the three",
     "  training.gradient_dtype=bf16: gradients of training.precision=fp32 can be accumulated in fp32 only",
-    "  training.minimum_learning_rate=0.01: above training.learning_rate=0.001, so the learning rate would rise "
-    "where it should decay; lower it",
+    "  training.minimum_learning_rate=0.01: above training.learning_rate=0.001, so the learning rate would "
+    "rise where it should decay; lower it",
     "  training.warmup_steps=11: the run ends before the warm-up does, at step 10; lower it, or raise "
     "training.steps",
 ]
