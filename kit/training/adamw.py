@@ -21,6 +21,7 @@ class GuardedAdamW(torch.optim.AdamW):
 
     judge: Callable[[], Verdict] | None = None
     clip: Callable[[Sequence[Tensor]], None] | None = None  # set if DeepSpeed does not clip
+    building = False  # while DeepSpeed is built around it
     with_one_moment = 0  # the number of weights that Muon updates
 
     def step(self, *_: object) -> None:  # type: ignore[override]
@@ -28,6 +29,10 @@ class GuardedAdamW(torch.optim.AdamW):
 
         A GPU decides by itself if the weights are there.
         """
+        if self.building:
+            # In bf16 without ZeRO DeepSpeed has it make its states by a step of zero gradients: that would
+            # decay the weights, and count, which bends the bias correction of the first real steps.
+            return
         parameters = [p for group in self.param_groups for p in group["params"]]
         if self.clip is not None:
             self.clip(parameters)

@@ -86,9 +86,11 @@ class Engine:
         ]
         chosen = configuration(recipe, accumulation)
         zero.bound_buckets(chosen, sum(weight.numel() for weight in model.parameters()))
+        self._optimizer.building = True
         self._engine, *_ = deepspeed.initialize(
             model=model, optimizer=self._optimizer, config=chosen | _universal(universal)
         )
+        self._optimizer.building = False
         for owner, method in gradients.reductions(self._engine):
             mark(owner, method, REDUCTION)
         self._clipping = Clipping(self._engine, self._optimizer, training.clip)
