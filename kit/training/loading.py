@@ -1,7 +1,8 @@
 """Reading of a checkpoint by all ranks: each reads its own files, and verifies them in the same pass.
 
 Nothing is loaded before all ranks have agreed that every byte is as it was written. Files that no rank
-needs are verified too, shared out among the ranks; so is a whole checkpoint of another number of ranks.
+needs are verified too, shared out among the ranks; so is a whole checkpoint that must be
+converted for another number of ranks.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Ranks(Protocol):
 
 @dataclass(frozen=True)
 class Part:
-    """A checkpoint that was verified, and this rank's files; none if another number of ranks saved it."""
+    """A checkpoint that was verified, and this rank's files; none if it must be converted for them."""
 
     checkpoint: Checkpoint
     files: Mapping[str, FileInMemory]
@@ -122,13 +123,13 @@ def read(found: Checkpoint, ranks: Ranks) -> Part | str:
 def shares(
     files: Mapping[str, Output], saved_by: int, rank: int, ranks: int
 ) -> tuple[list[str], list[str]]:
-    """The files that a rank loads, and those that it only verifies. Together the ranks have all files."""
-    needed = [name for name in files if saved_by == ranks and _owner(name) in (None, rank)]
-    left = [
-        name
-        for name in files
-        if saved_by != ranks or not (_owner(name) is None or _owner(name) in range(ranks))
-    ]
+    """The files that a rank loads, and those that it only verifies. Together the ranks have all files.
+
+    It loads none if another number of ranks saved them, unless that did not matter: without ZeRO.
+    """
+    fits = saved_by == ranks or all(_owner(name) is None for name in files)
+    needed = [name for name in files if fits and _owner(name) in (None, rank)]
+    left = [name for name in files if not (fits and _owner(name) in (None, *range(ranks)))]
     load = [0] * ranks
     verified: list[list[str]] = [[] for _ in range(ranks)]
     for name in sorted(left, key=lambda name: (-files[name]["size"], name)):

@@ -69,11 +69,12 @@ def _origin(
         )
     log.info(building)
     log.info(f"loading the checkpoint of {newest.origin}")
-    if record["ranks"] == context.collectives.world_size:
+    _tell_of_other_ranks(context, newest, record["ranks"])
+    if part.files:
         engine = Engine(*arguments, to_load=True)
         engine.load(newest.state, newest.step, part.files)
     else:
-        engine = _load_for_other_world_size(context, newest, record["ranks"], arguments)
+        engine = _converted(context, newest, arguments)
     log.info(f"resumes from {newest.origin}")
     exact = exactness.of_attempt(context, start, record)
     progress = Progress.from_record(record)
@@ -87,18 +88,21 @@ def _with_validation(origin: Origin) -> Origin:
     return origin
 
 
-def _load_for_other_world_size(
-    context: Context, saved: Checkpoint, ranks: int, arguments: tuple[Any, ...]
-) -> Engine:
-    """An engine with the state of a checkpoint that was saved by another number of ranks."""
+def _tell_of_other_ranks(context: Context, saved: Checkpoint, ranks: int) -> None:
     collectives = context.collectives
-    folder = context.run.universal(saved.folder)  # DeepSpeed leaves a file beside its output
-    universal = folder / checkpoint.STATE
-    if collectives.rank == 0:
+    if collectives.rank == 0 and ranks != collectives.world_size:
         log.info(
             f"{saved.folder}: saved by {count(ranks, 'rank')}, resumed on {collectives.world_size}: data "
             "order and global batch stay the same, the last bits of sums do not"
         )
+
+
+def _converted(context: Context, saved: Checkpoint, arguments: tuple[Any, ...]) -> Engine:
+    """An engine with the state of a checkpoint whose parts are those of another number of ranks."""
+    collectives = context.collectives
+    folder = context.run.universal(saved.folder)  # DeepSpeed leaves a file beside its output
+    universal = folder / checkpoint.STATE
+    if collectives.rank == 0:
         saved.ensure_own()  # all ranks have checked its hashes
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()

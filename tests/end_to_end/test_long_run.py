@@ -216,6 +216,7 @@ def test_a_run_in_fp16_finds_its_loss_scale_and_is_the_same_when_it_is_interrupt
     assert not rows(whole, "health")
 
 
+WITHOUT_ZERO = "training.deepspeed={folder}/zero0.json"
 MUON = ("training.optimizer=muon", "training.global_batch=12", "training.micro_batch=2")
 
 
@@ -225,11 +226,14 @@ MUON = ("training.optimizer=muon", "training.global_batch=12", "training.micro_b
         pytest.param(1, (), id="adamw"),
         pytest.param(3, (*MUON, "training.deepspeed=zero1"), id="muon", marks=pytest.mark.long),
         pytest.param(3, (*MUON, *SHAPES["qwen3"]), id="muon-qwen3", marks=pytest.mark.long),
+        pytest.param(1, (WITHOUT_ZERO,), id="without-zero", marks=pytest.mark.long),
     ],
 )
 def test_a_run_goes_on_with_another_number_of_ranks(
     workspace: Path, request: pytest.FixtureRequest, ranks: int, form: tuple[str, ...]
 ) -> None:
+    (workspace / "zero0.json").write_text('{"zero_optimization": {"stage": 0}}', encoding="utf-8")
+    form = tuple(one.format(folder=workspace) for one in form)
     rules = ("training.steps=24", "training.checkpoint_every=6", *form)
     name = request.node.callspec.id
     two, _ = train(workspace, f"{name}-two-ranks", *rules)

@@ -161,6 +161,11 @@ def test_files_are_shared_out_by_size() -> None:
     ]
 
 
+def test_without_zero_any_number_of_ranks_loads_the_state_as_it_is() -> None:
+    files: Any = {"mp_rank_00_model_states.pt": {"size": 31, "xxh3": ""}}
+    assert [loading.shares(files, 2, rank, 3) for rank in range(3)] == [([*files], [])] * 3
+
+
 def read_by_now() -> int:
     """Bytes that this process has read from files: `rchar`, proc_pid_io(5)."""
     words = Path("/proc/self/io").read_text(encoding="utf-8").split()
