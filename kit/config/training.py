@@ -141,8 +141,8 @@ class Training(Section):
     optimizer: Literal["adamw", "muon"] = Field(
         default="adamw",
         description="adamw, or muon: for the matrices of the blocks, whose averaged gradient it "
-        "orthogonalises, with adamw for embeddings, norms, biases and head. Learning rate and weight decay "
-        "carry over. The article: adamw",
+        "orthogonalises, with adamw for embeddings, norms, biases and head. Begin with AdamW's learning "
+        "rate and weight decay. The article: adamw",
     )
     muon_momentum: float = Field(
         default=0.95,

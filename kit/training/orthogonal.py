@@ -2,7 +2,7 @@
 
 Singular vectors stay, and all singular values come near 1: Jordan et al. 2024,
 https://kellerjordan.github.io/posts/muon/. By the scale of Liu et al. 2025 (arXiv 2502.16982, section 2.2)
-the root mean square of an update is about AdamW's, 0.2: learning rate and weight decay carry over.
+the root mean square of an update is about AdamW's, 0.2: its learning rate and weight decay are a start.
 """
 
 from __future__ import annotations
