@@ -58,6 +58,7 @@ class LastResort:
         """End the process."""
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.close()
+            self._process.send_signal(signal.SIGCONT)  # stopped, it would not see that
             self._process.wait()
 
 

@@ -69,12 +69,9 @@ def starts(run: Run) -> dict[str, Start]:
     found: dict[str, Start] = {}
     for path in Path("/proc").glob("[0-9]*"):
         try:
-            program = [os.fsdecode(word) for word in (path / "cmdline").read_bytes().split(b"\0")]
-            # srun has the words of a rank in its command line too, and the variables of rank 0
-            if "python" not in Path(program[0]).name:
-                continue
-            place = _forked(path, program, run) or _begun(path, program, run)
-            if place is None:
+            place = _place(path, run)
+            # A child has the name and the words of its parent until it begins another program.
+            if place is None or place == _place(path.with_name(_parent(path)), run):
                 continue
             process = Process(int(path.name))
         except OSError:  # it has just ended
@@ -83,6 +80,19 @@ def starts(run: Run) -> dict[str, Start]:
             token, rank = place
             found.setdefault(token, Start(token, {})).ranks[rank] = process
     return found
+
+
+def _place(path: Path, run: Run) -> tuple[str, int] | None:
+    """Token and rank of a process, if it is a rank of this run."""
+    program = [os.fsdecode(word) for word in (path / "cmdline").read_bytes().split(b"\0")]
+    # srun has the words of a rank in its command line too, and the variables of rank 0
+    if "python" not in Path(program[0]).name:
+        return None
+    return _forked(path, program, run) or _begun(path, program, run)
+
+
+def _parent(path: Path) -> str:
+    return (path / "stat").read_text().rpartition(") ")[2].split()[1]
 
 
 def _forked(path: Path, program: list[str], run: Run) -> tuple[str, int] | None:

@@ -9,8 +9,11 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+import psutil
+
 from kit.store.files import read_json
 from kit.training import last_resort
+from tests.speed import patience
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -114,4 +117,12 @@ def test_a_stopped_process_is_not_killed(root: Path) -> None:
     assert process.poll() is None
     os.kill(process.pid, signal.SIGCONT)
     output, errors = process.communicate("\n")
+    assert (process.returncode, output, errors) == (0, "left in peace\n", "")
+
+
+def test_a_rank_ends_although_the_process_beside_it_is_stopped(root: Path) -> None:
+    process = guarded(root, 100.0, "idle")
+    (beside,) = psutil.Process(process.pid).children()
+    beside.suspend()
+    output, errors = process.communicate("\n", timeout=patience(60))
     assert (process.returncode, output, errors) == (0, "left in peace\n", "")
