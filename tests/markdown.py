@@ -66,6 +66,16 @@ def blocks(page: Path) -> Iterator[Block]:
             yield Block(page, number, needs[1] if needs else None, text)
 
 
+def printed(page: Path) -> Iterator[tuple[Block, int, str]]:
+    """Each block of text right after one of commands: that one, the number of its first line, its text."""
+    last: Block | None = None
+    for number, language, text, before in _fenced(page.read_text(encoding="utf-8")):
+        if language == "text" and last is not None:
+            yield last, number, text
+        needs = _NEEDS.fullmatch(before)
+        last = Block(page, number, needs[1] if needs else None, text) if language == "sh" else None
+
+
 def statements(text: str) -> Iterator[tuple[str, str]]:
     """The commands of a shell script as they stand, and as one line without a here-document."""
     lines = iter(text.splitlines(keepends=True))

@@ -30,6 +30,7 @@ from kit.config.recipe import Recipe
 from kit.relay.resolve import read_run
 from kit.store.paths import Run
 from tests.markdown import NEEDS, Block, blocks, commands, pages, statements
+from tests.printed import not_printed
 from tests.relay import ROOT, copy_of, wait_until
 
 if TYPE_CHECKING:
@@ -219,6 +220,14 @@ def test_an_unknown_need_is_found(tmp_path: Path) -> None:
     assert "luck" in next(mistakes(*blocks(page)))
 
 
+def test_a_line_that_no_command_has_printed_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    shown = "a save   0.2 s, blocking training for 1 ms\n...\ndisk  1 GB are free\n"
+    page.write_text(f"```sh\nekiden list\n```\n```text\n{shown}```\n", encoding="utf-8")
+    said = "--- page.md:2\na save  1 min 3 s, blocking training for 2 s\ndisk  3.1 MB free\n"
+    assert [*not_printed(page, said)] == ["page.md:5: disk 0 UNIT are free"]
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Looks like a checkout after `make demo`, with a smaller model, one rank and a short training."""
@@ -329,5 +338,6 @@ def test_the_commands_of_a_page_run(page: Path, checkout: Path) -> None:
     took = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - began.ru_utime
     assert done.returncode == 0, f"{name_of(page)}: exit code {done.returncode}\n{done.stdout}"
     print(f"{name_of(page)}: {took:.1f} s of processors\n{done.stdout}")
+    assert [*not_printed(page, done.stdout)] == []
     for run in checkout.glob("work/*/runs/*"):
         read_run(run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +13,8 @@ from kit.errors import JobFailed, RunError, StageError
 from kit.relay import rehearsal, rehearsal_page, resolve
 from kit.run import directory
 from kit.store.files import write_json
+from tests.conftest import ROOT
+from tests.printed import shape
 
 if TYPE_CHECKING:
     from kit.store.paths import Run
@@ -108,6 +111,19 @@ def test_a_report_is_printed_with_its_units(
     assert lines["memory"] == "3 MB per rank at its peak"
     assert lines["takes"].startswith("4 d 9 h, ")
     assert lines["disk"].startswith("6 GB for 5 checkpoints")
+
+
+@pytest.mark.parametrize("page", ["training.md", "operating.md", "operating.ja.md"])
+def test_a_page_shows_a_report_as_it_is_printed(
+    page: str, workdir: Workdir, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_ledger(run, 1, [9.0] * 5 + [2.0])
+    project = resolve.load(workdir.recipe_file)
+    rehearsal_page.show(rehearsal.report(run, project.recipe, project.cluster))
+    said = {*map(shape, capsys.readouterr().out.splitlines())}
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    (shown,) = re.findall(r"^measured over.*?(?=^```)", text, re.MULTILINE | re.DOTALL)
+    assert [line for line in map(shape, shown.splitlines()) if line not in said] == []
 
 
 def test_a_recipe_that_says_when_to_save_is_reckoned_by_it(workdir: Workdir, run: Run) -> None:
