@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kit.errors import FAILED, INTERRUPTED, USER_MISTAKE, EkidenError, Interrupted
-from kit.output import interrupt
+from kit.output import interrupt, streams
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,23 +29,24 @@ class Stop(BaseException):
 def in_order() -> Iterator[None]:
     """Turn an error or a signal in the block into one line on stderr and the exit code of its kind."""
     _listen()
-    try:
-        yield
-    except Interrupted as interrupted:
-        _leave(str(interrupted), INTERRUPTED)
-    except EkidenError as error:
-        _leave(f"error: {error}", error.exit_code)
-    except Stop as stop:
-        _leave(f"interrupted ({stop}); run the same command again to continue", INTERRUPTED)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(FAILED)
-    except OSError as error:
-        if reason := _full_disk(error):
-            _leave(f"error: {reason}; free some space, and try again", FAILED)
-        if reason := _denied(error):
-            _leave(f"error: {reason}", USER_MISTAKE)
-        raise
+    with streams.spared():
+        try:
+            yield
+        except Interrupted as interrupted:
+            _leave(str(interrupted), INTERRUPTED)
+        except EkidenError as error:
+            _leave(f"error: {error}", error.exit_code)
+        except Stop as stop:
+            _leave(f"interrupted ({stop}); run the same command again to continue", INTERRUPTED)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(FAILED)
+        except OSError as error:
+            if reason := _full_disk(error):
+                _leave(f"error: {reason}; free some space, and try again", FAILED)
+            if reason := _denied(error):
+                _leave(f"error: {reason}", USER_MISTAKE)
+            raise
 
 
 def _leave(line: str, code: int) -> None:
@@ -54,17 +55,17 @@ def _leave(line: str, code: int) -> None:
 
 
 def _listen() -> None:
-    """Make SIGINT and SIGTERM raise Stop once; a second one kills the process."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    """Make SIGINT, SIGTERM and SIGHUP raise Stop once; a second one kills the process."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
             signal.signal(number, _handle)
 
 
 def _handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-    signal.signal(number, signal.SIG_DFL)
+    again = signal.SIG_IGN if number == signal.SIGHUP else signal.SIG_DFL  # a shell sends it, too
+    signal.signal(number, again)
     name = signal.Signals(number).name
-    # os.write, not print: the signal may have interrupted a print.
-    os.write(2, f"stopping ({name}): {interrupt.kept()}\n".encode())
+    streams.say(f"stopping ({name}): {interrupt.kept()}")
     raise Stop(name)
 
 

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import atexit
 import ctypes
-import errno
 import gc
-import io
 import os
 import signal
 import socket
 import sys
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from kit.cluster import addresses, job_times, time_limit
 from kit.cluster.jobs import token
 from kit.cluster.preflight import start
 from kit.errors import INTERRUPTED, USER_MISTAKE, EkidenError, Interrupted
-from kit.output import log
+from kit.output import log, streams
 from kit.run.environment import check_environment
 from kit.store.files import write_json
 
@@ -37,7 +35,7 @@ def perform(
 
     A user's mistake ends it with one line and exit code 2.
     """
-    tolerate_full_log_disk()
+    streams.spare_both()
     # At exit the interpreter would search the objects of torch and transformers for garbage, for two
     # seconds: not worth holding a node.
     atexit.register(gc.freeze)
@@ -77,30 +75,3 @@ def end_with(supervisor: int) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != supervisor:  # it has died already: no signal will come
         raise Interrupted(f"the supervisor, process {supervisor}, has died")
-
-
-def tolerate_full_log_disk() -> None:
-    """Drop log output, rather than fail, when the log's disk is full.
-
-    Otherwise a log line would end training that does not need the disk.
-    """
-    sys.stdout, sys.stderr = (
-        io.TextIOWrapper(cast("IO[bytes]", _Log(stream.fileno())), "utf-8", write_through=True)
-        for stream in (sys.stdout, sys.stderr)
-    )
-
-
-class _Log(io.FileIO):
-    """A file that ignores a full disk."""
-
-    def __init__(self, descriptor: int) -> None:
-        super().__init__(descriptor, "w", closefd=False)
-
-    def write(self, data: Any) -> int:
-        """See io.FileIO; on a full disk it claims to have written everything."""
-        try:
-            return super().write(data)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            return len(data)

@@ -20,7 +20,7 @@ from kit.cluster.arrays import Fit
 from kit.cluster.jobs import Alive, Sent, clear_previous_outcome
 from kit.cluster.state import PATIENCE, JobState
 from kit.errors import DONE, EkidenError, RunError
-from kit.output import log
+from kit.output import log, streams
 from kit.store.files import write_text
 from kit.store.job_tokens import job_of
 from kit.store.paths import Run
@@ -192,11 +192,12 @@ def main(run_root: str) -> int:
     """The background supervisor; it logs to logs/supervisor.log."""
     from kit.cluster import supervisor
 
-    try:
-        supervisor.supervise(Run(Path(run_root)), log.info)
-    except EkidenError as error:
-        log.error(f"error: {error}")
-        return error.exit_code
+    with streams.spared():
+        try:
+            supervisor.supervise(Run(Path(run_root)), log.info)
+        except EkidenError as error:
+            log.error(f"error: {error}")
+            return error.exit_code
     return DONE
 
 

@@ -168,8 +168,8 @@ def _restore(run: Run, record: Any) -> None:
 
 @contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """Delay Ctrl-C and SIGTERM until the end of the block."""
-    signals = {signal.SIGINT, signal.SIGTERM}
+    """Delay Ctrl-C, SIGTERM and SIGHUP until the end of the block."""
+    signals = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         yield

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import signal
 import time
 from dataclasses import dataclass, field
@@ -25,7 +24,7 @@ from kit.cluster.state import JobState
 from kit.config.cluster import Cluster
 from kit.config.section import read_resolved
 from kit.errors import ClusterError, EkidenError, Interrupted, JobFailed
-from kit.output import quantities
+from kit.output import quantities, streams
 from kit.store.files import read_json, write_json
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ def supervise(
     `count` returns the units of a job, given its name, when the job starts; None if it has none. `start`
     makes the object that starts tasks.
 
-    Raises Interrupted after a SIGTERM or SIGINT to the supervisor (training saves first),
+    Raises Interrupted after a SIGTERM, SIGINT or SIGHUP to the supervisor (training saves first),
     ClusterError after a user's mistake, JobFailed if a job fails for good.
     """
     cluster = read_resolved(run.cluster, Cluster)
@@ -100,8 +99,9 @@ class _Stop:
     _before: dict[int, Any] = field(default_factory=dict)
 
     def __enter__(self) -> _Stop:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._before[number] = signal.signal(number, self._handle)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup
+                self._before[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -109,8 +109,8 @@ class _Stop:
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        if not self.asked:  # a plain system call: the signal may have interrupted a print
-            os.write(2, f"stopping ({signal.Signals(number).name}): {self.effect}\n".encode())
+        if not self.asked:
+            streams.say(f"stopping ({signal.Signals(number).name}): {self.effect}")
         self.asked = True
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import pty
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,7 @@ from kit.store import manifest
 from kit.store.files import is_temporary
 from kit.tracking import ledger
 from tests.disk import fill, small_disk
+from tests.relay import wait_until
 
 if TYPE_CHECKING:
     from kit.store.attempt_paths import Attempt
@@ -92,10 +95,10 @@ def fill_and_free(place: Attempt) -> None:
 
 PRINTS = """
 import sys
-from kit.cluster.entry import tolerate_full_log_disk
+from kit.output import streams
 
 if sys.argv[1] == "spared":
-    tolerate_full_log_disk()
+    streams.spare_both()
 for stream in (sys.stdout, sys.stderr):
     print("a line for the log", file=stream, flush=True)
     print("駅伝" * 10_000, file=stream, flush=True)
@@ -114,3 +117,41 @@ def test_a_log_says_what_is_printed(root: Path) -> None:
     command = [sys.executable, "-c", PRINTS, "spared"]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout == done.stderr == "a line for the log\n" + "駅伝" * 10_000 + "\n"
+
+
+# A command that is stopped when nobody reads its messages any more, and still saves.
+STOPPED = """
+import os, signal, sys, time
+from pathlib import Path
+from jobs import ending
+from kit.output import log
+
+with ending.in_order():
+    Path(sys.argv[1], "ready").touch()
+    try:
+        while True:
+            time.sleep(0.05)
+    finally:
+        log.warning("stopping")
+        print("much", file=sys.stderr)
+        time.sleep(0.2)  # as a second signal comes
+        Path(sys.argv[1], "saved").touch()
+"""
+
+
+@pytest.mark.parametrize("reader", ["pipe", "terminal"])
+def test_a_command_saves_whose_messages_nobody_reads(
+    root: Path, tmp_path: Path, reader: str
+) -> None:
+    ours, its = os.pipe() if reader == "pipe" else pty.openpty()
+    command = [sys.executable, "-c", STOPPED, str(tmp_path)]
+    process = subprocess.Popen(command, cwd=root, stdout=its, stderr=its, start_new_session=True)
+    os.close(its)
+    wait_until((tmp_path / "ready").exists, "start", every=0.02)
+    os.close(ours)
+    process.send_signal(signal.SIGINT if reader == "pipe" else signal.SIGHUP)
+    if reader == "terminal":  # the kernel sends one, and a shell another
+        time.sleep(0.1)
+        process.send_signal(signal.SIGHUP)
+    assert process.wait() == 75
+    assert (tmp_path / "saved").exists()

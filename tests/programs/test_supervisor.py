@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import time
@@ -68,3 +69,17 @@ def test_a_rank_that_dies_as_its_cgroup_counts_a_kill_is_told_and_its_peer_is_no
         state = watch.wait(_Stop(), lambda _: None)
     assert state.oom is not None
     assert (state.oom.who, state.oom.certain) == ("rank 1", True)
+
+
+def test_a_terminal_that_is_closed_stops_a_run_unless_it_is_under_nohup() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with _Stop() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop.asked
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        with _Stop() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stop.asked
+    finally:
+        signal.signal(signal.SIGHUP, before)
