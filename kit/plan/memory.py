@@ -38,7 +38,6 @@ MOMENTS = 2  # of AdamW
 _LOGITS = 8  # bytes per logit: itself and its log-probability, in fp32
 # The same if the backward pass computes it again: log-probability, gradients of loss and of log-softmax.
 _RECOMPUTED = 12
-_PREFETCH = 50_000_000  # parameters that ZeRO-3 gathers in advance: DeepSpeed's default
 
 
 @dataclass(frozen=True)
@@ -63,6 +62,7 @@ class Setup:
     stage: int = 2  # of ZeRO
     offload: bool = False  # of the optimizer, to host memory
     bucket: int = 200_000_000  # numbers in a bucket of gradients
+    live: int = 1_000_000_000  # parameters that a rank has gathered at a time, under ZeRO-3
     overlap: bool = True  # of communication and backward pass: two buckets
     fused_attention: bool = True
     dropout: bool = False
@@ -200,12 +200,13 @@ def _buckets(setup: Setup) -> Part:
         return _whole_copy(setup)
     size = setup.bucket
     if setup.stage == 3:  # a bucket, and what its gradients are joined to
-        gathered = min(setup.parameters, _PREFETCH + setup.rows * setup.width) * setup.item
+        # Between the passes DeepSpeed keeps what the next one needs, as many as it may.
+        gathered = min(setup.parameters, setup.live) * setup.item
         source = (
             f"{size:,} numbers x {2 * setup.crossing_item} bytes: reduce_bucket_size (DeepSpeed)"
         )
         total = 2 * setup.crossing_item * size + gathered
-        return Part("buckets", total, f"{source}, and gathered weights")
+        return Part("buckets", total, f"{source}, and gathered weights (max_live_parameters)")
     # ZeRO-1 fills them with accumulated gradients, ZeRO-2 with those of a micro-batch.
     item = setup.gradient_item if setup.stage == 1 else setup.item
     copies = (2 if setup.overlap else 1) + 1

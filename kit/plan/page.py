@@ -76,6 +76,8 @@ def _communication(communication: dict[str, Any]) -> Iterator[str]:
     names = {
         "gradients": ("gradients", size),
         "wait_seconds": ("  waited for", duration),
+        "weights": ("weights", size),
+        "weights_wait_seconds": ("  waited for", duration),
         "with_zero1": ("with zero1", size),
         "zero1_wait_seconds": ("  waited for", duration),
         "zero1_memory": ("  its memory", size),

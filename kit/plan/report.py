@@ -154,6 +154,7 @@ def _communication(recipe: Recipe, cluster: Cluster) -> dict[str, Any]:
     backward = _backward(recipe, cluster)
     waited = _wait(setup, micro_batches, cluster, backward)
     found = {"gradients": _traffic(setup, micro_batches)} | _named("wait_seconds", waited)
+    found |= _weights(setup, micro_batches, cluster)
     if setup.stage == 2 and not setup.offload and setup.bf16:
         # As in the kit's zero1: in the format of the forward and backward pass.
         other = replace(setup, stage=1, crossing_item=setup.item)
@@ -181,7 +182,7 @@ def _wait(
     setup: Setup, micro_batches: int, cluster: Cluster, backward: float | None
 ) -> dict[str, Any] | None:
     """How long GPUs wait for their gradients in a step; None if they cross other links than a node's."""
-    if not setup.gpu or setup.offload or cluster.training.nodes > 1 or backward is None:
+    if not _joined(setup, cluster) or backward is None:
         return None
     bus = cluster.checks.all_reduce_gb_s
     whole, last = traffic.gradients(setup, micro_batches).seconds(setup.ranks, bus * 1e9)
@@ -198,6 +199,30 @@ def _traffic(setup: Setup, micro_batches: int) -> dict[str, Any]:
     often = "once a step" if setup.stage < 2 else f"at each of {sent.times} micro-batches"
     how = f"{sent.function} of {size_of(sent.each)}, {8 * setup.crossing_item} bits a gradient"
     return figure(sent.bytes, f"ZeRO-{setup.stage}, {often}: {how}")
+
+
+def _weights(setup: Setup, micro_batches: int, cluster: Cluster) -> dict[str, Any]:
+    """The gathering of updated weights, and the wait for it where it is known."""
+    sent = traffic.weights(setup, micro_batches)
+    if sent is None:
+        return {}
+    twice = "at most twice " if sent.times > micro_batches else ""
+    often = (
+        f"{twice}at each of {micro_batches} micro-batches" if setup.stage == 3 else "once a step"
+    )
+    source = f"ZeRO-{setup.stage}, {often}: {sent.function} of {size_of(sent.each)}"
+    found = {"weights": figure(sent.bytes, source)}
+    if setup.stage < 3 and _joined(setup, cluster):
+        bus = cluster.checks.all_reduce_gb_s
+        _, waited = sent.seconds(setup.ranks, bus * 1e9)
+        how = f"all, behind the update, at checks.all_reduce_gb_s={bus:g} (computed)"
+        found["weights_wait_seconds"] = figure(waited, how)
+    return found
+
+
+def _joined(setup: Setup, cluster: Cluster) -> bool:
+    """Whether what crosses the ranks crosses the links of one node's GPUs, and no others."""
+    return setup.gpu and not setup.offload and cluster.training.nodes == 1
 
 
 def _checkpoints(recipe: Recipe, cluster: Cluster, known: Known) -> dict[str, Any]:

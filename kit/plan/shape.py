@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from kit.config.recipe import Recipe
 
 ITEM = {"fp32": 4, "bf16": 2, "fp16": 2}  # bytes
-_BUCKET = 500_000_000  # DeepSpeed's default
+_BUCKET, _LIVE = 500_000_000, 1_000_000_000  # DeepSpeed's defaults
 
 
 def vocab_size(recipe: Recipe) -> int:
@@ -85,6 +85,7 @@ def setup(recipe: Recipe, cluster: Cluster) -> Setup:
         # On a CPU it moves nothing: the optimizer is in the same memory.
         offload=gpu and (offload.get("device", "none") != "none" or bool(zero.get("cpu_offload"))),
         bucket=bucket(zero, parameters(recipe)),
+        live=int(zero.get("stage3_max_live_parameters", zero.get("max_live_parameters", _LIVE))),
         overlap=bool(zero.get("overlap_comm", stage == 3)),
         fused_attention=model.attention == "sdpa",
         dropout=architecture.dropout > 0,

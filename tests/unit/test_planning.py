@@ -161,7 +161,32 @@ def test_on_one_node_with_nvlink_zero2_waits_little_longer_than_zero1_and_leaves
     said += commented("gpt2-xl-ja", "once a step: N s, in bf16, for N GB")
     assert said == pytest.approx((*waits, memory / 1e9), rel=0.02)
     pages = page.lines(found)
-    assert [line.split()[2] for line in pages if "waited for" in line] == ["0.049", "0.024"]
+    assert [line.split()[2] for line in pages if "waited for" in line] == [
+        "0.049", "0.012", "0.024",
+    ]  # fmt: skip
+
+
+def test_updated_weights_are_gathered_as_zero_shares_them() -> None:
+    weights = 2 * 1_557_276_800  # bytes, in bf16
+    found = facts("gpt2-xl-ja")["communication"]
+    assert found["weights"]["value"] == weights
+    assert found["weights_wait_seconds"]["value"] == pytest.approx(7 / 8 * weights / 228e9)
+    third = facts("gpt2-xl-ja", 'training.deepspeed={"zero_optimization": {"stage": 3}}')
+    assert third["communication"]["weights"] == {
+        "value": 2 * 8 * weights,
+        "source": "ZeRO-3, at most twice at each of 8 micro-batches: all-gather of 3.11 GB",
+    }
+    assert "weights_wait_seconds" not in third["communication"]
+    keeps = '{"stage": 3, "stage3_max_live_parameters": 2e9}'
+    kept = facts("gpt2-xl-ja", f'training.deepspeed={{"zero_optimization": {keeps}}}')
+    assert kept["communication"]["weights"]["value"] == 8 * weights
+    more = [one["memory"]["parts"]["buckets"]["value"] for one in (third, kept)]
+    assert more[1] - more[0] == weights - 2e9
+    for stage in (0, 1, 2):
+        zero = f'training.deepspeed={{"zero_optimization": {{"stage": {stage}}}}}'
+        given = (zero, "training.gradient_dtype=bf16", "cluster.training.ranks_per_node=2")
+        each = facts("gpt2-xl-ja", *given)["communication"]
+        assert ("weights" in each) == (stage > 0)
 
 
 def test_links_that_are_too_slow_for_the_backward_pass_are_waited_for() -> None:
