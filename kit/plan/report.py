@@ -221,7 +221,7 @@ def _weights(setup: Setup, micro_batches: int, cluster: Cluster) -> dict[str, An
 
 
 def _joined(setup: Setup, cluster: Cluster) -> bool:
-    """Whether what crosses the ranks crosses the links of one node's GPUs, and no others."""
+    """Whether the links between the GPUs of one node are all that the ranks need."""
     return setup.gpu and not setup.offload and cluster.training.nodes == 1
 
 

@@ -110,42 +110,41 @@ class Loop:
 
     def _step(self) -> None:
         """Run one step: forward, backward, and the update unless the step is bad."""
-        clock = self._watchdog.clock
+        clock, progress = self._watchdog.clock, self._progress
         began = clock.now()
-        progress, rules = self._progress, self._training.health
         self._watchdog.begin(f"step {progress.step + 1}")
         total = self._forward_and_backward()
-        rate = self._schedule.rate(progress.step)
+        rate, scale = self._schedule.rate(progress.step), self._engine.loss_scale
         self._engine.set_learning_rate(rate)
-        scale = self._engine.loss_scale
         # The one wait for a GPU: what is below runs beside the update of the weights.
-        (loss, *z_loss), norm = self._engine.update(total, health.limits(rules, progress))
+        losses, norm = self._engine.update(total, health.limits(self._training.health, progress))
+        flags = self._counted(losses[0], norm)
+        if flags is None:
+            self._meter.discard()
+            return
+        self._last_step = clock.now() - began
+        self._watchdog.step_ended(self._last_step)
+        with part("agreement"):
+            usage = self._meter.of_step(self._last_step)
+        with part("ledger"):
+            self._recorder.step(progress, _figures(losses, rate, norm, scale), flags, usage)
+
+    def _counted(self, loss: float, norm: float) -> Flags | None:
+        """Count a step, good or skipped; returns the flags of its row, None if training has rolled back."""
+        progress, rules = self._progress, self._training.health
         # In fp16 the loss scale is found by trial: a step that overflows is skipped, but is not bad.
         overflowed = self._engine.overflowed and math.isfinite(loss)
         problem = None if overflowed else health.problem(rules, progress, loss, norm)
         if problem is not None and not self._bad_steps.handle(problem):
-            self._meter.discard()
-            return
+            return None
         progress.step += 1
         progress.sample += self._batches.global_batch
-        if problem is None and not overflowed:
-            progress.good_step(loss, norm, rules.window)
-        self._last_step = clock.now() - began
-        self._watchdog.step_ended(self._last_step)
-        figures: StepFigures = {"loss": loss, "learning_rate": rate, "gradient_norm": norm}
-        if z_loss:
-            figures["z_loss"] = z_loss[0]
-        if scale is not None:
-            figures["loss_scale"] = scale
-        flags: Flags = {}
         if problem is not None:
-            flags["skipped"] = True
+            return {"skipped": True}
         if overflowed:
-            flags["overflow"] = True
-        with part("agreement"):
-            usage = self._meter.of_step(self._last_step)
-        with part("ledger"):
-            self._recorder.step(progress, figures, flags, usage)
+            return {"overflow": True}
+        progress.good_step(loss, norm, rules.window)
+        return {}
 
     def _forward_and_backward(self) -> Tensor:
         """Run the micro-batches of a step; returns the sum of this rank's losses, on its device."""
@@ -236,6 +235,16 @@ class Loop:
         }
         self._recorder.close(result)
         return result
+
+
+def _figures(losses: list[float], rate: float, norm: float, scale: float | None) -> StepFigures:
+    """The figures of a step's row; `losses`: the cross-entropy, with z-loss both."""
+    figures: StepFigures = {"loss": losses[0], "learning_rate": rate, "gradient_norm": norm}
+    if losses[1:]:
+        figures["z_loss"] = losses[1]
+    if scale is not None:
+        figures["loss_scale"] = scale
+    return figures
 
 
 def _token_files(context: Context) -> index.TokenFiles:

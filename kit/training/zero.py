@@ -26,34 +26,10 @@ def check(training: Training, *, begun: bool = False) -> None:
     `begun`: it has been trained with, so options of other stages stay.
     """
     assert isinstance(training.deepspeed, dict)
-    for key in training.deepspeed:
-        if key not in KEYS:
-            raise ConfigError(
-                f"training.deepspeed: {key} cannot be set there; allowed: {', '.join(sorted(KEYS))}"
-            )
-    if (crossing := training.deepspeed.get(_CROSSING)) not in _FORMATS:
-        raise ConfigError(
-            f"training.deepspeed: {_CROSSING}={crossing}: unknown format; allowed: fp32, bf16, fp16, null"
-        )
-    assert training.precision != "auto"  # resolved when the run is submitted
-    if training.gradient_dtype not in ("fp32", training.precision):
-        allowed = " or ".join(dict.fromkeys(("fp32", training.precision)))
-        raise ConfigError(
-            f"training.gradient_dtype={training.gradient_dtype}: gradients of training.precision="
-            f"{training.precision} can be accumulated in {allowed} only"
-        )
+    _check_keys(training.deepspeed)
     options = training.deepspeed.get("zero_optimization", {})
     stage = options.get("stage", 0)
-    if stage == 0 and training.precision == "fp16":
-        raise ConfigError(
-            "training.precision=fp16: DeepSpeed scales the loss from ZeRO stage 1 on; choose another "
-            "training.deepspeed file, such as zero2"
-        )
-    if stage == 0 and training.precision == "bf16" and training.gradient_dtype == "fp32":
-        raise ConfigError(
-            "training.gradient_dtype=fp32: DeepSpeed accumulates bf16 gradients in fp32 from ZeRO stage 1 "
-            "on; use stage 1 or higher, or training.gradient_dtype=bf16"
-        )
+    _check_formats(training, stage)
     if stage == 3 and training.health.on_bad_step == "rollback":
         raise ConfigError(
             "training.health.on_bad_step=rollback: DeepSpeed cannot load a checkpoint in mid-run under "
@@ -64,6 +40,39 @@ def check(training: Training, *, begun: bool = False) -> None:
         _check_for_muon(options)
     if not begun and (lines := [*zero_options.idle(training.deepspeed)]):
         raise ConfigError(*lines)
+
+
+def _check_keys(file: Mapping[str, Any]) -> None:
+    for key in file:
+        if key not in KEYS:
+            raise ConfigError(
+                f"training.deepspeed: {key} cannot be set there; allowed: {', '.join(sorted(KEYS))}"
+            )
+    if (crossing := file.get(_CROSSING)) not in _FORMATS:
+        raise ConfigError(
+            f"training.deepspeed: {_CROSSING}={crossing}: unknown format; allowed: fp32, bf16, fp16, null"
+        )
+
+
+def _check_formats(training: Training, stage: int) -> None:
+    """Raise ConfigError for formats of weights and gradients that DeepSpeed does not have together."""
+    assert training.precision != "auto"  # resolved when the run is submitted
+    if training.gradient_dtype not in ("fp32", training.precision):
+        allowed = " or ".join(dict.fromkeys(("fp32", training.precision)))
+        raise ConfigError(
+            f"training.gradient_dtype={training.gradient_dtype}: gradients of training.precision="
+            f"{training.precision} can be accumulated in {allowed} only"
+        )
+    if stage == 0 and training.precision == "fp16":
+        raise ConfigError(
+            "training.precision=fp16: DeepSpeed scales the loss from ZeRO stage 1 on; choose another "
+            "training.deepspeed file, such as zero2"
+        )
+    if stage == 0 and training.precision == "bf16" and training.gradient_dtype == "fp32":
+        raise ConfigError(
+            "training.gradient_dtype=fp32: DeepSpeed accumulates bf16 gradients in fp32 from ZeRO stage 1 "
+            "on; use stage 1 or higher, or training.gradient_dtype=bf16"
+        )
 
 
 def _check_scaling(file: Mapping[str, Any], stage: int) -> None:
