@@ -1,4 +1,4 @@
-"""docs/planning.md shows what its commands print."""
+"""The plans in docs/planning.md and docs/training.md are what their commands print."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from tests.conftest import ROOT
 
 PAGE = (ROOT / "docs" / "planning.md").read_text(encoding="utf-8")
 # A command, and the block of text that follows it.
-SHOWN = re.findall(r"```sh\nekiden plan ([^\n]+)\n```\n[^`]*```text\n([\s\S]+?)\n```", PAGE)
+SHOWN = re.findall(
+    r"```sh\nekiden plan ([^\n]+)\n```\n[^`]*```text\n([\s\S]+?)\n```",
+    PAGE + (ROOT / "docs" / "training.md").read_text(encoding="utf-8"),
+)
 
 
 def test_there_are_shown_commands() -> None:
-    assert len(SHOWN) == 7
+    assert len(SHOWN) == 9
 
 
 @pytest.mark.parametrize(
