@@ -10,6 +10,7 @@ can be given in place of a recipe: it holds a recipe and a cluster.
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 from pathlib import Path
@@ -18,14 +19,13 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic_core import to_jsonable_python
 
-from kit.config import no_effect, presets, secrets, written, zero_options
+from kit.config import contradictions, deepspeed_file, no_effect, presets, secrets, written
 from kit.config.cluster import Cluster
 from kit.config.fields import dotted_keys, field_at, takes, type_at
 from kit.config.recipe import Recipe, is_remote, named_kind
 from kit.config.run import run_of
 from kit.config.section import SectionT, read_resolved, validate
 from kit.errors import ConfigError
-from kit.store.files import read_json
 from kit.store.paths import Run
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ def load_recipe(path: Path, overrides: list[str]) -> Recipe:
     place = origin.get("training.deepspeed", str(path))
     try:
         recipe = _with_deepspeed(recipe, place, base)
+        contradictions.refuse(recipe, origin, str(path))
     except ConfigError as mistake:
         lines += mistake.args
     if lines:
@@ -112,7 +113,9 @@ def changed_recipe(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
     """A resolved recipe with overrides applied, except those for the cluster. Raises ConfigError."""
     tree = recipe.model_dump(mode="json")
     changed, origin = _overridden(Recipe, tree, None, _of_recipe(overrides))
-    return _with_deepspeed(changed, origin.get("training.deepspeed"), Path("configs"))
+    changed = _with_deepspeed(changed, origin.get("training.deepspeed"), Path("configs"))
+    contradictions.refuse(changed, origin, None)
+    return changed
 
 
 def changed_cluster(cluster: Cluster, overrides: Sequence[str]) -> Cluster:
@@ -201,6 +204,7 @@ def _overridden(
     """
     origin: dict[str, str] = {}
     mistakes = []
+    own = None if place else copy.deepcopy(tree)
     for override in overrides:
         key, equals, text = override.partition("=")
         key = key.removeprefix(_CLUSTER)
@@ -217,7 +221,7 @@ def _overridden(
             _section(tree, "training").pop(other.removeprefix("training."), None)
     _make_absolute(tree, Path.cwd(), Path.cwd())
     try:
-        section = validate(kind, tree, place or kind.__name__.lower(), origin, _every_key())
+        section = _validated(kind, tree, place, origin, own)
     except ConfigError as error:
         mistakes += error.args
     if mistakes:
@@ -226,6 +230,36 @@ def _overridden(
     if isinstance(section, Cluster):
         secrets.refuse(section, origin, place)
     return section, origin
+
+
+def _validated(
+    kind: type[SectionT],
+    tree: dict[str, Any],
+    place: str | None,
+    origin: dict[str, str],
+    own: dict[str, Any] | None,
+) -> SectionT:
+    """A tree with overrides as a section; `own` is a resolved configuration without them.
+
+    The latter was valid when its run began: later rules refuse nothing of it. Raises ConfigError.
+    """
+    name = place or kind.__name__.lower()
+    try:
+        return validate(kind, tree, name, origin, _every_key())
+    except ConfigError as error:
+        if own is None or not (old := _mistakes(kind, own, name)):
+            raise
+        if new := [line for line in error.args if line not in old]:
+            raise ConfigError(*new) from None
+    return validate(kind, tree, name, origin, _every_key(), recorded=True)
+
+
+def _mistakes(kind: type[Section], tree: dict[str, Any], name: str) -> tuple[str, ...]:
+    try:
+        validate(kind, tree, name, {}, _every_key())
+    except ConfigError as error:
+        return error.args
+    return ()
 
 
 def _put(tree: dict[str, Any], kind: type[Section], keys: list[str], text: str) -> None:
@@ -345,23 +379,8 @@ def _with_deepspeed(recipe: Recipe, place: str | None, folder: Path) -> Recipe:
     value = recipe.training.deepspeed
     if isinstance(value, dict):
         if place is not None:
-            zero_options.check(value, place)
+            deepspeed_file.check(value, place)
         return recipe
-    files = presets.deepspeed(folder)
-    path = files.get(value, folder / value)
-    try:
-        tree = read_json(path)
-    except FileNotFoundError:
-        raise ConfigError(
-            f"{place}: training.deepspeed={value}: no such file; name a JSON file, or one of "
-            f"{', '.join(sorted(files))}"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"{place}: training.deepspeed={value}: not a JSON file ({error})"
-        ) from None
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{place}: training.deepspeed={value}: is not a JSON object")
-    zero_options.check(tree, f"{place}: {path}")
+    tree = deepspeed_file.read(value, str(place), folder)
     training = recipe.training.model_copy(update={"deepspeed": tree})
     return recipe.model_copy(update={"training": training})

@@ -293,6 +293,14 @@ class Release(Section):
             )
         return given
 
+    @field_validator("prompts")
+    @classmethod
+    def _not_empty(cls, prompts: list[str], info: ValidationInfo) -> list[str]:
+        for number, prompt in enumerate(prompts):
+            if not prompt.strip() and info.context != RECORDED:
+                raise ValueError(f"prompt {number} is empty; write a prompt, or remove it")
+        return prompts
+
     @field_validator("gguf")
     @classmethod
     def _each_once(cls, kinds: list[GgufType]) -> list[GgufType]:

@@ -1,4 +1,4 @@
-"""What a DeepSpeed file may say: the options of ZeRO by name, their types, and the stages that use them.
+"""The options of ZeRO in a DeepSpeed file: their names and types, and the stages that use them.
 
 DeepSpeed checks names and types itself, but when the ranks start, and it ignores an option of another
 stage silently. Taken from deepspeed/runtime/zero/config.py and offload_config.py of DeepSpeed 0.19.8.
@@ -10,22 +10,20 @@ import difflib
 import math
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from kit.errors import ConfigError
-
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 STAGES = (0, 1, 2, 3)
-_ZERO = "zero_optimization"
-_LOGGED = ("wall_clock_breakdown", "memory_breakdown", "comms_logger", "flops_profiler")
+ZERO = "zero_optimization"
 DEVICES = ("none", "cpu", "nvme")
 Kind = Literal[
     "true or false", "true, false or null", "an integer >= 0", "an integer > 0", "a number from 0 to 1",
     "0, 1, 2 or 3", "none, cpu or nvme", "text", "a section or null", "a number > 0", "true", "false",
+    "a section", "fp32, bf16, fp16 or null",
 ]  # fmt: skip
-_BOOL: Kind = "true or false"
+BOOL: Kind = "true or false"
 _COUNT: Kind = "an integer >= 0"
-_SECTION: Kind = "a section or null"
+SECTION: Kind = "a section or null"
 
 
 class Option(NamedTuple):
@@ -43,130 +41,90 @@ _UP_TO_2, _ONLY_3 = (1, 2), (3,)
 _OF_3: Mapping[str, Kind] = {  # each has a second name
     "prefetch_bucket_size": _COUNT, "param_persistence_threshold": _COUNT,
     "model_persistence_threshold": _COUNT, "max_live_parameters": _COUNT, "max_reuse_distance": _COUNT,
-    "module_granularity_threshold": _COUNT, "use_all_reduce_for_fetch_params": _BOOL,
-    "allgather_sequential": _BOOL,
+    "module_granularity_threshold": _COUNT, "use_all_reduce_for_fetch_params": BOOL,
+    "allgather_sequential": BOOL,
 }  # fmt: skip
 OPTIONS: Mapping[str, Option] = {
     "stage": Option("0, 1, 2 or 3", STAGES),
-    **_options(_BOOL, (1, 2, 3), "contiguous_gradients reduce_scatter"),
+    **_options(BOOL, (1, 2, 3), "contiguous_gradients reduce_scatter"),
     "overlap_comm": Option("true, false or null"),
     "reduce_bucket_size": Option("an integer > 0"),
-    **_options(_SECTION, (1, 2, 3), "offload_optimizer"),
-    **_options(_BOOL, _UP_TO_2, "use_multi_rank_bucket_allreduce allgather_partitions"),
+    **_options(SECTION, (1, 2, 3), "offload_optimizer"),
+    **_options(BOOL, _UP_TO_2, "use_multi_rank_bucket_allreduce allgather_partitions"),
     "cpu_offload": Option("true, false or null", _UP_TO_2),
-    **_options(_BOOL, _UP_TO_2, "round_robin_gradients parameter_alignment ignore_unused_parameters"),
+    **_options(BOOL, _UP_TO_2, "round_robin_gradients parameter_alignment ignore_unused_parameters"),
     **_options(_COUNT, _UP_TO_2, "allgather_bucket_size"),
-    **_options(_SECTION, _ONLY_3, "offload_param leaf_module"),
+    **_options(SECTION, _ONLY_3, "offload_param leaf_module"),
     **_options(_COUNT, _ONLY_3, "sub_group_size zero_hpz_partition_size"),
-    **_options(_BOOL, _ONLY_3, "zero_quantized_weights zero_quantized_nontrainable_weights"),
-    **_options(_BOOL, _ONLY_3, "zero_quantized_gradients memory_efficient_linear"),
-    **_options(_BOOL, _ONLY_3, "override_module_apply log_trace_cache_warnings enable_sanity_checks"),
+    **_options(BOOL, _ONLY_3, "zero_quantized_weights zero_quantized_nontrainable_weights"),
+    **_options(BOOL, _ONLY_3, "zero_quantized_gradients memory_efficient_linear"),
+    **_options(BOOL, _ONLY_3, "override_module_apply log_trace_cache_warnings enable_sanity_checks"),
     **{name: Option(kind, _ONLY_3) for name, kind in _OF_3.items()},
     **{f"stage3_{name}": Option(kind, _ONLY_3) for name, kind in _OF_3.items()},
 }  # fmt: skip
-# What DeepSpeed has besides, and why it is not for a recipe.
+# What DeepSpeed has besides, why it is not for a recipe, and what to do.
 REFUSED: Mapping[str, str] = {
     **dict.fromkeys(
         ("gather_16bit_weights_on_model_save", "stage3_gather_16bit_weights_on_model_save",
          "stage3_gather_fp16_weights_on_model_save"),
-        "jobs.export gathers the weights of any stage",
+        "jobs.export gathers the weights of any stage; leave it out",
     ),
-    "save_muon_momentum_buffer_in_memory": "it is for DeepSpeed's own Muon",
-    "pipeline_loading_checkpoint": "it is for DeepSpeed's own loading of checkpoints",
-    "load_from_fp32_weights": "a resumed run has its fp32 weights from the checkpoint",
-    "elastic_checkpoint": "checkpoints move to another world size without it",
-    "compute_grad_norm": "each step needs the gradient norm",
-    "zenflow": "it is an optimizer of its own, in place of training.optimizer",
-    "legacy_stage1": "DeepSpeed no longer has it",
+    "save_muon_momentum_buffer_in_memory": "it is for DeepSpeed's own Muon; leave it out",
+    "pipeline_loading_checkpoint": "it is for DeepSpeed's own loading of checkpoints; leave it out",
+    "load_from_fp32_weights": "a resumed run has its fp32 weights from the checkpoint; leave it out",
+    "elastic_checkpoint": "checkpoints move to another world size without it; leave it out",
+    "compute_grad_norm": "each step needs the gradient norm; leave it out",
+    "zenflow": "it is an optimizer of its own, in place of training.optimizer; leave it out",
+    "legacy_stage1": "DeepSpeed no longer has it; leave it out",
     "cpu_offload_param": "write offload_param: {device: cpu}",
     "cpu_offload_use_pin_memory": "write pin_memory in offload_optimizer or offload_param",
 }  # fmt: skip
 _OFFLOAD = {
-    "device": Option("none, cpu or nvme"), "pin_memory": Option(_BOOL),
+    "device": Option("none, cpu or nvme"), "pin_memory": Option(BOOL),
     "nvme_path": Option("text", _ONLY_3), "buffer_count": Option(_COUNT, _ONLY_3),
-}  # fmt: skip
-# Keys of the file beside `zero_optimization` and `communication_data_type`.
-FILE: Mapping[str, Option] = {
-    "zero_allow_untested_optimizer": Option("true"),  # the optimizers are the kit's own
-    "zero_force_ds_cpu_optimizer": Option("false"),
-    "prescale_gradients": Option(_BOOL), "gradient_predivide_factor": Option("a number > 0"),
-    "wall_clock_breakdown": Option(_BOOL), "memory_breakdown": Option(_BOOL),
-    "comms_logger": Option(_SECTION), "flops_profiler": Option(_SECTION),
 }  # fmt: skip
 SECTIONS: Mapping[str, Mapping[str, Option]] = {
     "offload_optimizer": _OFFLOAD | {
-        "pipeline_read": Option(_BOOL, _ONLY_3), "pipeline_write": Option(_BOOL, _ONLY_3),
-        "fast_init": Option(_BOOL, _ONLY_3),
-        "ratio": Option("a number from 0 to 1", _ONLY_3), "super_offload": Option(_BOOL, _ONLY_3),
+        "pipeline_read": Option(BOOL, _ONLY_3), "pipeline_write": Option(BOOL, _ONLY_3),
+        "fast_init": Option(BOOL, _ONLY_3),
+        "ratio": Option("a number from 0 to 1", _ONLY_3), "super_offload": Option(BOOL, _ONLY_3),
         "cpuadam_cores_perc": Option("a number from 0 to 1", _ONLY_3),
     },
     "offload_param": _OFFLOAD | {"buffer_size": Option(_COUNT), "max_in_cpu": Option(_COUNT)},
 }  # fmt: skip
 
 
-def check(file: Mapping[str, Any], place: str) -> None:
-    """Raise ConfigError for an option that DeepSpeed would refuse, in the text of a DeepSpeed file."""
-    if not isinstance(zero := file.get(_ZERO, {}), dict):
-        raise ConfigError(
-            f'{place}: training.deepspeed: {_ZERO}={zero!r:.80}: write a section, such as {{"stage": 2}}'
-        )
-    own = {key: value for key, value in file.items() if key in FILE}
-    lines = [*_mistakes(own, FILE, f"{place}: training.deepspeed: ")]
-    for prefix, section, options in _sections(file):
-        lines += _mistakes(section, options, f"{place}: training.deepspeed: {prefix}")
-    if lines:
-        raise ConfigError(*lines)
-
-
-def idle(file: Mapping[str, Any]) -> Iterator[str]:
-    """A line for each key without effect: of another stage, or for DeepSpeed's log, which is left out."""
-    stage = file.get(_ZERO, {}).get("stage", 0)
-    for prefix, section, options in _sections(file):
-        for name in section:
-            option = options.get(name)
-            if option is not None and stage not in option.stages:
-                stages = " and ".join(map(str, option.stages))
-                yield (
-                    f"training.deepspeed: {prefix}{name} has no effect with stage {stage}, only with "
-                    f"{stages}; leave it out"
-                )
-        if stage < max(STAGES) and section.get("device") == "nvme":
-            yield (
-                f"training.deepspeed: {prefix}device=nvme: with stage {stage} DeepSpeed takes the host's "
-                "memory; write cpu, or use stage 3"
-            )
-    for name in _LOGGED:
-        value = file.get(name)
-        if value.get("enabled") if isinstance(value, dict) else value:
-            yield (
-                f"training.deepspeed: {name} has no effect: it writes to DeepSpeed's log, which is left "
-                "out; leave it out too, and rehearse the run with --profile"
-            )
-
-
-def _sections(
+def sections(
     file: Mapping[str, Any],
 ) -> Iterator[tuple[str, Mapping[str, Any], Mapping[str, Option]]]:
     """The section of ZeRO and those below, each with its prefix and its options."""
-    zero = file.get(_ZERO, {})
-    yield f"{_ZERO}.", zero, OPTIONS
+    zero = file.get(ZERO, {})
+    yield f"{ZERO}.", zero, OPTIONS
     for name, options in SECTIONS.items():
         if isinstance(section := zero.get(name), dict):
-            yield f"{_ZERO}.{name}.", section, options
+            yield f"{ZERO}.{name}.", section, options
 
 
-def _mistakes(
-    section: Mapping[str, Any], options: Mapping[str, Option], where: str
+def mistakes(
+    section: Mapping[str, Any],
+    options: Mapping[str, Option],
+    refused: Mapping[str, str],
+    where: str,
 ) -> Iterator[str]:
+    """A line for each key that is unknown or refused, and for each value of another type."""
     for name, value in section.items():
-        if name in REFUSED:
-            yield f"{where}{name} cannot be set: {REFUSED[name]}; leave it out"
+        if name in refused:
+            yield f"{where}{name} cannot be set there: {refused[name]}"
         elif name not in options:
-            near = difflib.get_close_matches(name, options, 1)
-            hint = f"did you mean {near[0]}?" if near else "leave it out"
-            yield f"{where}{name}: DeepSpeed has no such option; {hint}"
+            yield f"{where}{name}: DeepSpeed has no such option; {_hint(name, options, refused)}"
         elif not _fits(value, options[name].kind):
             yield f"{where}{name}={value!r:.80}: write {options[name].kind}"
+
+
+def _hint(name: str, options: Mapping[str, Option], refused: Mapping[str, str]) -> str:
+    for near in difflib.get_close_matches(name, [*options, *refused], 1):
+        return f"did you mean {near}? {refused.get(near, '')}".rstrip()
+    return "leave it out"
 
 
 def _fits(value: Any, kind: Kind) -> bool:
@@ -190,6 +148,10 @@ def _fits(value: Any, kind: Kind) -> bool:
             return isinstance(value, str) and value in DEVICES
         case "text":
             return isinstance(value, str)
+        case "a section":
+            return isinstance(value, dict)
+        case "fp32, bf16, fp16 or null":
+            return value in (None, "fp32", "bf16", "fp16")
         case "a number > 0":
             return is_number and 0 < value < math.inf
         case "true" | "false":

@@ -51,7 +51,6 @@ def check(project: Project, jobs: Sequence[Job]) -> None:
         *(
             _of_packages(recipe, jobs) if cluster.container is None else ()
         ),  # it has its own packages
-        *_of_prompts(recipe, jobs),
         *_of_base_model(project, jobs),
         *(_of_tasks(recipe, jobs) if cluster.container is None else ()),
     ]
@@ -155,13 +154,6 @@ def _of_base_model(project: Project, jobs: Sequence[Job]) -> Iterator[str]:
             begun.refuse_base_model(project.run, project.recipe)
         except ConfigError as error:
             yield str(error)
-
-
-def _of_prompts(recipe: Recipe, jobs: Sequence[Job]) -> Iterator[str]:
-    """Problems of empty prompts."""
-    for number, prompt in enumerate(recipe.release.prompts):
-        if any(job.name == "generate" for job in jobs) and not prompt.strip():
-            yield f"release.prompts.{number}={prompt!r}: empty; write a prompt, or remove it"
 
 
 def _of_tasks(recipe: Recipe, jobs: Sequence[Job]) -> Iterator[str]:

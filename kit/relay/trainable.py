@@ -6,9 +6,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kit.config import contradictions, deepspeed_file
 from kit.errors import ConfigError, EkidenError
 from kit.plan import schedule
-from kit.training import batches, loss_kernel, zero
+from kit.training import batches, loss_kernel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,12 +29,15 @@ def problems(
 ) -> Iterator[str]:
     """Why the ranks could not train it.
 
-    `begun`: it has been trained with; `here`: with this environment's packages, in which training runs.
+    `begun`: it has been trained with, so keys without effect stay in its DeepSpeed file; `here`: with this
+    environment's packages, in which training runs.
     """
     training = recipe.training
+    assert isinstance(training.deepspeed, dict)
     yield from refused(lambda: batches.check_shares(training, cluster.training.ranks))
-    yield from refused(lambda: zero.check(training, begun=begun))
+    yield from contradictions.lines(recipe)
     if not begun:
+        yield from deepspeed_file.idle(training.deepspeed)
         yield from refused(lambda: schedule.check(training))
     yield from refused(lambda: loss_kernel.check(training, cluster.device, here=here))
 

@@ -288,12 +288,8 @@ class Engine:
 
 
 def configuration(recipe: Recipe, accumulation: int) -> dict[str, Any]:
-    """DeepSpeed's configuration: the recipe's DeepSpeed file and its own keys.
-
-    Raises ConfigError like `zero.check`.
-    """
+    """DeepSpeed's configuration: the recipe's DeepSpeed file and its own keys."""
     training = recipe.training
-    zero.check(training, begun=True)  # else the submission has checked it
     assert isinstance(training.deepspeed, dict)
     return {
         "train_micro_batch_size_per_gpu": training.micro_batch_size,

@@ -21,12 +21,6 @@ def check(training: Training, device: str, *, here: bool = True) -> None:
     refused = f"training.loss_kernel={training.loss_kernel}"
     if device == "cpu":
         raise ConfigError(f"{refused}: it needs a GPU, and device is cpu; leave it out")
-    if training.precision == "fp16":
-        # Gradients of logits are rounded before the loss scale reaches them.
-        raise ConfigError(
-            f"{refused}: in fp16 it rounds small gradients to zero; leave it out, or set "
-            "training.precision=bf16 on a GPU that has it"
-        )
     if here and importlib.util.find_spec("liger_kernel") is None:
         raise ConfigError(
             f"{refused}: liger-kernel is not installed; pip install 'ekiden[liger]', or leave it out"

@@ -11,7 +11,6 @@ import torch
 from transformers import GPT2LMHeadModel
 
 from kit.data.tokens import TokenizerInfo
-from kit.errors import ConfigError
 from kit.models import architectures
 from kit.models.architectures import padded_rows
 from kit.training import engine as door
@@ -19,7 +18,7 @@ from kit.training import optimizer, weights
 from kit.training import universal as conversion
 from kit.training.adamw import GuardedAdamW, own_step_counters
 from kit.training.device import Device
-from kit.training.engine import Engine, configuration
+from kit.training.engine import Engine
 from kit.training.language_model import LanguageModel, release_weights
 from kit.training.state_files import write
 from kit.training.verdict import Limits
@@ -392,24 +391,3 @@ def test_nothing_of_deepspeed_waits_for_the_gpu_to_time_a_micro_batch(
     workdir: Workdir, alone: None
 ) -> None:
     assert not engine(workdir)._engine.tput_timer.config.enabled
-
-
-def test_what_deepspeed_cannot_do_is_refused_before_it_is_asked(workdir: Workdir) -> None:
-    (workdir.folder / "zero2.json").write_text(
-        '{"zero_optimization": {"stage": 0}}', encoding="utf-8"
-    )
-    with pytest.raises(ConfigError, match=r"training\.gradient_dtype=fp32: .* use stage 1"):
-        configuration(workdir.recipe("training.precision=bf16"), 2)
-    with pytest.raises(ConfigError, match=r"training\.precision=fp16: .* from ZeRO stage 1 on"):
-        configuration(workdir.recipe("training.precision=fp16"), 2)
-    with pytest.raises(ConfigError, match=r"gradient_dtype=bf16: .* can be accumulated in fp32"):
-        configuration(workdir.recipe("training.gradient_dtype=bf16"), 2)
-    (workdir.folder / "zero2.json").write_text(
-        '{"zero_optimization": {"stage": 3}}', encoding="utf-8"
-    )
-    odd = workdir.folder / "odd.json"
-    odd.write_text('{"communication_data_type": "int8"}', encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"communication_data_type=int8: .* allowed: fp32, bf16"):
-        configuration(workdir.recipe(f"training.deepspeed={odd}"), 2)
-    with pytest.raises(ConfigError, match=r"on_bad_step=rollback: .* ZeRO-3"):
-        configuration(workdir.recipe("training.health.on_bad_step=rollback"), 2)

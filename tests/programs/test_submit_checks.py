@@ -13,7 +13,6 @@ from kit.errors import ConfigError
 from kit.relay import submit_checks
 from kit.relay.resolve import load
 from kit.relay.stages import stages_of
-from kit.store.files import write_json
 from tests.relay import DEMO
 
 if TYPE_CHECKING:
@@ -141,12 +140,6 @@ def test_a_base_model_of_a_run_that_is_no_fork(tmp_path: Path) -> None:
     assert problem.endswith("is not a fork; leave it out")
 
 
-def test_an_empty_prompt_is_not_left_to_the_last_job(tmp_path: Path) -> None:
-    assert problems(f"workspace={tmp_path}", "release.prompts=[日本の, '　']") == [
-        "release.prompts.1='\\u3000': empty; write a prompt, or remove it"
-    ]
-
-
 def test_a_dump_and_no_wikiextractor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wikiextractor", None)
     (line,) = problems(f"workspace={tmp_path}")
@@ -183,9 +176,6 @@ def test_ligers_kernels_and_no_gpu_or_package_or_fp16(
     installed.__spec__ = ModuleSpec("liger_kernel", None)
     monkeypatch.setitem(sys.modules, "liger_kernel", installed)
     assert not any("loss_kernel" in line for line in problems(*gpu))
-    assert any(
-        "in fp16 it rounds" in line for line in problems(*gpu[:-1], "training.precision=fp16")
-    )
 
 
 def test_parquet_and_no_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,12 +204,6 @@ def test_compiling_without_a_compiler(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("CXX", "no-such-compiler")
     (line,) = problems(f"workspace={tmp_path}", "training.compile=true")
     assert line.startswith("training.compile=true: no no-such-compiler on the PATH")
-
-
-def test_a_deepspeed_file_with_a_key_of_the_recipes_is_told(tmp_path: Path) -> None:
-    write_json(tmp_path / "own.json", {"train_batch_size": 8})
-    (line,) = problems(f"workspace={tmp_path}", f"training.deepspeed={tmp_path / 'own.json'}")
-    assert line.startswith("training.deepspeed: train_batch_size cannot be set there; allowed: ")
 
 
 def test_sqlite_on_a_file_system_of_several_hosts_is_warned_of(tmp_path: Path) -> None:

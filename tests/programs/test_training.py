@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pytest
 
 from kit.data import tokens
-from kit.errors import ConfigError
 
 if TYPE_CHECKING:
     from tests.conftest import Workdir
@@ -118,30 +117,42 @@ def test_weight_decay_is_for_matrices(workdir: Workdir) -> None:
     assert len(one["params"]) == count
 
 
-@pytest.mark.parametrize(
-    "key",
-    [
-        "optimizer",
-        "scheduler",
-        "bf16",
-        "train_batch_size",
-        "gradient_clipping",
-        "zero_optimisation",
-    ],
-)
-def test_a_deepspeed_key_that_the_recipe_sets_or_deepspeed_ignores_is_refused(
-    workdir: Workdir, key: str
-) -> None:
-    from kit.training.engine import configuration
+def test_every_key_of_a_deepspeed_file_is_known() -> None:
+    """Against those for which DeepSpeed looks."""
+    from kit.config import deepspeed_file
+    from kit.training.engine import import_deepspeed
 
-    (workdir.folder / "zero2.json").write_text(f'{{"{key}": {{}}}}', encoding="utf-8")
-    with pytest.raises(ConfigError, match=rf"training\.deepspeed: {key} .*allowed: .*zero_optimiz"):
-        configuration(workdir.recipe(), 2)
+    import_deepspeed("cpu")
+    from deepspeed.runtime.config import DeepSpeedConfig
+
+    class Asked(dict[str, int]):
+        """A dictionary that remembers the keys it was asked for."""
+
+        keys_asked: ClassVar[set[str]] = set()
+
+        def get(self, key: str, default: Any = None) -> Any:
+            self.keys_asked.add(key)
+            return super().get(key, default)
+
+        def __contains__(self, key: object) -> bool:
+            self.keys_asked.add(str(key))
+            return super().__contains__(key)
+
+        def __getitem__(self, key: str) -> int:
+            self.keys_asked.add(key)
+            return super().__getitem__(key)
+
+        def keys(self) -> Any:
+            return self
+
+    DeepSpeedConfig(Asked(train_micro_batch_size_per_gpu=1))
+    Asked.keys_asked.add("sequence_parallel_size")  # only if the ranks know each other
+    assert Asked.keys_asked == deepspeed_file.KEYS.keys() | deepspeed_file.REFUSED.keys()
 
 
 def test_every_option_of_zero_is_known_with_its_type() -> None:
     """Against DeepSpeed's own table: its defaults fit, and what it refuses is refused."""
-    from kit.config import zero_options
+    from kit.config import deepspeed_file, zero_options
     from kit.training.engine import import_deepspeed
 
     import_deepspeed("cpu")
@@ -162,7 +173,7 @@ def test_every_option_of_zero_is_known_with_its_type() -> None:
             default = field.default
             if key in ours and isinstance(default, bool | int | float):
                 wrapped = {name: {key: default}} if name else {key: default}
-                zero_options.check({"zero_optimization": wrapped}, "here")
+                deepspeed_file.check({"zero_optimization": wrapped}, "here")
 
 
 def test_the_deepspeed_configuration_is_the_file_and_the_recipe(workdir: Workdir) -> None:

@@ -14,6 +14,7 @@ from jobs import train
 from kit.cluster import amend_queued, launch, slurm_queue
 from kit.config import amendments
 from kit.config.fields import dotted_keys
+from kit.config.load import changed_recipe
 from kit.config.recipe import Recipe
 from kit.config.section import Section
 from kit.errors import ClusterError, ConfigError, RunError
@@ -188,6 +189,20 @@ def test_an_amendment_that_could_not_be_trained_is_refused(submitted: Run) -> No
     line = refused(submitted, "training.health.on_bad_step=rollback")
     assert "DeepSpeed cannot load a checkpoint in mid-run under ZeRO-3" in line
     amend(submitted, "training.health.on_bad_step=stop")
+
+
+def test_a_record_that_newer_rules_refuse_loads_and_is_amended(submitted: Run) -> None:
+    recipe = read_json(submitted.recipe)
+    recipe["release"] |= {"license": "no-longer-listed", "prompts": ["　"]}
+    recipe["training"] |= {"precision": "bf16", "gradient_dtype": "fp16"}
+    recipe["training"]["deepspeed"] = {"zero_optimization": {"stage": 2}, "no_such_key": 1}
+    write_json(submitted.recipe, recipe)
+    assert resolve.load(submitted.root).recipe.release.license == "no-longer-listed"
+    assert "release.license='nor-is-this'" in refused(submitted, "release.license=nor-is-this")
+    assert "prompt 0 is empty; write a prompt" in refused(submitted, "release.prompts=[' ']")
+    assert "training.steps=0: " in refused(submitted, "training.steps=0")
+    own = changed_recipe(resolve.read_run(submitted.root).recipe, ["training.keep=3"])
+    assert (own.training.keep, own.release.prompts) == (3, ["　"])
 
 
 def test_an_end_in_the_past_is_refused(submitted: Run) -> None:

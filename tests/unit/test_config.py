@@ -39,6 +39,12 @@ def mistakes(workdir: Workdir, *overrides: str) -> list[str]:
     return [*caught.value.args]
 
 
+def test_an_empty_prompt_is_a_mistake(workdir: Workdir) -> None:
+    assert mistake(workdir, "release.prompts=[日本の, '　']").endswith(
+        ": prompt 1 is empty; write a prompt, or remove it"
+    )
+
+
 def append(workdir: Workdir, text: str) -> None:
     with workdir.recipe_file.open("a", encoding="utf-8") as out:
         out.write(text)
@@ -148,8 +154,8 @@ def test_1e_minus_4_is_a_number(workdir: Workdir) -> None:
     assert workdir.recipe("training.learning_rate=1e-4").training.learning_rate == 1e-4
     # pydantic would forgive the text "1e-4" there, but not where any value may stand
     text = workdir.recipe_file.read_text(encoding="utf-8")
-    workdir.recipe_file.write_text(text.replace("zero2.json", "{some_threshold: 1e-4}"))
-    assert workdir.recipe().training.deepspeed == {"some_threshold": 1e-4}
+    workdir.recipe_file.write_text(text.replace("zero2.json", "{gradient_predivide_factor: 1e-4}"))
+    assert workdir.recipe().training.deepspeed == {"gradient_predivide_factor": 1e-4}
 
 
 @pytest.mark.parametrize(
