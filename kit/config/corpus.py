@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import PurePosixPath
 from typing import Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from kit.config.filters import Filters
-from kit.config.section import Section
+from kit.config.section import RECORDED, Section
 from kit.config.wikipedia import Wikipedia
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
@@ -77,6 +79,14 @@ class Source(Section):
         description="licence of the text, as an SPDX identifier or in words, for `preprocess show` and the "
         "model card. null: not given",
     )
+
+    @field_validator("location", "index")
+    @classmethod
+    def _names_a_file(cls, given: str | None, info: ValidationInfo) -> str | None:
+        lacks_it = given is not None and is_url(given) and file_of(given) is None
+        if lacks_it and info.context != RECORDED:
+            raise ValueError("has no file name; give the URL of a dump or a text file")
+        return given
 
 
 class Normalise(Section):
@@ -177,6 +187,12 @@ class Corpus(Section):
         if not sources:
             raise ValueError("give at least one source")
         return sources
+
+
+def file_of(url: str) -> str | None:
+    """The name of the file at a URL; None if it has none."""
+    name = PurePosixPath(urlsplit(url).path).name
+    return None if name in ("", "..") else name
 
 
 def is_url(location: str) -> bool:

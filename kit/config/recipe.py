@@ -12,6 +12,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from kit.config import presets, score_tasks
 from kit.config.alerts import Alerting
 from kit.config.corpus import (
     NAME,
@@ -301,6 +302,17 @@ class Release(Section):
                 raise ValueError(f"prompt {number} is empty; write a prompt, or remove it")
         return prompts
 
+    @field_validator("tasks")
+    @classmethod
+    def _are_known(cls, tasks: list[str], info: ValidationInfo) -> list[str]:
+        for name in filter(presets.is_name, tasks):
+            if not score_tasks.names(name) and info.context != RECORDED:
+                raise ValueError(
+                    f"{name} is not one of {', '.join(score_tasks.TASKS)}; a file or folder needs a slash, "
+                    f"as ./{name}"
+                )
+        return tasks
+
     @field_validator("gguf")
     @classmethod
     def _each_once(cls, kinds: list[GgufType]) -> list[GgufType]:
@@ -308,6 +320,13 @@ class Release(Section):
             if kinds.count(kind) > 1:
                 raise ValueError(f"{kind} is listed twice; list each format once")
         return kinds
+
+    @model_validator(mode="after")
+    def _data_of_tasks(self, info: ValidationInfo) -> Release:
+        named = next(filter(presets.is_name, self.tasks), None)
+        if named is not None and self.tasks_data is None and info.context != RECORDED:
+            raise ValueError(f"tasks has {named}; set tasks_data to the folder that holds its data")
+        return self
 
 
 class Recipe(Section):

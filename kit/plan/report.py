@@ -196,7 +196,8 @@ def _wait(
 
 def _traffic(setup: Setup, micro_batches: int) -> dict[str, Any]:
     sent = traffic.gradients(setup, micro_batches)
-    often = "once a step" if setup.stage < 2 else f"at each of {sent.times} micro-batches"
+    each = f"at each of {sent.times} micro-batches"
+    often = each if setup.stage >= 2 and sent.times > 1 else "once a step"
     how = f"{sent.function} of {size_of(sent.each)}, {8 * setup.crossing_item} bits a gradient"
     return figure(sent.bytes, f"ZeRO-{setup.stage}, {often}: {how}")
 

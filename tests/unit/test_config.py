@@ -45,6 +45,13 @@ def test_an_empty_prompt_is_a_mistake(workdir: Workdir) -> None:
     )
 
 
+def test_a_url_without_a_file_name_is_a_mistake(workdir: Workdir) -> None:
+    said = "='https://example.org/': has no file name; give the URL of a dump or a text file"
+    for key in ("location", "index"):
+        line = mistake(workdir, f"corpus.sources.jawiki.{key}=https://example.org/")
+        assert line.endswith(f"corpus.sources.jawiki.{key}{said}")
+
+
 def append(workdir: Workdir, text: str) -> None:
     with workdir.recipe_file.open("a", encoding="utf-8") as out:
         out.write(text)

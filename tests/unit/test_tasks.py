@@ -6,8 +6,11 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from pydantic import ValidationError
 
+from kit.config import score_tasks
 from kit.config.recipe import Release
+from kit.config.section import RECORDED
 from kit.errors import StageError
 from kit.release.tasks import files, leaderboard, tasks_of
 
@@ -134,10 +137,10 @@ def test_files_that_are_no_tasks_are_one_line(path: Path) -> None:
 
 
 def test_the_eight_are_named_by_either_name() -> None:
-    assert len(leaderboard.names("japanese_leaderboard")) == 8
-    assert leaderboard.names("jnli") == leaderboard.names("ja_leaderboard_jnli") == ["jnli"]
-    assert leaderboard.names("ja_leaderboard_xlsum") == ["xlsum_ja"]
-    assert leaderboard.names("mmlu") == []
+    assert len(score_tasks.names("japanese_leaderboard")) == 8
+    assert score_tasks.names("jnli") == score_tasks.names("ja_leaderboard_jnli") == ["jnli"]
+    assert score_tasks.names("ja_leaderboard_xlsum") == ["xlsum_ja"]
+    assert score_tasks.names("mmlu") == []
 
 
 def eight(folder: Path, *, ending: str = ".jsonl") -> Path:
@@ -164,8 +167,6 @@ def test_the_eight_take_their_data_from_a_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("tasks", "data", "message"),
     [
-        (["mmlu"], "/data", "release.tasks.0=mmlu: not one of jcommonsenseqa, jnli"),
-        (["jnli"], None, "release.tasks.0=jnli: set release.tasks_data"),
         (["jnli"], "/nowhere", "/nowhere/jnli/train: no such file (.jsonl, .json, .parquet)"),
     ],
 )
@@ -178,6 +179,26 @@ def test_a_name_without_its_data_is_one_line(
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("tasks", "data", "message"),
+    [
+        (["./a.yaml", "mmlu"], "/data", "mmlu is not one of jcommonsenseqa, jnli"),
+        (["./a.yaml", "jnli"], None, "tasks has jnli; set tasks_data to the folder"),
+    ],
+)
+def test_a_name_that_nobody_knows_or_without_a_folder_is_refused_by_load(
+    tasks: list[str], data: str | None, message: str
+) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Release(tasks=tasks, tasks_data=data)
+    given = {"tasks": tasks, "tasks_data": data}
+    assert Release.model_validate(given, context=RECORDED).tasks == tasks
+
+
+def test_each_name_has_a_layout_of_its_data() -> None:
+    assert (*leaderboard.LAYOUTS,) == score_tasks.TASKS
+
+
 def test_two_tasks_of_one_name_are_refused(path: Path) -> None:
     pytest.importorskip("lm_eval", reason="needs ekiden[scores]")
     with pytest.raises(StageError, match="are both named terms; rename one"):
@@ -188,4 +209,4 @@ def test_without_the_package_tasks_are_one_line(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("kit.release.tasks.HARNESS", "no-such-package")
     assert tasks_of(Release()) == []
     with pytest.raises(StageError, match=r"pip install 'ekiden\[scores\]', or leave the key out"):
-        tasks_of(Release(tasks=["jnli"]))
+        tasks_of(Release(tasks=["jnli"], tasks_data="/data"))

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit
 
 from kit import __version__
+from kit.config.corpus import file_of
 from kit.corpus.raw import checksums, magic
 from kit.corpus.raw.partial import FileFacts, Partial, quarantine
 from kit.errors import InputError, TransferError
@@ -48,8 +49,8 @@ class Patience:
 
 def download_path(url: str, folder: Path) -> Path:
     """The path in a folder for the file of a URL. Raises InputError for a URL without a file name."""
-    name = Path(urlsplit(url).path).name
-    if name in ("", ".."):
+    name = file_of(url)
+    if name is None:
         raise InputError(f"{url}: has no file name; give the URL of a dump or a text file")
     return folder / f"fetched-{text_hash(url):016x}" / name
 

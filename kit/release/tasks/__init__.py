@@ -9,7 +9,7 @@ import importlib.metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kit.config import presets
+from kit.config import presets, score_tasks
 from kit.errors import StageError
 from kit.release.tasks import files, leaderboard
 
@@ -54,13 +54,7 @@ def harness_version() -> str:
 def _tasks(key: str, given: str, release: Release) -> list[TaskFile]:
     if not presets.is_name(given):
         return files.read(key)
-    names = leaderboard.names(given)
-    if not names:
-        raise StageError(
-            f"{key}: not one of {', '.join(leaderboard.LAYOUTS)}; a file or folder needs a slash, as "
-            f"./{given}"
-        )
     if release.tasks_data is None:
         raise StageError(f"{key}: set release.tasks_data to the folder that holds its data")
     folder = Path(release.tasks_data)
-    return [leaderboard.task(key, name, folder) for name in names]
+    return [leaderboard.task(key, name, folder) for name in score_tasks.names(given)]

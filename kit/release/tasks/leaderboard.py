@@ -15,12 +15,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
+from kit.config.score_tasks import GROUP, in_harness
 from kit.errors import StageError
 from kit.release.tasks import files
 from kit.release.tasks.files import TaskFile
 
-GROUP = "japanese_leaderboard"
-_PREFIX = "ja_leaderboard_"
 _ENDINGS = {".jsonl": "json", ".json": "json", ".parquet": "parquet"}
 
 
@@ -34,7 +33,7 @@ class Layout(NamedTuple):
 
 
 _CHOICES = tuple(f"choice{number}" for number in range(5))
-LAYOUTS = {
+LAYOUTS = {  # of each of kit/config/score_tasks.py
     "jcommonsenseqa": Layout("validation", "train", ("question", *_CHOICES, "label")),
     "jnli": Layout("validation", "train", ("sentence1", "sentence2", "label")),
     "marc_ja": Layout("validation", "train", ("sentence", "label")),
@@ -44,16 +43,6 @@ LAYOUTS = {
     "xwinograd_ja": Layout("test", None, ("sentence1", "sentence2", "answer")),
     "mgsm": Layout("test", "train", ("question", "answer", "answer_number")),
 }
-_IN_HARNESS = {"xlsum_ja": "xlsum", "xwinograd_ja": "xwinograd"}
-
-
-def names(given: str) -> list[str]:
-    """The tasks that a name stands for; none if it is not one of the eight, or of their group."""
-    if given == GROUP:
-        return [*LAYOUTS]
-    name = given.removeprefix(_PREFIX)
-    name = next((own for own, short in _IN_HARNESS.items() if short == name), name)
-    return [name] if name in LAYOUTS else []
 
 
 def task(key: str, name: str, folder: Path) -> TaskFile:
@@ -92,8 +81,7 @@ def _path(name: str) -> Path:
     spec = find_spec("lm_eval")
     assert spec is not None  # `tasks_of` has looked
     assert spec.origin is not None
-    folder = Path(spec.origin).parent / "tasks" / GROUP
-    return folder / f"{_PREFIX}{_IN_HARNESS.get(name, name)}.yaml"
+    return Path(spec.origin).parent / "tasks" / GROUP / f"{in_harness(name)}.yaml"
 
 
 def _data(key: str, folder: Path, split: str) -> Path:
