@@ -9,10 +9,12 @@
 - Batch and learning rate: 0.2920 C^0.3271 tokens and 0.3118 C^-0.1250, for the compute C = tokens x (6 N +
   12 layers width length) FLOP, N the parameters in the matrices of layers, 12 layers width^2 in a GPT-2
   (DeepSeek LLM, arXiv 2401.02954, section 3). They were fitted from 1e17 FLOP upward, with AdamW and models
-  built like a Llama: below 1e17, the learning rate is that for it. With Muon they are the same, since its
+  built like a Llama: below 1e17, the learning rate is that for it. With Muon they are where to begin: its
   updates have the size of AdamW's.
 - Warm-up: 2,000 steps (the same paper), at most a tenth of all steps. Cosine decay to a tenth of the peak
   (Brown et al. 2020, appendix B; Hoffmann et al.; llm-jp), or wsd as in kit/plan/schedule.py.
+- ZeRO: stage 2, or stage 1 between nodes, where a reduction at each micro-batch would wait for the network;
+  the optimizer is offloaded if not even one block fits otherwise.
 - Micro-batch: the largest power of two that fits in memory by kit/plan/memory.py, at most 16, and at most a
   rank's share of the batch.
 """
@@ -60,6 +62,7 @@ class Machine:
     ranks: int
     memory: float | None = None  # of a rank's GPU, bytes; None: a CPU
     bf16: bool = True  # the GPU has it
+    nodes: int = 1
 
 
 class ChoiceReason(NamedTuple):
@@ -83,7 +86,7 @@ class Plan:
     learning_rate: float
     warmup_steps: int
     activation_checkpointing: bool = False
-    offload: bool = False
+    deepspeed: str = "zero2"  # the kit's file of this name
     reasons: tuple[ChoiceReason, ...] = ()
 
 
@@ -121,7 +124,7 @@ def plan(request: Request, machine: Machine, max_entries: int = VOCABULARIES[0])
     )  # fmt: skip
     return Plan(
         request, shape, trained, steps, batch, fit.micro_batch, rate, warmup, fit.checkpointing,
-        fit.offload, reasons,
+        fit.deepspeed, reasons,
     )  # fmt: skip
 
 
@@ -162,7 +165,7 @@ def _rows(shape: Shape) -> str:
 def _optimizer(request: Request) -> tuple[ChoiceReason, ...]:
     if request.optimizer != "muon":
         return ()
-    why = "for the matrices of layers; learning rate and weight decay as with AdamW (arXiv 2502.16982)"
+    why = "for the matrices of layers; begin with AdamW's learning rate (arXiv 2502.16982)"
     return (ChoiceReason("optimizer", "Muon", why),)
 
 
@@ -190,7 +193,7 @@ class _Fit:
     micro_batch: int
     why: str
     checkpointing: bool = False
-    offload: bool = False
+    deepspeed: str = "zero2"
 
 
 def _fit(request: Request, shape: Shape, machine: Machine, most: int) -> _Fit:
@@ -200,15 +203,17 @@ def _fit(request: Request, shape: Shape, machine: Machine, most: int) -> _Fit:
         block = setup.layers * memory.layer_bytes(replace(setup, item=4, gpu=False))
         micro = min(most, _power_of_two(CPU_ACTIVATIONS / block))
         return _Fit(micro, f"{bytes_of(micro * block)} of activations on a CPU (computed)")
-    tries = _lighter(setup)
+    tries = _lighter(setup, machine)
     setup = next((one for one in tries if memory.total(one) <= machine.memory), tries[-1])
     micro = _largest(setup, machine.memory, most)
     used = memory.total(replace(setup, micro_batch=micro))
-    measures = ", with the optimizer on the CPU" if setup.offload else ""
+    measures = ", with ZeRO-1, which reduces gradients once a step" if setup.stage == 1 else ""
+    measures += ", with the optimizer on the CPU" if setup.offload else ""
     measures += ", with activation checkpointing" if setup.checkpointing else ""
     relation = "of the" if used <= machine.memory else "exceed the"
     why = f"{bytes_of(used)} {relation} {bytes_of(machine.memory)} of a GPU (computed){measures}"
-    return _Fit(micro, why, setup.checkpointing, setup.offload)
+    deepspeed = f"zero{setup.stage}{'-offload' if setup.offload else ''}"
+    return _Fit(micro, why, setup.checkpointing, deepspeed)
 
 
 def _setup(request: Request, shape: Shape, machine: Machine) -> Setup:
@@ -234,15 +239,17 @@ def _setup(request: Request, shape: Shape, machine: Machine) -> Setup:
     )
 
 
-def _lighter(setup: Setup) -> list[Setup]:
+def _lighter(setup: Setup, machine: Machine) -> list[Setup]:
     """The setup, and the ones to try in turn if a single block of it does not fit.
 
-    Muon is never offloaded: it would orthogonalise on the host.
+    Between nodes ZeRO-1 comes first, in whose DeepSpeed file gradients cross in 16 bits. Muon is never
+    offloaded: it would orthogonalise on the host.
     """
+    first = [replace(setup, stage=1, crossing_item=setup.item)] if machine.nodes > 1 else []
     if setup.matrices:
-        return [setup, replace(setup, checkpointing=True)]
+        return [*first, setup, replace(setup, checkpointing=True)]
     offloaded = replace(setup, offload=True)
-    return [setup, offloaded, replace(offloaded, checkpointing=True)]
+    return [*first, setup, offloaded, replace(offloaded, checkpointing=True)]
 
 
 def _largest(setup: Setup, limit: float, most: int) -> int:

@@ -49,6 +49,10 @@ _HELD_OUT_BLOCKS, _MAX_HELD_OUT = 4, 0.4
 _MIN_UNIT, _MAX_UNIT = 0.01, 64.0  # MB
 _UNKNOWN_GPU = 16e9  # bytes of memory, if the cluster file does not name the GPU
 _COMMENT_COLUMN = 24
+_WHY_ZERO = {  # in place of zero2, the default
+    "zero1": "gradients cross the network once a step",
+    "zero2-offload": "the optimizer does not fit on the GPUs",
+}
 _MULTIPLIERS = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
 
 
@@ -154,9 +158,10 @@ def _machine(cluster: Cluster) -> Machine:
         return Machine(training.ranks)
     gpu = training.accelerator
     if gpu is None:
-        return Machine(training.ranks, _UNKNOWN_GPU)
+        return Machine(training.ranks, _UNKNOWN_GPU, nodes=training.nodes)
     known = ACCELERATORS[gpu]
-    return Machine(training.ranks, known.memory, known.capability >= BF16_CAPABILITY)
+    bf16 = known.capability >= BF16_CAPABILITY
+    return Machine(training.ranks, known.memory, bf16, training.nodes)
 
 
 def _locations(texts: list[Text], total: float | None) -> str:
@@ -225,7 +230,7 @@ def _recipe(
         f"  loss_chunk: {shape.model.n_positions} # logits of one block at a time",
         f"  validate_every: {max(1, min(1000, chosen.steps // 50))}",
         "  validation_blocks: 512",
-        _if(chosen.offload, "  deepspeed: zero2-offload # the optimizer does not fit on the GPUs"),
+        _zero(chosen.deepspeed),
         "  health: # a step beyond these limits makes no update",
         "    loss_spike: 1.0 # nats above the median of the last hundred steps",
         "    gradient_spike: 20 # times the median",
@@ -260,6 +265,11 @@ def _schedule(chosen: Plan) -> list[str | None]:
             f"  decay: wsd # {DECAY_SHAPE} to 0 over the last {DECAY_SHARE:.0%} of the steps",
         ),
     ]
+
+
+def _zero(deepspeed: str) -> str | None:
+    why = _WHY_ZERO.get(deepspeed)
+    return why and f"  deepspeed: {deepspeed} # {why}"
 
 
 def _if(condition: bool, row: str) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -150,9 +151,9 @@ def test_a_larger_model_has_a_larger_batch_and_a_smaller_rate() -> None:
 
 def test_what_does_not_fit_is_offloaded_or_computed_again() -> None:
     assert plan(Request(1.5e9, 30e9), NODE).micro_batch == 8  # as configs/gpt2-xl-ja.yaml
-    assert not plan(Request(1.5e9, 30e9), NODE).offload
+    assert plan(Request(1.5e9, 30e9), NODE).deepspeed == "zero2"
     one = plan(Request(1.5e9, 30e9), Machine(1, 16e9))
-    assert one.offload
+    assert one.deepspeed == "zero2-offload"
     least = plan(Request(3e9, 30e9), Machine(1, 10e9))
     assert least.activation_checkpointing
     none = plan(Request(3e9, 30e9), Machine(1, 8e9))
@@ -189,7 +190,15 @@ def test_a_llama_with_muon_and_wsd_is_told_with_its_reasons() -> None:
 
 def test_muon_is_never_offloaded() -> None:
     tight = Machine(1, 30e9)
-    assert plan(Request(1.5e9, 30e9), tight).offload
+    assert plan(Request(1.5e9, 30e9), tight).deepspeed == "zero2-offload"
     made = plan(Request(1.5e9, 30e9, optimizer="muon"), tight)
     assert made.activation_checkpointing
-    assert not made.offload
+    assert made.deepspeed == "zero2"
+
+
+def test_between_nodes_gradients_are_reduced_once_a_step_if_that_fits() -> None:
+    nodes = replace(NODE, ranks=16, nodes=2)
+    made = plan(Request(1.5e9, 30e9), nodes)
+    assert made.deepspeed == "zero1"
+    assert "ZeRO-1" in {what: why for what, _, why in made.reasons}["micro-batch"]
+    assert plan(Request(3e9, 30e9), replace(nodes, memory=24e9)).deepspeed != "zero1"

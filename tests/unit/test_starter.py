@@ -89,8 +89,11 @@ def unpadded(recipe: Recipe) -> Recipe:
     Request(1.1e9, 30e9, "llama", "muon", "wsd"),
 ], ids=str)  # fmt: skip
 @pytest.mark.parametrize("gpu", ["a100", "v100"])
-def test_the_memory_that_is_told_is_the_one_that_is_planned(request_: Request, gpu: str) -> None:
-    own = load_cluster("mdx", Path("a.yaml"), [f"cluster.training.accelerator={gpu}"])
+@pytest.mark.parametrize("cluster", ["mdx", "mdx-2nodes"])
+def test_the_memory_that_is_told_is_the_one_that_is_planned(
+    request_: Request, gpu: str, cluster: str
+) -> None:
+    own = load_cluster(cluster, Path("a.yaml"), [f"cluster.training.accelerator={gpu}"])
     made = starter.draft("a", request_, texts=["cc100-ja"], cluster=own, folder=Path())
     Path("a.yaml").write_text(made.text, encoding="utf-8")
     recipe, _ = load(Path("a.yaml"), [], "mdx")
