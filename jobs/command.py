@@ -254,7 +254,7 @@ def _answer(mistake: Any) -> int:
     if type(mistake).__name__ == "NoArgsIsHelpError":
         print(mistake.format_message(), file=sys.stderr)
         return USER_MISTAKE
-    message = " ".join(str(mistake.format_message()).split())
+    message = " ".join(str(mistake.format_message()).replace("Value error, ", "").split())
     hint = f" ({mistake.ctx.command_path} --help)" if mistake.ctx else ""
     print(f"error: {message[:1].lower()}{message[1:].rstrip('.')}{hint}", file=sys.stderr)
     return USER_MISTAKE

@@ -118,6 +118,10 @@ def test_what_is_wrong_is_said_alike_by_both_ways(workdir: Workdir) -> None:
         (["jobs.train", "run"], "missing argument 'RECIPE' (python -m jobs.train run --help)"),
         (["jobs.train", "run", "demo", "--dry"], "no such option: --dry"),
         (["jobs.tokenize", "inspect", "demo", "first"], "invalid value for 'BLOCK'"),
+        (
+            ["jobs.pipeline", "new", "a", "--architecture", "lama"],
+            "invalid value for '--architecture': 'lama' is not one of 'gpt2', 'llama' (python -m jobs.pip",
+        ),
     ],
 )  # fmt: skip
 def test_a_mistyped_command_line_is_answered_in_one_line(words: list[str], line: str) -> None:
