@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
 
 class Stop(BaseException):
     """The user stops the command. Not an Exception, so that only clean-up code sees it."""
@@ -43,7 +45,7 @@ def in_order() -> Iterator[None]:
             sys.exit(FAILED)
         except OSError as error:
             if reason := _full_disk(error):
-                _leave(f"error: {reason}; free some space, and try again", FAILED)
+                _leave(f"error: {reason}", FAILED)
             if reason := _denied(error):
                 _leave(f"error: {reason}", USER_MISTAKE)
             raise
@@ -70,13 +72,16 @@ def _handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
 
 
 def _full_disk(error: OSError) -> str | None:
-    """Describe a full or read-only disk, if that is the error; shutil.Error holds a list of errors."""
-
-    if isinstance(error, shutil.Error):
-        _, target, why = error.args[0][0]
-        return f"{target}: {why}" if f"[Errno {errno.ENOSPC}]" in str(why) else None
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-        return f"{error.filename or 'the disk'}: {error.strerror}"
+    """Describe a full or read-only disk, if that is the error, and what to do."""
+    number, path = error.errno, error.filename
+    if isinstance(error, shutil.Error):  # a list of errors
+        _, path, why = error.args[0][0]
+        number = next((n for n in _NO_ROOM if f"[Errno {n}]" in str(why)), None)
+    place = _nearest(Path(path)) if isinstance(path, str) else "the disk"
+    if number in _NO_ROOM:
+        return f"{place}: {os.strerror(number)}; free some space, and try again"
+    if number == errno.EROFS:
+        return f"{place}: {os.strerror(number)}; have it mounted for writing, or use another workspace="
     return None
 
 
@@ -84,14 +89,18 @@ def _denied(error: OSError) -> str | None:
     """Describe a path that this user may not read or write, with its owner, if that is the error."""
     if error.errno not in (errno.EACCES, errno.EPERM) or not isinstance(error.filename, str):
         return None
-    path = Path(error.filename)
-    place = next((one for one in (path, *path.parents) if _is_seen(one)), Path("/"))
+    place = _nearest(Path(error.filename))
     status = place.stat()
     owner, me, mode = _user(status.st_uid), _user(os.geteuid()), stat.filemode(status.st_mode)
     return (
         f"{place}: permission denied; it belongs to {owner} ({mode}), and you are {me}: have it opened "
         "for you (a group's workspace needs umask 002 and chmod g+rws), or use another workspace="
     )
+
+
+def _nearest(path: Path) -> Path:
+    """The path, or the nearest folder above it that exists: that of a temporary file."""
+    return next((one for one in (path, *path.parents) if _is_seen(one)), Path("/"))
 
 
 def _is_seen(path: Path) -> bool:

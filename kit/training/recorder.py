@@ -184,6 +184,8 @@ class LedgerRecorder(Recorder):
                 bytes=saved.bytes,
             )
         )
+        if self._publishing:
+            self._publishing.revive()
 
     def save_failed(self, saved: Saved) -> None:
         """See `Recorder`."""

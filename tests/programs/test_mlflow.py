@@ -272,6 +272,27 @@ def test_the_process_that_publishes_gives_way_to_its_training_as_long_as_it_runs
         process.wait()
 
 
+def test_a_publisher_that_is_killed_is_started_again_and_misses_nothing(
+    told: Run, store: Recipe, capfd: pytest.CaptureFixture[str]
+) -> None:
+    publishing, said = (
+        beside(told, store),
+        "the publishing process ended (exit code -9); it starts again",
+    )
+    attempt(told, 1, range(1, 6))
+    for look in (publishing.revive, lambda: publishing.close(patience(60))):
+        killed = publishing._process
+        assert killed is not None
+        killed.kill()
+        killed.wait()
+        look()
+        assert said in capfd.readouterr().err
+    publishing.revive()  # its attempt is over
+    assert capfd.readouterr().err == ""
+    _, metrics = shown_by_mlflow(store)
+    assert [step for step, _ in metrics["train/loss"]] == [1, 2, 3, 4, 5]
+
+
 def test_a_run_whose_rank_is_killed_waits_for_its_next_attempt(told: Run, store: Recipe) -> None:
     publishing = beside(told, store)
     attempt(told, 1, range(1, 6))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import getpass
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,29 @@ def test_a_file_that_one_may_not_touch_is_a_line_with_its_owner(
     assert said.startswith(f"error: {tmp_path}: permission denied; it belongs to {me} (drwx")
     assert said.count("\n") == 1
     assert f"and you are {me}" in said
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.ENOSPC, "No space left on device; free some space, and try again"),
+        (
+            errno.EROFS,
+            "Read-only file system; have it mounted for writing, or use another workspace=",
+        ),
+    ],
+)
+def test_a_disk_that_cannot_be_written_is_a_line_with_its_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], number: int, said: str
+) -> None:
+    temporary = str(tmp_path / ".partial-1234-jobs.json")
+    copied = shutil.Error([("a", temporary, f"[Errno {number}] {os.strerror(number)}: 'a' -> 'b'")])
+    plain = OSError(number, os.strerror(number), temporary)
+    for error in (plain, copied) if number == errno.ENOSPC else (plain,):
+        with pytest.raises(SystemExit) as left, ending.in_order():
+            raise error
+        assert left.value.code == 1
+        assert capsys.readouterr().err == f"error: {tmp_path}: {said}\n"
 
 
 def test_an_error_of_another_kind_is_a_traceback() -> None:

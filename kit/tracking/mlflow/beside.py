@@ -25,26 +25,24 @@ class Publishing:
 
         Once its attempt is over, it tries for `patience` seconds to reach MLflow.
         """
-        self._process: subprocess.Popen[bytes] | None = None
-        try:
-            run.mlflow_log.parent.mkdir(parents=True, exist_ok=True)
-            with run.mlflow_log.open("ab") as output:
-                self._process = subprocess.Popen(
-                    [sys.executable, "-m", _PROGRAM, str(run.root), str(patience)],
-                    stdin=subprocess.PIPE,  # closed by the kernel if this rank is killed
-                    stdout=output,  # not the task's: Slurm waits until that is closed
-                    stderr=output,
-                    start_new_session=True,  # it survives this rank while it sends the end
-                    env=os.environ | _ONE_THREAD | _NO_GPU,
-                )
-        except OSError as error:
-            log.warning(f"mlflow: no process to publish ({error.strerror}); to be published later")
+        self._run, self._patience = run, patience
+        self._process = self._started()
+
+    def revive(self) -> None:
+        """Start it again if it was killed, as for lack of memory."""
+        if self._process is None or self._process.stdin is None or self._process.stdin.closed:
+            return
+        if (code := self._process.poll()) is not None:
+            self._process.stdin.close()
+            log.warning(f"mlflow: the publishing process ended (exit code {code}); it starts again")
+            self._process = self._started()
 
     def close(self, patience: float) -> bool:
         """Tell it that the attempt is over; returns whether it ended within `patience` seconds.
 
         It goes on without this process, but Slurm ends it together with the job step.
         """
+        self.revive()
         if self._process is None:
             return False
         assert self._process.stdin is not None
@@ -54,3 +52,20 @@ class Publishing:
         except subprocess.TimeoutExpired:
             return False
         return True
+
+    def _started(self) -> subprocess.Popen[bytes] | None:
+        log_file = self._run.mlflow_log
+        try:
+            log_file.parent.mkdir(parents=True, exist_ok=True)
+            with log_file.open("ab") as output:
+                return subprocess.Popen(
+                    [sys.executable, "-m", _PROGRAM, str(self._run.root), str(self._patience)],
+                    stdin=subprocess.PIPE,  # closed by the kernel if this rank is killed
+                    stdout=output,  # not the task's: Slurm waits until that is closed
+                    stderr=output,
+                    start_new_session=True,  # it survives this rank while it sends the end
+                    env=os.environ | _ONE_THREAD | _NO_GPU,
+                )
+        except OSError as error:
+            log.warning(f"mlflow: no process to publish ({error.strerror}); to be published later")
+            return None
