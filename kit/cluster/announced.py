@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict
 from kit.cluster import decisions
 from kit.cluster.jobs import sent as jobs_sent
 from kit.errors import EkidenError, Interrupted
+from kit.output import log
 from kit.store.files import read_json, write_json
 
 if TYPE_CHECKING:
@@ -99,7 +100,10 @@ def _record(run: Run, name: str, facts: dict[str, float]) -> None:
     for job in record["local"]:
         if job["name"] == name:
             job.update(facts)
-    write_json(run.jobs, record)
+    try:
+        write_json(run.jobs, record)
+    except OSError as error:  # it is for `status`: a full disk ends no job for it
+        log.warning(f"{run.jobs}: not written ({error.strerror})")
 
 
 @contextmanager

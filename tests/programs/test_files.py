@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from kit.cluster import announced
 from kit.store import manifest
-from kit.store.files import is_temporary
+from kit.store.files import is_temporary, write_json
 from kit.tracking import ledger
 from tests.disk import fill, small_disk
 from tests.relay import wait_until
@@ -155,3 +156,15 @@ def test_a_command_saves_whose_messages_nobody_reads(
         process.send_signal(signal.SIGHUP)
     assert process.wait() == 75
     assert (tmp_path / "saved").exists()
+
+
+def test_the_count_of_tasks_on_a_full_disk_ends_no_array(
+    run: Run, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with small_disk(run.root, "64k"):
+        write_json(run.jobs, {"local": [{"name": "tokenize"}]})
+        fill(run.root)
+        announced.record_tasks(run, "tokenize", 2, 3)
+        said = capfd.readouterr().err
+        assert said.endswith(f"{run.jobs}: not written (No space left on device)\n")
+        assert "running" not in announced.local_jobs(run)[0]
