@@ -26,9 +26,9 @@ _PARTS, _MAPPINGS = "single_partition_of_fp32_groups", "param_slice_mappings"  #
 def read(state: Path, dtype: torch.dtype, ensure_own: Callable[[], None]) -> dict[str, Tensor]:
     """The weights in a checkpoint's `state` by name, on the CPU, to be stored as `dtype`.
 
-    They are the masters, unless the model's own have that dtype already, or there are no masters (fp32, and
-    bf16 without ZeRO). Of tied weights, masters have one. `ensure_own` is called before DeepSpeed unpickles
-    a file itself. Raises CheckpointError if a file would run code.
+    They are the masters, unless the model's own have that dtype already, or there are none (fp32), or they
+    are stored without names (bf16 without ZeRO). Of tied weights, masters have one. `ensure_own` is called
+    before DeepSpeed unpickles a file itself. Raises CheckpointError if a file would run code.
     """
     if not (state / WHOLE_MODEL).is_file():
         ensure_own()
