@@ -78,7 +78,9 @@ class Engine:
         )
         training = recipe.training
         if training.compile:
-            model.decoder.compile()  # in place, which keeps the names of the weights
+            # In place, which keeps the names of weights. A graph for each size of a batch: else a step
+            # has one for all sizes if a validation came before it in the attempt, and another if not.
+            model.decoder.compile(dynamic=False)
         self._optimizer = optimizer.of(model, training, fused=device.is_gpu or None)
         self._hyperparameters = [
             {key: group[key] for key in _HYPERPARAMETERS if key in group}

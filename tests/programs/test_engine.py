@@ -342,6 +342,26 @@ def test_a_model_that_is_to_be_compiled_is(workdir: Workdir, alone: None) -> Non
         assert (made._compiled_call_impl is not None) == (wanted == "true")
 
 
+def test_the_graph_of_a_step_does_not_depend_on_a_validation_before_it(
+    workdir: Workdir, alone: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[list[Any]] = []  # in each graph, those that are left open
+
+    def look(graph: torch.fx.GraphModule, inputs: list[Any]) -> Any:
+        sizes.append([size for size in inputs if not isinstance(size, torch.Tensor)])
+        return graph.forward
+
+    plain = torch.nn.Module.compile
+    monkeypatch.setattr(
+        torch.nn.Module, "compile", lambda module, **how: plain(module, backend=look, **how)
+    )
+    two = ("training.compile=true", "training.global_batch=4", "training.micro_batch=2")
+    made = engine(workdir, *two)
+    made.validate(blocks())
+    made.micro_batch(torch.cat([blocks(1), blocks(2)]), 0, last=False)
+    assert sizes == [[], []]
+
+
 def test_attention_is_causal_without_a_mask_for_the_compiler_too(workdir: Workdir) -> None:
     recipe = workdir.recipe(*SMALL)
     model = LanguageModel(recipe, VOCABULARY)
