@@ -22,9 +22,10 @@ from typer.core import TyperCommand, TyperGroup
 from jobs import ending
 from kit.config import presets
 from kit.errors import INTERRUPTED, USER_MISTAKE, ConfigError
+from kit.output import program
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from kit.config.recipe import Recipe
     from kit.config.run import Project
@@ -80,7 +81,7 @@ ClusterName = Annotated[
     typer.Option(
         "--cluster",
         autocompletion=_clusters,
-        help="A name in configs/cluster or a YAML file. Default: the run directory's own, else local.",
+        help="A name in configs/cluster or a YAML file. Default: the run's own, else local.",
     ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
@@ -133,13 +134,19 @@ class Arguments:
 
         return status.words_of(self.recipe_file, self.overrides, self.cluster_name)
 
-    def words_for(self, project: Project, differing: Sequence[str]) -> list[str]:
-        """The same; the run directory for a recipe that differs, which other commands would refuse."""
-        from kit.relay import status
+    def words_for(self, project: Project) -> list[str]:
+        """Arguments that continue the project's run: the same, unless these would start it otherwise.
 
-        if not differing:
-            return self.words
+        Another recipe than the run's would be refused, and another cluster taken silently: then it is
+        the run directory, which has both.
+        """
+        from kit.relay import status
+        from kit.run import begun
+
         of_cluster = [one for one in self.overrides or () if one.startswith("cluster.")]
+        chosen = bool(self.cluster_name or of_cluster)
+        if not begun.differences(project) and (chosen or begun.is_on_its_cluster(project)):
+            return self.words
         return status.words_of(project.run.root, of_cluster, self.cluster_name)
 
 
@@ -256,7 +263,8 @@ def _answer(mistake: Any) -> int:
         return USER_MISTAKE
     message = " ".join(str(mistake.format_message()).replace("Value error, ", "").split())
     hint = f" ({mistake.ctx.command_path} --help)" if mistake.ctx else ""
-    print(f"error: {message[:1].lower()}{message[1:].rstrip('.')}{hint}", file=sys.stderr)
+    line = f"error: {message[:1].lower()}{message[1:].rstrip('.')}{program.respelled(hint)}"
+    print(line, file=sys.stderr)
     return USER_MISTAKE
 
 

@@ -16,13 +16,11 @@ from typer.core import TyperGroup
 
 from jobs import ending
 from kit import __version__
+from kit.output.program import JOBS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# In the order of --help: the most used first, then the stages.
-JOBS = ("pipeline", "plan", "watch", "list", "presets", "download", "preprocess", "tokenizer", "tokenize",
-        "train", "evaluate", "export", "generate", "push")  # fmt: skip
 TEXT = "From raw text to a released language model on a Slurm cluster, whatever happens on the way."
 
 

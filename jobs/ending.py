@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kit.errors import FAILED, INTERRUPTED, USER_MISTAKE, EkidenError, Interrupted
-from kit.output import interrupt, streams
+from kit.output import interrupt, program, streams
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +52,7 @@ def in_order() -> Iterator[None]:
 
 
 def _leave(line: str, code: int) -> None:
-    print(line, file=sys.stderr)
+    print(program.respelled(line), file=sys.stderr)
     sys.exit(code)
 
 

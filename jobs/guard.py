@@ -82,7 +82,9 @@ def _eyes(arguments: Arguments) -> Callable[[int | None], Sight]:
         project = begun.own(given)
         seen = snapshot(project.run, seen)
         answer = queue_answer.ask(seen, patience=PATIENCE)  # nobody waits for it
-        chain = status.facts(project, arguments.words, seen=seen, queue=answer)
+        # Whoever reads a message may be in another folder than the recipe.
+        words = status.words_of(project.run.root, None, arguments.cluster_name)
+        chain = status.facts(project, words, seen=seen, queue=answer)
         facts = view.facts(
             project, chain, seen, time.time(), queue=answer.facts(), last_step=last_step
         )

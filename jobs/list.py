@@ -27,7 +27,7 @@ def list_verb(
 ) -> None:
     """List the runs of a workspace: the state of each, and the progress of its training.
 
-    The state is that of the first unfinished stage; `jobs.pipeline status RUN` has the details.
+    The state is that of the first unfinished stage; `pipeline status RUN` has the details.
     """
     from kit.relay import runs
 

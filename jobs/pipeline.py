@@ -30,6 +30,7 @@ from jobs.command import (
 from jobs.stage import Showing, Trying  # noqa: TC001  a verb is made by its annotations
 from jobs.submitted import Reading  # noqa: TC001
 from kit.errors import FAILED
+from kit.output import program
 
 if TYPE_CHECKING:
     from kit.config.run import Project
@@ -130,7 +131,7 @@ def status_verb(arguments: Arguments, showing: Showing) -> None:
 
     project = arguments.load(refuse=False)
     differing = tell_differences(project)
-    words = arguments.words_for(project, differing)
+    words = arguments.words_for(project)
     facts = report.facts(begun.own(project), words, verify=showing.verify)
     facts["differs"] = differing
     (print_json if showing.as_json else report.show)(facts)
@@ -154,8 +155,9 @@ def logs_verb(
 @verb(app, "cancel", "demo", submitted.CANCEL.format(what="all jobs of the run"))
 def cancel_verb(arguments: Arguments, as_json: Json = False) -> None:
     """See its help."""
-    run = arguments.load(refuse=False).run
-    submitted.cancel_of(run, None, arguments.words, "pipeline", as_json=as_json)
+    project = arguments.load(refuse=False)
+    words = arguments.words_for(project)
+    submitted.cancel_of(project, None, words, "pipeline", as_json=as_json)
 
 
 @verb(app, "check", "gpt2-xl-ja --cluster mdx --on-cluster")
@@ -258,9 +260,9 @@ def new_verb(
     width = max(len(setting) for setting, _, _ in draft.reasons)
     for setting, value, reason in draft.reasons:
         print(f"  {setting:{width}}  {value}  ({reason})")
-    option = "" if cluster_name is None else f" --cluster {cluster_name}"
+    option = [] if cluster_name is None else ["--cluster", cluster_name]
     verb = "run" if cluster_name is None else "submit"
-    command = f"python -m jobs.pipeline {verb} {path}{option}"
+    command = program.command("pipeline", verb, path, *option)
     print(f"next: {command} --dry-run")
     if draft.first_try:
         print(f"a first try: {command} {draft.first_try}")

@@ -7,6 +7,7 @@ python -m jobs.evaluate run work/demo/runs/demo --step all
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -78,7 +79,7 @@ def export_of(
     export = project.run.export if step is None else project.run.at(step).export
     if not (export / MANIFEST).is_file():
         rest = "first" if step is None else f"{place} --step {step} first"
-        raise StageError(f"{export}: not exported yet; run jobs.export {rest}")
+        raise StageError(f"{export}: not exported yet; run ekiden export {rest}")
     return export, project.recipe
 
 
@@ -188,6 +189,7 @@ def _cancel(name: str, arguments: Arguments, step: Step = None, as_json: Json = 
     if step is None:
         cancel(name, arguments, as_json)
         return
-    job = arguments.load(refuse=False).run.at(step).job(name)
-    words = [*arguments.words, "--step", str(step)]
+    project = arguments.load(refuse=False)
+    words = [*arguments.words_for(project), "--step", str(step)]
+    job = replace(project, run=project.run.at(step).job(name))
     cancel_of(job, [name], words, name, as_json=as_json)

@@ -138,7 +138,7 @@ def show_status(name: str, arguments: Arguments, showing: Showing) -> None:
 
     project = arguments.load(refuse=False)
     differing = tell_differences(project)
-    words = arguments.words_for(project, differing)
+    words = arguments.words_for(project)
     stages = status.facts(begun.own(project), words, name, verify=showing.verify)
     if showing.as_json:
         passes = {key: value for key, value in stages.items() if key != name}

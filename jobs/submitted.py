@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kit.cluster.task_logs import Selection
+    from kit.config.run import Project
     from kit.relay.log_view import LogView
     from kit.store.paths import Run
 
@@ -86,7 +87,7 @@ def show_logs_of_chain(arguments: Arguments, reading: Reading, *, every: bool) -
     from kit.run import begun
 
     project = begun.own(arguments.load(refuse=False))
-    stages = status.facts(project, arguments.words)
+    stages = status.facts(project, arguments.words_for(project))
     names = [*stages] if every else log_view.that_matter(stages)
     if len(names) == 1 and (stage := stages[names[0]])["log"] and stage["state"] == "failed":
         log = task_logs.log_of(Path(stage["log"]))
@@ -131,17 +132,17 @@ def cancel(name: str, arguments: Arguments, as_json: Json = False) -> None:
 
     project = arguments.load(refuse=False)
     names = [stage.name for stage in stages_of(project.recipe, name)]
-    cancel_of(project.run, names, arguments.words, name, as_json=as_json)
+    cancel_of(project, names, arguments.words_for(project), name, as_json=as_json)
 
 
 def cancel_of(
-    run: Run, names: Sequence[str] | None, words: Sequence[str], job: str, *, as_json: bool
+    project: Project, names: Sequence[str] | None, words: Sequence[str], job: str, *, as_json: bool
 ) -> None:
     """Cancel some stages of a run and those behind them; None: all, and jobs on single checkpoints."""
     from kit.relay import cancelling
 
     with keeping(_ENDING):
-        facts = cancelling.cancel(run, names, [job, *words], _tell)
+        facts = cancelling.cancel(project, names, [job, *words], _tell)
     if as_json:
         print_json(facts)
         return

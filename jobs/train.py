@@ -7,7 +7,6 @@ python -m jobs.train fork work/demo/runs/demo --at 100 name=slower training.lear
 python -m jobs.train fork work/demo/runs/demo --at 100 --decay 40 name=branch
 """
 
-import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,6 +15,7 @@ import typer
 from jobs.command import Arguments, DryRun, Json, main, print_json, verb
 from jobs.stage import stage_app
 from kit.errors import FAILED, ConfigError
+from kit.output import program
 
 RunDirectory = Annotated[
     Path, typer.Argument(metavar="RUN", help="A run directory, for example work/demo/runs/demo.")
@@ -106,13 +106,15 @@ def fork_verb(
     schedule: Schedule = None,
 ) -> None:
     """Start a new run from a checkpoint of another one, with different settings."""
+    from kit.cluster.snapshot import snapshot
     from kit.relay import fork, resolve
 
     project = resolve.read_run(directory)
     run = fork.begin(project, step, changes, decay, schedule)
     ending = f", decays over {decay} steps" if decay else ""
     print(f"{run.root}: begins with step {step} of {project.run.root.name}{ending}; to start it:")
-    print(shlex.join(["python", "-m", "jobs.train", "submit", str(run.root)]))
+    verb = snapshot(project.run, curve=False).submitted.verb_on(project.cluster)
+    print(program.command("train", verb, run.root))
 
 
 @verb(app, "rehearse", "gpt2-xl-ja --cluster mdx --synthetic")

@@ -58,7 +58,8 @@ def show_verb(
     from kit.watch import text
 
     given = arguments.load(refuse=False)
-    words = arguments.words_for(given, tell_differences(given))
+    tell_differences(given)
+    words = arguments.words_for(given)
     looker = Looker(lambda: begun.own(arguments.load(refuse=False)), words)
     if as_json:
         print_json(looker.look())
@@ -104,7 +105,8 @@ def report_verb(
     from kit.watch.report.public import public as published
 
     given = arguments.load(refuse=False)
-    words = arguments.words_for(given, tell_differences(given))
+    tell_differences(given)
+    words = arguments.words_for(given)
     project = begun.own(given)
     seen = snapshot(project.run)
     chain = status.facts(project, words, seen=seen)

@@ -17,7 +17,7 @@ from kit.store.files import read_json, write_json
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from kit.cluster.jobs import Job
+    from kit.cluster.jobs import Job, Verb
     from kit.config.cluster import Cluster
     from kit.store.paths import Run
 
@@ -35,8 +35,8 @@ class LocalJob(TypedDict):
     ends: NotRequired[float]  # Unix time of the time limit, of the training
 
 
-def announce(run: Run, cluster: Cluster, jobs: Sequence[Job]) -> None:
-    """Record the jobs that a process of this machine will run."""
+def announce(run: Run, cluster: Cluster, jobs: Sequence[Job], verb: Verb = "submit") -> None:
+    """Record the jobs that a process of this machine will run, and the verb that started it."""
     local: list[LocalJob] = [
         {
             "name": job.name,
@@ -49,7 +49,7 @@ def announce(run: Run, cluster: Cluster, jobs: Sequence[Job]) -> None:
     now = time.time()
     sent = jobs_sent(run) | {job.name: {"time": now} for job in jobs}
     here = {"cluster": cluster.name, "time": now, "node": socket.gethostname(), "sent": sent}
-    write_json(run.jobs, {**here, "local": local})
+    write_json(run.jobs, {**here, "verb": verb, "local": local})
 
 
 def local_jobs(run: Run) -> list[LocalJob]:

@@ -140,7 +140,7 @@ class ForkServer:
                 due = math.inf
                 log.info(f"{title.split('-', maxsplit=1)[0]}: waiting for imports")
             if self._stopped():
-                raise Interrupted("stopped before it began; run or submit it again to resume")
+                raise Interrupted("stopped before it began; the same command resumes it")
         reply = os.read(self._replies, 20)
         if not reply:
             raise JobFailed(f"the fork server died; see {self._run.forkserver_log}")

@@ -31,6 +31,8 @@ class WorkOf:
         pkgutil.resolve_name(f"{self.__module__}:{self.__qualname__}")(run, task, tasks)
 
 
+Verb = Literal["run", "submit"]  # by which a user starts jobs: in the foreground, or on the cluster
+
 RESOURCES = "EKIDEN_RESOURCES"  # names a Slurm job's section of the cluster file, for the exit trap
 
 

@@ -28,7 +28,7 @@ from kit.store.paths import Run
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from kit.cluster.jobs import Ended, Job
+    from kit.cluster.jobs import Ended, Job, Verb
     from kit.cluster.state import Element
     from kit.config.cluster import Cluster
 
@@ -77,7 +77,13 @@ def scripts(
     return {}
 
 
-def prepare(run: Run, cluster: Cluster, jobs: Sequence[Job], lay_out: Callable[[], object]) -> None:
+def prepare(
+    run: Run,
+    cluster: Cluster,
+    jobs: Sequence[Job],
+    lay_out: Callable[[], object],
+    verb: Verb = "submit",
+) -> None:
     """Write the supervisor's jobs into the run directory. Raises RunError while another one is running."""
     from kit.cluster import announced, local_task
 
@@ -86,7 +92,7 @@ def prepare(run: Run, cluster: Cluster, jobs: Sequence[Job], lay_out: Callable[[
         clear_previous_outcome(run, jobs)
         for job in jobs:
             local_task.announce(run, job)
-        announced.announce(run, cluster, jobs)
+        announced.announce(run, cluster, jobs, verb)
 
 
 def _start(run: Run) -> int:

@@ -67,7 +67,7 @@ class LocalArray:
                 self._killer.look()
                 if stopped():
                     name = self._job["name"]
-                    raise Interrupted(f"{name}: stopped; run or submit it again to resume")
+                    raise Interrupted(f"{name}: stopped; the same command resumes it")
                 self._collect()
         finally:
             processes.end([process for _, process in self._running])

@@ -13,6 +13,7 @@ from kit.cluster import lock
 from kit.cluster.jobs import Ended
 from kit.cluster.processes import GRACE
 from kit.errors import ClusterError, RunError
+from kit.output import program
 from kit.store.files import read_json
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def end(
     if left and left[0] not in names:
         raise RunError(
             f"{run.root}: process {process} is running {left[0]}, before {names[0]}, and is cancelled "
-            f"as a whole: python -m jobs.pipeline cancel {run.root}"
+            f"as a whole: {program.command('pipeline', 'cancel', run.root)}"
         )
     say(
         f"process {process} ends: training saves its last full step, other tasks keep finished units"

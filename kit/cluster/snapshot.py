@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from kit.cluster.jobs import Verb
+    from kit.config.cluster import Cluster
     from kit.store.attempt_paths import Attempt
     from kit.store.paths import Run
     from kit.store.records import Start
@@ -40,12 +42,19 @@ class Submitted:
     slurm: Mapping[str, str] = field(default_factory=dict)  # ids by stage
     here: Mapping[str, float | None] = field(default_factory=dict)  # start of each, in order
     node: str | None = None  # the machine that runs those of `here`
+    by: Verb | None = None  # that started those of `here`; not recorded by earlier versions
     tasks: Mapping[str, tuple[int, int]] = field(
         default_factory=dict
     )  # of the arrays of `here`: how many run, how many wait
     sent: Mapping[str, float] = field(
         default_factory=dict
     )  # Unix time of each stage's last submission
+
+    def verb_on(self, cluster: Cluster) -> Verb:
+        """The verb that continues the run on a cluster, as it was started."""
+        if not cluster.is_this_machine:
+            return "submit"
+        return self.by or "run"
 
     def since(self, name: str) -> float:
         """Unix time of the last submission of a stage; 0 if it never was submitted."""
@@ -241,6 +250,7 @@ def _submitted(run: Run) -> Submitted:
         jobs.get("slurm", {}),
         {job["name"]: job.get("begun") for job in jobs.get("local", ())},
         jobs.get("node"),
+        jobs.get("verb"),
         {
             job["name"]: (job["running"], job["queued"])
             for job in jobs.get("local", ())

@@ -151,7 +151,7 @@ def _train(
         say(f"{name}: {decision.reason}{', requeued' if decision.requeue else ''}")
         decisions.publish_end(run, decision)
         if stop.asked:
-            raise Interrupted(f"{name}: stopped and saved; run or submit it again to resume")
+            raise Interrupted(f"{name}: stopped and saved; the same command resumes it")
         if not decision.requeue:
             raise _verdict(run, name, decision.reason)
 
@@ -300,5 +300,5 @@ def _verdict(run: Run, name: str, reason: str) -> EkidenError:
     if decisions.mistake(run, name):
         return ClusterError(f"{name}: {reason}")
     if reason.startswith(decisions.STOPPED):
-        return Interrupted(f"{name}: {reason}; run or submit it again to resume")
+        return Interrupted(f"{name}: {reason}; the same command resumes it")
     return JobFailed(f"{name}: {reason}; see {run.job_logs(name)}")

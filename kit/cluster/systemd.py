@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from kit.cluster.processes import GRACE
 from kit.errors import ConfigError, RunError
+from kit.output import program
 
 if TYPE_CHECKING:
     from kit.config.cluster import Cluster
@@ -36,7 +37,8 @@ def unit(run: Run, cluster: Cluster) -> str:
             f"systemd: cluster {cluster.name} starts jobs again by itself; kind: local needs a unit"
         )
     if not run.recipe.is_file():
-        raise RunError(f"{run.root}: not begun; type: ekiden pipeline submit RECIPE --cluster NAME")
+        begin = program.command("pipeline", "run", "RECIPE", "--cluster", "NAME")
+        raise RunError(f"{run.root}: not begun; type: {begin}")
     return "\n".join([*_head(run), "", *_order(run, cluster), "", *_service(run, cluster), ""])
 
 
@@ -48,7 +50,7 @@ def name(run: Run) -> str:
 def _head(run: Run) -> list[str]:
     file = f"/etc/systemd/system/{name(run)}"
     return [
-        f"# {file}, written by ekiden pipeline systemd. Save it there, then:",
+        f"# {file}, written by {program.command('pipeline', 'systemd')}. Save it there, then:",
         f"#   sudo systemctl enable {name(run)}         begins with the next boot; --now: at once",
         f"#   sudo systemctl disable --now {name(run)}  saves and stops, and is not started again",
     ]

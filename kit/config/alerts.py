@@ -12,7 +12,7 @@ from kit.output.redaction import without_addresses
 
 
 class Alerting(Section):
-    """Messages of `jobs.watch guard`."""
+    """Messages of `watch guard`."""
 
     command: str | None = Field(
         default=None,

@@ -47,7 +47,7 @@ OF_GPUS = tuple(
 
 
 class Checks(Section):
-    """The checks of `jobs.pipeline check`, of which a short form precedes each attempt of the training."""
+    """The checks of `pipeline check`, of which a short form precedes each attempt of the training."""
 
     skip: list[str] = Field(
         default=[],

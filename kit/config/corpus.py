@@ -133,7 +133,7 @@ class Corpus(Section):
     tasks: int = Field(
         default=8,
         gt=0,
-        description="array tasks of jobs.preprocess, which share the shards. The result does not depend on "
+        description="array tasks of `preprocess`, which share the shards. The result does not depend on "
         "it",
     )
     held_out: float = Field(

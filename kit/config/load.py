@@ -26,6 +26,7 @@ from kit.config.recipe import Recipe, is_remote, named_kind
 from kit.config.run import run_of
 from kit.config.section import SectionT, read_resolved, validate
 from kit.errors import ConfigError
+from kit.output import program
 from kit.store.paths import Run
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from kit.config.section import Section
 
+_LOCAL = "local"  # the cluster if none is named
 _CLUSTER = "cluster."  # the prefix of overrides that are for the cluster
 _EXCLUSIVE = (("training.steps", "training.epochs"), ("training.epochs", "training.steps"))
 # The path of a text may change during a run: see kit/config/relocation.py.
@@ -49,7 +51,7 @@ def load(path: Path, overrides: list[str], cluster: str | None) -> tuple[Recipe,
         except ConfigError as other:
             raise ConfigError(*error.args, *other.args) from None
         raise
-    return recipe, load_cluster(cluster, path, overrides)
+    return recipe, load_cluster(cluster, path, overrides, run_of(recipe))
 
 
 def load_recipe(path: Path, overrides: list[str]) -> Recipe:
@@ -85,11 +87,13 @@ def load_recipe(path: Path, overrides: list[str]) -> Recipe:
     return recipe
 
 
-def load_cluster(name: str | None, recipe: Path, overrides: list[str]) -> Cluster:
+def load_cluster(
+    name: str | None, recipe: Path, overrides: list[str], run: Run | None = None
+) -> Cluster:
     """Load a cluster by name from `cluster/` beside the recipe, in ./configs or in the kit, or from a file.
 
-    Without a name it is the cluster of the run directory, if the recipe is one, else `local`.
-    Raises ConfigError.
+    Without a name it is the cluster of the run directory, if the recipe is one, else the one to which its
+    `run` was submitted, else `local`. Raises ConfigError.
     """
     recipe = presets.recipe(recipe)
     if name is None and recipe.is_dir():
@@ -97,7 +101,9 @@ def load_cluster(name: str | None, recipe: Path, overrides: list[str]) -> Cluste
         if not own.is_file():
             raise ConfigError(f"{recipe}: has no {own.name}; name a cluster with --cluster")
         return changed_cluster(read_resolved(own, Cluster), overrides)
-    name = name or "local"
+    if name is None and run is not None and _was_submitted_elsewhere(run):
+        return changed_cluster(read_resolved(run.cluster, Cluster), overrides)
+    name = name or _LOCAL
     clusters = presets.clusters(presets.base_folder(recipe))
     path = Path(name) if name.endswith((".yaml", ".yml")) else clusters.get(name)
     if path is None or not path.is_file():
@@ -107,6 +113,13 @@ def load_cluster(name: str | None, recipe: Path, overrides: list[str]) -> Cluste
         )
     tree = _read_yaml(path, Cluster)
     return _overridden(Cluster, tree, str(path), _of_cluster(overrides))[0]
+
+
+def _was_submitted_elsewhere(run: Run) -> bool:
+    """Whether the run has jobs on another cluster than `local`, whose file may be edited at any time."""
+    if not (run.jobs.is_file() and run.cluster.is_file()):
+        return False
+    return bool(read_json(run.cluster).get("name") != _LOCAL)
 
 
 def changed_recipe(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
@@ -135,8 +148,8 @@ def _recipe_of_run(path: Path, overrides: Sequence[str]) -> Recipe:
     for override in overrides:
         if not (override.startswith(_CLUSTER) or _PATH_OF_TEXT.match(override)):
             raise ConfigError(
-                f"override '{override}': the recipe of a run directory is fixed; use jobs.train amend or "
-                "fork"
+                f"override '{override}': the recipe of a run directory is fixed; use "
+                f"{program.command('train', 'amend')} or fork"
             )
     recipe = read_resolved(run.recipe, Recipe)
     own = run_of(recipe).root

@@ -44,7 +44,7 @@ class Tokens(Section):
     tasks: int = Field(
         default=8,
         gt=0,
-        description="array tasks of jobs.tokenize, which share the shards",
+        description="array tasks of `tokenize`, which share the shards",
     )
 
 
@@ -250,7 +250,7 @@ class Release(Section):
         "bits), bf16, f32. Needs ekiden[gguf]",
     )
     prompts: list[str] = Field(
-        default=["日本の"], description="prompts of the samples that jobs.generate writes"
+        default=["日本の"], description="prompts of the samples that `generate` writes"
     )
     max_new_tokens: int = Field(
         default=40, gt=0, description="maximum number of tokens generated per sample"
@@ -267,7 +267,7 @@ class Release(Section):
     seed: int = Field(default=0, ge=0, lt=2**63, description="random seed of the samples")
     tasks: list[str] = Field(
         default=[],
-        description="tasks of lm-evaluation-harness that jobs.evaluate scores, offline: YAML files whose "
+        description="tasks of lm-evaluation-harness that `evaluate` scores, offline: YAML files whose "
         "data lie beside them, folders of such files, or names of the eight of japanese_leaderboard. "
         "Needs the extra ekiden[scores]",
     )
@@ -354,7 +354,7 @@ class Recipe(Section):
     training: Training = Field(description="length, batch, schedule, precision, checkpoints")
     tracking: Tracking = Field(default=Tracking(), description="the tools that show the ledger")
     alerts: Alerting = Field(
-        default=Alerting(), description="messages of `jobs.watch guard` about the run"
+        default=Alerting(), description="messages of `watch guard` about the run"
     )
     release: Release = Field(
         default=Release(), description="the released model, and the samples it generates"

@@ -90,7 +90,7 @@ class Training(Section):
     micro_batch: Annotated[int, Field(gt=0)] | Literal["auto"] = Field(
         default=8,
         description="blocks per rank in one forward pass: as many as fit in its memory. auto: the largest "
-        "that fits, as jobs.train rehearse has found, else as jobs.plan computes; decided at submission. 8 "
+        "that fits, as `train rehearse` has found, else as `plan` computes; decided at submission. 8 "
         "blocks of GPT-2 XL fit an A100 of 40 GB (computed). The article: 3",
     )
     micro_batch_reason: str | None = Field(

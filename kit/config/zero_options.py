@@ -67,7 +67,7 @@ REFUSED: Mapping[str, str] = {
     **dict.fromkeys(
         ("gather_16bit_weights_on_model_save", "stage3_gather_16bit_weights_on_model_save",
          "stage3_gather_fp16_weights_on_model_save"),
-        "jobs.export gathers the weights of any stage; leave it out",
+        "ekiden export gathers the weights of any stage; leave it out",
     ),
     "save_muon_momentum_buffer_in_memory": "it is for DeepSpeed's own Muon; leave it out",
     "pipeline_loading_checkpoint": "it is for DeepSpeed's own loading of checkpoints; leave it out",

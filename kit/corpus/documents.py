@@ -29,7 +29,7 @@ def read(
 
     `wiki` is the section of the recipe for Wikipedia dumps, `tally` counts the parts of these left out.
     With `keys` the lists have the identity of their document (identity.py), as far as the source has it.
-    Raises InputError if the raw text is damaged, or has changed since jobs.download cut it, even while
+    Raises InputError if the raw text is damaged, or has changed since ekiden download cut it, even while
     it is read.
     """
     # Each kind is imported where it is read: the tables and patterns of a dump take a tenth of a second.

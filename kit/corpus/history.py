@@ -95,7 +95,7 @@ def _shard(recipe: Recipe, name: str) -> tuple[int, Shard]:
         if shard.name == name:
             state = manifest.state(shard.folder, shard.causes)
             if state != "done":
-                raise StageError(f"{shard.folder}: {state}; run jobs.preprocess first")
+                raise StageError(f"{shard.folder}: {state}; run ekiden preprocess first")
             return index, shard
     names = [shard.name for shard in expected]
     near = difflib.get_close_matches(name, names, 1)
@@ -152,8 +152,8 @@ def _check(shard: Shard, number: int, document: Document, words: list[str]) -> N
 
 def _other(shard: Shard, number: int) -> InputError:
     return InputError(
-        f"{shard.folder}: document {number} differs from what its raw text gives here; run jobs.preprocess "
-        "with --verify, with the packages that made the shard"
+        f"{shard.folder}: document {number} differs from what its raw text gives here; run "
+        "ekiden preprocess with --verify, with the packages that made the shard"
     )
 
 

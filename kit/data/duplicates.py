@@ -51,7 +51,7 @@ def read_list(folder: Path) -> np.ndarray[Any, Any]:
     size = manifest.read(folder, "jobs.preprocess")["outputs"][LIST]["size"]
     path = folder / LIST
     if not path.is_file() or path.stat().st_size != size:
-        raise StageError(f"{path}: missing or truncated; run jobs.preprocess again")
+        raise StageError(f"{path}: missing or truncated; run ekiden preprocess again")
     return np.memmap(path, "<u8", "r") if size else np.zeros(0, "<u8")
 
 

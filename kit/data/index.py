@@ -60,7 +60,7 @@ class TokenFiles:
         paths = [tokens.token_file(folder, part) for folder in self.folders]
         for path, size in zip(paths, self.sizes[part], strict=True):
             if _size(path) != size:
-                raise StageError(f"{path.parent}: broken; run jobs.tokenize first")
+                raise StageError(f"{path.parent}: broken; run ekiden tokenize first")
         return tokens.open_stream(paths, tokens.dtype_for(tokens.tokenizer_info(recipe).size))
 
     def tokens_per_byte(self, recipe: Recipe, held_out: TokenStream, blocks: int) -> float | None:

@@ -153,7 +153,7 @@ def _complete(recipe: Recipe) -> list[Shard]:
     for shard in shards:
         state = manifest.state(shard.folder, shard.causes)
         if state != "done":
-            raise StageError(f"{shard.folder}: {state}; run jobs.preprocess first")
+            raise StageError(f"{shard.folder}: {state}; run ekiden preprocess first")
     return shards
 
 
@@ -199,7 +199,7 @@ def texts(path: Path) -> Iterator[str]:
                 parts.clear()
                 start += 1
     if parts:
-        raise InputError(f"{path}: its last document is incomplete; run jobs.preprocess again")
+        raise InputError(f"{path}: its last document is incomplete; run ekiden preprocess again")
 
 
 def read(path: Path) -> Iterator[list[str]]:

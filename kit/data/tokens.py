@@ -59,7 +59,7 @@ def tokenizer_info(recipe: Recipe) -> TokenizerInfo:
     folder = Workspace(Path(recipe.workspace)).tokenizer
     facts = manifest.read(folder, "jobs.tokenizer").get("vocabulary")
     if facts is None:
-        raise StageError(f"{folder}: made by an older version; run jobs.tokenizer again")
+        raise StageError(f"{folder}: made by an older version; run ekiden tokenizer again")
     return TokenizerInfo(**facts)
 
 
@@ -92,7 +92,7 @@ def picked_candidate(recipe: Recipe) -> str | None:
         return str(read_json(path)["candidate"])
     except (ValueError, KeyError, TypeError):
         raise StageError(
-            f"{path}: damaged; remove it, then pick again with jobs.tokenizer run --pick"
+            f"{path}: damaged; remove it, then pick again with ekiden tokenizer run --pick"
         ) from None
 
 
@@ -126,7 +126,7 @@ def complete(recipe: Recipe) -> list[TokenUnit]:
                 and _tokenizer_of(unit.folder) != unit.causes["inputs"]["tokenizer"]
             )
             fault = "stale: made with a different tokenizer" if other_tokenizer else state
-            raise StageError(f"{unit.folder}: {fault}; run jobs.tokenize first")
+            raise StageError(f"{unit.folder}: {fault}; run ekiden tokenize first")
     return units
 
 
@@ -232,7 +232,7 @@ class TokenStream:
         offsets = np.fromfile(offsets_file(path), "<u8")
         document = int(np.searchsorted(offsets, position - self.starts[file], side="right")) - 1
         if document < 0 or offsets[-1] >= len(self.files[file]):
-            raise InputError(f"{offsets_file(path)}: damaged; run jobs.tokenize again")
+            raise InputError(f"{offsets_file(path)}: damaged; run ekiden tokenize again")
         return TokenLocation(path, document)
 
     def blocks(self, length: int) -> int:
@@ -256,7 +256,7 @@ def open_stream(paths: Iterable[Path], dtype: np.dtype[np.unsignedinteger]) -> T
     for path in paths:
         size = path.stat().st_size
         if size % dtype.itemsize:
-            raise InputError(f"{path}: {size} bytes end in half a token; run jobs.tokenize again")
+            raise InputError(f"{path}: {size} bytes end in half a token; run ekiden tokenize again")
         if size:
             files[path] = mapped.array(path, dtype)
     starts = (0, *itertools.accumulate(map(len, files.values())))
@@ -301,7 +301,7 @@ def sample_block(sample: int, blocks: int, seed: int) -> int:
 def _check_tokenizer(folder: Path, causes: Mapping[str, Any]) -> None:
     state = manifest.state(folder, causes)
     if state in ("missing", "stale"):
-        raise StageError(f"{folder}: {state}; run jobs.tokenizer first")
+        raise StageError(f"{folder}: {state}; run ekiden tokenizer first")
     manifest.verified(folder, "jobs.tokenizer")
 
 

@@ -17,6 +17,8 @@ import logging
 import sys
 from typing import IO
 
+from kit.output import program
+
 _CLOCK = "%Y-%m-%d %H:%M:%S"
 
 
@@ -73,11 +75,12 @@ class _Lines(logging.Handler):
 
     def format(self, record: logging.LogRecord) -> str:
         """See logging.Handler."""
+        text = program.respelled(record.getMessage())
         if is_terminal():
-            return record.getMessage()
+            return text
         clock = logging.Formatter().formatTime(record, _CLOCK)
         place = f" {self.place}:" if self.place else ""
-        return f"{clock}{place} {record.getMessage()}"
+        return f"{clock}{place} {text}"
 
 
 _handler = _Lines()

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from kit.config import amendments
 from kit.errors import ConfigError
+from kit.output import program
 from kit.store import records
 from kit.store.files import read_json
 
@@ -161,10 +162,10 @@ def for_run(run: Run, training: Training, ends: Ends, attempt: int) -> Schedule:
     schedule = derive(training, rows, starts(run, attempt), ends, origin(run))
     if schedule.is_spent:
         step, end = schedule.segments[-1].step, schedule.end
+        change = (f"training.steps={end}", "--schedule", amendments.ANEW)
         raise ConfigError(
-            f"training.steps={end}: {SPENT.format(step=step)}; let the rate jump with `python -m "
-            f"jobs.train amend {run.root} training.steps={end} --schedule {amendments.ANEW}`, or fork an "
-            "earlier checkpoint"
+            f"{change[0]}: {SPENT.format(step=step)}; let the rate jump with "
+            f"`{program.command('train', 'amend', run.root, *change)}`, or fork an earlier checkpoint"
         )
     return schedule
 

@@ -22,6 +22,7 @@ from kit.config import presets
 from kit.config.devices import ACCELERATORS, BF16_CAPABILITY
 from kit.config.recipe import NAME, is_remote
 from kit.errors import ConfigError
+from kit.output import program
 from kit.output.quantities import size as bytes_of
 from kit.plan import starter_texts
 from kit.plan.proportions import LENGTH, MAX_SIZE, MIN_SIZE, VOCABULARIES
@@ -190,8 +191,8 @@ def _recipe(
     gpu = cluster.device == "cuda"
     rows = [
         *_schema(folder),
-        f"# {short(shape.parameters)} parameters, {short(chosen.tokens)} tokens. To list all keys: python "
-        "-m jobs.pipeline explain",
+        f"# {short(shape.parameters)} parameters, {short(chosen.tokens)} tokens. To list all keys: "
+        f"{program.command('pipeline', 'explain')}",
         f"name: {name}",
         f"workspace: work/{name} # for all output; relative to this file",
         "",

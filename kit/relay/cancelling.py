@@ -1,36 +1,37 @@
 """Cancelling the jobs of a run, and a report on each of them.
 
-facts = cancel(run, ["train"], ["train", "demo"], print)   # and the stages behind it
-facts = cancel(run, None, ["pipeline", "demo"], print)     # everything
+facts = cancel(project, ["train"], ["train", "demo"], print)   # and the stages behind it
+facts = cancel(project, None, ["pipeline", "demo"], print)     # everything
 """
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING, Any
 
 from kit.cluster import scheduler
 from kit.cluster.snapshot import snapshot
+from kit.output import program
 from kit.relay.stages import STAGES, TRAIN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from kit.cluster.jobs import Ended
+    from kit.config.run import Project
     from kit.store.paths import Run
 
     Say = Callable[[str], None]
 
 
 def cancel(
-    run: Run, names: Sequence[str] | None, command: Sequence[str], say: Say
+    project: Project, names: Sequence[str] | None, command: Sequence[str], say: Say
 ) -> dict[str, Any]:
     """Cancel stages of a run and those behind them, and report on each job, as plain values.
 
     `names` are stages that follow one another; None: all, and the jobs on single checkpoints. `command` is
     the job of jobs/ and its arguments, to resume with. `say` gets lines while it waits.
     """
-    chain = [stage.name for stage in STAGES]
+    run, chain = project.run, [stage.name for stage in STAGES]
     last = chain.index(names[-1]) if names else len(chain)
     ended = [(run, one) for one in _end(run, names or chain, chain[last + 1 :], say)]
     for beside in _beside(run) if names is None else ():
@@ -39,10 +40,11 @@ def cancel(
     job, *words = command
     if names and any(one["stage"] not in names for one in jobs):
         job = "pipeline"
+    verb = snapshot(run, curve=False).submitted.verb_on(project.cluster)
     return {
         "run": str(run.root),
         "cancelled": jobs,
-        "next": shlex.join(["python", "-m", f"jobs.{job}", "submit", *words]) if jobs else None,
+        "next": program.command(job, verb, *words) if jobs else None,
     }
 
 

@@ -142,5 +142,5 @@ def _refuse_gap(project: Project, stage: Stage, queued: set[str]) -> None:
         if before.name not in queued and not whole:
             raise StageError(
                 f"{stage.name}: {before.name}, before it, is not done, and not in the queue either; submit "
-                "it first, or everything with jobs.pipeline submit"
+                "it first, or everything with ekiden pipeline submit"
             )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kit.cluster.preflight import disk, host_memory, quota
 from kit.data import index, shards, tokens
 from kit.errors import ConfigError, EkidenError, JobFailed
+from kit.output import program
 from kit.output.charts import picture
 from kit.output.quantities import size
 from kit.plan import fit, report
@@ -104,7 +105,10 @@ def _rehearsed(project: Project) -> tuple[dict[str, Any] | None, str]:
     """The measurements of the last rehearsal on this cluster, or the reason why there are none."""
     run = rehearsals.last(project)
     if run is None:
-        return None, f"not rehearsed on {project.cluster.name}: jobs.train rehearse"
+        return (
+            None,
+            f"not rehearsed on {project.cluster.name}: {program.command('train', 'rehearse')}",
+        )
     if other := rehearsals.differences(project, run):
         return None, f"the last rehearsal had another {', '.join(other)}"
     try:

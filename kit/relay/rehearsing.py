@@ -8,13 +8,13 @@ The rehearsal that ends well is on record: `submit` takes its micro-batch (kit/r
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING, Any
 
 from kit.config.recipe import Recipe
 from kit.config.run import Project
 from kit.config.section import read_resolved
 from kit.errors import EkidenError
+from kit.output import program
 from kit.plan import micro_batch
 from kit.relay import rehearsal
 from kit.relay.fitting import out_of_memory, search
@@ -70,7 +70,7 @@ def _use(project: Project, taken: int) -> str:
     run, change = project.run, f"training.micro_batch={taken}"
     own = read_resolved(run.recipe, Recipe).training.micro_batch if run.recipe.is_file() else None
     if own not in (None, taken):
-        return shlex.join(["python", "-m", "jobs.train", "amend", str(run.root), change])
+        return program.command("train", "amend", run.root, change)
     if run.begun:
         return f"nothing to do: the run has {change}"
     return f"submit takes it where the recipe has training.micro_batch=auto; or give {change}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit.config import presets
@@ -150,7 +151,8 @@ def _mlflow_commands(uri: str, page: str) -> list[str]:
     """The address of the run's page; for a sqlite file, first the command that serves it."""
     if uri.startswith("sqlite"):
         server = ["mlflow", "server", "--backend-store-uri", uri]  # of the extra `mlflow`
-        command = server if presets.INSTALLED else ["make", "mlflow", f"STORE={uri}"]
+        there = [] if Path.cwd() == presets.OWN else ["-C", str(presets.OWN)]
+        command = server if presets.INSTALLED else ["make", *there, "mlflow", f"STORE={uri}"]
         return [shlex.join(command), f"http://127.0.0.1:5000{page}"]
     return [f"{uri.rstrip('/')}{page}" if uri.startswith("http") else uri]
 

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from kit.output import program
 from kit.relay import job_status, logs
 
 if TYPE_CHECKING:
@@ -96,9 +97,15 @@ def of_chain(submission: Submission, surveys: Mapping[str, Survey]) -> list[Stag
         over = survey.complete and not job_status.is_alive(submission, name)
         job = None if over else job_status.of_stage(submission, name, before.unfinished)
         amended = name == _KEEPS_ITS_INPUT and _was_done(submission.seen)
-        stages.append(_of_stage(name, survey, job, before.first, amended=amended))
+        stages.append(_respelled(_of_stage(name, survey, job, before.first, amended=amended)))
         before.add(stages[-1])
     return stages
+
+
+def _respelled(stage: StageStatus) -> StageStatus:
+    """The commands in what a job or an error has said, spelled as in this process."""
+    reason, waits = (text and program.respelled(text) for text in (stage.reason, stage.waits))
+    return replace(stage, reason=reason, waits=waits)
 
 
 def _was_done(seen: Snapshot) -> bool:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import shlex
 import time
 from typing import TYPE_CHECKING, Any
 
 from kit.cluster.snapshot import snapshot
+from kit.output import program
 from kit.output.quantities import duration
 from kit.relay import job_status
 from kit.relay.stages import STAGES, TRAIN, stage_statuses, stages_of, training
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from kit.cluster.jobs import Verb
     from kit.cluster.snapshot import Snapshot
     from kit.config.run import Project
     from kit.relay.queue_answer import QueueAnswer
@@ -54,7 +55,8 @@ def facts(
         if stage.state in job_status.ALIVE:
             next_command = _watch_command(stage, command, words)
         if first and stage.state not in (*job_status.ALIVE, "done", "unknown"):
-            next_command = _submit_command(first, command, words, verify=verify)
+            verb = seen.submitted.verb_on(project.cluster)
+            next_command = _resuming_command(first, command, verb, words, verify=verify)
         by_name[stage.name] = {**stage.facts(), **more, "next": next_command}
     return by_name
 
@@ -125,16 +127,16 @@ def details(stage: Facts, *, commands: bool = True) -> Iterator[str]:
 def _watch_command(stage: StageStatus, command: str | None, words: Sequence[str]) -> str | None:
     """The command that follows a job that is queued or running."""
     if stage.state == "running":
-        follow = ["python", "-m", f"jobs.{command or 'pipeline'}", "logs", "--follow"]
-        return shlex.join([*follow, "--lines", "20", *words]) if stage.log else None
+        follow = ("logs", "--follow", "--lines", "20", *words)
+        return program.command(command or "pipeline", *follow) if stage.log else None
     if stage.remedy:
         return stage.remedy
     job = (stage.job or "").removeprefix("job ")
     return f"squeue --start --jobs={job}" if job.replace("_", "").isdecimal() else None
 
 
-def _submit_command(
-    first: StageStatus, command: str | None, words: Sequence[str], *, verify: bool
+def _resuming_command(
+    first: StageStatus, command: str | None, verb: Verb, words: Sequence[str], *, verify: bool
 ) -> str | None:
     """The command that continues from the first unfinished stage."""
     if first.state in (*job_status.ALIVE, "unknown"):
@@ -142,8 +144,7 @@ def _submit_command(
     damaged = verify and first.state == "broken"  # the whole chain does not read every byte
     job = next(stage.command for stage in STAGES if stage.name == first.name)
     job = "pipeline" if command is None and not damaged else job
-    submit = ["python", "-m", f"jobs.{job}", "submit", *words]
-    return shlex.join([*submit, "--verify"] if damaged else submit)
+    return program.command(job, verb, *words, *(["--verify"] if damaged else []))
 
 
 def _when(moment: float) -> str:

@@ -49,7 +49,9 @@ def run_here(
     run, recipe, cluster = project.run, project.recipe, project.cluster
     in_process = TRAIN not in stages and len({stage.command for stage in stages}) == 1
     if not in_process and not cluster.is_this_machine:
-        raise ConfigError(f"cluster {cluster.name}: run is for this machine; use submit")
+        raise ConfigError(
+            f"cluster {cluster.name}: run is for this machine; use submit, or --cluster local"
+        )
     ensure_idle(run)
     ensure_inputs_free(project, stages)
     _refuse_changed_sources(project, stages[0])
@@ -62,7 +64,7 @@ def run_here(
             directory.prepare(project)
             jobs = [stage.job(recipe) for stage in stages]
             clear_previous_outcome(run, jobs)
-            announced.announce(run, cluster, jobs)
+            announced.announce(run, cluster, jobs, "run")
             seconds = {}
             for stage, job in zip(stages, jobs, strict=True):
                 began = time.monotonic()
@@ -74,7 +76,7 @@ def run_here(
     from kit.cluster import local, supervisor
 
     prepare = functools.partial(directory.prepare, project)
-    local.prepare(run, cluster, jobs_of(project, plan), prepare)
+    local.prepare(run, cluster, jobs_of(project, plan), prepare, "run")
     return supervisor.supervise(run, say, functools.partial(tally, run, recipe))
 
 
@@ -197,7 +199,7 @@ def _refuse_changed_sources(project: Project, stage: Stage) -> None:
     with contextlib.suppress(InputError):  # missing: the stage that needs it says so
         if DOWNLOAD.census(project.run, project.recipe).get("stale"):
             raise StageError(
-                "corpus.sources: changed since the texts were cut; run jobs.download first"
+                "corpus.sources: changed since the texts were cut; run ekiden download first"
             )
 
 

@@ -15,6 +15,7 @@ from kit.cluster import scheduler
 from kit.config.devices import ACCELERATORS, BF16_CAPABILITY
 from kit.data import shards, tokens
 from kit.errors import ConfigError, StageError
+from kit.output import program
 from kit.plan import fit, shape
 from kit.relay import trainable
 from kit.relay.trainable import refused
@@ -100,8 +101,8 @@ def shared_sqlite(project: Project, mounts: str | None = None) -> str | None:
         return None
     return (
         f"{file}: on {mount.kind}, where two hosts that write it at once destroy it; publish to a server "
-        "(tracking.mlflow=http://HOST:5000, see ekiden watch mlflow), or by one host: "
-        "tracking.mlflow_by=sync and ekiden watch sync"
+        f"(tracking.mlflow=http://HOST:5000, see {program.command('watch', 'mlflow')}), or by one host: "
+        f"tracking.mlflow_by=sync and {program.command('watch', 'sync')}"
     )
 
 

@@ -22,7 +22,7 @@ _PATIENCE = 600  # seconds; 600,000 steps take about 15
 
 def report(run: Run) -> None:
     """Write the report on a run into its directory; never raises because of it."""
-    _report("generate", run, f"try again with jobs.watch report {run.root}")
+    _report("generate", run, f"try again with ekiden watch report {run.root}")
 
 
 def public_report(run: Run, folder: Path) -> None:

@@ -87,7 +87,7 @@ def refuse_other_weights(export: Path, dtype: str) -> None:
     if own != dtype:
         raise StageError(
             f"{export}: exported with release.dtype={own}, but the recipe says {dtype}; run "
-            "jobs.export first"
+            "ekiden export first"
         )
 
 

@@ -7,7 +7,6 @@ that used them would answer the new question with the old result.
 from __future__ import annotations
 
 import json
-import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from kit.config.cluster import Cluster
 from kit.config.recipe import Recipe
 from kit.config.section import differing_keys, read_resolved
 from kit.errors import ConfigError, RunError
+from kit.output import program
 from kit.store.paths import Workspace
 
 if TYPE_CHECKING:
@@ -50,6 +50,14 @@ def own(project: Project) -> Project:
     return replace(project, recipe=recipe)
 
 
+def is_on_its_cluster(project: Project) -> bool:
+    """Whether the cluster is the one that the run was submitted to last; true if it has not begun."""
+    run = project.run
+    if not (run.begun and run.cluster.is_file()):
+        return True
+    return not differing_keys(_own_cluster(run), project.cluster)
+
+
 def refuse_other(project: Project, spare: Collection[str] = ()) -> None:
     """Raises RunError if a recipe's run was started with a different one; keys in `spare` may differ."""
     lines = [line for line in differences(project) if line.split(": ", 1)[0] not in spare]
@@ -71,8 +79,8 @@ def refuse_change_under(project: Project, job: str) -> None:
         return
     raise RunError(
         f"{project.run.root}: {job} of this run is in the queue, and reads another recipe or cluster file "
-        f"than yours ({abridged(lines)}); undo the change, or first: python -m jobs.pipeline cancel "
-        f"{shlex.quote(str(project.run.root))}"
+        f"than yours ({abridged(lines)}); undo the change, or first: "
+        f"{program.command('pipeline', 'cancel', project.run.root)}"
     )
 
 
@@ -92,9 +100,13 @@ def _changes(project: Project) -> list[str]:
         return []
     rows = amendments.read(run)
     recipe = amendments.apply_to_recipe(rows, read_resolved(run.recipe, Recipe))
-    cluster = amendments.apply_to_cluster(rows, read_resolved(run.cluster, Cluster))
-    of_cluster = differing_keys(cluster, project.cluster)
+    of_cluster = differing_keys(_own_cluster(run), project.cluster)
     return [*_differing(recipe, project.recipe), *(f"cluster.{line}" for line in of_cluster)]
+
+
+def _own_cluster(run: Run) -> Cluster:
+    """The cluster that the run was submitted to last, with its amendments."""
+    return amendments.apply_to_cluster(amendments.read(run), read_resolved(run.cluster, Cluster))
 
 
 def _differing(own: Recipe, recipe: Recipe) -> list[str]:
@@ -120,16 +132,14 @@ def _remedy(project: Project) -> str:
     }
     new_run = f"name={_free_name(recipe)}"
     if all(amendments.is_in(key, amendments.MAY_CHANGE) for key in changes):
-        given = " ".join(shlex.quote(f"{key}={_text(new)}") for key, (_, new) in changes.items())
-        return (
-            f"to change this run: python -m jobs.train amend {project.run.root} {given}; "
-            f"for a new run add {new_run}"
-        )
+        given = (f"{key}={_text(new)}" for key, (_, new) in changes.items())
+        amend = program.command("train", "amend", project.run.root, *given)
+        return f"to change this run: {amend}; for a new run add {new_run}"
     if any(amendments.is_in(key, _SHARED) for key in changes):
         new_run += " and another workspace="
     return (
         "to use it as it is, name its directory in place of the recipe; "
-        f"for a new run add {new_run}; or see jobs.train amend and fork"
+        f"for a new run add {new_run}; or see ekiden train amend and fork"
     )
 
 

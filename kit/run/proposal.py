@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from kit.config.amendments import (
 from kit.config.load import changed_cluster, changed_recipe
 from kit.config.run import Project
 from kit.errors import ConfigError
+from kit.output import program
 from kit.plan.micro_batch import with_micro_batch
 from kit.run import micro_batch
 
@@ -116,8 +116,8 @@ def _refuse_key(run: Run, key: str, new: Any) -> None:
         way = "to change this key, start a new run with another name= and workspace="
     else:
         change = [] if key == "name" else [f"{key}={new}"]
-        fork = ["fork", str(run.root), "--at", "STEP", "name=NEW", *change]
-        way = f"for any other key fork the run: python -m jobs.train {shlex.join(fork)}"
+        fork = program.command("train", "fork", run.root, "--at", "STEP", "name=NEW", *change)
+        way = f"for any other key fork the run: {fork}"
     raise ConfigError(f"{key}: cannot be changed during a run; allowed: {allowed}; {way}")
 
 

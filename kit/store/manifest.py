@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from kit.errors import StageError
+from kit.output import program
 from kit.store import look
 from kit.store.files import file_hash, is_temporary, read_json, sha256, text_hash, write_json
 from kit.store.paths import MANIFEST
@@ -162,7 +163,8 @@ def verified(folder: Path, remedy: str) -> Path:
     """
     if state(folder, read(folder, remedy)["causes"], verify=True) != "done":
         raise StageError(
-            f"{folder}: changed since it was made; run {remedy} run RECIPE --verify, to make it again"
+            f"{folder}: changed since it was made; run {program.respelled(remedy)} run RECIPE --verify, "
+            "to make it again"
         )
     return folder
 
@@ -214,9 +216,9 @@ def read(folder: Path, remedy: str) -> Manifest:
     place = os.fspath(folder)
     found = look.remember((place, "manifest"), lambda: _Found.at(place))
     if found.damaged:
-        raise StageError(f"{folder / MANIFEST}: damaged; run {remedy} again")
+        raise StageError(f"{folder / MANIFEST}: damaged; run {program.respelled(remedy)} again")
     if found.manifest is None:
-        raise StageError(f"{folder}: missing; run {remedy} first")
+        raise StageError(f"{folder}: missing; run {program.respelled(remedy)} first")
     manifest: Manifest = found.manifest
     return manifest
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kit.errors import JobFailed, StageError
-from kit.output import log, quantities
+from kit.output import log, program, quantities
 from kit.output.progress import progress_bar
 from kit.store import manifest
 from kit.store.paths import MANIFEST
@@ -105,7 +105,7 @@ def require(units: Sequence[Unit], remedy: str) -> None:
     """Raises StageError with `remedy` (a command) unless all units are done."""
     for unit in units:
         if (state := unit.state()) != "done":
-            raise StageError(f"{unit.folder}: {state}; run {remedy} first")
+            raise StageError(f"{unit.folder}: {state}; run {program.respelled(remedy)} first")
 
 
 def census(units: Sequence[Unit], *, verify: bool = False) -> dict[str, int]:

@@ -58,7 +58,7 @@ def read(folder: Path) -> Iterator[CountBatch]:
             frequencies = np.frombuffer(counts.read(8 * _CHUNK), "<u8")
             if len(words) != len(frequencies):
                 raise InputError(
-                    f"{folder}: {WORDS} and {COUNTS} differ in length; run jobs.tokenizer run RECIPE "
+                    f"{folder}: {WORDS} and {COUNTS} differ in length; run ekiden tokenizer run RECIPE "
                     "--verify to make them again"
                 )
             if not words:

@@ -72,7 +72,7 @@ def manual_pick(recipe: Recipe) -> str | None:
     if (name := tokens.picked_candidate(recipe)) not in (None, *_names(recipe)):
         raise ConfigError(
             f"{Workspace(Path(recipe.workspace)).pick}: {name} is not a candidate of the recipe; "
-            f"pick another with jobs.tokenizer run --pick, or --pick {RULE}"
+            f"pick another with ekiden tokenizer run --pick, or --pick {RULE}"
         )
     return name
 
@@ -199,7 +199,7 @@ def _require_measure(recipe: Recipe, measured: Mapping[str, Mapping[str, float]]
             folder = Workspace(Path(recipe.workspace)).candidate(name)
             raise StageError(
                 f"{folder}: measured without {measure}, by an older version; remove the folder, and run "
-                "jobs.tokenizer again"
+                "ekiden tokenizer again"
             )
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kit.config import presets
 from kit.tracking import ledger
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 PORT = 6006  # TensorBoard's own default
 SAMPLES = "scalars=100000"  # of a curve: of the default 1,000 a spike of one step is seldom one
-_PROGRAM = ".venv/bin/tensorboard"  # as the Makefile installs it
+_PROGRAM = ".venv/bin/tensorboard"  # as the Makefile installs it, in the checkout
 
 
 @dataclass(frozen=True)
@@ -36,8 +35,9 @@ class Lack:
 
 def command(run: Run) -> list[str]:
     """The command that serves a run, all its points, on a port that is free now."""
+    own = Path(sys.executable).with_name("tensorboard")
     return [
-        str(Path(sys.executable).with_name("tensorboard")) if presets.INSTALLED else _PROGRAM,
+        _PROGRAM if Path(_PROGRAM).is_file() else str(own),
         *("--logdir", str(run.tensorboard)),
         *("--samples_per_plugin", SAMPLES),
         *("--port", str(_free_port())),

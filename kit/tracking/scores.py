@@ -1,6 +1,6 @@
 """The ledger of evaluations: a row for each score of a checkpoint, beside the ledgers of the training.
 
-    scores.add(run, rows)          # by a job of jobs.evaluate
+    scores.add(run, rows)          # by a job of `evaluate`
     scores.current(run)            # the scores that count, by step
 
 Rows are appended. Of a step count those of the weights that were scored last: a rollback may have replaced
@@ -13,6 +13,7 @@ import contextlib
 import json
 from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict
 
+from kit.output import program
 from kit.store.files import append_line, read_json
 from kit.store.paths import MANIFEST
 
@@ -99,7 +100,8 @@ def main(found: Sequence[ScoreRow]) -> list[ScoreRow]:
 def lines(found: Sequence[ScoreRow]) -> list[str]:
     """Scores as a table: a line for each step, a column for each score."""
     if not found:
-        return ["no scores yet; run jobs.evaluate, with --step all for every checkpoint"]
+        evaluate = program.command("evaluate", "run")
+        return [f"no scores yet; type {evaluate}, with --step all for every checkpoint"]
     names = [*dict.fromkeys(map(column, found))]
     steps: dict[int, dict[str, str]] = {}
     for row in found:

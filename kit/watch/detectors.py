@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from kit.cluster import decisions
+from kit.output import program
 from kit.output.quantities import count, duration, size
 from kit.watch.observed import RECENT
 
@@ -251,7 +252,7 @@ def dependency(view: View) -> Iterator[Alert]:
     """The job waits for one that has failed."""
     if view.job.state == "queued" and "DependencyNeverSatisfied" in (view.job.reason or ""):
         text = "queued after a job that did not succeed: it will never start"
-        yield Alert("dependency", "critical", text, _submit(view))
+        yield Alert("dependency", "critical", text, view.resume)
 
 
 def budget(view: View) -> Iterator[Alert]:
@@ -312,13 +313,13 @@ def mlflow_behind(view: View) -> Iterator[Alert]:
     """MLflow lacks the rows of more than an hour."""
     if view.mlflow_behind is not None and view.mlflow_behind > _BEHIND:
         text = f"MLflow lacks the last {duration(view.mlflow_behind)} of the ledger"
-        yield Alert("mlflow_behind", "warning", text, f"ekiden watch sync {view.run}")
+        yield Alert("mlflow_behind", "warning", text, _told("watch", "sync", view))
 
 
 def stage_failed(view: View) -> Iterator[Alert]:
     """A stage before or after the training failed for good."""
     for stage, reason in view.failed:
-        command = f"ekiden pipeline status {view.run}"
+        command = _told("pipeline", "status", view)
         yield Alert("stage_failed", "critical", f"{stage} failed: {reason}", command, stage)
 
 
@@ -332,7 +333,7 @@ def ended(view: View) -> Iterator[Alert]:
         "ended",
         "warning" if by_user else "critical",
         f"training ended: {view.ended}",
-        _submit(view),
+        view.resume,
         repeats=not by_user,
     )
 
@@ -349,11 +350,11 @@ def _losses(steps: Sequence[StepRow]) -> list[float]:
 
 
 def _status(view: View) -> str:
-    return f"ekiden train status {view.run}"
+    return _told("train", "status", view)
 
 
-def _submit(view: View) -> str:
-    return f"ekiden train submit {view.run}"
+def _told(job: str, verb: str, view: View) -> str:
+    return f"{program.command(job, verb)} {view.run}"  # quoted already
 
 
 def _stop(view: View) -> str:

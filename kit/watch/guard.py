@@ -10,12 +10,12 @@ blind, as does a queue that does not answer: then nothing counts as resolved, an
 
 from __future__ import annotations
 
-import shlex
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from kit.errors import EkidenError
+from kit.output import program
 from kit.output.quantities import duration
 from kit.watch import deliver, guard_state
 from kit.watch.detectors import Alert
@@ -90,7 +90,7 @@ class Guard:
     def test(self) -> list[str]:
         """Send a test message and a heartbeat; returns why they did not arrive."""
         now = self._now()
-        command = f"ekiden watch {shlex.quote(str(self._run.root))} --once"
+        command = program.command("watch", self._run.root, "--once")
         alert = Alert("test", "info", "a test message: alerts of this run reach you", command)
         problem = self._deliver(Message("test", alert, now), now)
         if self._alerting.command is None:
@@ -115,7 +115,7 @@ class Guard:
         holding, due = before.after(found, now, self._alerting.repeat, blind=bool(seen.blind))
         holding = replace(holding, step=max(seen.step or 0, before.step or 0))
         if seen.end and not holding.done:
-            command = f"ekiden pipeline status {shlex.quote(str(self._run.root))}"
+            command = program.command("pipeline", "status", self._run.root)
             due.append(Message("done", Alert("done", "info", seen.end, command), now))
         elif not seen.end and not seen.blind:  # extended
             holding = replace(holding, done=False)
@@ -136,7 +136,7 @@ class Guard:
         if seen.blind is None or not before.sighted or now - before.sighted < BLIND:
             return []
         text = f"the guard has not seen the run for {duration(now - before.sighted)}: {seen.blind}"
-        command = f"ekiden watch {shlex.quote(str(self._run.root))} --once"
+        command = program.command("watch", self._run.root, "--once")
         return [Alert("blind", "critical", text, command)]
 
     def _deliver(self, message: Message, now: float) -> str | None:

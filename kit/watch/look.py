@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kit.output import program
 from kit.store.files import read_json
 from kit.watch.observed import RECENT, AttemptSeen, Disk, View
 
@@ -48,7 +49,7 @@ def look(
         run=shlex.quote(str(seen.run.root)),
         now=now,
         job=job,
-        ended=seen.stopped if left != 0 else None,
+        ended=program.respelled(seen.stopped) if seen.stopped and left != 0 else None,
         steps=seen.recent[-max(RECENT, new + RECENT // 2) :],
         new=new,
         usual_rate=_median(steps.rate),

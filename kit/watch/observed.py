@@ -54,6 +54,7 @@ class View:
     now: float
     job: WatchedJob = field(default_factory=lambda: WatchedJob("unknown"))
     ended: str | None = None  # why the training ended before its last step
+    resume: str = ""  # the command that continues the run
     steps: Sequence[StepRow] = ()  # the last RECENT of the curve, and those that are new
     new: int = 10  # of these the last ones that no earlier look has seen
     usual_rate: float | None = None  # the run's median of tokens per second

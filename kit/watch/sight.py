@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from kit.output import program
 from kit.output.quantities import loss
 from kit.watch.detectors import Alert
 
@@ -57,7 +57,7 @@ def sight(alerting: Alerting, facts: Mapping[str, Any], unreadable: str | None =
 
 def _damage(run: str, problem: str) -> Alert:
     file = problem.partition(": ")[0]
-    command = f"ekiden watch {shlex.quote(run)} --once"
+    command = program.command("watch", run, "--once")
     return Alert("damaged", "warning", problem, command, file, repeats=False)
 
 

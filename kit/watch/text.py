@@ -140,7 +140,7 @@ def _stages(chain: Mapping[str, Facts], now: float, *, every_stage: bool) -> Ite
         title = f"{names[0]} to {names[-1]}" if len(names) > _NAMED else ", ".join(names)
         told = f": {'; '.join(remarks)}" if remarks else ""
         yield f"{stage['state']:<11} {title}{told}"
-        if stage["state"] not in (*_TOGETHER, "queued", "running"):
+        if stage["state"] not in ("queued", "running"):
             command = command or stage["next"]
     if command:
         yield f"{'next':<11} {command}"
@@ -190,7 +190,8 @@ def _arrival(shown: Facts, now: float) -> Iterator[str]:
     arrives = shown["arrival"]
     if not arrives:
         return
-    condition = ", if it is submitted now" if arrives["if_submitted_now"] else ""
+    begins = "is resumed" if shown["attempts"] else "begins"
+    condition = f", if it {begins} now" if arrives["if_submitted_now"] else ""
     condition += _BASIS[arrives["basis"]]
     yield _labelled("arrival", f"{_forecast(arrives, now, ahead=True)}{condition}")
     if shown["attempts"] and now - shown["attempts"][0]["start"] > WEEK:

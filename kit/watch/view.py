@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from kit.output import program
 from kit.store.paths import Workspace
 from kit.tracking import event_files
 from kit.watch import guard_state, planned
@@ -84,6 +85,7 @@ def facts(
             if one["state"] == "failed" and name != _TRAIN
         ],
         first_loss=_first_loss(seen.steps),
+        resume=_resume(project, chain[_TRAIN], seen),
     )
     since = guard_state.load(seen.run).since()
     return {
@@ -108,6 +110,14 @@ def facts(
         "tensorboard": _tensorboard(seen.run),
         "problems": seen.damage,
     }
+
+
+def _resume(project: Project, stage: Facts, seen: Snapshot) -> str:
+    """The command that continues the run: the one of its stage, if that is over."""
+    if stage.get("next") and stage["state"] not in _ALIVE:
+        return str(stage["next"])
+    verb = seen.submitted.verb_on(project.cluster)
+    return program.command("pipeline", verb, seen.run.root)
 
 
 def _new(steps: Sequence[StepRow], last_step: int | None, now: float) -> int:
@@ -209,7 +219,7 @@ def _arrival(
 ) -> Facts | None:
     """The forecast, and in `week` the one if interruptions continue as in the last week.
 
-    A run that neither runs nor waits is taken to be submitted now.
+    A run that neither runs nor waits is taken to begin, or to be resumed, now.
     """
     if not left:
         return None

@@ -63,7 +63,7 @@ def fork(parent: Run, name: str, *changes: str, amended: Sequence[str] = ()) -> 
     """A fork of step 10, amended where asked, and trained to its end as its command says."""
     said = command("train", "fork", str(parent.root), "--at", "10", f"name={name}", *changes)
     made = Run(parent.root.with_name(name))
-    assert f"python -m jobs.train submit {made.root}" in said
+    assert f"python -m jobs.train run {made.root}" in said
     if amended:
         command("train", "amend", str(made.root), *amended)
     command("train", "run", str(made.root))

@@ -140,13 +140,12 @@ def test_a_stage_before_its_predecessor_is_a_mistake(
     workdir: Workdir, module: str, remedy: str
 ) -> None:
     line = refused(workdir, f"jobs.{module}", "run")
-    assert f"run jobs.{remedy} first" in line
+    assert f"run {sys.executable} -m jobs.{remedy} first" in line
 
 
 def test_text_of_a_model_that_is_not_exported_is_a_mistake(workdir: Workdir) -> None:
-    assert "run jobs.export first" in refused(
-        workdir, "jobs.generate", "text", "--prompt", "霧浜県の"
-    )
+    line = refused(workdir, "jobs.generate", "text", "--prompt", "霧浜県の")
+    assert f"run {sys.executable} -m jobs.export first" in line
 
 
 def test_show_prints_the_resolved_recipe_and_cluster(workdir: Workdir) -> None:
@@ -160,7 +159,7 @@ def test_show_prints_the_resolved_recipe_and_cluster(workdir: Workdir) -> None:
 def test_status_as_json_is_one_object(workdir: Workdir) -> None:
     before = json.loads(done(workdir, "jobs.preprocess", "status", "--json"))
     assert before["stage"] == "preprocess"
-    assert "run jobs.download first" in before["waits"]
+    assert f"run {sys.executable} -m jobs.download first" in before["waits"]
     assert not workdir.workspace.root.exists()
     done(workdir, "jobs.download", "run")
     after = json.loads(done(workdir, "jobs.download", "status", "--json"))
@@ -181,18 +180,18 @@ def test_status_of_the_relay_as_json_is_one_object(workdir: Workdir) -> None:
         "evaluate", "export", "generate",
     ]  # fmt: skip
     assert {stage["state"] for stage in found["stages"].values()} == {"not begun"}
-    submit = f"python -m jobs.pipeline submit {workdir.recipe_file}"
-    assert {stage["next"] for stage in found["stages"].values()} == {submit}
+    begin = f"{sys.executable} -m jobs.pipeline run {workdir.recipe_file}"
+    assert {stage["next"] for stage in found["stages"].values()} == {begin}
     unknown = ("reason", "since", "unit", "job", "log")
     of_training = ("saved", "loss", "tokens_per_second", "last_step")
     assert found["stages"]["train"] == {
-        "done": 0, "missing": 1, "state": "not begun", "tail": [], "faults": [], "next": submit,
+        "done": 0, "missing": 1, "state": "not begun", "tail": [], "faults": [], "next": begin,
         "tasks_running": 0, "starts": None, "ends": None,
         "attempts": 0, "step": 0, "steps": 10, "inexact": [], **dict.fromkeys((*unknown, *of_training)),
     }  # fmt: skip
     assert found["tensorboard"] is None
     shown = done(workdir, "jobs.pipeline", "status")
-    assert submit in shown
+    assert begin in shown
     assert "TensorBoard" not in shown
     assert "mlflow" not in shown.lower()
 
@@ -230,8 +229,9 @@ def test_texts_that_were_cut_by_another_recipe_are_not_preprocessed(
 ) -> None:
     done(workdir, "jobs.download", "run")
     line = refused(workdir, "jobs.preprocess", verb, "corpus.unit_mb=0.001")
-    assert (
-        line == "error: corpus.sources: changed since the texts were cut; run jobs.download first"
+    assert line == (
+        "error: corpus.sources: changed since the texts were cut; run "
+        f"{sys.executable} -m jobs.download first"
     )
 
 

@@ -165,7 +165,7 @@ def test_tokens_of_another_tokenizer_are_refused_and_made_again(recipe: Recipe) 
     put(recipe, size=1500)
     with pytest.raises(StageError) as caught:
         tokens.complete(recipe)
-    what = "stale: made with a different tokenizer; run jobs.tokenize first"
+    what = "stale: made with a different tokenizer; run ekiden tokenize first"
     assert str(caught.value) == f"{units[0].folder}: {what}"
     assert tokens.fingerprint(encoded(recipe)) != before
 
@@ -178,7 +178,7 @@ def test_a_shard_that_vanished_is_named_and_nothing_is_written(
     shards.part_file(lost, shards.TRAIN).unlink()
     with pytest.raises(StageError) as caught:
         units_of(encode, recipe)
-    assert str(caught.value) == f"{lost}: broken; run jobs.preprocess first"
+    assert str(caught.value) == f"{lost}: broken; run ekiden preprocess first"
     assert not workdir.workspace.tokens(lost.name).exists()
 
 

@@ -86,7 +86,7 @@ def test_an_alert_reaches_a_command_as_json_and_as_text(ended: Run) -> None:
     first = messages(ended)[0]
     assert (first["detector"], first["event"], first["severity"]) == ("ended", "raised", "critical")
     assert first["directory"] == str(ended.root)
-    assert first["command"] == f"ekiden train submit {ended.root}"
+    assert first["command"] == f"ekiden pipeline run {ended.root}"
     assert first["subject"] == "small: critical: training ended: crash (exit code 1), 4 times"
     assert first["subject"] in printed
     lines = (ended.root / "messages.txt").read_text()

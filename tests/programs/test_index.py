@@ -179,4 +179,4 @@ def test_a_token_file_that_is_not_what_it_says_is_told(run: Run, recipe: Recipe,
         path.write_bytes(path.read_bytes()[:-2])
     with pytest.raises(StageError) as caught:
         index.load(recipe).open(shards.TRAIN, recipe)
-    assert str(caught.value) == f"{path.parent}: broken; run jobs.tokenize first"
+    assert str(caught.value) == f"{path.parent}: broken; run ekiden tokenize first"

@@ -91,13 +91,13 @@ def test_a_failed_chain_names_stage_unit_reason_log_and_command(workdir: Workdir
     assert failed["log"].startswith(str(log))
     assert failed["reason"] in failed["tail"][-1]
     assert failed["since"] > 0
-    again = f"python -m jobs.pipeline submit {workdir.recipe_file}"
+    again = f"ekiden pipeline run {workdir.recipe_file}"
     assert failed["next"] == again
     assert found["train"]["reason"] == "preprocess, before it, failed"
 
     lines = shown(workdir, "preprocess")
     for text in ("; failed", f"reason {failed['reason']}", "unit   web-00000", f"log    {log}",
-                 f"next   python -m jobs.preprocess submit {workdir.recipe_file}"):  # fmt: skip
+                 f"next   ekiden preprocess run {workdir.recipe_file}"):  # fmt: skip
         assert text in lines
 
 
@@ -128,7 +128,7 @@ def test_what_is_stale_or_broken_says_why_and_what_follows_sees_it(workdir: Work
     assert f"input changed: bytes {size} -> {total}" in fault["why"]
     found = status(workdir, "preprocess")
     assert (found["state"], found["reason"]) == ("stale", "download, before it, is stale")
-    assert found["next"] == f"python -m jobs.download submit {workdir.recipe_file}"
+    assert found["next"] == f"ekiden download run {workdir.recipe_file}"
     tokens = status(workdir, "tokenize")
     assert tokens["state"] == "waiting"
     assert set(OTHER_KEYS) <= set(tokens)
@@ -172,8 +172,12 @@ def test_ctrl_c_in_a_stage_and_in_a_chain_keeps_units_and_says_75(workdir: Workd
     arguments = ("pipeline", "run", str(workdir.recipe_file))
     after = interrupted("preprocess: started", *arguments)
     assert "running tasks are ended, finished units are kept" in after
-    assert "run or submit it again to resume" in after
-    assert status(workdir, "pipeline")["stages"]["preprocess"]["state"] == "cancelled"
+    assert "the same command resumes it" in after
+    found = status(workdir, "pipeline")["stages"]["preprocess"]
+    assert found["state"] == "cancelled"
+    assert found["next"] == f"ekiden pipeline run {workdir.recipe_file}"
+    watched = ask("watch", str(workdir.recipe_file), "--once").stdout
+    assert f"next        {found['next']}" in watched
 
 
 def test_ctrl_c_while_slurm_does_not_answer_says_75(

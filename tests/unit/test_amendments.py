@@ -121,7 +121,7 @@ def test_what_changes_nothing_that_was_computed_may_change(submitted: Run, chang
 def test_what_is_for_a_fork_is_refused_and_says_so(submitted: Run, change: str) -> None:
     line = refused(submitted, change)
     assert "allowed: cluster.*, training.steps, " in line
-    assert f"python -m jobs.train fork {submitted.root} --at STEP name=NEW" in line
+    assert f"ekiden train fork {submitted.root} --at STEP name=NEW" in line
 
 
 def test_every_key_of_a_recipe_is_amended_or_forked_or_bound_by_decision() -> None:

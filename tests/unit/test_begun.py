@@ -66,7 +66,7 @@ def test_a_command_for_a_begun_run_with_other_settings_is_refused(
     assert line == (
         f"{finished.root}: this run was started with a different recipe (model.n_layer: 1 -> 4); to use it "
         "as it is, name its directory in place of the recipe; for a new run add name=small-2; or see "
-        "jobs.train amend and fork"
+        "ekiden train amend and fork"
     )
 
 
@@ -83,7 +83,7 @@ def test_what_may_be_amended_says_how(workdir: Workdir, finished: Run) -> None:
     with pytest.raises(RunError) as refused:
         said(train.app, "submit", str(workdir.recipe_file), *changes)
     amend = (
-        f"to change this run: python -m jobs.train amend {finished.root} training.validate_every=2 "
+        f"to change this run: ekiden train amend {finished.root} training.validate_every=2 "
         """'release.prompts=["駅伝は", "今日は"]'; for a new run add name=small-2"""
     )
     assert amend in str(refused.value)
@@ -145,7 +145,41 @@ def test_what_is_shown_is_the_runs_own_and_so_is_the_command_to_type(
     stage = found if app is train.app else found.get("stages", found.get("chain"))["train"]
     assert (found["training"] if app is watch.app else stage)["steps"] == 30
     assert stage["state"] == "incomplete"
-    assert stage["next"].endswith(f" submit {finished.root}")
+    assert stage["next"].endswith(f" run {finished.root}")
+
+
+@pytest.mark.parametrize(
+    ("verb", "continues"), [("run", "run"), ("submit", "submit"), (None, "run")]
+)
+def test_a_run_of_this_machine_is_continued_as_it_was_started(
+    workdir: Workdir, finished: Run, verb: str | None, continues: str
+) -> None:
+    said(train.app, "amend", str(finished.root), "training.steps=30", "--schedule", "anew")
+    by = {} if verb is None else {"verb": verb}
+    write_json(finished.jobs, {"cluster": "local", "time": 0.0, "local": [], **by})
+    found = json.loads(said(train.app, "status", str(finished.root), "--json"))
+    assert found["next"] == f"ekiden download {continues} {finished.root}"
+
+
+def test_a_run_is_continued_on_the_cluster_that_it_was_submitted_to(
+    workdir: Workdir, finished: Run
+) -> None:
+    given = Arguments(workdir.recipe_file)
+    assert given.load().cluster.name == "local"  # which it has
+    assert given.words_for(given.load()) == given.words
+    other = Arguments(workdir.recipe_file, ["cluster.training.minutes=9"])
+    assert other.words_for(other.load()) == other.words  # as you say
+    write_json(finished.cluster, read_json(finished.cluster) | {"preempt_at_step": 5})
+    assert given.words_for(given.load()) == [str(finished.root)]  # another local than it had
+
+    mdx = resolve.load(finished.root, None, "mdx").cluster
+    write_json(finished.cluster, mdx.model_dump(mode="json"))
+    write_json(finished.jobs, {"cluster": "mdx", "time": 0.0, "slurm": {"train": "17"}})
+    assert given.load().cluster == mdx
+    assert given.words_for(given.load()) == given.words
+    here = Arguments(workdir.recipe_file, None, "local")
+    assert here.load().cluster.name == "local"
+    assert here.words_for(here.load()) == here.words
 
 
 def test_a_guard_judges_the_runs_own_recipe_and_reports_as_its_file_says(

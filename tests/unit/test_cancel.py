@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -33,7 +34,8 @@ def announced(run: Run, begun: str, node: str) -> None:
 
 
 def cancel(run: Run, *names: str) -> dict[str, Any]:
-    return cancelling.cancel(run, names or None, ["train", "demo"], print)
+    project: Any = SimpleNamespace(run=run, cluster=SimpleNamespace(is_this_machine=True))
+    return cancelling.cancel(project, names or None, ["train", "demo"], print)
 
 
 def test_nothing_to_cancel_is_no_error(run: Run) -> None:
@@ -96,7 +98,7 @@ def test_what_was_done_is_said_job_by_job(run: Run) -> None:
             {"stage": "train", **running, "saved": None, "reached": None},
             {"stage": "evaluate", "step": 80, "job": "job 18", "before": "queued"},
         ],
-        "next": "python -m jobs.train submit demo",
+        "next": "ekiden train submit demo",
     }
     assert [*cancelling.lines(facts)] == [
         "count: job 16 was 3 tasks running, others queued; cancelled",
@@ -104,7 +106,7 @@ def test_what_was_done_is_said_job_by_job(run: Run) -> None:
         "train: job 17 was running; cancelled, before its first checkpoint",
         "evaluate of step 80: job 18 was queued; cancelled",
         "r: nothing of it is queued or running now; to resume:",
-        "python -m jobs.train submit demo",
+        "ekiden train submit demo",
     ]
 
 

@@ -58,6 +58,7 @@ def clean(now: float) -> View:
         "work/r/runs/r",
         now,
         WatchedJob("running", now // DAY * DAY, id="17"),
+        resume="ekiden pipeline submit work/r/runs/r",
         steps=[
             row(done - back, last - back * STEP) for back in range(min(RECENT, done) - 1, -1, -1)
         ],

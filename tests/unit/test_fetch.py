@@ -98,7 +98,7 @@ def test_a_transfer_that_was_cut_goes_on_where_it_stopped(
     server: Server, fetched: Path, total: bool
 ) -> None:
     server.cut_after, server.total, server.etag = 70_000, total, '"1"'
-    assert "run jobs.download again" in refusal(server, fetched)
+    assert "run ekiden download again" in refusal(server, fetched)
     refusal(server, fetched)
     server.cut_after = None
     assert fetch([server.url()], fetched).read_bytes() == BODY

@@ -77,11 +77,11 @@ def test_a_fork_has_the_checkpoint_the_changes_and_its_origin(parent: Run) -> No
     }
 
 
-def test_a_fork_says_how_it_is_started_and_is_submitted_as_it_stands(
+def test_a_fork_says_how_it_is_started_and_starts_as_it_stands(
     parent: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = fork(parent, 5, "name=on", "training.steps=20")
-    assert f"python -m jobs.train submit {made.root}\n" in capsys.readouterr().out
+    assert f"ekiden train run {made.root}\n" in capsys.readouterr().out
     project = resolve.load(made.root)
     assert directory.prepare(project) == made
     assert project.recipe.training.steps == 20

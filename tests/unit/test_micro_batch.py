@@ -276,7 +276,7 @@ def test_a_rehearsal_searches_though_the_run_has_begun_with_a_number(
 
     found = rehearse("auto")
     assert found["taken"] == 4
-    amend = f"python -m jobs.train amend {begun.root} training.micro_batch=4"
+    amend = f"ekiden train amend {begun.root} training.micro_batch=4"
     assert found["use"] == amend
     train.amend_verb(begun.root, ["training.micro_batch=4"], False, None)
     assert rehearse("auto")["use"] == "nothing to do: the run has training.micro_batch=4"

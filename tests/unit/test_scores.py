@@ -78,7 +78,9 @@ def test_a_row_cut_off_by_a_crash_is_skipped(run: Run) -> None:
 
 
 def test_a_table_has_a_line_for_each_step(run: Run) -> None:
-    assert scores.lines(scores.current(run))[0].startswith("no scores yet; run jobs.evaluate")
+    assert scores.lines(scores.current(run))[0].startswith(
+        "no scores yet; type ekiden evaluate run"
+    )
     rows = [row(1000, "jnli", 0.25), row(20, "held-out", 2.5, metric="bits_per_byte")]
     scores.add(
         run, [*rows, row(20, "jnli", 0.125), row(20, "jnli", 9, metric="acc_norm", main=False)]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 DONE, NONE = Survey({"done": 2, "missing": 0}), Survey({"done": 0, "missing": 2})
 HALF = Survey({"done": 1, "missing": 1}, begun=["web-00001"])
-WAITS = Survey({}, waits="raw/web: not made yet; run jobs.download first")
+WAITS = Survey({}, waits="raw/web: not made yet; run ekiden download first")
 CHAIN = {"download": DONE, "preprocess": HALF, "tokenizer": WAITS}
 JOBS = {"download": "17", "preprocess": "18", "tokenizer": "19"}
 

@@ -125,7 +125,7 @@ def test_the_command_writes_the_llama_that_it_is_asked_for() -> None:
 
 def test_on_a_cpu_a_first_try_of_a_few_small_steps_is_named_that_a_dry_run_takes() -> None:
     line = new("mine").output.splitlines()[-1]
-    words = line.removeprefix("a first try: python -m jobs.pipeline ").split()
+    words = line.removeprefix("a first try: ekiden pipeline ").split()
     done = CliRunner().invoke(app, [*words, "--dry-run"])
     assert words[:2] == ["run", "mine.yaml"]
     assert done.exit_code == 0, done.output
@@ -138,9 +138,7 @@ def test_it_says_what_it_chose_and_what_to_type_next() -> None:
     assert "jawiki-20220701, cc100-ja  (a download of 79 GB; read 2 times in training)" in (
         done.output
     )
-    assert done.output.endswith(
-        "next: python -m jobs.pipeline submit xl.yaml --cluster mdx --dry-run\n"
-    )
+    assert done.output.endswith("next: ekiden pipeline submit xl.yaml --cluster mdx --dry-run\n")
     recipe = load(Path("xl.yaml"), [], "mdx")[0]
     assert (recipe.model.n_layer, recipe.model.n_embd, recipe.model.n_head) == (48, 1600, 25)
     assert recipe.training.steps == 28_611

@@ -152,7 +152,7 @@ def test_offsets_of_another_file_are_refused(tmp_path: Path) -> None:
     row = row_of(tmp_path, [[1, 2, 3]])
     for offsets in ([], [0, 3], [1]):
         (tmp_path / "0.offsets").write_bytes(np.array(offsets, "<u8").tobytes())
-        with pytest.raises(InputError, match=r"0\.offsets: damaged; run jobs\.tokenize again"):
+        with pytest.raises(InputError, match=r"0\.offsets: damaged; run ekiden tokenize again"):
             row.locate(0)
 
 
@@ -213,11 +213,11 @@ def test_the_order_is_what_it_has_always_been() -> None:
 
 def test_a_vocabulary_is_that_of_the_workspaces_tokenizer(workdir: Workdir) -> None:
     recipe, folder = workdir.recipe(), workdir.workspace.tokenizer
-    with pytest.raises(StageError, match=r"tokenizer: missing; run jobs\.tokenizer first"):
+    with pytest.raises(StageError, match=r"tokenizer: missing; run ekiden tokenizer first"):
         tokens.tokenizer_info(recipe)
     folder.mkdir(parents=True)
     manifest.commit(folder, {})
-    with pytest.raises(StageError, match=r"an older version; run jobs\.tokenizer again"):
+    with pytest.raises(StageError, match=r"an older version; run ekiden tokenizer again"):
         tokens.tokenizer_info(recipe)
     manifest.commit(folder, {}, vocabulary={"size": 70_000, "begin": 2, "end": 1})
     assert tokens.tokenizer_info(recipe) == tokens.TokenizerInfo(70_000, begin=2, end=1)

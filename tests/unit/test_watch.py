@@ -175,8 +175,11 @@ def test_a_run_that_stopped_says_so_and_when_it_would_arrive(
     assert [alert["detector"] for alert in facts["alerts"]] == ["ended"]
     assert facts["arrival"]["if_submitted_now"] is True
     text = "\n".join(lines(facts))
-    assert "if it is submitted now" in text
-    assert f"ekiden train submit {project.run.root}" in text
+    assert "if it is resumed now" in text
+    assert f"ekiden pipeline submit {project.run.root}" in text
+    told = {**STATE, "state": "cancelled", "next": "ekiden pipeline run demo"}
+    (alert,) = shown(project, 1300, **told)["alerts"]
+    assert alert["command"] == told["next"]
     assert time.strftime("%Y-%m-%d", time.localtime(T)) in text
 
 

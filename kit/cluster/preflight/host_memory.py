@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from kit.cluster import memory_groups
 from kit.cluster.memory_groups import CGROUPS, PROC, Limit
 from kit.cluster.preflight.finding import Finding, NotChecked, warning
+from kit.output import program
 from kit.output.quantities import size
 from kit.plan import host, shape
 from kit.plan.fit import SLURM_GB
@@ -35,7 +36,8 @@ def host_memory(site: Site) -> Finding:
     found = f"{size(needed)} needed (computed) of {size(limit.bytes)}: {limit.source}"
     if needed > limit.bytes:
         remedy = (
-            "raise cluster.training.memory_gb, or lower ranks_per_node; ekiden plan has the parts"
+            "raise cluster.training.memory_gb, or lower ranks_per_node; "
+            f"{program.command('plan')} has the parts"
         )
         return Finding("host_memory", "bad", found, remedy)
     free = available() if _is_here(site.cluster) else None

@@ -113,7 +113,7 @@ def _download(
         if partial.size >= furthest + CHUNK:
             furthest, pauses = partial.size, list(patience.pauses)
         if not pauses:
-            raise TransferError(f"{broken}; run jobs.download again to resume")
+            raise TransferError(f"{broken}; run ekiden download again to resume")
         pause = max(pauses.pop(0), min(broken.wait, patience.longest))
         log.warning(f"{broken}; retrying in {pause:.3g} s")
         time.sleep(pause)

@@ -135,7 +135,7 @@ class Partial:
                 self._stream.close()
                 raise TransferError(
                     f"{self._path}: another process is downloading it; wait for that, then run "
-                    "jobs.download again"
+                    "ekiden download again"
                 ) from None
             except OSError:
                 return  # a file system without locks
@@ -152,7 +152,7 @@ class Partial:
     def _unwritable(self, error: OSError) -> InputError:
         return InputError(
             f"{self._file}: cannot be written ({error.strerror}); free some space, then run "
-            "jobs.download again to resume"
+            "ekiden download again to resume"
         )
 
 

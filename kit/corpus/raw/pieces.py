@@ -40,7 +40,7 @@ _LONGEST_BOUNDARY = _LONGEST_BLANK_LINE + 4  # with the byte after it
 _LARGEST_BLOCK = (
     4  # the largest block of xz, in pieces; a file with larger ones is copied into parts
 )
-CHANGED = "missing, or changed since jobs.download cut it; run jobs.download again"
+CHANGED = "missing, or changed since ekiden download cut it; run ekiden download again"
 _STEP = 1 << 28  # bytes to hash at a time
 _LEVEL = 3  # zstd's default
 
@@ -194,7 +194,7 @@ def _part(path: Path) -> Iterator[IO[bytes]]:
                 yield cast("IO[bytes]", out)
     except OSError as error:
         raise InputError(
-            f"{path}: cannot be written ({error.strerror}); free some space, then run jobs.download again"
+            f"{path}: cannot be written ({error.strerror}); free some space, then run ekiden download again"
         ) from None
 
 

@@ -207,7 +207,8 @@ def arrival(content: Content) -> Markup:
         return paragraph(
             "No forecast: the run has no steps yet, or its number of steps is not known."
         )
-    assumed = "If it is submitted now. " if arrives and arrives["if_submitted_now"] else ""
+    begins = "is resumed" if content.facts["attempts"] else "begins"
+    assumed = f"If it {begins} now. " if arrives and arrives["if_submitted_now"] else ""
     head = ("end", "date", "90% between", "remark")
     return Markup((paragraph(assumed) if assumed else "") + table("Arrival", head, rows))
 
