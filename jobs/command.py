@@ -249,6 +249,15 @@ def tell_differences(project: Project, spare: str = "-", shown: str = "the run's
     return lines
 
 
+def tell_kept_micro_batch(arguments: Arguments, project: Project) -> None:
+    """Say on stderr that `training.micro_batch: auto` is the number that the run has, if it has begun."""
+    from kit.relay import resolve
+
+    given = arguments.recipe_file, arguments.overrides
+    if line := resolve.kept_micro_batch(*given, project):
+        print(line, file=sys.stderr, flush=True)
+
+
 def print_json(value: Any) -> None:
     """Print one JSON object, for programs."""
     import json

@@ -12,10 +12,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.command import Arguments, Json, main, new_app, print_json, recipe_path, verb
+from jobs.command import (
+    Arguments,
+    Json,
+    main,
+    new_app,
+    print_json,
+    recipe_path,
+    tell_kept_micro_batch,
+    verb,
+)
 from kit.errors import ConfigError
 
 if TYPE_CHECKING:
+    from kit.config.run import Project
     from kit.relay.planning import Simulation
 
 app = new_app("Compute what a run will need: memory, time, disk, interruptions.")
@@ -138,14 +148,16 @@ def plan_verb(
     _refuse_contradictions(arguments, simulating, gpus, beside, tokens)
     number = _number(tokens)
     if gpus is not None:
-        facts = comparing.facts(arguments.load(refuse=False), gpus.split(","), mfu, number)
+        # On other nodes than the run's, `auto` is another number.
+        project = arguments.load(refuse=False, keep_micro_batch=False)
+        facts = comparing.facts(project, gpus.split(","), mfu, number)
         shown = comparison_page.lines
     elif beside is not None:
-        projects = [one.load(refuse=False) for one in _all(arguments, beside)]
+        projects = [*map(_loaded, _all(arguments, beside))]
         facts, shown = comparing.beside(projects, mfu, number), beside_page.lines
     else:
         budget = None if number is None else Budget(number, given=True)
-        facts = planning.facts(arguments.load(refuse=False), mfu, request, budget)
+        facts = planning.facts(_loaded(arguments), mfu, request, budget)
         shown = page.lines
     if simulating.plot is not None:
         planning.draw(facts, simulating.plot)
@@ -153,6 +165,12 @@ def plan_verb(
         print_json(facts)
     else:
         print("\n".join(shown(facts)))
+
+
+def _loaded(arguments: Arguments) -> "Project":
+    project = arguments.load(refuse=False)
+    tell_kept_micro_batch(arguments, project)
+    return project
 
 
 def _all(arguments: Arguments, beside: str) -> list[Arguments]:

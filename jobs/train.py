@@ -12,7 +12,15 @@ from typing import Annotated, Literal
 
 import typer
 
-from jobs.command import Arguments, DryRun, Json, main, print_json, verb
+from jobs.command import (
+    Arguments,
+    DryRun,
+    Json,
+    main,
+    print_json,
+    tell_kept_micro_batch,
+    verb,
+)
 from jobs.stage import stage_app
 from kit.errors import FAILED, ConfigError
 from kit.output import program
@@ -163,6 +171,7 @@ def acceptance_verb(
     from kit.relay.acceptance import accept, submission
 
     project = arguments.load(refuse=False)
+    tell_kept_micro_batch(arguments, project)
     if submission.submits(project, here=here):
         prepared = submission.prepare(project, steps)
         if dry_run:

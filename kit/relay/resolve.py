@@ -49,6 +49,24 @@ def load(
     return project
 
 
+def kept_micro_batch(
+    recipe_file: Path, overrides: list[str] | None, project: Project
+) -> str | None:
+    """Where the micro-batch comes from if a recipe leaves it to the kit, and its run has begun; else None.
+
+    `project` is what `load` gave for the same recipe and overrides.
+    """
+    from kit.config.load import load_recipe
+
+    own = _of_run(project.run)
+    given = load_recipe(recipe_file, overrides or []).training
+    if own is None or given.micro_batch != "auto" or not _fits(own, project.recipe):
+        return None
+    training = project.recipe.training
+    why = f": {training.micro_batch_reason}" if training.micro_batch_reason else ""
+    return f"training.micro_batch={training.micro_batch}: that of the run, which has begun{why}"
+
+
 def read_run(directory: Path) -> Project:
     """Load an existing run with its recipe and cluster, amendments applied. Raises ConfigError."""
     from kit.config.load import load_cluster, load_recipe
@@ -97,11 +115,15 @@ def _with_micro_batch(project: Project, *, keep: bool) -> Recipe:
     from kit.run.micro_batch import resolved
 
     chosen, own = project.recipe.training.micro_batch, _of_run(project.run) if keep else None
-    # Another global batch is refused by its name later; the micro-batch must not be in its way.
-    fits = own is not None and project.recipe.training.global_batch % own.micro_batch_size == 0
-    if own is not None and fits and chosen in ("auto", own.micro_batch):
+    kept = own is not None and chosen in ("auto", own.micro_batch)
+    if own is not None and kept and _fits(own, project.recipe):
         return with_micro_batch(project.recipe, own.micro_batch_size, own.micro_batch_reason)
     return resolved(project)
+
+
+def _fits(own: Training, recipe: Recipe) -> bool:
+    """Whether a run's micro-batch divides the global batch: another one is refused by its name later."""
+    return recipe.training.global_batch % own.micro_batch_size == 0
 
 
 def _with_precision(run: Run, recipe: Recipe, cluster: Cluster) -> Training:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
-from jobs import train
+from jobs import plan, train
 from jobs.command import Arguments
 from kit.config import amendments
 from kit.config.cluster import Cluster
@@ -32,6 +33,8 @@ from tests.conftest import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import typer
 
     from kit.config.run import Project
     from kit.store.paths import Run
@@ -282,6 +285,28 @@ def test_a_rehearsal_searches_though_the_run_has_begun_with_a_number(
     assert rehearse("auto")["use"] == "nothing to do: the run has training.micro_batch=4"
     assert rehearse("2") is None
     assert number_and_reason(small(workdir).recipe) == (4, None)  # of any other command
+
+
+def test_a_plan_and_an_acceptance_of_a_begun_run_say_whose_number_they_take(
+    workdir: Workdir,
+) -> None:
+    def said(app: typer.Typer, *arguments: str) -> str:
+        done = CliRunner().invoke(app, [*arguments[:-1], str(workdir.recipe_file), arguments[-1]])
+        return done.stderr.splitlines()[0] if done.stderr else ""
+
+    assert said(plan.app, AUTO) == ""  # the plan's own
+    begun = directory.prepare(small(workdir))
+    write_json(begun.attempt(1).start, {"from_step": 0, "amendments": 0})
+    assert said(plan.app, AUTO).startswith(
+        "training.micro_batch=4: that of the run, which has begun: the largest that divides the 4"
+    )
+    assert said(plan.app, "training.micro_batch=4") == ""
+    train.amend_verb(begun.root, ["training.micro_batch=2"], False, None)
+    amended = "training.micro_batch=2: that of the run, which has begun"
+    assert said(plan.app, AUTO) == amended
+    assert said(train.app, "acceptance", "--dry-run", AUTO) == amended
+    assert said(plan.app, "--beside", "demo", AUTO) == amended
+    assert said(plan.app, "--gpus", "8xa100", AUTO) == ""  # not the run's nodes
 
 
 def test_an_amendment_to_auto_is_a_number_on_record_with_its_reason(
