@@ -7,6 +7,7 @@ python -m jobs.plan gpt2-xl-ja-article training.steps=277000 --cluster mdx --mfu
 """
 
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -123,7 +124,8 @@ def plan_verb(
         str | None,
         typer.Option(
             metavar="KIND,KIND...",
-            help="Compare nodes with these GPUs in a table, in place of a cluster: 8xa100,4xv100-32gb.",
+            help="Compare nodes with these GPUs in a table, in place of a cluster: 8xa100,4xv100-32gb. "
+            "With --beside, a table of the recipes on each.",
         ),
     ] = None,
     beside: Annotated[
@@ -146,18 +148,18 @@ def plan_verb(
 
     request = simulating.request()
     _refuse_contradictions(arguments, simulating, gpus, beside, tokens)
-    number = _number(tokens)
-    if gpus is not None:
-        # On other nodes than the run's, `auto` is another number.
-        project = arguments.load(refuse=False, keep_micro_batch=False)
-        facts = comparing.facts(project, gpus.split(","), mfu, number)
+    number, kinds = _number(tokens), gpus.split(",") if gpus is not None else []
+    # On other nodes than the run's, `auto` is another number.
+    load = partial(_loaded, keep_micro_batch=not kinds)
+    if beside is not None:
+        projects = [*map(load, _all(arguments, beside))]
+        facts, shown = comparing.beside(projects, mfu, number, kinds), beside_page.lines
+    elif kinds:
+        facts = comparing.facts(load(arguments), kinds, mfu, number)
         shown = comparison_page.lines
-    elif beside is not None:
-        projects = [*map(_loaded, _all(arguments, beside))]
-        facts, shown = comparing.beside(projects, mfu, number), beside_page.lines
     else:
         budget = None if number is None else Budget(number, given=True)
-        facts = planning.facts(_loaded(arguments), mfu, request, budget)
+        facts = planning.facts(load(arguments), mfu, request, budget)
         shown = page.lines
     if simulating.plot is not None:
         planning.draw(facts, simulating.plot)
@@ -167,9 +169,10 @@ def plan_verb(
         print("\n".join(shown(facts)))
 
 
-def _loaded(arguments: Arguments) -> "Project":
-    project = arguments.load(refuse=False)
-    tell_kept_micro_batch(arguments, project)
+def _loaded(arguments: Arguments, *, keep_micro_batch: bool) -> "Project":
+    project = arguments.load(refuse=False, keep_micro_batch=keep_micro_batch)
+    if keep_micro_batch:
+        tell_kept_micro_batch(arguments, project)
     return project
 
 
@@ -202,7 +205,6 @@ def _refuse_contradictions(
         given = [word for word in overrides if word.startswith("cluster.")]
         given += ["--cluster"] if arguments.cluster_name else []
         given += ["--simulate"] if simulating.simulate else []
-        given += ["--beside"] if beside is not None else []
         _refuse(given, "--gpus")
     if beside is not None and simulating.simulate:
         _refuse(["--simulate"], "--beside")

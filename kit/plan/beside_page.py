@@ -29,19 +29,29 @@ class _Row(NamedTuple):
 def lines(facts: dict[str, Any]) -> list[str]:
     """The lines of `comparing.beside`."""
     plans: list[Plan] = facts["recipes"]
-    names = [str(plan["recipe"]) for plan in plans]
-    rows = [*_rows(plans)]
-    width = max(_VALUE, *(len(name) + 2 for name in names))
+    number = len(plans) // max(1, len(facts["nodes"]))  # of recipes
+    tables = [plans[first : first + number] for first in range(0, len(plans), number)]
+    names = [
+        f"{plan['recipe']} on {_node(plan)}" if len(tables) > 1 else str(plan["recipe"])
+        for plan in plans
+    ]
     return [
-        f"{len(plans)} recipes side by side. Computed, but for figures called rehearsed.",
-        "",
-        _line("", names, width),
-        _line("on", [_node(plan) for plan in plans], width),
-        *(_line(row.name, row.cells(), width) for row in rows),
+        f"{number} recipes side by side. Computed, but for figures called rehearsed.",
+        *(line for table in tables for line in _table(table)),
         "",
         "where each figure is from",
-        *(line for row in rows for line in _sources(row, names)),
+        *(line for row in _rows(plans) for line in _sources(row, names)),
     ]
+
+
+def _table(plans: list[Plan]) -> Iterator[str]:
+    names = [str(plan["recipe"]) for plan in plans]
+    width = max(_VALUE, *(len(name) + 2 for name in names))
+    yield ""
+    yield _line("", names, width)
+    yield _line("on", [_node(plan) for plan in plans], width)
+    for row in _rows(plans):
+        yield _line(row.name, row.cells(), width)
 
 
 def _rows(plans: list[Plan]) -> Iterator[_Row]:

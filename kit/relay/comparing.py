@@ -2,11 +2,13 @@
 
 comparing.facts(project, ["8xa100", "4xv100-32gb"])      # the JSON of `jobs.plan --gpus ... --json`
 comparing.beside([project, other])                       # the JSON of `jobs.plan --beside ... --json`
+comparing.beside([project, other], kinds=["8xa100"])     # and of `--beside ... --gpus ... --json`
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kit.config.devices import ACCELERATORS
@@ -26,14 +28,21 @@ if TYPE_CHECKING:
 
 
 def beside(
-    projects: Sequence[Project], mfu: float | None = None, tokens: float | None = None
+    projects: Sequence[Project],
+    mfu: float | None = None,
+    tokens: float | None = None,
+    kinds: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The plans of several recipes, each with its figures and their sources.
+    """The plans of several recipes, each with its figures and their sources; with `kinds`, on each node.
 
     All train on `tokens`; if None, those whose length is not known yet train on 150 billion, assumed.
+    Raises ConfigError as `facts` does.
     """
     budget = Budget() if tokens is None else Budget(tokens, given=True)
-    return {"recipes": [planning.facts(project, mfu, budget=budget) for project in projects]}
+    nodes = [*dict.fromkeys(kinds)]
+    planned = [_project_on(kind, one) for kind in nodes for one in projects] or projects
+    plans = [planning.facts(project, mfu, budget=budget) for project in planned]
+    return {"nodes": nodes, "recipes": plans}
 
 
 def facts(
@@ -54,14 +63,19 @@ def facts(
     return comparison.facts(recipe.name, pairs, steps, mfu)
 
 
+def _project_on(kind: str, project: Project) -> Project:
+    on = _on(kind, project)
+    return replace(project, recipe=on.recipe, cluster=on.cluster)
+
+
 def _on(kind: str, project: Project) -> On:
     number, gpu = _parsed(kind)
-    cluster = _node(project.cluster, number, gpu)
+    cluster = _node(project.cluster, kind, number, gpu)
     try:
         recipe = _on_these(project.recipe, cluster)
         trainable.check(recipe, cluster, begun=project.run.begun)
     except ConfigError as error:
-        raise ConfigError(f"--gpus {kind}: {error}") from None
+        raise ConfigError(f"--gpus {kind}: {recipe.name}: {error}") from None
     return On(kind, recipe, cluster)
 
 
@@ -76,11 +90,12 @@ def _parsed(kind: str) -> tuple[int, str]:
     return int(match[1]), match[2]
 
 
-def _node(cluster: Cluster, number: int, gpu: str) -> Cluster:
-    """One node with that many GPUs, a rank on each."""
+def _node(cluster: Cluster, kind: str, number: int, gpu: str) -> Cluster:
+    """One node with that many GPUs, a rank on each; it is not this machine, and its memory is unknown."""
     shape = {"nodes": 1, "ranks_per_node": number, "gpus_per_node": number, "accelerator": gpu}
-    training = cluster.training.model_copy(update=shape)
-    return cluster.model_copy(update={"device": "cuda", "training": training})
+    training = cluster.training.model_copy(update={**shape, "memory_gb": None})
+    update = {"name": kind, "kind": "slurm", "device": "cuda", "training": training}
+    return cluster.model_copy(update=update)
 
 
 def _on_these(recipe: Recipe, cluster: Cluster) -> Recipe:

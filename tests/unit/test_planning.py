@@ -532,8 +532,26 @@ def test_every_figure_of_recipes_side_by_side_has_a_source() -> None:
 
 def test_recipes_on_a_cpu_and_on_a_gpu_are_side_by_side() -> None:
     plans = [facts("gpt2-xl-ja"), facts("demo", cluster="local")]
-    rows = table("\n".join(beside_page.lines({"recipes": plans})))
+    rows = table("\n".join(beside_page.lines({"nodes": [], "recipes": plans})))
     assert rows["context"][-1] == rows["process"][0] == "-"
+
+
+def test_recipes_are_side_by_side_on_each_kind_of_node() -> None:
+    words = ("gpt2-xl-ja", "--beside", "llama-1b-ja", "--gpus", "8xa100,4xh100", "--tokens", "30b")
+    as_json, as_text = (CliRunner().invoke(plan.app, [*words, *more]) for more in (["--json"], []))
+    found = json.loads(as_json.stdout)
+    assert found["nodes"] == ["8xa100", "4xh100"]
+    assert [(one["recipe"], one["ranks"], one["accelerator"]) for one in found["recipes"]] == [
+        ("gpt2-xl-ja", 8, "a100"), ("llama-1b-ja", 8, "a100"),
+        ("gpt2-xl-ja", 4, "h100"), ("llama-1b-ja", 4, "h100"),
+    ]  # fmt: skip
+    own = facts("llama-1b-ja", "training.steps=1000")  # on 8 x a100, too
+    assert found["recipes"][1]["memory"]["parts"] == own["memory"]["parts"]
+    assert found["recipes"][1]["communication"] == own["communication"]
+    tables, sources = as_text.stdout.split("\nwhere each figure is from\n")
+    days = [line.split()[1:] for line in tables.splitlines() if line.startswith("days")]
+    assert days == [["4.1", "2.6"], ["2.6", "1.6"]]
+    assert "llama-1b-ja on 8 x a100, llama-1b-ja on 4 x h100: 4 bytes per parameter\n" in sources
 
 
 def test_tokens_that_were_given_count_in_place_of_the_recipes() -> None:
@@ -559,7 +577,7 @@ def test_a_length_that_is_known_is_not_assumed() -> None:
         (("--beside", "demmo"), "demmo: no such file"),
         (("--beside", "demo,"), "--beside demo,: write names or files"),
         (("--beside", "demo", "--simulate"), "--simulate: no effect with --beside"),
-        (("--beside", "demo", "--gpus", "8xa100"), "--beside: no effect with --gpus"),
+        (("--beside", "demo", "--gpus", "8xa100"), "--gpus 8xa100: demo: training.global_batch=16"),
         (("--tokens", "many"), "--tokens many: write a number above 0"),
         (("--tokens", "1b", "training.steps=3"), "training.steps=3: no effect with --tokens"),
     ],
