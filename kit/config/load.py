@@ -27,6 +27,7 @@ from kit.config.run import run_of
 from kit.config.section import SectionT, read_resolved, validate
 from kit.errors import ConfigError
 from kit.output import program
+from kit.store.files import read_json
 from kit.store.paths import Run
 
 if TYPE_CHECKING:
