@@ -171,7 +171,7 @@ def _optimizer(request: Request) -> tuple[ChoiceReason, ...]:
 
 def _decay(request: Request, rate: float) -> ChoiceReason:
     if request.decay == "wsd":
-        why = "arXiv 2404.06395, 2405.18392; jobs.train fork --decay finishes an earlier checkpoint"
+        why = "arXiv 2404.06395, 2405.18392; `ekiden train fork --decay` finishes an earlier checkpoint"
         value = f"wsd, {DECAY_SHAPE} to 0 over the last {DECAY_SHARE:.0%} of the steps"
         return ChoiceReason("decay", value, why)
     why = "a tenth of the peak (Brown et al. 2020, Hoffmann et al. 2022)"

@@ -174,7 +174,7 @@ def _passes(tokens: float, total: float | None, texts: list[Text]) -> str:
     """The number of passes over the text, in words."""
     published = [text.location for text in texts] == [*PUBLISHED]
     if total is None and not published:
-        return "downloaded by jobs.download"
+        return "downloaded by ekiden download"
     passes = tokens / ((total or _PUBLISHED_BYTES) / _BYTES_PER_TOKEN)
     download = "a download of 79 GB; " if published else ""
     return f"{download}read {passes:,.2g} times in training" if passes < 10 else (

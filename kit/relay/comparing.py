@@ -75,7 +75,7 @@ def _on(kind: str, project: Project) -> On:
         recipe = _on_these(project.recipe, cluster)
         trainable.check(recipe, cluster, begun=project.run.begun)
     except ConfigError as error:
-        raise ConfigError(f"--gpus {kind}: {recipe.name}: {error}") from None
+        raise ConfigError(f"--gpus {kind}: {project.recipe.name}: {error}") from None
     return On(kind, recipe, cluster)
 
 

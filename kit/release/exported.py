@@ -26,7 +26,7 @@ def recipe_of(folder: Path) -> Recipe:
     """The recipe that the model was trained with. Raises StageError if the folder has none."""
     if not (folder / RECIPE).is_file():
         raise StageError(
-            f"{folder}: has no {RECIPE}, which names the segmenter: not a folder of jobs.export, or copied "
+            f"{folder}: has no {RECIPE}, which names the segmenter: not an export, or copied "
             "without that file"
         )
     return read_resolved(folder / RECIPE, Recipe)

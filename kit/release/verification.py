@@ -92,7 +92,7 @@ def files(folder: Path) -> Iterator[str]:
 def _outputs(folder: Path) -> Mapping[str, Output]:
     path = folder / MANIFEST
     if not path.is_file():
-        raise StageError(f"{folder}: has no {MANIFEST}; give a folder that jobs.export made")
+        raise StageError(f"{folder}: has no {MANIFEST}; give a folder that ekiden export made")
     try:
         outputs: Mapping[str, Output] = read_json(path)["outputs"]
         assert all({"size", "xxh3"} <= record.keys() for record in outputs.values())

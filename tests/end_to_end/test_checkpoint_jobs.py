@@ -214,6 +214,6 @@ def test_a_step_without_a_checkpoint_names_those_there_are_and_leaves_nothing(
         with pytest.raises(CheckpointError, match=r"--step 7: .* no checkpoint .*it has: 10, 20"):
             call(app, "run", *arguments, "--step", "7")
     of_recipe = [one for one in arguments if not one.startswith("cluster.")]
-    with pytest.raises(StageError, match=r"run jobs\.export .* --step 7 first"):
+    with pytest.raises(StageError, match=r"run ekiden export .* --step 7 first"):
         call(jobs.generate.app, "text", *of_recipe, "--step", "7", "--prompt", "駅")
     assert not run.at(7).root.exists()

@@ -184,7 +184,7 @@ def test_the_latest_step_of_an_attempt_is_chosen(run: Run) -> None:
 def test_where_nothing_is_committed_nothing_is_chosen(run: Run) -> None:
     assert checkpoint.newest(run) is None
     assert checkpoint.newest(Run(run.root / "nowhere")) is None
-    with pytest.raises(CheckpointError, match=r"no checkpoint; run jobs\.train first"):
+    with pytest.raises(CheckpointError, match=r"no checkpoint; run ekiden train first"):
         checkpoint.final(run, "jobs.train")
 
 

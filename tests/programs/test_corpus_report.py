@@ -87,5 +87,5 @@ def test_there_is_no_report_before_the_last_shard(workdir: Workdir) -> None:
     recipe = workdir.recipe()
     make_units("download", units_of(download, recipe))
     make_units("preprocess", units_of(preprocess, recipe), 0, 2)
-    with pytest.raises(StageError, match=r"run jobs\.preprocess first"):
+    with pytest.raises(StageError, match=r"run ekiden preprocess first"):
         report.make(recipe)

@@ -129,17 +129,17 @@ def test_a_vocabulary_above_65535_gives_files_of_four_bytes_a_token(recipe: Reci
 
 
 def test_tokens_wait_for_a_tokenizer_of_this_recipe(recipe: Recipe, workdir: Workdir) -> None:
-    with pytest.raises(StageError, match=r"tokenizer: missing; run jobs\.tokenizer first"):
+    with pytest.raises(StageError, match=r"tokenizer: missing; run ekiden tokenizer first"):
         units_of(encode, recipe)
     put(recipe)
-    with pytest.raises(StageError, match=r"tokenizer: stale; run jobs\.tokenizer first"):
+    with pytest.raises(StageError, match=r"tokenizer: stale; run ekiden tokenizer first"):
         units_of(encode, workdir.recipe(*OVERRIDES, "tokenizer.vocab_size=2100"))
     units = units_of(
         encode, workdir.recipe(*OVERRIDES, "tokenizer.tasks=9", "tokenizer.count_mb=1")
     )
     assert census(units)["missing"] == len(units)
     write_json(workdir.workspace.pick, {"candidate": "bpe-2000-800-lossless"})
-    with pytest.raises(StageError, match=r"tokenizer: stale; run jobs\.tokenizer first"):
+    with pytest.raises(StageError, match=r"tokenizer: stale; run ekiden tokenizer first"):
         units_of(encode, recipe)
 
 
@@ -241,10 +241,10 @@ def test_a_sample_of_the_run_and_a_held_out_block_are_shown(
 def test_a_block_before_there_are_tokens_is_refused_as_tokens_are(
     recipe: Recipe, workdir: Workdir
 ) -> None:
-    with pytest.raises(StageError, match=r"tokenizer: missing; run jobs\.tokenizer first"):
+    with pytest.raises(StageError, match=r"tokenizer: missing; run ekiden tokenizer first"):
         blocks.read_block(recipe, 0, shards.TRAIN)
     put(recipe)
-    with pytest.raises(StageError, match=r"missing; run jobs\.tokenize first"):
+    with pytest.raises(StageError, match=r"missing; run ekiden tokenize first"):
         blocks.read_sample(recipe, 0)
 
 

@@ -93,11 +93,11 @@ def test_what_is_not_there_is_said_in_a_line(workdir: Workdir) -> None:
     with pytest.raises(ConfigError, match=r"--part test: the parts are train and held-out"):
         history.read(recipe, name, 0, "test")
     other = recipe.corpus.model_copy(update={"held_out": 0.2})
-    with pytest.raises(StageError, match=r"stale; run jobs\.preprocess first"):
+    with pytest.raises(StageError, match=r"stale; run ekiden preprocess first"):
         history.read(recipe.model_copy(update={"corpus": other}), name, 0)
     with (workdir.folder / "news.jsonl").open("a") as out:
         out.write("\n")
-    with pytest.raises(InputError, match=r"news\.jsonl: .*changed since jobs\.download cut it"):
+    with pytest.raises(InputError, match=r"news\.jsonl: .*changed since ekiden download cut it"):
         history.read(recipe, name, 0)
 
 

@@ -205,14 +205,14 @@ def test_what_is_not_made_yet_says_which_job_makes_it(own: Run) -> None:
     assert library.ledger(own.root).empty  # of a run that has not begun
     assert library.ledger(own.root).index.name == "step"
     shutil.rmtree(own.checkpoints)
-    with pytest.raises(CheckpointError, match=r"no checkpoint; run jobs\.train first"):
+    with pytest.raises(CheckpointError, match=r"no checkpoint; run ekiden train first"):
         library.model(own.root)
     workspace = Workspace(own.root.parents[1])
     shutil.rmtree(workspace.root / "tokens")
-    with pytest.raises(StageError, match=r"missing; run jobs\.tokenize first"):
+    with pytest.raises(StageError, match=r"missing; run ekiden tokenize first"):
         library.tokens(own.root)
     shutil.rmtree(workspace.root / "shards")
-    with pytest.raises(StageError, match=r"missing; run jobs\.preprocess first"):
+    with pytest.raises(StageError, match=r"missing; run ekiden preprocess first"):
         library.documents(own.root)
 
 

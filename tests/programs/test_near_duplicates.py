@@ -238,7 +238,7 @@ def test_without_a_pass_the_next_says_what_is_missing(workdir: Workdir) -> None:
     recipe = recipe_of(workdir, "none")
     make_units("download", units_of(download, recipe))
     for module in (bands, clusters, preprocess):
-        with pytest.raises(StageError, match=r"run jobs\.preprocess first"):
+        with pytest.raises(StageError, match=r"run ekiden preprocess first"):
             units_of(module, recipe)
 
 

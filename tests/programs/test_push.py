@@ -243,9 +243,9 @@ def test_a_recipe_stands_for_its_export_and_a_step_for_that_of_its_checkpoint(
     hub: StandInHub, export: Path, workdir: Workdir
 ) -> None:
     run = Workspace(workdir.workspace.root).run("small")
-    with pytest.raises(StageError, match=r"not exported yet; run jobs\.export first"):
+    with pytest.raises(StageError, match=r"not exported yet; run ekiden export first"):
         told(workdir.recipe_file, REPOSITORY)
-    with pytest.raises(StageError, match=r"run jobs\.export .*small\.yaml --step 40 first"):
+    with pytest.raises(StageError, match=r"run ekiden export .*small\.yaml --step 40 first"):
         told(workdir.recipe_file, REPOSITORY, "--step", 40)
     with pytest.raises(ConfigError, match="is an export, of one step; remove --step"):
         told(export, REPOSITORY, "--step", 40)

@@ -250,7 +250,7 @@ def test_a_candidate_that_was_changed_does_not_become_the_tokenizer(made: Workdi
 def test_stale_candidates_are_not_reported_on(made: Workdir) -> None:
     before = selection.report(made.recipe(LIST))
     with pytest.raises(
-        StageError, match=r"bpe-1150-8000-lossless: stale; run jobs\.tokenizer first"
+        StageError, match=r"bpe-1150-8000-lossless: stale; run ekiden tokenizer first"
     ):
         selection.report(made.recipe(LIST, "tokenizer.min_frequency=3"))
     assert (made.workspace.candidates / selection.TABLE).read_text(encoding="utf-8") == before
@@ -309,7 +309,7 @@ def test_a_candidate_the_words_cannot_give_is_named(workdir: Workdir) -> None:
         "stale": 0,
         "broken": 0,
     }
-    with pytest.raises(StageError, match=r"missing; run jobs\.tokenizer first"):
+    with pytest.raises(StageError, match=r"missing; run ekiden tokenizer first"):
         make_units("tokenizer", units_of(selection, recipe))
     assert not (workdir.workspace.tokenizer / "tokenizer.json").exists()
 
@@ -332,20 +332,20 @@ def test_counting_waits_for_every_shard_and_for_one_that_vanished(workdir: Workd
     recipe = workdir.recipe()
     make_units("download", units_of(download, recipe))
     for task in (0, 1):
-        with pytest.raises(StageError, match=r"missing; run jobs\.preprocess first"):
+        with pytest.raises(StageError, match=r"missing; run ekiden preprocess first"):
             units_of(count, recipe)
         make_units("preprocess", units_of(preprocess, recipe), task, 2)
     workdir.make(recipe, "count")
     shards.part_file(shards.complete(recipe)[1].folder, shards.TRAIN).unlink()
     for module in (count, selection):
-        with pytest.raises(StageError, match=r"-0000\d: broken; run jobs\.preprocess first"):
+        with pytest.raises(StageError, match=r"-0000\d: broken; run ekiden preprocess first"):
             units_of(module, recipe)
 
 
 def test_a_word_count_file_that_vanished_is_made_again(made: Workdir) -> None:
     recipe = made.recipe(LIST)
     (made.workspace.word_counts("lossless", 0) / counts.COUNTS).unlink()
-    with pytest.raises(StageError, match=r"lossless/00000: broken; run jobs\.tokenizer first"):
+    with pytest.raises(StageError, match=r"lossless/00000: broken; run ekiden tokenizer first"):
         units_of(merge, recipe)
     assert make_units("count", units_of(count, recipe)) == 1
     assert census(units_of(merge, recipe))["done"] == 2

@@ -31,7 +31,7 @@ def test_another_file_of_the_same_size_is_refused(workdir: Workdir, name: str) -
     found = piece(workdir, name)
     os.utime(found["path"], ns=(1, 1))
     for on_bad_input in ("stop", "skip"):
-        with pytest.raises(InputError, match=r"changed since jobs\.download cut it"):
+        with pytest.raises(InputError, match=r"changed since ekiden download cut it"):
             next(documents.read(found, BadInput(on_bad_input), "default"))
 
 
@@ -40,5 +40,5 @@ def test_a_text_that_is_cut_short_while_it_is_read_is_refused(workdir: Workdir) 
     found = documents.read(piece(workdir, "web"), BadInput("skip"), "default")
     next(found)
     os.truncate(workdir.web, 3_000_000)
-    with pytest.raises(InputError, match=r"changed since jobs\.download cut it"):
+    with pytest.raises(InputError, match=r"changed since ekiden download cut it"):
         list(found)

@@ -192,7 +192,10 @@ def test_kinds_of_nodes_are_compared_in_columns() -> None:
     [
         (("--gpus", "8xb300"), "--gpus 8xb300: write the GPUs of a node as NUMBERxNAME"),
         (("--gpus", "a100"), "--gpus a100: write"),
-        (("--gpus", "7xa100"), "--gpus 7xa100: training.global_batch=512 is not a multiple"),
+        (
+            ("--gpus", "7xa100"),
+            "--gpus 7xa100: gpt2-xl-ja: training.global_batch=512 is not a multiple",
+        ),
         (("--gpus", "8xa100", "--cluster", "mdx"), "--cluster: no effect with --gpus"),
         (("--gpus", "8xa100", "cluster.training.nodes=2"), "cluster.training.nodes=2: no effect"),
         (("--gpus", "8xa100", "--simulate"), "--simulate: no effect with --gpus"),

@@ -34,7 +34,7 @@ def test_within_a_look_a_folder_is_as_it_was_first_seen(tmp_path: Path) -> None:
             assert manifest.state(folder, CAUSES) == "done"
         assert manifest.fingerprint(folder, "jobs.preprocess") == seen
     assert manifest.state(folder, CAUSES) == "missing"
-    with pytest.raises(StageError, match=r"unit: missing; run jobs\.preprocess first"):
+    with pytest.raises(StageError, match=r"unit: missing; run ekiden preprocess first"):
         manifest.fingerprint(folder, "jobs.preprocess")
 
 

@@ -193,7 +193,7 @@ def test_a_text_of_a_run_takes_what_decides_it_and_refuses_the_rest(
 ) -> None:
     for where in (begun.root, workdir.recipe_file):
         with pytest.raises(
-            StageError, match=r"exported with release\.dtype=float32.* jobs\.export"
+            StageError, match=r"exported with release\.dtype=float32.* ekiden export"
         ):
             text(workdir, where, *(f"release.{key}" for key in OF_TEXT))
         with pytest.raises(ConfigError, match=r"release\.temperature=0: "):

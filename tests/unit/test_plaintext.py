@@ -451,11 +451,11 @@ def test_a_file_that_changed_after_it_was_cut_is_refused(tmp_path: Path, suffix:
     path.write_bytes(was[:-1] + bytes([was[-1] ^ 1]))
     os.utime(path, ns=(0, found[0]["mtime_ns"] + (suffix != ".gz")))
     with pytest.raises(
-        InputError, match=r"changed since jobs\.download cut it; run jobs\.download again"
+        InputError, match=r"changed since ekiden download cut it; run ekiden download again"
     ):
         read(found)
     path.unlink()
-    with pytest.raises(InputError, match=r"changed since jobs\.download cut it"):
+    with pytest.raises(InputError, match=r"changed since ekiden download cut it"):
         read(found)
 
 

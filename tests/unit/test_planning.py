@@ -577,7 +577,10 @@ def test_a_length_that_is_known_is_not_assumed() -> None:
         (("--beside", "demmo"), "demmo: no such file"),
         (("--beside", "demo,"), "--beside demo,: write names or files"),
         (("--beside", "demo", "--simulate"), "--simulate: no effect with --beside"),
-        (("--beside", "demo", "--gpus", "8xa100"), "--gpus 8xa100: demo: training.global_batch=16"),
+        (
+            ("--beside", "llama-1b-ja", "--gpus", "7xa100"),
+            "--gpus 7xa100: gpt2-xl-ja: training.global_batch",
+        ),
         (("--tokens", "many"), "--tokens many: write a number above 0"),
         (("--tokens", "1b", "training.steps=3"), "training.steps=3: no effect with --tokens"),
     ],

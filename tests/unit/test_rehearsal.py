@@ -176,6 +176,6 @@ def test_a_rehearsal_at_work_is_not_replaced(run: Run) -> None:
 
 def test_a_rehearsal_before_the_tokens_are_made_says_what_is_missing(workdir: Workdir) -> None:
     project = resolve.load(workdir.recipe_file)
-    with pytest.raises(StageError, match=r"run jobs\.\w+ first"):
+    with pytest.raises(StageError, match=r"run ekiden \w+ first"):
         rehearsal.rehearse(project, 50)
     assert not workdir.workspace.root.exists()

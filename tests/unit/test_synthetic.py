@@ -49,7 +49,7 @@ def test_no_recipe_takes_them_for_its_own(workdir: Workdir, recipe: Recipe) -> N
     assert [path.name for path in workdir.workspace.root.iterdir()] == ["synthetic"]
     there = recipe.model_copy(update={"workspace": stand_in.workspace})
     for other in (recipe, there):
-        with pytest.raises(StageError, match=r"run jobs\.download first"):
+        with pytest.raises(StageError, match=r"run ekiden download first"):
             tokens.complete(other)
 
 
@@ -81,5 +81,5 @@ def test_without_tokens_a_rehearsal_says_that_there_is_another_way(
     workdir: Workdir, recipe: Recipe
 ) -> None:
     project = Project.of(recipe, resolve.load(workdir.recipe_file).cluster)
-    with pytest.raises(StageError, match=r"run jobs\.download first, or give --synthetic"):
+    with pytest.raises(StageError, match=r"run ekiden download first, or give --synthetic"):
         rehearsal.rehearse(project, 10)

@@ -119,7 +119,7 @@ def test_a_folder_without_a_readable_manifest_is_refused(copy: Path, text: str) 
         verification.check(copy)
     (copy / MANIFEST).unlink()
     with pytest.raises(
-        StageError, match=r"has no manifest.json; give a folder that jobs.export made"
+        StageError, match=r"has no manifest.json; give a folder that ekiden export made"
     ):
         verification.check(copy)
 
