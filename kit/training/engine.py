@@ -26,6 +26,7 @@ from kit.training import (
 from kit.training.adamw import own_step_counters
 from kit.training.clipping import Clipping
 from kit.training.deepspeed_files import Exchange, to_come
+from kit.training.language_model import LanguageModel
 from kit.training.profiler import REDUCTION, mark, part
 from kit.training.verdict import Verdict
 
@@ -72,15 +73,8 @@ class Engine:
         deepspeed = import_deepspeed(device.kind)
         self.device = device.prepare()
         deepspeed.init_distributed(dist_backend=device.backend, auto_mpi_discovery=False)
-        torch.manual_seed(recipe.training.seed)  # the same weights on every rank
-        model = language_model.LanguageModel(
-            recipe, vocabulary, to_load_weights=to_load or universal
-        )
+        model = _model(recipe, vocabulary, to_load_weights=to_load or universal)
         training = recipe.training
-        if training.compile:
-            # In place, which keeps the names of weights. A graph for each size of a batch: else a step
-            # has one for all sizes if a validation came before it in the attempt, and another if not.
-            model.decoder.compile(dynamic=False)
         self._optimizer = optimizer.of(model, training, fused=device.is_gpu or None)
         self._hyperparameters = [
             {key: group[key] for key in _HYPERPARAMETERS if key in group}
@@ -287,6 +281,16 @@ class Engine:
         total = total.double()
         # By a tensor: a GPU would multiply by the reciprocal of a number.
         return total / torch.full_like(total, self._accumulation * dist.get_world_size())
+
+
+def _model(recipe: Recipe, vocabulary: TokenizerInfo, *, to_load_weights: bool) -> LanguageModel:
+    torch.manual_seed(recipe.training.seed)  # the same weights on every rank
+    model = LanguageModel(recipe, vocabulary, to_load_weights=to_load_weights)
+    if recipe.training.compile:
+        # In place, which keeps the names of weights. A graph for each size of a batch: else a step has one
+        # for all sizes if a validation came before it in the attempt, and another if not.
+        model.decoder.compile(dynamic=False)
+    return model
 
 
 def configuration(recipe: Recipe, accumulation: int) -> dict[str, Any]:
