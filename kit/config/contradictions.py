@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from kit.config.section import override_of
 from kit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ def refuse(recipe: Recipe, origin: Mapping[str, str], place: str | None) -> None
     """
     found = []
     for text, keys in _of(recipe):
-        override = next((origin[key] for key in keys if key in origin), None)
-        if where := override or place:
+        overrides = (override_of(key.split("."), origin) for key in keys)
+        if where := next(filter(None, overrides), place):
             found.append(f"{where}: {text}")
     if found:
         raise ConfigError(*found)

@@ -24,7 +24,7 @@ from kit.config.cluster import Cluster
 from kit.config.fields import dotted_keys, field_at, takes, type_at
 from kit.config.recipe import Recipe, is_remote, named_kind
 from kit.config.run import run_of
-from kit.config.section import SectionT, read_resolved, validate
+from kit.config.section import SectionT, override_of, read_resolved, validate
 from kit.errors import ConfigError
 from kit.output import program
 from kit.store.files import read_json
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from kit.config.section import Section
 
 _LOCAL = "local"  # the cluster if none is named
+_DEEPSPEED = ("training", "deepspeed")
 _CLUSTER = "cluster."  # the prefix of overrides that are for the cluster
 _EXCLUSIVE = (("training.steps", "training.epochs"), ("training.epochs", "training.steps"))
 # The path of a text may change during a run: see kit/config/relocation.py.
@@ -77,7 +78,7 @@ def load_recipe(path: Path, overrides: list[str]) -> Recipe:
     lines = [*_wrong_kinds(recipe, origin, str(path))]
     if "workspace" not in origin and base == path.parent:
         lines += _workspace_elsewhere(recipe, str(workspace), str(path))
-    place = origin.get("training.deepspeed", str(path))
+    place = override_of(_DEEPSPEED, origin) or str(path)
     try:
         recipe = _with_deepspeed(recipe, place, base)
         contradictions.refuse(recipe, origin, str(path))
@@ -127,7 +128,7 @@ def changed_recipe(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
     """A resolved recipe with overrides applied, except those for the cluster. Raises ConfigError."""
     tree = recipe.model_dump(mode="json")
     changed, origin = _overridden(Recipe, tree, None, _of_recipe(overrides))
-    changed = _with_deepspeed(changed, origin.get("training.deepspeed"), Path("configs"))
+    changed = _with_deepspeed(changed, override_of(_DEEPSPEED, origin), Path("configs"))
     contradictions.refuse(changed, origin, None)
     return changed
 

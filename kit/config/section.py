@@ -18,7 +18,7 @@ from kit.errors import ConfigError
 from kit.store.files import read_json
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator, Sequence
+    from collections.abc import Container, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from pydantic_core import ErrorDetails
@@ -97,7 +97,7 @@ def validate(
             keys = _keys_of_location(kind, problem["loc"])
             if problem["type"] == "missing" and (*keys,) in misspelt:
                 continue
-            override = _override_of(keys, origin)
+            override = override_of(keys, origin)
             all_keys = others if override else [*dotted_keys(kind)]
             section = type_at(kind, keys)
             if problem["type"] == "literal_error" and (*keys,) in lines:  # a number or a word
@@ -110,8 +110,19 @@ def validate(
                 (*keys,), f"{override or place}: {_line(kind, keys, problem, all_keys)}"
             )
         for path, line in _undecided(kind, tree, [], misspelt):
-            lines.setdefault(path, f"{_override_of([*path], origin) or place}: {line}")
+            lines.setdefault(path, f"{override_of([*path], origin) or place}: {line}")
         raise ConfigError(*lines.values()) from None
+
+
+def override_of(keys: Sequence[str], origin: Mapping[str, str]) -> str | None:
+    """The override of the key or of a section around it, else one of a key below it.
+
+    The latter is to blame if the section as a whole is unknown or inconsistent.
+    """
+    key = ".".join(keys)
+    around = [origin[k] for k in origin if f"{key}.".startswith(f"{k}.")]
+    below = [origin[k] for k in origin if f"{k}.".startswith(f"{key}.")]
+    return next(iter(around + below[::-1]), None)
 
 
 def first_sentence(description: str | None) -> str:
@@ -165,17 +176,6 @@ def _keys_of_location(kind: type[Section], location: tuple[int | str, ...]) -> l
             break
         keys.append(part)
     return keys
-
-
-def _override_of(keys: list[str], origin: dict[str, str]) -> str | None:
-    """The override of the key or of a section around it, else one of a key below it.
-
-    The latter is to blame if the section as a whole is unknown or inconsistent.
-    """
-    key = ".".join(keys)
-    around = [origin[k] for k in origin if f"{key}.".startswith(f"{k}.")]
-    below = [origin[k] for k in origin if f"{k}.".startswith(f"{key}.")]
-    return next(iter(around + below[::-1]), None)
 
 
 def _line(

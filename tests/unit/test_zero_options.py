@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from kit.config import deepspeed_file, fields
-from kit.config.load import load_recipe
+from kit.config.load import changed_recipe, load_recipe
 from kit.config.recipe import Recipe
 from kit.errors import ConfigError
 from kit.relay import resolve, trainable
@@ -184,6 +184,19 @@ def test_keys_that_contradict_each_other_are_refused_by_load(
     (line,) = found.value.args
     assert line.startswith(f"override '{overrides[blamed]}': training.")
     assert said in line
+
+
+def test_a_key_within_the_file_may_be_overridden_and_is_checked(workdir: Workdir) -> None:
+    own = workdir.recipe('training.deepspeed={"zero_optimization": {"stage": 2}}')
+    for key, said in (
+        ("train_batch_size=8", "the kit sets it"),
+        ("zero_optimization.stage=4", "=4: "),
+    ):
+        with pytest.raises(ConfigError, match=f"^override 'training.deepspeed.{key}': .*{said}"):
+            changed_recipe(own, [f"training.deepspeed.{key}"])
+    stage = "training.deepspeed.zero_optimization.stage=3"
+    with pytest.raises(ConfigError, match=r"^override 'training\.optimizer=muon': .*ZeRO-3"):
+        changed_recipe(own, [stage, "training.optimizer=muon"])
 
 
 def test_a_contradiction_in_the_file_names_the_file(workdir: Workdir) -> None:
