@@ -243,7 +243,7 @@ def test_nothing_is_forked_to_train_at_a_rate_of_zero(parent: Run) -> None:
     ("changes", "said"),
     [
         (["training.loss_kernel=liger"], r"^training\.loss_kernel=liger: it needs a GPU"),
-        (["training.gradient_dtype=bf16"], r"^training\.gradient_dtype=bf16: gradients of "),
+        (["training.gradient_dtype=bf16"], r"': training\.gradient_dtype=bf16: gradients of "),
         (
             ["training.global_batch=9", "training.micro_batch=3"],
             r"^training\.global_batch=9 is not a",

@@ -96,7 +96,9 @@ def test_nothing_is_made_within_an_installed_kit(
     monkeypatch.setattr(presets, "OWN", own)
     monkeypatch.setattr(presets, "INSTALLED", True)
     (own / "configs" / "deepspeed").mkdir()
-    (own / "configs" / "deepspeed" / "zero2.json").write_text('{"a": 1}', encoding="utf-8")
+    (own / "configs" / "deepspeed" / "zero2.json").write_text(
+        '{"prescale_gradients": false}', encoding="utf-8"
+    )
     for path in (recipe, Path("house")):
         found = load_recipe(path, [])
         assert found.workspace == str(empty / "work" / "house")
