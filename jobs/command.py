@@ -262,7 +262,8 @@ def print_json(value: Any) -> None:
     """Print one JSON object, for programs."""
     import json
 
-    print(json.dumps(value, ensure_ascii=False, indent=1))
+    everywhere = not sys.stdout.encoding.lower().startswith("utf")  # as text the locale can write
+    print(json.dumps(value, ensure_ascii=everywhere, indent=1))
 
 
 def _answer(mistake: Any) -> int:

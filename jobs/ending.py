@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import pwd
 import shutil
@@ -31,6 +32,7 @@ class Stop(BaseException):
 def in_order() -> Iterator[None]:
     """Turn an error or a signal in the block into one line on stderr and the exit code of its kind."""
     _listen()
+    _write_what_can_be_written()
     with streams.spared():
         try:
             yield
@@ -54,6 +56,16 @@ def in_order() -> Iterator[None]:
 def _leave(line: str, code: int) -> None:
     print(program.respelled(line), file=sys.stderr)
     sys.exit(code)
+
+
+def _write_what_can_be_written() -> None:
+    """In a locale without Unicode, as EUC-JP, have a sign that it lacks replaced by a question mark."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and not _is_unicode(sys.stdout.encoding):
+        sys.stdout.reconfigure(errors="replace")
+
+
+def _is_unicode(encoding: str) -> bool:
+    return encoding.lower().startswith("utf")
 
 
 def _listen() -> None:

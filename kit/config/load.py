@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from kit.config.section import Section
 
+_MAX_NAMED = 5  # runs in a line
 _LOCAL = "local"  # the cluster if none is named
 _DEEPSPEED = ("training", "deepspeed")
 _CLUSTER = "cluster."  # the prefix of overrides that are for the cluster
@@ -48,6 +49,8 @@ def load(path: Path, overrides: list[str], cluster: str | None) -> tuple[Recipe,
     try:
         recipe = load_recipe(path, overrides)
     except ConfigError as error:
+        if path.is_dir() and not Run(path).recipe.is_file():
+            raise  # it has no cluster either
         try:
             load_cluster(cluster, path, overrides)
         except ConfigError as other:
@@ -144,8 +147,11 @@ def _recipe_of_run(path: Path, overrides: Sequence[str]) -> Recipe:
     run = Run(path)
     if not run.recipe.is_file():
         raise ConfigError(
-            f"{path}: not a run directory, it has no {run.recipe.name}; name a recipe, such as "
-            "configs/demo.yaml, or a folder of WORKSPACE/runs"
+            f"{path}: not a run directory, it has no {run.recipe.name}; "
+            + (
+                _runs_at(path)
+                or "name a recipe, such as configs/demo.yaml, or a folder of WORKSPACE/runs"
+            )
         )
     for override in overrides:
         if not (override.startswith(_CLUSTER) or _PATH_OF_TEXT.match(override)):
@@ -198,7 +204,18 @@ def _suggestion(path: Path) -> str:
     beside = path.with_name(f"{path.name}.yaml")
     if not path.suffix and beside.is_file():
         return f"did you mean {beside}?"
+    if runs := _runs_at(path):
+        return runs
     return f"name a recipe file, or one of {', '.join(sorted(presets.recipes()))}"
+
+
+def _runs_at(path: Path) -> str | None:
+    """The runs to name in place of a workspace, of its folder of runs, or of a missing run in it."""
+    near = (path / "runs", path, path.parent)
+    folders = [folder for folder in near if folder.name == "runs" and folder.is_dir()]
+    found = [run.parent for folder in folders for run in sorted(folder.glob("*/recipe.json"))]
+    more = f", and {len(found) - _MAX_NAMED} more" if len(found) > _MAX_NAMED else ""
+    return f"name a run: {', '.join(map(str, found[:_MAX_NAMED]))}{more}" if found else None
 
 
 def _of_recipe(overrides: Sequence[str]) -> list[str]:

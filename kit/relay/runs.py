@@ -38,10 +38,7 @@ def workspaces(path: Path | None) -> list[Workspace]:
     """
     if path is not None:
         if not (path / "runs").is_dir():
-            problem = (
-                "not a workspace, it has no folder runs" if path.is_dir() else "no such folder"
-            )
-            raise ConfigError(f"{path}: {problem}; name a workspace, such as work/demo")
+            raise ConfigError(f"{path}: {_no_workspace(path)}")
         return [Workspace(path)]
     if Path("runs").is_dir():
         return [Workspace(Path())]
@@ -51,6 +48,14 @@ def workspaces(path: Path | None) -> list[Workspace]:
             f"{Path.cwd()}: not a workspace, and none in {_DEFAULT}; name one, such as work/demo"
         )
     return in_default
+
+
+def _no_workspace(path: Path) -> str:
+    """Why a path is none, and what to name instead."""
+    above = [one for one in path.parents[:2] if (one / "runs").is_dir()]  # of `runs`, or of a run
+    workspace = above[0] if above else "work/demo"
+    problem = "not a workspace, it has no folder runs" if path.is_dir() else "no such folder"
+    return f"{problem}; name a workspace, such as {workspace}"
 
 
 def facts(workspaces: Sequence[Workspace]) -> list[dict[str, Any]]:

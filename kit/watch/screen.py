@@ -45,6 +45,7 @@ _FOOTERS = {
     "log": "q quit   m back   a attempts   arrows scroll   ? help",
     "help": "q quit   m back",
 }
+_KEYS = 19  # columns of the keys in the help
 _HELP = """\
 q, Ctrl-C          quit; the run continues
 a                  attempts: when each started, its steps, and why it ended
@@ -106,7 +107,7 @@ def _page(
     shown: Facts, page: Page, width: int, room: int, now: float, tail: Sequence[str]
 ) -> list[Text]:
     if page.name == "help":
-        return [Text(line) for line in _HELP.splitlines()]
+        return [part for line in _HELP.splitlines() for part in _fold(Text(line), width, _KEYS)]
     if page.name == "attempts":
         return _attempts(shown, width, now)
     if page.name == "log":

@@ -15,6 +15,7 @@ from kit.config.load import load, load_cluster, load_recipe
 from kit.config.recipe import Recipe, is_remote
 from kit.config.section import differing_keys, read_resolved
 from kit.errors import ConfigError
+from kit.relay import runs
 from kit.store.files import write_json
 
 if TYPE_CHECKING:
@@ -673,6 +674,20 @@ def test_a_folder_is_no_recipe(workdir: Workdir) -> None:
     workdir.recipe_file.unlink()
     workdir.recipe_file.mkdir()
     assert "not a run directory" in mistake(workdir)
+
+
+@pytest.mark.parametrize("name", ["work", "work/runs", "work/runs/smal"])
+def test_a_workspace_and_a_run_that_is_not_there_are_answered_by_its_runs(
+    workdir: Workdir, name: str
+) -> None:
+    run = workdir.workspace.run("small")
+    write_json(run.recipe, {})
+    with pytest.raises(ConfigError) as refused:
+        load(workdir.folder / name, [], None)
+    assert "mistakes" not in str(refused.value)
+    assert f"; name a run: {run.root}" in str(refused.value)
+    with pytest.raises(ConfigError, match=f"such as {workdir.workspace.root}$"):
+        runs.workspaces(run.root)
 
 
 def test_what_is_not_yaml_is_answered_with_the_line(workdir: Workdir) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import errno
 import getpass
+import io
+import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
-from jobs import ending
+from jobs import command, ending
 
 
 def test_a_file_that_one_may_not_touch_is_a_line_with_its_owner(
@@ -48,6 +51,20 @@ def test_a_disk_that_cannot_be_written_is_a_line_with_its_folder(
             raise error
         assert left.value.code == 1
         assert capsys.readouterr().err == f"error: {tmp_path}: {said}\n"
+
+
+@pytest.mark.parametrize(("encoding", "written"), [("euc_jp", "駅伝 ??"), ("utf-8", "駅伝 ⠉🏃")])
+def test_a_sign_that_a_locale_lacks_is_no_traceback(
+    encoding: str, written: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(file, encoding, write_through=True))
+    with ending.in_order():
+        print("駅伝 ⠉🏃", end="")
+        command.print_json({"駅伝": "⠉"})
+    text = file.getvalue().decode(encoding)
+    assert text.startswith(written)
+    assert json.loads(text[len(written) :]) == {"駅伝": "⠉"}
 
 
 def test_an_error_of_another_kind_is_a_traceback() -> None:

@@ -91,6 +91,13 @@ def test_every_page_fits_every_terminal(
         assert max(line.cell_len for line in lines) <= width
 
 
+def test_the_help_is_folded_on_a_narrow_terminal(shown: dict[str, Any]) -> None:
+    lines, _ = screen(shown, Page("help"), 40, 60, T + NOW)
+    text = " ".join(" ".join(line.plain for line in lines).split())
+    assert "q, Ctrl-C quit; the run continues a attempts: when each started, its steps" in text
+    assert "…" not in text
+
+
 def test_a_wide_terminal_has_the_chain_and_the_run_beside_one_another(
     shown: dict[str, Any],
 ) -> None:
