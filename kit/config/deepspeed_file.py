@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from kit.config.recipe import Recipe
+
 _LOGGED = ("wall_clock_breakdown", "memory_breakdown", "comms_logger", "flops_profiler")
 KEYS: Mapping[str, Option] = {
     ZERO: Option("a section"),
@@ -76,25 +78,18 @@ REFUSED: Mapping[str, str] = {
 }
 
 
-def read(name: str, place: str, folder: Path) -> dict[str, Any]:
-    """The text of a DeepSpeed file: one of the kit's by name, or a path in the folder.
+def in_recipe(recipe: Recipe, place: str | None, folder: Path) -> Recipe:
+    """The recipe with the text of its DeepSpeed file, given as text, as a path in the folder, or by name.
 
-    Raises ConfigError, which says in which `place` the name was given.
+    `place` is where it was given; None: in a run's own recipe. Raises ConfigError.
     """
-    files = presets.deepspeed(folder)
-    path = files.get(name, folder / name)
-    given = f"{place}: training.deepspeed={name}"
-    try:
-        file = read_json(path)
-    except FileNotFoundError:
-        known = ", ".join(sorted(files))
-        raise ConfigError(f"{given}: no such file; name a JSON file, or one of {known}") from None
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{given}: not a JSON file ({error})") from None
-    if not isinstance(file, dict):
-        raise ConfigError(f"{given}: is not a JSON object")
-    check(file, f"{place}: {path}")
-    return file
+    value = recipe.training.deepspeed
+    if isinstance(value, dict):
+        if place is not None:
+            check(value, place)
+        return recipe
+    training = recipe.training.model_copy(update={"deepspeed": _read(value, str(place), folder)})
+    return recipe.model_copy(update={"training": training})
 
 
 def check(file: Mapping[str, Any], place: str) -> None:
@@ -133,6 +128,23 @@ def idle(file: Mapping[str, Any]) -> Iterator[str]:
                 f"training.deepspeed: {name} has no effect: it writes to DeepSpeed's log, which is left "
                 "out; leave it out too, and rehearse the run with --profile"
             )
+
+
+def _read(name: str, place: str, folder: Path) -> dict[str, Any]:
+    files = presets.deepspeed(folder)
+    path = files.get(name, folder / name)
+    given = f"{place}: training.deepspeed={name}"
+    try:
+        file = read_json(path)
+    except FileNotFoundError:
+        known = ", ".join(sorted(files))
+        raise ConfigError(f"{given}: no such file; name a JSON file, or one of {known}") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{given}: not a JSON file ({error})") from None
+    if not isinstance(file, dict):
+        raise ConfigError(f"{given}: is not a JSON object")
+    check(file, f"{place}: {path}")
+    return file
 
 
 def _scaling(file: Mapping[str, Any]) -> Iterator[str]:

@@ -83,7 +83,7 @@ def load_recipe(path: Path, overrides: list[str]) -> Recipe:
         lines += _workspace_elsewhere(recipe, str(workspace), str(path))
     place = override_of(_DEEPSPEED, origin) or str(path)
     try:
-        recipe = _with_deepspeed(recipe, place, base)
+        recipe = deepspeed_file.in_recipe(recipe, place, base)
         contradictions.refuse(recipe, origin, str(path))
     except ConfigError as mistake:
         lines += mistake.args
@@ -131,7 +131,7 @@ def changed_recipe(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
     """A resolved recipe with overrides applied, except those for the cluster. Raises ConfigError."""
     tree = recipe.model_dump(mode="json")
     changed, origin = _overridden(Recipe, tree, None, _of_recipe(overrides))
-    changed = _with_deepspeed(changed, override_of(_DEEPSPEED, origin), Path("configs"))
+    changed = deepspeed_file.in_recipe(changed, override_of(_DEEPSPEED, origin), Path("configs"))
     contradictions.refuse(changed, origin, None)
     return changed
 
@@ -401,18 +401,3 @@ def _wrong_kinds(recipe: Recipe, origin: dict[str, str], place: str) -> Iterator
                 f"{where}: {key}.kind={source.kind!r}: {source.location} is a text of kind {kind}; write "
                 f"kind: {kind}, or ./{source.location} if you mean a file"
             )
-
-
-def _with_deepspeed(recipe: Recipe, place: str | None, folder: Path) -> Recipe:
-    """The recipe with the text of its DeepSpeed file, given as text, as a path or by name.
-
-    `place` is where it was given; None: in a run's own recipe.
-    """
-    value = recipe.training.deepspeed
-    if isinstance(value, dict):
-        if place is not None:
-            deepspeed_file.check(value, place)
-        return recipe
-    tree = deepspeed_file.read(value, str(place), folder)
-    training = recipe.training.model_copy(update={"deepspeed": tree})
-    return recipe.model_copy(update={"training": training})
