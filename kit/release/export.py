@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from kit.release.source import ReleaseSource
     from kit.store.paths import Run
 
-VERSION = 8  # raise when the same weights come to give another folder
+VERSION = 9  # raise when the same weights come to give another folder
 
 
 def units(run: Run, recipe: Recipe) -> list[Unit]:
