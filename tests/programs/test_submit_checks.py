@@ -36,6 +36,7 @@ esac
 HOPELESS = (
     "cluster.training.ranks_per_node=3",
     "training.warmup_steps=11",
+    "training.precision=auto",
     "training.gradient_dtype=bf16",
     "training.minimum_learning_rate=0.01",
 )
