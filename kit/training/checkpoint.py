@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NotRequired
 import xxhash
 
 from kit.errors import CheckpointError
-from kit.output import log
+from kit.output import log, program
 from kit.store import records
 from kit.store.files import read_json, sync_directory
 from kit.store.paths import checkpoint_numbers
@@ -212,7 +212,8 @@ def final(run: Run, remedy: str) -> Checkpoint:
     for checkpoint in committed(run):
         if checkpoint.problem(read=False) is None:
             return checkpoint
-    raise CheckpointError(f"{run.checkpoints}: no checkpoint; run {remedy} first")
+    job = program.respelled(remedy)
+    raise CheckpointError(f"{run.checkpoints}: no checkpoint; run {job} first")
 
 
 def of_step(run: Run, step: int, option: str) -> Checkpoint:
