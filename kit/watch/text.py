@@ -114,13 +114,21 @@ def _alerts(alerts: Sequence[Facts]) -> Iterator[str]:
 
 
 def _chain(shown: Facts, now: float, *, every_stage: bool) -> Iterator[str]:
-    yield from _titled("chain", [*_stages(shown["chain"], now, every_stage=every_stage)])
+    stages, command = _stages(shown["chain"], now, every_stage=every_stage)
+    if command and command not in [alert["command"] for alert in shown["alerts"]]:
+        stages.append(f"{'next':<11} {command}")
+    yield from _titled("chain", stages)
     if shown["queue"] and shown["queue"]["silent"]:
         yield _labelled("queue", _silence(shown["queue"], now))
 
 
-def _stages(chain: Mapping[str, Facts], now: float, *, every_stage: bool) -> Iterator[str]:
-    """A line for stages that follow one another in the same quiet state, and for each other stage."""
+def _stages(
+    chain: Mapping[str, Facts], now: float, *, every_stage: bool
+) -> tuple[list[str], str | None]:
+    """A line for stages that follow one another in the same quiet state, and for each other stage.
+
+    And the command that continues the chain, if it stands still.
+    """
 
     def kind(name: str) -> tuple[str, ...]:
         state, reason = chain[name]["state"], chain[name]["reason"] or ""
@@ -128,6 +136,7 @@ def _stages(chain: Mapping[str, Facts], now: float, *, every_stage: bool) -> Ite
             return (name,)
         return (state, reason) if state == "queued" else (state,)
 
+    lines: list[str] = []
     command = None
     for key, group in itertools.groupby(chain, kind):
         names = [*group]
@@ -139,11 +148,10 @@ def _stages(chain: Mapping[str, Facts], now: float, *, every_stage: bool) -> Ite
             remarks = [stage["reason"]] if stage["reason"] else []
         title = f"{names[0]} to {names[-1]}" if len(names) > _NAMED else ", ".join(names)
         told = f": {'; '.join(remarks)}" if remarks else ""
-        yield f"{stage['state']:<11} {title}{told}"
+        lines.append(f"{stage['state']:<11} {title}{told}")
         if stage["state"] not in ("queued", "running"):
             command = command or stage["next"]
-    if command:
-        yield f"{'next':<11} {command}"
+    return lines, command
 
 
 def _remarks(name: str, stage: Facts, now: float) -> Iterator[str]:

@@ -121,7 +121,7 @@ def test_what_is_wrong_is_said_alike_by_both_ways(workdir: Workdir) -> None:
         (["jobs.tokenize", "inspect", "demo", "first"], "invalid value for 'BLOCK'"),
         (
             ["jobs.pipeline", "new", "a", "--architecture", "lama"],
-            "invalid value for '--architecture': 'lama' is not one of 'gpt2', 'llama' (python -m jobs.pip",
+            "invalid value for '--architecture': 'lama' is not one of 'gpt2', 'llama' (",
         ),
     ],
 )  # fmt: skip

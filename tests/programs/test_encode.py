@@ -155,7 +155,7 @@ def test_a_tokenizer_that_was_changed_after_use_is_refused(
     assert str(caught.value).startswith(
         f"{workdir.workspace.tokenizer}: changed since it was made;"
     )
-    assert "jobs.tokenizer run RECIPE --verify" in str(caught.value)
+    assert "ekiden tokenizer run RECIPE --verify" in str(caught.value)
 
 
 def test_tokens_of_another_tokenizer_are_refused_and_made_again(recipe: Recipe) -> None:

@@ -153,7 +153,11 @@ def reference(workspace: Path) -> Run:
 def test_a_run_whose_saves_rest_has_the_checkpoints_and_rows_of_one_whose_do_not(
     workspace: Path, reference: Run, resting: None
 ) -> None:
-    run, result = train(workspace, "resting", lambda _: None)
+    def at(loop: Loop) -> None:
+        if loop._progress.step == EVERY + 1 and loop._checkpointer.saving:
+            until(lambda: loop._checkpointer._saver.rested)
+
+    run, result = train(workspace, "resting", at)
     assert result["outcome"] == "done"
     assert saves_of(run)[0]["rested"] > 0
     assert max(row["seconds"] for row in saves_of(run)) < pace.LONGEST

@@ -100,7 +100,7 @@ def test_samples_leave_no_trace_in_the_training(
 def test_a_prompt_that_leaves_no_room_is_left_out_by_name(
     workdir: Workdir, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    prompts = "release.prompts=[駅伝, '', 駅駅駅駅駅駅駅駅]"
+    prompts = "release.prompts=[駅伝, 駅駅駅駅駅駅駅駅]"
     recipe = workdir.recipe(*SMALL, prompts)
     tokenizer = vocabulary.trained(["駅伝 を 走る"], "lossless")
     assert [*tokenized(recipe, tokenizer)] == ["駅伝"]

@@ -240,9 +240,9 @@ def test_a_candidate_that_was_changed_does_not_become_the_tokenizer(made: Workdi
     had = (made.workspace.tokenizer / huggingface.FILE).read_bytes()
     found = made.run("jobs.tokenizer", "run", str(made.recipe_file), LIST, "--pick", NAMES[2])
     assert found.returncode == 2
-    assert f"{NAMES[2]}: changed since it was made; run ekiden tokenizer run RECIPE --verify" in (
-        found.stderr
-    )
+    assert (
+        f"{NAMES[2]}: changed since it was made; run {sys.executable} -m jobs.tokenizer run RECIPE --verify"
+    ) in found.stderr
     assert not made.workspace.pick.exists()
     assert (made.workspace.tokenizer / huggingface.FILE).read_bytes() == had
 
