@@ -23,12 +23,12 @@ torch.set_num_threads(1)
 if sys.argv[1] == "kept":
     from kit.training import host_heap
     host_heap.keep_freed_memory()
-model = torch.nn.Sequential(*(torch.nn.Linear(512, 512) for _ in range(8)))
-inputs = torch.randn(1024, 512)
-steps(3)
+model = torch.nn.Sequential(*(torch.nn.Linear(256, 256) for _ in range(8)))
+inputs = torch.randn(2048, 256)
+steps(10)  # now and then a later one has the heap grow, too, until its blocks have found their places
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-steps(10)
-print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // 10)
+steps(30)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // 30)
 """
 
 

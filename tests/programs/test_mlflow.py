@@ -264,7 +264,8 @@ def test_the_process_that_publishes_gives_way_to_its_training_as_long_as_it_runs
 
     try:
         wait_until(lambda: weighs(10), "less weight for its session", 60)
-        assert os.getpriority(os.PRIO_PROCESS, process.pid) == 10
+        ours = os.getpriority(os.PRIO_PROCESS, 0)
+        assert os.getpriority(os.PRIO_PROCESS, process.pid) == min(ours + 10, 19)
         process.stdin.close()
         wait_until(lambda: weighs(0), "usual weight after the attempt", 60)
     finally:

@@ -138,7 +138,7 @@ VERSIONS = {
     "download": (download.VERSION, 1),
     "preprocess": (shards.VERSION, 6),
     "tokenizer": (tokens.TOKENIZER_VERSION, 3),
-    "export": (export.VERSION, 8),
+    "export": (export.VERSION, 9),
     "generate": (generate.VERSION, 2),
 }
 DEFAULTS = {
