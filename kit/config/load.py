@@ -16,10 +16,17 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from pydantic_core import to_jsonable_python
 
-from kit.config import contradictions, deepspeed_file, no_effect, presets, secrets, written
+from kit.config import (
+    contradictions,
+    deepspeed_file,
+    no_effect,
+    presets,
+    secrets,
+    written,
+    yaml_file,
+)
 from kit.config.cluster import Cluster
 from kit.config.fields import dotted_keys, field_at, takes, type_at
 from kit.config.recipe import Recipe, is_remote, named_kind
@@ -35,7 +42,6 @@ if TYPE_CHECKING:
 
     from kit.config.section import Section
 
-_MAX_NAMED = 5  # runs in a line
 _LOCAL = "local"  # the cluster if none is named
 _DEEPSPEED = ("training", "deepspeed")
 _CLUSTER = "cluster."  # the prefix of overrides that are for the cluster
@@ -74,7 +80,7 @@ def load_recipe(path: Path, overrides: list[str]) -> Recipe:
     if path.is_dir():
         return _recipe_of_run(path, overrides)
     base = presets.base_folder(path)
-    tree = _read_yaml(path, Recipe)
+    tree = yaml_file.read(path, Recipe)
     workspace = tree.get("workspace")
     _make_absolute(tree, path.parent, base)
     recipe, origin = _overridden(Recipe, tree, str(path), _of_recipe(overrides))
@@ -116,7 +122,7 @@ def load_cluster(
             f"--cluster {name}: no such {'file' if path else 'cluster'}; known clusters: "
             f"{', '.join(sorted(clusters))}; name one of them, or a YAML file"
         )
-    tree = _read_yaml(path, Cluster)
+    tree = yaml_file.read(path, Cluster)
     return _overridden(Cluster, tree, str(path), _of_cluster(overrides))[0]
 
 
@@ -149,7 +155,7 @@ def _recipe_of_run(path: Path, overrides: Sequence[str]) -> Recipe:
         raise ConfigError(
             f"{path}: not a run directory, it has no {run.recipe.name}; "
             + (
-                _runs_at(path)
+                yaml_file.runs_at(path)
                 or "name a recipe, such as configs/demo.yaml, or a folder of WORKSPACE/runs"
             )
         )
@@ -167,55 +173,6 @@ def _recipe_of_run(path: Path, overrides: Sequence[str]) -> Recipe:
             f"move it back to {own}, or pass the recipe file"
         )
     return changed_recipe(recipe, overrides)
-
-
-def _read_yaml(path: Path, kind: type[Section]) -> dict[str, Any]:
-    try:
-        tree = written.read(path.read_text(encoding="utf-8"), kind)
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file; {_suggestion(path)}") from None
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: byte {error.start} is not valid UTF-8") from None
-    except yaml.MarkedYAMLError as error:
-        raise ConfigError(f"{path}, {_lines(error)}: invalid YAML ({error.problem})") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: invalid YAML ({' '.join(str(error).split())})") from None
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: has no keys; write lines such as name: demo")
-    return tree
-
-
-def _lines(error: yaml.MarkedYAMLError) -> str:
-    """The line of a mistake in YAML, or the lines between which it is: the parser stops later."""
-    end = error.problem_mark.line + 1 if error.problem_mark else 0
-    begin = error.context_mark.line + 1 if error.context_mark else end
-    context = error.context or ""
-    if context.startswith(("while scanning a simple key", "while scanning a quoted scalar")):
-        return f"line {begin}"
-    if context.startswith("while parsing a flow") and begin < end:
-        return f"lines {begin} to {end}"
-    return f"line {end}"
-
-
-def _suggestion(path: Path) -> str:
-    """Names to give in place of a missing file."""
-    beside = path.with_name(f"{path.name}.yaml")
-    if not path.suffix and beside.is_file():
-        return f"did you mean {beside}?"
-    if runs := _runs_at(path):
-        return runs
-    return f"name a recipe file, or one of {', '.join(sorted(presets.recipes()))}"
-
-
-def _runs_at(path: Path) -> str | None:
-    """The runs to name in place of a workspace, of its folder of runs, or of a missing run in it."""
-    near = (path / "runs", path, path.parent)
-    folders = [folder for folder in near if folder.name == "runs" and folder.is_dir()]
-    found = [run.parent for folder in folders for run in sorted(folder.glob("*/recipe.json"))]
-    more = f", and {len(found) - _MAX_NAMED} more" if len(found) > _MAX_NAMED else ""
-    return f"name a run: {', '.join(map(str, found[:_MAX_NAMED]))}{more}" if found else None
 
 
 def _of_recipe(overrides: Sequence[str]) -> list[str]:
