@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kit.models import architectures
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from kit.config.cluster import Cluster
-    from kit.config.recipe import Recipe
+    from kit.config.recipe import Model, Recipe
 
 ITEM = {"fp32": 4, "bf16": 2, "fp16": 2}  # bytes
 _BUCKET, _LIVE = 500_000_000, 1_000_000_000  # DeepSpeed's defaults
@@ -55,6 +56,22 @@ def bucket(zero: Mapping[str, Any], parameters: int) -> int:
     return min(int(zero.get("reduce_bucket_size", _BUCKET)), parameters)
 
 
+def of_model(model: Model, rows: int, *, muon: bool) -> Setup:
+    """The setup of a model with these rows of its embedding, and all else as by default."""
+    architecture = architectures.of(model)
+    return Setup(
+        parameters=architecture.parameters(rows),
+        layers=model.n_layer,
+        width=model.n_embd,
+        heads=model.n_head,
+        length=model.n_positions,
+        rows=rows,
+        layer=architecture.layer_activations(),
+        outer=architecture.outer_activations(),
+        matrices=architecture.matrix_parameters() if muon else 0,
+    )
+
+
 def setup(recipe: Recipe, cluster: Cluster) -> Setup:
     """The setup of a rank; the recipe is resolved."""
     model, training = recipe.model, recipe.training
@@ -64,17 +81,9 @@ def setup(recipe: Recipe, cluster: Cluster) -> Setup:
     stage = zero.get("stage", 0)
     offload = zero.get("offload_optimizer") or {}
     gpu = cluster.device == "cuda"
-    architecture = architectures.of(model)
-    return Setup(
-        parameters=parameters(recipe),
-        layers=model.n_layer,
-        width=model.n_embd,
-        heads=model.n_head,
-        length=model.n_positions,
-        rows=rows(recipe),
-        matrices=matrices(recipe),
-        layer=architecture.layer_activations(),
-        outer=architecture.outer_activations(),
+    own = of_model(model, rows(recipe), muon=training.optimizer == "muon")
+    return replace(
+        own,
         ranks=cluster.training.ranks,
         micro_batch=training.micro_batch_size,
         item=ITEM[training.precision],
@@ -84,11 +93,11 @@ def setup(recipe: Recipe, cluster: Cluster) -> Setup:
         stage=stage,
         # On a CPU it moves nothing: the optimizer is in the same memory.
         offload=gpu and (offload.get("device", "none") != "none" or bool(zero.get("cpu_offload"))),
-        bucket=bucket(zero, parameters(recipe)),
+        bucket=bucket(zero, own.parameters),
         live=int(zero.get("stage3_max_live_parameters", zero.get("max_live_parameters", _LIVE))),
         overlap=bool(zero.get("overlap_comm", stage == 3)),
         fused_attention=model.attention == "sdpa",
-        dropout=architecture.dropout > 0,
+        dropout=architectures.of(model).dropout > 0,
         checkpointing=model.activation_checkpointing,
         chunk=training.loss_chunk,
         liger=training.loss_kernel == "liger",

@@ -23,14 +23,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from kit.models import architectures
 from kit.output.quantities import size as bytes_of
 from kit.plan import memory
-from kit.plan.memory import Setup
 from kit.plan.proportions import LENGTH, VOCABULARIES, Name, Shape, shape_of
 from kit.plan.schedule import DECAY_SHAPE, DECAY_SHARE
+from kit.plan.shape import of_model
+
+if TYPE_CHECKING:
+    from kit.plan.memory import Setup
 
 TOKENS_PER_PARAMETER = 20
 PADDING = 64  # rows of the embedding on a GPU: a multiple of this
@@ -218,24 +221,15 @@ def _fit(request: Request, shape: Shape, machine: Machine, most: int) -> _Fit:
 
 def _setup(request: Request, shape: Shape, machine: Machine) -> Setup:
     """The setup of a rank with the DeepSpeed file zero2 and a micro-batch of one block."""
-    model, architecture = shape.model, shape.architecture
     padding = None if machine.memory is None else PADDING
     rows = architectures.padded_rows(shape.vocab_size, padding)
-    parameters = architecture.parameters(rows)
-    return Setup(
-        parameters=parameters,
-        layers=model.n_layer,
-        width=model.n_embd,
-        heads=model.n_head,
-        length=model.n_positions,
-        rows=rows,
-        layer=architecture.layer_activations(),
-        outer=architecture.outer_activations(),
-        matrices=architecture.matrix_parameters() if request.optimizer == "muon" else 0,
+    setup = of_model(shape.model, rows, muon=request.optimizer == "muon")
+    return replace(
+        setup,
         ranks=machine.ranks,
         bf16=machine.bf16,
-        bucket=min(Setup.bucket, parameters),
-        chunk=model.n_positions,
+        bucket=min(setup.bucket, setup.parameters),
+        chunk=setup.length,
     )
 
 
