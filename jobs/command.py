@@ -262,8 +262,8 @@ def print_json(value: Any) -> None:
     """Print one JSON object, for programs."""
     import json
 
-    everywhere = not sys.stdout.encoding.lower().startswith("utf")  # as text the locale can write
-    print(json.dumps(value, ensure_ascii=everywhere, indent=1))
+    escaped = not ending.is_unicode(sys.stdout.encoding)
+    print(json.dumps(value, ensure_ascii=escaped, indent=1))
 
 
 def _answer(mistake: Any) -> int:

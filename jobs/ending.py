@@ -53,6 +53,11 @@ def in_order() -> Iterator[None]:
             raise
 
 
+def is_unicode(encoding: str) -> bool:
+    """Whether text in this encoding may have any character."""
+    return encoding.lower().startswith("utf")
+
+
 def _leave(line: str, code: int) -> None:
     print(program.respelled(line), file=sys.stderr)
     sys.exit(code)
@@ -60,12 +65,8 @@ def _leave(line: str, code: int) -> None:
 
 def _write_what_can_be_written() -> None:
     """In a locale without Unicode, as EUC-JP, have a sign that it lacks replaced by a question mark."""
-    if isinstance(sys.stdout, io.TextIOWrapper) and not _is_unicode(sys.stdout.encoding):
+    if isinstance(sys.stdout, io.TextIOWrapper) and not is_unicode(sys.stdout.encoding):
         sys.stdout.reconfigure(errors="replace")
-
-
-def _is_unicode(encoding: str) -> bool:
-    return encoding.lower().startswith("utf")
 
 
 def _listen() -> None:
